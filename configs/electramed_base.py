@@ -1,0 +1,23 @@
+"""ELECTRAMed-Base (Miolo, Mantoan, Orsenigo 2021): ELECTRA-Base on PubMed abstracts with SciBERT's vocabulary.
+
+    electramed prepare --input "pubmed/*.xml.gz" --output documents
+    electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --row_length 512
+    electramed pretrain --config=configs/electramed_base.py --config.data.directory=packed --workdir=DIR
+
+SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-4 with 10,000 steps of warm-up, 1,000,000 steps: the
+size and the settings of the released checkpoint `electramed_base_scivocab_1M`. The rows' room for masked positions is derived from the
+512 tokens (79 of them); the original code derived it before it set the length, and could come out at 19.
+"""
+
+from electramed_jax.config import preset
+
+
+def get_config():
+    config = preset("base")
+    config.model.vocab_size = 31_090
+    config.data.row_length = 512
+    config.batch_size = 256
+    config.optimizer.learning_rate = 2e-4
+    config.optimizer.warmup_steps = 10_000
+    config.total_steps = 1_000_000
+    return config

@@ -1,0 +1,80 @@
+"""`electramed <command>`: the command's module is imported only when it is chosen, so that --help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+from electramed_jax import __version__
+from electramed_jax.common.console import say
+from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+
+COMMANDS = {
+    "quickstart": "the whole way in a few minutes on invented text: start here",
+    "prepare": "PubMed XML, JSONL or text -> cleaned documents, split train/validation/test",
+    "vocab": "documents -> a WordPiece vocabulary",
+    "pack": "documents + vocabulary -> TFRecord shards of full rows",
+    "pretrain": "shards -> a trained generator and discriminator",
+    "evaluate": "a checkpoint -> validation or test metrics",
+    "export": "a checkpoint -> Hugging Face folders",
+    "import": "Hugging Face folders -> a workdir to train on from",
+    "inspect": "look into a shard, a manifest, documents or a workdir",
+}
+MODULES = {"import": "import_"}  # `import` is a word of Python's
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the process's exit code: 0 done, 2 the user's mistake, 42 preempted and saved."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "--version"):
+        print(f"electramed {__version__}" if arguments[:1] == ["--version"] else _overview())
+        return EXIT_DONE
+    name, rest = arguments[0], arguments[1:]
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+        return _run(name, rest)
+    except UserError as error:
+        say(f"electramed {name}: {error}")
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        say(f"electramed {name}: interrupted; run the same command again to go on")
+        return 130
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    command = importlib.import_module(f"electramed_jax.commands.{MODULES.get(name, name)}")
+    parser = argparse.ArgumentParser(
+        prog=f"electramed {name}",
+        description=command.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON, the result, on standard output")
+    command.add_arguments(parser)
+    # Settings (--config.a.b=c) are not argparse's to know: the config itself names the unknown ones.
+    args, settings = parser.parse_known_args(arguments)
+    args.settings = [s for s in settings if s.startswith("--config")]
+    if strangers := [s for s in settings if not s.startswith("--config")]:
+        parser.error(f"unrecognized arguments: {' '.join(strangers)}")
+    if args.settings and not getattr(command, "TAKES_CONFIG", False):
+        raise UserError(f"takes no {args.settings[0].split('=')[0]}; see electramed {name} --help")
+    result = command.run(args)
+    if args.json:
+        print(json.dumps(result))
+    return result.get("exit_code", EXIT_DONE)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: electramed <command> [options]", "", *lines, "", "electramed <command> --help tells a command's options."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

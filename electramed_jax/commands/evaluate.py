@@ -1,0 +1,45 @@
+"""`electramed evaluate`: metrics of a checkpoint on a held-out split."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from electramed_jax.common.console import say
+
+HELP = """Measures a checkpoint on the validation or test rows of its dataset, with fixed masks.
+
+  electramed evaluate --workdir=runs/small --split=test"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
+    parser.add_argument("--step", type=int, help="checkpoint to measure; default: the newest")
+    parser.add_argument("--split", default="validation", help="validation (default), test or train")
+    parser.add_argument("--data", help="packed dataset; default: the one it was trained on")
+    parser.add_argument("--batches", type=int, help="measure on so many batches only; default: the whole split")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    import jax
+
+    from electramed_jax.data import manifest as manifests
+    from electramed_jax.data.loader import ordered_batches
+    from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
+
+    config = checkpoint.read_config(args.workdir)
+    if args.data:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=args.data))
+    config = loop.resolve_with_dataset(config)
+    mesh = sharding.make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        state = checkpoint.load(args.workdir, mesh, args.step)[1]
+        rows = sharding.batch_sharding(mesh)
+        batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
+        metrics = evaluate.run(state.params, batches, step.jit_eval_step(config, mesh), config)
+    unigram = manifests.read(config.data.directory).splits[args.split].unigram_cross_entropy
+    metrics["unigram_cross_entropy"] = unigram
+    for name, value in metrics.items():
+        say(f"{name:<26} {value:.4f}")
+    return {"workdir": args.workdir, "step": int(state.step), "split": args.split} | metrics

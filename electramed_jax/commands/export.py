@@ -1,0 +1,77 @@
+"""`electramed export`: a checkpoint as Hugging Face folders."""
+
+from __future__ import annotations
+
+import argparse
+import posixpath
+from typing import Any
+
+from electramed_jax.common.console import say
+from electramed_jax.common.errors import UserError
+
+HELP = """Writes discriminator/ and generator/ for AutoModel...from_pretrained to open, each with
+config.json, model.safetensors, the tokenizer and a model card.
+
+  electramed export --workdir=runs/small --output=models/small"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
+    parser.add_argument("--output", required=True, help="folder to write the two folders into")
+    parser.add_argument("--step", type=int, help="checkpoint to export; default: the newest")
+    parser.add_argument("--name", help="the model's name on its card; default: the workdir's")
+    parser.add_argument("--license", help="of the weights, for the card; default: none is stated")
+    parser.add_argument("--data", help="packed dataset; default: the one it was trained on")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    import jax
+
+    from electramed_jax.common import files
+    from electramed_jax.config import MeshConfig
+    from electramed_jax.data import manifest as manifests
+    from electramed_jax.data import vocab
+    from electramed_jax.hf import card, convert
+    from electramed_jax.training import checkpoint, sharding
+
+    mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
+    config, state = checkpoint.load(args.workdir, mesh, args.step)
+    step = int(state.step)
+    vocab_path = files.join(args.workdir, checkpoint.VOCAB_FILE)
+    manifest = manifests.read(args.data or config.data.directory)
+    if vocab.sha256(vocab_path) != manifest.vocab_sha256:
+        raise UserError(
+            f"{args.data}: packed with another vocabulary than the model of {args.workdir}; "
+            "give the dataset it was trained on"
+        )
+    facts = card.facts_of(
+        config,
+        manifest,
+        name=args.name or posixpath.basename(args.workdir.rstrip("/")),
+        step=step,
+        metrics=_last_validation(args.workdir, step),
+        license=args.license,
+    )
+    params, tokens = jax.device_get(state.params), vocab.read(vocab_path)
+    folders = {network: files.join(args.output, network) for network in convert.networks_of(config)}
+    for network, folder in folders.items():
+        convert.export_network(
+            network,
+            folder,
+            params,
+            config.model,
+            tokens,
+            lower_case=manifest.lower_case,
+            facts=facts,
+        )
+        say(f"wrote {folder}")
+    return {"workdir": args.workdir, "step": step} | folders
+
+
+def _last_validation(workdir: str, step: int) -> dict[str, float]:
+    """Figures of the last validation up to `step`; none where there was none."""
+    from electramed_jax.common import metrics
+
+    entries = [e for e in metrics.read(workdir) if e["split"] == "validation" and e["step"] <= step]
+    last = entries[-1] if entries else {}
+    return {name: value for name, value in last.items() if name != "split"}

@@ -1,0 +1,113 @@
+"""`electramed inspect`: what is in a folder or file that electramed wrote."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import posixpath
+from typing import Any
+
+from electramed_jax.common import console, files
+from electramed_jax.common.errors import UserError
+
+HELP = "show what a packed dataset, shard, documents folder or training folder holds"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", help="packed folder, its manifest.json or a shard; documents or training folder"
+    )
+    parser.add_argument("--rows", type=int, default=3, help="rows or documents to show (default 3)")
+    parser.add_argument("--split", default="train", help="split to show (default train)")
+    parser.add_argument(
+        "--verify", action="store_true", help="read every shard and compare its SHA-256"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    path = args.path.rstrip("/")
+    if not files.exists(path):
+        raise UserError(f"{path}: no such file or folder; check the path")
+    if files.is_dir(path):
+        return _folder(path, args)
+    folder, name = posixpath.split(path)
+    if name == "manifest.json":
+        return _packed(folder or ".", None, args)
+    if ".tfrecord-" in name:
+        return _packed(folder or ".", name, args)
+    raise UserError(
+        f"{path}: not a file that inspect knows; wanted a packed folder, manifest.json, a "
+        "*.tfrecord-* shard, a documents folder or a training folder"
+    )
+
+
+def _folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
+    if files.exists(files.join(path, "manifest.json")):
+        return _packed(path, None, args)
+    if files.exists(files.join(path, "documents.json")):
+        return _documents(path, args)
+    config = files.join(path, "config.json")
+    if files.exists(config):
+        value = files.read_json(config)
+        console.say(json.dumps(value, indent=2, ensure_ascii=False))
+        return {"kind": "training", "config": value}
+    raise UserError(
+        f"{path}: holds no manifest.json, documents.json or config.json; wanted a folder that "
+        "prepare, pack or pretrain finished"
+    )
+
+
+def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.records import RowFile
+    from electramed_jax.data import manifest
+    from electramed_jax.data.tokenize import Tokenizer
+
+    packed = manifest.read(folder)
+    if args.verify:
+        manifest.verify_shards(folder, packed)
+        console.say("every shard has the SHA-256 of the manifest")
+    for name, split in packed.splits.items():
+        console.say(
+            f"{name}: {len(split.shards)} shards, {split.rows:,} rows of {packed.row_length}, "
+            f"{split.tokens:,} tokens, {split.documents:,} documents, {split.fill_fraction:.2%} full"
+        )
+    if shard is None:
+        if args.split not in packed.splits:
+            known = ", ".join(packed.splits)
+            raise UserError(f"split {args.split!r}: not in {folder}; it has {known}")
+        shards = packed.splits[args.split].shards
+        shard = shards[0].file if shards else None
+    shown = []
+    if shard is not None:
+        rows = RowFile(files.join(folder, shard), packed.row_length, packed.dtype)
+        tokenizer = Tokenizer(files.join(folder, manifest.VOCAB_FILE), packed.lower_case)
+        for number, row in enumerate(rows[: args.rows]):
+            shown.append(tokenizer.decode(row[row != packed.special.pad]))
+            console.say(f"{shard} row {number}: {shown[-1]}")
+    return {
+        "kind": "packed",
+        "row_length": packed.row_length,
+        "vocab_size": packed.vocab_size,
+        "splits": {name: split.rows for name, split in packed.splits.items()},
+        "rows": shown,
+    }
+
+
+def _documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.data import corpus
+
+    account = corpus.read(path)
+    if args.split not in corpus.SPLITS:
+        raise UserError(f"split {args.split!r}: wanted one of {', '.join(corpus.SPLITS)}")
+    for split, figures in account["splits"].items():
+        console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")
+    for reason, count in (account["dropped"] | account["repaired"]).items():
+        console.say(f"{reason}: {count:,}")
+    shown: list[dict[str, Any]] = []
+    for number in range(len(account["inputs"])):
+        part = corpus.read_part(corpus.part_path(path, args.split, number))
+        for document in itertools.islice(part, args.rows - len(shown)):
+            shown.append({"id": document.id, "text": document.text})
+            console.say(f"{document.id}: {document.text[:1000]}")
+    return {"kind": "documents", "splits": account["splits"], "rows": shown}

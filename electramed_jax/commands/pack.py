@@ -1,0 +1,48 @@
+"""`electramed pack`: prepared documents to rows of token ids."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from electramed_jax.common import console
+
+HELP = "tokenise prepared documents and pack them into TFRecord rows"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--documents", required=True, metavar="DIR", help="made by prepare")
+    parser.add_argument("--vocab", required=True, metavar="FILE", help="vocab.txt")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--row_length", type=int, default=512, help="ids in a row (default 512)")
+    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.data import build
+
+    packed = build.pack(
+        args.documents,
+        args.vocab,
+        args.output,
+        row_length=args.row_length,
+        lower_case=not args.cased,
+        workers=args.workers,
+    )
+    splits = {}
+    for name, split in packed.splits.items():
+        console.say(
+            f"{name}: {split.rows:,} rows of {packed.row_length}, {split.tokens:,} tokens, "
+            f"{split.documents:,} documents, {split.fill_fraction:.2%} full"
+        )
+        splits[name] = {
+            "rows": split.rows,
+            "tokens": split.tokens,
+            "documents": split.documents,
+            "split_documents": split.split_documents,
+            "fill_fraction": split.fill_fraction,
+            "unigram_cross_entropy": split.unigram_cross_entropy,
+        }
+    console.say(f"next: electramed pretrain with config.data.directory={args.output}")
+    return {"packed": args.output, "vocab_size": packed.vocab_size, "splits": splits}

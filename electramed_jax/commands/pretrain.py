@@ -1,0 +1,38 @@
+"""`electramed pretrain`: packed shards in, a trained pair of networks in a workdir."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
+
+HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where there is one.
+
+  electramed pretrain --config=configs/pretrain_small.py --config.data.directory=packed --workdir=runs/small
+
+Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits with 42: run the same
+command again to go on."""
+TAKES_CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, help="checkpoints and metrics go here; the same one resumes")
+    parser.add_argument("--stop_after", type=int, help="save and stop after this step; the schedule stays as configured")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax import config as config_lib
+    from electramed_jax.common import distributed
+    from electramed_jax.hf import convert
+    from electramed_jax.training import loop
+
+    config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
+    distributed.initialize()
+    init_params = convert.params_for(config, config.init) if config.init else None
+    outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
+    return {
+        "workdir": args.workdir,
+        "step": outcome.step,
+        "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
+    } | outcome.metrics

@@ -1,0 +1,320 @@
+"""The one door to storage: local paths, gs:// and memory:// behave alike.
+
+Local files go through the operating system, everything else through fsspec. A failure the user can
+mend (no such file, no permission, full disk, missing gcsfs) is a UserError that names the path.
+Nothing half-written is ever visible under its final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob as local_glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from electramed_jax.common.errors import UserError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+TEMPORARY_SUFFIX = ".tmp"
+_CHUNK_BYTES = 1 << 20
+
+
+def join(base: str | os.PathLike, *parts: str) -> str:
+    """`base/parts[0]/...`, for local paths and URLs alike."""
+    path = os.fspath(base)
+    for part in parts:
+        path = f"{path.rstrip('/')}/{part}" if path not in ("", "/") else f"{path}{part}"
+    return path
+
+
+def local_path(path: str | os.PathLike) -> str | None:
+    """The operating system's name for `path` (`~` expanded), or None for a remote URL."""
+    path = os.fspath(path)
+    if path.startswith("file://"):
+        path = path[len("file://") :]
+    return None if "://" in path else os.path.expanduser(path)
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Whether a file or a folder of that name is there."""
+    if (local := local_path(path)) is not None:
+        return os.path.exists(local)
+    with _readable_errors(path):
+        file_system, remote = _remote(path)
+        return file_system.exists(remote)
+
+
+def is_dir(path: str | os.PathLike) -> bool:
+    """Whether `path` is a folder."""
+    if (local := local_path(path)) is not None:
+        return os.path.isdir(local)
+    with _readable_errors(path):
+        file_system, remote = _remote(path)
+        return file_system.isdir(remote)
+
+
+def size(path: str | os.PathLike) -> int:
+    """Size of a file in bytes."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            return os.stat(local).st_size
+        file_system, remote = _remote(path)
+        return int(file_system.size(remote))
+
+
+def make_dirs(path: str | os.PathLike) -> None:
+    """Makes the folder and its parents; one that exists already is fine."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            os.makedirs(local, exist_ok=True)
+        else:
+            file_system, remote = _remote(path)
+            file_system.makedirs(remote, exist_ok=True)
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Removes a file, or a folder with all that is in it; one that is not there is fine."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            if os.path.isdir(local) and not os.path.islink(local):
+                shutil.rmtree(local)
+            elif os.path.lexists(local):
+                os.remove(local)
+            return
+        file_system, remote = _remote(path)
+        if file_system.exists(remote):
+            file_system.rm(remote, recursive=True)
+
+
+def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Renames a file within one storage system, replacing `target`."""
+    with _readable_errors(source):
+        if (local := local_path(source)) is not None:
+            os.replace(local, local_path(target))
+        else:
+            file_system, remote = _remote(source)
+            file_system.mv(remote, _remote(target)[1])
+
+
+def list_dir(path: str | os.PathLike) -> list[str]:
+    """Sorted names (not paths) of what is in a folder, hidden ones included."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            return sorted(os.listdir(local))
+        file_system, remote = _remote(path)
+        found = file_system.ls(remote, detail=False)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+def glob(patterns: Iterable[str]) -> list[str]:
+    """The files that match any of the patterns, sorted and each once.
+
+    Raises:
+      UserError: a pattern that matches no file, or one that names a folder.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        if is_dir(pattern):
+            raise UserError(
+                f"{pattern}: is a folder; wanted files; give a quoted pattern such as "
+                f"'{join(pattern, '*.xml.gz')}'"
+            )
+        matches = [os.fspath(pattern)] if exists(pattern) else _matches(pattern)
+        if not matches:
+            raise UserError(f"{pattern}: no such file and no match; check the path or pattern")
+        found.update(matches)
+    return sorted(found)
+
+
+def open_read(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file for reading bytes."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            return open(local, "rb")
+        file_system, remote = _remote(path)
+        return file_system.open(remote, "rb")
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The whole file."""
+    with open_read(path) as file, _readable_errors(path):
+        return file.read()
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The whole file as UTF-8 text.
+
+    Raises:
+      UserError: not UTF-8; names the byte.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 text (byte {error.start}); convert it, e.g. with iconv -t utf-8"
+        ) from error
+
+
+def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset` on; fewer only at the end of the file."""
+    with _readable_errors(path):
+        if local_path(path) is None:
+            file_system, remote = _remote(path)
+            return file_system.cat_file(remote, start=offset, end=offset + length)
+    with open_read(path) as file, _readable_errors(path):
+        file.seek(offset)
+        return file.read(length)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Yields a binary file that appears as `path` when the block ends well, and never otherwise.
+
+    A local file is written beside its final place, synced and renamed. A remote one is spooled to
+    a local temporary file and uploaded whole, since object stores show an upload when it is done.
+    The folder is made where it is missing.
+    """
+    local = local_path(path)
+    if local is None:
+        with _readable_errors(path), tempfile.TemporaryFile() as spool:
+            with _full_disk_errors(path, spool):
+                yield spool
+                spool.seek(0)
+            _upload(spool, path)
+        return
+    folder = os.path.dirname(local) or "."
+    make_dirs(folder)
+    name = f".{os.path.basename(local)}.{os.getpid()}-{os.urandom(4).hex()}{TEMPORARY_SUFFIX}"
+    temporary = os.path.join(folder, name)
+    with _readable_errors(path):
+        file = open(temporary, "xb")
+    try:
+        with _full_disk_errors(path, file):
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            finally:
+                file.close()
+        with _readable_errors(path):
+            os.replace(temporary, local)
+            _sync_folder(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes UTF-8 text, atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes JSON for people: two spaces, insertion order, one newline at the end."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: not JSON; names file, line and column.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); "
+            "mend the file or write it anew"
+        ) from error
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open_read(path) as file, _readable_errors(path):
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _matches(pattern: str) -> list[str]:
+    local = local_path(pattern)
+    if local is not None:
+        return [name for name in local_glob.glob(local, recursive=True) if os.path.isfile(name)]
+    with _readable_errors(pattern):
+        file_system, remote = _remote(pattern)
+        names = file_system.glob(remote)
+        return [file_system.unstrip_protocol(name) for name in names if file_system.isfile(name)]
+
+
+def _remote(path: str | os.PathLike) -> tuple[Any, str]:
+    import fsspec  # kept off the start-up path; local work never needs it
+
+    try:
+        return fsspec.core.url_to_fs(os.fspath(path))
+    except ImportError as error:
+        raise UserError(
+            f"{path}: this storage needs a package that is missing ({error}); "
+            "for gs:// install electramed_jax[gcs]"
+        ) from error
+    except ValueError as error:  # unknown protocol
+        raise UserError(f"{path}: {error}; wanted a local path or gs://") from error
+
+
+def _upload(spool: BinaryIO, path: str | os.PathLike) -> None:
+    file_system, remote = _remote(path)
+    with file_system.open(remote, "wb") as target:
+        shutil.copyfileobj(spool, target, _CHUNK_BYTES)
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file or folder; check the path") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: permission denied; check its owner and mode") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder; wanted a file") from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{path}: a file stands where a folder is wanted; move it away") from error
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise UserError(f"{path}: disk full; free some space and run it again") from error
+        raise
+
+
+@contextlib.contextmanager
+def _full_disk_errors(path: str | os.PathLike, file: BinaryIO) -> Iterator[None]:
+    """Other errors of the block are its own; a full disk is ours to explain."""
+    written = 0
+    try:
+        yield
+        written = file.tell() if not file.closed else 0
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        with contextlib.suppress(OSError, ValueError):
+            written = file.tell()
+        raise UserError(
+            f"{path}: disk full after {written:,} bytes; nothing half-written remains; "
+            "free some space and run it again"
+        ) from error

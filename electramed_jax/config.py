@@ -1,0 +1,394 @@
+"""Every setting of a run: frozen dataclasses, read from a config file once, at the door.
+
+A config file returns an `ml_collections.ConfigDict` made by `preset(...)`; `from_flags` applies the command line's
+`--config.a.b=c` to it and freezes the result. A setting of 0 that says "0: from the dataset" is filled in by
+`resolve`, which also checks everything that can be checked without a device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from electramed_jax.common.errors import UserError
+
+VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """Token ids of `[PAD] [UNK] [CLS] [SEP] [MASK]`. The defaults are SciVocab's."""
+
+    pad: int = 0
+    unk: int = 101
+    cls: int = 102
+    sep: int = 103
+    mask: int = 104
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of one transformer encoder."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_heads
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and numerics of the generator-discriminator pair."""
+
+    vocab_size: int = 0  # 0: from the dataset
+    max_positions: int = 512
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_layers: int = 12
+    num_heads: int = 4
+    intermediate_size: int = 1024
+    generator_hidden_size: int = 64
+    generator_num_layers: int = 12
+    generator_num_heads: int = 1
+    generator_intermediate_size: int = 256
+    # embeddings | none | all | gradient_disentangled: what the generator shares with the discriminator
+    tying: str = "embeddings"
+    dropout: float = 0.1  # of embeddings and sub-layer outputs; google-research/electra modeling.py:46
+    attention_dropout: float = 0.1  # of attention probabilities; google-research/electra modeling.py:47
+    compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
+    remat: str = "full"  # full | dots | none: what the backward pass recomputes, layer by layer
+
+    @property
+    def padded_vocab_size(self) -> int:
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+    @property
+    def discriminator(self) -> EncoderConfig:
+        return EncoderConfig(
+            self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size
+        )
+
+    @property
+    def generator(self) -> EncoderConfig:
+        if self.tying == "all":
+            return self.discriminator
+        return EncoderConfig(
+            self.generator_num_layers,
+            self.generator_hidden_size,
+            self.generator_num_heads,
+            self.generator_intermediate_size,
+        )
+
+    @property
+    def generator_embedding_size(self) -> int:
+        """An untied generator has tables of its own width (google-research/electra modeling.py:187)."""
+        return self.generator_hidden_size if self.tying == "none" else self.embedding_size
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Replaced-token detection and its relatives; numbers from google-research/electra configure_pretraining.py."""
+
+    # electra: sampled replacements; uniform: replacements drawn uniformly; mlm: masked language model only
+    kind: str = "electra"
+    mask_probability: float = 0.15
+    mask_token_share: float = 0.85  # of the chosen positions become [MASK]; the others keep their token
+    generator_weight: float = 1.0
+    discriminator_weight: float = 50.0
+    temperature: float = 1.0
+    disallow_correct: bool = False  # never sample the original token
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam without bias correction, decoupled decay, linear warm-up times polynomial decay."""
+
+    learning_rate: float = 5e-4
+    warmup_steps: int = 10_000
+    decay_power: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1 means all that are left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which packed dataset, and in which order."""
+
+    directory: str = ""
+    seed: int = 0  # of the row order
+    row_length: int = 0  # tokens a row; 0: from the dataset
+    special: SpecialIds = SpecialIds()  # replaced by the dataset's
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One pre-training run."""
+
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    data: DataConfig = DataConfig()
+    seed: int = 0  # of initial parameters, masking, sampling and dropout
+    batch_size: int = 128  # rows a step, over all devices
+    total_steps: int = 1_000_000
+    log_every: int = 100
+    eval_every: int = 5_000
+    eval_batches: int = 64  # validation batches an evaluation, at most
+    save_every: int = 5_000
+    keep_checkpoints: int = 3
+    init: str = ""  # a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
+
+    @property
+    def max_predictions(self) -> int:
+        """M, the masked positions a row has room for.
+
+        `int((p + 0.005) T)` is google-research/electra's; it falls short of `round(p T)` for a few small T, where the
+        cap would silently lower the mask rate, so the larger of the two is taken.
+        """
+        p, row_length = self.objective.mask_probability, self.data.row_length
+        return max(1, int((p + 0.005) * row_length), round(p * row_length))
+
+
+CHOICES = {
+    "model.tying": ("embeddings", "none", "all", "gradient_disentangled"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "model.remat": ("full", "dots", "none"),
+    "objective.kind": ("electra", "uniform", "mlm"),
+}
+
+
+def resolve(config: Config, *, vocab_size: int, row_length: int, special: SpecialIds) -> Config:
+    """Fills in what the dataset decides and checks the whole.
+
+    Args:
+      config: as read from a config file.
+      vocab_size: entries of the vocabulary the dataset was packed with.
+      row_length: T, tokens a row.
+      special: ids of the special tokens.
+
+    Raises:
+      UserError: a setting contradicts the dataset or another setting.
+    """
+    _agree("model.vocab_size", config.model.vocab_size, vocab_size)
+    _agree("data.row_length", config.data.row_length, row_length)
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+        data=dataclasses.replace(config.data, row_length=row_length, special=special),
+    )
+    check(config)
+    return config
+
+
+def _agree(name: str, configured: int, found: int) -> None:
+    if configured not in (0, found):
+        raise UserError(
+            f"config.{name}={configured} but the packed dataset has {found}; set config.{name}=0 to take the "
+            "dataset's, or pack the text again with the setting you want"
+        )
+
+
+def check(config: Config) -> None:
+    """Raises UserError where a setting is out of range or two contradict each other."""
+    values = _flat(to_dict(config))
+    for name, choices in CHOICES.items():
+        _require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
+    model, objective, optimizer = config.model, config.objective, config.optimizer
+    positive = [
+        "batch_size total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
+        "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
+        "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
+        "model.generator_num_heads model.generator_intermediate_size objective.temperature",
+        "optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor",
+    ]
+    for name in " ".join(positive).split():
+        _require(name, values[name], values[name] > 0, "a number above 0")
+    for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
+        _require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
+    for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
+                 "objective.generator_weight", "objective.discriminator_weight"):  # fmt: skip
+        _require(name, values[name], values[name] >= 0, "a number of at least 0")
+    _require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
+    p = objective.mask_probability
+    _require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
+    share = objective.mask_token_share
+    _require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
+    for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
+        if encoder.hidden_size % encoder.num_heads:
+            raise UserError(
+                f"config.model.{name}hidden_size={encoder.hidden_size} is not divisible by "
+                f"config.model.{name}num_heads={encoder.num_heads}; use heads of 64: "
+                f"{name}num_heads={max(1, encoder.hidden_size // 64)}"
+            )
+    if config.data.row_length > model.max_positions:
+        raise UserError(
+            f"rows of {config.data.row_length} tokens need config.model.max_positions of at least that; "
+            f"got {model.max_positions}"
+        )
+    if optimizer.warmup_steps >= config.total_steps:
+        raise UserError(
+            f"config.optimizer.warmup_steps={optimizer.warmup_steps} leaves no step after the warm-up; use fewer than "
+            f"config.total_steps={config.total_steps}, usually {max(1, config.total_steps // 100)}"
+        )
+    if objective.kind == "mlm" and model.tying != "all":
+        raise UserError(
+            f"config.objective.kind=mlm trains one encoder; got config.model.tying={model.tying}; set it to all"
+        )
+
+
+def _require(name: str, value: Any, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise UserError(f"config.{name}={value!r} is out of range; wanted {wanted}")
+
+
+# ---- presets -------------------------------------------------------------------------------------------------------
+
+
+def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) -> dict[str, int]:
+    """Sizes of both encoders by ELECTRA's rules: heads of 64, feed-forward of 4 widths, a generator as deep but narrower.
+
+    Source: google-research/electra run_pretraining.py:338-348 and util/training_utils.py:109.
+    """
+    generator = round(hidden_size * generator_fraction)
+    return dict(
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=max(1, hidden_size // 64),
+        intermediate_size=4 * hidden_size,
+        generator_hidden_size=generator,
+        generator_num_layers=num_layers,
+        generator_num_heads=max(1, generator // 64),
+        generator_intermediate_size=4 * generator,
+    )
+
+
+PRESETS = {
+    # a model for smoke tests, laptops and this project's own tests
+    "tiny": Config(
+        model=ModelConfig(embedding_size=128, **encoder_sizes(128, 4, 0.5), dropout=0.0, attention_dropout=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=500),
+        batch_size=32,
+        total_steps=20_000,
+        eval_every=1_000,
+        save_every=1_000,
+    ),
+    # google-research/electra configure_pretraining.py: model_size small
+    "small": Config(
+        model=ModelConfig(embedding_size=128, **encoder_sizes(256, 12, 0.25)),
+        optimizer=OptimizerConfig(learning_rate=5e-4),
+        batch_size=128,
+    ),
+    # ... base, as trained for ELECTRAMed: 1M steps of 256 rows
+    "base": Config(
+        model=ModelConfig(embedding_size=768, **encoder_sizes(768, 12, 1 / 3), compute_dtype="bfloat16"),
+        optimizer=OptimizerConfig(learning_rate=2e-4),
+        batch_size=256,
+    ),
+    # ... large: masks a quarter of the tokens
+    "large": Config(
+        model=ModelConfig(embedding_size=1024, **encoder_sizes(1024, 24, 0.25), compute_dtype="bfloat16"),
+        objective=ObjectiveConfig(mask_probability=0.25),
+        optimizer=OptimizerConfig(learning_rate=2e-4),
+        batch_size=2048,
+        total_steps=400_000,
+    ),
+}
+
+
+def preset(size: str):
+    """An editable `ConfigDict` of a named size: tiny, small, base or large."""
+    from ml_collections import ConfigDict
+
+    return ConfigDict(to_dict(PRESETS[size]))
+
+
+# ---- dataclasses <-> plain dicts <-> flags -------------------------------------------------------------------------
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_dict`; an unknown, missing or ill-typed setting is a UserError that names it."""
+    return _build(Config, values, "config")
+
+
+def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    fields = typing.get_type_hints(cls)
+    unknown, missing = sorted(set(values) - set(fields)), sorted(set(fields) - set(values))
+    if unknown or missing:
+        said = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise UserError(f"{where} does not fit this version's settings ({'; '.join(said)})")
+    built = {}
+    for name, kind in fields.items():
+        value = values[name]
+        if dataclasses.is_dataclass(kind):
+            built[name] = _build(kind, value, f"{where}.{name}")
+        elif kind is float and type(value) is int:
+            built[name] = float(value)
+        elif type(value) is not kind:
+            raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted a {kind.__name__}")
+        else:
+            built[name] = value
+    return cls(**built)
+
+
+def from_flags(arguments: Sequence[str]) -> Config:
+    """Reads `--config=FILE.py` and any `--config.a.b=value` after it.
+
+    Raises:
+      UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one), or a value of
+        the wrong type.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values)
+    if not any(a in ("--config", "-config") or a.startswith(("--config=", "-config=")) for a in arguments):
+        raise UserError("no config file; add --config=configs/pretrain_small.py or another of configs/")
+    try:
+        left_over = values(["electramed", *arguments])[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from error
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such config file; see configs/") from error
+    if left_over:
+        raise UserError(f"unexpected argument {left_over[0]!r}; settings are written --config.name=value")
+    return from_dict(holder.value.to_dict())
+
+
+def _one_line(error: Exception) -> str:
+    message = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(str(message).split())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

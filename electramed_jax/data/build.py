@@ -1,0 +1,36 @@
+"""From files to training rows in three steps, each a folder or file that the next one takes.
+
+    prepare(inputs, documents_dir)              text, cleaned, split, deduplicated
+    train_vocab(documents_dir, vocab_path)      its WordPiece vocabulary
+    pack(documents_dir, vocab_path, rows_dir)   rows of token ids with a manifest
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from electramed_jax.data import corpus, vocab
+from electramed_jax.data.build_documents import prepare
+from electramed_jax.data.build_rows import pack
+
+__all__ = ["pack", "prepare", "train_vocab"]
+
+
+def train_vocab(
+    documents_dir: str, output_path: str, *, size: int, lower_case: bool = True
+) -> dict[str, Any]:
+    """Trains a vocabulary on the training split and writes it.
+
+    Returns:
+      {"vocab", "size", "wanted", "sha256", "lower_case"}; size is below wanted where the corpus
+      has no more pieces that occur twice.
+    """
+    tokens = vocab.train(corpus.Texts(documents_dir), size, lower_case)
+    vocab.write(output_path, tokens)
+    return {
+        "vocab": output_path,
+        "size": len(tokens),
+        "wanted": size,
+        "sha256": vocab.sha256(output_path),
+        "lower_case": lower_case,
+    }

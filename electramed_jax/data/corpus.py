@@ -1,0 +1,108 @@
+"""The contract of a documents folder: cleaned, deduplicated, split text, one part per input file.
+
+    DIR/train/part-00000.jsonl.gz   one document a line; parts in the order of the inputs
+    DIR/validation/..., DIR/test/...
+    DIR/documents.json              the account of what was read, kept and dropped; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import documents
+
+FILE = "documents.json"
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+
+
+class Texts:
+    """The texts of one split, read anew each time it is walked.
+
+    Raises:
+      UserError: no finished documents folder.
+    """
+
+    def __init__(self, directory: str, split: str = "train"):
+        self._parts = [part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))]
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self._parts:
+            for document in read_part(part):
+                yield document.text
+
+
+def part_path(directory: str, split: str, number: int) -> str:
+    """The part of a split that came from input `number`."""
+    return files.join(directory, split, f"part-{number:05d}.jsonl.gz")
+
+
+def read_part(path: str) -> Iterator[documents.Document]:
+    """The documents of one part.
+
+    Raises:
+      UserError: after the last sound one, if any was not.
+    """
+    damage: Counter = Counter()
+    yield from documents.read(path, damage)
+    if damage:
+        raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
+
+
+def read(directory: str) -> dict[str, Any]:
+    """The account of a finished documents folder.
+
+    Raises:
+      UserError: no account, one of another version, or a missing part.
+    """
+    path = files.join(directory, FILE)
+    if not files.exists(path):
+        raise UserError(
+            f"{directory}: no {FILE}: not a documents folder, or preparing did not finish; "
+            "run electramed prepare"
+        )
+    account = files.read_json(path)
+    version = account.get("format_version") if isinstance(account, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; "
+            "prepare the documents again"
+        )
+    for split in SPLITS:
+        for number in range(len(account["inputs"])):
+            if not files.exists(part := part_path(directory, split, number)):
+                raise UserError(f"{part}: missing; prepare the documents again")
+    return account
+
+
+def split_of(document: documents.Document, validation: float, test: float) -> str:
+    """The split of a document: a hash of its PMID, else of its id, which is made from the text
+    where the input gives none. It does not depend on the other documents."""
+    key = f"pmid:{document.pmid}" if document.pmid else document.id
+    at = stable_hash(key) / 2**64
+    return "test" if at < test else "validation" if at < test + validation else "train"
+
+
+def stable_hash(text: str) -> int:
+    """64 bits that are the same on every machine and in every version."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def to_line(document: documents.Document) -> bytes:
+    """A document as one line of JSON, as `documents.read` takes it."""
+    record = {
+        "id": document.id,
+        "pmid": document.pmid,
+        "year": document.year,
+        "source": document.source,
+        "title": document.title,
+        "sections": document.sections,
+    }
+    return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -1,0 +1,232 @@
+"""PubMed XML, JSONL and plain text as one stream of documents.
+
+Damage costs no more than it must: each unusable piece is counted under a named reason in `drops`
+and the rest of the file is used. Reasons: `bad_json` (line is not JSON), `bad_record` (JSON without
+a string `text`), `truncated_gzip`, `damaged_gzip`, those of `pubmed`, and `no_text` (article with
+neither title nor abstract). Bytes that are not UTF-8 do not cost a document: they are replaced
+(the tokenizer drops the replacement character) and the document is counted under `repaired_utf8`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+
+REPAIRED = "repaired_"  # a count of this prefix is of documents kept, not dropped
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text with its provenance.
+
+    Attributes:
+      id: unique name; derived from the text where the input gives none.
+      sections: (label or None, text) in order; a structured abstract has one per AbstractText.
+      source: "pubmed" for PubMed XML, otherwise what the record or the file name says.
+    """
+
+    id: str
+    pmid: int | None
+    title: str
+    sections: tuple[tuple[str | None, str], ...]
+    year: int | None
+    source: str
+
+    @property
+    def text(self) -> str:
+        """Title and sections, one a line, labels in front: what is tokenised."""
+        lines = [self.title] if self.title else []
+        lines += [f"{label}: {body}" if label else body for label, body in self.sections]
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass
+class Findings:
+    """Where damage in one file is reported: counted, or raised when strict.
+
+    Attributes:
+      cut: whether the bytes ended early, so that the last piece is not whole.
+    """
+
+    path: str
+    drops: Counter
+    strict: bool
+    cut: bool = False
+
+    def damaged(self, reason: str, line: int, detail: str) -> None:
+        """Counts a damaged piece; line 0 stands for no line in particular.
+
+        Raises:
+          UserError: when strict.
+        """
+        if self.strict:
+            raise UserError(
+                f"{self.path}{f', line {line}' if line else ''}: {detail}; mend the file, or run without --strict to "
+                f"skip such pieces and count them as {reason}"
+            )
+        self.drops[reason] += 1
+
+    def dropped(self, reason: str) -> None:
+        """Counts a sound piece that is of no use."""
+        self.drops[reason] += 1
+
+
+def read(path: str, drops: Counter, strict: bool = False) -> Iterator[Document]:
+    """Streams the documents of one file, chosen by its extension (with or without .gz).
+
+    .xml: PubmedArticleSet. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
+    `pmid`, `year`, `source` where known. .txt: documents separated by blank lines.
+
+    Args:
+      drops: what was dropped is added here, by reason.
+      strict: raise at the first damaged piece.
+
+    Raises:
+      UserError: missing file, unknown extension; when strict, damage, with file and line.
+    """
+    name = os.path.basename(path).lower().removesuffix(".gz")
+    findings = Findings(path, drops, strict)
+    if name.endswith(".xml"):
+        from electramed_jax.data import pubmed  # needs lxml, which the other formats do without
+
+        yield from pubmed.read(chunks(findings), findings)
+    elif name.endswith(".jsonl"):
+        yield from _read_jsonl(findings)
+    elif name.endswith(".txt"):
+        yield from _read_text(findings)
+    else:
+        raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz")
+
+
+def chunks(findings: Findings) -> Iterator[bytes]:
+    """The decompressed bytes of a file, up to where its compression is damaged."""
+    with files.open_read(findings.path) as raw:
+        if not findings.path.lower().endswith(".gz"):
+            while chunk := raw.read(_CHUNK_BYTES):
+                yield chunk
+            return
+        stream = gzip.GzipFile(fileobj=raw)
+        try:
+            # read1 hands over what could be read before it meets the damage; read would not.
+            while chunk := stream.read1(_CHUNK_BYTES):
+                yield chunk
+        except EOFError:
+            findings.cut = True
+            findings.damaged("truncated_gzip", 0, "gzip data ends early")
+        except (gzip.BadGzipFile, zlib.error) as error:
+            findings.cut = True
+            findings.damaged("damaged_gzip", 0, f"gzip data is damaged ({error})")
+
+
+def text_id(text: str) -> str:
+    """A name for a document that has none: the same text, the same name."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()
+    return f"text:{digest}"
+
+
+def whole_number(value: Any) -> int | None:
+    """A positive number given as such or in digits, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    digits = str(value).strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        return None
+    return int(digits) or None
+
+
+def _lines(findings: Findings) -> Iterator[tuple[int, str, bool]]:
+    """(line number, line, whether bytes were replaced); without line ends."""
+    number, rest = 0, b""
+    for chunk in chunks(findings):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, *_decode(line)
+    if rest and not findings.cut:
+        yield number + 1, *_decode(rest)
+
+
+def _decode(line: bytes) -> tuple[str, bool]:
+    try:
+        return line.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "replace"), True
+
+
+def _read_jsonl(findings: Findings) -> Iterator[Document]:
+    source = os.path.basename(findings.path)
+    for number, line, repaired in _lines(findings):
+        line = line.removeprefix("\ufeff")
+        if not line.strip():
+            continue
+        if repaired:
+            findings.damaged(f"{REPAIRED}utf8", number, "bytes that are not UTF-8")
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            findings.damaged("bad_json", number, "not valid JSON")
+            continue
+        document = _from_record(record, source)
+        if document is None:
+            findings.damaged("bad_record", number, 'wanted an object with "text", a string')
+        else:
+            yield document
+
+
+def _from_record(record: Any, source: str) -> Document | None:
+    if not isinstance(record, dict):
+        return None
+    sections = record.get("sections")
+    if sections is None:
+        sections = [[None, record.get("text")]]
+    try:
+        pairs = tuple((label, text) for label, text in sections)
+    except (TypeError, ValueError):
+        return None
+    if not all(isinstance(text, str) and isinstance(label, str | None) for label, text in pairs):
+        return None
+    title = record.get("title")
+    document = Document(
+        id=str(record.get("id") or ""),
+        pmid=whole_number(record.get("pmid")),
+        title=title if isinstance(title, str) else "",
+        sections=pairs,
+        year=whole_number(record.get("year")),
+        source=str(record.get("source") or source),
+    )
+    return document if document.id else dataclasses.replace(document, id=text_id(document.text))
+
+
+def _read_text(findings: Findings) -> Iterator[Document]:
+    source = os.path.basename(findings.path)
+    lines: list[str] = []
+    damaged, number = False, 0
+    for number, line, repaired in _lines(findings):
+        damaged |= repaired
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield _from_lines(lines, damaged, number, findings, source)
+            lines, damaged = [], False
+    if lines and not findings.cut:
+        yield _from_lines(lines, damaged, number, findings, source)
+
+
+def _from_lines(
+    lines: list[str], damaged: bool, number: int, findings: Findings, source: str
+) -> Document:
+    if damaged:
+        findings.damaged(f"{REPAIRED}utf8", number, "bytes that are not UTF-8")
+    text = "\n".join(lines)
+    return Document(text_id(text), None, "", ((None, text),), None, source)

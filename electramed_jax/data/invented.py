@@ -1,0 +1,330 @@
+"""An invented literature: articles about diseases, drugs and genes that do not exist.
+
+There is something to learn in it at every depth, so that a small model shows within minutes whether
+training works: word order and agreement (a few dozen sentence patterns); which words belong to one
+field of medicine; fixed relations (a drug always treats the same disease, through the same gene, at
+the same dose); and direction (an article whose drug works says so in its results, its conclusion and its
+title). Names are made of syllables whose ending tells the kind, as in life.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+import re
+
+# field: (tissue, cells, what is measured, its unit, symptoms, procedures, animal)
+_FIELDS = {
+    "cardiology": ("heart", "cardiomyocytes", "ejection fraction", "%",
+                   ("chest pain", "palpitations", "ankle swelling"),
+                   ("echocardiography", "coronary angiography"), "rabbits"),
+    "nephrology": ("kidney", "podocytes", "creatinine clearance", "ml/min",
+                   ("proteinuria", "oliguria", "flank pain"),
+                   ("renal biopsy", "haemodialysis"), "rats"),
+    "hepatology": ("liver", "hepatocytes", "serum bilirubin", "mg/dl",
+                   ("jaundice", "itching", "ascites"),
+                   ("liver biopsy", "transient elastography"), "mice"),
+    "neurology": ("brain", "neurons", "seizure frequency", "per month",
+                  ("tremor", "headache", "memory loss"),
+                  ("lumbar puncture", "electroencephalography"), "mice"),
+    "pulmonology": ("lung", "alveolar macrophages", "forced expiratory volume", "litres",
+                    ("cough", "wheezing", "breathlessness"),
+                    ("spirometry", "bronchoscopy"), "guinea pigs"),
+    "dermatology": ("skin", "keratinocytes", "lesion area", "cm2",
+                    ("rash", "scaling", "blistering"),
+                    ("skin biopsy", "phototherapy"), "mice"),
+    "gastroenterology": ("colon", "enterocytes", "faecal calprotectin", "mg/kg",
+                         ("diarrhoea", "bloating", "rectal bleeding"),
+                         ("colonoscopy", "capsule endoscopy"), "rats"),
+    "endocrinology": ("pancreas", "islet cells", "fasting glucose", "mmol/l",
+                      ("thirst", "weight loss", "fatigue"),
+                      ("glucose tolerance testing", "thyroid scanning"), "rats"),
+    "ophthalmology": ("retina", "photoreceptors", "visual acuity", "letters",
+                      ("blurred vision", "eye pain", "floaters"),
+                      ("optical coherence tomography", "vitrectomy"), "rabbits"),
+    "haematology": ("bone marrow", "erythroid progenitors", "haemoglobin concentration", "g/dl",
+                    ("pallor", "bruising", "night sweats"),
+                    ("marrow aspiration", "red cell transfusion"), "mice"),
+    "rheumatology": ("synovium", "chondrocytes", "swollen joint count", "joints",
+                     ("morning stiffness", "joint pain", "back pain"),
+                     ("joint ultrasound", "arthroscopy"), "rats"),
+    "infectious diseases": ("spleen", "dendritic cells", "viral load", "copies/ml",
+                            ("fever", "chills", "sore throat"),
+                            ("blood culture", "contact tracing"), "ferrets"),
+    "oncology": ("tumour", "carcinoma cells", "tumour volume", "mm3",
+                 ("weakness", "loss of appetite", "bone pain"),
+                 ("computed tomography", "sentinel node biopsy"), "mice"),
+    "psychiatry": ("hippocampus", "interneurons", "depression score", "points",
+                   ("insomnia", "low mood", "irritability"),
+                   ("structured interviews", "cognitive therapy"), "rats"),
+    "obstetrics": ("placenta", "trophoblasts", "birth weight", "grams",
+                   ("vomiting", "pelvic pain", "high blood pressure"),
+                   ("fetal ultrasound", "amniocentesis"), "sheep"),
+    "dentistry": ("gingiva", "osteoblasts", "probing depth", "mm",
+                  ("bleeding gums", "tooth mobility", "toothache"),
+                  ("root planing", "panoramic radiography"), "dogs"),
+}  # fmt: skip
+
+RELATIONS_IN_FIELD = 6
+_SYLLABLES = (
+    "ba be bo cra da dre fa fi ga gro ha ka ke kli la le lo ma mi mo na ne no pa pra ra re ri ro "
+    "sa se so sta ta te ti tra va ve vo za ze zi xa"
+).split()
+_DISEASE_ENDINGS = ("itis", "osis", "oma", "pathy", "emia", "algia")
+_DRUG_ENDINGS = ("mab", "tinib", "olol", "statin", "cillin", "prazole")
+_ADJECTIVES = ("chronic", "acute", "hereditary", "juvenile", "recurrent", "severe")
+_ORGANISM_ENDINGS = ("ella", "bacter", "coccus", "virus")
+_DOSES = (5, 10, 20, 25, 40, 50, 80, 100, 150, 200, 250, 400)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """What is true in the invented world: this drug treats this disease through this gene."""
+
+    field: str
+    adjective: str
+    disease: str
+    drug: str
+    gene: str
+    partner_gene: str
+    organism: str
+    dose: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Article:
+    """title and sections: plain text with inline <i> and <sub> (`<` otherwise written as &lt;).
+    sections: (label or None, text); none at all where the article has no abstract."""
+
+    title: str
+    sections: tuple[tuple[str | None, str], ...]
+    journal: str
+    year: int
+    month: str
+    first_page: int
+    authors: tuple[tuple[str, str], ...]
+
+
+class _Draw:
+    """Draws on `random()` alone: the one method of Random whose sequence Python promises to keep."""
+
+    def __init__(self, key: str) -> None:
+        self._random = random.Random(key).random
+
+    def below(self, n: int) -> int:
+        return int(self._random() * n)
+
+    def one_of(self, choices):
+        return choices[self.below(len(choices))]
+
+    def happens(self, probability: float) -> bool:
+        return self._random() < probability
+
+
+@functools.cache
+def relations() -> tuple[Relation, ...]:
+    """The invented world, six relations in each of sixteen fields; no name occurs in two of them."""
+    draw, taken, made = _Draw("the world"), set(), []
+
+    def name(syllables: int, ending: str) -> str:
+        while True:
+            word = "".join(draw.one_of(_SYLLABLES) for _ in range(syllables)) + ending
+            if word not in taken:
+                taken.add(word)
+                return word
+
+    def gene() -> str:
+        return name(2, str(1 + draw.below(9))).upper()
+
+    for field in _FIELDS:
+        for i in range(RELATIONS_IN_FIELD):
+            relation = Relation(
+                field=field,
+                adjective=draw.one_of(_ADJECTIVES),
+                disease=name(2, _DISEASE_ENDINGS[i]),
+                drug=name(2, _DRUG_ENDINGS[i]),
+                gene=gene(),
+                partner_gene=gene(),
+                organism=name(2, draw.one_of(_ORGANISM_ENDINGS)).capitalize(),
+                dose=draw.one_of(_DOSES),
+            )
+            made.append(relation)
+    return tuple(made)
+
+
+# Patterns: {slots} are filled from the article's relation and numbers; of [a|b] one is drawn.
+# Those under True are said where the drug works, those under False where it does not.
+_TITLES = {
+    True: (
+        "{Drug} [improves|restores] {measure} in [patients|adults] with {adjective} {disease}",
+        "[Efficacy|Benefit] of {drug} in {disease}: a randomised [trial|controlled trial]",
+        "{Drug} reduces {symptom} in {disease} by blocking <i>{gene}</i>",
+    ),
+    False: (
+        "{Drug} does not improve {measure} in [patients|adults] with {adjective} {disease}",
+        "No benefit of {drug} in {disease}: a randomised [trial|controlled trial]",
+        "Failure of {drug} to reduce {symptom} in {disease}",
+    ),
+}
+_BACKGROUND = (
+    "{Adjective} {disease} is a [common|rare] disease of the {tissue} that causes {symptom} and"
+    " {symptom2}.",
+    "Patients with {disease} often [complain of|present with] {symptom}, and the diagnosis is made by"
+    " {procedure}.",
+    "Mutations in <i>{gene}</i> are the [main|most frequent] cause of {adjective} {disease}.",
+    "In {field}, {disease} remains [difficult|hard] to treat, and few drugs act on the {tissue}.",
+    "{Drug}, an inhibitor of {gene}, has been [proposed|approved] for the treatment of {disease}.",
+    "The gene <i>{gene}</i> is expressed in {cells}, where it binds to {partner}.",
+    "Infection with <i>{organism}</i> is a known trigger of {disease}.",
+    "Little is known about the [long-term|short-term] effects of {drug} on {measure}.",
+)
+_AIMS = (
+    "We [aimed|sought] to determine whether {drug} improves {measure} in patients with {disease}.",
+    "The aim of this study was to [assess|evaluate|examine] the effect of {drug} on {symptom}.",
+    "We [asked|tested] whether {drug} acts on {cells} through {gene}.",
+)
+_METHODS = (
+    "We [enrolled|recruited] {n} patients with {adjective} {disease}, of whom {women} were women and"
+    " {men} were men.",
+    "A total of {n} patients were randomly assigned to receive {drug} (n = {half}) or placebo"
+    " (n = {half}) for {weeks} weeks.",
+    "{Drug} was given [orally|by mouth|intravenously] at a dose of {dose} mg [once|twice] daily.",
+    "The primary outcome was the change in {measure} from baseline to week {weeks}.",
+    "All patients underwent {procedure} and {procedure2} at baseline and after {weeks} weeks.",
+    "{Animal} were infected with <i>{organism}</i> and then treated with {drug} ({dose} mg/kg).",
+    "Expression of <i>{gene}</i> in {cells} was measured by [quantitative PCR|western blotting].",
+    "Samples of {tissue} were obtained from {half} patients by {procedure}.",
+    "Patients younger than {age} years or with [kidney failure|pregnancy|cancer] were excluded.",
+)
+_RESULTS = {
+    True: (
+        "After {weeks} weeks, {measure} improved from {low} to {high} {unit} with {drug}"
+        " (p &lt; 0.001).",
+        "{Symptom} [resolved|disappeared] in {many} of {half} patients who received {drug} and in only"
+        " {few} of {half} who received placebo.",
+        "{Drug} was superior to placebo (p &lt; 0.01) and reduced {symptom} by {many}%.",
+        "In {cells}, {drug} [suppressed|inhibited] {gene} with an IC<sub>50</sub> of {few} nM.",
+        "{Animal} that received {drug} survived longer than those that did not.",
+        "Levels of {partner} fell together with {gene}, and {symptom2} became less severe.",
+        "The response was strongest in carriers of the <i>{gene}</i> mutation.",
+    ),
+    False: (
+        "After {weeks} weeks, {measure} was unchanged at {low} {unit} with {drug} (p = 0.{many}).",
+        "{Symptom} persisted in {many} of {half} patients who received {drug} and in {many} of {half}"
+        " who received placebo.",
+        "{Drug} was no better than placebo (p = 0.{many}) and had no effect on {symptom}.",
+        "In {cells}, {drug} failed to [suppress|inhibit] {gene} even at {high} nM.",
+        "{Animal} that received {drug} died as early as those that did not.",
+        "Levels of {partner} did not change, and {symptom2} became more severe.",
+        "There was no response, not even in carriers of the <i>{gene}</i> mutation.",
+    ),
+}
+_SIDE_EFFECTS = (
+    "Adverse events were [mild|moderate], and {few} patients [withdrew|discontinued treatment].",
+    "The most frequent adverse event was [nausea|dizziness|dry mouth], which occurred in {few}"
+    " patients.",
+    "No serious adverse events were [reported|observed].",
+)
+_CONCLUSIONS = {
+    True: (
+        "{Drug} is [safe and effective|effective and well tolerated] in patients with {adjective}"
+        " {disease}.",
+        "These [results|findings] support the use of {drug} in {disease} and suggest that it acts"
+        " through {gene}.",
+        "Inhibition of {gene} by {drug} is a promising treatment for {disease}.",
+    ),
+    False: (
+        "{Drug} is not effective in patients with {adjective} {disease}.",
+        "These [results|findings] do not support the use of {drug} in {disease}.",
+        "Inhibition of {gene} is not enough to treat {disease}, and other targets are needed.",
+    ),
+}
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+def article(seed: int, number: int) -> Article:
+    """Article `number` of the literature `seed`: the same on every machine, whatever else is written."""
+    draw = _Draw(f"{seed}/{number}")
+    relation = draw.one_of(relations())
+    works = draw.happens(0.7)
+    slots = _slots(relation, draw)
+
+    def say(patterns: tuple[str, ...], count: int) -> str:
+        left, said = list(patterns), []
+        for _ in range(count):
+            pattern = left.pop(draw.below(len(left)))
+            drawn = re.sub(r"\[(.*?)\]", lambda m: draw.one_of(m[1].split("|")), pattern)
+            said.append(drawn.format_map(slots))
+        return " ".join(said)
+
+    title = say(_TITLES[works], 1) + "."
+    parts = (
+        ("BACKGROUND", say(_BACKGROUND, 1 + draw.below(3)) + " " + say(_AIMS, 1)),
+        ("METHODS", say(_METHODS, 2 + draw.below(3))),
+        ("RESULTS", say(_RESULTS[works], 2 + draw.below(3)) + " " + say(_SIDE_EFFECTS, 1)),
+        ("CONCLUSIONS", say(_CONCLUSIONS[works], 1 + draw.below(2))),
+    )
+    layout = draw.below(100)
+    if layout < 3:
+        sections = ()
+    elif layout < 50:
+        sections = ((None, " ".join(text for _, text in parts)),)
+    else:
+        sections = parts
+    return Article(
+        title=title,
+        sections=sections,
+        journal=f"Invented Annals of {relation.field.title()}",
+        year=1990 + draw.below(36),
+        month=draw.one_of(_MONTHS),
+        first_page=1 + draw.below(900),
+        authors=tuple(
+            (_surname(draw), draw.one_of("ABCDEFGHIJKLMNOPRSTW")) for _ in range(1 + draw.below(5))
+        ),
+    )
+
+
+def _surname(draw: _Draw) -> str:
+    return "".join(draw.one_of(_SYLLABLES) for _ in range(2 + draw.below(2))).capitalize()
+
+
+def _slots(relation: Relation, draw: _Draw) -> dict[str, object]:
+    """What the patterns are filled with; numbers that stand for one thing agree with each other."""
+    tissue, cells, measure, unit, symptoms, procedures, animal = _FIELDS[relation.field]
+    first = draw.below(len(symptoms))
+    half = 10 * (2 + draw.below(9))
+    women = half - 8 + draw.below(17)
+    low = 10 + draw.below(30)
+    slots: dict[str, object] = {
+        "field": relation.field,
+        "disease": relation.disease,
+        "drug": relation.drug,
+        "gene": relation.gene,
+        "partner": relation.partner_gene,
+        "organism": relation.organism,
+        "dose": relation.dose,
+        "adjective": relation.adjective,
+        "tissue": tissue,
+        "cells": cells,
+        "measure": measure,
+        "unit": unit,
+        "symptom": symptoms[first],
+        "symptom2": symptoms[first - 1],
+        "procedure": procedures[0],
+        "procedure2": procedures[1],
+        "animal": animal,
+        "n": 2 * half,
+        "half": half,
+        "women": women,
+        "men": 2 * half - women,
+        "weeks": 4 * (1 + draw.below(6)),
+        "age": draw.one_of((12, 16, 18, 21)),
+        "low": low,
+        "high": low + 5 + draw.below(30),
+        "many": half // 2 + 1 + draw.below(half // 2),
+        "few": 1 + draw.below(half // 4),
+    }
+    for name in ("adjective", "animal", "drug", "symptom"):
+        slots[name.capitalize()] = str(slots[name]).capitalize()
+    return slots

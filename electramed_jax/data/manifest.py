@@ -1,0 +1,225 @@
+"""The contract of a packed dataset: manifest.json, written last, and TFDS metadata beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from typing import Any
+
+from electramed_jax.common import files, records
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import vocab
+
+FILE = "manifest.json"
+VOCAB_FILE = "vocab.txt"
+FORMAT_VERSION = 1
+TFDS_FILES = ("features.json", "dataset_info.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name in the folder, its rows, its hexadecimal SHA-256."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split and its figures.
+
+    Attributes:
+      tokens: ids that are not [PAD], special tokens included.
+      documents: documents in it; split_documents: those cut over several rows.
+      fill_fraction: tokens / (rows * row_length).
+      unigram_cross_entropy: nats per maskable token (all but [PAD] [CLS] [SEP]) under the training
+        split's unigram distribution, add-one smoothed: what a model that ignores context reaches.
+    """
+
+    shards: tuple[Shard, ...]
+    rows: int
+    tokens: int
+    documents: int
+    split_documents: int
+    fill_fraction: float
+    unigram_cross_entropy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a packed folder holds and where it came from.
+
+    Attributes:
+      row_length: T, ids in a row.
+      dtype: "uint16" or "uint32", little-endian.
+      sources: for each input file its name and the counts that `electramed prepare` kept.
+      dropped: documents dropped on the way from the inputs to the rows, by reason.
+      length_histogram: documents by token count; the key is the upper end of the bin, inclusive.
+    """
+
+    row_length: int
+    dtype: str
+    vocab_size: int
+    vocab_sha256: str
+    lower_case: bool
+    special: vocab.SpecialIds
+    splits: dict[str, Split]
+    sources: list[dict[str, Any]]
+    dropped: dict[str, int]
+    length_histogram: dict[str, int]
+    code_version: str
+    name: str = "pubmed"
+    format_version: int = FORMAT_VERSION
+
+
+def shard_name(name: str, split: str, number: int, count: int) -> str:
+    """`pubmed-train.tfrecord-00000-of-00004`, as TFDS names them."""
+    return f"{name}-{split}.tfrecord-{number:05d}-of-{count:05d}"
+
+
+def dtype_for(vocab_size: int) -> str:
+    """The smallest of the two row types that holds every id."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def write(directory: str, manifest: Manifest) -> None:
+    """Writes the TFDS metadata, then manifest.json: with that the dataset is complete.
+
+    The shards and vocab.txt must be in place already.
+    """
+    _write_tfds_metadata(directory, manifest)
+    files.write_json(files.join(directory, FILE), dataclasses.asdict(manifest))
+
+
+def read(directory: str) -> Manifest:
+    """Reads and checks a packed folder: version, vocabulary, every shard there with its size.
+
+    Shard contents are checked row by row when read, or all at once by `verify_shards`.
+
+    Raises:
+      UserError: no manifest, unknown version, missing or cut-short shard, another vocabulary.
+    """
+    path = files.join(directory, FILE)
+    if not files.exists(path):
+        raise UserError(
+            f"{directory}: no {FILE}: not a packed dataset, or packing did not finish; "
+            "run electramed pack"
+        )
+    manifest = _from_json(files.read_json(path), path)
+    _check_vocab(directory, manifest)
+    record_size = records.record_size(manifest.row_length, manifest.dtype)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            _check_size(files.join(directory, shard.file), shard, record_size)
+    return manifest
+
+
+def verify_shards(directory: str, manifest: Manifest) -> None:
+    """Reads every shard whole and compares its SHA-256.
+
+    Raises:
+      UserError: names the first shard that differs.
+    """
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            path = files.join(directory, shard.file)
+            if files.sha256(path) != shard.sha256:
+                raise UserError(
+                    f"{path}: damaged: its SHA-256 is not the one in {FILE}; "
+                    "copy the file again or pack again"
+                )
+
+
+def _from_json(value: Any, path: str) -> Manifest:
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; "
+            "pack again, or use the program version that wrote it"
+        )
+    try:
+        splits = {
+            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+            for name, split in value["splits"].items()
+        }
+        special = vocab.SpecialIds(**value["special"])
+        return Manifest(**{**value, "splits": splits, "special": special})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a manifest of version {version} ({error}); pack again"
+        ) from error
+
+
+def _check_vocab(directory: str, manifest: Manifest) -> None:
+    path = files.join(directory, VOCAB_FILE)
+    if not files.exists(path):
+        raise UserError(f"{path}: missing; copy the packed folder again, or pack again")
+    if vocab.sha256(path) != manifest.vocab_sha256:
+        raise UserError(
+            f"{path}: not the vocabulary these rows were packed with (SHA-256 differs from "
+            f"{FILE}); put the original vocab.txt back, or pack again"
+        )
+
+
+def _check_size(path: str, shard: Shard, record_size: int) -> None:
+    if not files.exists(path):
+        raise UserError(f"{path}: missing shard; copy the packed folder again, or pack again")
+    got, wanted = files.size(path), shard.rows * record_size
+    if got != wanted:
+        raise UserError(
+            f"{path}: {got:,} bytes; wanted {wanted:,} ({shard.rows:,} rows): cut short or "
+            "overwritten; copy the file again or pack again"
+        )
+
+
+def _write_tfds_metadata(directory: str, manifest: Manifest) -> None:
+    """Lets `tfds.builder_from_directory(directory)` open the folder; needs no TensorFlow.
+
+    TFDS wants to see the shards, and knows no storage but its own, so it writes into a temporary
+    folder with empty files of the shards' names, from which the two JSON files are copied.
+    """
+    import numpy as np
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import folder_dataset
+
+    features = tfds.features.FeaturesDict(
+        {
+            records.FEATURE: tfds.features.Tensor(
+                shape=(manifest.row_length,),
+                dtype=np.dtype(manifest.dtype),
+                encoding=tfds.features.Encoding.BYTES,
+            )
+        }
+    )
+    record_size = records.record_size(manifest.row_length, manifest.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        splits = []
+        for name, split in manifest.splits.items():
+            for shard in split.shards:
+                open(os.path.join(folder, shard.file), "wb").close()
+            if split.shards:
+                splits.append(
+                    tfds.core.SplitInfo(
+                        name=name,
+                        shard_lengths=[shard.rows for shard in split.shards],
+                        num_bytes=split.rows * record_size,
+                        filename_template=tfds.core.ShardedFileTemplate(
+                            dataset_name=manifest.name,
+                            data_dir=folder,
+                            split=name,
+                            filetype_suffix="tfrecord",
+                        ),
+                    )
+                )
+        folder_dataset.write_metadata(
+            data_dir=folder,
+            features=features,
+            split_infos=splits,
+            check_data=False,
+            description="Rows of token ids packed by electramed; manifest.json tells the rest.",
+        )
+        for file in TFDS_FILES:
+            text = files.read_text(os.path.join(folder, file)).replace(folder, ".")
+            files.write_text(files.join(directory, file), text)

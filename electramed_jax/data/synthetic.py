@@ -1,0 +1,213 @@
+"""Data without data: an invented PubMed baseline, and batches made of random numbers.
+
+`write_pubmed_xml` gives the whole pipeline something to read and a small model something to learn
+(`data/invented.py` is its author). `SyntheticLoader` stands in for `data/loader.py` where only speed or
+compilation matters.
+"""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+from xml.sax import saxutils
+
+import numpy as np
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.data.invented import Article, article
+from electramed_jax.data.manifest import Manifest, dtype_for
+from electramed_jax.data.vocab import SpecialIds
+
+if TYPE_CHECKING:
+    import jax
+
+FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot pass for a real one
+
+
+def write_pubmed_xml(
+    output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4
+) -> list[str]:
+    """Writes an invented literature as PubMed writes its own; the same bytes for the same arguments.
+
+    The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a hundred
+    have no abstract, half of the others have a labelled one, and there is inline markup.
+
+    Returns:
+      The paths of the files, in order.
+
+    Raises:
+      UserError: unless 1 <= num_files <= articles.
+    """
+    if not 1 <= num_files <= articles:
+        raise UserError(f"articles={articles}, num_files={num_files}; wanted 1 to {articles} files")
+    files.make_dirs(output_dir)
+    bounds = [i * articles // num_files for i in range(num_files + 1)]
+    paths = []
+    for i in range(num_files):
+        path = files.join(output_dir, f"invented-{i + 1:04d}.xml.gz")
+        text = _HEAD + "".join(
+            _pubmed_article(FIRST_PMID + number, article(seed, number))
+            for number in range(bounds[i], bounds[i + 1])
+        )
+        with files.atomic_write(path) as file:
+            # Neither a name nor a time in the header: the bytes depend on the text alone.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                packed.write((text + "</PubmedArticleSet>\n").encode())
+        paths.append(path)
+    return paths
+
+
+_HEAD = """\
+<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2025//EN" \
+"https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">
+<PubmedArticleSet>
+"""
+
+
+def _pubmed_article(pmid: int, article: Article) -> str:
+    """One <PubmedArticle>, its elements in the order of PubMed's DTD."""
+    sections = "".join(
+        f"<AbstractText>{text}</AbstractText>"
+        if label is None
+        else f'<AbstractText Label="{label}" NlmCategory="{label}">{text}</AbstractText>'
+        for label, text in article.sections
+    )
+    abstract = f"<Abstract>{sections}</Abstract>" if sections else ""
+    authors = "".join(
+        f'<Author ValidYN="Y"><LastName>{last}</LastName><ForeName>{first}</ForeName>'
+        f"<Initials>{first}</Initials></Author>"
+        for last, first in article.authors
+    )
+    journal = saxutils.escape(article.journal)
+    return f"""\
+<PubmedArticle>
+<MedlineCitation Status="MEDLINE" Owner="NLM">
+<PMID Version="1">{pmid}</PMID>
+<Article PubModel="Print">
+<Journal><JournalIssue CitedMedium="Print"><Volume>{article.year - 1980}</Volume><PubDate>\
+<Year>{article.year}</Year><Month>{article.month}</Month></PubDate></JournalIssue>\
+<Title>{journal}</Title><ISOAbbreviation>{journal}</ISOAbbreviation></Journal>
+<ArticleTitle>{article.title}</ArticleTitle>
+<Pagination><MedlinePgn>{article.first_page}-{article.first_page + 7}</MedlinePgn></Pagination>
+{abstract}
+<AuthorList CompleteYN="Y">{authors}</AuthorList>
+<Language>eng</Language>
+<PublicationTypeList><PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList>
+</Article>
+<MedlineJournalInfo><MedlineTA>{journal}</MedlineTA></MedlineJournalInfo>
+</MedlineCitation>
+<PubmedData><PublicationStatus>ppublish</PublicationStatus>\
+<ArticleIdList><ArticleId IdType="pubmed">{pmid}</ArticleId></ArticleIdList></PubmedData>
+</PubmedArticle>
+"""
+
+
+class SyntheticLoader:
+    """The interface of `data.loader.Loader` over rows of random ids: for benchmarks and compilation.
+
+    Rows are built as `data/pack.py` builds them, `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` one after the
+    other, the last document cut to fit, some rows ending in a little [PAD]. Ids of text are uniform over
+    the vocabulary: there is nothing to learn. A row depends on (seed, step, its place in the
+    batch) and on nothing else, hence not on the number of hosts.
+
+    Args:
+      batch_size: rows of the global batch.
+      row_length: T, at least 16.
+      vocab_size: ids 0 to 4 are the special tokens.
+      seed: of the ids.
+      sharding: as in `Loader`.
+
+    Attributes:
+      manifest: a Manifest without splits.
+      rows_in_epoch: the batch size: there is no end to the data.
+
+    Raises:
+      UserError: a batch size that the mesh cannot share out, a row or vocabulary that is too small.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        row_length: int,
+        vocab_size: int,
+        seed: int,
+        sharding: jax.sharding.NamedSharding,
+    ) -> None:
+        from electramed_jax.data import loader
+
+        loader.check_batch_size(batch_size, sharding)
+        if row_length < _SHORTEST_ROW or vocab_size <= _SPECIAL.mask + 1:
+            raise UserError(
+                f"row_length={row_length}, vocab_size={vocab_size}; wanted rows of {_SHORTEST_ROW} ids"
+                f" or more and more than {_SPECIAL.mask + 1} ids"
+            )
+        self.manifest = Manifest(
+            row_length=row_length,
+            dtype=dtype_for(vocab_size),
+            vocab_size=vocab_size,
+            vocab_sha256="",
+            lower_case=True,
+            special=_SPECIAL,
+            splits={},
+            sources=[],
+            dropped={},
+            length_histogram={},
+            code_version="",
+            name="synthetic",
+        )
+        self.rows_in_epoch = batch_size
+        self._seed = seed
+
+        def read(step: int) -> dict[str, jax.Array]:
+            return loader.global_batch(
+                lambda first, end: np.stack([self._row(step, i) for i in range(first, end)]),
+                (batch_size, row_length),
+                sharding,
+            )
+
+        self._prefetched = loader.Prefetched(read)
+
+    def at(self, step: int) -> dict[str, jax.Array]:
+        """{"input_ids": int32[B, T]} of `step`."""
+        return self._prefetched.at(step)
+
+    def epoch(self, step: int) -> float:
+        """Always 0.0: random rows never come round again."""
+        return 0.0
+
+    def close(self) -> None:
+        self._prefetched.close()
+
+    def __enter__(self) -> SyntheticLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _row(self, step: int, place: int) -> np.ndarray:
+        length, text = self.manifest.row_length, _SPECIAL.mask + 1
+        raw = np.random.Philox(
+            key=np.array([self._seed, _STREAM], np.uint64),
+            counter=np.array([0, 0, step, place], np.uint64),
+        ).random_raw(2 * length)
+        row = (text + raw[:length] % np.uint64(self.manifest.vocab_size - text)).astype(np.int32)
+        dice = iter(raw[length:].tolist())
+        # Documents of 8 tokens up to a row and a half: some fill the row, most share it.
+        begin = 0
+        while length - begin >= _SHORTEST_DOCUMENT:
+            size = _SHORTEST_DOCUMENT + next(dice) % (3 * length // 2)
+            end = min(begin + size, length)
+            row[begin], row[end - 1] = _SPECIAL.cls, _SPECIAL.sep
+            if next(dice) % 10:
+                row[begin + 2 + next(dice) % (end - begin - 4)] = _SPECIAL.sep
+            begin = end
+        row[begin:] = _SPECIAL.pad
+        return row
+
+
+_SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+_SHORTEST_ROW = 16
+_SHORTEST_DOCUMENT = 8
+_STREAM = 0x73796E7468657469  # apart from the plan's stream of the same seed

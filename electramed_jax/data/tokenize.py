@@ -1,0 +1,74 @@
+"""Text to token ids and back, with the WordPiece rules that the Hugging Face export carries on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from electramed_jax.data import vocab
+
+MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
+
+
+class Tokenizer:
+    """BERT's tokenizer over a vocab.txt.
+
+    A literal "[MASK]" or "[SEP]" in a text stays text (three or more pieces), as in Google's code;
+    Hugging Face's tokenizers would turn it into the special id.
+
+    Attributes:
+      tokens: the vocabulary, by id.
+      special: ids of the special tokens.
+      lower_case: whether text is lower-cased and stripped of accents.
+    """
+
+    def __init__(self, vocab_path: str, lower_case: bool = True):
+        self.tokens = vocab.read(vocab_path)
+        self.special = vocab.special_ids(self.tokens)
+        self.lower_case = lower_case
+        self._plain = self._new_backend()
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text, int32[n], without [CLS] and [SEP]; on all cores."""
+        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Text of the ids, pieces joined, special tokens shown."""
+        return self.backend.decode([int(number) for number in ids], skip_special_tokens=False)
+
+    @functools.cached_property
+    def backend(self) -> Any:
+        """A `tokenizers.Tokenizer` for the export: special tokens, [CLS] A [SEP] B [SEP], decoder."""
+        from tokenizers import AddedToken, decoders, processors
+
+        backend = self._new_backend()
+        backend.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in vocab.SPECIAL_TOKENS]
+        )
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{vocab.CLS}:0 $A:0 {vocab.SEP}:0",
+            pair=f"{vocab.CLS}:0 $A:0 {vocab.SEP}:0 $B:1 {vocab.SEP}:1",
+            special_tokens=[(vocab.CLS, self.special.cls), (vocab.SEP, self.special.sep)],
+        )
+        backend.decoder = decoders.WordPiece(prefix="##")
+        return backend
+
+    def _new_backend(self) -> Any:
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import models, normalizers, pre_tokenizers
+
+        backend = Backend(
+            models.WordPiece(
+                {token: number for number, token in enumerate(self.tokens)},
+                unk_token=vocab.UNK,
+                max_input_chars_per_word=MAX_WORD_CHARACTERS,
+                continuing_subword_prefix="##",
+            )
+        )
+        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return backend

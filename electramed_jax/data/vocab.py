@@ -1,0 +1,142 @@
+"""WordPiece vocabularies: trained the same way every time, stored as vocab.txt, one token a line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_CHARACTERS = 1000  # letters kept in the alphabet, the most frequent first; the rest are [UNK]
+MIN_FREQUENCY = 2
+_CODE_POINTS = 0x110000
+_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the five tokens the model treats apart."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+
+def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
+    """Trains a WordPiece vocabulary; the same texts give the same tokens in the same order.
+
+    The trainer of `tokenizers` takes single letters in the order of a hash map, which differs from
+    run to run. Handing it every letter, sorted, as if it were a special token fixes that order.
+
+    Args:
+      texts: walked twice (for letters, then for words), hence a list or the like, no generator.
+      size: tokens wanted; a small corpus may give fewer.
+      lower_case: lower-case and strip accents, as `Tokenizer` will.
+
+    Returns:
+      [PAD] [UNK] [CLS] [SEP] [MASK], then letters, then `##` letters, then pieces by merge order.
+
+    Raises:
+      UserError: no text, or `size` too small for the letters alone.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    assert iter(texts) is not texts, "texts are walked twice; a generator gives them only once"
+    normalizer = normalizers.BertNormalizer(lowercase=lower_case)
+    letters = _alphabet(normalizer.normalize_str(text) for text in texts)
+    if not letters:
+        raise UserError("no text to train a vocabulary on; check the documents folder")
+    fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    if size < len(fixed):
+        raise UserError(
+            f"size={size} is too small: the special tokens and {len(letters)} letters of this "
+            f"corpus need {len(fixed)} already; use --size {len(fixed) * 2} or more"
+        )
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=MIN_FREQUENCY,
+        show_progress=False,
+        special_tokens=fixed,
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        continuing_subword_prefix="##",
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [token for token, _ in by_id]
+
+
+def read(path: str) -> list[str]:
+    """The tokens of a vocab.txt in the order of their ids.
+
+    Raises:
+      UserError: an empty file, or a token that stands in it twice.
+    """
+    tokens = files.read_text(path).split("\n")
+    if tokens[-1] == "":
+        tokens.pop()
+    tokens = [token.rstrip("\r") for token in tokens]
+    if not tokens:
+        raise UserError(f"{path}: empty; wanted one token a line")
+    if len(set(tokens)) != len(tokens):
+        token, count = Counter(tokens).most_common(1)[0]
+        raise UserError(f"{path}: {token!r} stands in it {count} times; wanted each token once")
+    return tokens
+
+
+def write(path: str, tokens: Sequence[str]) -> None:
+    """Writes a vocab.txt, atomically."""
+    files.write_text(path, "".join(f"{token}\n" for token in tokens))
+
+
+def sha256(path: str) -> str:
+    """The vocabulary's fingerprint: SHA-256 of the file's bytes."""
+    return files.sha256(path)
+
+
+def special_ids(tokens: Sequence[str]) -> SpecialIds:
+    """Finds the five special tokens.
+
+    Raises:
+      UserError: names those that are missing.
+    """
+    ids = {token: number for number, token in enumerate(tokens)}
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
+    if missing:
+        raise UserError(
+            f"vocabulary of {len(tokens):,} tokens lacks {' '.join(missing)}; "
+            "take the vocab.txt of a BERT or ELECTRA model, or make one with electramed vocab"
+        )
+    return SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
+
+
+def _alphabet(texts: Iterable[str]) -> list[str]:
+    """The most frequent characters that are not white space, sorted by code point."""
+    counts = np.zeros(_CODE_POINTS, np.int64)
+    for batch in _batches(texts):
+        points = np.frombuffer("".join(batch).encode("utf-32-le", "surrogatepass"), np.uint32)
+        values, times = np.unique(points, return_counts=True)
+        counts[values] += times
+    seen = [point for point in np.flatnonzero(counts) if not chr(point).isspace()]
+    seen.sort(key=lambda point: (-counts[point], point))
+    return sorted(chr(point) for point in seen[:MAX_CHARACTERS])
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    yield batch

@@ -1,0 +1,60 @@
+"""A folder under construction: restartable, and never mistaken for somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from electramed_jax.common import console, files
+from electramed_jax.common.errors import UserError
+
+FOLDER = ".work"
+_REQUEST = "request.json"
+
+
+def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
+    """The scratch folder inside `directory`; what an interrupted run of the same request left is kept.
+
+    Args:
+      request: everything the output depends on, as JSON.
+      is_output: whether a name in `directory` is one this build would write.
+
+    Raises:
+      UserError: `directory` holds such names that no interrupted run of ours left there.
+    """
+    work = files.join(directory, FOLDER)
+    request_path = files.join(work, _REQUEST)
+    outputs = [name for name in _names(directory) if is_output(name)]
+    if files.exists(request_path):
+        if files.read_json(request_path) == request:
+            console.say(f"{directory}: going on with an interrupted run")
+            _remove_all(work, (name for name in _names(work) if _is_temporary(name)))
+            return work
+        _remove_all(directory, outputs)
+    elif outputs:
+        raise UserError(
+            f"{directory}: holds {outputs[0]} that no interrupted run left here; "
+            "choose an empty folder, or remove it"
+        )
+    files.remove(work)
+    files.make_dirs(work)
+    files.write_json(request_path, request)
+    return work
+
+
+def close(directory: str) -> None:
+    """Removes the scratch folder inside `directory`: the output is complete."""
+    files.remove(files.join(directory, FOLDER))
+
+
+def _names(directory: str) -> list[str]:
+    return files.list_dir(directory) if files.is_dir(directory) else []
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(files.TEMPORARY_SUFFIX)
+
+
+def _remove_all(directory: str, names: Iterable[str]) -> None:
+    for name in names:
+        files.remove(files.join(directory, name))

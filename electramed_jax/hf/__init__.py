@@ -1,0 +1,1 @@
+"""Floor 4: our parameters to Hugging Face's names and back."""

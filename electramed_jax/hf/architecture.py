@@ -1,0 +1,80 @@
+"""One network's sizes and Hugging Face's config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import ModelConfig
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, TOKEN_TYPES, Sizes
+
+CLASSES = {DISCRIMINATOR: "ElectraForPreTraining", GENERATOR: "ElectraForMaskedLM"}
+# Our field, their key, and ElectraConfig's default where a config.json leaves the key out
+# (transformers 5.23 models/electra/configuration_electra.py).
+FIELDS = (
+    ("vocab_size", "vocab_size", 30522),
+    ("max_positions", "max_position_embeddings", 512),
+    ("embedding_size", "embedding_size", 128),
+    ("hidden_size", "hidden_size", 256),
+    ("num_layers", "num_hidden_layers", 12),
+    ("num_heads", "num_attention_heads", 4),
+    ("intermediate_size", "intermediate_size", 1024),
+)
+# What our encoder computes; Hugging Face's defaults are the same, so a key that is left out fits.
+FIXED = {
+    "hidden_act": "gelu",  # the exact erf form, there as here
+    "layer_norm_eps": 1e-12,
+    "type_vocab_size": TOKEN_TYPES,
+    "tie_word_embeddings": True,
+}
+ABSOLUTE = "absolute"  # the only kind of positions ours has; a key of transformers 4
+
+
+def to_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id: int) -> dict[str, Any]:
+    """The content of config.json."""
+    values = dataclasses.asdict(sizes)
+    return {
+        "architectures": [CLASSES[network]],
+        "model_type": "electra",
+        **{theirs: values[ours] for ours, theirs, _ in FIELDS},
+        **FIXED,
+        "hidden_dropout_prob": model.dropout,
+        "attention_probs_dropout_prob": model.attention_dropout,
+        "initializer_range": 0.02,
+        "pad_token_id": pad_token_id,
+    }
+
+
+def from_json(values: Mapping[str, Any], path: str) -> Sizes:
+    """Reads config.json.
+
+    Args:
+      values: its content.
+      path: its name, for errors.
+
+    Raises:
+      UserError: not an ELECTRA, or one that computes something ours does not.
+    """
+    if values.get("model_type") != "electra":
+        raise UserError(
+            f"{path}: model_type={values.get('model_type')!r}; wanted an ELECTRA: 'electra'"
+        )
+    wanted = FIXED | {"position_embedding_type": ABSOLUTE}
+    for key, value in wanted.items():
+        if values.get(key, value) != value:
+            raise UserError(
+                f"{path}: {key}={values[key]!r}; only models with {key}={value!r} can be imported"
+            )
+    sizes = {}
+    for ours, theirs, default in FIELDS:
+        sizes[ours] = values.get(theirs, default)
+        if type(sizes[ours]) is not int or sizes[ours] < 1:
+            raise UserError(f"{path}: {theirs}={sizes[ours]!r}; wanted a whole number above 0")
+    if sizes["hidden_size"] % sizes["num_heads"]:
+        raise UserError(
+            f"{path}: hidden_size={sizes['hidden_size']} is not divisible by "
+            f"num_attention_heads={sizes['num_heads']}; this is not a working config.json"
+        )
+    return Sizes(**sizes)

@@ -1,0 +1,168 @@
+"""The README.md of an exported network: what it is, its training data, recipe and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from electramed_jax import __version__
+from electramed_jax.config import Config, EncoderConfig
+from electramed_jax.data.manifest import Manifest
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
+
+TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
+PURPOSE = {
+    DISCRIMINATOR: """\
+An ELECTRA discriminator for biomedical text: for every token, was it replaced by a small
+generator's guess? This is the network to fine-tune, for named entities, relations and question
+answering.""",
+    GENERATOR: """\
+An ELECTRA generator for biomedical text: a masked language model that draws the replacements its
+discriminator has to find. It fills masks; for fine-tuning take the discriminator.""",
+}
+USE = {
+    DISCRIMINATOR: """\
+from transformers import AutoModelForPreTraining, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForPreTraining.from_pretrained(folder)
+inputs = tokenizer("Aspirin inhibits cyclooxygenase.", return_tensors="pt")
+replaced = model(**inputs).logits > 0  # one answer a token""",
+    GENERATOR: """\
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForMaskedLM.from_pretrained(folder)
+inputs = tokenizer("Aspirin inhibits [MASK].", return_tensors="pt")
+guesses = model(**inputs).logits.argmax(-1)  # one token a position""",
+}
+NOTE = {
+    DISCRIMINATOR: """\
+`AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected:
+they leave the pre-training head behind, which is as it should be.""",
+    GENERATOR: "The output matrix is the word table and is not stored a second time.",
+}
+LIMITS = """\
+The model reflects the literature it was trained on, its errors and gaps included. It is a tool for
+research on text, not a medical device: nothing it says should guide a diagnosis or a treatment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a card tells; each mapping is a table of label and value.
+
+    Attributes:
+      name: of the model, the card's title.
+      data: what it was trained on.
+      recipe: how.
+      metrics: how well it does, on held-out data.
+      language: ISO code of the text.
+      license: of the weights, an identifier the Hub knows; left out where None.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    language: str = "en"
+    license: str | None = None
+
+
+def facts_of(
+    config: Config,
+    manifest: Manifest,
+    *,
+    name: str,
+    step: int,
+    metrics: Mapping[str, float],
+    license: str | None = None,
+) -> Facts:
+    """What there is to tell about a run: its dataset, its settings, and its last validation."""
+    train, model, objective = manifest.splits["train"], config.model, config.objective
+    data = {
+        "dataset": manifest.name,
+        "source files": len(manifest.sources),
+        "documents": train.documents,
+        "tokens": train.tokens,
+        "vocabulary": manifest.vocab_size,
+        "lower-cased": manifest.lower_case,
+    }
+    recipe = {
+        "code": f"electramed_jax {__version__}",
+        "objective": objective.kind,
+        "started from": posixpath.basename(config.init.rstrip("/")) or "random parameters",
+        "steps": f"{step:,} of {config.total_steps:,}",
+        "batch": f"{config.batch_size:,} rows of {config.data.row_length} tokens",
+        "learning rate": config.optimizer.learning_rate,
+        "warm-up steps": config.optimizer.warmup_steps,
+        "weight decay": config.optimizer.weight_decay,
+        "masked": f"{objective.mask_probability:.0%} of the tokens",
+        "discriminator": _sizes(model.discriminator, model.embedding_size),
+    }
+    if objective.kind != "uniform":
+        recipe["generator"] = _sizes(model.generator, model.generator_embedding_size)
+        recipe["shared by both"] = model.tying
+    return Facts(name, data, recipe, metrics, license=license)
+
+
+def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
+    return (
+        f"{sizes.num_layers} layers of {sizes.hidden_size}, {sizes.num_heads} heads, "
+        f"feed-forward {sizes.intermediate_size}, embeddings {embedding_size}"
+    )
+
+
+def text(network: str, facts: Facts) -> str:
+    """The card of the "discriminator" or "generator" as Markdown with YAML front matter."""
+    parts = [
+        _front_matter(network, facts),
+        f"# {_one_line(facts.name)}: {network}",
+        PURPOSE[network],
+        "## Use",
+        f"```python\n{USE[network]}\n```",
+        NOTE[network],
+        "## Training data",
+        _table(facts.data),
+        "## Recipe",
+        _table(facts.recipe),
+        "## Metrics",
+        _table(facts.metrics) if facts.metrics else "None were recorded.",
+        "## Limits",
+        LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(network: str, facts: Facts) -> str:
+    values: dict[str, Any] = {"language": facts.language}
+    if facts.license is not None:
+        values["license"] = facts.license
+    values |= {"library_name": "transformers", "tags": list(TAGS)}
+    if network == GENERATOR:
+        values["pipeline_tag"] = "fill-mask"
+    # JSON values are YAML values, quoted wherever YAML would read something else into them.
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    lines = ["| | |", "|---|---|"]
+    lines += [f"| {_cell(label)} | {_cell(value)} |" for label, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _one_line(value).replace("|", "\\|")
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())

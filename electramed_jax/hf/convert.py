@@ -1,0 +1,204 @@
+"""Hugging Face folders: written from a parameter tree, and read into one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, ModelConfig
+from electramed_jax.data import tokenize, vocab
+from electramed_jax.hf import architecture, card, mapping, networks
+from electramed_jax.hf import folder as folders
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What a folder held.
+
+    Attributes:
+      params: parameter tree of the networks found, float32 numpy; those of a network that is not
+        there are missing.
+      dimensions: fields of `ModelConfig` the folder decides, "tying" among them.
+      networks: "discriminator", "generator" or both.
+      vocabulary: tokens by id, or None where the folder has no tokenizer.
+      lower_case: the tokenizer's setting, or None where the folder does not say.
+      unused_rows: rows of the word table dropped because no token has them as its id.
+    """
+
+    params: dict[str, Any]
+    dimensions: dict[str, int | str]
+    networks: tuple[str, ...]
+    vocabulary: list[str] | None
+    lower_case: bool | None
+    unused_rows: int
+
+
+def networks_of(config: Config) -> tuple[str, ...]:
+    """The networks a run trains: no generator with uniform replacements, no head with mlm."""
+    return {"uniform": (DISCRIMINATOR,), "mlm": (GENERATOR,)}.get(config.objective.kind, NETWORKS)
+
+
+def to_state_dict(
+    params: Mapping[str, Any], model: ModelConfig, network: str
+) -> dict[str, np.ndarray]:
+    """One network's tensors under Hugging Face's names, less the tied output matrix.
+
+    Raises:
+      UserError: `params` lacks the network, or does not fit `model`.
+    """
+    leaves = networks.split(params, model.tying).get(network)
+    if leaves is None:
+        raise UserError(f"this model has no {network}; it was trained without one")
+    return mapping.to_tensors(leaves, Sizes.of(model, network), network)
+
+
+def from_state_dicts(
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
+    sizes: Mapping[str, Sizes],
+    tying: str | None = None,
+) -> tuple[dict[str, Any], str]:
+    """The inverse of `to_state_dict`, for one network or both.
+
+    Args:
+      tensors: by network, then by Hugging Face's name.
+      sizes: by network.
+      tying: how the parameter tree is to share; None takes what the tensors share.
+
+    Returns:
+      (parameter tree, tying).
+    """
+    leaves = {
+        network: mapping.from_tensors(held, sizes[network], network)
+        for network, held in tensors.items()
+    }
+    tying = tying or networks.tying_of(leaves)
+    return networks.join(leaves, tying), tying
+
+
+def export_network(
+    network: str,
+    folder: str,
+    params: Mapping[str, Any],
+    model: ModelConfig,
+    vocabulary: Sequence[str],
+    *,
+    lower_case: bool,
+    facts: card.Facts,
+) -> None:
+    """Writes a folder that transformers' `from_pretrained` opens: weights, tokenizer and card.
+
+    An earlier export there is replaced. config.json goes first and comes back last: without it
+    nothing opens the folder.
+
+    Args:
+      network: "discriminator" (AutoModelForPreTraining) or "generator" (AutoModelForMaskedLM).
+      folder: local or remote; made where it is missing.
+      params: the pair's parameter tree, on the host.
+      model: the pair's sizes.
+      vocabulary: tokens by id.
+      lower_case: whether the model was trained on lower-cased text.
+      facts: for the card.
+
+    Raises:
+      UserError: the vocabulary and the word table differ in size, or the model lacks the network.
+    """
+    from safetensors import numpy as safetensors
+
+    if len(vocabulary) != model.vocab_size:
+        raise UserError(
+            f"the vocabulary has {len(vocabulary):,} tokens but the model {model.vocab_size:,}; "
+            "export with the vocab.txt the model was trained with"
+        )
+    tensors = to_state_dict(params, model, network)
+    files.remove(files.join(folder, folders.CONFIG))
+    vocab_path = files.join(folder, folders.VOCABULARY)
+    vocab.write(vocab_path, vocabulary)
+    tokenizer = tokenize.Tokenizer(vocab_path, lower_case)
+    assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == model.vocab_size
+    files.write_text(files.join(folder, folders.TOKENIZER), tokenizer.backend.to_str(pretty=True))
+    files.write_json(
+        files.join(folder, folders.TOKENIZER_CONFIG), _tokenizer_config(model, lower_case)
+    )
+    files.write_text(files.join(folder, folders.CARD), card.text(network, facts))
+    with files.atomic_write(files.join(folder, folders.WEIGHTS)) as file:
+        file.write(safetensors.save(tensors, metadata={"format": "pt"}))
+    config = architecture.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
+    files.write_json(files.join(folder, folders.CONFIG), config)
+
+
+def import_folder(folder: str, tying: str | None = None) -> Imported:
+    """Reads one network's folder, or the parent of discriminator/ and generator/ folders.
+
+    Args:
+      folder: local or remote; of a pair, one may be missing.
+      tying: how the parameter tree is to share; None takes what the folder's networks share.
+
+    Raises:
+      UserError: not such a folder, weights that are not safetensors, an architecture ours cannot
+        compute, or files that contradict each other.
+    """
+    found = [folders.read(place, network) for place, network in folders.find(folder)]
+    first = found[0]
+    for other in found[1:]:
+        _check_pair(folder, first, other)
+    sizes = {one.network: one.sizes for one in found}
+    try:
+        params, tying = from_state_dicts({one.network: one.tensors for one in found}, sizes, tying)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return Imported(
+        params=params,
+        dimensions=_dimensions(sizes, tying),
+        networks=tuple(sizes),
+        vocabulary=first.vocabulary,
+        lower_case=first.lower_case,
+        unused_rows=first.unused_rows,
+    )
+
+
+def _tokenizer_config(model: ModelConfig, lower_case: bool) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "ElectraTokenizer",
+        "do_lower_case": lower_case,
+        "model_max_length": model.max_positions,
+        "unk_token": vocab.UNK,
+        "sep_token": vocab.SEP,
+        "pad_token": vocab.PAD,
+        "cls_token": vocab.CLS,
+        "mask_token": vocab.MASK,
+    }
+
+
+def _check_pair(folder: str, one: folders.Network, other: folders.Network) -> None:
+    for field in ("vocab_size", "max_positions"):
+        a, b = getattr(one.sizes, field), getattr(other.sizes, field)
+        if a != b:
+            raise UserError(
+                f"{folder}: {field} is {a} in {one.network}/ and {b} in {other.network}/; "
+                "import one of them by itself"
+            )
+    if one.vocabulary != other.vocabulary:
+        raise UserError(
+            f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; "
+            "import one of them by itself"
+        )
+
+
+def _dimensions(sizes: Mapping[str, Sizes], tying: str) -> dict[str, int | str]:
+    any_network = next(iter(sizes.values()))
+    found: dict[str, int | str] = {"tying": tying}
+    found |= {"vocab_size": any_network.vocab_size, "max_positions": any_network.max_positions}
+    for network, one in sizes.items():
+        is_own = network == GENERATOR and tying != "all"
+        prefix = "generator_" if is_own else ""
+        for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+            found[prefix + field] = getattr(one, field)
+        if not (network == GENERATOR and tying == "none"):
+            found["embedding_size"] = one.embedding_size
+    return found

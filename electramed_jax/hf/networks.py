@@ -1,0 +1,154 @@
+"""Two networks out of one parameter tree, and back: what is shared, each needs for itself.
+
+                            the discriminator's          the generator's
+    tying                   embeddings                   embeddings             encoder
+    embeddings              embeddings                   embeddings             generator
+    none                    embeddings                   generator/embeddings   generator
+    all                     embeddings                   embeddings             discriminator
+    gradient_disentangled   embeddings + their delta     embeddings             generator
+
+A network by itself is a flat dict of leaves named "embeddings/...", "project/...", "layers/..." and
+"head/...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.trees import named_leaves
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS
+
+EMBEDDINGS = "embeddings/"
+DELTA = "discriminator/embedding_delta/"
+Leaves = dict[str, np.ndarray]
+
+
+def split(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
+    """The leaves of each network that `params` holds whole: "discriminator", "generator" or both.
+
+    A pair without a generator (objective.kind=uniform) gives the discriminator alone.
+    """
+    leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
+    shared = {name: leaf for name, leaf in leaves.items() if name.startswith(EMBEDDINGS)}
+    own = {network: _under(leaves, f"{network}/") for network in NETWORKS}
+    delta = _under(leaves, DELTA)
+    discriminator = {
+        n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith("embedding_delta/")
+    }
+    generator = own[GENERATOR]
+    if tying == "all":
+        generator = {
+            n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")
+        } | generator
+    networks = {
+        DISCRIMINATOR: _plus(shared, delta) | discriminator,
+        GENERATOR: generator if tying == "none" else shared | generator,
+    }
+    return {
+        network: leaves
+        for network, leaves in networks.items()
+        if any(n.startswith("head/") for n in leaves)
+    }
+
+
+def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
+    """The inverse of `split`; the tree lacks what a missing network would bring.
+
+    The delta of gradient-disentangled embeddings is a difference of rounded sums: right to float32
+    rounding, not bit for bit.
+
+    Raises:
+      UserError: the two networks do not share what `tying` says they share.
+    """
+    discriminator, generator = networks.get(DISCRIMINATOR, {}), networks.get(GENERATOR, {})
+    if discriminator and generator:
+        _check_shared(discriminator, generator, tying)
+    params = {
+        f"{DISCRIMINATOR}/{n}": leaf
+        for n, leaf in discriminator.items()
+        if not n.startswith(EMBEDDINGS)
+    }
+    tables = {network: _only(leaves, EMBEDDINGS) for network, leaves in networks.items()}
+    if tying == "none":
+        params |= tables.get(DISCRIMINATOR, {}) | {
+            f"{GENERATOR}/{n}": leaf for n, leaf in generator.items()
+        }
+        return _unflatten(params)
+    params |= tables.get(GENERATOR) or tables[DISCRIMINATOR]
+    if tying == "gradient_disentangled" and discriminator:
+        delta = {n: leaf - params[n] for n, leaf in tables[DISCRIMINATOR].items()}
+        params |= {DELTA + n.removeprefix(EMBEDDINGS): leaf for n, leaf in delta.items()}
+    for name, leaf in generator.items():
+        if not name.startswith(EMBEDDINGS):
+            encoder = (
+                DISCRIMINATOR if tying == "all" and not name.startswith("head/") else GENERATOR
+            )
+            params[f"{encoder}/{name}"] = leaf
+    return _unflatten(params)
+
+
+def tying_of(networks: Mapping[str, Leaves]) -> str:
+    """The tying that describes two networks, the closest first; "embeddings" for one by itself.
+
+    Raises:
+      UserError: none does.
+    """
+    if set(networks) != set(NETWORKS):
+        return "embeddings"
+    for tying in ("all", "embeddings", "none", "gradient_disentangled"):
+        if not _unshared(networks[DISCRIMINATOR], networks[GENERATOR], tying):
+            return tying
+    against = _unshared(networks[DISCRIMINATOR], networks[GENERATOR], "embeddings")
+    raise UserError(f"no tying fits the two networks ({against}); import one of them by itself")
+
+
+def _check_shared(discriminator: Leaves, generator: Leaves, tying: str) -> None:
+    found = _unshared(discriminator, generator, tying)
+    if found:
+        fitting = tying_of({DISCRIMINATOR: discriminator, GENERATOR: generator})
+        raise UserError(
+            f"model.tying={tying} does not fit the two networks: {found}; use model.tying={fitting}"
+        )
+
+
+def _unshared(discriminator: Leaves, generator: Leaves, tying: str) -> str:
+    """What speaks against a tying; empty where nothing does."""
+    if tying == "none":
+        return "the generator projects its embeddings" if "project/kernel" in generator else ""
+    if tying == "gradient_disentangled":
+        a, b = discriminator["embeddings/word"].shape, generator["embeddings/word"].shape
+        return "" if a == b else f"word tables of {list(a)} and {list(b)}"
+    shared = [n for n in {**discriminator, **generator} if n.startswith(EMBEDDINGS)]
+    if tying == "all":
+        shared = [n for n in {**discriminator, **generator} if not n.startswith("head/")]
+    different = [n for n in shared if not np.array_equal(discriminator.get(n), generator.get(n))]
+    return f"{different[0]} differs" if different else ""
+
+
+def _plus(shared: Leaves, delta: Leaves) -> Leaves:
+    return {
+        n: leaf + delta[n.removeprefix(EMBEDDINGS)] if delta else leaf for n, leaf in shared.items()
+    }
+
+
+def _only(leaves: Leaves, prefix: str) -> Leaves:
+    return {name: leaf for name, leaf in leaves.items() if name.startswith(prefix)}
+
+
+def _under(leaves: Leaves, prefix: str) -> Leaves:
+    return {name.removeprefix(prefix): leaf for name, leaf in _only(leaves, prefix).items()}
+
+
+def _unflatten(leaves: Leaves) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *parents, last = name.split("/")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[last] = leaf
+    return tree

@@ -1,0 +1,196 @@
+"""The generator-discriminator pair.
+
+Names, here and elsewhere:
+
+    ours                      paper              google-research/electra           Hugging Face
+    embeddings                x                  electra/embeddings                electra.embeddings
+    discriminator             D                  electra/encoder                   ElectraForPreTraining
+    generator                 G                  generator/encoder                 ElectraForMaskedLM
+    */project                 -                  embeddings_project                embeddings_project
+    discriminator/head/logit  sigmoid(w·h)       discriminator_predictions/dense_1 ...dense_prediction
+    generator/head            e(x)·h             generator_predictions             generator_predictions
+
+`Electra` owns the shared embeddings and hands arrays to its two towers. A flax module shared between two parents would
+be two parameters to plain `jax.jit`, silently untied.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from electramed_jax.config import EncoderConfig, ModelConfig
+from electramed_jax.model import masking
+from electramed_jax.model.encoder import run_blocks, stack_blocks
+from electramed_jax.model.layers import (
+    Dense,
+    LayerNorm,
+    dropout,
+    gelu,
+    glorot_uniform,
+    layer_norm,
+    shard_rows,
+    split_key,
+    truncated_normal,
+)
+
+NEVER = -1e9  # logit of a padded vocabulary entry
+
+
+class Embeddings(nnx.Module):
+    """Word, position and token-type tables and their layer norm; `embed` looks them up."""
+
+    def __init__(self, config: ModelConfig, size: int, *, rngs: nnx.Rngs):
+        def table(rows: int) -> nnx.Param:
+            return nnx.Param(truncated_normal(rngs.params(), (rows, size), jnp.float32))
+
+        self.word = table(config.padded_vocab_size)
+        self.position = table(config.max_positions)
+        self.token_type = table(2)
+        self.norm = LayerNorm(size)
+
+    def arrays(self) -> dict:
+        """The parameters as nested plain arrays."""
+        return nnx.to_pure_dict(nnx.state(self, nnx.Param))
+
+
+def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
+    """Layer-normed sum of the three look-ups, float32[B, T, E]."""
+    x_BTE = (
+        tables["word"][ids_BT]
+        + tables["position"][structure.positions_BT]
+        + tables["token_type"][structure.token_types_BT]
+    )
+    return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
+
+
+class Tower(nnx.Module):
+    """An encoder over embeddings: a projection where the widths differ, and a stack of blocks."""
+
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, embedding_size: int, *, rngs: nnx.Rngs):
+        self.config, self.num_layers = config, sizes.num_layers
+        if embedding_size != sizes.hidden_size:
+            self.project = Dense(
+                "bte,ed->btd",
+                (embedding_size, sizes.hidden_size),
+                (sizes.hidden_size,),
+                rngs=rngs,
+                dtype=jnp.dtype(config.compute_dtype),
+                initializer=glorot_uniform,
+            )
+        self.layers = stack_blocks(sizes, config, rngs=rngs)
+
+    def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Hidden states [B, T, D] in the compute dtype; without a key, without dropout."""
+        embedding_key, blocks_key = split_key(key, 2)
+        x = dropout(x_BTE, self.config.dropout, embedding_key).astype(jnp.dtype(self.config.compute_dtype))
+        if hasattr(self, "project"):
+            x = self.project(x)
+        return run_blocks(
+            self.layers,
+            shard_rows(x),
+            segments_BT,
+            num_layers=self.num_layers,
+            remat=self.config.remat,
+            key=blocks_key,
+        )
+
+
+class DiscriminatorHead(nnx.Module):
+    """One float32 logit a token: was it replaced?"""
+
+    def __init__(self, hidden_size: int, *, rngs: nnx.Rngs, dtype):
+        D = hidden_size
+        self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype)
+        self.logit = Dense("btd,de->bte", (D, 1), (1,), rngs=rngs, dtype=jnp.float32, initializer=glorot_uniform)
+
+    def __call__(self, h_BTD: jax.Array) -> jax.Array:
+        return self.logit(gelu(self.dense(h_BTD)))[..., 0]
+
+
+class GeneratorHead(nnx.Module):
+    """Float32 logits over the padded vocabulary at gathered positions, through the word table."""
+
+    def __init__(self, config: ModelConfig, hidden_size: int, embedding_size: int, *, rngs: nnx.Rngs):
+        self.vocab_size, self.dtype = config.vocab_size, jnp.dtype(config.compute_dtype)
+        D, E = hidden_size, embedding_size
+        self.dense = Dense("bmd,de->bme", (D, E), (E,), rngs=rngs, dtype=self.dtype)
+        self.norm = LayerNorm(E)
+        self.output_bias = nnx.Param(jnp.zeros((config.padded_vocab_size,), jnp.float32))
+
+    def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
+        x_BME = self.norm(gelu(self.dense(h_BMD)))
+        logits_BMV = jnp.einsum(
+            "bme,ve->bmv", x_BME, word_VE.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+        return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
+
+
+def without_padding(logits_BMV: jax.Array, vocab_size: int) -> jax.Array:
+    """Logits whose padded entries can never be drawn."""
+    return jnp.where(jnp.arange(logits_BMV.shape[-1])[None, None, :] < vocab_size, logits_BMV, NEVER)
+
+
+class Discriminator(Tower):
+    """The encoder that is kept, with its replaced-token head."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        super().__init__(config.discriminator, config, config.embedding_size, rngs=rngs)
+        self.head = DiscriminatorHead(config.hidden_size, rngs=rngs, dtype=jnp.dtype(config.compute_dtype))
+        if config.tying == "gradient_disentangled":
+            # DeBERTaV3's sharing: the discriminator trains what it adds to the generator's embeddings, from zero.
+            self.embedding_delta = Embeddings(config, config.embedding_size, rngs=rngs)
+            nnx.update(self.embedding_delta, jax.tree.map(jnp.zeros_like, nnx.state(self.embedding_delta)))
+
+
+class Generator(Tower):
+    """A small masked language model. With everything tied it is only a head, on the discriminator's encoder."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        E = config.generator_embedding_size
+        if config.tying == "none":
+            self.embeddings = Embeddings(config, E, rngs=rngs)
+        if config.tying != "all":
+            super().__init__(config.generator, config, E, rngs=rngs)
+        self.head = GeneratorHead(config, config.generator.hidden_size, E, rngs=rngs)
+
+
+class Electra(nnx.Module):
+    """Both networks and the embeddings they share. Only `Param`s inside; randomness comes in with each call."""
+
+    def __init__(self, config: ModelConfig, *, with_generator: bool = True, rngs: nnx.Rngs):
+        """`with_generator=False` leaves the generator out: replacements are then drawn uniformly."""
+        self.config = config
+        self.embeddings = Embeddings(config, config.embedding_size, rngs=rngs)
+        self.discriminator = Discriminator(config, rngs=rngs)
+        if with_generator:
+            self.generator = Generator(config, rngs=rngs)
+
+    def generator_logits(
+        self, masked: masking.Masked, structure: masking.Structure, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits float32[B, M, V] for the masked positions; all equal without a generator."""
+        if not hasattr(self, "generator"):
+            B, M = masked.positions_BM.shape
+            return without_padding(jnp.zeros((B, M, self.config.padded_vocab_size)), self.config.vocab_size)
+        tables = (self.generator if self.config.tying == "none" else self).embeddings.arrays()
+        tower = self.discriminator if self.config.tying == "all" else self.generator
+        h_BTD = tower.encode(embed(tables, masked.input_ids_BT, structure), structure.segments_BT, key)
+        return self.generator.head(masking.gather(h_BTD, masked.positions_BM), tables["word"])
+
+    def discriminator_hidden(
+        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The discriminator's last hidden states [B, T, D]: what downstream heads are put on."""
+        tables = self.embeddings.arrays()
+        if self.config.tying == "gradient_disentangled":
+            delta = self.discriminator.embedding_delta.arrays()
+            tables = jax.tree.map(lambda shared, added: jax.lax.stop_gradient(shared) + added, tables, delta)
+        return self.discriminator.encode(embed(tables, ids_BT, structure), structure.segments_BT, key)
+
+    def discriminator_logits(
+        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits float32[B, T]: above 0, the token is more likely replaced than original."""
+        return self.discriminator.head(self.discriminator_hidden(ids_BT, structure, key))

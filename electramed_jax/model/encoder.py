@@ -1,0 +1,77 @@
+"""A stack of post-layer-norm transformer blocks, scanned."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from electramed_jax.config import EncoderConfig, ModelConfig
+from electramed_jax.model.attention import SelfAttention
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, gelu, shard_rows, split_key
+
+REMAT_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is computed again
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep products with weights
+}
+
+
+class FeedForward(nnx.Module):
+    """Two dense layers with an exact GELU between, dropout, residual and layer norm."""
+
+    def __init__(self, sizes: EncoderConfig, *, dropout: float, dtype, rngs: nnx.Rngs):
+        D, F = sizes.hidden_size, sizes.intermediate_size
+        self.dropout_rate = dropout
+        self.up = Dense("btd,df->btf", (D, F), (F,), rngs=rngs, dtype=dtype)
+        self.down = Dense("btf,fd->btd", (F, D), (D,), rngs=rngs, dtype=dtype)
+        self.norm = LayerNorm(D)
+
+    def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        return self.norm(x_BTD + dropout(self.down(gelu(self.up(x_BTD))), self.dropout_rate, key))
+
+
+class Block(nnx.Module):
+    """Attention, then feed-forward."""
+
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.compute_dtype)
+        self.attention = SelfAttention(
+            sizes, dropout=config.dropout, attention_dropout=config.attention_dropout, dtype=dtype, rngs=rngs
+        )
+        self.feed_forward = FeedForward(sizes, dropout=config.dropout, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        attention_key, feed_forward_key = split_key(key, 2)
+        x_BTD = self.attention(x_BTD, segments_BT, attention_key)
+        return shard_rows(self.feed_forward(x_BTD, feed_forward_key))
+
+
+def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
+    """One `Block` whose parameters carry a leading axis of `num_layers`."""
+
+    @nnx.split_rngs(splits=sizes.num_layers)
+    @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})
+    def make(rngs: nnx.Rngs) -> Block:
+        return Block(sizes, config, rngs=rngs)
+
+    return make(rngs)
+
+
+def run_blocks(
+    blocks: Block, x_BTD: jax.Array, segments_BT: jax.Array, *, num_layers: int, remat: str, key: jax.Array | None
+) -> jax.Array:
+    """Applies stacked blocks one after the other; the compiler sees one of them, whatever the depth."""
+    keys = None if key is None else jax.random.split(key, num_layers)
+
+    def apply(x_BTD: jax.Array, block: Block, key: jax.Array | None) -> jax.Array:
+        return block(x_BTD, segments_BT, key)
+
+    if remat != "none":
+        # Inside a scan no common-subexpression pass can undo the recomputation, so its barriers are not needed.
+        apply = nnx.remat(apply, prevent_cse=False, policy=REMAT_POLICIES[remat])
+    scan = functools.partial(nnx.scan, out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: None})
+    if keys is None:
+        return scan(lambda x, block: apply(x, block, None), in_axes=(nnx.Carry, 0))(x_BTD, blocks)
+    return scan(apply, in_axes=(nnx.Carry, 0, 0))(x_BTD, blocks, keys)

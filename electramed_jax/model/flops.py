@@ -1,0 +1,52 @@
+"""Floating-point operations of a training step, counted from the sizes.
+
+Matrix products only, two operations a multiply-add, forward plus backward as three times the forward. Attention is
+bidirectional: the whole T x T square, though with several documents in a row part of it is masked. The generator's head runs
+on the M gathered positions alone. Recomputation is not counted: this is the model's work, not the program's.
+"""
+
+from __future__ import annotations
+
+from electramed_jax.config import Config, EncoderConfig
+
+
+def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:
+    """Operations of one encoder over one row of `tokens` tokens."""
+    D, F, T = sizes.hidden_size, sizes.intermediate_size, tokens
+    block = 2 * T * (4 * D * D + 2 * D * F) + 2 * 2 * T * T * D
+    project = 2 * T * embedding_size * D if embedding_size != D else 0
+    return sizes.num_layers * block + project
+
+
+def train_step(config: Config) -> int:
+    """Operations of one training step of `batch_size` rows. The config must be resolved."""
+    model, T, M = config.model, config.data.row_length, config.max_predictions
+    row = 0
+    if config.objective.kind != "mlm":
+        D = model.hidden_size
+        row += encoder_forward(model.discriminator, T, model.embedding_size) + 2 * T * (D * D + D)
+    if config.objective.kind != "uniform":
+        E, Dg = model.generator_embedding_size, model.generator.hidden_size
+        row += encoder_forward(model.generator, T, E) + 2 * M * (Dg * E + E * model.vocab_size)
+    return 3 * config.batch_size * row
+
+
+# Dense bfloat16 peak, operations a second and chip, by jax's `device_kind`; from the makers' data sheets.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak of one device, or None where it is not known (a CPU's is not)."""
+    return PEAK_FLOPS.get(device_kind)

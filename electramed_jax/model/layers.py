@@ -1,0 +1,95 @@
+"""The layers an ELECTRA encoder is made of.
+
+Legend, for every name in `model/`: an array's suffix is its shape.
+    B  rows of the batch       E  embedding size      N  attention heads
+    T  tokens of a row         D  encoder width       H  size of a head
+    M  masked positions        F  feed-forward width  V  padded vocabulary
+
+Parameters are float32. Matrix products run in `dtype`; layer-norm statistics, softmax and losses in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
+
+# Standard deviation before truncation at two of it: TF1's truncated_normal_initializer(0.02).
+truncated_normal = jax.nn.initializers.truncated_normal(stddev=0.02)
+# TF1's default for tf.layers.dense, which google-research/electra leaves in place for projections and logits.
+glorot_uniform = jax.nn.initializers.glorot_uniform()
+
+
+class Dense(nnx.Module):
+    """`einsum(equation, x, kernel) + bias`, computed in `dtype`."""
+
+    def __init__(
+        self,
+        equation: str,
+        kernel_shape: Sequence[int],
+        bias_shape: Sequence[int],
+        *,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype,
+        initializer=truncated_normal,
+    ):
+        self.equation = equation
+        self.dtype = dtype
+        self.kernel = nnx.Param(initializer(rngs.params(), tuple(kernel_shape), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(tuple(bias_shape), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        y = jnp.einsum(self.equation, x.astype(self.dtype), kernel)
+        return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, with a learned scale and bias."""
+
+    def __init__(self, size: int):
+        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return layer_norm(x, self.scale[...], self.bias[...])
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Zero mean and unit variance over the last axis, then scaled and shifted; float32 inside, `x.dtype` out."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+    last = (1,) * (x.ndim - 1) + (-1,)
+    return (normal * scale.reshape(last) + bias.reshape(last)).astype(x.dtype)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact form, x·Φ(x), as in ELECTRA; jax.nn.gelu's default is the tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:
+    """`n` keys from one, or `n` times None from None."""
+    return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def shard_rows(x: jax.Array) -> jax.Array:
+    """Says that the first axis is the batch's, so the compiler keeps activations split by rows; no-op without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.P(("data", "fsdp"), *[None] * (x.ndim - 1)))

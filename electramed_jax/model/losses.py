@@ -1,0 +1,149 @@
+"""The objective, as sums: a step returns sums and counts, and means appear only where they are written down.
+
+Every loss is normalised by *global* counts, over all devices (google-research/electra: per core).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electramed_jax.config import ObjectiveConfig
+from electramed_jax.model import masking
+from electramed_jax.model.electra import Electra
+
+AUC_BINS = 2048  # of the discriminator's logit, over [-AUC_RANGE, AUC_RANGE]: 1/64 wide
+AUC_RANGE = 16.0
+
+Sums = dict[str, jax.Array]
+
+
+def objective(
+    model: Electra,
+    ids_BT: jax.Array,
+    masked: masking.Masked,
+    structure: masking.Structure,
+    config: ObjectiveConfig,
+    *,
+    sample: Callable[[jax.Array], jax.Array],
+    generator_key: jax.Array | None = None,
+    discriminator_key: jax.Array | None = None,
+    with_auc: bool = False,
+) -> tuple[jax.Array, Sums]:
+    """The training loss and the sums every metric is made of.
+
+    Args:
+      ids_BT: original token ids.
+      masked: what the generator sees and has to predict.
+      sample: from generator logits [B, M, V] to token ids [B, M].
+      generator_key, discriminator_key: of dropout; None for evaluation.
+      with_auc: also return histograms of the discriminator's logits.
+
+    Returns:
+      loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm").
+      sums: see `means`.
+    """
+    logits_BMV = model.generator_logits(masked, structure, generator_key)
+    sampled_BM = jax.lax.stop_gradient(sample(logits_BMV))
+    sums = generator_sums(logits_BMV, sampled_BM, masked)
+    loss = config.generator_weight * sums["generator_nll_sum"] / jnp.maximum(sums["masked_count"], 1.0)
+    in_use_BT = structure.segments_BT > 0
+    sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
+    sums["slot_count"] = jnp.float32(ids_BT.size)
+    if config.kind != "mlm":
+        corrupted_BT = masking.put(ids_BT, masked.positions_BM, sampled_BM)
+        replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled real
+        discriminator_logits_BT = model.discriminator_logits(corrupted_BT, structure, discriminator_key)
+        sums |= discriminator_sums(discriminator_logits_BT, replaced_BT, in_use_BT, with_auc=with_auc)
+        discriminator_loss = sums["discriminator_nll_sum"] / jnp.maximum(sums["token_count"], 1.0)
+        loss += config.discriminator_weight * discriminator_loss
+    return loss, jax.lax.stop_gradient(sums)
+
+
+def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking.Masked) -> Sums:
+    """Negative log likelihood and hits of the generator over the masked positions."""
+    log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
+    target_logits_BM = jnp.take_along_axis(logits_BMV, masked.targets_BM[..., None], axis=-1)[..., 0]
+    weights_BM = masked.weights_BM
+    best_BM = jnp.argmax(logits_BMV, axis=-1)
+    return {
+        "generator_nll_sum": jnp.sum(weights_BM * (log_normaliser_BM - target_logits_BM)),
+        "generator_correct_sum": jnp.sum(weights_BM * (best_BM == masked.targets_BM)),
+        "sampled_correct_sum": jnp.sum(weights_BM * (sampled_BM == masked.targets_BM)),
+        "masked_count": jnp.sum(weights_BM),
+    }
+
+
+def discriminator_sums(
+    logits_BT: jax.Array, replaced_BT: jax.Array, in_use_BT: jax.Array, *, with_auc: bool = False
+) -> Sums:
+    """Binary cross-entropy and hits of the discriminator over all tokens but padding, [CLS] and [SEP] included."""
+    positive, use = replaced_BT & in_use_BT, in_use_BT
+    labels = positive.astype(jnp.float32)
+    nll_BT = jnp.maximum(logits_BT, 0) - logits_BT * labels + jnp.log1p(jnp.exp(-jnp.abs(logits_BT)))
+    said_BT = logits_BT > 0
+
+    def count(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, dtype=jnp.float32)
+
+    sums = {
+        "discriminator_nll_sum": jnp.sum(jnp.where(use, nll_BT, 0.0)),
+        "discriminator_correct_sum": count(use & (said_BT == replaced_BT)),
+        "replaced_sum": count(positive),
+        "said_replaced_sum": count(use & said_BT),
+        "found_replaced_sum": count(positive & said_BT),
+    }
+    if with_auc:
+        bins_BT = jnp.clip((logits_BT + AUC_RANGE) * (AUC_BINS / (2 * AUC_RANGE)), 0, AUC_BINS - 1).astype(jnp.int32)
+        empty = jnp.zeros((AUC_BINS,), jnp.float32)
+        sums["replaced_histogram"] = empty.at[bins_BT].add(labels)
+        sums["original_histogram"] = empty.at[bins_BT].add((use & ~replaced_BT).astype(jnp.float32))
+    return sums
+
+
+def means(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[str, float]:
+    """Metrics by their public names, from sums of one or of many steps.
+
+    `discriminator_precision` and `discriminator_recall` are of the class "replaced" (google-research/electra's are weighted
+    accuracies), 0 where nothing was said, or was, replaced; the area under the ROC curve is exact up to 1/64 of a logit.
+    """
+    s = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+
+    def ratio(numerator: str, denominator: str) -> float:
+        return float(s[numerator] / s[denominator]) if s[denominator] > 0 else 0.0
+
+    metrics = {
+        "generator_loss": ratio("generator_nll_sum", "masked_count"),
+        "generator_accuracy": ratio("generator_correct_sum", "masked_count"),
+        "sampled_accuracy": ratio("sampled_correct_sum", "masked_count"),
+        "fill_fraction": ratio("token_count", "slot_count"),
+    }
+    loss = config.generator_weight * metrics["generator_loss"]
+    if "discriminator_nll_sum" in s:
+        metrics |= {
+            "discriminator_loss": ratio("discriminator_nll_sum", "token_count"),
+            "discriminator_accuracy": ratio("discriminator_correct_sum", "token_count"),
+            "discriminator_precision": ratio("found_replaced_sum", "said_replaced_sum"),
+            "discriminator_recall": ratio("found_replaced_sum", "replaced_sum"),
+            "replaced_fraction": ratio("replaced_sum", "token_count"),
+        }
+        loss += config.discriminator_weight * metrics["discriminator_loss"]
+    if "replaced_histogram" in s:
+        metrics["discriminator_auc"] = area_under_curve(s["replaced_histogram"], s["original_histogram"])
+    return {"loss": loss} | metrics
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The probability that a positive scores above a negative, ties counting half; 0.5 where either is absent.
+
+    Args:
+      positive, negative: histograms over the same bins, in ascending order of score.
+    """
+    if positive.sum() == 0 or negative.sum() == 0:
+        return 0.5
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))

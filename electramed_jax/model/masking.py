@@ -1,0 +1,153 @@
+"""What is derived from a row of token ids: its documents, the positions to predict, and the corrupted rows.
+
+Integers and randomness only; no parameters. Compared with google-research/electra pretrain/pretrain_helpers.py:
+positions are drawn *without* replacement (there, with: 7 % of them twice, and two samples for one position are averaged
+into an arbitrary token id), and a row with nothing to mask has weight 0 (there, NaN).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from electramed_jax.config import SpecialIds
+
+LANES = 128  # block of the vocabulary summed at a time when sampling; the padded vocabulary is a multiple
+
+
+class Structure(NamedTuple):
+    """Where each token stands; derived from the original ids, before any corruption."""
+
+    segments_BT: jax.Array  # number of the token's document, from 1; 0 at padding
+    positions_BT: jax.Array  # distance from the document's [CLS]; 0 at padding
+    token_types_BT: jax.Array  # 1 after the document's first [SEP]; 0 at padding
+
+
+class Masked(NamedTuple):
+    """The positions a row's generator has to predict; unused slots have weight 0 and position T (out of the row)."""
+
+    positions_BM: jax.Array
+    weights_BM: jax.Array  # 1.0 or 0.0
+    targets_BM: jax.Array  # original ids; arbitrary where the weight is 0
+    input_ids_BT: jax.Array  # with [MASK] put in
+
+
+def structure(ids_BT: jax.Array, special: SpecialIds) -> Structure:
+    """Reads documents out of rows `[CLS] A [SEP] (B [SEP])` ... `[PAD]`."""
+    B, T = ids_BT.shape
+    token = (ids_BT != special.pad).astype(jnp.int32)
+    starts = (ids_BT == special.cls).astype(jnp.int32)
+    segments = jnp.cumsum(starts, axis=1) * token
+    index = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+    start_of_document = jax.lax.cummax(jnp.where(starts == 1, index, 0), axis=1)
+    separators_before = jnp.cumsum(ids_BT == special.sep, axis=1) - (ids_BT == special.sep)
+    at_start = jax.lax.cummax(jnp.where(starts == 1, separators_before, 0), axis=1)
+    token_types = ((separators_before - at_start) > 0).astype(jnp.int32)
+    return Structure(segments, (index - start_of_document) * token, token_types * token)
+
+
+def maskable(ids_BT: jax.Array, special: SpecialIds) -> jax.Array:
+    """True at tokens that may be predicted: all but [PAD], [CLS], [SEP] and [MASK]."""
+    excluded = jnp.array([special.pad, special.cls, special.sep, special.mask], jnp.int32)
+    return (ids_BT[..., None] != excluded[None, None, :]).all(axis=-1)
+
+
+def predictions_per_row(num_tokens_B: jax.Array, mask_probability: float, max_predictions: int) -> jax.Array:
+    """max(1, min(M, round(p·n))), n counting every non-pad token; halves round to even, as in TensorFlow.
+
+    Source: google-research/electra pretrain_helpers.py:172-175.
+    """
+    wanted = jnp.round(num_tokens_B.astype(jnp.float32) * mask_probability).astype(jnp.int32)
+    return jnp.maximum(1, jnp.minimum(max_predictions, wanted))
+
+
+def choose_positions(
+    key: jax.Array, ids_BT: jax.Array, special: SpecialIds, mask_probability: float, max_predictions: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the positions to predict, uniformly and without replacement.
+
+    Returns:
+      positions int32[B, M] and weights float32[B, M]; unused slots have position T and weight 0.
+    """
+    B, T = ids_BT.shape
+    allowed_BT = maskable(ids_BT, special)
+    scores_BT = jnp.where(allowed_BT, jax.random.uniform(key, (B, T)), -1.0)
+    best_BM, positions_BM = jax.lax.top_k(scores_BT, min(max_predictions, T))
+    num_tokens_B = jnp.sum(ids_BT != special.pad, axis=1)
+    wanted_B = predictions_per_row(num_tokens_B, mask_probability, max_predictions)
+    rank_M = jnp.arange(positions_BM.shape[1])
+    used_BM = (rank_M[None, :] < wanted_B[:, None]) & (best_BM >= 0.0)
+    return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
+
+
+def mask(
+    key: jax.Array,
+    ids_BT: jax.Array,
+    positions_BM: jax.Array,
+    weights_BM: jax.Array,
+    mask_id: int,
+    mask_token_share: float,
+) -> Masked:
+    """Puts `[MASK]` at a share of the chosen positions; the others keep their token and are predicted all the same."""
+    uniform_BM = jax.random.uniform(key, positions_BM.shape)
+    targets_BM = gather(ids_BT, positions_BM)
+    put_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
+    return Masked(positions_BM, weights_BM, targets_BM, put(ids_BT, positions_BM, put_BM))
+
+
+def sample(
+    key: jax.Array, logits_BMV: jax.Array, *, temperature: float = 1.0, forbidden_BM: jax.Array | None = None
+) -> jax.Array:
+    """Draws one token a position, exactly from softmax(logits / temperature), in float32.
+
+    One uniform number a position is looked up in the cumulative distribution, by blocks of the vocabulary: the same
+    distribution as an argmax over V Gumbel-perturbed logits for 1/V of the random bits. The result carries no gradient.
+
+    Args:
+      logits_BMV: float32, V a multiple of 128; padded entries very negative.
+      forbidden_BM: an id per position that must not be drawn (ELECTRA's disallow_correct), or None.
+
+    Returns:
+      int32[B, M].
+    """
+    B, M, V = logits_BMV.shape
+    logits_BMV = jax.lax.stop_gradient(logits_BMV.astype(jnp.float32)) / temperature
+    if forbidden_BM is not None:
+        ids_V = jnp.arange(V)[None, None, :]
+        logits_BMV = jnp.where(ids_V == forbidden_BM[..., None], -jnp.inf, logits_BMV)
+    weights_BMV = jnp.exp(logits_BMV - jnp.max(logits_BMV, axis=-1, keepdims=True))
+    weights_BMKL = weights_BMV.reshape(B, M, V // LANES, LANES)
+    blocks_BMK = jnp.sum(weights_BMKL, axis=-1)
+    target_BM = jax.random.uniform(key, (B, M)) * jnp.sum(blocks_BMK, axis=-1)
+    block_BM, before_BM = _first_above(blocks_BMK, target_BM)
+    weights_BML = jnp.take_along_axis(weights_BMKL, block_BM[..., None, None], axis=2)[:, :, 0]
+    lane_BM, _ = _first_above(weights_BML, target_BM - before_BM)
+    return (block_BM * LANES + lane_BM).astype(jnp.int32)
+
+
+def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first entry whose cumulative weight exceeds the target, and the cumulative weight before it.
+
+    Where rounding leaves the target at or above the whole sum, the heaviest entry is taken: never one of weight 0.
+    """
+    cumulative_BMK = jnp.cumsum(weights_BMK, axis=-1)
+    above_BMK = (cumulative_BMK > target_BM[..., None]) & (weights_BMK > 0)
+    index_BM = jnp.where(
+        above_BMK.any(axis=-1), jnp.argmax(above_BMK, axis=-1), jnp.argmax(weights_BMK, axis=-1)
+    )
+    chosen_BM = jnp.take_along_axis(cumulative_BMK - weights_BMK, index_BM[..., None], axis=-1)[..., 0]
+    return index_BM, chosen_BM
+
+
+def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
+    """x at the given positions of each row; works for [B, T] and [B, T, D]. Out-of-row positions read the last token."""
+    index = positions_BM if x_BT.ndim == 2 else positions_BM[..., None]
+    return jnp.take_along_axis(x_BT, index, axis=1, mode="clip")
+
+
+def put(ids_BT: jax.Array, positions_BM: jax.Array, values_BM: jax.Array) -> jax.Array:
+    """ids with values written at the given positions; out-of-row positions (unused slots) are dropped."""
+    rows_B1 = jnp.arange(ids_BT.shape[0])[:, None]
+    return ids_BT.at[rows_B1, positions_BM].set(values_BM.astype(ids_BT.dtype), mode="drop")

@@ -1,0 +1,73 @@
+"""Adam as google-research/electra has it, from optax's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from electramed_jax.common import trees
+from electramed_jax.config import OptimizerConfig
+
+# Weights and tables decay; layer norms and biases, the generator's output bias among them, do not.
+DECAY_RULES = trees.RuleTable(
+    "weight decay",
+    ((r"kernel|word|position|token_type", True), (r"scale|bias|output_bias", False)),
+)
+
+
+def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
+    """The learning rate of step t, counted from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
+
+    Warm-up multiplies the decay, so the first step's rate is 0 and the peak is never quite reached, as in
+    google-research/electra model/optimization.py:36-45. No warm-up is a factor of 1 (there, 0/0).
+    """
+
+    def learning_rate(step: jax.Array | int) -> jax.Array:
+        t = jnp.minimum(jnp.asarray(step, jnp.float32), total_steps)
+        decayed = config.learning_rate * (1.0 - t / total_steps) ** config.decay_power
+        return decayed * jnp.minimum(1.0, t / config.warmup_steps) if config.warmup_steps else decayed
+
+    return learning_rate
+
+
+def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Clip the global norm, Adam without bias correction, decoupled decay, learning rate."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(
+            config.weight_decay, mask=lambda params: trees.map_named(lambda name, _: DECAY_RULES(name), params)
+        ),
+        optax.scale_by_learning_rate(schedule(config, total_steps)),
+    )
+
+
+class AdamState(NamedTuple):
+    """First and second moments, each shaped like the parameters."""
+
+    mu: Any
+    nu: Any
+
+
+def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
+    """m / (sqrt(v) + epsilon) with uncorrected moments.
+
+    optax's `scale_by_adam` always divides the moments by 1 - beta^t; ELECTRA, like BERT, does not, which makes early steps smaller.
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(zeros, jax.tree.map(jnp.copy, zeros))
+
+    def update(gradients: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
+        del params
+        mu = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, gradients)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), mu, nu)
+        return direction, AdamState(mu, nu)
+
+    return optax.GradientTransformation(init, update)

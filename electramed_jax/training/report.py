@@ -1,0 +1,93 @@
+"""What the loop says and writes down: sums of steps turned into metrics and one line a person can read."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from electramed_jax.common import chrono, distributed
+from electramed_jax.common.console import say
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config
+from electramed_jax.model import flops
+from electramed_jax.training import step as step_lib
+
+
+class Report:
+    """Collects the steps' sums on the device, and turns an interval of them into metrics."""
+
+    def __init__(self, config: Config, clock: chrono.Chrono, num_devices: int):
+        self._config, self._clock = config, clock
+        self._pending: list[tuple[int, Any]] = []
+        self._fetched: list[dict[str, np.ndarray]] = []
+        self._began = time.monotonic()
+        peak = flops.peak_flops(jax.devices()[0].device_kind)
+        self._peak = peak * num_devices if peak else None
+        self.started = False  # the first step of this process has come back
+
+    def add(self, step: int, sums: Any) -> None:
+        self._pending.append((step, sums))
+        self._clock.count(step)
+
+    def check(self) -> None:
+        """Waits for every step so far; a UserError names the first whose loss or gradient was not finite."""
+        for step, sums in self._pending:
+            sums = jax.device_get(sums)
+            for name, value in (("loss", sums["loss_sum"]), ("gradient norm", sums["gradient_norm_sum"])):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; lower "
+                        "config.optimizer.learning_rate or lengthen its warmup_steps, then run the same command again"
+                    )
+            self._fetched.append(sums)
+        self._pending.clear()
+
+    def close(self, step: int) -> dict[str, float]:
+        """Metrics of the interval that ends here; says them, too."""
+        self.check()
+        sums = step_lib.add_up(self._fetched)
+        self._fetched = []
+        metrics = step_lib.train_means(sums, self._config)
+        metrics |= self._clock.tick(float(sums["token_count"]), int(sums["step_count"]), self._config.total_steps)
+        if "step_seconds" in metrics and self._peak:
+            work = flops.train_step(self._config)
+            metrics["model_flops_utilization"] = work / metrics["step_seconds"] / self._peak
+        if not self.started:
+            tell(f"first step, compilation included, after {time.monotonic() - self._began:.1f} s")
+            self._clock.start()
+            self.started = True
+        tell(f"step {step:,}/{self._config.total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}")
+        return metrics
+
+
+def metrics_line(metrics: dict[str, float]) -> str:
+    shown = (
+        ("loss", "loss {:.3f}"),
+        ("generator_loss", "generator {:.3f}"),
+        ("generator_accuracy", "(accuracy {:.3f})"),
+        ("discriminator_loss", "discriminator {:.4f}"),
+        ("discriminator_auc", "(AUC {:.3f})"),
+        ("discriminator_recall", "recall {:.3f}"),
+    )
+    return "  ".join(form.format(metrics[name]) for name, form in shown if name in metrics)
+
+
+def _speed(metrics: dict[str, float]) -> str:
+    if "step_seconds" not in metrics:
+        return ""
+    utilization = metrics.get("model_flops_utilization")
+    return (
+        f"  {metrics['step_seconds']:.3f} s/step  {metrics['tokens_per_second']:,.0f} tokens/s"
+        + (f"  MFU {utilization:.1%}" if utilization is not None else "")
+        + f"  ETA {chrono.duration(metrics['eta_seconds'])}"
+    )
+
+
+def tell(line: str) -> None:
+    """Says a line, in the main process alone."""
+    if distributed.is_main():
+        say(line)

@@ -1,0 +1,84 @@
+"""Which device holds what.
+
+The mesh has three axes. A batch's rows are split over `data` and `fsdp` together. A parameter's dimensions have logical names;
+each name is laid along one mesh axis:
+
+    vocabulary, heads, feed_forward -> tensor        width -> fsdp
+
+In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that the axis does not divide is
+kept whole on every device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from electramed_jax.common import trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import MeshConfig
+
+MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXIS_OF = {"vocabulary": "tensor", "heads": "tensor", "feed_forward": "tensor", "width": "fsdp", None: None}
+
+# Matched against the end of a leaf's name, so that an optimiser's moments follow their parameter.
+PARAM_RULES = trees.RuleTable(
+    "sharding",
+    (
+        (r"(?:embeddings|embedding_delta)/word", ("vocabulary", "width")),
+        (r"(?:embeddings|embedding_delta)/(?:position|token_type)", (None, "width")),
+        (r"project/kernel", (None, "width")),
+        (r"layers/attention/qkv/kernel", (None, "width", None, "heads", None)),
+        (r"layers/attention/qkv/bias", (None, None, "heads", None)),
+        (r"layers/attention/out/kernel", (None, "heads", None, "width")),
+        (r"layers/feed_forward/up/kernel", (None, "width", "feed_forward")),
+        (r"layers/feed_forward/up/bias", (None, "feed_forward")),
+        (r"layers/feed_forward/down/kernel", (None, "feed_forward", "width")),
+        (r"layers/(?:attention/out|feed_forward/down)/bias", (None, None)),
+        (r"layers/(?:attention|feed_forward)/norm/(?:scale|bias)", (None, None)),
+        (r"head/dense/kernel", ("width", None)),
+        (r"head/logit/kernel", (None, None)),
+        (r"head/output_bias", ("vocabulary",)),
+        (r"(?:embeddings|embedding_delta|head)/norm/(?:scale|bias)", (None,)),
+        (r"(?:project|head/dense|head/logit)/bias", (None,)),
+        (r"step|count", ()),
+    ),
+)
+
+
+def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
+    """A (data, fsdp, tensor) mesh over all devices; UserError where they cannot be laid out so."""
+    devices = jax.devices() if devices is None else devices
+    rest = config.fsdp * config.tensor
+    data = config.data if config.data != -1 else len(devices) // rest
+    if data * rest != len(devices) or data == 0:
+        raise UserError(
+            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not cover {len(devices)} devices; "
+            "their product must be the number of devices (mesh.data=-1 takes what is left)"
+        )
+    return jax.make_mesh(
+        (data, config.fsdp, config.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Of int32[B, T]: rows over data and fsdp."""
+    return NamedSharding(mesh, jax.P(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, jax.P())
+
+
+def tree_shardings(tree: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
+
+    def sharding(name: str, leaf: Any) -> NamedSharding:
+        axes = [MESH_AXIS_OF[logical] for logical in PARAM_RULES(name)]
+        assert len(axes) == len(leaf.shape), f"{name}: {len(axes)} axes for the shape {leaf.shape}"
+        fits = [a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape, strict=True)]
+        return NamedSharding(mesh, jax.P(*fits))
+
+    return trees.map_named(sharding, tree)

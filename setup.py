@@ -1,0 +1,51 @@
+"""Packaging of electramed_jax: `pip install -e .`, with extras for what a stage needs beyond the core."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "electramed_jax" / "__init__.py").read_text()).group(1)
+
+CORE = [
+    "jax>=0.10.2,<0.12",
+    "flax>=0.12.8,<0.13",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "tokenizers>=0.22,<0.24",
+    "tensorflow-datasets>=4.9.10,<5",
+    "numpy>=2.1",
+    "ml_collections>=1.1,<2",
+    "etils>=1.12",
+    "fsspec>=2025.1",
+    "google-crc32c>=1.5",
+    "safetensors>=0.5",
+    "lxml>=5.3",
+    "rich>=13",
+    "absl-py>=2.1",
+    "tensorboardX>=2.6.4",
+]
+EXTRAS = {
+    "tpu": ["jax[tpu]"],
+    "cuda": ["jax[cuda12]"],
+    "beam": ["apache-beam>=2.70"],
+    "gcs": ["gcsfs>=2025.1"],
+    "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
+    "test": ["pytest>=8", "scikit-learn>=1.5"],
+    "parity": ["torch>=2.6", "transformers>=4.57"],
+}
+
+setup(
+    name="electramed_jax",
+    version=VERSION,
+    description="ELECTRAMed in JAX: biomedical ELECTRA models from PubMed, TPU first, Hugging Face out",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["electramed = electramed_jax.cli:main"]},
+)

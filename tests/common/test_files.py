@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+
+import pytest
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path) -> str:
+    """A fresh folder, on disk or in fsspec's memory, which stands for every remote storage."""
+    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+
+
+def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
+    path = files.join(folder, "deep", "file.bin")
+    with files.atomic_write(path) as file:
+        file.write(b"0123456789")
+    assert files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
+    assert files.size(path) == 10
+    assert files.read_bytes(path) == b"0123456789"
+    assert files.read_range(path, 3, 4) == b"3456"
+    assert files.read_range(path, 8, 4) == b"89"
+    with files.open_read(path) as file:
+        assert file.read(2) == b"01"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(folder):
+    path = files.join(folder, "file.txt")
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_write(path) as file:
+        file.write(b"half of the new")
+        raise RuntimeError("stopped")
+    assert files.read_text(path) == "old"
+    assert files.list_dir(folder) == ["file.txt"]
+
+
+def test_a_file_is_not_visible_before_it_is_complete(folder):
+    path = files.join(folder, "file.txt")
+    with files.atomic_write(path) as file:
+        file.write(b"all")
+        file.flush()
+        assert not files.exists(path)
+    assert files.exists(path)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"):
+        files.write_text(str(tmp_path / "file.txt"), "abc")
+    assert os.listdir(tmp_path) == []
+
+
+def test_move_and_remove_work_on_files_and_trees(folder):
+    files.write_text(files.join(folder, "a.txt"), "a")
+    files.move(files.join(folder, "a.txt"), files.join(folder, "b.txt"))
+    assert files.list_dir(folder) == ["b.txt"]
+    files.remove(files.join(folder, "b.txt"))
+    files.remove(files.join(folder, "b.txt"))
+    files.write_text(files.join(folder, "tree", "c.txt"), "c")
+    files.remove(files.join(folder, "tree"))
+    assert not files.exists(files.join(folder, "tree", "c.txt"))
+
+
+def test_glob_gives_each_file_once_and_sorted(folder):
+    for name in ("b.xml", "a.xml", "c.txt"):
+        files.write_text(files.join(folder, name), name)
+    found = files.glob([files.join(folder, "*.xml"), files.join(folder, "a.xml")])
+    assert [name.rsplit("/", 1)[-1] for name in found] == ["a.xml", "b.xml"]
+    assert [files.read_text(name) for name in found] == ["a.xml", "b.xml"]
+
+
+def test_a_pattern_that_matches_nothing_is_named(folder):
+    pattern = files.join(folder, "*.xml.gz")
+    with pytest.raises(UserError) as error:
+        files.glob([pattern])
+    assert str(error.value).startswith(f"{pattern}: no such file and no match")
+
+
+def test_a_folder_given_for_files_suggests_a_pattern(folder):
+    files.write_text(files.join(folder, "a.xml"), "")
+    with pytest.raises(UserError, match=r"is a folder.*\*\.xml\.gz"):
+        files.glob([folder])
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_found(tmp_path):
+    path = tmp_path / "a[1].xml"
+    path.write_text("x")
+    assert files.glob([str(path)]) == [str(path)]
+
+
+@pytest.mark.parametrize("read", [files.read_bytes, files.size, files.sha256, files.list_dir])
+def test_a_missing_file_is_a_user_error_that_names_it(folder, read):
+    path = files.join(folder, "absent.txt")
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: no such file")
+
+
+def test_bad_json_is_located(folder):
+    path = files.join(folder, "a.json")
+    files.write_text(path, '{"a": 1,\n "b": }')
+    with pytest.raises(UserError, match=r"a\.json, line 2, column 7: not valid JSON"):
+        files.read_json(path)
+
+
+def test_json_is_written_in_the_order_given_and_ends_with_a_newline(folder):
+    path = files.join(folder, "a.json")
+    files.write_json(path, {"b": "β", "a": [1]})
+    assert files.read_text(path) == '{\n  "b": "β",\n  "a": [\n    1\n  ]\n}\n'
+    assert files.read_json(path) == {"b": "β", "a": [1]}
+
+
+def test_text_that_is_not_utf8_is_refused_with_the_place(folder):
+    path = files.join(folder, "a.txt")
+    with files.atomic_write(path) as file:
+        file.write(b"abc\xff")
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 3\)"):
+        files.read_text(path)
+
+
+def test_sha256_is_the_published_digest(folder):
+    path = files.join(folder, "a.txt")
+    files.write_text(path, "abc")
+    assert files.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_where_a_folder_is_wanted_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="a file stands where a folder is wanted"):
+        files.write_text(str(tmp_path / "file" / "inner.txt"), "y")
+
+
+def test_an_unknown_storage_is_a_user_error():
+    with pytest.raises(UserError, match="wanted a local path or gs://"):
+        files.read_bytes("nosuch://bucket/file")
+
+
+@pytest.mark.parametrize(
+    ("base", "parts", "wanted"),
+    [
+        ("a", ("b", "c"), "a/b/c"),
+        ("a/", ("b",), "a/b"),
+        ("/", ("b",), "/b"),
+        ("", ("b",), "b"),
+        ("gs://bucket/", ("x", "y"), "gs://bucket/x/y"),
+    ],
+)
+def test_join_keeps_local_paths_and_urls_well_formed(base, parts, wanted):
+    assert files.join(base, *parts) == wanted

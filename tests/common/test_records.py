@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pathlib
+import struct
+import uuid
+
+import numpy as np
+import pytest
+
+from electramed_jax.common import files, records
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.records import RowFile, RowWriter
+
+ROWS = np.arange(5 * 32).reshape(5, 32) * 7 % 65_536
+
+
+@pytest.fixture(params=["local", "memory"])
+def path(request, tmp_path) -> str:
+    """Where to write, on disk or in fsspec's memory, which stands for every remote storage."""
+    folder = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    return f"{folder}/rows"
+
+
+def write(path: str, rows: np.ndarray = ROWS, dtype: str = "uint16") -> RowWriter:
+    with RowWriter(path, rows.shape[1], dtype) as writer:
+        writer.write(rows[:2])
+        writer.write(rows[2:])
+    return writer
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+@pytest.mark.parametrize(
+    "indices", [[0], [4, 0, 2], [1, 1, 3], [], slice(1, 4), slice(None), np.array([3, 4])]
+)
+def test_rows_come_back_in_the_order_asked_for(path, dtype, indices):
+    write(path, dtype=dtype)
+    file = RowFile(path, 32, dtype)
+    wanted = ROWS[np.array(indices, int) if isinstance(indices, list) else indices]
+    got = file[indices]
+    assert len(file) == 5
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_writer_knows_its_rows_and_digest(path):
+    writer = write(path)
+    assert writer.rows == 5
+    assert writer.sha256 == files.sha256(path)
+
+
+@pytest.mark.parametrize(("row_length", "dtype"), [(32, "uint16"), (128, "uint32"), (512, "uint16")])
+def test_a_record_is_the_example_that_tfds_writes(tmp_path, row_length, dtype):
+    import tensorflow_datasets as tfds
+
+    row = np.arange(row_length, dtype=dtype)
+    features = tfds.features.FeaturesDict(
+        {
+            "input_ids": tfds.features.Tensor(
+                shape=(row_length,),
+                dtype=np.dtype(dtype),
+                encoding=tfds.features.Encoding.BYTES,
+            )
+        }
+    )
+    with RowWriter(str(tmp_path / "rows"), row_length, dtype) as writer:
+        writer.write(row[None])
+    data = (tmp_path / "rows").read_bytes()
+    assert data[12:-4] == features.serialize_example({"input_ids": row})
+    assert len(data) == records.record_size(row_length, dtype)
+
+
+def test_the_framing_is_that_of_a_file_written_by_tensorflow(shared_data: pathlib.Path):
+    data = (shared_data / "oracle" / "data" / "seed12345_len64.tfrecord").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    masked = records._masked_crc
+    assert struct.unpack("<I", data[8:12]) == (masked(data[:8]),)
+    assert struct.unpack("<I", data[12 + length : 16 + length]) == (masked(data[12:][:length]),)
+
+
+def test_the_checksum_is_the_masked_crc32c_of_the_tfrecord_format():
+    # CRC32C of "123456789" is 0xe3069283 (RFC 3720, appendix B.4), rotated by 15 bits, plus a constant.
+    assert records._masked_crc(b"123456789") == 0xC78B0C9B ^ 0
+
+
+@pytest.mark.parametrize("offset", [0, 9, 20, 60, -1])
+def test_a_flipped_byte_names_the_file_and_the_row(path, offset):
+    write(path)
+    size = records.record_size(32, "uint16")
+    data = bytearray(files.read_bytes(path))
+    data[3 * size + offset % size] ^= 0x10
+    with files.atomic_write(path) as file:
+        file.write(data)
+    damaged = RowFile(path, 32, "uint16")
+    np.testing.assert_array_equal(damaged[[0, 4]], ROWS[[0, 4]])
+    with pytest.raises(UserError, match="rows: row 3 is damaged"):
+        damaged[[1, 3]]
+
+
+def test_a_file_cut_short_is_refused_at_once(path):
+    write(path)
+    data = files.read_bytes(path)
+    with files.atomic_write(path) as file:
+        file.write(data[:-30])
+    with pytest.raises(UserError, match=r"rows: cut short.*4 whole rows.*\(row 4\)"):
+        RowFile(path, 32, "uint16")
+
+
+@pytest.mark.parametrize(("row_length", "dtype"), [(64, "uint16"), (32, "uint32")])
+def test_rows_of_another_shape_are_refused(path, row_length, dtype):
+    write(path)
+    with pytest.raises(UserError, match=f"not rows of {row_length} {dtype} ids"):
+        RowFile(path, row_length, dtype)
+
+
+def test_rows_outside_the_file_are_an_index_error(path):
+    write(path)
+    with pytest.raises(IndexError):
+        RowFile(path, 32, "uint16")[[5]]
+    with pytest.raises(IndexError):
+        RowFile(path, 32, "uint16")[[-1]]
+
+
+def test_an_interrupted_writer_leaves_no_file(path):
+    with pytest.raises(RuntimeError), RowWriter(path, 32, "uint16") as writer:
+        writer.write(ROWS)
+        raise RuntimeError("stopped")
+    assert not files.exists(path)
+
+
+def test_a_missing_file_is_a_user_error(path):
+    with pytest.raises(UserError, match="rows: no such file"):
+        RowFile(path, 32, "uint16")

@@ -1,0 +1,338 @@
+"""Batches: the planned rows, on any mesh and any number of hosts, and no damaged row unnoticed."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+import fsspec
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from electramed_jax.common import files, records
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import loader, manifest as manifests, rows, vocab
+from electramed_jax.data.plan import Plan
+
+T = 12
+SHARD_ROWS = {"train": (40, 40, 13), "validation": (30, 7), "test": ()}
+MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]
+
+
+def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
+    mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def contents(split: str) -> np.ndarray:
+    """The invented rows of a split: [rows, T], no two alike."""
+    count = sum(SHARD_ROWS[split])
+    first = {"train": 1000, "validation": 5000, "test": 0}[split]
+    return first + np.arange(count * T).reshape(count, T)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> pathlib.Path:
+    """A packed dataset of small shards, the last of each split shorter; its test split is empty."""
+    folder = tmp_path_factory.mktemp("packed")
+    tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(9000))]
+    vocab.write(str(folder / "vocab.txt"), tokens)
+    splits = {}
+    for split, shard_rows in SHARD_ROWS.items():
+        shards, begin = [], 0
+        for number, count in enumerate(shard_rows):
+            name = manifests.shard_name("pubmed", split, number, len(shard_rows))
+            with records.RowWriter(str(folder / name), T, "uint16") as writer:
+                writer.write(contents(split)[begin : begin + count])
+            shards.append(manifests.Shard(name, count, writer.sha256))
+            begin += count
+        splits[split] = manifests.Split(tuple(shards), begin, begin * T, begin, 0, 1.0, 9.0)
+    manifest = manifests.Manifest(
+        row_length=T,
+        dtype="uint16",
+        vocab_size=len(tokens),
+        vocab_sha256=vocab.sha256(str(folder / "vocab.txt")),
+        lower_case=True,
+        special=vocab.special_ids(tokens),
+        splits=splits,
+        sources=[],
+        dropped={},
+        length_histogram={},
+        code_version="test",
+    )
+    manifests.write(str(folder), manifest)
+    return folder
+
+
+@pytest.fixture
+def damaged(packed, tmp_path) -> tuple[str, int]:
+    """A copy of the dataset in which one byte of one training row differs, and that row's number."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(packed, folder)
+    row_of_shard_1 = 5
+    with open(folder / "pubmed-train.tfrecord-00001-of-00003", "r+b") as file:
+        file.seek(row_of_shard_1 * records.record_size(T, "uint16") + 45)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    return str(folder), 40 + row_of_shard_1
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_batch_holds_the_planned_rows_and_each_device_its_part(packed, mesh):
+    sharding = sharding_on(mesh)
+    expected = contents("train")
+    plan = Plan(num_rows=93, batch_size=16, seed=7)
+    with loader.Loader(str(packed), "train", 16, 7, sharding) as batches:
+        for step in range(14):  # two epochs and a half, over their joints
+            ids = batches.at(step)["input_ids"]
+            assert ids.shape == (16, T) and ids.dtype == np.int32 and ids.sharding == sharding
+            wanted = expected[plan.rows(step)]
+            np.testing.assert_array_equal(ids, wanted)
+            for shard in ids.addressable_shards:
+                np.testing.assert_array_equal(shard.data, wanted[shard.index])
+
+
+def test_a_loader_built_anew_gives_the_same_batch_at_the_same_step(packed):
+    sharding = sharding_on((2, 2, 2))
+    with loader.Loader(str(packed), "train", 8, 3, sharding) as first:
+        before = [np.asarray(first.at(step)["input_ids"]) for step in range(30)]
+    with loader.Loader(str(packed), "train", 8, 3, sharding) as resumed:
+        for step in (17, 18, 29, 2, 2, 3):
+            np.testing.assert_array_equal(resumed.at(step)["input_ids"], before[step])
+
+
+def test_rows_are_read_once_although_several_devices_hold_them(packed, monkeypatch):
+    asked = []
+    read = loader.SplitRows.__getitem__
+    monkeypatch.setattr(
+        loader.SplitRows, "__getitem__", lambda self, wanted: asked.extend(wanted) or read(self, wanted)
+    )
+    batches = loader.ordered_batches(str(packed), "train", 16, sharding_on((2, 2, 2)))
+    next(batches)
+    assert sorted(asked) == list(range(16))
+
+
+def test_what_is_known_of_the_data_is_at_hand(packed):
+    with loader.Loader(str(packed), "train", 31, 0, sharding_on((1, 1, 8))) as batches:
+        assert batches.rows_in_epoch == 93
+        assert batches.manifest.special.mask == 4
+        assert [batches.epoch(step) for step in (0, 3, 6)] == [0.0, 1.0, 2.0]
+
+
+def test_a_flipped_byte_stops_the_step_that_would_train_on_it_and_no_other(damaged):
+    folder, bad_row = damaged
+    plan = Plan(num_rows=93, batch_size=8, seed=1)
+    with loader.Loader(folder, "train", 8, 1, sharding_on((8, 1, 1))) as batches:
+        for step in range(11):
+            if bad_row in plan.rows(step):
+                with pytest.raises(UserError, match="tfrecord-00001-of-00003: row 5 is damaged"):
+                    batches.at(step)
+            else:
+                np.testing.assert_array_equal(
+                    batches.at(step)["input_ids"], contents("train")[plan.rows(step)]
+                )
+
+
+def test_checking_the_shards_finds_the_damage_before_the_first_step(damaged):
+    with pytest.raises(UserError, match="tfrecord-00001-of-00003.*SHA-256"):
+        loader.Loader(damaged[0], "train", 8, 1, sharding_on((8, 1, 1)), check_shards=True)
+
+
+def test_a_shard_that_vanishes_is_named_at_the_step_that_needs_it(packed, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(packed, folder)
+    with loader.Loader(str(folder), "train", 96, 1, sharding_on((8, 1, 1))) as batches:
+        (folder / "pubmed-train.tfrecord-00002-of-00003").unlink()
+        with pytest.raises(UserError, match="tfrecord-00002-of-00003: no such file"):
+            batches.at(0)
+
+
+@pytest.mark.parametrize(
+    "split, batch_size, message",
+    [
+        ("training", 16, "no split 'training'; it has train, validation, test"),
+        ("test", 16, "split 'test' has no rows"),
+        ("train", 1001, "batch_size=1001 is not divisible by data×fsdp=8; use 1000 or 1008"),
+        ("train", 5, "batch_size=5 is not divisible by data×fsdp=8; use 8"),
+        ("train", 0, "batch_size=0 is not divisible by data×fsdp=8; use 8"),
+    ],
+)
+def test_what_cannot_be_fed_is_refused_at_once(packed, split, batch_size, message):
+    sharding = sharding_on((4, 2, 1))
+    with pytest.raises(UserError, match=message):
+        loader.Loader(str(packed), split, batch_size, 0, sharding)
+    with pytest.raises(UserError, match=message):
+        loader.ordered_batches(str(packed), split, batch_size, sharding)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_evaluation_sees_every_row_in_order_and_then_rows_of_padding(packed, mesh):
+    batches = list(loader.ordered_batches(str(packed), "validation", 16, sharding_on(mesh)))
+    ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
+    assert ids.shape == (48, T) and ids.dtype == np.int32
+    np.testing.assert_array_equal(ids[:37], contents("validation"))
+    assert (ids[37:] == 0).all()
+
+
+def test_a_short_evaluation_is_spread_over_the_split(packed):
+    sharding = sharding_on((8, 1, 1))
+    batches = list(loader.ordered_batches(str(packed), "train", 8, sharding, max_batches=3))
+    ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
+    wanted = np.concatenate([np.arange(8), 31 + np.arange(8), 62 + np.arange(8)])
+    np.testing.assert_array_equal(ids, contents("train")[wanted])
+
+
+def test_more_batches_than_there_are_means_all_of_them(packed):
+    batches = loader.ordered_batches(str(packed), "validation", 8, sharding_on((8, 1, 1)), 100)
+    assert len(list(batches)) == 5
+
+
+def test_the_next_two_steps_are_made_while_the_caller_is_busy():
+    made = {step: threading.Event() for step in range(4)}
+
+    def make(step: int) -> loader.Batch:
+        made[step].set()
+        return {"step": step}
+
+    batches = loader.Prefetched(make)
+    assert batches.at(0) == {"step": 0}
+    assert made[1].wait(timeout=30) and made[2].wait(timeout=30)
+    batches.close()
+    assert not made[3].is_set()
+
+
+def test_an_error_waits_for_its_own_step_and_is_tried_again_when_asked_again():
+    attempts = []
+
+    def make(step: int) -> loader.Batch:
+        attempts.append(step)
+        if step == 1 and attempts.count(1) == 1:
+            raise UserError("storage is away for a moment")
+        return {"step": step}
+
+    batches = loader.Prefetched(make)
+    assert batches.at(0) == {"step": 0}
+    with pytest.raises(UserError, match="away for a moment"):
+        batches.at(1)
+    assert batches.at(1) == {"step": 1}
+    batches.close()
+
+
+@pytest.fixture
+def bucket(packed):
+    """The dataset in (simulated) remote storage."""
+    memory = fsspec.filesystem("memory")
+    for file in packed.iterdir():
+        memory.pipe(f"/bucket/{file.name}", file.read_bytes())
+    yield "memory://bucket"
+    memory.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("kept_blocks", [2, 160])
+def test_remote_shards_give_the_batches_that_local_ones_give(bucket, monkeypatch, kept_blocks):
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(rows, "KEPT_BLOCKS", kept_blocks)
+    plan = Plan(num_rows=93, batch_size=8, seed=3)
+    with loader.Loader(bucket, "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+        for step in range(24):
+            ids = batches.at(step)["input_ids"]
+            np.testing.assert_array_equal(ids, contents("train")[plan.rows(step)])
+
+
+def test_each_block_of_a_remote_shard_is_fetched_once(bucket, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
+    fetched, read_range = [], files.read_range
+
+    def read_and_note(path: str, offset: int, length: int) -> bytes:
+        if length >= record_size:  # opening a shard looks at some bytes as well
+            fetched.append((path.rsplit("/")[-1], offset // record_size, length // record_size))
+        return read_range(path, offset, length)
+
+    record_size = records.record_size(T, "uint16")
+    monkeypatch.setattr(files, "read_range", read_and_note)
+    with loader.Loader(bucket, "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+        for step in range(24):
+            batches.at(step)
+    assert sorted(fetched) == [
+        ("pubmed-train.tfrecord-00000-of-00003", 0, 16),
+        ("pubmed-train.tfrecord-00000-of-00003", 16, 16),
+        ("pubmed-train.tfrecord-00000-of-00003", 32, 8),
+        ("pubmed-train.tfrecord-00001-of-00003", 0, 16),
+        ("pubmed-train.tfrecord-00001-of-00003", 16, 16),
+        ("pubmed-train.tfrecord-00001-of-00003", 32, 8),
+        ("pubmed-train.tfrecord-00002-of-00003", 0, 13),
+    ]
+
+
+HOST = """
+import json, sys
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+port, host, folder, out = sys.argv[1:]
+jax.config.update("jax_num_cpu_devices", 4)
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(host))
+from electramed_jax.data import loader
+
+asked, read = [], loader.SplitRows.__getitem__
+loader.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows)) or read(self, rows)
+mesh = jax.make_mesh((4, 1, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+held = []
+with loader.Loader(folder, "train", 16, 7, sharding) as batches:
+    for step in range(8):
+        rows = {}
+        for shard in batches.at(step)["input_ids"].addressable_shards:
+            for i, row in zip(range(*shard.index[0].indices(16)), np.asarray(shard.data).tolist()):
+                rows[i] = row
+        held.append(rows)
+with open(out, "w") as file:
+    json.dump({"held": held, "asked": asked}, file)
+"""
+
+
+def test_two_hosts_hold_the_batch_that_one_would_and_read_half_of_it_each(
+    packed, tmp_path, repository
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outs = [tmp_path / f"{host}.json" for host in range(2)]
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOST, str(port), str(host), str(packed), str(out)],
+            cwd=repository,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host, out in enumerate(outs)
+    ]
+    try:
+        for process in hosts:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors
+    finally:
+        for process in hosts:
+            process.kill()
+    told = [json.loads(out.read_text()) for out in outs]
+    plan = Plan(num_rows=93, batch_size=16, seed=7)
+    for step in range(8):
+        held = {int(i): row for one in told for i, row in one["held"][step].items()}
+        global_batch = [held[i] for i in range(16)]
+        np.testing.assert_array_equal(global_batch, contents("train")[plan.rows(step)])
+        assert [len(one["held"][step]) for one in told] == [8, 8]
+    steps_read = range(8 + loader.PREFETCHED_STEPS)
+    for host, one in enumerate(told):
+        own = [plan.rows(step)[8 * host : 8 * host + 8] for step in steps_read]
+        # Steps prefetched at the very end may have been dropped when the loader closed.
+        assert set(one["asked"]) <= set(np.concatenate(own).tolist())
+        assert 8 * 8 <= len(one["asked"]) <= 8 * len(steps_read)

@@ -1,0 +1,198 @@
+"""The invented literature reads like PubMed and can be learned from; random rows are valid rows."""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import hashlib
+import pathlib
+import re
+from xml.etree import ElementTree
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import documents, invented, synthetic, vocab
+
+
+def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
+    mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+@pytest.fixture(scope="module")
+def articles() -> list[invented.Article]:
+    return [invented.article(seed=0, number=number) for number in range(3000)]
+
+
+def plain(article: invented.Article) -> str:
+    text = " ".join([article.title, *(text for _, text in article.sections)])
+    return re.sub(r"</?(i|sub)>", "", text).replace("&lt;", "<")
+
+
+def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
+    paths = synthetic.write_pubmed_xml(str(tmp_path), articles=203, seed=4, num_files=3)
+    assert [pathlib.Path(path).name for path in paths] == [
+        "invented-0001.xml.gz",
+        "invented-0002.xml.gz",
+        "invented-0003.xml.gz",
+    ]
+    drops: collections.Counter = collections.Counter()
+    read = [document for path in paths for document in documents.read(path, drops, strict=True)]
+    assert not drops
+    assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))
+    for number, document in enumerate(read):
+        written = invented.article(seed=4, number=number)
+        assert document.year == written.year
+        assert document.title.rstrip(".") == re.sub("</?i>", "", written.title).rstrip(".")
+        assert [label for label, _ in document.sections] == [label for label, _ in written.sections]
+        assert " ".join([document.title, *(body for _, body in document.sections)]) == plain(written)
+
+
+def test_the_files_have_the_elements_of_pubmed_in_the_order_of_its_dtd(tmp_path):
+    (path,) = synthetic.write_pubmed_xml(str(tmp_path), articles=40, num_files=1)
+    root = ElementTree.fromstring(gzip.decompress(pathlib.Path(path).read_bytes()))
+    assert root.tag == "PubmedArticleSet" and len(root) == 40
+    for pubmed_article in root:
+        assert [child.tag for child in pubmed_article] == ["MedlineCitation", "PubmedData"]
+        tags = [child.tag for child in pubmed_article.find("MedlineCitation/Article")]
+        assert [tag for tag in tags if tag != "Abstract"] == [
+            "Journal",
+            "ArticleTitle",
+            "Pagination",
+            "AuthorList",
+            "Language",
+            "PublicationTypeList",
+        ]
+        assert "Abstract" not in tags or tags[3] == "Abstract"
+
+
+def test_the_same_arguments_write_the_same_bytes_and_another_seed_another_text(tmp_path):
+    def digests(folder: str, seed: int) -> list[str]:
+        paths = synthetic.write_pubmed_xml(str(tmp_path / folder), 60, seed, num_files=2)
+        return [hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() for path in paths]
+
+    first = digests("a", 0)
+    assert digests("b", 0) == first
+    assert set(digests("c", 1)).isdisjoint(first)
+
+
+def test_the_text_is_the_same_on_every_machine():
+    """The quickstart's documented figures hold for this text; measure them anew if it changes."""
+    texts = "\n".join(plain(invented.article(0, number)) for number in range(100))
+    assert hashlib.sha256(texts.encode()).hexdigest() == "PINNED"
+
+
+def test_how_the_articles_are_shared_out_over_files_does_not_change_them(tmp_path):
+    def pubmed_articles(num_files: int) -> list[bytes]:
+        paths = synthetic.write_pubmed_xml(str(tmp_path / str(num_files)), 10, 0, num_files)
+        text = b"".join(gzip.decompress(pathlib.Path(path).read_bytes()) for path in paths)
+        return re.findall(rb"<PubmedArticle>.*?</PubmedArticle>", text, re.DOTALL)
+
+    assert len(pubmed_articles(1)) == 10
+    assert pubmed_articles(3) == pubmed_articles(1)
+
+
+@pytest.mark.parametrize("articles, num_files", [(0, 1), (3, 4), (3, 0)])
+def test_files_without_articles_are_refused(tmp_path, articles, num_files):
+    with pytest.raises(UserError, match=f"articles={articles}, num_files={num_files}"):
+        synthetic.write_pubmed_xml(str(tmp_path), articles, num_files=num_files)
+
+
+def test_no_pattern_leaves_a_slot_or_a_choice_unfilled(articles):
+    for article in articles:
+        assert not re.search(r"[\[\]{}|]|  ", plain(article)), article
+
+
+def test_there_are_titles_alone_and_abstracts_with_and_without_labels(articles):
+    kinds = collections.Counter(
+        "none" if not article.sections else "plain" if article.sections[0][0] is None else "labels"
+        for article in articles
+    )
+    assert 0.01 < kinds["none"] / 3000 < 0.06
+    assert 0.4 < kinds["plain"] / 3000 < 0.6
+    assert 0.4 < kinds["labels"] / 3000 < 0.6
+
+
+def test_no_name_means_two_things():
+    names = [
+        name
+        for relation in invented.relations()
+        for name in (
+            relation.disease,
+            relation.drug,
+            relation.gene,
+            relation.partner_gene,
+            relation.organism.lower(),
+        )
+    ]
+    assert len(set(names)) == len(names) == 5 * 6 * 16
+
+
+def test_an_article_keeps_to_one_relation_of_the_invented_world(articles):
+    """What there is to learn: a drug names its disease, its gene and its field."""
+    owner = {
+        name: relation
+        for relation in invented.relations()
+        for name in (relation.disease, relation.drug, relation.gene, relation.partner_gene)
+    }
+    for article in articles:
+        words = re.findall(r"\w+", plain(article))
+        relations = {owner[name] for word in words for name in (word, word.lower()) if name in owner}
+        assert len(relations) == 1, article
+
+
+def test_an_articles_numbers_and_its_verdict_agree(articles):
+    praise = re.compile(r"\b(superior|safe and effective|promising)\b")
+    blame = re.compile(r"\b(no better than|is not effective|Failure|No benefit|do not support)\b")
+    praised = blamed = 0
+    for article in articles:
+        text = plain(article)
+        praised, blamed = praised + bool(praise.search(text)), blamed + bool(blame.search(text))
+        assert not (praise.search(text) and blame.search(text)), text
+        for n, women, men in re.findall(r"recruited (\d+) .*? (\d+) were women and (\d+) men", text):
+            assert int(n) == int(women) + int(men)
+    assert praised > 1000 and blamed > 500
+
+
+def test_the_literature_fills_a_vocabulary_of_two_thousand_word_pieces():
+    texts = [plain(invented.article(seed=0, number=number)) for number in range(6000)]
+    tokens = vocab.train(texts, 2048)
+    assert len(tokens) == 2048
+    words = collections.Counter(word for text in texts for word in re.findall(r"\w+", text.lower()))
+    assert all(count >= 20 for count in words.values())  # often enough to be learned
+
+
+@pytest.mark.parametrize("row_length, vocab_size", [(16, 6), (128, 2048), (512, 31_090)])
+def test_random_rows_are_rows_as_packing_makes_them(row_length, vocab_size):
+    with synthetic.SyntheticLoader(8, row_length, vocab_size, 1, sharding_on((8, 1, 1))) as batches:
+        special = batches.manifest.special
+        ids = np.concatenate([np.asarray(batches.at(step)["input_ids"]) for step in range(12)])
+    assert ids.shape == (96, row_length) and ids.dtype == np.int32
+    assert ids.min() == special.pad and ids.max() < vocab_size
+    letters = {special.pad: "p", special.cls: "c", special.sep: "s", special.mask: "m", special.unk: "u"}
+    for row in ids:
+        kinds = "".join(letters.get(int(id), "t") for id in row)
+        assert re.fullmatch(r"(ct+s(t+s)?)+p{0,7}", kinds), kinds
+
+
+def test_random_batches_are_a_function_of_seed_and_step_on_any_mesh():
+    def batch(mesh: tuple[int, int, int], seed: int, step: int) -> np.ndarray:
+        with synthetic.SyntheticLoader(8, 64, 100, seed, sharding_on(mesh)) as batches:
+            batches.at(step + 3)
+            return np.asarray(batches.at(step)["input_ids"])
+
+    np.testing.assert_array_equal(batch((8, 1, 1), 0, 5), batch((2, 2, 2), 0, 5))
+    kinds = [batch((8, 1, 1), seed, step) for seed in range(2) for step in range(3)]
+    assert len({row.tobytes() for ids in kinds for row in ids}) == 6 * 8
+
+
+def test_random_rows_that_cannot_be_built_are_refused():
+    for row_length, vocab_size in ((15, 100), (64, 5)):
+        with pytest.raises(UserError, match=f"row_length={row_length}, vocab_size={vocab_size}"):
+            synthetic.SyntheticLoader(8, row_length, vocab_size, 0, sharding_on((8, 1, 1)))
+    with pytest.raises(UserError, match="batch_size=12 is not divisible by data×fsdp=8"):
+        synthetic.SyntheticLoader(12, 64, 100, 0, sharding_on((8, 1, 1)))

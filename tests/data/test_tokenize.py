@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from electramed_jax.data import vocab
+from electramed_jax.data.tokenize import Tokenizer
+
+WORDS = ["[", "]", "mask", "MASK", "kinase", "kin", "##ase", "##s", "na", "##ive", ".", "β", "Kinase"]
+
+
+@pytest.fixture
+def vocab_path(tmp_path) -> str:
+    path = str(tmp_path / "vocab.txt")
+    vocab.write(path, [*vocab.SPECIAL_TOKENS, *WORDS])
+    return path
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    return [tokenizer.tokens[number] for number in tokenizer.encode_batch([text])[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Kinases.", ["kinase", "##s", "."]),
+        ("naïve β", ["na", "##ive", "β"]),
+        ("[MASK]", ["[", "mask", "]"]),
+        ("[MASK]s kinase", ["[", "mask", "]", "[UNK]", "kinase"]),
+        ("kin\u00adase", ["kinase"]),
+        ("", []),
+    ],
+)
+def test_text_becomes_lower_case_pieces_and_a_literal_mask_stays_text(vocab_path, text, wanted):
+    assert pieces(Tokenizer(vocab_path), text) == wanted
+
+
+def test_a_cased_tokenizer_keeps_capitals_and_accents(vocab_path):
+    tokenizer = Tokenizer(vocab_path, lower_case=False)
+    assert pieces(tokenizer, "Kinase [MASK]") == ["Kinase", "[", "MASK", "]"]
+    assert pieces(tokenizer, "naïve") == ["[UNK]"]
+
+
+def test_a_word_beyond_the_hugging_face_limit_is_unknown(tmp_path):
+    path = str(tmp_path / "vocab.txt")
+    vocab.write(path, [*vocab.SPECIAL_TOKENS, "a", "##a"])
+    tokenizer = Tokenizer(path)
+    assert len(pieces(tokenizer, "a" * 100)) == 100
+    assert pieces(tokenizer, "a" * 101) == ["[UNK]"]
+
+
+def test_a_batch_is_encoded_text_by_text(vocab_path):
+    tokenizer = Tokenizer(vocab_path)
+    texts = ["kinase.", "", "kinases kinase"]
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert ids.dtype == np.int32 and ids.ndim == 1
+        np.testing.assert_array_equal(ids, tokenizer.encode_batch([text])[0])
+
+
+def test_decoding_joins_pieces_and_shows_special_tokens(vocab_path):
+    tokenizer = Tokenizer(vocab_path)
+    ids = [tokenizer.special.cls, *tokenizer.encode_batch(["Kinases."])[0], tokenizer.special.sep]
+    assert tokenizer.decode(ids) == "[CLS] kinases. [SEP]"
+
+
+def test_the_exported_backend_adds_special_tokens_and_types(vocab_path):
+    tokenizer = Tokenizer(vocab_path)
+    encoding = tokenizer.backend.encode("kinase", "kinases.")
+    assert encoding.tokens == ["[CLS]", "kinase", "[SEP]", "kinase", "##s", ".", "[SEP]"]
+    assert encoding.type_ids == [0, 0, 0, 1, 1, 1, 1]
+    assert tokenizer.backend.encode("[MASK]").tokens == ["[CLS]", "[MASK]", "[SEP]"]
+
+
+@pytest.mark.parametrize(("mode", "lower_case"), [("lower", True), ("cased", False)])
+def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_case):
+    folder = shared_data / "oracle" / "data"
+    tokenizer = Tokenizer(str(folder / "vocab.txt"), lower_case)
+    strings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["strings"]
+    different = [
+        entry["text"]
+        for entry in strings
+        if tokenizer.encode_batch([entry["text"]])[0].tolist() != entry[mode]["ids"]
+    ]
+    assert different == []
+    assert len(strings) > 200

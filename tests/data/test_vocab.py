@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import vocab
+
+TEXTS = [
+    "The kinase phosphorylates the receptor kinase.",
+    "Kinases and receptors bind; the binding of kinases is specific.",
+    "Patients received 5 mg of naïve β-blockers (n = 12).",
+] * 3
+
+TRAIN = """
+from electramed_jax.data import vocab
+print("\\n".join(vocab.train({texts!r}, 160)))
+"""
+
+
+def test_a_vocabulary_begins_with_the_special_tokens_and_has_no_token_twice():
+    tokens = vocab.train(TEXTS, 120)
+    assert tuple(tokens[:5]) == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    assert len(set(tokens)) == len(tokens) == 120
+    assert "kinase" in tokens
+
+
+def test_another_process_trains_the_same_vocabulary():
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", TRAIN.format(texts=TEXTS)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].split() == vocab.train(TEXTS, 160)
+
+
+def test_every_letter_of_the_corpus_is_in_the_vocabulary_alone_and_as_a_continuation():
+    tokens = set(vocab.train(TEXTS, 120))
+    letters = set("".join(TEXTS).lower().replace("ï", "i")) - {" "}
+    assert letters <= tokens
+    assert {f"##{letter}" for letter in letters} <= tokens
+
+
+def test_capitals_and_accents_survive_only_when_cased():
+    assert {"K", "ï"} <= set(vocab.train(TEXTS, 200, lower_case=False))
+    assert not {"K", "ï"} & set(vocab.train(TEXTS, 200))
+
+
+def test_a_size_below_the_alphabet_says_what_is_needed():
+    with pytest.raises(UserError, match=r"size=20 is too small.*use --size \d+ or more"):
+        vocab.train(TEXTS, 20)
+
+
+@pytest.mark.parametrize("texts", [[], [" \n "]])
+def test_training_on_no_text_is_a_user_error(texts):
+    with pytest.raises(UserError, match="no text to train a vocabulary on"):
+        vocab.train(texts, 100)
+
+
+def test_a_small_corpus_gives_fewer_tokens_than_asked_for():
+    assert 60 < len(vocab.train(TEXTS, 5000)) < 5000
+
+
+def test_a_written_vocabulary_is_read_back_in_order(tmp_path):
+    path = str(tmp_path / "vocab.txt")
+    tokens = [*vocab.SPECIAL_TOKENS, "β", "##in"]
+    vocab.write(path, tokens)
+    assert (tmp_path / "vocab.txt").read_bytes().endswith("[MASK]\nβ\n##in\n".encode())
+    assert vocab.read(path) == tokens
+
+
+def test_windows_line_ends_are_understood(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\r\n[UNK]\r\nword\r\n")
+    assert vocab.read(str(tmp_path / "vocab.txt")) == ["[PAD]", "[UNK]", "word"]
+
+
+def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
+    paths = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    vocab.write(paths[0], ["a", "b"])
+    vocab.write(paths[1], ["b", "a"])
+    assert vocab.sha256(paths[0]) != vocab.sha256(paths[1])
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")])
+def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
+    (tmp_path / "vocab.txt").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        vocab.read(str(tmp_path / "vocab.txt"))
+
+
+def test_special_tokens_are_found_wherever_they_stand():
+    tokens = ["x", "[MASK]", "[SEP]", "[PAD]", "[CLS]", "[UNK]"]
+    assert vocab.special_ids(tokens) == vocab.SpecialIds(pad=3, unk=5, cls=4, sep=2, mask=1)
+
+
+def test_missing_special_tokens_are_named():
+    with pytest.raises(UserError, match=r"lacks \[CLS\] \[MASK\]"):
+        vocab.special_ids(["[PAD]", "[UNK]", "[SEP]", "x"])

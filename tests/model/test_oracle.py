@@ -1,0 +1,172 @@
+"""The model and its objective against google-research/electra, which ran the same weights on the same draws.
+
+c1 projects the discriminator's embeddings, c2 the generator's; c3 unties them; c4 draws replacements uniformly; c5 ties
+everything, forbids the original token, cools the samples and weighs the losses. Tolerances are about ten times what two
+versions of TensorFlow differ by.
+"""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle_numbers
+import pytest
+
+from electramed_jax.common import trees
+from electramed_jax.model import masking
+from electramed_jax.training import state
+
+
+@pytest.fixture(scope="module", params=oracle_numbers.CASES)
+def compared(request, shared_data):
+    """(`oracle`: theirs, `ours`: the same from us, `vocab`: real entries of the vocabulary, `used`: masked slots,
+    `token`: not padding)."""
+    oracle = oracle_numbers.load(shared_data, request.param)
+    # Whatever stands in the padded rows of the vocabulary must not show anywhere.
+    ours = jax.device_get(oracle_numbers.evaluator(oracle)(oracle.params(padding=7.0)))
+    return types.SimpleNamespace(
+        oracle=oracle,
+        ours=ours,
+        vocab=oracle.config.model.vocab_size,
+        used=oracle.outputs["masked_lm_weights"] > 0,
+        token=oracle.inputs["input_mask"] > 0,
+    )
+
+
+def test_every_variable_has_its_place_and_shape_in_our_tree(compared):
+    config = compared.oracle.config
+    ours = jax.eval_shape(lambda: state.init_params(config))
+    assert trees.differences(ours, compared.oracle.params(), "ours", "the reference") == []
+
+
+def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
+    oracle = compared.oracle
+    ids_BT = jnp.asarray(oracle.inputs["input_ids"])
+    special, objective = oracle.config.data.special, oracle.config.objective
+    drawn_BM = oracle.inputs["sampled_positions"]
+    max_predictions = drawn_BM.shape[1]
+    # Ours takes the highest scores, so what theirs drew first gets the highest.
+    scores_BT = np.zeros(ids_BT.shape, np.float32)
+    np.put_along_axis(scores_BT, drawn_BM, np.linspace(1, 0.5, max_predictions, dtype=np.float32)[None, :], axis=1)
+    draws = iter([scores_BT, oracle.inputs["replace_uniform"]])
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.asarray(next(draws)).reshape(shape))
+
+    key = jax.random.key(0)
+    positions_BM, weights_BM = masking.choose_positions(
+        key, ids_BT, special, objective.mask_probability, max_predictions
+    )
+    masked = masking.mask(
+        key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share
+    )
+
+    used = compared.used
+    np.testing.assert_array_equal(weights_BM, oracle.outputs["masked_lm_weights"])
+    np.testing.assert_array_equal(positions_BM[used], oracle.outputs["masked_lm_positions"][used])
+    np.testing.assert_array_equal(masked.targets_BM[used], oracle.outputs["masked_lm_ids"][used])
+    np.testing.assert_array_equal(masked.input_ids_BT, oracle.outputs["masked_input_ids"])
+
+
+def test_documents_and_token_types_are_read_out_of_the_rows(compared):
+    oracle = compared.oracle
+    structure = compared.ours.seen["structure"]
+    np.testing.assert_array_equal(structure.segments_BT, oracle.inputs["input_mask"])
+    np.testing.assert_array_equal(structure.token_types_BT, oracle.inputs["segment_ids"])
+    index_BT = np.broadcast_to(np.arange(oracle.config.data.row_length), compared.token.shape)
+    np.testing.assert_array_equal(structure.positions_BT, index_BT * compared.token)
+
+
+def test_generator_logits_agree_and_padded_vocabulary_is_out_of_reach(compared):
+    logits_BMV = compared.ours.seen["generator_logits"]
+    theirs_BMV = compared.oracle.outputs["generator_logits"]
+    used = compared.used
+    np.testing.assert_allclose(logits_BMV[used][:, : compared.vocab], theirs_BMV[used], atol=3e-5, rtol=0)
+    assert (logits_BMV[..., compared.vocab :] <= -1e9).all()
+
+
+def test_generator_predictions_agree(compared):
+    outputs, used = compared.oracle.outputs, compared.used
+    predicted = compared.ours.seen["generator_logits"].argmax(axis=-1)
+    np.testing.assert_array_equal(predicted[used], outputs["masked_lm_preds"][used])
+    correct = (outputs["masked_lm_preds"] == outputs["masked_lm_ids"])[used].sum()
+    assert compared.ours.sums["generator_correct_sum"] == correct
+    assert compared.ours.sums["sampled_correct_sum"] == (outputs["sampled_tokids"] == outputs["masked_lm_ids"])[used].sum()
+
+
+def test_samples_land_in_the_discriminators_input(compared):
+    np.testing.assert_array_equal(compared.ours.seen["corrupted"], compared.oracle.outputs["disc_input_ids"])
+
+
+def test_labels_agree_a_lucky_sample_is_real(compared):
+    corrupted, original = compared.ours.seen["corrupted"], compared.oracle.inputs["input_ids"]
+    np.testing.assert_array_equal(corrupted != original, compared.oracle.outputs["disc_labels"] == 1)
+    assert compared.ours.sums["replaced_sum"] == compared.oracle.outputs["disc_labels"].sum()
+
+
+def test_discriminator_logits_agree_at_every_token(compared):
+    """Padding is left out: our padding attends to padding, theirs to the row's tokens; no loss sees either."""
+    logits_BT, theirs_BT = compared.ours.seen["discriminator_logits"], compared.oracle.outputs["disc_logits"]
+    np.testing.assert_allclose(logits_BT[compared.token], theirs_BT[compared.token], atol=1e-5, rtol=0)
+
+
+def test_discriminator_predictions_agree(compared):
+    sums, outputs, token = compared.ours.sums, compared.oracle.outputs, compared.token
+    said, replaced = (outputs["disc_preds"] == 1)[token], (outputs["disc_labels"] == 1)[token]
+    assert sums["said_replaced_sum"] == said.sum()
+    assert sums["found_replaced_sum"] == (said & replaced).sum()
+    assert sums["discriminator_correct_sum"] == (said == replaced).sum()
+
+
+def test_losses_agree(compared):
+    ours, scalars = compared.ours, compared.oracle.scalars
+    mlm_loss = ours.sums["generator_nll_sum"] / ours.sums["masked_count"]
+    np.testing.assert_allclose(mlm_loss, scalars["mlm_loss"], rtol=1e-6)
+    discriminator_loss = ours.sums["discriminator_nll_sum"] / ours.sums["token_count"]
+    np.testing.assert_allclose(discriminator_loss, scalars["disc_loss"], rtol=1e-6)
+    np.testing.assert_allclose(ours.loss, scalars["total_loss"], rtol=1e-6)
+
+
+def test_gradients_of_every_variable_agree(compared):
+    theirs = trees.named_leaves(compared.oracle.params("grads"))  # of padded vocabulary rows: zero
+    for name, gradient in trees.named_leaves(compared.ours.gradients).items():
+        expected = oracle_numbers.without_key_bias(name, theirs[name])
+        np.testing.assert_allclose(
+            oracle_numbers.without_key_bias(name, gradient),
+            expected,
+            atol=2e-5 * np.abs(expected).max(),
+            rtol=0,
+            err_msg=name,
+        )
+
+
+def test_the_key_bias_cancels_out_of_the_softmax(compared):
+    for name, gradient in trees.named_leaves(compared.ours.gradients).items():
+        if oracle_numbers.is_key_bias(name):
+            assert np.abs(gradient[:, 1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("case", ["c1", "c5"])
+def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
+    """Theirs is the argmax of Gumbel-perturbed logits, ours a look-up in the cumulative distribution."""
+    oracle = oracle_numbers.load(shared_data, case)
+    objective, vocab = oracle.config.objective, oracle.config.model.vocab_size
+    logits_V, target = oracle.outputs["generator_logits"][0, 0], oracle.outputs["masked_lm_ids"][0, 0]
+    draws = 20_000
+    padded_V = np.full(oracle.config.model.padded_vocab_size, -1e9, np.float32)
+    padded_V[:vocab] = logits_V
+    ours = masking.sample(
+        jax.random.key(1),
+        jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
+        temperature=objective.temperature,
+        forbidden_BM=jnp.full((draws, 1), target) if objective.disallow_correct else None,
+    )
+    lowered = 1000.0 * (np.arange(vocab) == target) * objective.disallow_correct
+    probability_V = np.exp(logits_V / objective.temperature - lowered, dtype=np.float64)
+    probability_V /= probability_V.sum()
+    share_V = np.bincount(np.asarray(ours)[:, 0], minlength=vocab) / draws
+    assert share_V.size == vocab
+    # The error of a share is sqrt(p (1 - p) / draws): five of them, and a draw for the rarest.
+    allowed_V = 5 * np.sqrt(probability_V / draws) + 1 / draws
+    np.testing.assert_array_less(np.abs(share_V - probability_V), allowed_V)

@@ -1,0 +1,63 @@
+"""A model small enough to be compiled and run at once, and invented rows for it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.training import state
+
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+FIRST_WORD = 5  # ids from here on are words
+
+
+def config(
+    row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig(), **model: object
+) -> Config:
+    """Two layers, no dropout; keyword arguments are settings of the model."""
+    sizes = dict(
+        vocab_size=150,
+        max_positions=row_length,
+        embedding_size=8,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=32,
+        generator_hidden_size=12,
+        generator_num_layers=2,
+        generator_num_heads=2,
+        generator_intermediate_size=24,
+        dropout=0.0,
+        attention_dropout=0.0,
+        remat="none",
+    )
+    return Config(
+        model=ModelConfig(**sizes | model),
+        objective=objective,
+        data=DataConfig(row_length=row_length, special=SPECIAL),
+    )
+
+
+def lively_params(config: Config, seed: int = 0) -> state.Params:
+    """Parameters with noise of size 0.3: fresh ones barely look at other tokens."""
+    generator = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: state.init_params(config))
+    is_scale = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "scale", shapes)
+    return jax.tree.map(
+        lambda leaf, one: np.float32(0.3 * generator.standard_normal(leaf.shape) + one), shapes, is_scale
+    )
+
+
+def document(words: int, second: int = 0, seed: int = 0) -> list[int]:
+    """`[CLS] A [SEP]` of that many words, or `[CLS] A [SEP] B [SEP]`."""
+    ids = np.random.default_rng([seed, words, second]).integers(FIRST_WORD, 150, words + second).tolist()
+    tail = [*ids[words:], SPECIAL.sep] if second else []
+    return [SPECIAL.cls, *ids[:words], SPECIAL.sep, *tail]
+
+
+def row(*documents: list[int], length: int) -> np.ndarray:
+    """The documents one after the other, then padding."""
+    ids = [token for ids in documents for token in ids]
+    assert len(ids) <= length
+    return np.int32(ids + [SPECIAL.pad] * (length - len(ids)))

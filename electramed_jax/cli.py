@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from electramed_jax import __version__
 from electramed_jax.common.console import say
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     command = importlib.import_module(f"electramed_jax.commands.{MODULES.get(name, name)}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"electramed {name}",
         description=command.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,6 +67,13 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if args.json:
         print(json.dumps(result))
     return result.get("exit_code", EXIT_DONE)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other mistake of a user is said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _overview() -> str:

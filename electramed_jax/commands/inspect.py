@@ -70,7 +70,8 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
     for name, split in packed.splits.items():
         console.say(
             f"{name}: {len(split.shards)} shards, {split.rows:,} rows of {packed.row_length}, "
-            f"{split.tokens:,} tokens, {split.documents:,} documents, {split.fill_fraction:.2%} full"
+            f"{split.tokens:,} tokens, {split.documents:,} documents, "
+            f"{split.fill_fraction:.2%} full"
         )
     if shard is None:
         if args.split not in packed.splits:

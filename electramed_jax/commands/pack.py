@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--row_length", type=int, default=512, help="ids in a row (default 512)")
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,5 +46,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "fill_fraction": split.fill_fraction,
             "unigram_cross_entropy": split.unigram_cross_entropy,
         }
-    console.say(f"next: electramed pretrain with config.data.directory={args.output}")
+    console.say(
+        "next: electramed pretrain --config=configs/pretrain_small.py "
+        f"--config.data.directory={args.output} --workdir=DIR"
+    )
     return {"packed": args.output, "vocab_size": packed.vocab_size, "splits": splits}

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="files or quoted patterns: .xml, .jsonl, .txt, each also with .gz; '**' for subfolders",
+        help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument(
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", type=float, default=0.01, help="fraction of the documents (default 0.01)"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="stop at damaged input instead of counting it"
     )

@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax import config as config_lib
     from electramed_jax.common import distributed
-    from electramed_jax.hf import convert
+    from electramed_jax.hf import start
     from electramed_jax.training import loop
 
     config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
     distributed.initialize()
-    init_params = convert.params_for(config, config.init) if config.init else None
+    init_params = start.params_for(config, config.init) if config.init else None
     outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,

@@ -80,8 +80,10 @@ class Chrono:
             self._since = now
 
     def saved(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
-        return {"step": self.step, "train_seconds": self.train_seconds, "tokens": self.tokens}
+        """What a checkpoint keeps; the seconds of an interval still open are in it."""
+        self._collect()
+        seconds = self.train_seconds + self._interval_seconds
+        return {"step": self.step, "train_seconds": seconds, "tokens": self.tokens}
 
 
 def duration(seconds: float) -> str:

@@ -125,7 +125,7 @@ def glob(patterns: Iterable[str]) -> list[str]:
                 f"{pattern}: is a folder; wanted files; give a quoted pattern such as "
                 f"'{join(pattern, '*.xml.gz')}'"
             )
-        matches = [os.fspath(pattern)] if exists(pattern) else _matches(pattern)
+        matches = _matches(pattern)
         if not matches:
             raise UserError(f"{pattern}: no such file and no match; check the path or pattern")
         found.update(matches)
@@ -196,16 +196,16 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         file = open(temporary, "xb")
     try:
         with _full_disk_errors(path, file):
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            finally:
-                file.close()
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
         with _readable_errors(path):
             os.replace(temporary, local)
             _sync_folder(folder)
     except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
@@ -249,6 +249,8 @@ def sha256(path: str | os.PathLike) -> str:
 def _matches(pattern: str) -> list[str]:
     local = local_path(pattern)
     if local is not None:
+        if os.path.exists(local):  # also a name that looks like a pattern
+            return [local]
         return [name for name in local_glob.glob(local, recursive=True) if os.path.isfile(name)]
     with _readable_errors(pattern):
         file_system, remote = _remote(pattern)
@@ -305,16 +307,12 @@ def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
 @contextlib.contextmanager
 def _full_disk_errors(path: str | os.PathLike, file: BinaryIO) -> Iterator[None]:
     """Other errors of the block are its own; a full disk is ours to explain."""
-    written = 0
     try:
         yield
-        written = file.tell() if not file.closed else 0
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
-        with contextlib.suppress(OSError, ValueError):
-            written = file.tell()
         raise UserError(
-            f"{path}: disk full after {written:,} bytes; nothing half-written remains; "
+            f"{path}: disk full after {file.tell():,} bytes; nothing half-written remains; "
             "free some space and run it again"
         ) from error

@@ -1,8 +1,8 @@
 """From files to training rows in three steps, each a folder or file that the next one takes.
 
-    prepare(inputs, documents_dir)              text, cleaned, split, deduplicated
-    train_vocab(documents_dir, vocab_path)      its WordPiece vocabulary
-    pack(documents_dir, vocab_path, rows_dir)   rows of token ids with a manifest
+prepare(inputs, documents_dir)              text, cleaned, split, deduplicated
+train_vocab(documents_dir, vocab_path)      its WordPiece vocabulary
+pack(documents_dir, vocab_path, rows_dir)   rows of token ids with a manifest
 """
 
 from __future__ import annotations

@@ -96,7 +96,11 @@ def prepare(
 
 @dataclasses.dataclass(frozen=True)
 class _Keys:
-    """What deduplication needs of each document of a part: uint64[n], int64[n] (0: none), uint8[n]."""
+    """What deduplication needs of each document of a part.
+
+    Attributes:
+      text: uint64[n], hash of the text; pmid: int64[n], 0 for none; split: uint8[n], its number.
+    """
 
     text: np.ndarray
     pmid: np.ndarray
@@ -104,7 +108,7 @@ class _Keys:
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:
-    """Names without the folder all inputs share, so that an account does not depend on its place."""
+    """Names without the folder all inputs share: an account does not depend on where they lie."""
     shared = os.path.commonprefix(list(paths))
     return [path[shared.rfind("/") + 1 :] for path in paths]
 

@@ -7,8 +7,8 @@ on neither the number of processes nor an interruption.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,14 +18,15 @@ import numpy as np
 import electramed_jax
 from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.records import RowWriter
 from electramed_jax.data import corpus, documents, manifest, pool, vocab, workspace
 from electramed_jax.data import pack as packing
+from electramed_jax.data.shards import ShardWriter, place
 from electramed_jax.data.tokenize import Tokenizer
 
 ROWS_PER_SHARD = 65_536
 WINDOW_ROWS = 16_384  # rows' worth of tokens packed at a time
 PAIRED_FRACTION = 0.9
+UNKNOWN_WARNING = 0.01  # a vocabulary trained on the corpus itself leaves about 1e-5
 _TEXTS_AT_ONCE = 256
 
 
@@ -71,20 +72,23 @@ def pack(
         file.write(files.read_bytes(vocab_path))
 
     splits, histogram, wordless = {}, Counter(), 0
-    frequency: np.ndarray | None = None
+    frequency: np.ndarray | None = None  # of the training split, which is packed first
+    parts = len(account["inputs"])
+    tasks = [
+        (corpus.part_path(documents_dir, split, part), own_vocab, lower_case, work, split, part)
+        for split in corpus.SPLITS
+        for part in range(parts)
+    ]
+    staged = pool.run(_tokenize, tasks, workers, "tokenising")
     for split in corpus.SPLITS:
-        parts = range(len(account["inputs"]))
-        tasks = [
-            (corpus.part_path(documents_dir, split, part), own_vocab, lower_case, work, split, part)
-            for part in parts
-        ]
-        staged = pool.run(_tokenize, tasks, workers, f"tokenising {split}")
-        built = _pack_split(staged, plan, work, split, rows_per_shard)
+        of_split = itertools.islice(staged, parts)
+        built = _pack_split(of_split, plan, work, split, rows_per_shard)
         if frequency is None:
             if not built.rows:
                 raise UserError(f"{documents_dir}: no text to train on; prepare more documents")
             frequency = _smoothed(built.counts, plan.special)
-        shards = _place_shards(built.shards, output_dir, name, split)
+        _warn_of_unknown(built, plan.special, split)
+        shards = place(built.shards, output_dir, name, split)
         splits[split] = built.figures(shards, row_length, frequency)
         histogram += built.histogram
         wordless += built.wordless
@@ -218,7 +222,8 @@ def _pack_split(
     staged: Iterator[str], plan: _Plan, work: str, split: str, rows_per_shard: int
 ) -> _Built:
     built = _Built(np.zeros(len(plan.tokens), np.int64))
-    with _ShardWriter(work, split, plan, rows_per_shard) as writer:
+    scratch = files.join(work, f"rows-{split}")
+    with ShardWriter(scratch, plan.row_length, plan.dtype, rows_per_shard) as writer:
         for ids, lengths, paired in _windows(staged, built, WINDOW_ROWS * plan.row_length):
             packed = packing.pack(
                 ids, lengths, paired, plan.row_length, plan.special, plan.sentence_ends
@@ -244,7 +249,11 @@ def _windows(
     for path in staged:
         with files.open_read(path) as file:
             arrays = np.load(file)
-            ids, lengths, paired = arrays["ids"].astype(np.int64), arrays["lengths"], arrays["paired"]
+            ids, lengths, paired = (
+                arrays["ids"].astype(np.int64),
+                arrays["lengths"],
+                arrays["paired"],
+            )
         built.wordless += int((lengths == 0).sum())
         paired, lengths = paired[lengths > 0], lengths[lengths > 0]
         while len(lengths):
@@ -261,51 +270,13 @@ def _windows(
         yield tuple(np.concatenate(arrays) for arrays in zip(*waiting, strict=True))
 
 
-class _ShardWriter:
-    """Rows into scratch shards of `rows_per_shard`, the last one shorter."""
-
-    def __init__(self, work: str, split: str, plan: _Plan, rows_per_shard: int):
-        self.shards: list[manifest.Shard] = []
-        self._work, self._split, self._plan = work, split, plan
-        self._rows_per_shard = rows_per_shard
-        self._stack = contextlib.ExitStack()
-        self._writer: RowWriter | None = None
-
-    def __enter__(self) -> _ShardWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._close(*error)
-
-    def write(self, rows: np.ndarray) -> None:
-        while len(rows):
-            if self._writer is None:
-                path = files.join(self._work, f"rows-{self._split}-{len(self.shards):05d}")
-                self._writer = self._stack.enter_context(
-                    RowWriter(path, self._plan.row_length, self._plan.dtype)
-                )
-            room = self._rows_per_shard - self._writer.rows
-            self._writer.write(rows[:room])
-            rows = rows[room:]
-            if self._writer.rows == self._rows_per_shard:
-                self._close(None, None, None)
-
-    def _close(self, *error: object) -> None:
-        self._stack.__exit__(*error)
-        writer, self._writer = self._writer, None
-        self.shards.append(manifest.Shard(writer.path, writer.rows, writer.sha256))
-
-
-def _place_shards(
-    shards: list[manifest.Shard], output_dir: str, name: str, split: str
-) -> tuple[manifest.Shard, ...]:
-    placed = []
-    for number, shard in enumerate(shards):
-        file = manifest.shard_name(name, split, number, len(shards))
-        files.move(shard.file, files.join(output_dir, file))
-        placed.append(dataclasses.replace(shard, file=file))
-    return tuple(placed)
+def _warn_of_unknown(built: _Built, special: vocab.SpecialIds, split: str) -> None:
+    unknown = int(built.counts[special.unk]) / max(1, int(built.counts.sum()))
+    if unknown > UNKNOWN_WARNING:
+        console.say(
+            f"warning: {unknown:.1%} of the {split} tokens are [UNK]; is this the vocabulary of "
+            "such text, and is --cased given exactly where it was trained so?"
+        )
 
 
 def _smoothed(counts: np.ndarray, special: vocab.SpecialIds) -> np.ndarray:

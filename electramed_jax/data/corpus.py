@@ -1,8 +1,8 @@
 """The contract of a documents folder: cleaned, deduplicated, split text, one part per input file.
 
-    DIR/train/part-00000.jsonl.gz   one document a line; parts in the order of the inputs
-    DIR/validation/..., DIR/test/...
-    DIR/documents.json              the account of what was read, kept and dropped; written last
+DIR/train/part-00000.jsonl.gz   one document a line; parts in the order of the inputs
+DIR/validation/..., DIR/test/...
+DIR/documents.json              the account of what was read, kept and dropped; written last
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Texts:
     """
 
     def __init__(self, directory: str, split: str = "train"):
-        self._parts = [part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))]
+        self._parts = [
+            part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))
+        ]
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
@@ -40,7 +42,12 @@ class Texts:
 
 def part_path(directory: str, split: str, number: int) -> str:
     """The part of a split that came from input `number`."""
-    return files.join(directory, split, f"part-{number:05d}.jsonl.gz")
+    return files.join(directory, split, part_name(number))
+
+
+def part_name(number: int) -> str:
+    """The file name of the part that came from input `number`."""
+    return f"part-{number:05d}.jsonl.gz"
 
 
 def read_part(path: str) -> Iterator[documents.Document]:
@@ -75,9 +82,12 @@ def read(directory: str) -> dict[str, Any]:
             "prepare the documents again"
         )
     for split in SPLITS:
-        for number in range(len(account["inputs"])):
-            if not files.exists(part := part_path(directory, split, number)):
-                raise UserError(f"{part}: missing; prepare the documents again")
+        folder = files.join(directory, split)
+        there = files.list_dir(folder) if files.is_dir(folder) else []  # one request for all parts
+        wanted = {part_name(number) for number in range(len(account["inputs"]))}
+        if missing := wanted.difference(there):
+            part = files.join(folder, min(missing))
+            raise UserError(f"{part}: missing; prepare the documents again")
     return account
 
 

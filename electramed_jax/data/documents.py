@@ -71,9 +71,10 @@ class Findings:
           UserError: when strict.
         """
         if self.strict:
+            place = f"{self.path}, line {line}" if line else self.path
             raise UserError(
-                f"{self.path}{f', line {line}' if line else ''}: {detail}; mend the file, or run without --strict to "
-                f"skip such pieces and count them as {reason}"
+                f"{place}: {detail}; mend the file, or run without --strict to skip such pieces "
+                f"and count them as {reason}"
             )
         self.drops[reason] += 1
 

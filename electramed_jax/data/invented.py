@@ -3,8 +3,8 @@
 There is something to learn in it at every depth, so that a small model shows within minutes whether
 training works: word order and agreement (a few dozen sentence patterns); which words belong to one
 field of medicine; fixed relations (a drug always treats the same disease, through the same gene, at
-the same dose); and direction (an article whose drug works says so in its results, its conclusion and its
-title). Names are made of syllables whose ending tells the kind, as in life.
+the same dose); and direction (an article whose drug works says so in its results, its conclusion
+and its title). Names are made of syllables whose ending tells the kind, as in life.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Article:
 
 
 class _Draw:
-    """Draws on `random()` alone: the one method of Random whose sequence Python promises to keep."""
+    """Draws on `random()` alone, the one method whose sequence Python promises to keep."""
 
     def __init__(self, key: str) -> None:
         self._random = random.Random(key).random
@@ -124,7 +124,7 @@ class _Draw:
 
 @functools.cache
 def relations() -> tuple[Relation, ...]:
-    """The invented world, six relations in each of sixteen fields; no name occurs in two of them."""
+    """The invented world: six relations in each of sixteen fields; no name is in two of them."""
     draw, taken, made = _Draw("the world"), set(), []
 
     def name(syllables: int, ending: str) -> str:
@@ -170,8 +170,8 @@ _TITLES = {
 _BACKGROUND = (
     "{Adjective} {disease} is a [common|rare] disease of the {tissue} that causes {symptom} and"
     " {symptom2}.",
-    "Patients with {disease} often [complain of|present with] {symptom}, and the diagnosis is made by"
-    " {procedure}.",
+    "Patients with {disease} often [complain of|present with] {symptom}, and the diagnosis is made"
+    " by {procedure}.",
     "Mutations in <i>{gene}</i> are the [main|most frequent] cause of {adjective} {disease}.",
     "In {field}, {disease} remains [difficult|hard] to treat, and few drugs act on the {tissue}.",
     "{Drug}, an inhibitor of {gene}, has been [proposed|approved] for the treatment of {disease}.",
@@ -185,8 +185,8 @@ _AIMS = (
     "We [asked|tested] whether {drug} acts on {cells} through {gene}.",
 )
 _METHODS = (
-    "We [enrolled|recruited] {n} patients with {adjective} {disease}, of whom {women} were women and"
-    " {men} were men.",
+    "We [enrolled|recruited] {n} patients with {adjective} {disease}, of whom {women} were women"
+    " and {men} were men.",
     "A total of {n} patients were randomly assigned to receive {drug} (n = {half}) or placebo"
     " (n = {half}) for {weeks} weeks.",
     "{Drug} was given [orally|by mouth|intravenously] at a dose of {dose} mg [once|twice] daily.",
@@ -195,36 +195,38 @@ _METHODS = (
     "{Animal} were infected with <i>{organism}</i> and then treated with {drug} ({dose} mg/kg).",
     "Expression of <i>{gene}</i> in {cells} was measured by [quantitative PCR|western blotting].",
     "Samples of {tissue} were obtained from {half} patients by {procedure}.",
-    "Patients younger than {age} years or with [kidney failure|pregnancy|cancer] were excluded.",
+    "Patients with {disease} who were younger than {age} years or had [diabetes|cancer] were"
+    " excluded.",
 )
 _RESULTS = {
     True: (
         "After {weeks} weeks, {measure} improved from {low} to {high} {unit} with {drug}"
         " (p &lt; 0.001).",
-        "{Symptom} [resolved|disappeared] in {many} of {half} patients who received {drug} and in only"
-        " {few} of {half} who received placebo.",
+        "{Symptom} [resolved|disappeared] in {many} of {half} patients who received {drug} and in"
+        " only {few} of {half} who received placebo.",
         "{Drug} was superior to placebo (p &lt; 0.01) and reduced {symptom} by {many}%.",
         "In {cells}, {drug} [suppressed|inhibited] {gene} with an IC<sub>50</sub> of {few} nM.",
-        "{Animal} that received {drug} survived longer than those that did not.",
+        "{Animal} with {disease} that received {drug} survived longer than those that did not.",
         "Levels of {partner} fell together with {gene}, and {symptom2} became less severe.",
-        "The response was strongest in carriers of the <i>{gene}</i> mutation.",
+        "The response to {drug} was strongest in carriers of the <i>{gene}</i> mutation.",
     ),
     False: (
         "After {weeks} weeks, {measure} was unchanged at {low} {unit} with {drug} (p = 0.{many}).",
-        "{Symptom} persisted in {many} of {half} patients who received {drug} and in {many} of {half}"
-        " who received placebo.",
+        "{Symptom} persisted in {many} of {half} patients who received {drug} and in {many}"
+        " of {half} who received placebo.",
         "{Drug} was no better than placebo (p = 0.{many}) and had no effect on {symptom}.",
         "In {cells}, {drug} failed to [suppress|inhibit] {gene} even at {high} nM.",
-        "{Animal} that received {drug} died as early as those that did not.",
+        "{Animal} with {disease} that received {drug} died as early as those that did not.",
         "Levels of {partner} did not change, and {symptom2} became more severe.",
-        "There was no response, not even in carriers of the <i>{gene}</i> mutation.",
+        "There was no response to {drug}, not even in carriers of the <i>{gene}</i> mutation.",
     ),
 }
 _SIDE_EFFECTS = (
-    "Adverse events were [mild|moderate], and {few} patients [withdrew|discontinued treatment].",
-    "The most frequent adverse event was [nausea|dizziness|dry mouth], which occurred in {few}"
-    " patients.",
-    "No serious adverse events were [reported|observed].",
+    "Adverse events of {drug} were [mild|moderate], and {few} patients [withdrew|discontinued"
+    " treatment].",
+    "The most frequent adverse event of {drug} was [nausea|dizziness|dry mouth], which occurred in"
+    " {few} patients.",
+    "No serious adverse events of {drug} were [reported|observed].",
 )
 _CONCLUSIONS = {
     True: (
@@ -237,14 +239,14 @@ _CONCLUSIONS = {
     False: (
         "{Drug} is not effective in patients with {adjective} {disease}.",
         "These [results|findings] do not support the use of {drug} in {disease}.",
-        "Inhibition of {gene} is not enough to treat {disease}, and other targets are needed.",
+        "Inhibition of {gene} by {drug} is not enough to treat {disease}.",
     ),
 }
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def article(seed: int, number: int) -> Article:
-    """Article `number` of the literature `seed`: the same on every machine, whatever else is written."""
+    """Article `number` of the literature `seed`: the same on every machine."""
     draw = _Draw(f"{seed}/{number}")
     relation = draw.one_of(relations())
     works = draw.happens(0.7)
@@ -259,11 +261,16 @@ def article(seed: int, number: int) -> Article:
         return " ".join(said)
 
     title = say(_TITLES[works], 1) + "."
+    # Short, so that many articles and their joints fit into what a small model sees in a minute.
+    background = say(_BACKGROUND, 1) + (" " + say(_AIMS, 1) if draw.happens(0.5) else "")
+    methods = say(_METHODS, 1 + draw.below(2))
+    results = say(_RESULTS[works], 1 + draw.below(2))
+    results += " " + say(_SIDE_EFFECTS, 1) if draw.happens(0.5) else ""
     parts = (
-        ("BACKGROUND", say(_BACKGROUND, 1 + draw.below(3)) + " " + say(_AIMS, 1)),
-        ("METHODS", say(_METHODS, 2 + draw.below(3))),
-        ("RESULTS", say(_RESULTS[works], 2 + draw.below(3)) + " " + say(_SIDE_EFFECTS, 1)),
-        ("CONCLUSIONS", say(_CONCLUSIONS[works], 1 + draw.below(2))),
+        ("BACKGROUND", background),
+        ("METHODS", methods),
+        ("RESULTS", results),
+        ("CONCLUSIONS", say(_CONCLUSIONS[works], 1)),
     )
     layout = draw.below(100)
     if layout < 3:

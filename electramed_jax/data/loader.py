@@ -1,7 +1,7 @@
 """Batches of a packed dataset as global `jax.Array`s: `.at(step)`, a function of the step.
 
-`Loader` feeds training in the order of `data/plan.py`; `ordered_batches` feeds an evaluation the same
-rows in the same order every time. Each host reads only the rows that its own devices hold.
+`Loader` feeds training in the order of `data/plan.py`; `ordered_batches` feeds an evaluation the
+same rows in the same order every time. Each host reads only the rows that its own devices hold.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Loader:
       batch_size: rows of the global batch.
       seed: of the order of rows.
       sharding: a NamedSharding of [B, T] arrays, split over B by the mesh's batch axes.
-      check_shards: first read every shard whole and compare its SHA-256 with the manifest's. Each row
-        that is fed has its CRC checked in any case.
+      check_shards: first read every shard whole and compare its SHA-256 with the manifest's. Each
+        row that is fed has its CRC checked in any case.
 
     Attributes:
       manifest: the dataset's Manifest.
@@ -105,9 +105,9 @@ def ordered_batches(
 ) -> Iterator[Batch]:
     """The rows of a split in the order they were packed, for evaluation; the same ones every time.
 
-    Where `max_batches` is not enough for the whole split, they begin at evenly spaced rows of it: its
-    first rows alone would be one corner of the corpus. Otherwise the last batch is filled up with
-    rows of [PAD] only, which weigh nothing in any metric.
+    Where `max_batches` is not enough for the whole split, they begin at evenly spaced rows of it:
+    its first rows alone would be one corner of the corpus. Otherwise the last batch is filled up
+    with rows of [PAD] only, which weigh nothing in any metric.
 
     Yields:
       {"input_ids": int32[B, T]} with `sharding`.
@@ -159,10 +159,10 @@ def global_batch(
     shape: tuple[int, int],
     sharding: jax.sharding.NamedSharding,
 ) -> Batch:
-    """Builds {"input_ids": int32[B, T]} from `read(first, end)` -> rows first .. end-1 of the batch.
+    """Builds {"input_ids": int32[B, T]} of `read(first, end)` -> rows first .. end-1 of it.
 
-    `read` is asked only for what this host's devices hold, once for each distinct piece: devices along
-    the tensor axis hold the same rows.
+    `read` is asked only for what this host's devices hold, once for each distinct piece: devices
+    along the tensor axis hold the same rows.
     """
     piece = functools.cache(lambda first, end: read(first, end).astype(np.int32))
 
@@ -176,8 +176,8 @@ def global_batch(
 class Prefetched:
     """`.at(step)` of a function of the step, with the next steps computed in a thread meanwhile.
 
-    What goes wrong in the thread is raised by `.at()` of the very step it happened in, and only if that
-    step is asked for.
+    What goes wrong in the thread is raised by `.at()` of the very step it happened in, and only if
+    that step is asked for.
     """
 
     def __init__(self, make: Callable[[int], Batch]) -> None:

@@ -108,6 +108,13 @@ def read(directory: str) -> Manifest:
             "run electramed pack"
         )
     manifest = _from_json(files.read_json(path), path)
+    there = set(files.list_dir(directory))  # one request for all shards
+    for file in (VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
+        if file not in there:
+            raise UserError(
+                f"{files.join(directory, file)}: missing; copy the packed folder again, "
+                "or pack again"
+            )
     _check_vocab(directory, manifest)
     record_size = records.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
@@ -154,8 +161,6 @@ def _from_json(value: Any, path: str) -> Manifest:
 
 def _check_vocab(directory: str, manifest: Manifest) -> None:
     path = files.join(directory, VOCAB_FILE)
-    if not files.exists(path):
-        raise UserError(f"{path}: missing; copy the packed folder again, or pack again")
     if vocab.sha256(path) != manifest.vocab_sha256:
         raise UserError(
             f"{path}: not the vocabulary these rows were packed with (SHA-256 differs from "
@@ -164,8 +169,6 @@ def _check_vocab(directory: str, manifest: Manifest) -> None:
 
 
 def _check_size(path: str, shard: Shard, record_size: int) -> None:
-    if not files.exists(path):
-        raise UserError(f"{path}: missing shard; copy the packed folder again, or pack again")
     got, wanted = files.size(path), shard.rows * record_size
     if got != wanted:
         raise UserError(

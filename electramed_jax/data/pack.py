@@ -1,10 +1,11 @@
 """Token lists into full rows: pure, deterministic, vectorised.
 
 A document becomes one or more pieces `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`. One longer than a
-row is cut, and what is left over is a piece of its own, so that every token of every document stands
-in exactly one row. Pieces are put into rows by best fit, the longest first; then those of the
-emptiest rows are cut further to fill the holes that are left. Sentence ends are judged by ids alone: a ".", "?" or "!" token that is not followed by a digit (so "0.05" is not two
-sentences, though "e.g. this" is).
+row is cut, and what is left over is a piece of its own: every token of every document stands in
+exactly one row. Pieces are put into rows by best fit, the longest first; then those of the emptiest
+rows are cut once more to fill the holes that are left. Sentence ends are judged by ids alone: a
+".", "?" or "!" token that is not followed by a digit (so "0.05" is not two sentences, though
+"e.g. this" is).
 """
 
 from __future__ import annotations

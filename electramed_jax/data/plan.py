@@ -1,15 +1,16 @@
 """Which rows a step trains on: arithmetic on integers, no state, no files.
 
 Words used here. A *row* is a row of the packed split, numbered 0 .. num_rows-1 across its shards. A
-*position* counts every row ever fed: step s of batch size B feeds positions s*B .. (s+1)*B-1. Epoch e
-is the positions e*num_rows .. (e+1)*num_rows-1. Each epoch permutes the rows in two stages:
+*position* counts every row ever fed: step s of batch size B feeds positions s*B .. (s+1)*B-1. Epoch
+e is the positions e*num_rows .. (e+1)*num_rows-1. Each epoch permutes the rows in two stages:
 
     blocks    runs of `block_rows` neighbouring rows (the last one may be shorter) are permuted;
     windows   runs of `window_blocks` blocks in that new order; the rows of a window are permuted.
 
 So rows from all over the split meet in a batch, and yet the reads of some hundred successive steps
-stay inside `window_blocks` contiguous ranges, which remote storage serves as few large reads. A split
-of at most block_rows * window_blocks rows (16,384 by default) is one window: permuted completely.
+stay inside `window_blocks` contiguous ranges, which remote storage serves as few large reads. A
+split of at most block_rows * window_blocks rows (16,384 by default) is one window: permuted
+completely.
 
 Nothing depends on the number of hosts or on an earlier call, so a resumed run asks for its next
 step and gets it.
@@ -60,8 +61,8 @@ class Plan:
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of the global batch of `step` (from 0), in order: int64[batch_size].
 
-        Over an epoch every row appears exactly once. A batch that reaches the end of an epoch goes on
-        with the first rows of the next.
+        Over an epoch every row appears exactly once. A batch that reaches the end of an epoch goes
+        on with the first rows of the next.
         """
         assert step >= 0, step
         position, end = step * self.batch_size, (step + 1) * self.batch_size

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -33,7 +36,7 @@ def run(
                 advance(1)
             return
         executor = concurrent.futures.ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_one_thread_each
+            workers, multiprocessing.get_context("spawn"), initializer=_settle
         )
         try:
             futures = [executor.submit(function, *task) for task in tasks]
@@ -49,5 +52,14 @@ def run(
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread_each() -> None:
+def _settle() -> None:
+    """Makes a worker take one core, leave Ctrl-C to the parent, and end when the parent is gone."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # An idle worker waits on a pipe whose other end it holds itself: it would wait for ever.
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

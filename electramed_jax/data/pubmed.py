@@ -79,7 +79,7 @@ class _Scanner:
         self.data, self.at, self.line, self.ended = b"", 0, 1, False
 
     def search(self, pattern: re.Pattern[bytes], skip: int = 0) -> re.Match[bytes] | None:
-        """The first match `skip` bytes after the place; None at the stream's end or MAX_BYTES on."""
+        """The first match from `skip` bytes on; None where the stream or MAX_BYTES end."""
         while True:
             if match := pattern.search(self.data, self.at + skip):
                 return match

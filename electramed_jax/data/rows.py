@@ -1,9 +1,9 @@
 """The rows of a split by number, wherever its shards are.
 
-Local shards are memory-mapped: any row costs the same. Remote ones (gs://, s3://, memory://) are read
-in blocks of neighbouring rows, several at a time, and the latest blocks are kept: the order that
-`data/plan.py` asks for stays within 64 blocks for some hundred steps, so each block is fetched once
-an epoch and not once a row.
+Local shards are memory-mapped: any row costs the same. Remote ones (gs://, s3://, memory://) are
+read in blocks of neighbouring rows, several at a time, and the latest blocks are kept: the order
+that `data/plan.py` asks for stays within 64 blocks for some hundred steps, so each block is fetched
+once an epoch and not once a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ READS_AT_ONCE = 16
 
 
 class SplitRows:
-    """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers run over all shards.
+    """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers span all shards.
 
     Raises:
       UserError: if the split is unknown or empty; on reading, if a shard is missing, cut short or
@@ -39,8 +39,8 @@ class SplitRows:
             )
         if not manifest.splits[split].rows:
             raise UserError(
-                f"{directory}: split {split!r} has no rows; choose another split, or give it documents"
-                f" when running electramed prepare (--validation, --test)"
+                f"{directory}: split {split!r} has no rows; choose another split, or give it"
+                " documents when running electramed prepare (--validation, --test)"
             )
         self._directory, self._manifest = directory, manifest
         self._shards = manifest.splits[split].shards

@@ -1,8 +1,8 @@
 """Data without data: an invented PubMed baseline, and batches made of random numbers.
 
 `write_pubmed_xml` gives the whole pipeline something to read and a small model something to learn
-(`data/invented.py` is its author). `SyntheticLoader` stands in for `data/loader.py` where only speed or
-compilation matters.
+(`data/invented.py` is its author). `SyntheticLoader` stands in for `data/loader.py` where only
+speed or compilation matters.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot
 def write_pubmed_xml(
     output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4
 ) -> list[str]:
-    """Writes an invented literature as PubMed writes its own; the same bytes for the same arguments.
+    """Writes an invented literature as PubMed writes its own; same arguments, same bytes.
 
-    The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a hundred
-    have no abstract, half of the others have a labelled one, and there is inline markup.
+    The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a
+    hundred have no abstract, half of the others have a labelled one, and there is inline markup.
 
     Returns:
       The paths of the files, in order.
@@ -94,7 +94,8 @@ def _pubmed_article(pmid: int, article: Article) -> str:
 {abstract}
 <AuthorList CompleteYN="Y">{authors}</AuthorList>
 <Language>eng</Language>
-<PublicationTypeList><PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList>
+<PublicationTypeList><PublicationType UI="D016428">Journal Article</PublicationType>\
+</PublicationTypeList>
 </Article>
 <MedlineJournalInfo><MedlineTA>{journal}</MedlineTA></MedlineJournalInfo>
 </MedlineCitation>
@@ -105,12 +106,12 @@ def _pubmed_article(pmid: int, article: Article) -> str:
 
 
 class SyntheticLoader:
-    """The interface of `data.loader.Loader` over rows of random ids: for benchmarks and compilation.
+    """The interface of `data.loader.Loader` over random rows: for benchmarks and compilation.
 
-    Rows are built as `data/pack.py` builds them, `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` one after the
-    other, the last document cut to fit, some rows ending in a little [PAD]. Ids of text are uniform over
-    the vocabulary: there is nothing to learn. A row depends on (seed, step, its place in the
-    batch) and on nothing else, hence not on the number of hosts.
+    Rows are built as `data/pack.py` builds them, `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` one
+    after the other, the last document cut to fit, some rows ending in a little [PAD]. Ids of text
+    are uniform over the vocabulary: there is nothing to learn. A row depends on (seed, step, its
+    place in the batch) and on nothing else, hence not on the number of hosts.
 
     Args:
       batch_size: rows of the global batch.
@@ -140,8 +141,8 @@ class SyntheticLoader:
         loader.check_batch_size(batch_size, sharding)
         if row_length < _SHORTEST_ROW or vocab_size <= _SPECIAL.mask + 1:
             raise UserError(
-                f"row_length={row_length}, vocab_size={vocab_size}; wanted rows of {_SHORTEST_ROW} ids"
-                f" or more and more than {_SPECIAL.mask + 1} ids"
+                f"row_length={row_length}, vocab_size={vocab_size}; wanted {_SHORTEST_ROW} or more"
+                f" and more than {_SPECIAL.mask + 1}"
             )
         self.manifest = Manifest(
             row_length=row_length,

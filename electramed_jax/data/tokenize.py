@@ -17,7 +17,9 @@ class Tokenizer:
     """BERT's tokenizer over a vocab.txt.
 
     A literal "[MASK]" or "[SEP]" in a text stays text (three or more pieces), as in Google's code;
-    Hugging Face's tokenizers would turn it into the special id.
+    Hugging Face's tokenizers would turn it into the special id. In all else it is Hugging Face's,
+    which the export carries on; that departs from Google's in words of more than 100 characters,
+    a capital sigma at a word's end, and characters that Unicode has not assigned.
 
     Attributes:
       tokens: the vocabulary, by id.
@@ -42,7 +44,7 @@ class Tokenizer:
 
     @functools.cached_property
     def backend(self) -> Any:
-        """A `tokenizers.Tokenizer` for the export: special tokens, [CLS] A [SEP] B [SEP], decoder."""
+        """For the export: a `tokenizers.Tokenizer` with special tokens, template and decoder."""
         from tokenizers import AddedToken, decoders, processors
 
         backend = self._new_backend()

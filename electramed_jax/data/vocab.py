@@ -1,4 +1,4 @@
-"""WordPiece vocabularies: trained the same way every time, stored as vocab.txt, one token a line."""
+"""WordPiece vocabularies: trained the same way every time, stored one token a line."""
 
 from __future__ import annotations
 

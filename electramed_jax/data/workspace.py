@@ -13,7 +13,7 @@ _REQUEST = "request.json"
 
 
 def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
-    """The scratch folder inside `directory`; what an interrupted run of the same request left is kept.
+    """The scratch folder in `directory`; what an interrupted run of the same request left is kept.
 
     Args:
       request: everything the output depends on, as JSON.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.trees import map_named, named_leaves
@@ -31,11 +33,14 @@ def params_for(config: Config, folder: str) -> dict[str, Any]:
     check_vocabulary(folder, imported, config.data.directory)
     _check_dimensions(folder, imported, config)
     taken = named_leaves(imported.params)
-    fresh = init_params(config)  # lacks the generator where the run has none
-    new = [name for name in named_leaves(fresh) if name not in taken]
+    shapes = jax.eval_shape(
+        lambda: init_params(config)
+    )  # a run may want less than the folder holds
+    missing = {name for name in named_leaves(shapes) if name not in taken}
+    fresh = _fresh(config, missing) if missing else {}
     held = " and ".join(imported.networks)
-    tell(f"starting from the {held} in {folder}" + (f"; {len(new)} fresh arrays" if new else ""))
-    return map_named(lambda name, leaf: taken.get(name, leaf), fresh)
+    tell(f"starting from the {held} in {folder}; {len(missing)} arrays are fresh")
+    return map_named(lambda name, _: fresh[name] if name in missing else taken[name], shapes)
 
 
 def check_vocabulary(folder: str, imported: Imported, dataset: str) -> None:
@@ -72,6 +77,16 @@ def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]
     fraction = model.generator_hidden_size / model.hidden_size
     wanted = encoder_sizes(width, depth, fraction) | imported.dimensions
     return size, {name: value for name, value in wanted.items() if getattr(model, name) != value}
+
+
+def _fresh(config: Config, names: set[str]) -> dict[str, jax.Array]:
+    """Freshly drawn parameters of these names; the compiler drops the drawing of all others."""
+
+    def draw() -> dict[str, jax.Array]:
+        leaves = named_leaves(init_params(config))
+        return {name: leaf for name, leaf in leaves.items() if name in names}
+
+    return jax.jit(draw)()
 
 
 def _check_dimensions(folder: str, imported: Imported, config: Config) -> None:

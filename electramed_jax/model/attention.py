@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.config import EncoderConfig
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key
+from electramed_jax.config import EncoderConfig, ModelConfig
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
 
 NEVER = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
 
@@ -15,11 +15,14 @@ NEVER = -1e9  # added to the score of a key in another document: its probability
 class SelfAttention(nnx.Module):
     """Multi-head attention, its output projection, dropout, residual and (post-) layer norm."""
 
-    def __init__(self, sizes: EncoderConfig, *, dropout: float, attention_dropout: float, dtype, rngs: nnx.Rngs):
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
-        self.dropout_rate, self.attention_dropout_rate = dropout, attention_dropout
-        self.qkv = Dense("btd,dcnh->btcnh", (D, 3, N, H), (3, N, H), rngs=rngs, dtype=dtype)
-        self.out = Dense("btnh,nhd->btd", (N, H, D), (D,), rngs=rngs, dtype=dtype)
+        self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
+        common = dict(
+            rngs=rngs, dtype=jnp.dtype(config.compute_dtype), initializer=truncated_normal(config.kernel_stddev)
+        )
+        self.qkv = Dense("btd,dcnh->btcnh", (D, 3, N, H), (3, N, H), **common)
+        self.out = Dense("btnh,nhd->btd", (N, H, D), (D,), **common)
         self.norm = LayerNorm(D)
 
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:

@@ -24,6 +24,7 @@ from electramed_jax.config import EncoderConfig, ModelConfig
 from electramed_jax.model import masking
 from electramed_jax.model.encoder import run_blocks, stack_blocks
 from electramed_jax.model.layers import (
+    TABLE_STDDEV,
     Dense,
     LayerNorm,
     dropout,
@@ -43,7 +44,7 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: ModelConfig, size: int, *, rngs: nnx.Rngs):
         def table(rows: int) -> nnx.Param:
-            return nnx.Param(truncated_normal(rngs.params(), (rows, size), jnp.float32))
+            return nnx.Param(truncated_normal(TABLE_STDDEV)(rngs.params(), (rows, size), jnp.float32))
 
         self.word = table(config.padded_vocab_size)
         self.position = table(config.max_positions)
@@ -100,9 +101,9 @@ class Tower(nnx.Module):
 class DiscriminatorHead(nnx.Module):
     """One float32 logit a token: was it replaced?"""
 
-    def __init__(self, hidden_size: int, *, rngs: nnx.Rngs, dtype):
-        D = hidden_size
-        self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype)
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        D, dtype, initializer = config.hidden_size, jnp.dtype(config.compute_dtype), truncated_normal(config.kernel_stddev)
+        self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype, initializer=initializer)
         self.logit = Dense("btd,de->bte", (D, 1), (1,), rngs=rngs, dtype=jnp.float32, initializer=glorot_uniform)
 
     def __call__(self, h_BTD: jax.Array) -> jax.Array:
@@ -115,7 +116,8 @@ class GeneratorHead(nnx.Module):
     def __init__(self, config: ModelConfig, hidden_size: int, embedding_size: int, *, rngs: nnx.Rngs):
         self.vocab_size, self.dtype = config.vocab_size, jnp.dtype(config.compute_dtype)
         D, E = hidden_size, embedding_size
-        self.dense = Dense("bmd,de->bme", (D, E), (E,), rngs=rngs, dtype=self.dtype)
+        initializer = truncated_normal(config.kernel_stddev)
+        self.dense = Dense("bmd,de->bme", (D, E), (E,), rngs=rngs, dtype=self.dtype, initializer=initializer)
         self.norm = LayerNorm(E)
         self.output_bias = nnx.Param(jnp.zeros((config.padded_vocab_size,), jnp.float32))
 
@@ -137,7 +139,7 @@ class Discriminator(Tower):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         super().__init__(config.discriminator, config, config.embedding_size, rngs=rngs)
-        self.head = DiscriminatorHead(config.hidden_size, rngs=rngs, dtype=jnp.dtype(config.compute_dtype))
+        self.head = DiscriminatorHead(config, rngs=rngs)
         if config.tying == "gradient_disentangled":
             # DeBERTaV3's sharing: the discriminator trains what it adds to the generator's embeddings, from zero.
             self.embedding_delta = Embeddings(config, config.embedding_size, rngs=rngs)

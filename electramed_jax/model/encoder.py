@@ -10,7 +10,7 @@ from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
 from electramed_jax.model.attention import SelfAttention
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, gelu, shard_rows, split_key
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, gelu, shard_rows, split_key, truncated_normal
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is computed again
@@ -21,11 +21,14 @@ REMAT_POLICIES = {
 class FeedForward(nnx.Module):
     """Two dense layers with an exact GELU between, dropout, residual and layer norm."""
 
-    def __init__(self, sizes: EncoderConfig, *, dropout: float, dtype, rngs: nnx.Rngs):
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, F = sizes.hidden_size, sizes.intermediate_size
-        self.dropout_rate = dropout
-        self.up = Dense("btd,df->btf", (D, F), (F,), rngs=rngs, dtype=dtype)
-        self.down = Dense("btf,fd->btd", (F, D), (D,), rngs=rngs, dtype=dtype)
+        self.dropout_rate = config.dropout
+        common = dict(
+            rngs=rngs, dtype=jnp.dtype(config.compute_dtype), initializer=truncated_normal(config.kernel_stddev)
+        )
+        self.up = Dense("btd,df->btf", (D, F), (F,), **common)
+        self.down = Dense("btf,fd->btd", (F, D), (D,), **common)
         self.norm = LayerNorm(D)
 
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -36,11 +39,8 @@ class Block(nnx.Module):
     """Attention, then feed-forward."""
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
-        dtype = jnp.dtype(config.compute_dtype)
-        self.attention = SelfAttention(
-            sizes, dropout=config.dropout, attention_dropout=config.attention_dropout, dtype=dtype, rngs=rngs
-        )
-        self.feed_forward = FeedForward(sizes, dropout=config.dropout, dtype=dtype, rngs=rngs)
+        self.attention = SelfAttention(sizes, config, rngs=rngs)
+        self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         attention_key, feed_forward_key = split_key(key, 2)

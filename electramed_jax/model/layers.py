@@ -18,8 +18,10 @@ from flax import nnx
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
-# Standard deviation before truncation at two of it: TF1's truncated_normal_initializer(0.02).
-truncated_normal = jax.nn.initializers.truncated_normal(stddev=0.02)
+TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
+
+# Truncated at two standard deviations and not rescaled, as TF1's truncated_normal_initializer.
+truncated_normal = jax.nn.initializers.truncated_normal
 # TF1's default for tf.layers.dense, which google-research/electra leaves in place for projections and logits.
 glorot_uniform = jax.nn.initializers.glorot_uniform()
 
@@ -35,7 +37,7 @@ class Dense(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype: jnp.dtype,
-        initializer=truncated_normal,
+        initializer: jax.nn.initializers.Initializer,
     ):
         self.equation = equation
         self.dtype = dtype

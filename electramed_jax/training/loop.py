@@ -2,7 +2,7 @@
 
 What holds, and where it is tested:
   * a batch is a function of the step, so a resumed run sees the rows it would have seen;
-  * an interrupted and resumed run is bit-equal to an uninterrupted one on the same machine;
+  * an interrupted and resumed run is bit-equal to an uninterrupted one on the same machine, its metrics included;
   * no checkpoint is written after a loss or gradient that was not finite.
 """
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed, files
+from electramed_jax.common import chrono, distributed, files, metrics
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.metrics import MetricsWriter
 from electramed_jax.config import Config, resolve
 from electramed_jax.data import manifest as manifests
 from electramed_jax.data.loader import Loader, ordered_batches
@@ -43,7 +42,7 @@ def run(
       config: resolved against the dataset of `config.data.directory` (`resolve_with_dataset`).
       workdir: checkpoints, metrics and the files that explain them.
       init_params: parameters to start from instead of fresh ones; ignored where there is a checkpoint.
-      stop_after: end after this step as if preempted; the schedule still runs to `total_steps`.
+      stop_after: save and end after this step; the schedule still runs to `total_steps`.
 
     Raises:
       UserError: the workdir holds another model, the batch does not divide, the data is damaged, the disk is full, or the
@@ -58,36 +57,52 @@ def run(
         Loader(directory, "train", config.batch_size, config.data.seed, rows) as batches,
         checkpoint.Checkpoints(workdir, config, vocab_path=vocab) as saved,
     ):
-        state, clock = _start(config, mesh, saved, init_params)
+        state, clock, untold = _start(config, mesh, saved, init_params)
         train_step = step_lib.jit_train_step(config, mesh)
         eval_step = step_lib.jit_eval_step(config, mesh)
-        report = Report(config, clock, mesh.size)
-        validation: dict[str, float] = {}
-        with MetricsWriter(workdir, resumed_step=clock.step) as log:
-            for step in range(clock.step + 1, config.total_steps + 1):
+        report = Report(config, clock, mesh.size, untold)
+        started, stopping, validation = clock.step, False, {}
+        end = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
+
+        def due(step: int, every: int) -> bool:
+            return step % every == 0 or step == config.total_steps
+
+        with metrics.MetricsWriter(workdir, resumed_step=started) as log:
+
+            def validate(step: int) -> dict[str, float]:
+                limit = config.eval_batches
+                held_out = ordered_batches(directory, "validation", config.batch_size, rows, limit)
+                means = evaluate.run(state.params, held_out, eval_step, config)
+                log.write(step, "validation", means)
+                tell(f"validation at step {step:,}: {metrics_line(means)}")
+                return means
+
+            if started and due(started, config.eval_every):
+                if not metrics.has(workdir, started, "validation"):  # stopped right after its save
+                    validation = validate(started)
+            for step in range(started + 1, end + 1):
                 state, sums = train_step(state, batches.at(step - 1))
                 report.add(step, sums)
+                stopping = preemption.reached(step)
 
-                stopping = preemption.reached(step) or step == stop_after
-                last = stopping or step == config.total_steps
-                if not report.started or last or step % config.log_every == 0:
+                if step == 1 or due(step, config.log_every):
                     log.write(step, "train", report.close(step))
-                if last or step % config.save_every == 0:
-                    report.check()
+                if stopping or step == end or due(step, config.save_every):
+                    kept = report.saved()
                     with clock.paused():
-                        saved.save(step, state, clock.saved())
-                if (step % config.eval_every == 0 or step == config.total_steps) and not stopping:
-                    with clock.paused():
-                        held_out = ordered_batches(directory, "validation", config.batch_size, rows, config.eval_batches)
-                        validation = evaluate.run(state.params, held_out, eval_step, config)
-                    log.write(step, "validation", validation)
-                    tell(f"validation at step {step:,}: {metrics_line(validation)}")
+                        saved.save(step, state, kept)
                 if stopping:
                     break
+                if due(step, config.eval_every):
+                    report.check()
+                    with clock.paused():
+                        validation = validate(step)
         saved.wait()
+    if started >= end:
+        tell(f"{workdir}: step {started:,} was reached before; nothing left to train")
+    else:
         tell(f"saved step {clock.step:,} in {workdir}")
-    preempted = clock.step < config.total_steps and clock.step != stop_after
-    return Outcome(clock.step, preempted, {f"validation_{name}": value for name, value in validation.items()})
+    return Outcome(clock.step, stopping, {f"validation_{name}": value for name, value in validation.items()})
 
 
 def resolve_with_dataset(config: Config) -> Config:
@@ -100,14 +115,16 @@ def resolve_with_dataset(config: Config) -> Config:
 
 def _start(
     config: Config, mesh: Any, saved: checkpoint.Checkpoints, init_params: state_lib.Params | None
-) -> tuple[state_lib.TrainState, chrono.Chrono]:
+) -> tuple[state_lib.TrainState, chrono.Chrono, dict[str, float]]:
+    """The state, the clock and the sums not reported yet, of the newest checkpoint or of a fresh run."""
     if saved.latest_step() is not None:
-        state, clock = saved.restore(mesh)
-        tell(f"going on from step {clock['step']:,}")
-        return state, chrono.Chrono(**clock)
+        state, kept = saved.restore(mesh)
+        untold = kept.pop("untold", {})
+        tell(f"going on from step {kept['step']:,}")
+        return state, chrono.Chrono(**kept), untold
     state = state_lib.create(config, mesh)
     if init_params is not None:
         state = state_lib.with_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     tell(f"starting from step 0: {count:,} parameters on {mesh.size} device(s)")
-    return state, chrono.Chrono()
+    return state, chrono.Chrono(), {}

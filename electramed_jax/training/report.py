@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from electramed_jax.common import chrono, distributed
 from electramed_jax.common.console import say
@@ -18,23 +18,41 @@ from electramed_jax.training import step as step_lib
 
 
 class Report:
-    """Collects the steps' sums on the device, and turns an interval of them into metrics."""
+    """Collects the steps' sums on the device, and turns an interval of them into metrics.
 
-    def __init__(self, config: Config, clock: chrono.Chrono, num_devices: int):
+    An interval may begin in one process and end in the next: a checkpoint keeps the sums of the
+    steps that no entry has told of yet, so that entries do not depend on interruptions.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: chrono.Chrono,
+        num_devices: int,
+        untold: Mapping[str, float] | None = None,
+    ):
+        """`untold`: from `saved` of the process before."""
         self._config, self._clock = config, clock
         self._pending: list[tuple[int, Any]] = []
-        self._fetched: list[dict[str, np.ndarray]] = []
+        self._untold = dict(untold or {})
         self._began = time.monotonic()
         peak = flops.peak_flops(jax.devices()[0].device_kind)
         self._peak = peak * num_devices if peak else None
-        self.started = False  # the first step of this process has come back
+        self._started = False  # the first step of this process has come back
 
     def add(self, step: int, sums: Any) -> None:
+        """A step was dispatched. Only a process's first one is waited for: it was compiled, too."""
         self._pending.append((step, sums))
         self._clock.count(step)
+        if not self._started:
+            self.check()
+            seconds = time.monotonic() - self._began
+            tell(f"first step, compilation included, after {seconds:.1f} s")
+            self._clock.start()
+            self._started = True
 
     def check(self) -> None:
-        """Waits for every step so far; a UserError names the first whose loss or gradient was not finite."""
+        """Waits for every step so far; a UserError names the first with a loss or gradient norm not finite."""
         for step, sums in self._pending:
             sums = jax.device_get(sums)
             for name, value in (("loss", sums["loss_sum"]), ("gradient norm", sums["gradient_norm_sum"])):
@@ -43,23 +61,25 @@ class Report:
                         f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; lower "
                         "config.optimizer.learning_rate or lengthen its warmup_steps, then run the same command again"
                     )
-            self._fetched.append(sums)
+            # One after the other, so that a sum is the same bits with a restart in between.
+            self._untold = step_lib.add_up([self._untold, sums] if self._untold else [sums])
         self._pending.clear()
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the clock's figures, and sums not told of yet."""
+        self.check()
+        untold = {name: float(value) for name, value in self._untold.items()}
+        return self._clock.saved() | {"untold": untold}
 
     def close(self, step: int) -> dict[str, float]:
         """Metrics of the interval that ends here; says them, too."""
         self.check()
-        sums = step_lib.add_up(self._fetched)
-        self._fetched = []
+        sums, self._untold = self._untold, {}
         metrics = step_lib.train_means(sums, self._config)
         metrics |= self._clock.tick(float(sums["token_count"]), int(sums["step_count"]), self._config.total_steps)
         if "step_seconds" in metrics and self._peak:
             work = flops.train_step(self._config)
             metrics["model_flops_utilization"] = work / metrics["step_seconds"] / self._peak
-        if not self.started:
-            tell(f"first step, compilation included, after {time.monotonic() - self._began:.1f} s")
-            self._clock.start()
-            self.started = True
         tell(f"step {step:,}/{self._config.total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}")
         return metrics
 

@@ -20,7 +20,9 @@ def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
     path = files.join(folder, "deep", "file.bin")
     with files.atomic_write(path) as file:
         file.write(b"0123456789")
-    assert files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
+    assert (
+        files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
+    )
     assert files.size(path) == 10
     assert files.read_bytes(path) == b"0123456789"
     assert files.read_range(path, 3, 4) == b"3456"
@@ -53,7 +55,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"):
+    with pytest.raises(
+        UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"
+    ):
         files.write_text(str(tmp_path / "file.txt"), "abc")
     assert os.listdir(tmp_path) == []
 
@@ -70,11 +74,12 @@ def test_move_and_remove_work_on_files_and_trees(folder):
 
 
 def test_glob_gives_each_file_once_and_sorted(folder):
-    for name in ("b.xml", "a.xml", "c.txt"):
+    for name in ("c.txt", *(f"{letter}.xml" for letter in "hgfedcba")):
         files.write_text(files.join(folder, name), name)
     found = files.glob([files.join(folder, "*.xml"), files.join(folder, "a.xml")])
-    assert [name.rsplit("/", 1)[-1] for name in found] == ["a.xml", "b.xml"]
-    assert [files.read_text(name) for name in found] == ["a.xml", "b.xml"]
+    wanted = [f"{letter}.xml" for letter in "abcdefgh"]
+    assert [name.rsplit("/", 1)[-1] for name in found] == wanted
+    assert [files.read_text(name) for name in found] == wanted
 
 
 def test_a_pattern_that_matches_nothing_is_named(folder):

@@ -73,7 +73,7 @@ def packed(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def damaged(packed, tmp_path) -> tuple[str, int]:
-    """A copy of the dataset in which one byte of one training row differs, and that row's number."""
+    """A copy in which one byte of one training row differs, and that row's number."""
     folder = tmp_path / "damaged"
     shutil.copytree(packed, folder)
     row_of_shard_1 = 5
@@ -110,11 +110,13 @@ def test_a_loader_built_anew_gives_the_same_batch_at_the_same_step(packed):
 
 
 def test_rows_are_read_once_although_several_devices_hold_them(packed, monkeypatch):
-    asked = []
-    read = loader.SplitRows.__getitem__
-    monkeypatch.setattr(
-        loader.SplitRows, "__getitem__", lambda self, wanted: asked.extend(wanted) or read(self, wanted)
-    )
+    asked, read = [], loader.SplitRows.__getitem__
+
+    def read_and_note(self: loader.SplitRows, wanted: np.ndarray) -> np.ndarray:
+        asked.extend(wanted)
+        return read(self, wanted)
+
+    monkeypatch.setattr(loader.SplitRows, "__getitem__", read_and_note)
     batches = loader.ordered_batches(str(packed), "train", 16, sharding_on((2, 2, 2)))
     next(batches)
     assert sorted(asked) == list(range(16))

@@ -21,8 +21,8 @@ SMALL_PLANS = [
 
 WHAT_A_CHANGE_MEANS = (
     "the order of rows has changed: runs in progress would resume in another order, repeating some"
-    " rows of their epoch and never seeing others, and finished runs could not be reproduced. If that"
-    " is intended, say so in the release notes and pin the new numbers."
+    " rows of their epoch and never seeing others, and finished runs could not be reproduced. If"
+    " that is intended, say so in the release notes and pin the new numbers."
 )
 
 
@@ -86,7 +86,7 @@ def test_seeds_up_to_64_bits_give_orders_of_their_own():
 
 
 def test_a_run_of_batches_touches_few_blocks_and_many_windows_cover_the_split():
-    """What remote storage needs: within a window only `window_blocks` contiguous ranges are read."""
+    """What remote storage needs: a window reads only `window_blocks` contiguous ranges."""
     plan = Plan(num_rows=64 * 10 * 8, batch_size=64, seed=3, block_rows=64, window_blocks=8)
     for window in range(10):
         rows = np.concatenate([plan.rows(8 * window + i) for i in range(8)])

@@ -49,7 +49,8 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
         assert document.year == written.year
         assert document.title.rstrip(".") == re.sub("</?i>", "", written.title).rstrip(".")
         assert [label for label, _ in document.sections] == [label for label, _ in written.sections]
-        assert " ".join([document.title, *(body for _, body in document.sections)]) == plain(written)
+        text = " ".join([document.title, *(body for _, body in document.sections)])
+        assert text == plain(written)
 
 
 def test_the_files_have_the_elements_of_pubmed_in_the_order_of_its_dtd(tmp_path):
@@ -141,29 +142,31 @@ def test_an_article_keeps_to_one_relation_of_the_invented_world(articles):
     }
     for article in articles:
         words = re.findall(r"\w+", plain(article))
-        relations = {owner[name] for word in words for name in (word, word.lower()) if name in owner}
-        assert len(relations) == 1, article
+        named = {owner[name] for word in words for name in (word, word.lower()) if name in owner}
+        assert len(named) == 1, article
 
 
 def test_an_articles_numbers_and_its_verdict_agree(articles):
     praise = re.compile(r"\b(superior|safe and effective|promising)\b")
     blame = re.compile(r"\b(no better than|is not effective|Failure|No benefit|do not support)\b")
-    praised = blamed = 0
+    praised = blamed = counted = 0
     for article in articles:
         text = plain(article)
         praised, blamed = praised + bool(praise.search(text)), blamed + bool(blame.search(text))
         assert not (praise.search(text) and blame.search(text)), text
-        for n, women, men in re.findall(r"recruited (\d+) .*? (\d+) were women and (\d+) men", text):
+        for n, women, men in re.findall(r"(\d+) patients .* (\d+) were women and (\d+) were", text):
             assert int(n) == int(women) + int(men)
-    assert praised > 1000 and blamed > 500
+            counted += 1
+    assert counted > 300
+    assert praised > 500 and blamed > 300
 
 
 def test_the_literature_fills_a_vocabulary_of_two_thousand_word_pieces():
     texts = [plain(invented.article(seed=0, number=number)) for number in range(6000)]
     tokens = vocab.train(texts, 2048)
     assert len(tokens) == 2048
-    words = collections.Counter(word for text in texts for word in re.findall(r"\w+", text.lower()))
-    assert all(count >= 20 for count in words.values())  # often enough to be learned
+    words = collections.Counter(word for text in texts for word in re.findall(r"[a-z]\w+", text.lower()))
+    assert min(words.values()) >= 5 and len(words) > 600  # each often enough to be learned
 
 
 @pytest.mark.parametrize("row_length, vocab_size", [(16, 6), (128, 2048), (512, 31_090)])
@@ -173,7 +176,8 @@ def test_random_rows_are_rows_as_packing_makes_them(row_length, vocab_size):
         ids = np.concatenate([np.asarray(batches.at(step)["input_ids"]) for step in range(12)])
     assert ids.shape == (96, row_length) and ids.dtype == np.int32
     assert ids.min() == special.pad and ids.max() < vocab_size
-    letters = {special.pad: "p", special.cls: "c", special.sep: "s", special.mask: "m", special.unk: "u"}
+    letters = {special.pad: "p", special.cls: "c", special.sep: "s"}
+    assert not np.isin(ids, [special.mask, special.unk]).any()
     for row in ids:
         kinds = "".join(letters.get(int(id), "t") for id in row)
         assert re.fullmatch(r"(ct+s(t+s)?)+p{0,7}", kinds), kinds

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,7 +9,21 @@ import pytest
 from electramed_jax.data import vocab
 from electramed_jax.data.tokenize import Tokenizer
 
-WORDS = ["[", "]", "mask", "MASK", "kinase", "kin", "##ase", "##s", "na", "##ive", ".", "β", "Kinase"]
+WORDS = [
+    "[",
+    "]",
+    "mask",
+    "MASK",
+    "kinase",
+    "kin",
+    "##ase",
+    "##s",
+    "na",
+    "##ive",
+    ".",
+    "β",
+    "Kinase",
+]
 
 
 @pytest.fixture
@@ -73,11 +88,22 @@ def test_the_exported_backend_adds_special_tokens_and_types(vocab_path):
     assert tokenizer.backend.encode("[MASK]").tokens == ["[CLS]", "[MASK]", "[SEP]"]
 
 
+def differs_by_design(text: str) -> bool:
+    """Where Hugging Face's tokenizer, which the export must equal, departs from Google's: words of
+    more than 100 characters, capital sigma at a word's end, characters Unicode has not assigned."""
+    return (
+        max(map(len, text.split()), default=0) > 100
+        or "Σ" in text
+        or any(unicodedata.category(letter) == "Cn" for letter in text)
+    )
+
+
 @pytest.mark.parametrize(("mode", "lower_case"), [("lower", True), ("cased", False)])
 def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_case):
     folder = shared_data / "oracle" / "data"
     tokenizer = Tokenizer(str(folder / "vocab.txt"), lower_case)
     strings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["strings"]
+    strings = [entry for entry in strings if not differs_by_design(entry["text"])]
     different = [
         entry["text"]
         for entry in strings

@@ -90,7 +90,9 @@ def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
     assert vocab.sha256(paths[0]) != vocab.sha256(paths[1])
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")])
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")]
+)
 def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
     (tmp_path / "vocab.txt").write_bytes(data)
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""One parameter tree gives each network what it needs, whatever is tied, and is rebuilt from both."""
+"""A parameter tree gives each network what it needs, whatever is tied, and is rebuilt from both."""
 
 from __future__ import annotations
 

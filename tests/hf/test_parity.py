@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 from electramed_jax.common.trees import named_leaves
 from electramed_jax.data.tokenize import Tokenizer
@@ -77,7 +77,7 @@ def our_logits(pair, ids: np.ndarray, network: str) -> np.ndarray:
         masked = masking.Masked(everywhere_BT, jnp.ones_like(everywhere_BT), ids_BT, ids_BT)
         return model.generator_logits(masked, structure)[..., : pair.model.vocab_size]
 
-    return np.asarray(jax.jit(compute)(pair.params, jnp.asarray(ids, jnp.int32)))
+    return np.asarray(quick.jit(compute)(pair.params, jnp.asarray(ids, jnp.int32)))
 
 
 def random_rows(pair, seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle_numbers
 import pytest
+import quick
 
 from electramed_jax.common import trees
 from electramed_jax.model import masking
@@ -156,16 +157,20 @@ def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
     draws = 20_000
     padded_V = np.full(oracle.config.model.padded_vocab_size, -1e9, np.float32)
     padded_V[:vocab] = logits_V
-    ours = masking.sample(
-        jax.random.key(1),
-        jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
-        temperature=objective.temperature,
-        forbidden_BM=jnp.full((draws, 1), target) if objective.disallow_correct else None,
-    )
+
+    @quick.jit
+    def sample():
+        return masking.sample(
+            jax.random.key(1),
+            jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
+            temperature=objective.temperature,
+            forbidden_BM=jnp.full((draws, 1), target) if objective.disallow_correct else None,
+        )
+
     lowered = 1000.0 * (np.arange(vocab) == target) * objective.disallow_correct
     probability_V = np.exp(logits_V / objective.temperature - lowered, dtype=np.float64)
     probability_V /= probability_V.sum()
-    share_V = np.bincount(np.asarray(ours)[:, 0], minlength=vocab) / draws
+    share_V = np.bincount(np.asarray(sample())[:, 0], minlength=vocab) / draws
     assert share_V.size == vocab
     # The error of a share is sqrt(p (1 - p) / draws): five of them, and a draw for the rarest.
     allowed_V = 5 * np.sqrt(probability_V / draws) + 1 / draws

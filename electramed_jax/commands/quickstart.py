@@ -1,0 +1,117 @@
+"""`electramed quickstart`: the whole pipeline on invented text, printing each command as it runs it."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import random
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from electramed_jax.common.console import say
+from electramed_jax.common.errors import UserError
+
+HELP = """Writes some thousand invented PubMed articles, then runs the real commands on them, from XML to Hugging Face
+folders, and shows the trained discriminator spotting replaced words. A few minutes on two CPU cores; no network.
+
+  electramed quickstart"""
+
+SENTENCES_SHOWN = 6
+SUSPICIOUS = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="quickstart", help="folder for everything (default: quickstart)")
+    parser.add_argument("--articles", type=int, default=6000, help="invented articles (default 6000)")
+    parser.add_argument("--steps", type=int, default=600, help="training steps (default 600)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.data import synthetic
+
+    began, out = time.monotonic(), pathlib.Path(args.output)
+    say(f"Writing {args.articles:,} invented PubMed articles to {out / 'xml'}")
+    synthetic.write_pubmed_xml(str(out / "xml"), articles=args.articles)
+    for command in commands(out, args.steps):
+        _electramed(command)
+    metrics = _show_replaced_words(out)
+    say(
+        f"\nDone in {time.monotonic() - began:.0f} s. The models are in {out / 'models'}; in Python, with transformers:\n"
+        f'  AutoModelForPreTraining.from_pretrained("{out / "models" / "discriminator"}")\n'
+        f"The curves: tensorboard --logdir {out / 'run'}. Real text next: see README.md."
+    )
+    return {"output": str(out), "seconds": round(time.monotonic() - began, 1)} | metrics
+
+
+def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
+    """The command lines, in order; a reader's own differ in paths and sizes alone."""
+    return [
+        ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents", "--validation", "0.05", "--test", "0.02"],
+        ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000"],
+        ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed", "--row_length", "64"],
+        ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed", f"--config.total_steps={steps}",
+         f"--config.optimizer.warmup_steps={max(1, steps // 10)}", "--config.batch_size=16",
+         f"--config.log_every={max(1, steps // 12)}", f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
+        ["evaluate", f"--workdir={out}/run", "--split=test"],
+        ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
+    ]  # fmt: skip
+
+
+def _config_file() -> str:
+    path = pathlib.Path(__file__).parents[2] / "configs" / "pretrain_tiny.py"
+    if not path.exists():
+        raise UserError(f"{path}: missing; quickstart needs the repository's configs/: install with pip install -e .")
+    here = pathlib.Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _electramed(command: Sequence[str]) -> None:
+    from electramed_jax import cli  # the commands below are run exactly as from a shell
+
+    say("\n$ electramed " + " ".join(f'"{word}"' if "*" in word else word for word in command))
+    if code := cli.main(command):
+        raise UserError(f"electramed {command[0]} ended with {code}; its message is above")
+
+
+def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
+    """Swaps one word in each of a few unseen sentences and asks the exported discriminator which."""
+    from electramed_jax.data import corpus
+    from electramed_jax.hf import detect
+
+    swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")), SENTENCES_SHOWN)
+    verdicts = detect.replaced_probabilities(
+        str(out / "models" / "discriminator"), [swap.sentence for swap in swaps]
+    )
+    say("\nOne word of each unseen sentence was swapped; in [brackets] what the discriminator finds suspicious:")
+    found = 0
+    for swap, verdict in zip(swaps, verdicts, strict=True):
+        hit = any(word == swap.new and probability > SUSPICIOUS for word, probability in verdict)
+        found += hit
+        shown = " ".join(f"[{word} {p:.2f}]" if p > SUSPICIOUS else word for word, p in verdict)
+        say(f"  {'found ' if hit else 'missed'}  {swap.old} -> {swap.new}:  {shown}")
+    say(f"found {found} of {len(swaps)}")
+    return {"swapped_words": len(swaps), "found_words": found}
+
+
+class Swap(NamedTuple):
+    """A lower-cased sentence in which `old` was replaced by `new`."""
+
+    sentence: str
+    old: str
+    new: str
+
+
+def swap_words(texts: Sequence[str], count: int) -> list[Swap]:
+    """Takes one sentence from each of `count` texts and swaps one longer word for one from elsewhere; always the same."""
+    draw = random.Random(0)
+    sentences = [draw.choice(found) for text in texts if (found := re.findall(r"[A-Z][\w ,-]{50,120}\.", text))]
+    chosen = draw.sample(sentences, min(count, len(sentences)))
+    words = sorted({word for sentence in sentences for word in re.findall(r"[a-z]{6,}", sentence.lower())})
+    swaps = []
+    for sentence in map(str.lower, chosen):
+        old = draw.choice(re.findall(r"[a-z]{6,}", sentence) or re.findall(r"[a-z]+", sentence))
+        new = draw.choice([word for word in words if word not in sentence])
+        swaps.append(Swap(re.sub(rf"\b{old}\b", new, sentence, count=1), old, new))
+    return swaps

@@ -1,0 +1,68 @@
+"""An exported discriminator, asked which words of a text look replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from electramed_jax.common import files
+from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.hf import convert
+from electramed_jax.hf import folder as folders
+from electramed_jax.model import masking
+from electramed_jax.training import state as state_lib
+
+
+def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """For each text its words, each with the probability that it was put there by a generator.
+
+    Args:
+      folder: a discriminator folder as `electramed export` writes it.
+      texts: each shorter than the model's positions; what is longer is cut.
+
+    Returns:
+      Per text, (word, probability) in order; a word of several pieces gets its likeliest piece's.
+
+    Raises:
+      UserError: as `hf.convert.import_folder`.
+    """
+    held = convert.import_folder(folder, tying="embeddings")
+    tokenizer = Tokenizer(files.join(folder, folders.VOCABULARY), held.lower_case is not False)
+    sizes = {name: value for name, value in held.dimensions.items() if name != "tying"}
+    longest = sizes["max_positions"]
+    config = Config(
+        model=ModelConfig(**sizes),
+        objective=ObjectiveConfig(kind="uniform"),  # the discriminator is alone
+        data=DataConfig(row_length=longest, special=tokenizer.special),
+    )
+    pieces = [ids[: longest - 2] for ids in tokenizer.encode_batch(texts)]
+    rows = np.full((len(texts), longest), tokenizer.special.pad, np.int32)
+    for row, ids in zip(rows, pieces, strict=True):
+        row[: len(ids) + 2] = [tokenizer.special.cls, *ids, tokenizer.special.sep]
+
+    @jax.jit
+    def probabilities(params: state_lib.Params, ids_BT: jax.Array) -> jax.Array:
+        model = state_lib.bind(config, params)
+        return jax.nn.sigmoid(
+            model.discriminator_logits(ids_BT, masking.structure(ids_BT, tokenizer.special))
+        )
+
+    scores = np.asarray(probabilities(held.params, rows))
+    return [
+        _words([tokenizer.tokens[i] for i in ids], score[1 : len(ids) + 1])
+        for ids, score in zip(pieces, scores, strict=True)
+    ]
+
+
+def _words(pieces: Sequence[str], scores: np.ndarray) -> list[tuple[str, float]]:
+    words: list[tuple[str, float]] = []
+    for piece, score in zip(pieces, scores.tolist(), strict=True):
+        if piece.startswith("##") and words:
+            word, highest = words[-1]
+            words[-1] = (word + piece.removeprefix("##"), max(highest, score))
+        else:
+            words.append((piece, score))
+    return words

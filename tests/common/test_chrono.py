@@ -1,0 +1,105 @@
+"""Step time is what a step costs: no compilation, no evaluation, no checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from electramed_jax.common.chrono import Chrono, duration
+
+
+class Clock:
+    """A clock that is told the time."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def _steps(chrono: Chrono, clock: Clock, count: int, seconds: float) -> None:
+    for _ in range(count):
+        clock.seconds += seconds
+        chrono.count(chrono.step + 1)
+
+
+def test_the_compiled_first_step_is_not_timed(clock):
+    chrono = Chrono(now=clock)
+    _steps(chrono, clock, 1, 60.0)
+    chrono.start()
+    _steps(chrono, clock, 9, 2.0)
+    assert chrono.tick(tokens=1000.0, steps=10, total_steps=100) == {
+        "step_seconds": 2.0,
+        "tokens_per_second": 50.0,
+        "eta_seconds": 180.0,
+    }
+
+
+def test_pauses_are_not_timed_even_when_they_fail(clock):
+    chrono = Chrono(now=clock)
+    chrono.start()
+    _steps(chrono, clock, 2, 1.0)
+    with pytest.raises(OSError), chrono.paused():
+        clock.seconds += 500.0
+        raise OSError("disk full")
+    _steps(chrono, clock, 2, 1.0)
+    assert chrono.tick(tokens=8.0, steps=4, total_steps=4)["step_seconds"] == 1.0
+
+
+def test_a_pause_before_the_start_does_not_start_the_clock(clock):
+    chrono = Chrono(now=clock)
+    with chrono.paused():
+        clock.seconds += 5.0
+    clock.seconds += 5.0
+    assert chrono.tick(tokens=1.0, steps=1, total_steps=10) == {}
+    assert chrono.train_seconds == 0.0
+
+
+def test_each_interval_is_timed_by_itself(clock):
+    chrono = Chrono(now=clock)
+    chrono.start()
+    _steps(chrono, clock, 5, 3.0)
+    chrono.tick(tokens=5.0, steps=5, total_steps=20)
+    _steps(chrono, clock, 5, 1.0)
+    assert chrono.tick(tokens=5.0, steps=5, total_steps=20) == {
+        "step_seconds": 1.0,
+        "tokens_per_second": 1.0,
+        "eta_seconds": 10.0,
+    }
+
+
+def test_totals_go_on_after_a_restart(clock):
+    chrono = Chrono(now=clock)
+    chrono.start()
+    _steps(chrono, clock, 10, 1.0)
+    chrono.tick(tokens=70.0, steps=10, total_steps=20)
+    saved = chrono.saved()
+    assert saved == {"step": 10, "train_seconds": 10.0, "tokens": 70.0}
+
+    resumed = Chrono(**saved, now=clock)
+    clock.seconds += 3600.0
+    resumed.start()
+    _steps(resumed, clock, 5, 2.0)
+    assert resumed.tick(tokens=35.0, steps=5, total_steps=20)["eta_seconds"] == 10.0
+    assert resumed.saved() == {"step": 15, "train_seconds": 20.0, "tokens": 105.0}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (90_061, "1 d 1 h"),
+    ],
+)
+def test_durations_are_said_in_two_units_at_most(seconds, words):
+    assert duration(seconds) == words

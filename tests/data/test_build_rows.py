@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.records import RowFile
+from electramed_jax.data import build, build_rows, corpus, manifest, vocab
+from electramed_jax.data.tokenize import Tokenizer
+
+WORDS = "kinase binds receptor cells protein gene drug tumour mice dose".split()
+
+
+@pytest.fixture(scope="module")
+def documents_dir(tmp_path_factory) -> str:
+    """400 short invented documents in four inputs, split."""
+    folder = tmp_path_factory.mktemp("documents")
+    rng = np.random.Generator(np.random.Philox(5))
+    for name in "abcd":
+        with open(folder / f"{name}.jsonl", "w") as file:
+            for number in range(100):
+                sentences = [
+                    " ".join(rng.choice(WORDS, 9)) + f" {name}{number}."
+                    for _ in range(rng.integers(1, 12))
+                ]
+                file.write(
+                    json.dumps({"id": f"{name}{number}", "text": " ".join(sentences)}) + "\n"
+                )
+    output = str(folder / "out")
+    build.prepare([str(folder / "*.jsonl")], output, validation=0.1, test=0.1, workers=1)
+    return output
+
+
+@pytest.fixture(scope="module")
+def vocab_path(documents_dir, tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("vocab") / "vocab.txt")
+    build.train_vocab(documents_dir, path, size=150)
+    return path
+
+
+def pack(documents_dir, vocab_path, output, **options) -> manifest.Manifest:
+    return build.pack(
+        documents_dir, vocab_path, str(output), **{"row_length": 64, "workers": 1, **options}
+    )
+
+
+def rows_of(output, packed: manifest.Manifest, split: str) -> np.ndarray:
+    return np.concatenate(
+        [
+            RowFile(os.path.join(output, shard.file), packed.row_length, packed.dtype)[:]
+            for shard in packed.splits[split].shards
+        ]
+    )
+
+
+def snapshot(folder) -> dict[str, bytes]:
+    found = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
+def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
+    documents_dir, vocab_path, tmp_path
+):
+    packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=40)
+    assert manifest.read(str(tmp_path)) == packed
+    tokenizer = Tokenizer(vocab_path)
+    around = [packed.special.pad, packed.special.cls, packed.special.sep]
+    for split in corpus.SPLITS:
+        figures = packed.splits[split]
+        texts = list(corpus.Texts(documents_dir, split))
+        wanted = Counter(np.concatenate(tokenizer.encode_batch(texts)).tolist())
+        rows = rows_of(tmp_path, packed, split)
+        got = Counter(rows[~np.isin(rows, around)].tolist())
+        assert got == wanted
+        assert figures.documents == len(texts)
+        assert figures.rows == len(rows)
+        assert figures.tokens == (rows != packed.special.pad).sum()
+        assert figures.fill_fraction == pytest.approx(figures.tokens / rows.size, abs=1e-6)
+        assert all(shard.rows == 40 for shard in figures.shards[:-1])
+    assert len(packed.splits["train"].shards) > 1
+    assert sum(packed.length_histogram.values()) == 400
+    manifest.verify_shards(str(tmp_path), packed)
+
+
+def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(
+    documents_dir, vocab_path, tmp_path
+):
+    packed = pack(documents_dir, vocab_path, tmp_path)
+    tokenizer = Tokenizer(vocab_path)
+    counts = {
+        split: Counter(
+            number
+            for ids in tokenizer.encode_batch(list(corpus.Texts(documents_dir, split)))
+            for number in ids.tolist()
+        )
+        for split in ("train", "validation")
+    }
+    total = sum(counts["train"].values()) + packed.vocab_size - 3
+    for split, of_split in counts.items():
+        nats = -sum(
+            count * math.log((counts["train"][number] + 1) / total)
+            for number, count in of_split.items()
+        )
+        wanted = nats / sum(of_split.values())
+        assert packed.splits[split].unigram_cross_entropy == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_dataset_does_not_depend_on_the_number_of_processes(
+    documents_dir, vocab_path, tmp_path
+):
+    pack(documents_dir, vocab_path, tmp_path / "one", rows_per_shard=50)
+    pack(documents_dir, vocab_path, tmp_path / "two", rows_per_shard=50, workers=2)
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+
+
+def test_rows_do_not_depend_on_how_many_documents_are_packed_at_a_time_but_in_fill(
+    documents_dir, vocab_path, tmp_path, monkeypatch
+):
+    whole = pack(documents_dir, vocab_path, tmp_path / "whole")
+    monkeypatch.setattr(build_rows, "WINDOW_ROWS", 10)
+    windows = pack(documents_dir, vocab_path, tmp_path / "windows")
+    for split in corpus.SPLITS:
+        one, two = (rows_of(tmp_path / n, whole, split) for n in ("whole", "windows"))
+        content = [
+            np.sort(rows[rows > packed.special.mask])
+            for rows, packed in ((one, whole), (two, windows))
+        ]
+        np.testing.assert_array_equal(*content)
+        assert windows.splits[split].rows >= whole.splits[split].rows
+
+
+def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab_path, tmp_path):
+    packed = pack(documents_dir, vocab_path, tmp_path, row_length=512)
+    rows = rows_of(tmp_path, packed, "train")
+    pieces = (rows == packed.special.cls).sum()
+    pairs = (rows == packed.special.sep).sum() - pieces
+    one_sentence = sum(text.count(".") == 1 for text in corpus.Texts(documents_dir))
+    assert 0.84 < pairs / (pieces - one_sentence) < 0.96
+
+
+def test_the_vocabulary_is_copied_in_and_its_fingerprint_kept(documents_dir, vocab_path, tmp_path):
+    packed = pack(documents_dir, vocab_path, tmp_path)
+    assert vocab.read(str(tmp_path / "vocab.txt")) == vocab.read(vocab_path)
+    assert packed.vocab_sha256 == vocab.sha256(vocab_path)
+    assert packed.vocab_size == 150 and packed.dtype == "uint16"
+
+
+def test_sources_and_dropped_documents_are_carried_into_the_manifest(tmp_path, vocab_path):
+    good = {"text": "kinase binds receptor in cells of mice"}
+    wordless = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
+    with open(tmp_path / "a.jsonl", "w") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, wordless)))
+    account = build.prepare(
+        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1
+    )
+    packed = pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
+    assert packed.dropped == {"empty": 1, "no_tokens": 1}
+    assert packed.sources == account["inputs"]
+    assert packed.sources[0]["file"] == "a.jsonl" and packed.sources[0]["read"] == 3
+    assert packed.splits["train"].documents == 1
+    assert packed.splits["validation"] == manifest.Split((), 0, 0, 0, 0, 0.0, 0.0)
+
+
+def test_packing_again_is_a_no_op_that_says_so(documents_dir, vocab_path, tmp_path, capsys):
+    first = pack(documents_dir, vocab_path, tmp_path)
+    before = snapshot(tmp_path)
+    assert pack(documents_dir, vocab_path, tmp_path) == first
+    assert "already packed" in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row_length": 128}, "row_length=64, not 128"),
+        ({"lower_case": False}, "lower_case=True, not False"),
+        ({"vocab_path": True}, "vocab_sha256="),
+        ({"documents_dir": True}, "other documents"),
+    ],
+)
+def test_another_request_into_the_same_folder_is_refused(
+    documents_dir, vocab_path, tmp_path, change, message
+):
+    pack(documents_dir, vocab_path, tmp_path / "out")
+    request = {"documents_dir": documents_dir, "vocab_path": vocab_path, **change}
+    if change == {"vocab_path": True}:
+        request["vocab_path"] = str(tmp_path / "other.txt")
+        vocab.write(request["vocab_path"], [*vocab.read(vocab_path), "another"])
+    if change == {"documents_dir": True}:
+        request["documents_dir"] = str(tmp_path / "docs")
+        (tmp_path / "a.jsonl").write_text(json.dumps({"text": "kinase " * 30}))
+        build.prepare([str(tmp_path / "a.jsonl")], request["documents_dir"], test=0, validation=0)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(UserError, match=f"holds another dataset .*{message}"):
+        pack(output=tmp_path / "out", **request)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_an_interrupted_run_is_no_dataset_and_is_taken_up(
+    documents_dir, vocab_path, tmp_path, monkeypatch
+):
+    whole = pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_rows.manifest, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="packing did not finish"):
+        manifest.read(str(tmp_path / "out"))
+    monkeypatch.setattr(Tokenizer, "encode_batch", stop)  # what was tokenised is not done again
+    assert pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50) == whole
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+def test_shards_that_are_not_ours_are_left_alone(documents_dir, vocab_path, tmp_path):
+    (tmp_path / "pubmed-train.tfrecord-00000-of-00001").write_text("mine")
+    with pytest.raises(UserError, match="that no interrupted run left here"):
+        pack(documents_dir, vocab_path, tmp_path)
+    assert (tmp_path / "pubmed-train.tfrecord-00000-of-00001").read_text() == "mine"
+
+
+def test_a_vocabulary_beyond_65536_tokens_makes_rows_of_uint32(documents_dir, vocab_path, tmp_path):
+    path = str(tmp_path / "large.txt")
+    tokens = vocab.read(vocab_path)
+    filler = [f"filler{number}" for number in range(70_000)]
+    vocab.write(path, [*tokens[:5], *filler, *tokens[5:]])
+    packed = pack(documents_dir, path, tmp_path / "out")
+    small = pack(documents_dir, vocab_path, tmp_path / "small")
+    assert packed.dtype == "uint32"
+    rows = rows_of(tmp_path / "out", packed, "validation").astype(int)
+    wanted = rows_of(tmp_path / "small", small, "validation").astype(int)
+    np.testing.assert_array_equal(np.where(rows > 4, rows - 70_000, rows), wanted)
+
+
+def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\ue000 " * 40}))
+    build.prepare(
+        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1
+    )
+    with pytest.raises(UserError, match="no text to train on"):
+        pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
+
+
+def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_path):
+    with pytest.raises(UserError, match="row_length=8; wanted at least 32"):
+        pack(documents_dir, vocab_path, tmp_path / "out", row_length=8)
+    with pytest.raises(UserError, match="not a documents folder, or preparing did not finish"):
+        pack(str(tmp_path), vocab_path, tmp_path / "out")
+    with pytest.raises(UserError, match=r"absent\.txt: no such file"):
+        pack(documents_dir, str(tmp_path / "absent.txt"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(
+    documents_dir, vocab_path, tmp_path, capsys
+):
+    pack(documents_dir, vocab_path, tmp_path / "suits")
+    assert "[UNK]" not in capsys.readouterr().err
+    vocab.write(str(tmp_path / "other.txt"), [*vocab.SPECIAL_TOKENS, "kinase", "receptor"])
+    pack(documents_dir, str(tmp_path / "other.txt"), tmp_path / "out")
+    assert "of the train tokens are [UNK]; is this the vocabulary" in capsys.readouterr().err
+
+
+def test_the_trained_vocabulary_is_reported(documents_dir, tmp_path):
+    path = str(tmp_path / "vocab.txt")
+    result = build.train_vocab(documents_dir, path, size=100_000, lower_case=False)
+    assert result["size"] == len(vocab.read(path)) < result["wanted"] == 100_000
+    assert result["sha256"] == vocab.sha256(path)
+
+
+def test_the_manifest_is_plain_json(documents_dir, vocab_path, tmp_path):
+    packed = pack(documents_dir, vocab_path, tmp_path)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == json.loads(
+        json.dumps(dataclasses.asdict(packed))
+    )

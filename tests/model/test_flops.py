@@ -1,0 +1,90 @@
+"""The operations counted from the sizes are those of the program."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from electramed_jax.config import ObjectiveConfig
+from electramed_jax.model import flops
+from electramed_jax.training import state, step
+
+LENGTH, BATCH = 64, 4
+
+SIZES = dict(
+    vocab_size=256,  # a multiple of 128: the count leaves out padded entries, the program does not
+    embedding_size=32,
+    hidden_size=128,
+    num_heads=2,
+    intermediate_size=512,
+    generator_hidden_size=48,
+    generator_intermediate_size=200,
+)
+VARIANTS = {
+    "electra": {},
+    "one width": dict(embedding_size=128),
+    "untied": dict(tying="none"),
+    "everything tied": dict(tying="all"),
+    "uniform": dict(objective=ObjectiveConfig(kind="uniform")),
+    "mlm": dict(tying="all", objective=ObjectiveConfig(kind="mlm")),
+    "a quarter masked": dict(objective=ObjectiveConfig(mask_probability=0.25)),
+}
+
+
+def _config(**settings):
+    return dataclasses.replace(small.config(LENGTH, **SIZES | settings), batch_size=BATCH)
+
+
+def _loss(config):
+    def loss(params):
+        batch = {"input_ids": jnp.ones((BATCH, LENGTH), jnp.int32)}
+        return step.loss_and_sums(
+            state.bind(config, params), batch, config, "train", jnp.int32(0), with_dropout=False, with_auc=False
+        )[0]
+
+    return loss
+
+
+def _matmul_operations(jaxpr) -> int:
+    """Two a multiply-add, of every matrix product in a traced program; a scan's body counts once a turn."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            outputs = np.prod(equation.outvars[0].aval.shape, dtype=np.int64)
+            total += 2 * int(outputs * np.prod([left[axis] for axis in contracted], dtype=np.int64))
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += turns * _matmul_operations(inner)
+    return total
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_forward_and_backward_have_the_matrix_products_that_are_counted(variant):
+    config = _config(**VARIANTS[variant])
+    params = jax.eval_shape(lambda: state.init_params(config))
+    counted = flops.train_step(config)
+    assert _matmul_operations(jax.make_jaxpr(_loss(config))(params).jaxpr) * 3 == counted
+    assert _matmul_operations(jax.make_jaxpr(jax.grad(_loss(config)))(params).jaxpr) == counted
+
+
+def test_the_compilers_own_count_is_a_little_higher():
+    """It adds what is not a matrix product; a single layer, because it counts the body of a loop once."""
+    wide = dict(hidden_size=512, intermediate_size=2048, num_layers=1, generator_num_layers=1)
+    config = _config(**wide)
+    params = jax.eval_shape(lambda: state.init_params(config))
+    forward = jax.jit(_loss(config)).lower(params).cost_analysis()["flops"]
+    assert 1.0 < forward / (flops.train_step(config) / 3) < 1.05
+
+
+def test_the_peak_of_a_known_chip_and_of_an_unknown_one():
+    assert flops.peak_flops("TPU v4") == 275e12
+    assert flops.peak_flops("cpu") is None

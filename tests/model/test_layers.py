@@ -1,0 +1,62 @@
+"""The activation and the normalisation, against google-research/electra's, and dropout."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle_numbers
+import pytest
+import quick
+
+from electramed_jax.model import layers
+
+
+@pytest.fixture(scope="module")
+def helpers(shared_data):
+    return oracle_numbers.read(shared_data / "oracle" / "helpers.npz")
+
+
+def test_gelu_is_the_references_exact_one(helpers):
+    """The tanh approximation would be off by 4.7e-4."""
+    np.testing.assert_allclose(quick.jit(layers.gelu)(helpers["gelu/x"]), helpers["gelu/y"], atol=2e-6, rtol=0)
+
+
+def test_layer_norm_is_the_references_down_to_tiny_deviations(helpers):
+    """Rows of standard deviation down to 1e-8 tell an epsilon of 1e-12 from one of 1e-6.
+
+    Row 9, constant, is left out: the reference's x·inv + (beta - mean·inv) is ill-conditioned there.
+    """
+    x, scale, bias = (helpers[f"layer_norm/{name}"] for name in ("x", "gamma", "beta"))
+    ours = np.asarray(quick.jit(layers.layer_norm)(x, scale, bias))
+    compared = [i for i in range(len(x)) if i != 9]
+    np.testing.assert_allclose(ours[compared], helpers["layer_norm/y"][compared], atol=1e-5, rtol=0)
+
+
+def test_layer_norm_of_a_constant_row_is_its_bias(helpers):
+    bias = helpers["layer_norm/beta"]
+    ours = quick.jit(layers.layer_norm)(np.full((1, 8), 2.5, np.float32), helpers["layer_norm/gamma"], bias)
+    np.testing.assert_array_equal(ours[0], bias)
+
+
+def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
+    x = jnp.asarray(100 + np.random.default_rng(0).normal(size=(4, 512)), jnp.bfloat16)
+    ours = quick.jit(layers.layer_norm)(x, jnp.ones(512), jnp.zeros(512))
+    assert ours.dtype == jnp.bfloat16
+    exact = np.asarray(x, np.float64)
+    expected = (exact - exact.mean(axis=-1, keepdims=True)) / exact.std(axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(ours, np.float64), expected, rtol=2**-8, atol=1e-5)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    x = jnp.full((200, 500), 3.0)
+    dropped = np.asarray(quick.jit(layers.dropout, static_argnums=1)(x, 0.1, jax.random.key(0)))
+    share = (dropped == 0).mean()
+    assert abs(share - 0.1) < 4 * np.sqrt(0.1 * 0.9 / x.size)
+    np.testing.assert_allclose(dropped[dropped != 0], 3.0 / 0.9, rtol=1e-6)
+
+
+def test_dropout_without_a_key_or_a_rate_is_the_identity():
+    x = jnp.arange(6.0)
+    np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, jax.random.key(0)), x)

@@ -1,0 +1,277 @@
+"""What the objective counts, and the metrics made of the counts, against scikit-learn's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle_numbers
+import pytest
+import quick
+import scipy.special
+import sklearn.metrics
+import small
+
+from electramed_jax.config import ObjectiveConfig
+from electramed_jax.model import losses, masking
+from electramed_jax.training import state, step
+
+CONFIG = ObjectiveConfig()
+
+
+def _scored(seed: int, *, rows: int = 40, length: int = 50):
+    """Logits that know something about their labels, some beyond the histogram's range, and padding."""
+    generator = np.random.default_rng(seed)
+    replaced = generator.random((rows, length)) < 0.15
+    logits = generator.normal(size=replaced.shape) * 3 + np.where(replaced, 0.5, -3.5)
+    logits[generator.random(replaced.shape) < 0.01] *= 8
+    in_use = np.arange(length) < generator.integers(1, length, size=(rows, 1))
+    return logits.astype(np.float32), replaced, in_use
+
+
+def _metrics(logits, replaced, in_use) -> dict[str, float]:
+    """Of a discriminator beside a generator that was asked nothing."""
+    asked_nothing = ("generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count")
+    counts = {"token_count": in_use.sum(), "slot_count": in_use.size}
+    sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
+    return losses.means(dict.fromkeys(asked_nothing, 0.0) | counts | sums, CONFIG)
+
+
+# ---- the discriminator's metrics -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_discriminator_metrics_are_scikit_learns(seed):
+    logits, replaced, in_use = _scored(seed)
+    metrics = _metrics(logits, replaced, in_use)
+
+    truth, score = replaced[in_use], logits[in_use].astype(np.float64)
+    said = score > 0
+    assert metrics["discriminator_accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, said))
+    assert metrics["discriminator_precision"] == pytest.approx(sklearn.metrics.precision_score(truth, said))
+    assert metrics["discriminator_recall"] == pytest.approx(sklearn.metrics.recall_score(truth, said))
+    assert metrics["discriminator_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(truth, score), abs=1e-3)
+    log_loss = sklearn.metrics.log_loss(truth, scipy.special.expit(score))
+    assert metrics["discriminator_loss"] == pytest.approx(log_loss, rel=1e-5)
+    assert metrics["replaced_fraction"] == pytest.approx(truth.mean())
+
+
+def test_padding_is_never_counted():
+    logits, replaced, in_use = _scored(2)
+    sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
+    # Padding that looks like the easiest of negatives, or like a mistake, makes no difference.
+    for padding_logit, padding_label in ((-50.0, False), (50.0, False), (-50.0, True)):
+        others = losses.discriminator_sums(
+            np.where(in_use, logits, np.float32(padding_logit)),
+            np.where(in_use, replaced, padding_label),
+            in_use,
+            with_auc=True,
+        )
+        jax.tree.map(np.testing.assert_array_equal, others, sums)
+
+
+def test_logits_that_say_nothing_have_an_area_of_one_half():
+    ties = np.array([0.0, 5.0, 0.0, 2.0])
+    assert losses.area_under_curve(ties, 3 * ties) == 0.5
+    assert losses.area_under_curve(ties, np.zeros(4)) == 0.5
+    assert losses.area_under_curve(np.zeros(4), ties) == 0.5
+
+
+def test_perfect_and_perverse_logits_have_areas_of_one_and_zero():
+    low, high = np.array([4.0, 1, 0, 0]), np.array([0, 0, 2.0, 7])
+    assert losses.area_under_curve(high, low) == 1.0
+    assert losses.area_under_curve(low, high) == 0.0
+
+
+def test_nothing_replaced_and_nothing_said_gives_precision_and_recall_of_zero():
+    metrics = _metrics(np.full((2, 3), -1.0), np.zeros((2, 3), bool), np.ones((2, 3), bool))
+    assert metrics["discriminator_precision"] == metrics["discriminator_recall"] == 0.0
+    assert metrics["discriminator_accuracy"] == 1.0
+
+
+def test_the_loss_of_huge_logits_is_finite_and_so_is_its_gradient():
+    def loss(logits):
+        return losses.discriminator_sums(
+            logits, jnp.array([[True, False]]), jnp.ones((1, 2), bool)
+        )["discriminator_nll_sum"]
+
+    value, gradient = jax.value_and_grad(loss)(jnp.array([[-1e4, 1e4]]))
+    assert value == 2e4
+    np.testing.assert_array_equal(gradient, [[-1, 1]])
+
+
+# ---- the objective -------------------------------------------------------------------------------
+
+LENGTH = 16
+IDS = np.stack(  # three full rows, three short ones
+    [
+        small.row(small.document(4, 2), small.document(3, 1, seed=1), length=LENGTH),
+        small.row(small.document(14, seed=2), length=LENGTH),
+        small.row(small.document(5, 5, seed=3), length=LENGTH),
+        small.row(small.document(2, seed=4), length=LENGTH),
+        small.row(small.document(1, seed=5), small.document(1, seed=6), length=LENGTH),
+        small.row(small.document(3, seed=7), length=LENGTH),
+    ]
+)
+NOTHING = np.zeros((3, LENGTH), np.int32)  # rows of padding
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    """From (ids, masked, sampled ids) to (loss, sums, what went into the discriminator, gradients)."""
+    config = small.config(LENGTH)
+    params = small.lively_params(config)
+
+    @quick.jit
+    def run(params, ids_BT, masked, sampled_BM):
+        def loss(params):
+            recorder = oracle_numbers.Recorder(state.bind(config, params))
+            structure = masking.structure(ids_BT, small.SPECIAL)
+            value, sums = losses.objective(
+                recorder, ids_BT, masked, structure, config.objective, sample=lambda _: sampled_BM
+            )
+            return value, (sums, recorder.seen)
+
+        (value, (sums, seen)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, sums, seen, gradients
+
+    return lambda ids_BT, masked, sampled_BM: jax.device_get(run(params, ids_BT, masked, sampled_BM))
+
+
+def _masked(ids_BT: np.ndarray, seed: int = 0) -> masking.Masked:
+    choose = quick.jit(masking.choose_positions, static_argnums=(2, 3, 4))
+    positions_BM, weights_BM = choose(jax.random.key(seed), ids_BT, small.SPECIAL, 0.3, 4)
+    mask = quick.jit(masking.mask, static_argnums=(4, 5))
+    return mask(jax.random.key(seed), ids_BT, positions_BM, weights_BM, small.SPECIAL.mask, 0.85)
+
+
+def _rows(masked: masking.Masked, rows: slice) -> masking.Masked:
+    return masking.Masked(*[x[rows] for x in masked])
+
+
+def _other_words(masked: masking.Masked) -> np.ndarray:
+    return np.where(np.asarray(masked.targets_BM) == 20, 21, 20)
+
+
+def test_rows_of_padding_change_neither_loss_nor_gradient(evaluate):
+    ids_BT = np.concatenate([IDS[:3], NOTHING])
+    masked = _masked(ids_BT)
+    assert (masked.weights_BM[3:] == 0).all()
+    sampled_BM = _other_words(masked)
+    loss, sums, _, gradients = evaluate(ids_BT, masked, sampled_BM)
+    expected = evaluate(IDS[:3], _rows(masked, slice(3)), sampled_BM[:3])
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    for name in set(sums) - {"slot_count"}:
+        assert sums[name] == pytest.approx(expected[1][name], rel=1e-6), name
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), gradients, expected[3])
+
+
+def test_counts_are_global_parts_of_a_batch_add_up_to_the_whole(evaluate):
+    """A mean of the parts' means would weigh tokens of short rows more."""
+    masked = _masked(IDS)
+    sampled_BM = _other_words(masked)
+    whole, sums, _, _ = evaluate(IDS, masked, sampled_BM)
+    parts = [evaluate(IDS[rows], _rows(masked, rows), sampled_BM[rows]) for rows in (slice(3), slice(3, 6))]
+    added = step.add_up([part[1] for part in parts])
+    for name, value in sums.items():
+        assert added[name] == pytest.approx(value, rel=1e-6), name
+    assert losses.means(added, CONFIG)["loss"] == pytest.approx(whole, rel=1e-6)
+    assert np.mean([part[0] for part in parts]) != pytest.approx(whole, rel=1e-3)
+
+
+def test_a_sample_equal_to_the_original_is_real(evaluate):
+    masked = _masked(IDS)
+    used = np.asarray(masked.weights_BM) > 0
+    lucky = used & (np.arange(4) % 2 == 0)
+    sampled_BM = np.where(lucky, masked.targets_BM, _other_words(masked))
+    _, sums, seen, _ = evaluate(IDS, masked, sampled_BM)
+    assert sums["masked_count"] == used.sum()
+    assert sums["sampled_correct_sum"] == lucky.sum()
+    assert sums["replaced_sum"] == (used & ~lucky).sum() == (seen["corrupted"] != IDS).sum()
+
+
+@pytest.mark.parametrize("token", ["cls", "sep", "pad"])
+def test_a_sampled_special_token_changes_no_documents_and_no_counts(evaluate, token):
+    masked = _masked(IDS)
+    first_only = masked._replace(
+        positions_BM=jnp.full((6, 4), LENGTH).at[:, 0].set(1), weights_BM=jnp.zeros((6, 4)).at[:, 0].set(1)
+    )
+    _, _, before, _ = evaluate(IDS, first_only, np.full((6, 4), 20))
+    _, sums, after, _ = evaluate(IDS, first_only, np.full((6, 4), getattr(small.SPECIAL, token)))
+    jax.tree.map(np.testing.assert_array_equal, after["structure"], masking.structure(jnp.asarray(IDS), small.SPECIAL))
+    assert sums["token_count"] == (IDS != small.SPECIAL.pad).sum()
+    assert sums["replaced_sum"] == 6
+    difference_BT = np.abs(after["discriminator_logits"] - before["discriminator_logits"])
+    in_first_document = before["structure"].segments_BT == 1
+    assert (difference_BT[in_first_document] > 0).all()
+    assert (difference_BT[~in_first_document] == 0).all()
+
+
+def test_a_batch_with_nothing_to_mask_has_a_finite_loss_and_gradient(evaluate):
+    ids_BT = np.tile(small.row(small.document(0), small.document(0), length=LENGTH), (6, 1))
+    masked = _masked(ids_BT)
+    assert (masked.weights_BM == 0).all()
+    loss, sums, _, gradients = evaluate(ids_BT, masked, np.full((6, 4), 20))
+    assert sums["masked_count"] == sums["generator_nll_sum"] == sums["replaced_sum"] == 0
+    assert loss == pytest.approx(50 * sums["discriminator_nll_sum"] / sums["token_count"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+def _sums_of_a_sure_generator(bias: float, **objective) -> dict[str, np.ndarray]:
+    """Of a batch that says one word over and over, to a generator that leans towards it by `bias`."""
+    config = small.config(LENGTH, objective=ObjectiveConfig(**objective))
+    params = jax.tree.map(np.zeros_like, small.lively_params(config))
+    params["generator"]["head"]["output_bias"][20] = bias
+    ids_BT = np.where(IDS >= small.FIRST_WORD, 20, IDS)
+
+    @quick.jit
+    def run(params):
+        return step.loss_and_sums(
+            state.bind(config, params),
+            {"input_ids": jnp.asarray(ids_BT)},
+            config,
+            "train",
+            jnp.int32(0),
+            with_dropout=False,
+            with_auc=False,
+        )[1]
+
+    return jax.device_get(run(params))
+
+
+def test_a_sure_generator_repairs_every_token_unless_that_is_disallowed():
+    sums = _sums_of_a_sure_generator(60.0)
+    assert sums["sampled_correct_sum"] == sums["generator_correct_sum"] == sums["masked_count"] > 0
+    sums = _sums_of_a_sure_generator(60.0, disallow_correct=True)
+    assert sums["sampled_correct_sum"] == 0
+    assert sums["replaced_sum"] == sums["masked_count"]
+
+
+def test_a_low_temperature_samples_the_likeliest_token():
+    assert _sums_of_a_sure_generator(1.0)["sampled_correct_sum"] < 3
+    sums = _sums_of_a_sure_generator(1.0, temperature=0.01)
+    assert sums["sampled_correct_sum"] == sums["masked_count"]
+
+
+def test_the_mlm_objective_has_no_discriminator():
+    class OnlyAGenerator:
+        def generator_logits(self, masked, structure, key):
+            return jnp.zeros((6, 4, 150))
+
+    masked = _masked(IDS)
+    config = ObjectiveConfig(kind="mlm", generator_weight=2.0)
+    loss, sums = losses.objective(
+        OnlyAGenerator(),
+        jnp.asarray(IDS),
+        masked,
+        masking.structure(jnp.asarray(IDS), small.SPECIAL),
+        config,
+        sample=lambda _: masked.targets_BM,
+    )
+    assert loss == pytest.approx(2 * np.log(150))
+    metrics = losses.means(sums, config)
+    assert metrics["loss"] == pytest.approx(loss)
+    assert not any(name.startswith("discriminator") for name in metrics)

@@ -1,0 +1,61 @@
+"""A whole training run that takes seconds: 30 steps of a one-layer pair, dropout on, every event due more than once."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+ROW_LENGTH = 32
+TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 30, 4, 5, 10
+SETTINGS = {
+    "model.max_positions": ROW_LENGTH,
+    "model.embedding_size": 8,
+    "model.hidden_size": 16,
+    "model.num_layers": 1,
+    "model.num_heads": 2,
+    "model.intermediate_size": 32,
+    "model.generator_hidden_size": 16,
+    "model.generator_num_layers": 1,
+    "model.generator_num_heads": 2,
+    "model.generator_intermediate_size": 32,
+    "model.dropout": 0.1,
+    "model.attention_dropout": 0.1,
+    "model.remat": "none",
+    "optimizer.warmup_steps": 3,
+    "optimizer.learning_rate": 0.01,
+    "batch_size": 8,
+    "total_steps": TOTAL_STEPS,
+    "log_every": LOG_EVERY,
+    "save_every": SAVE_EVERY,
+    "eval_every": EVAL_EVERY,
+    "eval_batches": 2,
+    "keep_checkpoints": 100,
+}
+
+
+def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
+    """The settings as the command line wants them; `model__dropout=0` changes `model.dropout`."""
+    changes = {name.replace("__", "."): value for name, value in changed.items()}
+    values = SETTINGS | {"data.directory": dataset} | changes
+    config = f"--config={REPOSITORY / 'configs' / 'pretrain_tiny.py'}"
+    return [config, *(f"--config.{name}={value}" for name, value in values.items())]
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    """`electramed` in a process of its own, on eight virtual devices; its standard error is a pipe of lines."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "8",
+        # what support/quick.py tells the compiler
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "electramed_jax.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )

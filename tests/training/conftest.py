@@ -1,0 +1,56 @@
+"""A tiny dataset packed by the real pipeline, and a compiler in a hurry."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import pytest
+import quick
+import quick_run
+from jax.experimental.compilation_cache import compilation_cache
+
+from electramed_jax import config as config_lib
+from electramed_jax.config import Config
+from electramed_jax.data import build, synthetic
+from electramed_jax.training import loop
+
+CACHE = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@pytest.fixture(scope="session")
+def quick_compilation(tmp_path_factory):
+    """The package's `jax.jit` compiles as `quick.jit` does, and each program once for the whole session."""
+    wanted = CACHE | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
+    before = {name: getattr(jax.config, name) for name in wanted}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", quick.jit)
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))  # for the processes that tests start
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory) -> pathlib.Path:
+    """Some 200 invented articles as packed rows of 32."""
+    folder = tmp_path_factory.mktemp("dataset")
+    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
+    build.prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    build.train_vocab(documents, vocab, size=600)
+    build.pack(documents, vocab, rows, row_length=quick_run.ROW_LENGTH, workers=1)
+    return folder / "packed"
+
+
+@pytest.fixture(scope="session")
+def run_config(packed) -> Config:
+    """What `quick_run.settings` makes of the dataset."""
+    return loop.resolve_with_dataset(config_lib.from_flags(quick_run.settings(packed)))

@@ -1,0 +1,171 @@
+"""Schedule, decay, clip and Adam against google-research/electra's own steps."""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle_numbers
+import pytest
+import quick
+import small
+
+from electramed_jax.common import trees
+from electramed_jax.config import OptimizerConfig
+from electramed_jax.training import optimizer, state
+
+# ---- learning rate -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("case", "settings", "total_steps"),
+    [
+        ("pretrain_1e-3_100_warmup2", dict(learning_rate=1e-3, warmup_steps=2), 100),
+        ("pretrain_5e-4_1000000_warmup10000", dict(learning_rate=5e-4, warmup_steps=10_000), 1_000_000),
+        ("pretrain_1e-3_100_warmup10_power2", dict(learning_rate=1e-3, warmup_steps=10, decay_power=2.0), 100),
+        ("pretrain_1e-3_100_warmup0", dict(learning_rate=1e-3, warmup_steps=0), 100),
+        ("finetune_1e-4_100_proportion0.1", dict(learning_rate=1e-4, warmup_steps=10), 100),
+    ],
+)
+def test_learning_rates_are_the_references(shared_data, case, settings, total_steps):
+    rates = oracle_numbers.read(shared_data / "oracle" / "lr.npz")
+    steps, theirs = rates[f"{case}/steps"], rates[f"{case}/lr"].copy()
+    if settings["warmup_steps"] == 0:
+        assert np.isnan(theirs[0]), "0/0 there; without a warm-up, ours begins at the peak"
+        theirs[0] = settings["learning_rate"]
+    schedule = optimizer.schedule(OptimizerConfig(**settings), total_steps)
+    np.testing.assert_allclose(schedule(jnp.asarray(steps)), theirs, rtol=1e-6, atol=1e-12)
+
+
+def test_the_first_rate_is_zero_and_the_last_steps_are_too():
+    schedule = optimizer.schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 100)
+    assert schedule(0) == 0.0
+    assert schedule(5) == pytest.approx(0.95 * 0.5)
+    assert schedule(100) == schedule(250) == 0.0
+
+
+# ---- whole steps ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=oracle_numbers.CASES)
+def steps(request, shared_data):
+    """Three steps on the reference's batch and draws, from its weights: a list of what each left behind."""
+    oracle = oracle_numbers.load(shared_data, request.param)
+    tx = optimizer.make(oracle.config.optimizer, oracle.config.total_steps)
+
+    @quick.jit
+    def update(gradients, opt_state, params):
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return opt_state, optax.apply_updates(params, updates), optax.global_norm(gradients)
+
+    evaluate = oracle_numbers.evaluator(oracle)
+    params = oracle.params()
+    opt_state, done = tx.init(params), []
+    for _ in range(3):
+        evaluation = evaluate(params)
+        opt_state, params, norm = update(evaluation.gradients, opt_state, params)
+        done.append(types.SimpleNamespace(loss=evaluation.loss, norm=norm, params=params, opt_state=opt_state))
+    return types.SimpleNamespace(oracle=oracle, done=done, loss_after=evaluate(params).loss)
+
+
+def test_parameters_after_one_two_and_three_steps_are_the_references(steps):
+    compared = 0
+    for number, done in enumerate(steps.done, start=1):
+        if not (steps.oracle.folder / f"after{number}.npz").exists():
+            continue
+        theirs = trees.named_leaves(steps.oracle.params(f"after{number}"))
+        for name, leaf in trees.named_leaves(done.params).items():
+            # A step moves a parameter by some 1e-3; where its gradient is round-off, so is the way it goes.
+            np.testing.assert_allclose(
+                oracle_numbers.without_key_bias(name, leaf),
+                oracle_numbers.without_key_bias(name, theirs[name]),
+                atol=2e-6,
+                rtol=0,
+                err_msg=f"{name} after step {number}",
+            )
+            np.testing.assert_allclose(leaf, theirs[name], atol=5e-6, rtol=0, err_msg=name)
+        compared += 1
+    assert compared > 0
+
+
+def test_the_first_step_changes_nothing_because_its_rate_is_zero(steps):
+    jax.tree.map(np.testing.assert_array_equal, steps.done[0].params, steps.oracle.params())
+
+
+def test_losses_and_gradient_norms_before_clipping_follow_the_references(steps):
+    scalars = steps.oracle.scalars
+    norms = [done.norm for done in steps.done]
+    np.testing.assert_allclose(norms, scalars["global_norm_steps"], rtol=1e-5)
+    ours = [*[done.loss for done in steps.done], steps.loss_after]
+    np.testing.assert_allclose(ours, scalars["total_loss_steps"], rtol=1e-5)
+
+
+def test_moments_after_three_steps_are_the_references(steps):
+    """Of the clipped gradients: the recorded norms are 31 to 149, so the clip shows in every entry."""
+    if not (steps.oracle.folder / "slots_after3.npz").exists():
+        pytest.skip(f"{steps.oracle.folder.name} has no recorded moments")
+    slots = steps.oracle.variables("slots_after3")
+    adam = next(part for part in steps.done[-1].opt_state if isinstance(part, optimizer.AdamState))
+    for slot, ours in (("/adam_m", adam.mu), ("/adam_v", adam.nu)):
+        variables = {name.removesuffix(slot): value for name, value in slots.items() if name.endswith(slot)}
+        theirs = trees.named_leaves(oracle_numbers.to_tree(variables, steps.oracle.config.model))
+        for name, leaf in trees.named_leaves(ours).items():
+            expected = oracle_numbers.without_key_bias(name, theirs[name])
+            np.testing.assert_allclose(
+                oracle_numbers.without_key_bias(name, leaf),
+                expected,
+                atol=5e-5 * np.abs(expected).max(),
+                rtol=0,
+                err_msg=f"{name}{slot}",
+            )
+
+
+# ---- its parts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", oracle_numbers.CASES)
+def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
+    """There, a variable is spared where "LayerNorm", "layer_norm" or "bias" is found in its name."""
+    oracle = oracle_numbers.load(shared_data, case)
+    decays = {
+        name: np.full(value.shape, not any(spared in name for spared in ("LayerNorm", "layer_norm", "bias")))
+        for name, value in oracle.variables().items()
+    }
+    theirs = oracle_numbers.to_tree(decays, oracle.config.model)
+    for name, leaf in trees.named_leaves(theirs).items():
+        real = leaf[: oracle.config.model.vocab_size] if name.endswith(("word", "output_bias")) else leaf
+        assert (real == optimizer.DECAY_RULES(name)).all(), name
+
+
+@pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
+def test_every_parameter_has_exactly_one_decay_rule(tying):
+    """RuleTable raises where not."""
+    shapes = jax.eval_shape(lambda: state.init_params(small.config(tying=tying)))
+    decaying = {name for name in trees.named_leaves(shapes) if optimizer.DECAY_RULES(name)}
+    assert all(name.endswith(("kernel", "word", "position", "token_type")) for name in decaying)
+
+
+def test_decay_shrinks_weights_towards_zero_and_spares_biases():
+    """With a gradient of zero, decay is all that moves a weight: by rate · decay · weight."""
+    config = OptimizerConfig(learning_rate=0.5, warmup_steps=0, weight_decay=0.1)
+    tx = optimizer.make(config, total_steps=10)
+    params = {"dense": {"kernel": jnp.full((2, 2), 8.0), "bias": jnp.full((2,), 8.0)}}
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["dense"]["kernel"], -0.5 * 0.1 * 8.0, rtol=1e-6)
+    np.testing.assert_array_equal(updates["dense"]["bias"], 0.0)
+
+
+def test_a_gradient_within_the_clip_is_left_alone():
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=0, weight_decay=0.0, clip_norm=1.0, epsilon=1e-3)
+    tx = optimizer.make(config, total_steps=10**6)
+    params = {"bias": jnp.zeros(2)}
+
+    def moment(gradient):
+        _, opt_state = tx.update({"bias": jnp.asarray(gradient)}, tx.init(params), params)
+        return next(part for part in opt_state if isinstance(part, optimizer.AdamState)).mu["bias"]
+
+    np.testing.assert_allclose(moment([0.3, 0.4]), [0.03, 0.04], rtol=1e-6)
+    np.testing.assert_allclose(moment([30.0, 40.0]), [0.06, 0.08], rtol=1e-6)

@@ -1,0 +1,152 @@
+"""One rule for every leaf, nothing born whole on one device, and the same losses however the devices are laid out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from electramed_jax.common import trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import PRESETS, MeshConfig, ObjectiveConfig
+from electramed_jax.data.loader import Loader
+from electramed_jax.training import loop, sharding, state, step
+
+VARIANTS = [
+    *[(tying, "electra") for tying in ("embeddings", "none", "all", "gradient_disentangled")],
+    ("embeddings", "uniform"),
+    ("all", "mlm"),
+]
+MESHES = {
+    "one device": MeshConfig(1, 1, 1),
+    "8x1x1": MeshConfig(8, 1, 1),
+    "2x2x2": MeshConfig(2, 2, 2),
+    "1x8x1": MeshConfig(1, 8, 1),
+}
+STEPS = 5
+
+
+def mesh_of(name: str) -> jax.sharding.Mesh:
+    config = MESHES[name]
+    return sharding.make_mesh(config, jax.devices()[: config.data * config.fsdp * config.tensor])
+
+
+def abstract(config) -> state.TrainState:
+    return jax.eval_shape(lambda: state.init_state(config))
+
+
+# ---- rules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tying", "kind"), VARIANTS)
+def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
+    """The table raises for a leaf with none or two."""
+    config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
+    placed = sharding.tree_shardings(abstract(config), mesh_of("2x2x2"))
+    specs = {name: leaf.spec for name, leaf in trees.named_leaves(placed).items()}
+    parameters = trees.named_leaves(placed.params)
+    for name in parameters:
+        moments = [other for other in specs if other.endswith((f"mu/{name}", f"nu/{name}"))]
+        assert len(moments) == 2
+        assert {specs[moment] for moment in moments} == {specs[f"params/{name}"]}
+    assert len(specs) == 3 * len(parameters) + 2, "and the two step counts"
+
+
+def test_an_unmatched_leaf_is_named_in_the_error():
+    tree = {"generator": {"adapter": {"gate": jax.ShapeDtypeStruct((4, 4), np.float32)}}}
+    with pytest.raises(ValueError, match=r"sharding: no rule for the leaf 'generator/adapter/gate'"):
+        sharding.tree_shardings(tree, mesh_of("2x2x2"))
+
+
+def test_a_dimension_that_its_axis_does_not_divide_stays_whole():
+    tree = {"head": {"dense": {"kernel": jax.ShapeDtypeStruct((12, 16), np.float32)}}}
+    assert sharding.tree_shardings(tree, mesh_of("2x2x2"))["head"]["dense"]["kernel"].spec[0] == "fsdp"
+    assert sharding.tree_shardings(tree, mesh_of("1x8x1"))["head"]["dense"]["kernel"].spec[0] is None
+
+
+def test_fsdp_leaves_less_than_a_hundredth_of_base_on_every_device():
+    base = PRESETS["base"]
+    model = dataclasses.replace(base.model, vocab_size=31_090)
+    shapes = abstract(dataclasses.replace(base, model=model))
+    placed = trees.named_leaves(sharding.tree_shardings(shapes, mesh_of("1x8x1")))
+    sizes = {name: math.prod(leaf.shape) for name, leaf in trees.named_leaves(shapes).items()}
+    whole = sum(sizes[name] for name, where in placed.items() if where.is_fully_replicated)
+    assert whole < 0.01 * sum(sizes.values())
+
+
+# ---- the mesh ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", [MeshConfig(3, 1, 1), MeshConfig(-1, 3, 1), MeshConfig(-1, 16, 1)])
+def test_a_mesh_that_does_not_cover_the_devices_is_refused(wanted):
+    with pytest.raises(UserError, match=rf"mesh data={wanted.data} fsdp={wanted.fsdp} tensor=1 does not cover 8"):
+        sharding.make_mesh(wanted)
+
+
+def test_minus_one_takes_the_devices_that_are_left():
+    mesh = sharding.make_mesh(MeshConfig(-1, 2, 2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def test_a_batch_that_the_mesh_cannot_share_out_is_refused_with_the_nearest_that_it_can(run_config, tmp_path):
+    config = dataclasses.replace(run_config, batch_size=20, mesh=MeshConfig(4, 2, 1))
+    with pytest.raises(UserError, match=r"batch_size=20 is not divisible by data×fsdp=8; use 16 or 24"):
+        loop.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+# ---- training on a mesh --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=MESHES)
+def trained(request, run_config, quick_compilation):
+    """A few steps of real rows on one mesh: (mesh, state as created, losses, compilations of the step)."""
+    mesh = mesh_of(request.param)
+    with jax.set_mesh(mesh):
+        created = state.create(run_config, mesh)
+        shards = {
+            name: [shard.data.shape for shard in leaf.addressable_shards]
+            for name, leaf in trees.named_leaves(created).items()
+        }
+        train_step, losses = step.jit_train_step(run_config, mesh), []
+        rows = sharding.batch_sharding(mesh)
+        current = created
+        with Loader(run_config.data.directory, "train", run_config.batch_size, 0, rows) as batches:
+            for number in range(STEPS):
+                current, sums = train_step(current, batches.at(number))
+                losses.append(float(sums["loss_sum"]))
+        return mesh, current, shards, losses, train_step._cache_size()
+
+
+@pytest.fixture(scope="module")
+def losses_on_one_device():
+    return []
+
+
+def test_losses_are_those_of_a_single_device(trained, losses_on_one_device):
+    """To 1e-5 of their size: sums of float32 are added up in another order. Dropout and sampling are on."""
+    mesh, _, _, losses, _ = trained
+    if mesh.size == 1:
+        losses_on_one_device.extend(losses)
+        assert len(set(losses)) == STEPS
+    np.testing.assert_allclose(losses, losses_on_one_device, rtol=1e-5)
+
+
+def test_a_state_is_born_in_shards_and_stays_in_them(trained, run_config):
+    mesh, after, shards, _, _ = trained
+    placed = trees.named_leaves(sharding.tree_shardings(abstract(run_config), mesh))
+    for name, leaf in trees.named_leaves(after).items():
+        expected = placed[name].shard_shape(leaf.shape)
+        assert shards[name] == [expected] * mesh.size, name
+        assert leaf.sharding == placed[name], name
+    if mesh.size > 1 and mesh.shape["data"] < mesh.size:
+        held = sum(math.prod(shapes[0]) for shapes in shards.values())
+        assert held < sum(leaf.size for leaf in jax.tree.leaves(after)) / (mesh.size / mesh.shape["data"]) * 1.3
+
+
+def test_the_step_is_compiled_once(trained):
+    assert trained[4] == 1

@@ -21,7 +21,7 @@ COMMANDS = {
     "pretrain": "shards -> a trained generator and discriminator",
     "evaluate": "a checkpoint -> validation or test metrics",
     "export": "a checkpoint -> Hugging Face folders",
-    "import": "Hugging Face folders -> a workdir to train on from",
+    "import": "a Hugging Face folder -> a config file to train on from",
     "inspect": "look into a shard, a manifest, documents or a workdir",
 }
 MODULES = {"import": "import_"}  # `import` is a word of Python's

@@ -8,8 +8,10 @@ A config file returns an `ml_collections.ConfigDict` made by `preset(...)`; `fro
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from electramed_jax.common.errors import UserError
@@ -168,7 +170,7 @@ class Config:
         cap would silently lower the mask rate, so the larger of the two is taken.
         """
         p, row_length = self.objective.mask_probability, self.data.row_length
-        return max(1, int((p + 0.005) * row_length), round(p * row_length))
+        return min(row_length, max(1, int((p + 0.005) * row_length), round(p * row_length)))
 
 
 CHOICES = {
@@ -228,7 +230,7 @@ def check(config: Config) -> None:
     for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
         _require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
-                 "objective.generator_weight", "objective.discriminator_weight"):  # fmt: skip
+                 "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight"):  # fmt: skip
         _require(name, values[name], values[name] >= 0, "a number of at least 0")
     _require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
     p = objective.mask_probability
@@ -341,7 +343,8 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     fields = typing.get_type_hints(cls)
     unknown, missing = sorted(set(values) - set(fields)), sorted(set(fields) - set(values))
     if unknown or missing:
-        said = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        said = [f"unknown: {name}{_did_you_mean(name, fields)}" for name in unknown]
+        said += [f"missing: {', '.join(missing)}"] * bool(missing)
         raise UserError(f"{where} does not fit this version's settings ({'; '.join(said)})")
     built = {}
     for name, kind in fields.items():
@@ -358,7 +361,7 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def from_flags(arguments: Sequence[str]) -> Config:
-    """Reads `--config=FILE.py` and any `--config.a.b=value` after it.
+    """Reads `--config=FILE.py` and any `--config.a.b=value` beside it.
 
     Raises:
       UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one), or a value of
@@ -367,20 +370,42 @@ def from_flags(arguments: Sequence[str]) -> Config:
     from absl import flags
     from ml_collections import config_flags
 
-    values, command = flags.FlagValues(), ["electramed", *arguments]
+    config_files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+    if not config_files:
+        raise UserError("no config file; add --config=configs/pretrain_small.py or another of configs/")
+    if not os.path.isfile(config_files[-1]):
+        raise UserError(f"{config_files[-1]}: no such config file; see configs/")
+    _check_names(arguments)
+    values = flags.FlagValues()
+    command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
     # sys_argv: the settings to look for are this call's, which need not be the process's.
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=command)
-    if not any(a in ("--config", "-config") or a.startswith(("--config=", "-config=")) for a in arguments):
-        raise UserError("no config file; add --config=configs/pretrain_small.py or another of configs/")
     try:
         left_over = values(command)[1:]
+    except (ImportError, OSError, SyntaxError) as error:
+        raise UserError(f"{config_files[-1]}: cannot be read ({_one_line(error)}); mend it, or see configs/") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(_one_line(error)) from error
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such config file; see configs/") from error
     if left_over:
         raise UserError(f"unexpected argument {left_over[0]!r}; settings are written --config.name=value")
     return from_dict(holder.value.to_dict())
+
+
+def _check_names(arguments: Sequence[str]) -> None:
+    """Raises UserError, with the name most likely meant, for a `--config.name=value` that is no setting."""
+    known = list(_flat(to_dict(Config())))
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--config.")
+        if argument.startswith("--config.") and name not in known:
+            same_last_part = [other for other in known if other.split(".")[-1] == name.split(".")[-1]]
+            raise UserError(
+                f"config.{name}: no such setting{_did_you_mean(name, same_last_part or known, 'config.')}"
+            )
+
+
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _one_line(error: Exception) -> str:

@@ -73,5 +73,7 @@ def _last_validation(workdir: str, step: int) -> dict[str, float]:
     from electramed_jax.common import metrics
 
     entries = [e for e in metrics.read(workdir) if e["split"] == "validation" and e["step"] <= step]
-    last = entries[-1] if entries else {}
-    return {name: value for name, value in last.items() if name != "split"}
+    if not entries:
+        return {}
+    figures = {name: value for name, value in entries[-1].items() if name not in ("step", "split")}
+    return {"measured at step": entries[-1]["step"]} | figures

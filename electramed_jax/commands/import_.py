@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from typing import Any
 
@@ -26,7 +27,7 @@ from electramed_jax.config import preset
 
 
 def get_config():
-    config = preset({size!r})
+    config = preset("{size}")
 {settings}
     return config
 '''
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size, model = start.model_settings(args.input, imported)
     settings = {"init": _absolute(args.input), "data.directory": _absolute(args.data)}
     settings |= {f"model.{field}": value for field, value in model.items()}
-    lines = [f"    config.{name} = {value!r}" for name, value in settings.items()]
+    values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
+    lines = [f"    config.{name} = {value}" for name, value in values.items()]
     files.write_text(args.output, CONFIG_FILE.format(size=size, settings="\n".join(lines)))
     held = " and ".join(imported.networks)
     say(f"{args.input}: {held}, {imported.dimensions['vocab_size']:,} tokens")

@@ -221,10 +221,11 @@ def _finish(
         staged, final = _staged(work, split, number), corpus.part_path(output_dir, split, number)
         if not files.exists(final):
             if rows:
-                _copy_without(staged, final, set(rows))
-            else:
-                files.make_dirs(files.join(output_dir, split))
-                files.move(staged, final)
+                unique = files.join(work, f"unique-{split}-{number:05d}.jsonl.gz")
+                _copy_without(staged, unique, set(rows))
+                staged = unique
+            files.make_dirs(files.join(output_dir, split))
+            files.move(staged, final)
         with files.open_read(final) as raw, gzip.GzipFile(fileobj=raw) as lines:
             sizes = [len(line) for line in lines]
         figures[split] = {

@@ -42,12 +42,7 @@ def read(chunks: Iterator[bytes], findings: Findings) -> Iterator[Document]:
       UserError: only when `findings` is strict.
     """
     parser = etree.XMLParser(
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
+        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
     )
     for data, line in _articles(_Scanner(chunks), findings):
         try:

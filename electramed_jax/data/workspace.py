@@ -28,7 +28,6 @@ def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], 
     if files.exists(request_path):
         if files.read_json(request_path) == request:
             console.say(f"{directory}: going on with an interrupted run")
-            _remove_all(work, (name for name in _names(work) if _is_temporary(name)))
             return work
         _remove_all(directory, outputs)
     elif outputs:
@@ -43,8 +42,8 @@ def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], 
 
 
 def close(directory: str) -> None:
-    """Removes the scratch folder inside `directory`: the output is complete."""
-    files.remove(files.join(directory, FOLDER))
+    """Removes the scratch folder and what killed runs left half-written: the output is complete."""
+    _remove_all(directory, [FOLDER, *filter(_is_temporary, _names(directory))])
 
 
 def _names(directory: str) -> list[str]:

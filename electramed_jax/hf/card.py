@@ -27,6 +27,7 @@ USE = {
     DISCRIMINATOR: """\
 from transformers import AutoModelForPreTraining, AutoTokenizer
 
+folder = "discriminator"  # where these files are
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForPreTraining.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits cyclooxygenase.", return_tensors="pt")
@@ -34,6 +35,7 @@ replaced = model(**inputs).logits > 0  # one answer a token""",
     GENERATOR: """\
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+folder = "generator"  # where these files are
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForMaskedLM.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits [MASK].", return_tensors="pt")
@@ -110,7 +112,7 @@ def facts_of(
 
 def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
     return (
-        f"{sizes.num_layers} layers of {sizes.hidden_size}, {sizes.num_heads} heads, "
+        f"{sizes.num_layers} layers of {sizes.hidden_size}, attention heads {sizes.num_heads}, "
         f"feed-forward {sizes.intermediate_size}, embeddings {embedding_size}"
     )
 

@@ -46,7 +46,7 @@ def split(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
         } | generator
     networks = {
         DISCRIMINATOR: _plus(shared, delta) | discriminator,
-        GENERATOR: generator if tying == "none" else shared | generator,
+        GENERATOR: shared | generator,  # its own tables, where it has some, come after the shared
     }
     return {
         network: leaves

@@ -63,7 +63,7 @@ def check_vocabulary(folder: str, imported: Imported, dataset: str) -> None:
 
 
 def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]]:
-    """The preset nearest in width, and the model settings that differ from it.
+    """The preset nearest in width, and the sizes to replace its own by.
 
     Where the folder has no generator, its sizes follow the discriminator's as in that preset.
     """
@@ -73,10 +73,8 @@ def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]
         )
     width, depth = imported.dimensions["hidden_size"], imported.dimensions["num_layers"]
     size = min(PRESETS, key=lambda name: abs(PRESETS[name].model.hidden_size - width))
-    model = PRESETS[size].model
-    fraction = model.generator_hidden_size / model.hidden_size
-    wanted = encoder_sizes(width, depth, fraction) | imported.dimensions
-    return size, {name: value for name, value in wanted.items() if getattr(model, name) != value}
+    fraction = PRESETS[size].model.generator_hidden_size / PRESETS[size].model.hidden_size
+    return size, encoder_sizes(width, depth, fraction) | imported.dimensions
 
 
 def _fresh(config: Config, names: set[str]) -> dict[str, jax.Array]:

@@ -76,7 +76,7 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
         sums |= {
             "step_count": jnp.float32(1),
             "loss_sum": loss_value,
-            "gradient_norm_sum": optax.global_norm(gradients),
+            "gradient_norm_sum": optax.tree.norm(gradients),
             "learning_rate_sum": learning_rate(state.step),
         }
         params = optax.apply_updates(state.params, updates)

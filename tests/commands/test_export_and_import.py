@@ -112,7 +112,7 @@ def test_the_card_tells_the_data_the_recipe_and_the_last_validation_before_the_s
     assert "| source files | 1 |" in text
     assert f"| vocabulary | {config.model.vocab_size} |" in text
     assert "| steps | 3 of 1,000,000 |" in text
-    assert "| discriminator_auc | 0.25 |" in text
+    assert "| measured at step | 2 |\n| discriminator_auc | 0.25 |" in text
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     assert code == 0
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     assert config.init == str(folder)
+    assert config.model.hidden_size == 16
     started = named_leaves(start.params_for(config, config.init))
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)

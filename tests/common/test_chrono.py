@@ -73,6 +73,18 @@ def test_each_interval_is_timed_by_itself(clock):
     }
 
 
+def test_a_checkpoint_in_the_middle_of_an_interval_keeps_its_seconds(clock):
+    chrono = Chrono(now=clock)
+    chrono.start()
+    _steps(chrono, clock, 3, 2.0)
+    assert chrono.saved()["train_seconds"] == 6.0
+    with chrono.paused():
+        clock.seconds += 100.0
+    _steps(chrono, clock, 1, 2.0)
+    assert chrono.tick(tokens=4.0, steps=4, total_steps=4)["step_seconds"] == 2.0
+    assert chrono.saved()["train_seconds"] == 8.0
+
+
 def test_totals_go_on_after_a_restart(clock):
     chrono = Chrono(now=clock)
     chrono.start()

@@ -168,6 +168,7 @@ def test_an_interrupted_run_is_taken_up_and_ends_the_same(tmp_path, monkeypatch)
         prepare(paths, str(tmp_path / "out"), workers=1)
     work = tmp_path / "out" / ".work"
     (work / ".train-00002.jsonl.gz.1-2.tmp").write_bytes(b"half")
+    (tmp_path / "out" / ".documents.json.1-2.tmp").write_bytes(b"half")
     read_again = []
     monkeypatch.setattr(
         build_documents.documents,

@@ -97,6 +97,15 @@ def test_no_piece_is_shorter_than_eight_tokens_unless_its_document_is(row_length
         assert min(sizes) >= min(length, MIN_PIECE)
 
 
+def test_no_short_piece_is_cut_off_to_fill_a_hole():
+    lengths = np.random.Generator(np.random.Philox(4)).integers(150, 400, 6000)
+    packed = pack_all([np.full(length, FIRST_WORD) for length in lengths], 512)
+    sizes = [sum(map(len, segments)) for segments in pieces_of(packed)]
+    assert packed.split_documents > 50
+    assert sum(sizes) == lengths.sum()
+    assert min(sizes) >= MIN_PIECE
+
+
 def test_a_pair_is_split_at_the_sentence_end_nearest_the_middle():
     document = np.full(40, FIRST_WORD)
     document[[3, 17, 30, 39]] = STOP
@@ -139,10 +148,14 @@ def test_rows_of_abstracts_are_nearly_full(row_length, at_least):
     assert packed.tokens / packed.rows.size >= at_least
 
 
-def test_rows_follow_the_order_of_the_documents():
-    documents = [np.full(100, FIRST_WORD + number) for number in range(50)]
-    rows = pack_all(documents, 128).rows
-    first = rows[:, 1].tolist()
+def test_rows_follow_the_order_of_the_documents_and_so_do_the_documents_in_a_row():
+    lengths = np.random.Generator(np.random.Philox(2)).integers(5, 120, 200)
+    documents = [np.full(length, FIRST_WORD + n) for n, length in enumerate(lengths)]
+    packed = pack_all(documents, 128)
+    in_rows = [row[np.flatnonzero(row == SPECIAL.cls) + 1].tolist() for row in packed.rows]
+    assert max(map(len, in_rows)) > 2
+    assert all(row == sorted(row) for row in in_rows)
+    first = [row[0] for row in in_rows]
     assert first == sorted(first)
 
 

@@ -53,3 +53,10 @@ def test_data_recipe_and_metrics_stand_in_the_card():
 
 def test_a_model_without_scores_says_so():
     assert "None were recorded." in card.text("generator", card.Facts("m", {}, {}, {}))
+
+
+@pytest.mark.parametrize("network", ["discriminator", "generator"])
+def test_the_example_is_python_that_compiles(network):
+    example = card.text(network, FACTS).split("```python\n")[1].split("```")[0]
+    compile(example, "example", "exec")
+    assert f'folder = "{network}"' in example

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ import quick
 import small
 
 from electramed_jax.common import trees
-from electramed_jax.config import MeshConfig, ObjectiveConfig
-from electramed_jax.training import sharding, state, step
+from electramed_jax.config import ModelConfig, ObjectiveConfig
+from electramed_jax.training import state, step
 
 LENGTH = 32
 IDS = np.stack(
@@ -39,21 +40,22 @@ def _loss(config, params):
     )
 
 
-def _gradients(tying: str, params=None, **objective) -> dict[str, np.ndarray]:
+@functools.cache
+def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
     config = small.config(LENGTH, tying=tying, objective=ObjectiveConfig(mask_probability=0.3, **objective))
-    params = quick.jit(lambda: state.init_params(config))() if params is None else params
-    return jax.device_get(trees.named_leaves(quick.jit(jax.grad(lambda p: _loss(config, p)[0]))(params)))
+    gradient = quick.jit(jax.grad(lambda params: _loss(config, params)[0]))
+    return jax.device_get(trees.named_leaves(gradient(small.lively_params(config))))
 
 
 def test_the_first_loss_is_that_of_guessing():
-    """ln V for every masked token, ln 2 for every token, times their weights."""
+    """ln V for every masked token, ln 2 for every token, times their weights; Glorot logits are a little off 0."""
     config = small.config(
         LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256
     )
     loss, sums = quick.jit(lambda: _loss(config, state.init_params(config)))()
     assert sums["generator_nll_sum"] / sums["masked_count"] == pytest.approx(np.log(31_090), rel=5e-3)
-    assert sums["discriminator_nll_sum"] / sums["token_count"] == pytest.approx(np.log(2), rel=1e-2)
-    assert loss == pytest.approx(np.log(31_090) + 50 * np.log(2), rel=1e-2)
+    assert sums["discriminator_nll_sum"] / sums["token_count"] == pytest.approx(np.log(2), rel=6e-2)
+    assert loss == pytest.approx(np.log(31_090) + 50 * np.log(2), rel=5e-2)
 
 
 # ---- gradients -----------------------------------------------------------------------------------
@@ -95,26 +97,28 @@ def test_disentangled_the_generator_trains_the_shared_embeddings_and_not_the_del
         assert (gradient == 0).all() == name.startswith("discriminator/"), name
 
 
-def test_the_delta_begins_at_zero_so_both_networks_begin_with_the_same_embeddings():
-    """And, drawn from the same seed, with the loss that plain sharing has."""
-    tied = small.config(LENGTH)
-    disentangled = small.config(LENGTH, tying="gradient_disentangled")
-    params = quick.jit(lambda: state.init_params(disentangled))()
-    delta = params["discriminator"].pop("embedding_delta")
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(delta))
-    both = params | {"discriminator": params["discriminator"] | {"embedding_delta": delta}}
-    plain_loss, _ = quick.jit(lambda p: _loss(tied, p))(params)
-    loss, _ = quick.jit(lambda p: _loss(disentangled, p))(both)
-    assert loss == pytest.approx(plain_loss, rel=1e-6)
+def test_disentangled_both_networks_begin_with_the_same_embeddings():
+    config = small.config(LENGTH, tying="gradient_disentangled")
+    params = quick.jit(lambda: state.init_params(config))()
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(params["discriminator"]["embedding_delta"]))
+    assert (params["embeddings"]["word"] != 0).any()
 
 
 # ---- initial values ------------------------------------------------------------------------------
 
 
+KERNEL_STDDEV = 0.05
+
+
 @pytest.fixture(scope="module")
 def fresh():
     config = small.config(
-        LENGTH, embedding_size=64, hidden_size=96, intermediate_size=384, generator_hidden_size=48
+        LENGTH,
+        embedding_size=64,
+        hidden_size=96,
+        intermediate_size=384,
+        generator_hidden_size=48,
+        kernel_stddev=KERNEL_STDDEV,
     )
     return jax.device_get(trees.named_leaves(quick.jit(lambda: state.init_params(config))()))
 
@@ -127,9 +131,10 @@ def test_biases_begin_at_zero_and_scales_at_one(fresh):
             assert (leaf == 1).all(), name
 
 
-def test_weights_begin_as_the_references_do(fresh):
-    """Truncated normal of 0.02 cut at two deviations, which leaves a deviation of 0.0176; Glorot where the reference
-    leaves TF1's default: the projections and the discriminator's logit."""
+def test_weights_are_drawn_as_the_reference_draws_them(fresh):
+    """From a normal distribution truncated at two deviations, which leaves 0.88 of one, and not rescaled; from Glorot's
+    uniform one where the reference leaves TF1's default: the projections and the discriminator's logit."""
+    assert ModelConfig().kernel_stddev == 0.02
     glorot = {
         "discriminator/project/kernel": (64, 96),
         "generator/project/kernel": (64, 48),
@@ -140,14 +145,13 @@ def test_weights_begin_as_the_references_do(fresh):
     for name, leaf in weights.items():
         if name in glorot:
             limit = np.sqrt(6 / sum(glorot[name]))  # uniform on both sides of 0
-            assert np.abs(leaf).max() <= limit, name
-            assert np.abs(leaf).max() > 0.9 * limit, name
-            expected = limit / np.sqrt(3)
+            deviation = limit / np.sqrt(3)
         else:
-            assert np.abs(leaf).max() <= 0.04, name
-            expected = 0.8796 * 0.02
-        assert leaf.std() == pytest.approx(expected, rel=4 / np.sqrt(leaf.size)), name
-        assert abs(leaf.mean()) < 4 * expected / np.sqrt(leaf.size), name
+            stddev = KERNEL_STDDEV if name.endswith("kernel") else 0.02
+            limit, deviation = 2 * stddev, 0.8796 * stddev
+        assert 0.9 * limit < np.abs(leaf).max() <= limit, name
+        assert leaf.std() == pytest.approx(deviation, rel=4 / np.sqrt(leaf.size)), name
+        assert abs(leaf.mean()) < 4 * deviation / np.sqrt(leaf.size), name
 
 
 def test_no_two_layers_and_no_two_parameters_begin_alike(fresh):
@@ -161,34 +165,10 @@ def test_no_two_layers_and_no_two_parameters_begin_alike(fresh):
             seen[start] = f"{name}[{index}]"
 
 
-# ---- the bridge ----------------------------------------------------------------------------------
-
-
-def test_a_state_born_in_its_shardings_has_the_values_of_one_born_on_one_device():
-    config = small.config(LENGTH)
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    created = state.create(config, mesh)
-    word = created.params["embeddings"]["word"]
-    assert word.sharding.shard_shape(word.shape) == (128, 4), "the table is split over tensor and fsdp"
-    expected = jax.jit(lambda: state.init_params(config))()
-    jax.tree.map(np.testing.assert_array_equal, created.params, expected)
-    assert created.step == 0
-
-
 def test_another_seed_gives_other_parameters():
-    config = small.config(LENGTH)
-    other = dataclasses.replace(config, seed=1)
-    one, two = (quick.jit(lambda c=c: state.init_params(c))()["embeddings"]["word"] for c in (config, other))
-    assert (one != two).mean() > 0.99
+    def word(seed: int) -> jax.Array:
+        return state.init_params(dataclasses.replace(small.config(LENGTH), seed=seed))["embeddings"]["word"]
 
-
-def test_replaced_parameters_lie_where_the_old_ones_lay():
-    config = small.config(LENGTH)
-    mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
-    created = state.create(config, mesh)
-    params = small.lively_params(config)
-    replaced = state.with_params(created, params)
-    jax.tree.map(np.testing.assert_array_equal, replaced.params, params)
-    assert jax.tree.map(lambda leaf: leaf.sharding, replaced.params) == jax.tree.map(
-        lambda leaf: leaf.sharding, created.params
-    )
+    one, again, other = quick.jit(lambda: (word(0), word(0), word(1)))()
+    assert (one == again).all()
+    assert (one != other).mean() > 0.99

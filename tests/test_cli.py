@@ -1,0 +1,128 @@
+"""The front door: help at once, one line for every mistake, one line of JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from electramed_jax import __version__, cli
+
+TINY = f"--config={pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'pretrain_tiny.py'}"
+
+
+def one_line_of(capsys) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_help_lists_every_command_without_starting_jax():
+    """Nor anything else that makes a person wait."""
+    code = (
+        "import sys; from electramed_jax import cli; code = cli.main(['--help']);"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"jax", "flax", "numpy", "orbax", "ml_collections", "tokenizers"}.isdisjoint(done.stderr.split())
+    for command, text in cli.COMMANDS.items():
+        assert f"  {command} " in done.stdout and text in done.stdout
+
+
+def test_the_overview_is_what_no_command_shows_too(capsys):
+    assert cli.main([]) == 0
+    overview = capsys.readouterr().out
+    assert cli.main(["-h"]) == 0
+    assert capsys.readouterr().out == overview
+
+
+def test_the_version_is_told(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"electramed {__version__}\n"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_answers_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: electramed {command} ") and "--json" in shown
+
+
+def test_an_unknown_command_is_refused_with_those_there_are(capsys):
+    assert cli.main(["pretain"]) == 2
+    line = one_line_of(capsys)
+    assert line.startswith("electramed pretain: no command 'pretain'; there are quickstart, prepare")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pretrain", "--workdri=x", TINY], "the following arguments are required: --workdir"),
+        (["pretrain", "--workdir=x", "--steps=3", TINY], "unrecognized arguments: --steps=3"),
+        (["pretrain", "--workdir=x", "--stop_after=soon", TINY], "argument --stop_after: invalid int value: 'soon'"),
+        (["pretrain", "--workdir=x"], "no config file; add --config=configs/"),
+        (["pretrain", "--workdir=x", TINY], "no dataset; add --config.data.directory=DIR"),
+        (["pretrain", "--workdir=x", TINY, "--config.seeds=1"], "config.seeds: no such setting; did you mean config.seed?"),
+        (["pretrain", "--workdir=x", TINY, "--config.data.directory=nowhere"], "nowhere"),
+        (["evaluate", "--workdir=nowhere"], "nowhere: no config.json; not a training workdir"),
+        (["evaluate", "--workdir=x", "--config.seed=1"], "takes no --config.seed; see electramed evaluate --help"),
+        (["inspect", "nowhere"], "nowhere: no such file or folder"),
+        (["inspect"], "the following arguments are required: path; see electramed inspect --help"),
+        (["prepare", "--input", "nowhere.xml", "--output", "x"], "nowhere.xml: no such file and no match"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    line = one_line_of(capsys)
+    assert line.startswith(f"electramed {arguments[0]}: ") and said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shell_sees_the_exit_code_and_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "electramed_jax.cli", "inspect", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "electramed inspect: nowhere: no such file or folder; check the path\n"
+
+
+def test_an_interruption_from_the_keyboard_is_no_traceback(capsys, monkeypatch):
+    from electramed_jax.commands import inspect
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspect, "run", interrupted)
+    assert cli.main(["inspect", "x"]) == 130
+    assert one_line_of(capsys) == "electramed inspect: interrupted; run the same command again to go on"
+
+
+@pytest.fixture
+def documents(tmp_path) -> str:
+    lines = [json.dumps({"text": f"Invented kinase {n} binds invented receptor {n + 1}."}) for n in range(20)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    output = str(tmp_path / "documents")
+    arguments = ["prepare", "--input", str(tmp_path / "in.jsonl"), "--output", output, "--workers", "1"]
+    assert cli.main(arguments) == 0
+    return output
+
+
+def test_json_is_one_line_and_the_last_of_standard_output(documents, capsys):
+    capsys.readouterr()
+    assert cli.main(["inspect", documents, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out)["kind"] == "documents"
+
+
+def test_without_json_standard_output_stays_empty(documents, capsys):
+    capsys.readouterr()
+    assert cli.main(["inspect", documents]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and "invented kinase" in captured.err.lower()

@@ -1,0 +1,237 @@
+"""Settings: read at the door, checked there, and refused in words that say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from electramed_jax import config as config_lib
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, SpecialIds, from_dict, from_flags, resolve, to_dict
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+TINY = f"--config={CONFIGS / 'pretrain_tiny.py'}"
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+
+
+def resolved(config: Config | None = None, *, vocab_size: int = 31_090, row_length: int = 128) -> Config:
+    config = from_flags([TINY]) if config is None else config
+    return resolve(config, vocab_size=vocab_size, row_length=row_length, special=SPECIAL)
+
+
+def with_rows(row_length: int, mask_probability: float = 0.15) -> Config:
+    return Config(
+        data=config_lib.DataConfig(row_length=row_length),
+        objective=config_lib.ObjectiveConfig(mask_probability=mask_probability),
+    )
+
+
+# ---- from the command line -----------------------------------------------------------------------
+
+
+def test_settings_of_the_command_line_win_over_the_file():
+    config = from_flags([TINY, "--config.optimizer.learning_rate=3e-4", "--config.model.tying=all"])
+    assert (config.optimizer.learning_rate, config.model.tying) == (3e-4, "all")
+    assert config.model.hidden_size == from_flags([TINY]).model.hidden_size
+
+
+def test_settings_may_come_before_the_file():
+    assert from_flags(["--config.batch_size=64", TINY]).batch_size == 64
+
+
+def test_a_whole_number_will_do_for_a_fraction():
+    assert from_flags([TINY, "--config.optimizer.learning_rate=1"]).optimizer.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("optimizer.learning_rat", "optimizer.learning_rate"),
+        ("optimiser.learning_rate", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("model.hiden_size", "model.hidden_size"),
+        ("total_step", "total_steps"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(written, meant):
+    with pytest.raises(UserError) as caught:
+        from_flags([TINY, f"--config.{written}=1"])
+    assert str(caught.value) == f"config.{written}: no such setting; did you mean config.{meant}?"
+
+
+def test_a_setting_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(UserError, match=r"config\.xyzzy: no such setting$"):
+        from_flags([TINY, "--config.xyzzy=1"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("batch_size=1.5", "int"),
+        ("batch_size=many", "int"),
+        ("optimizer.learning_rate=high", "float"),
+        ("objective.disallow_correct=maybe", "boolean"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_the_type_that_is_wanted(setting, wanted):
+    with pytest.raises(UserError, match=rf"--config\.{setting}: .*{wanted}"):
+        from_flags([TINY, f"--config.{setting}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no config file; add --config=configs/"),
+        (["--config=configs/nowhere.py"], "configs/nowhere.py: no such config file"),
+        ([TINY, "stray"], "unexpected argument 'stray'"),
+        ([TINY, "--config.batch_size"], "Missing value for flag --config.batch_size"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(arguments, said):
+    with pytest.raises(UserError) as caught:
+        from_flags(arguments)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:\n", "cannot be read (invalid syntax"),
+        ("import nowhere\n", "cannot be read (No module named 'nowhere')"),
+        (
+            "from electramed_jax.config import preset\n"
+            "def get_config():\n    c = preset('tiny')\n    c.model.hiden_size = 3\n    return c\n",
+            "config.model does not fit this version's settings (unknown: hiden_size; did you mean hidden_size?)",
+        ),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_said_in_one_line(tmp_path, text, said):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        from_flags([f"--config={path}"])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ---- ranges and contradictions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["batch_size=0"], "config.batch_size=0 is out of range; wanted a number above 0"),
+        (["log_every=-5"], "config.log_every=-5 is out of range"),
+        (["model.dropout=1"], "config.model.dropout=1.0 is out of range; wanted a number from 0 up to"),
+        (["optimizer.learning_rate=-1"], "config.optimizer.learning_rate=-1.0 is out of range"),
+        (["optimizer.learning_rate=nan"], "config.optimizer.learning_rate=nan is out of range"),
+        (["optimizer.beta2=1"], "config.optimizer.beta2=1.0 is out of range"),
+        (["optimizer.decay_power=-1"], "config.optimizer.decay_power=-1.0 is out of range"),
+        (["objective.mask_probability=15"], "wanted a fraction between 0 and 1, such as 0.15"),
+        (["objective.mask_token_share=1.5"], "wanted a fraction from 0 to 1, such as 0.85"),
+        (["objective.temperature=0"], "config.objective.temperature=0.0 is out of range"),
+        (["mesh.data=0"], "config.mesh.data=0 is out of range; wanted -1 or above 0"),
+        (["mesh.fsdp=-1"], "config.mesh.fsdp=-1 is out of range"),
+        (["model.tying=some"], "config.model.tying='some' is out of range; wanted one of embeddings, none"),
+        (["model.remat=half"], "wanted one of full, dots, none"),
+        (["model.num_heads=3"], "config.model.hidden_size=128 is not divisible by config.model.num_heads=3"),
+        (["model.generator_num_heads=5"], "config.model.generator_hidden_size=64 is not divisible"),
+        (["model.max_positions=64"], "rows of 128 tokens need config.model.max_positions of at least that; got 64"),
+        (["total_steps=100"], "leaves no step after the warm-up; use fewer than config.total_steps=100, usually 1"),
+        (["objective.kind=mlm"], "got config.model.tying=embeddings; set it to all"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(settings, said):
+    config = from_flags([TINY, *(f"--config.{setting}" for setting in settings)])
+    with pytest.raises(UserError) as caught:
+        resolved(config)
+    assert said in str(caught.value)
+
+
+def test_the_generator_of_a_shared_encoder_has_no_sizes_of_its_own_to_check():
+    config = from_flags([TINY, "--config.model.tying=all", "--config.model.generator_num_heads=5"])
+    assert resolved(config).model.generator == config.model.discriminator
+
+
+# ---- the dataset ---------------------------------------------------------------------------------
+
+
+def test_the_dataset_fills_in_what_it_decides():
+    config = resolved(vocab_size=31_090, row_length=64)
+    assert (config.model.vocab_size, config.model.padded_vocab_size) == (31_090, 31_104)
+    assert (config.data.row_length, config.data.special) == (64, SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.vocab_size=30522", "config.model.vocab_size=30522 but the packed dataset has 31090"),
+        ("data.row_length=512", "config.data.row_length=512 but the packed dataset has 128"),
+    ],
+)
+def test_a_setting_that_contradicts_the_dataset_is_refused_with_both_numbers(setting, said):
+    with pytest.raises(UserError) as caught:
+        resolved(from_flags([TINY, f"--config.{setting}"]))
+    assert said in str(caught.value)
+    assert f"set config.{setting.split('=')[0]}=0 to take the dataset's" in str(caught.value)
+
+
+# ---- room for masked positions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("row_length", "room"), [(512, 79), (128, 19), (64, 10), (1, 1)])
+def test_rows_have_the_references_room_for_masked_positions(row_length, room):
+    assert with_rows(row_length).max_predictions == room
+
+
+@pytest.mark.parametrize("p", [0.01, 0.15, 0.25, 0.5, 0.999])
+def test_there_is_always_room_for_the_masked_fraction_and_never_more_than_a_row(p):
+    for row_length in range(1, 600):
+        room = with_rows(row_length, p).max_predictions
+        assert max(1, round(p * row_length)) <= room <= row_length
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def test_a_config_survives_json():
+    config = resolved()
+    config = dataclasses.replace(config, init="models/discriminator", mesh=config_lib.MeshConfig(2, 2, 2))
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_a_config_of_another_version_is_refused_by_what_differs():
+    values = to_dict(Config())
+    values["model"]["layers"] = values["model"].pop("num_layers")
+    with pytest.raises(UserError, match=r"config\.model does not fit .*unknown: layers.*; missing: num_layers"):
+        from_dict(values)
+
+
+def test_a_value_of_another_type_in_a_file_is_refused():
+    with pytest.raises(UserError, match=r"config\.batch_size='128' is a str; wanted a int"):
+        from_dict(to_dict(Config()) | {"batch_size": "128"})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_config_file_loads_and_holds_together(path):
+    """With SciVocab and full rows, the dataset that the largest of them are meant for."""
+    config = resolved(from_flags([f"--config={path}"]), row_length=512)
+    assert config.total_steps > config.optimizer.warmup_steps
+
+
+def test_electramed_base_is_the_published_recipe():
+    """Miolo, Mantoan, Orsenigo 2021; its generator and its optimiser are ELECTRA-Base's."""
+    config = resolved(from_flags([f"--config={CONFIGS / 'electramed_base.py'}"]), row_length=512)
+    model, optimizer, objective = config.model, config.optimizer, config.objective
+    assert dataclasses.astuple(model.discriminator) == (12, 768, 12, 3072)
+    assert dataclasses.astuple(model.generator) == (12, 256, 4, 1024)
+    assert (model.vocab_size, model.embedding_size, model.max_positions) == (31_090, 768, 512)
+    assert (model.dropout, model.attention_dropout, model.tying) == (0.1, 0.1, "embeddings")
+    assert (config.batch_size, config.data.row_length, config.max_predictions) == (256, 512, 79)
+    assert (config.total_steps, optimizer.warmup_steps, optimizer.learning_rate) == (1_000_000, 10_000, 2e-4)
+    assert (optimizer.weight_decay, optimizer.epsilon, optimizer.clip_norm) == (0.01, 1e-6, 1.0)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.decay_power) == (0.9, 0.999, 1.0)
+    assert (objective.kind, objective.mask_probability, objective.mask_token_share) == ("electra", 0.15, 0.85)
+    assert (objective.generator_weight, objective.discriminator_weight) == (1.0, 50.0)

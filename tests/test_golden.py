@@ -1,0 +1,101 @@
+"""Golden files: the resolved settings and every parameter of each config, so that no change of either goes unseen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import quick
+
+from electramed_jax import config as config_lib
+from electramed_jax.common import trees
+from electramed_jax.config import Config, SpecialIds
+from electramed_jax.training import optimizer, sharding, state
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROW_LENGTHS = {
+    "pretrain_tiny": 128,
+    "pretrain_small": 128,
+    "pretrain_base": 512,
+    "pretrain_large": 512,
+    "electramed_base": 512,
+}
+SCIVOCAB = 31_090
+
+
+def resolved(name: str) -> Config:
+    """As on a dataset of SciVocab's."""
+    config = config_lib.from_flags([f"--config={HERE.parent / 'configs' / name}.py"])
+    return config_lib.resolve(
+        config, vocab_size=SCIVOCAB, row_length=ROW_LENGTHS[name], special=SpecialIds()
+    )
+
+
+def config_text(config: Config) -> str:
+    derived = {
+        "max_predictions": config.max_predictions,
+        "padded_vocab_size": config.model.padded_vocab_size,
+        "generator": dataclasses.asdict(config.model.generator),
+    }
+    return json.dumps(config_lib.to_dict(config) | {"derived": derived}, indent=2) + "\n"
+
+
+def params_text(config: Config, *, measured: bool) -> str:
+    """A line a parameter: name, dtype and shape, axes, decay, and (where measured) what it begins as."""
+    shapes = trees.named_leaves(jax.eval_shape(lambda: state.init_params(config)))
+    values = trees.named_leaves(quick.jit(lambda: state.init_params(config))()) if measured else {}
+    lines = []
+    for name, leaf in shapes.items():
+        axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name))
+        decay = "decays" if optimizer.DECAY_RULES(name) else "no decay"
+        columns = [f"{name:<52}", f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]".ljust(28), f"({axes})".ljust(40), decay]
+        if measured:
+            columns.append(f"  {beginning(values[name])}")
+        lines.append(" ".join(columns).rstrip())
+    total = sum(leaf.size for leaf in shapes.values())
+    return "\n".join([*lines, f"{total:,} parameters"]) + "\n"
+
+
+def beginning(leaf: jax.Array) -> str:
+    values = np.asarray(leaf)
+    if values.min() == values.max():
+        return f"all {values.flat[0]:g}"
+    return f"mean 0, standard deviation {values.std():.2g}" if abs(values.mean()) < values.std() / 5 else "a mean apart from 0"
+
+
+@pytest.mark.parametrize("kind", ["config", "params"])
+@pytest.mark.parametrize("name", ROW_LENGTHS)
+def test_nothing_changed_unseen(name, kind):
+    config = resolved(name)
+    text = config_text(config) if kind == "config" else params_text(config, measured=name == "pretrain_tiny")
+    path = HERE / "golden" / f"{name}.{kind}.txt"
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        path.write_text(text, encoding="utf-8")
+    assert path.exists(), f"{path} is missing; write it with: UPDATE_GOLDEN=1 pytest {__file__}"
+    golden = path.read_text(encoding="utf-8")
+    if text != golden:
+        pytest.fail(
+            f"{path.name} no longer holds:\n{difference(golden, text)}\n"
+            f"If that is what you wanted, write the new one with UPDATE_GOLDEN=1 pytest {__file__}, look at git diff, "
+            "and say in the commit why; else mend the change.",
+            pytrace=False,
+        )
+
+
+def difference(golden: str, text: str) -> str:
+    import difflib
+
+    lines = difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now", n=0, lineterm="")
+    return "\n".join(lines)
+
+
+def test_every_config_has_golden_files():
+    configs = {path.stem for path in (HERE.parent / "configs").glob("*.py") if "pretrain" in path.stem}
+    assert configs | {"electramed_base"} == ROW_LENGTHS.keys()
+    files = {f"{name}.{kind}.txt" for name in ROW_LENGTHS for kind in ("config", "params")}
+    assert {path.name for path in (HERE / "golden").iterdir()} == files

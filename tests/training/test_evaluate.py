@@ -1,0 +1,104 @@
+"""Validation asks the same questions every time, on any mesh, and padding answers none of them.
+
+Metrics are the same to the bit for the same batches. They are not promised to be for another batch size: a
+batch's masks are drawn for its index and shape, so other batches are other questions about the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from electramed_jax.config import Config, MeshConfig
+from electramed_jax.data.loader import ordered_batches
+from electramed_jax.training import evaluate, sharding, state, step
+
+BATCHES = 3
+
+
+class Evaluation:
+    """Everything an evaluation needs on one mesh, with parameters that look at their neighbours."""
+
+    def __init__(self, config: Config, mesh_config: MeshConfig):
+        self.config, self.mesh = config, sharding.make_mesh(mesh_config)
+        self.rows = sharding.batch_sharding(self.mesh)
+        where = jax.tree.map(lambda leaf: leaf.sharding, state.abstract_state(config, self.mesh).params)
+        self.params = jax.device_put(small.lively_params(config), where)
+        self.eval_step = step.jit_eval_step(config, self.mesh)
+
+    def batches(self, count: int | None = BATCHES):
+        data = self.config.data.directory
+        return ordered_batches(data, "validation", self.config.batch_size, self.rows, count)
+
+    def metrics(self, batches) -> dict[str, float]:
+        with jax.set_mesh(self.mesh):
+            return evaluate.run(self.params, batches, self.eval_step, self.config)
+
+
+@pytest.fixture(scope="module")
+def evaluation(run_config, quick_compilation) -> Evaluation:
+    return Evaluation(run_config, MeshConfig(8, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def metrics(evaluation) -> dict[str, float]:
+    return evaluation.metrics(evaluation.batches())
+
+
+def test_two_evaluations_of_the_same_parameters_agree_to_the_bit(evaluation, metrics):
+    assert evaluation.metrics(evaluation.batches()) == metrics
+    assert 0.1 < metrics["discriminator_auc"] < 0.9, "of parameters that are noise"
+
+
+def test_dropout_plays_no_part(evaluation):
+    config = evaluation.config
+    without = dataclasses.replace(config.model, dropout=0.0, attention_dropout=0.0)
+    batch = next(evaluation.batches())
+
+    def program(config: Config) -> str:
+        return str(jax.make_jaxpr(step.eval_step(config))(evaluation.params, batch, np.int32(0)))
+
+    assert config.model.dropout > 0
+    assert program(config) == program(dataclasses.replace(config, model=without))
+
+
+def test_metrics_do_not_depend_on_the_mesh(run_config, metrics, quick_compilation):
+    """To 1e-5: float32 sums are added up in another order."""
+    other = Evaluation(run_config, MeshConfig(2, 2, 2))
+    ours = other.metrics(other.batches())
+    assert ours.keys() == metrics.keys()
+    for name, value in metrics.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_rows_of_padding_change_no_metric_but_how_full_the_rows_are(evaluation, metrics):
+    pad = evaluation.config.data.special.pad
+    shape = (evaluation.config.batch_size, evaluation.config.data.row_length)
+    filler = {"input_ids": jax.device_put(np.full(shape, pad, np.int32), evaluation.rows)}
+    padded = evaluation.metrics(itertools.chain(evaluation.batches(), [filler, filler]))
+    in_use = BATCHES / (BATCHES + 2)
+    assert padded.pop("fill_fraction") == pytest.approx(metrics["fill_fraction"] * in_use)
+    assert padded == {name: value for name, value in metrics.items() if name != "fill_fraction"}
+
+
+def test_every_token_weighs_the_same_whatever_its_batch(evaluation, metrics):
+    """A mean of the batches' means would give the emptier batch too much say."""
+    batches = list(evaluation.batches())
+    half_empty = np.asarray(batches[-1]["input_ids"]).copy()
+    half_empty[1:] = evaluation.config.data.special.pad
+    batches[-1] = {"input_ids": jax.device_put(half_empty, evaluation.rows)}
+    with jax.set_mesh(evaluation.mesh):
+        sums = [
+            jax.device_get(evaluation.eval_step(evaluation.params, batch, np.int32(index)))
+            for index, batch in enumerate(batches)
+        ]
+    tokens = np.array([s["token_count"] for s in sums])
+    losses = np.array([s["discriminator_nll_sum"] for s in sums]) / tokens
+    weighted, unweighted = float(np.average(losses, weights=tokens)), float(losses.mean())
+    assert abs(weighted - unweighted) > 1e-3
+    assert evaluation.metrics(batches)["discriminator_loss"] == pytest.approx(weighted, rel=1e-6)

@@ -1,0 +1,396 @@
+"""A run that is interrupted, killed, starved of disk or driven to infinity, and what is left of it.
+
+All runs here are `electramed pretrain` on the same rows with dropout on, in this process or in one of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+import quick_run
+
+from electramed_jax import cli
+from electramed_jax.common import chrono, distributed, files, metrics, trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, MeshConfig
+from electramed_jax.model import flops
+from electramed_jax.training import checkpoint, loop, sharding, step
+from electramed_jax.training.report import Report
+
+TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
+BOTH = {
+    "loss generator_loss generator_accuracy sampled_accuracy discriminator_loss discriminator_accuracy",
+    "discriminator_precision discriminator_recall replaced_fraction fill_fraction",
+}
+METRICS = set(" ".join(BOTH).split())
+STOP = 12  # between two entries, two saves and two evaluations
+
+
+@pytest.fixture(scope="module")
+def pretrain(packed, quick_compilation):
+    """`electramed pretrain` into a workdir, in this process: returns its exit code."""
+
+    def run(workdir: pathlib.Path, *options: str, **settings: object) -> int:
+        return cli.main(["pretrain", *quick_run.settings(packed, **settings), f"--workdir={workdir}", *options])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(pretrain, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run that nothing disturbed. Not to be written to."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    assert pretrain(workdir) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(pretrain, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run asked to stop after step 12. To be copied."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    assert pretrain(workdir, f"--stop_after={STOP}") == 0
+    return workdir
+
+
+@pytest.fixture
+def half_done(stopped, tmp_path) -> pathlib.Path:
+    return shutil.copytree(stopped, tmp_path / "half_done")
+
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
+
+
+def leaves(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
+    state = checkpoint.load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
+    return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
+
+
+def entries(workdir: pathlib.Path) -> list[dict]:
+    """Lines of metrics.jsonl without what a clock measured."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def assert_same_run(ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """Every leaf of the last state, and every entry, to the bit."""
+    expected = leaves(theirs)
+    for name, leaf in leaves(ours).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+    assert entries(ours) == entries(theirs)
+
+
+# ---- interrupted and resumed ---------------------------------------------------------------------
+
+
+def test_an_interrupted_run_is_bit_equal_to_an_undisturbed_one(pretrain, whole, half_done):
+    assert saved_steps(half_done) == [5, 10, STOP]
+    assert pretrain(half_done) == 0
+    assert_same_run(half_done, whole)
+
+
+def test_stopping_after_a_step_that_is_done_trains_no_further(pretrain, half_done, capsys):
+    assert pretrain(half_done, f"--stop_after={STOP}") == 0
+    assert saved_steps(half_done)[-1] == STOP
+    assert f"step {STOP} was reached before; nothing left to train" in capsys.readouterr().err
+
+
+def test_a_checkpoint_in_passing_holds_the_state_of_its_step(stopped, whole):
+    """The next step is given the memory of the state that is still being written."""
+    for step in (5, 10):
+        expected = leaves(whole, step)
+        assert expected["step"] == step
+        for name, leaf in leaves(stopped, step).items():
+            np.testing.assert_array_equal(leaf, expected[name], err_msg=f"{name} at {step}")
+
+
+@pytest.fixture(scope="module")
+def battered(packed, quick_compilation, tmp_path_factory):
+    """A run killed at a random step, started again, told to end, started again: (workdir, exit codes, what was said)."""
+    workdir = tmp_path_factory.mktemp("battered") / "run"
+    arguments = ["pretrain", *quick_run.settings(packed), f"--workdir={workdir}", "--json"]
+    draw = random.Random()
+    kill_at = draw.choice([1, 4, 8, 12])
+    end_at = draw.choice([16, 20])
+    codes, said = [], []
+    for number, at in ((signal.SIGKILL, kill_at), (signal.SIGTERM, end_at), (None, None)):
+        with quick_run.start(*arguments) as process:
+            heard = []
+            for line in process.stderr:
+                heard.append(line)
+                if line.startswith(f"step {at}/"):
+                    process.send_signal(number)
+            codes.append(process.wait())
+            said.append("".join(heard) + process.stdout.read())
+    return workdir, codes, said
+
+
+def test_a_killed_and_terminated_run_is_bit_equal_to_an_undisturbed_one(battered, whole):
+    workdir, codes, said = battered
+    assert codes == [-signal.SIGKILL, 42, 0], "\n".join(said)
+    assert_same_run(workdir, whole)
+
+
+def test_a_terminated_run_has_saved_the_step_it_was_at_and_says_so(battered):
+    _, _, said = battered
+    saved = int(said[1].split("saved step ")[1].split()[0])
+    assert f"going on from step {saved}\n" in said[2]
+    assert json.loads(said[1].splitlines()[-1])["step"] == saved
+
+
+def test_an_evaluation_that_an_interruption_prevented_is_made_up_for(pretrain, half_done, whole, monkeypatch):
+    told = iter([False] * 7 + [True])
+    monkeypatch.setattr(distributed.Preemption, "reached", lambda self, step: next(told))
+    assert pretrain(half_done) == 42
+    assert (entries(half_done)[-1]["step"], entries(half_done)[-1]["split"]) == (20, "train")
+    monkeypatch.undo()
+    assert pretrain(half_done, "--stop_after=20") == 0
+    assert entries(half_done) == [entry for entry in entries(whole) if entry["step"] <= 20]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(pretrain, whole, capsys):
+    before = entries(whole)
+    assert pretrain(whole) == 0
+    assert f"step {quick_run.TOTAL_STEPS} was reached before; nothing left to train" in capsys.readouterr().err
+    assert entries(whole) == before
+    assert saved_steps(whole) == [5, 10, 15, 20, 25, 30]
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+def test_every_entry_is_there_once_and_in_order(whole):
+    kinds = [(entry["step"], entry["split"]) for entry in entries(whole)]
+    train = [(step, "train") for step in (1, 4, 8, 12, 16, 20, 24, 28, 30)]
+    validation = [(step, "validation") for step in (10, 20, 30)]
+    assert kinds == sorted(train + validation)
+
+
+def test_every_metric_has_its_public_name(whole):
+    for line in map(json.loads, (whole / "metrics.jsonl").read_text().splitlines()):
+        names = line.keys() - {"step", "split"}
+        if line["split"] == "validation":
+            assert names == METRICS | {"discriminator_auc"}
+        else:
+            timed = TIMINGS if line["step"] > 1 else set()  # nothing but compilation before
+            assert names == METRICS | {"gradient_norm", "learning_rate"} | timed
+
+
+def test_tensorboard_shows_what_the_lines_say(whole):
+    from tensorboardX.proto.event_pb2 import Event
+
+    shown = {}
+    for path in sorted((whole / "tensorboard").iterdir()):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (size,) = struct.unpack_from("<Q", data, at)
+            event = Event.FromString(data[at + 12 : at + 12 + size])
+            at += size + 16
+            shown |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    told = {
+        (line["step"], f"{line['split']}/{name}"): np.float32(value)
+        for line in lines
+        for name, value in line.items()
+        if name not in ("step", "split")
+    }
+    assert shown == told
+
+
+@pytest.mark.parametrize(("device", "known"), [("cpu", False), ("TPU v5 lite", True)])
+def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatch, device, known):
+    if known:
+        monkeypatch.setitem(flops.PEAK_FLOPS, jax.devices()[0].device_kind, flops.PEAK_FLOPS[device])
+    seconds = iter(range(100))
+    report = Report(run_config, chrono.Chrono(now=lambda: next(seconds)), 4)
+    sums = dict.fromkeys(["step_count", "loss_sum", "gradient_norm_sum", "learning_rate_sum"], 1.0)
+    sums |= dict.fromkeys(["generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count"], 1.0)
+    for step in (1, 2):
+        report.add(step, sums | {"token_count": 200.0, "slot_count": 256.0})
+    told = report.close(2)
+    assert told["step_seconds"] == 1.0
+    if known:
+        assert told["model_flops_utilization"] == pytest.approx(flops.train_step(run_config) / (4 * 197e12))
+    else:
+        assert "model_flops_utilization" not in told
+
+
+# ---- stopped by numbers --------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(pretrain, half_done, monkeypatch, capsys):
+    def poisoned(config: Config, mesh: jax.sharding.Mesh):
+        train_step, number = jit_train_step(config, mesh), iter(range(STOP + 1, 100))
+
+        def run(state, batch):
+            state, sums = train_step(state, batch)
+            return state, sums | {"loss_sum": np.float32("nan")} if next(number) == 14 else sums
+
+        return run
+
+    jit_train_step = step.jit_train_step
+    monkeypatch.setattr(step, "jit_train_step", poisoned)
+    before = entries(half_done)
+    assert pretrain(half_done) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "loss is nan at step 14; stopped" in said and "learning_rate" in said
+    assert saved_steps(half_done)[-1] == STOP and entries(half_done) == before
+
+
+def test_an_absurd_learning_rate_is_caught_with_the_last_checkpoint_still_good(pretrain, half_done, stopped, capsys):
+    assert pretrain(half_done, optimizer__learning_rate=1e30) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert " at step 14; stopped" in said, "step 13 moves the parameters; 14 is the first to feel it"
+    assert saved_steps(half_done)[-1] == STOP
+    for name, leaf in leaves(half_done).items():
+        assert np.isfinite(leaf).all(), name
+    assert pretrain(half_done, "--stop_after=13") == 0, "with the learning rate put right"
+
+
+# ---- a workdir that is another's -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (dict(model__hidden_size=32), "model.hidden_size: 16 -> 32"),
+        (dict(model__tying="gradient_disentangled"), "model.tying: 'embeddings' -> 'gradient_disentangled'"),
+        (dict(objective__kind="uniform"), "objective.kind: 'electra' -> 'uniform'"),
+    ],
+)
+def test_a_workdir_of_another_model_is_refused(pretrain, half_done, capsys, changed, named):
+    config = (half_done / "config.json").read_bytes()
+    assert pretrain(half_done, **changed) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{half_done} holds another model ({named}); use a new --workdir" in said
+    assert (half_done / "config.json").read_bytes() == config
+
+
+def test_a_workdir_of_another_vocabulary_is_refused(pretrain, half_done, packed, tmp_path, capsys):
+    """Of the same size: the shapes alone would fit."""
+    other = shutil.copytree(packed, tmp_path / "other")
+    tokens = (other / "vocab.txt").read_text().splitlines()
+    (other / "vocab.txt").write_text("\n".join([*tokens[:-2], tokens[-1], tokens[-2]]) + "\n")
+    manifest = files.read_json(other / "manifest.json")
+    files.write_json(other / "manifest.json", manifest | {"vocab_sha256": files.sha256(other / "vocab.txt")})
+    assert pretrain(half_done, data__directory=other) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{half_done} holds a model of another vocabulary than {other}/vocab.txt" in said
+
+
+def test_how_a_model_is_run_may_change_between_restarts(run_config):
+    """Only what the parameters mean may not."""
+    model = dataclasses.replace(run_config.model, remat="full", compute_dtype="bfloat16", dropout=0.0)
+    free = dataclasses.replace(run_config, model=model, batch_size=16, total_steps=60, log_every=1)
+    checkpoint._check_same_model("run", run_config, free)
+
+
+# ---- damaged and full disks ----------------------------------------------------------------------
+
+
+def test_a_half_written_checkpoint_is_not_taken_for_whole(pretrain, half_done, whole):
+    """As a killed process leaves it: under its temporary name, some files missing."""
+    newest = half_done / "checkpoints" / str(STOP)
+    torn = newest.rename(newest.with_name(f"{STOP}.orbax-checkpoint-tmp"))
+    shutil.rmtree(torn / "state")
+    assert leaves(half_done)["step"] == 10
+    assert pretrain(half_done, f"--stop_after={STOP}") == 0
+    assert saved_steps(half_done) == [5, 10, STOP] and not torn.exists()
+    assert entries(half_done) == [entry for entry in entries(whole) if entry["step"] <= STOP]
+
+
+def test_a_checkpoint_with_missing_files_is_named_instead_of_trusted(pretrain, half_done, capsys):
+    newest = half_done / "checkpoints" / str(STOP)
+    shutil.rmtree(newest / "state" / "d")
+    assert pretrain(half_done) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{newest}: cannot be read" in said and "move this folder away" in said
+    newest.rename(half_done / "away")
+    assert pretrain(half_done, "--stop_after=11") == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with hardly any room: a function that makes it so big."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+
+    def mount(size: int) -> pathlib.Path:
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+        )
+        if made.returncode:
+            pytest.skip(f"needs to mount a small file system: {made.stderr.strip()}")
+        return folder
+
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    yield mount
+    subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+def test_a_disk_that_fills_up_is_one_clear_line_and_the_earlier_checkpoint_stays_whole(
+    pretrain, stopped, small_disk, capfd
+):
+    size = sum(path.stat().st_size + 4096 for path in stopped.rglob("*"))
+    disk = small_disk(size + 150_000)
+    workdir = shutil.copytree(stopped, disk / "run")
+    free = shutil.disk_usage(disk).free
+    (disk / "ballast").write_bytes(bytes(free - 40_000))  # room for a few lines, not for a checkpoint
+    assert pretrain(workdir) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("electramed pretrain: ") and "free space" in said.splitlines()[-1]
+    assert saved_steps(workdir)[-1] == STOP
+    expected = leaves(stopped)
+    for name, leaf in leaves(workdir).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+    (disk / "ballast").unlink()
+
+
+def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped, tmp_path, monkeypatch):
+    """Where no small file system can be mounted, too."""
+    workdir = str(shutil.copytree(stopped, tmp_path / "run"))
+    vocab = files.join(run_config.data.directory, "vocab.txt")
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
+
+    with checkpoint.Checkpoints(workdir, run_config, vocab_path=vocab) as saved:
+        monkeypatch.setattr(saved._manager, "save", full)
+        with pytest.raises(UserError) as caught:
+            saved.save(13, None, {})
+    assert "could not be written (RESOURCE_EXHAUSTED: Error writing: No space left on device)" in str(caught.value)
+    assert "the one before it is whole" in str(caught.value)
+    assert saved_steps(pathlib.Path(workdir))[-1] == STOP
+
+
+def test_metrics_that_find_the_disk_full_say_so(small_disk):
+    disk = small_disk(64 * 1024)
+    with metrics.MetricsWriter(str(disk), resumed_step=0) as log:
+        log.write(1, "train", {"loss": 1.0})
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+        with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+            for step in range(2, 10_000):
+                log.write(step, "train", {"loss": 1.0})
+    assert [entry["step"] for entry in metrics.read(str(disk))] == list(range(1, step))
+
+
+# ---- the dataset ---------------------------------------------------------------------------------
+
+
+def test_a_run_without_a_dataset_says_which_setting_is_missing(run_config):
+    data = dataclasses.replace(run_config.data, directory="")
+    with pytest.raises(UserError, match=r"no dataset; add --config\.data\.directory=DIR"):
+        loop.resolve_with_dataset(dataclasses.replace(run_config, data=data))

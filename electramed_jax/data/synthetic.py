@@ -28,7 +28,7 @@ FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot
 def write_pubmed_xml(
     output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4
 ) -> list[str]:
-    """Writes an invented literature as PubMed writes its own; same arguments, same bytes.
+    """Writes an invented literature as PubMed writes its own; same arguments, same text.
 
     The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a
     hundred have no abstract, half of the others have a labelled one, and there is inline markup.

@@ -34,6 +34,7 @@ from electramed_jax.model.layers import (
     shard_rows,
     split_key,
     truncated_normal,
+    whole,
 )
 
 NEVER = -1e9  # logit of a padded vocabulary entry
@@ -59,11 +60,11 @@ class Embeddings(nnx.Module):
 def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
     """Layer-normed sum of the three look-ups, float32[B, T, E]."""
     x_BTE = (
-        tables["word"][ids_BT]
-        + tables["position"][structure.positions_BT]
-        + tables["token_type"][structure.token_types_BT]
+        whole(tables["word"])[ids_BT]
+        + whole(tables["position"])[structure.positions_BT]
+        + whole(tables["token_type"])[structure.token_types_BT]
     )
-    return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
+    return layer_norm(shard_rows(x_BTE), tables["norm"]["scale"], tables["norm"]["bias"])
 
 
 class Tower(nnx.Module):

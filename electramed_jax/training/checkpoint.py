@@ -10,6 +10,7 @@ orbax writes asynchronously and makes a step visible only when it is whole; the 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import Any
 
@@ -181,6 +182,8 @@ class _storage_errors:
             return
         text = str(error)
         if isinstance(error, OSError) or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+            # orbax leaves behind a task for each array, and asyncio would report every one of them.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise UserError(
                 f"{self._workdir}: the checkpoint could not be written ({_first_line(error)}); the one before it is whole; "
                 "free space or mend the storage, then run the same command again"

@@ -98,7 +98,7 @@ def test_no_piece_is_shorter_than_eight_tokens_unless_its_document_is(row_length
 
 
 def test_no_short_piece_is_cut_off_to_fill_a_hole():
-    lengths = np.random.Generator(np.random.Philox(4)).integers(150, 400, 6000)
+    lengths = np.random.Generator(np.random.Philox(4)).integers(255, 400, 1000)
     packed = pack_all([np.full(length, FIRST_WORD) for length in lengths], 512)
     sizes = [sum(map(len, segments)) for segments in pieces_of(packed)]
     assert packed.split_documents > 50

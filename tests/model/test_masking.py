@@ -222,13 +222,6 @@ def test_a_nearly_certain_token_gives_way_when_it_is_forbidden():
     assert len(set(drawn)) > 50
 
 
-def test_samples_carry_no_gradient(logits_V):
-    def drawn(logits_V):
-        return masking.sample(jax.random.key(0), logits_V[None, None, :]).astype(jnp.float32).sum()
-
-    assert (jax.grad(drawn)(jnp.asarray(logits_V)) == 0).all()
-
-
 # ---- documents -----------------------------------------------------------------------------------
 
 

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import random
 import shutil
 import signal
 import struct
-import subprocess
 
 import jax
 import numpy as np
 import pytest
 import quick_run
+from small_disk import fill, small_disk
 
 from electramed_jax import cli
-from electramed_jax.common import chrono, distributed, files, metrics, trees
+from electramed_jax.common import chrono, distributed, files, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, MeshConfig
 from electramed_jax.model import flops
 from electramed_jax.training import checkpoint, loop, sharding, step
 from electramed_jax.training.report import Report
+
+__all__ = ["small_disk"]  # a fixture
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 BOTH = {
@@ -320,43 +321,25 @@ def test_a_checkpoint_with_missing_files_is_named_instead_of_trusted(pretrain, h
     assert pretrain(half_done, "--stop_after=11") == 0
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system with hardly any room: a function that makes it so big."""
-    folder = tmp_path / "small_disk"
-    folder.mkdir()
-
-    def mount(size: int) -> pathlib.Path:
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
-        )
-        if made.returncode:
-            pytest.skip(f"needs to mount a small file system: {made.stderr.strip()}")
-        return folder
-
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    yield mount
-    subprocess.run(["umount", "--lazy", folder], check=False)
-
-
 def test_a_disk_that_fills_up_is_one_clear_line_and_the_earlier_checkpoint_stays_whole(
-    pretrain, stopped, small_disk, capfd
+    pretrain, packed, stopped, small_disk
 ):
     size = sum(path.stat().st_size + 4096 for path in stopped.rglob("*"))
-    disk = small_disk(size + 150_000)
+    disk = small_disk(2 * size)
     workdir = shutil.copytree(stopped, disk / "run")
-    free = shutil.disk_usage(disk).free
-    (disk / "ballast").write_bytes(bytes(free - 40_000))  # room for a few lines, not for a checkpoint
-    assert pretrain(workdir) == 2
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("electramed pretrain: ") and "free space" in said.splitlines()[-1]
+    ballast = fill(disk, leaving=60_000)  # room for a few lines, not for a checkpoint
+    with quick_run.start("pretrain", *quick_run.settings(packed), f"--workdir={workdir}") as process:
+        said = process.stderr.read()
+    assert process.returncode == 2, said
+    lines = [line for line in said.splitlines() if not line.startswith("WARNING")]
+    assert lines[0] == f"going on from step {STOP}" and "Traceback" not in said and len(lines) <= 4
+    assert f"{workdir}: the checkpoint could not be written (" in lines[-1] and "free space" in lines[-1]
     assert saved_steps(workdir)[-1] == STOP
     expected = leaves(stopped)
     for name, leaf in leaves(workdir).items():
         np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
-    (disk / "ballast").unlink()
+    ballast.unlink()
+    assert pretrain(workdir, "--stop_after=13") == 0, "as the message promised"
 
 
 def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped, tmp_path, monkeypatch):
@@ -374,17 +357,6 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
     assert "could not be written (RESOURCE_EXHAUSTED: Error writing: No space left on device)" in str(caught.value)
     assert "the one before it is whole" in str(caught.value)
     assert saved_steps(pathlib.Path(workdir))[-1] == STOP
-
-
-def test_metrics_that_find_the_disk_full_say_so(small_disk):
-    disk = small_disk(64 * 1024)
-    with metrics.MetricsWriter(str(disk), resumed_step=0) as log:
-        log.write(1, "train", {"loss": 1.0})
-        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
-        with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
-            for step in range(2, 10_000):
-                log.write(step, "train", {"loss": 1.0})
-    assert [entry["step"] for entry in metrics.read(str(disk))] == list(range(1, step))
 
 
 # ---- the dataset ---------------------------------------------------------------------------------

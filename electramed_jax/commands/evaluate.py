@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
+    from electramed_jax.config import MeshConfig
     from electramed_jax.data import manifest as manifests
     from electramed_jax.data.loader import ordered_batches
     from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.data:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=args.data))
     config = loop.resolve_with_dataset(config)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):
         state = checkpoint.load(args.workdir, mesh, args.step)[1]
         rows = sharding.batch_sharding(mesh)

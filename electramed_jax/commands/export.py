@@ -7,7 +7,6 @@ import posixpath
 from typing import Any
 
 from electramed_jax.common.console import say
-from electramed_jax.common.errors import UserError
 
 HELP = """Writes discriminator/ and generator/ for AutoModel...from_pretrained to open, each with
 config.json, model.safetensors, the tokenizer and a model card.
@@ -21,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="checkpoint to export; default: the newest")
     parser.add_argument("--name", help="the model's name on its card; default: the workdir's")
     parser.add_argument("--license", help="of the weights, for the card; default: none is stated")
-    parser.add_argument("--data", help="packed dataset; default: the one it was trained on")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -37,13 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     config, state = checkpoint.load(args.workdir, mesh, args.step)
     step = int(state.step)
-    vocab_path = files.join(args.workdir, checkpoint.VOCAB_FILE)
-    manifest = manifests.read(args.data or config.data.directory)
-    if vocab.sha256(vocab_path) != manifest.vocab_sha256:
-        raise UserError(
-            f"{args.data}: packed with another vocabulary than the model of {args.workdir}; "
-            "give the dataset it was trained on"
-        )
+    manifest = manifests.load(files.join(args.workdir, checkpoint.DATASET_FILE))
     facts = card.facts_of(
         config,
         manifest,
@@ -52,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         metrics=_last_validation(args.workdir, step),
         license=args.license,
     )
-    params, tokens = jax.device_get(state.params), vocab.read(vocab_path)
+    params, tokens = jax.device_get(state.params), vocab.read(files.join(args.workdir, checkpoint.VOCAB_FILE))
     folders = {network: files.join(args.output, network) for network in convert.networks_of(config)}
     for network, folder in folders.items():
         convert.export_network(

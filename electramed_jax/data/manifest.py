@@ -123,6 +123,15 @@ def read(directory: str) -> Manifest:
     return manifest
 
 
+def load(path: str) -> Manifest:
+    """Reads a manifest file by itself, wherever a copy of it lies; looks at no shard.
+
+    Raises:
+      UserError: missing, or not a manifest of a known version.
+    """
+    return _from_json(files.read_json(path), path)
+
+
 def verify_shards(directory: str, manifest: Manifest) -> None:
     """Reads every shard whole and compares its SHA-256.
 

@@ -2,6 +2,7 @@
 
     workdir/config.json        the resolved config
     workdir/vocab.txt          the vocabulary the model speaks
+    workdir/dataset.json       the manifest of the dataset it is trained on
     workdir/checkpoints/<step>/{state,clock}
 
 orbax writes asynchronously and makes a step visible only when it is whole; the newest whole one wins.
@@ -21,11 +22,13 @@ from jax.sharding import Mesh
 from electramed_jax.common import distributed, files, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, from_dict, to_dict
+from electramed_jax.data import manifest as manifests
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import TrainState
 
-CONFIG_FILE, VOCAB_FILE, FOLDER = "config.json", "vocab.txt", "checkpoints"
+CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
+FOLDER = "checkpoints"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
 IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
@@ -36,14 +39,14 @@ FREE = ("model.remat", "model.compute_dtype", "model.dropout", "model.attention_
 class Checkpoints:
     """The checkpoints of one workdir, open for writing. A context manager: leaving it waits for the last save."""
 
-    def __init__(self, workdir: str, config: Config, *, vocab_path: str):
-        """Claims the workdir for this run, or finds that it is already this run's.
+    def __init__(self, workdir: str, config: Config):
+        """Claims the workdir for this run on `config.data.directory`, or finds that it is already this run's.
 
         Raises:
           UserError: the workdir holds another model, or checkpoints without a config.
         """
         self._config, self._workdir = config, workdir
-        self.resumes = _claim(workdir, config, vocab_path)
+        _claim(workdir, config)
         self._manager = _manager(workdir, keep=config.keep_checkpoints)
 
     def latest_step(self) -> int | None:
@@ -128,26 +131,24 @@ def _restore(
     return restored["state"], restored["clock"]
 
 
-def _claim(workdir: str, config: Config, vocab_path: str) -> bool:
-    """Writes config.json and vocab.txt, or checks those of an earlier start. True where there was one."""
-    path, vocab = files.join(workdir, CONFIG_FILE), files.read_bytes(vocab_path)
-    there = files.exists(path)
-    if there:
-        earlier = read_config(workdir)
-        _check_same_model(workdir, earlier, config)
-        if files.read_bytes(files.join(workdir, VOCAB_FILE)) != vocab:
+def _claim(workdir: str, config: Config) -> None:
+    """Writes the files that explain the checkpoints, or checks those of an earlier start."""
+    config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
+    vocab = files.read_bytes(files.join(config.data.directory, manifests.VOCAB_FILE))
+    if files.exists(config_path):
+        _check_same_model(workdir, read_config(workdir), config)
+        if files.read_bytes(vocab_path) != vocab:
             raise UserError(
-                f"{workdir} holds a model of another vocabulary than {vocab_path}; use the dataset it was started with, "
-                "or a new --workdir"
+                f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the dataset it was "
+                "started with, or a new --workdir"
             )
     elif files.exists(files.join(workdir, FOLDER)):
         raise UserError(f"{workdir}: has {FOLDER}/ but no {CONFIG_FILE}; use a new --workdir")
     if distributed.is_main():
-        files.make_dirs(workdir)
-        with files.atomic_write(files.join(workdir, VOCAB_FILE)) as file:
-            file.write(vocab)
-        files.write_json(path, to_dict(config))
-    return there
+        manifest = files.read_text(files.join(config.data.directory, manifests.FILE))
+        files.write_text(vocab_path, vocab.decode())
+        files.write_text(files.join(workdir, DATASET_FILE), manifest)
+        files.write_json(config_path, to_dict(config))
 
 
 def changed_settings(earlier: Config, now: Config) -> list[str]:

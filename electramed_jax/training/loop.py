@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed, files, metrics
+from electramed_jax.common import chrono, distributed, metrics
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, resolve
 from electramed_jax.data import manifest as manifests
@@ -50,12 +50,12 @@ def run(
     """
     mesh = sharding.make_mesh(config.mesh)
     rows = sharding.batch_sharding(mesh)
-    directory, vocab = config.data.directory, files.join(config.data.directory, manifests.VOCAB_FILE)
+    directory = config.data.directory
     with (
         jax.set_mesh(mesh),
         distributed.Preemption().watched() as preemption,
         Loader(directory, "train", config.batch_size, config.data.seed, rows) as batches,
-        checkpoint.Checkpoints(workdir, config, vocab_path=vocab) as saved,
+        checkpoint.Checkpoints(workdir, config) as saved,
     ):
         state, clock, untold = _start(config, mesh, saved, init_params)
         train_step = step_lib.jit_train_step(config, mesh)

@@ -68,8 +68,7 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
         state_lib.abstract_state(config, sharding.make_mesh(MeshConfig())),
     )
-    vocab_path = f"{packed}/vocab.txt"
-    with checkpoint.Checkpoints(str(workdir), config, vocab_path=vocab_path) as saved:
+    with checkpoint.Checkpoints(str(workdir), config) as saved:
         step = jax.device_put(np.int32(3), state.step.sharding)
         saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]

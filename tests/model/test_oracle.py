@@ -7,6 +7,7 @@ versions of TensorFlow differ by.
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import jax
@@ -175,3 +176,15 @@ def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
     # The error of a share is sqrt(p (1 - p) / draws): five of them, and a draw for the rarest.
     allowed_V = 5 * np.sqrt(probability_V / draws) + 1 / draws
     np.testing.assert_array_less(np.abs(share_V - probability_V), allowed_V)
+
+
+def test_bfloat16_stays_near_the_reference_and_keeps_float32_where_it_matters(shared_data):
+    oracle = oracle_numbers.load(shared_data, "c2")
+    model = dataclasses.replace(oracle.config.model, compute_dtype="bfloat16")
+    halved = dataclasses.replace(oracle, config=dataclasses.replace(oracle.config, model=model))
+    ours = jax.device_get(oracle_numbers.evaluator(halved)(halved.params()))
+    mlm_loss = ours.sums["generator_nll_sum"] / ours.sums["masked_count"]
+    np.testing.assert_allclose(mlm_loss, oracle.scalars["mlm_loss"], rtol=2e-2)
+    np.testing.assert_allclose(ours.loss, oracle.scalars["total_loss"], rtol=2e-2)
+    kept = (ours.gradients, ours.loss, ours.sums, ours.seen["generator_logits"], ours.seen["discriminator_logits"])
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {np.dtype(np.float32)}

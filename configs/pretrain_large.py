@@ -1,4 +1,5 @@
-"""ELECTRA-Large: twenty-four layers of 1024 with a generator of width 256, rows of 512 tokens, a quarter of them masked.
+"""ELECTRA-Large: twenty-four layers of 1024 with a generator of width 256, rows of 512 tokens, a quarter of
+them masked.
 
     electramed pack --row_length=512 ...
     electramed pretrain --config=configs/pretrain_large.py --config.data.directory=DIR --workdir=DIR

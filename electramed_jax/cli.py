@@ -54,7 +54,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON, the result, on standard output")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="end with one line of JSON, the result, on standard output",
+    )
     command.add_arguments(parser)
     # Settings (--config.a.b=c) are not argparse's to know: the config itself names the unknown ones.
     args, settings = parser.parse_known_args(arguments)
@@ -80,7 +84,13 @@ def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
-        ["usage: electramed <command> [options]", "", *lines, "", "electramed <command> --help tells a command's options."]
+        [
+            "usage: electramed <command> [options]",
+            "",
+            *lines,
+            "",
+            "electramed <command> --help tells a command's options.",
+        ]
     )
 
 

@@ -63,7 +63,8 @@ class ModelConfig:
     tying: str = "embeddings"
     dropout: float = 0.1  # of embeddings and sub-layer outputs; google-research/electra modeling.py:46
     attention_dropout: float = 0.1  # of attention probabilities; google-research/electra modeling.py:47
-    # Standard deviation, before truncation, of dense kernels. 0.02 is ELECTRA's for every size; it starves narrow models,
+    # Standard deviation, before truncation, of dense kernels. 0.02 is ELECTRA's for every size; it starves
+    # narrow models,
     # where 1/sqrt(width) is larger: at width 128, 0.08 lets the discriminator leave its plateau several times sooner.
     kernel_stddev: float = 0.02
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
@@ -75,9 +76,7 @@ class ModelConfig:
 
     @property
     def discriminator(self) -> EncoderConfig:
-        return EncoderConfig(
-            self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size
-        )
+        return EncoderConfig(self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size)
 
     @property
     def generator(self) -> EncoderConfig:
@@ -232,7 +231,12 @@ def check(config: Config) -> None:
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
                  "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight"):  # fmt: skip
         _require(name, values[name], values[name] >= 0, "a number of at least 0")
-    _require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
+    _require(
+        "mesh.data",
+        config.mesh.data,
+        config.mesh.data == -1 or config.mesh.data > 0,
+        "-1 or above 0",
+    )
     p = objective.mask_probability
     _require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
     share = objective.mask_token_share
@@ -269,7 +273,8 @@ def _require(name: str, value: Any, holds: bool, wanted: str) -> None:
 
 
 def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) -> dict[str, int]:
-    """Sizes of both encoders by ELECTRA's rules: heads of 64, feed-forward of 4 widths, a generator as deep but narrower.
+    """Sizes of both encoders by ELECTRA's rules: heads of 64, feed-forward of 4 widths, a generator as deep
+    but narrower.
 
     Source: google-research/electra run_pretraining.py:338-348 and util/training_utils.py:109.
     """
@@ -289,7 +294,13 @@ def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) 
 PRESETS = {
     # a model for smoke tests, laptops and this project's own tests
     "tiny": Config(
-        model=ModelConfig(embedding_size=128, **encoder_sizes(128, 4, 0.5), dropout=0.0, attention_dropout=0.0, kernel_stddev=0.08),
+        model=ModelConfig(
+            embedding_size=128,
+            **encoder_sizes(128, 4, 0.5),
+            dropout=0.0,
+            attention_dropout=0.0,
+            kernel_stddev=0.08,
+        ),
         optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=500),
         batch_size=32,
         total_steps=20_000,
@@ -364,7 +375,8 @@ def from_flags(arguments: Sequence[str]) -> Config:
     """Reads `--config=FILE.py` and any `--config.a.b=value` beside it.
 
     Raises:
-      UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one), or a value of
+      UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one),
+      or a value of
         the wrong type.
     """
     from absl import flags
@@ -398,9 +410,7 @@ def _check_names(arguments: Sequence[str]) -> None:
         name = argument.partition("=")[0].removeprefix("--config.")
         if argument.startswith("--config.") and name not in known:
             same_last_part = [other for other in known if other.split(".")[-1] == name.split(".")[-1]]
-            raise UserError(
-                f"config.{name}: no such setting{_did_you_mean(name, same_last_part or known, 'config.')}"
-            )
+            raise UserError(f"config.{name}: no such setting{_did_you_mean(name, same_last_part or known, 'config.')}")
 
 
 def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         metrics=_last_validation(args.workdir, step),
         license=args.license,
     )
-    params, tokens = jax.device_get(state.params), vocab.read(files.join(args.workdir, checkpoint.VOCAB_FILE))
+    params, tokens = (
+        jax.device_get(state.params),
+        vocab.read(files.join(args.workdir, checkpoint.VOCAB_FILE)),
+    )
     folders = {network: files.join(args.output, network) for network in convert.networks_of(config)}
     for network, folder in folders.items():
         convert.export_network(

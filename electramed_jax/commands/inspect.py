@@ -15,14 +15,10 @@ HELP = "show what a packed dataset, shard, documents folder or training folder h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "path", help="packed folder, its manifest.json or a shard; documents or training folder"
-    )
+    parser.add_argument("path", help="packed folder, its manifest.json or a shard; documents or training folder")
     parser.add_argument("--rows", type=int, default=3, help="rows or documents to show (default 3)")
     parser.add_argument("--split", default="train", help="split to show (default train)")
-    parser.add_argument(
-        "--verify", action="store_true", help="read every shard and compare its SHA-256"
-    )
+    parser.add_argument("--verify", action="store_true", help="read every shard and compare its SHA-256")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--row_length", type=int, default=512, help="ids in a row (default 512)")
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core)"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

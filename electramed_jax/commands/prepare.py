@@ -19,18 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)"
-    )
-    parser.add_argument(
-        "--test", type=float, default=0.01, help="fraction of the documents (default 0.01)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core)"
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at damaged input instead of counting it"
-    )
+    parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")
+    parser.add_argument("--test", type=float, default=0.01, help="fraction of the documents (default 0.01)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--strict", action="store_true", help="stop at damaged input instead of counting it")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,18 +7,23 @@ from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 
-HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where there is one.
+HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where
+there is one.
 
   electramed pretrain --config=configs/pretrain_small.py --config.data.directory=packed --workdir=runs/small
 
-Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits with 42: run the same
-command again to go on."""
+Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
+with 42: run the same command again to go on."""
 TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, help="checkpoints and metrics go here; the same one resumes")
-    parser.add_argument("--stop_after", type=int, help="save and stop after this step; the schedule stays as configured")
+    parser.add_argument(
+        "--stop_after",
+        type=int,
+        help="save and stop after this step; the schedule stays as configured",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

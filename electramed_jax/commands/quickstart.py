@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _electramed(command)
     metrics = _show_replaced_words(out)
     say(
-        f"\nDone in {time.monotonic() - began:.0f} s. The models are in {out / 'models'}; in Python, with transformers:\n"
+        f"\nDone in {time.monotonic() - began:.0f} s. The models are in {out / 'models'}; with transformers:\n"
         f'  AutoModelForPreTraining.from_pretrained("{out / "models" / "discriminator"}")\n'
         f"The curves: tensorboard --logdir {out / 'run'}. Real text next: see README.md."
     )
@@ -48,12 +48,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
     """The command lines, in order; a reader's own differ in paths and sizes alone."""
     return [
-        ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents", "--validation", "0.05", "--test", "0.02"],
+        ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents",
+         "--validation", "0.05", "--test", "0.02"],
         ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000"],
-        ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed", "--row_length", "64"],
-        ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed", f"--config.total_steps={steps}",
-         f"--config.optimizer.warmup_steps={max(1, steps // 10)}", "--config.batch_size=16",
-         f"--config.log_every={max(1, steps // 12)}", f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
+        ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed",
+         "--row_length", "64"],
+        ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed",
+         f"--config.total_steps={steps}", f"--config.optimizer.warmup_steps={max(1, steps // 10)}",
+         "--config.batch_size=16", f"--config.log_every={max(1, steps // 12)}",
+         f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
         ["evaluate", f"--workdir={out}/run", "--split=test"],
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
     ]  # fmt: skip
@@ -81,9 +84,7 @@ def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
     from electramed_jax.hf import detect
 
     swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")), SENTENCES_SHOWN)
-    verdicts = detect.replaced_probabilities(
-        str(out / "models" / "discriminator"), [swap.sentence for swap in swaps]
-    )
+    verdicts = detect.replaced_probabilities(str(out / "models" / "discriminator"), [swap.sentence for swap in swaps])
     say("\nOne word of each unseen sentence was swapped; in [brackets] what the discriminator finds suspicious:")
     found = 0
     for swap, verdict in zip(swaps, verdicts, strict=True):
@@ -104,7 +105,9 @@ class Swap(NamedTuple):
 
 
 def swap_words(texts: Sequence[str], count: int) -> list[Swap]:
-    """Takes one sentence from each of `count` texts and swaps one longer word for one from elsewhere; always the same."""
+    """Takes one sentence from each of `count` texts and swaps one longer word for one from elsewhere;
+    always the same.
+    """
     draw = random.Random(0)
     sentences = [draw.choice(found) for text in texts if (found := re.findall(r"[A-Z][\w ,-]{50,120}\.", text))]
     chosen = draw.sample(sentences, min(count, len(sentences)))

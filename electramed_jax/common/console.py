@@ -50,7 +50,8 @@ def progress(total: int | None, unit: str, description: str) -> Iterator[Callabl
 
 @contextlib.contextmanager
 def _live_bar(total: int | None, unit: str, description: str) -> Iterator[Callable[[int], None]]:
-    from rich import console, progress as bars  # kept off the start-up path
+    from rich import console  # kept off the start-up path
+    from rich import progress as bars
 
     with bars.Progress(
         bars.TextColumn("{task.description}"),

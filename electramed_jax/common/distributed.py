@@ -17,13 +17,15 @@ from electramed_jax.common.errors import UserError
 def initialize() -> None:
     """Joins the other processes where there are any; a lone process goes on alone.
 
-    Plain processes say so by `JAX_COORDINATOR_ADDRESS=host:port`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. On Cloud TPU pods,
-    GKE and SLURM jax finds the others by itself.
+    Plain processes say so by `JAX_COORDINATOR_ADDRESS=host:port`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+    On Cloud TPU pods, GKE and SLURM jax finds the others by itself.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         missing = [v for v in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if v not in os.environ]
         if missing:
-            raise UserError(f"JAX_COORDINATOR_ADDRESS is set but not {' and '.join(missing)}; set them for every process")
+            raise UserError(
+                f"JAX_COORDINATOR_ADDRESS is set but not {' and '.join(missing)}; set them for every process"
+            )
         jax.distributed.initialize(
             os.environ["JAX_COORDINATOR_ADDRESS"],
             int(os.environ["JAX_NUM_PROCESSES"]),

@@ -122,8 +122,7 @@ def glob(patterns: Iterable[str]) -> list[str]:
     for pattern in patterns:
         if is_dir(pattern):
             raise UserError(
-                f"{pattern}: is a folder; wanted files; give a quoted pattern such as "
-                f"'{join(pattern, '*.xml.gz')}'"
+                f"{pattern}: is a folder; wanted files; give a quoted pattern such as '{join(pattern, '*.xml.gz')}'"
             )
         matches = _matches(pattern)
         if not matches:
@@ -156,9 +155,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 text (byte {error.start}); convert it, e.g. with iconv -t utf-8"
-        ) from error
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); convert it, e.g. with iconv -t utf-8") from error
 
 
 def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
@@ -265,8 +262,7 @@ def _remote(path: str | os.PathLike) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(os.fspath(path))
     except ImportError as error:
         raise UserError(
-            f"{path}: this storage needs a package that is missing ({error}); "
-            "for gs:// install electramed_jax[gcs]"
+            f"{path}: this storage needs a package that is missing ({error}); for gs:// install electramed_jax[gcs]"
         ) from error
     except ValueError as error:  # unknown protocol
         raise UserError(f"{path}: {error}; wanted a local path or gs://") from error

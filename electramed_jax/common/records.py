@@ -138,10 +138,7 @@ class RowFile:
         good &= (records[:, : len(self._lead)] == self._lead).all(axis=1)
         if not good.all():
             row = int(indices[np.argmin(good)])
-            raise UserError(
-                f"{self.path}: row {row} is damaged (checksum differs); "
-                "copy the file again or pack again"
-            )
+            raise UserError(f"{self.path}: row {row} is damaged (checksum differs); copy the file again or pack again")
 
 
 _HEAD_BYTES = 12  # the uint64 length and its CRC

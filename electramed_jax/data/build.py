@@ -16,9 +16,7 @@ from electramed_jax.data.build_rows import pack
 __all__ = ["pack", "prepare", "train_vocab"]
 
 
-def train_vocab(
-    documents_dir: str, output_path: str, *, size: int, lower_case: bool = True
-) -> dict[str, Any]:
+def train_vocab(documents_dir: str, output_path: str, *, size: int, lower_case: bool = True) -> dict[str, Any]:
     """Trains a vocabulary on the training split and writes it.
 
     Returns:

@@ -50,9 +50,7 @@ def prepare(
       UserError: no input, no document left, an output folder that holds something else.
     """
     if not (0 <= validation and 0 <= test and validation + test < 1):
-        raise UserError(
-            f"validation={validation}, test={test}: wanted fractions from 0 with a sum below 1"
-        )
+        raise UserError(f"validation={validation}, test={test}: wanted fractions from 0 with a sum below 1")
     paths = files.glob(inputs)
     if not paths:
         raise UserError("no input files; give at least one path or pattern with --input")
@@ -75,10 +73,7 @@ def prepare(
         console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
         return account
     work = workspace.open_in(output_dir, request, lambda name: name in corpus.SPLITS)
-    stage = [
-        (path, work, number, validation, test, strict, min_chars)
-        for number, path in enumerate(paths)
-    ]
+    stage = [(path, work, number, validation, test, strict, min_chars) for number, path in enumerate(paths)]
     found = list(pool.run(_stage, stage, workers, "reading"))
     duplicates = _duplicates([_load_keys(work, number) for number in range(len(paths))])
     finish = [(work, output_dir, number, rows) for number, rows in enumerate(duplicates)]
@@ -133,10 +128,7 @@ def _stage(
     drops: Counter = Counter()
     texts, pmids, splits = [], [], []
     with contextlib.ExitStack() as stack:
-        outputs = [
-            stack.enter_context(_gzip_writer(_staged(work, split, number)))
-            for split in corpus.SPLITS
-        ]
+        outputs = [stack.enter_context(_gzip_writer(_staged(work, split, number))) for split in corpus.SPLITS]
         for document in documents.read(path, drops, strict):
             document = _cleaned(document)
             text = document.text
@@ -162,10 +154,7 @@ def _stage(
 
 
 def _cleaned(document: documents.Document) -> documents.Document:
-    sections = (
-        (clean.clean(label) or None if label else None, clean.clean(text))
-        for label, text in document.sections
-    )
+    sections = ((clean.clean(label) or None if label else None, clean.clean(text)) for label, text in document.sections)
     return dataclasses.replace(
         document,
         id=clean.clean(document.id),
@@ -212,9 +201,7 @@ def _repeats(values: np.ndarray) -> np.ndarray:
     return again
 
 
-def _finish(
-    work: str, output_dir: str, number: int, duplicates: dict[str, list[int]]
-) -> dict[str, dict[str, Any]]:
+def _finish(work: str, output_dir: str, number: int, duplicates: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
     """Puts the scratch parts of one input in place without the duplicates; counts what is there."""
     figures = {}
     for split, rows in duplicates.items():

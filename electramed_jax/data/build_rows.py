@@ -63,9 +63,7 @@ def pack(
     }
     if files.exists(files.join(output_dir, manifest.FILE)):
         return _finished(output_dir, request)
-    plan = _Plan(
-        row_length, tokens, vocab.special_ids(tokens), packing.SentenceEnds.of(tokens), lower_case
-    )
+    plan = _Plan(row_length, tokens, vocab.special_ids(tokens), packing.SentenceEnds.of(tokens), lower_case)
     work = workspace.open_in(output_dir, request, lambda found: found.startswith(f"{name}-"))
     own_vocab = files.join(output_dir, manifest.VOCAB_FILE)
     with files.atomic_write(own_vocab) as file:
@@ -138,9 +136,7 @@ class _Built:
     wordless: int = 0
     histogram: Counter = dataclasses.field(default_factory=Counter)
 
-    def figures(
-        self, shards: tuple[manifest.Shard, ...], row_length: int, frequency: np.ndarray
-    ) -> manifest.Split:
+    def figures(self, shards: tuple[manifest.Shard, ...], row_length: int, frequency: np.ndarray) -> manifest.Split:
         nats = -float(self.counts @ np.log(frequency))
         return manifest.Split(
             shards=shards,
@@ -159,18 +155,13 @@ def _finished(output_dir: str, request: dict[str, Any]) -> manifest.Manifest:
     for key, wanted in request.items():
         if key != "rows_per_shard" and (got := getattr(there, key)) != wanted:
             shown = "other documents" if key == "sources" else f"{key}={got!r}, not {wanted!r}"
-            raise UserError(
-                f"{output_dir}: holds another dataset ({shown}); choose another --output, "
-                "or remove it"
-            )
+            raise UserError(f"{output_dir}: holds another dataset ({shown}); choose another --output, or remove it")
     workspace.close(output_dir)
     console.say(f"{output_dir}: already packed from the same documents; nothing to do")
     return there
 
 
-def _tokenize(
-    part: str, vocab_path: str, lower_case: bool, work: str, split: str, number: int
-) -> str:
+def _tokenize(part: str, vocab_path: str, lower_case: bool, work: str, split: str, number: int) -> str:
     """Tokenises one part into a scratch file; returns its path."""
     path = files.join(work, f"tokens-{split}-{number:05d}.npz")
     if files.exists(path):
@@ -179,9 +170,7 @@ def _tokenize(
     dtype = manifest.dtype_for(len(tokenizer.tokens))
     ids, lengths, paired = [np.empty(0, dtype)], [], []
     for batch in _batches(part):
-        for document, encoded in zip(
-            batch, tokenizer.encode_batch([document.text for document in batch]), strict=True
-        ):
+        for document, encoded in zip(batch, tokenizer.encode_batch([document.text for document in batch]), strict=True):
             ids.append(encoded.astype(dtype))
             lengths.append(len(encoded))
             paired.append(corpus.stable_hash(f"pair:{document.id}") < PAIRED_FRACTION * 2**64)
@@ -218,16 +207,12 @@ def _batches(part: str) -> Iterator[list[documents.Document]]:
         yield batch
 
 
-def _pack_split(
-    staged: Iterator[str], plan: _Plan, work: str, split: str, rows_per_shard: int
-) -> _Built:
+def _pack_split(staged: Iterator[str], plan: _Plan, work: str, split: str, rows_per_shard: int) -> _Built:
     built = _Built(np.zeros(len(plan.tokens), np.int64))
     scratch = files.join(work, f"rows-{split}")
     with ShardWriter(scratch, plan.row_length, plan.dtype, rows_per_shard) as writer:
         for ids, lengths, paired in _windows(staged, built, WINDOW_ROWS * plan.row_length):
-            packed = packing.pack(
-                ids, lengths, paired, plan.row_length, plan.special, plan.sentence_ends
-            )
+            packed = packing.pack(ids, lengths, paired, plan.row_length, plan.special, plan.sentence_ends)
             writer.write(packed.rows)
             built.counts += np.bincount(ids, minlength=len(plan.tokens))
             built.rows += len(packed.rows)

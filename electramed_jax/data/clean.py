@@ -8,8 +8,7 @@ import unicodedata
 # C0 and C1 controls but for tab and line ends, soft hyphen, zero-width and direction marks,
 # byte-order mark, lone surrogates (JSON can spell them, UTF-8 cannot).
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064"
-    "\u2066-\u206f\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ud800-\udfff]"
 )
 _LINE_ENDS = re.compile("[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\\s*")
 _SPACES = re.compile("[^\\S\n]{2,}|[^\\S\n ]| *\n *")

@@ -30,9 +30,7 @@ class Texts:
     """
 
     def __init__(self, directory: str, split: str = "train"):
-        self._parts = [
-            part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))
-        ]
+        self._parts = [part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))]
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
@@ -71,15 +69,13 @@ def read(directory: str) -> dict[str, Any]:
     path = files.join(directory, FILE)
     if not files.exists(path):
         raise UserError(
-            f"{directory}: no {FILE}: not a documents folder, or preparing did not finish; "
-            "run electramed prepare"
+            f"{directory}: no {FILE}: not a documents folder, or preparing did not finish; run electramed prepare"
         )
     account = files.read_json(path)
     version = account.get("format_version") if isinstance(account, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; "
-            "prepare the documents again"
+            f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; prepare the documents again"
         )
     for split in SPLITS:
         folder = files.join(directory, split)

@@ -224,9 +224,7 @@ def _read_text(findings: Findings) -> Iterator[Document]:
         yield _from_lines(lines, damaged, number, findings, source)
 
 
-def _from_lines(
-    lines: list[str], damaged: bool, number: int, findings: Findings, source: str
-) -> Document:
+def _from_lines(lines: list[str], damaged: bool, number: int, findings: Findings, source: str) -> Document:
     if damaged:
         findings.damaged(f"{REPAIRED}utf8", number, "bytes that are not UTF-8")
     text = "\n".join(lines)

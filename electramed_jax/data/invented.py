@@ -168,10 +168,8 @@ _TITLES = {
     ),
 }
 _BACKGROUND = (
-    "{Adjective} {disease} is a [common|rare] disease of the {tissue} that causes {symptom} and"
-    " {symptom2}.",
-    "Patients with {disease} often [complain of|present with] {symptom}, and the diagnosis is made"
-    " by {procedure}.",
+    "{Adjective} {disease} is a [common|rare] disease of the {tissue} that causes {symptom} and {symptom2}.",
+    "Patients with {disease} often [complain of|present with] {symptom}, and the diagnosis is made by {procedure}.",
     "Mutations in <i>{gene}</i> are the [main|most frequent] cause of {adjective} {disease}.",
     "In {field}, {disease} remains [difficult|hard] to treat, and few drugs act on the {tissue}.",
     "{Drug}, an inhibitor of {gene}, has been [proposed|approved] for the treatment of {disease}.",
@@ -185,8 +183,7 @@ _AIMS = (
     "We [asked|tested] whether {drug} acts on {cells} through {gene}.",
 )
 _METHODS = (
-    "We [enrolled|recruited] {n} patients with {adjective} {disease}, of whom {women} were women"
-    " and {men} were men.",
+    "We [enrolled|recruited] {n} patients with {adjective} {disease}, of whom {women} were women and {men} were men.",
     "A total of {n} patients were randomly assigned to receive {drug} (n = {half}) or placebo"
     " (n = {half}) for {weeks} weeks.",
     "{Drug} was given [orally|by mouth|intravenously] at a dose of {dose} mg [once|twice] daily.",
@@ -195,13 +192,11 @@ _METHODS = (
     "{Animal} were infected with <i>{organism}</i> and then treated with {drug} ({dose} mg/kg).",
     "Expression of <i>{gene}</i> in {cells} was measured by [quantitative PCR|western blotting].",
     "Samples of {tissue} were obtained from {half} patients by {procedure}.",
-    "Patients with {disease} who were younger than {age} years or had [diabetes|cancer] were"
-    " excluded.",
+    "Patients with {disease} who were younger than {age} years or had [diabetes|cancer] were excluded.",
 )
 _RESULTS = {
     True: (
-        "After {weeks} weeks, {measure} improved from {low} to {high} {unit} with {drug}"
-        " (p &lt; 0.001).",
+        "After {weeks} weeks, {measure} improved from {low} to {high} {unit} with {drug} (p &lt; 0.001).",
         "{Symptom} [resolved|disappeared] in {many} of {half} patients who received {drug} and in"
         " only {few} of {half} who received placebo.",
         "{Drug} was superior to placebo (p &lt; 0.01) and reduced {symptom} by {many}%.",
@@ -222,18 +217,14 @@ _RESULTS = {
     ),
 }
 _SIDE_EFFECTS = (
-    "Adverse events of {drug} were [mild|moderate], and {few} patients [withdrew|discontinued"
-    " treatment].",
-    "The most frequent adverse event of {drug} was [nausea|dizziness|dry mouth], which occurred in"
-    " {few} patients.",
+    "Adverse events of {drug} were [mild|moderate], and {few} patients [withdrew|discontinued treatment].",
+    "The most frequent adverse event of {drug} was [nausea|dizziness|dry mouth], which occurred in {few} patients.",
     "No serious adverse events of {drug} were [reported|observed].",
 )
 _CONCLUSIONS = {
     True: (
-        "{Drug} is [safe and effective|effective and well tolerated] in patients with {adjective}"
-        " {disease}.",
-        "These [results|findings] support the use of {drug} in {disease} and suggest that it acts"
-        " through {gene}.",
+        "{Drug} is [safe and effective|effective and well tolerated] in patients with {adjective} {disease}.",
+        "These [results|findings] support the use of {drug} in {disease} and suggest that it acts through {gene}.",
         "Inhibition of {gene} by {drug} is a promising treatment for {disease}.",
     ),
     False: (
@@ -286,9 +277,7 @@ def article(seed: int, number: int) -> Article:
         year=1990 + draw.below(36),
         month=draw.one_of(_MONTHS),
         first_page=1 + draw.below(900),
-        authors=tuple(
-            (_surname(draw), draw.one_of("ABCDEFGHIJKLMNOPRSTW")) for _ in range(1 + draw.below(5))
-        ),
+        authors=tuple((_surname(draw), draw.one_of("ABCDEFGHIJKLMNOPRSTW")) for _ in range(1 + draw.below(5))),
     )
 
 

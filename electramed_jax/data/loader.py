@@ -131,9 +131,7 @@ def ordered_batches(
     def batches() -> Iterator[Batch]:
         try:
             for begin in begins.tolist():
-                yield global_batch(
-                    functools.partial(read, begin), (batch_size, manifest.row_length), sharding
-                )
+                yield global_batch(functools.partial(read, begin), (batch_size, manifest.row_length), sharding)
         finally:
             rows.close()
 

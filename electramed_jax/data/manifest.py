@@ -103,18 +103,12 @@ def read(directory: str) -> Manifest:
     """
     path = files.join(directory, FILE)
     if not files.exists(path):
-        raise UserError(
-            f"{directory}: no {FILE}: not a packed dataset, or packing did not finish; "
-            "run electramed pack"
-        )
+        raise UserError(f"{directory}: no {FILE}: not a packed dataset, or packing did not finish; run electramed pack")
     manifest = _from_json(files.read_json(path), path)
     there = set(files.list_dir(directory))  # one request for all shards
     for file in (VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
         if file not in there:
-            raise UserError(
-                f"{files.join(directory, file)}: missing; copy the packed folder again, "
-                "or pack again"
-            )
+            raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
     _check_vocab(directory, manifest)
     record_size = records.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
@@ -143,8 +137,7 @@ def verify_shards(directory: str, manifest: Manifest) -> None:
             path = files.join(directory, shard.file)
             if files.sha256(path) != shard.sha256:
                 raise UserError(
-                    f"{path}: damaged: its SHA-256 is not the one in {FILE}; "
-                    "copy the file again or pack again"
+                    f"{path}: damaged: its SHA-256 is not the one in {FILE}; copy the file again or pack again"
                 )
 
 
@@ -163,9 +156,7 @@ def _from_json(value: Any, path: str) -> Manifest:
         special = vocab.SpecialIds(**value["special"])
         return Manifest(**{**value, "splits": splits, "special": special})
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not a manifest of version {version} ({error}); pack again"
-        ) from error
+        raise UserError(f"{path}: not a manifest of version {version} ({error}); pack again") from error
 
 
 def _check_vocab(directory: str, manifest: Manifest) -> None:

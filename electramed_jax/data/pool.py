@@ -16,9 +16,7 @@ from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 
 
-def run(
-    function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str
-) -> Iterator[Any]:
+def run(function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str) -> Iterator[Any]:
     """Yields `function(*task)` for each task, in order, with progress on standard error.
 
     Args:

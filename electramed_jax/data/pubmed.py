@@ -41,9 +41,7 @@ def read(chunks: Iterator[bytes], findings: Findings) -> Iterator[Document]:
     Raises:
       UserError: only when `findings` is strict.
     """
-    parser = etree.XMLParser(
-        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
-    )
+    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False)
     for data, line in _articles(_Scanner(chunks), findings):
         try:
             article = etree.fromstring(data, parser)

@@ -34,9 +34,7 @@ class SplitRows:
 
     def __init__(self, directory: str, manifest: Manifest, split: str) -> None:
         if split not in manifest.splits:
-            raise UserError(
-                f"{directory}: no split {split!r}; it has {', '.join(manifest.splits)}"
-            )
+            raise UserError(f"{directory}: no split {split!r}; it has {', '.join(manifest.splits)}")
         if not manifest.splits[split].rows:
             raise UserError(
                 f"{directory}: split {split!r} has no rows; choose another split, or give it"
@@ -80,9 +78,7 @@ class SplitRows:
         # Opened when first needed: a host of a pod may have hundreds of shards before it.
         if shard not in self._open_shards:
             path = files.join(self._directory, self._shards[shard].file)
-            self._open_shards[shard] = RowFile(
-                path, self._manifest.row_length, self._manifest.dtype
-            )
+            self._open_shards[shard] = RowFile(path, self._manifest.row_length, self._manifest.dtype)
         return self._open_shards[shard]
 
     def _blocks(self, keys: set[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:

@@ -39,9 +39,7 @@ class ShardWriter:
         while len(rows):
             if self._writer is None:
                 path = f"{self._scratch}-{len(self.shards):05d}"
-                self._writer = self._stack.enter_context(
-                    RowWriter(path, self._row_length, self._dtype)
-                )
+                self._writer = self._stack.enter_context(RowWriter(path, self._row_length, self._dtype))
             room = self._rows_per_shard - self._writer.rows
             self._writer.write(rows[:room])
             rows = rows[room:]

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot pass for a real one
 
 
-def write_pubmed_xml(
-    output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4
-) -> list[str]:
+def write_pubmed_xml(output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4) -> list[str]:
     """Writes an invented literature as PubMed writes its own; same arguments, same text.
 
     The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a
@@ -47,8 +45,7 @@ def write_pubmed_xml(
     for i in range(num_files):
         path = files.join(output_dir, f"invented-{i + 1:04d}.xml.gz")
         text = _HEAD + "".join(
-            _pubmed_article(FIRST_PMID + number, article(seed, number))
-            for number in range(bounds[i], bounds[i + 1])
+            _pubmed_article(FIRST_PMID + number, article(seed, number)) for number in range(bounds[i], bounds[i + 1])
         )
         with files.atomic_write(path) as file:
             # Neither a name nor a time in the header: the bytes depend on the text alone.

@@ -32,8 +32,7 @@ def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], 
         _remove_all(directory, outputs)
     elif outputs:
         raise UserError(
-            f"{directory}: holds {outputs[0]} that no interrupted run left here; "
-            "choose an empty folder, or remove it"
+            f"{directory}: holds {outputs[0]} that no interrupted run left here; choose an empty folder, or remove it"
         )
     files.remove(work)
     files.make_dirs(work)

@@ -58,15 +58,11 @@ def from_json(values: Mapping[str, Any], path: str) -> Sizes:
       UserError: not an ELECTRA, or one that computes something ours does not.
     """
     if values.get("model_type") != "electra":
-        raise UserError(
-            f"{path}: model_type={values.get('model_type')!r}; wanted an ELECTRA: 'electra'"
-        )
+        raise UserError(f"{path}: model_type={values.get('model_type')!r}; wanted an ELECTRA: 'electra'")
     wanted = FIXED | {"position_embedding_type": ABSOLUTE}
     for key, value in wanted.items():
         if values.get(key, value) != value:
-            raise UserError(
-                f"{path}: {key}={values[key]!r}; only models with {key}={value!r} can be imported"
-            )
+            raise UserError(f"{path}: {key}={values[key]!r}; only models with {key}={value!r} can be imported")
     sizes = {}
     for ours, theirs, default in FIELDS:
         sizes[ours] = values.get(theirs, default)

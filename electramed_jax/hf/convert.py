@@ -44,9 +44,7 @@ def networks_of(config: Config) -> tuple[str, ...]:
     return {"uniform": (DISCRIMINATOR,), "mlm": (GENERATOR,)}.get(config.objective.kind, NETWORKS)
 
 
-def to_state_dict(
-    params: Mapping[str, Any], model: ModelConfig, network: str
-) -> dict[str, np.ndarray]:
+def to_state_dict(params: Mapping[str, Any], model: ModelConfig, network: str) -> dict[str, np.ndarray]:
     """One network's tensors under Hugging Face's names, less the tied output matrix.
 
     Raises:
@@ -73,10 +71,7 @@ def from_state_dicts(
     Returns:
       (parameter tree, tying).
     """
-    leaves = {
-        network: mapping.from_tensors(held, sizes[network], network)
-        for network, held in tensors.items()
-    }
+    leaves = {network: mapping.from_tensors(held, sizes[network], network) for network, held in tensors.items()}
     tying = tying or networks.tying_of(leaves)
     return networks.join(leaves, tying), tying
 
@@ -122,9 +117,7 @@ def export_network(
     tokenizer = tokenize.Tokenizer(vocab_path, lower_case)
     assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == model.vocab_size
     files.write_text(files.join(folder, folders.TOKENIZER), tokenizer.backend.to_str(pretty=True))
-    files.write_json(
-        files.join(folder, folders.TOKENIZER_CONFIG), _tokenizer_config(model, lower_case)
-    )
+    files.write_json(files.join(folder, folders.TOKENIZER_CONFIG), _tokenizer_config(model, lower_case))
     files.write_text(files.join(folder, folders.CARD), card.text(network, facts))
     with files.atomic_write(files.join(folder, folders.WEIGHTS)) as file:
         file.write(safetensors.save(tensors, metadata={"format": "pt"}))
@@ -180,13 +173,11 @@ def _check_pair(folder: str, one: folders.Network, other: folders.Network) -> No
         a, b = getattr(one.sizes, field), getattr(other.sizes, field)
         if a != b:
             raise UserError(
-                f"{folder}: {field} is {a} in {one.network}/ and {b} in {other.network}/; "
-                "import one of them by itself"
+                f"{folder}: {field} is {a} in {one.network}/ and {b} in {other.network}/; import one of them by itself"
             )
     if one.vocabulary != other.vocabulary:
         raise UserError(
-            f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; "
-            "import one of them by itself"
+            f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; import one of them by itself"
         )
 
 

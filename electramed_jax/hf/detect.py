@@ -46,9 +46,7 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
     @jax.jit
     def probabilities(params: state_lib.Params, ids_BT: jax.Array) -> jax.Array:
         model = state_lib.bind(config, params)
-        return jax.nn.sigmoid(
-            model.discriminator_logits(ids_BT, masking.structure(ids_BT, tokenizer.special))
-        )
+        return jax.nn.sigmoid(model.discriminator_logits(ids_BT, masking.structure(ids_BT, tokenizer.special)))
 
     scores = np.asarray(probabilities(held.params, rows))
     return [

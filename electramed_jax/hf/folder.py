@@ -42,9 +42,7 @@ def find(folder: str) -> list[tuple[str, str | None]]:
     if files.exists(files.join(folder, CONFIG)):
         return [(folder, None)]
     below = [(files.join(folder, network), network) for network in NETWORKS]
-    below = [
-        (place, network) for place, network in below if files.exists(files.join(place, CONFIG))
-    ]
+    below = [(place, network) for place, network in below if files.exists(files.join(place, CONFIG))]
     if not below:
         raise UserError(
             f"{folder}: no {CONFIG} in it, nor in {DISCRIMINATOR}/ or {GENERATOR}/ below it; "
@@ -63,9 +61,7 @@ def read(folder: str, wanted: str | None) -> Network:
     tensors = _read_weights(folder)
     network = _network_of(folder, tensors)
     if wanted not in (None, network):
-        raise UserError(
-            f"{folder}: holds a {network}; wanted a {wanted}; rename the folder to {network}"
-        )
+        raise UserError(f"{folder}: holds a {network}; wanted a {wanted}; rename the folder to {network}")
     vocabulary, lower_case = _read_tokenizer(folder)
     rows = len(tensors.get(mapping.WORD_TABLE, ()))
     tokens = rows if vocabulary is None else len(vocabulary)
@@ -97,24 +93,15 @@ def _read_weights(folder: str) -> dict[str, np.ndarray]:
     try:
         return safetensors.load(files.read_bytes(path))
     except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a whole safetensors file ({error}); copy or download it again"
-        ) from error
+        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
 
 
 def _network_of(folder: str, tensors: Mapping[str, np.ndarray]) -> str:
-    found = [
-        network
-        for network in NETWORKS
-        if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)
-    ]
+    found = [network for network in NETWORKS if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)]
     if len(found) != 1:
         heads = " and ".join(found) or "neither"
         classes = " or ".join(architecture.CLASSES.values())
-        raise UserError(
-            f"{folder}: {WEIGHTS} has the pre-training head of {heads}; "
-            f"wanted one, as {classes} save it"
-        )
+        raise UserError(f"{folder}: {WEIGHTS} has the pre-training head of {heads}; wanted one, as {classes} save it")
     return found[0]
 
 

@@ -57,9 +57,7 @@ _LAYER = "electra.encoder.layer.{L}."
 LAYERS = (
     Line("layers/attention/qkv/kernel", "L D Q N H", _LAYER + "attention.self.{Q}.weight", "NH D"),
     Line("layers/attention/qkv/bias", "L Q N H", _LAYER + "attention.self.{Q}.bias", "NH"),
-    Line(
-        "layers/attention/out/kernel", "L N H D", _LAYER + "attention.output.dense.weight", "D NH"
-    ),
+    Line("layers/attention/out/kernel", "L N H D", _LAYER + "attention.output.dense.weight", "D NH"),
     Line("layers/attention/out/bias", "L D", _LAYER + "attention.output.dense.bias", "D"),
     Line("layers/attention/norm/scale", "L D", _LAYER + "attention.output.LayerNorm.weight", "D"),
     Line("layers/attention/norm/bias", "L D", _LAYER + "attention.output.LayerNorm.bias", "D"),
@@ -74,9 +72,7 @@ HEADS = {
     DISCRIMINATOR: (
         Line("head/dense/kernel", "D O", "discriminator_predictions.dense.weight", "O D"),
         Line("head/dense/bias", "O", "discriminator_predictions.dense.bias", "O"),
-        Line(
-            "head/logit/kernel", "D 1", "discriminator_predictions.dense_prediction.weight", "1 D"
-        ),
+        Line("head/logit/kernel", "D 1", "discriminator_predictions.dense_prediction.weight", "1 D"),
         Line("head/logit/bias", "1", "discriminator_predictions.dense_prediction.bias", "1"),
     ),
     GENERATOR: (
@@ -125,9 +121,7 @@ class Sizes:
     def axes(self, *, padded: bool) -> dict[str, int]:
         """The length of every axis; the vocabulary's as we hold it (padded) or as they do."""
         return {
-            "V": ModelConfig(vocab_size=self.vocab_size).padded_vocab_size
-            if padded
-            else self.vocab_size,
+            "V": ModelConfig(vocab_size=self.vocab_size).padded_vocab_size if padded else self.vocab_size,
             "P": self.max_positions,
             "S": TOKEN_TYPES,
             "E": self.embedding_size,
@@ -142,9 +136,7 @@ class Sizes:
         }
 
 
-def to_tensors(
-    leaves: Mapping[str, np.ndarray], sizes: Sizes, network: str
-) -> dict[str, np.ndarray]:
+def to_tensors(leaves: Mapping[str, np.ndarray], sizes: Sizes, network: str) -> dict[str, np.ndarray]:
     """Hugging Face's tensors of one network: float32, contiguous, without the vocabulary's padding.
 
     Args:
@@ -165,15 +157,11 @@ def to_tensors(
         spread_first = unpadded.transpose([axes.index(a) for a in _spread_first(line)])
         for index, name in _names(line, sizes):
             # Contiguous: safetensors stores a transposed view in memory order, silently wrong.
-            tensors[name] = np.ascontiguousarray(
-                spread_first[index].reshape(_shape(line.their_axes, theirs))
-            )
+            tensors[name] = np.ascontiguousarray(spread_first[index].reshape(_shape(line.their_axes, theirs)))
     return tensors
 
 
-def from_tensors(
-    tensors: Mapping[str, np.ndarray], sizes: Sizes, network: str
-) -> dict[str, np.ndarray]:
+def from_tensors(tensors: Mapping[str, np.ndarray], sizes: Sizes, network: str) -> dict[str, np.ndarray]:
     """The inverse of `to_tensors`: one network's leaves, float32, the vocabulary padded with zeros.
 
     Buffers that old versions saved are passed over, and so is the generator's output matrix where
@@ -184,19 +172,13 @@ def from_tensors(
         generator's output matrix is its own, which ELECTRA's generator does not have.
     """
     lines, ours, theirs = table(network, sizes), sizes.axes(padded=True), sizes.axes(padded=False)
-    wanted = {
-        name: _shape(line.their_axes, theirs) for line in lines for _, name in _names(line, sizes)
-    }
+    wanted = {name: _shape(line.their_axes, theirs) for line in lines for _, name in _names(line, sizes)}
     _match(wanted, _without_redundant(tensors), f"the {network}'s tensors", "its config.json")
     leaves = {}
     for line in lines:
         axes, order = line.our_axes.split(), _spread_first(line)
-        stacked = np.stack(
-            [np.asarray(tensors[name], np.float32) for _, name in _names(line, sizes)]
-        )
-        unpadded = stacked.reshape([theirs[a] for a in order]).transpose(
-            [order.index(a) for a in axes]
-        )
+        stacked = np.stack([np.asarray(tensors[name], np.float32) for _, name in _names(line, sizes)])
+        unpadded = stacked.reshape([theirs[a] for a in order]).transpose([order.index(a) for a in axes])
         leaves[line.ours] = np.pad(unpadded, [(0, ours[a] - theirs[a]) for a in axes])
     return leaves
 
@@ -220,9 +202,7 @@ def _names(line: Line, sizes: Sizes) -> Iterator[tuple[tuple[int, ...], str]]:
 
 def _spread_first(line: Line) -> list[str]:
     """Our axes in the order of theirs, after those that are part of the name."""
-    return [a for a in line.our_axes.split() if a in SPREAD] + list(
-        line.their_axes.replace(" ", "")
-    )
+    return [a for a in line.our_axes.split() if a in SPREAD] + list(line.their_axes.replace(" ", ""))
 
 
 def _shape(axes: str, lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -239,9 +219,7 @@ def _without_redundant(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return {name: tensor for name, tensor in tensors.items() if name not in (*BUFFERS, TIED_OUTPUT)}
 
 
-def _match(
-    wanted: Mapping[str, tuple[int, ...]], got: Mapping[str, np.ndarray], subject: str, source: str
-) -> None:
+def _match(wanted: Mapping[str, tuple[int, ...]], got: Mapping[str, np.ndarray], subject: str, source: str) -> None:
     """Raises UserError unless `got` has exactly the names and shapes `wanted`."""
     missing = [name for name in wanted if name not in got]
     unknown = [name for name in got if name not in wanted]

@@ -36,23 +36,15 @@ def split(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
     shared = {name: leaf for name, leaf in leaves.items() if name.startswith(EMBEDDINGS)}
     own = {network: _under(leaves, f"{network}/") for network in NETWORKS}
     delta = _under(leaves, DELTA)
-    discriminator = {
-        n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith("embedding_delta/")
-    }
+    discriminator = {n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith("embedding_delta/")}
     generator = own[GENERATOR]
     if tying == "all":
-        generator = {
-            n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")
-        } | generator
+        generator = {n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")} | generator
     networks = {
         DISCRIMINATOR: _plus(shared, delta) | discriminator,
         GENERATOR: shared | generator,  # its own tables, where it has some, come after the shared
     }
-    return {
-        network: leaves
-        for network, leaves in networks.items()
-        if any(n.startswith("head/") for n in leaves)
-    }
+    return {network: leaves for network, leaves in networks.items() if any(n.startswith("head/") for n in leaves)}
 
 
 def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
@@ -67,16 +59,10 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
     discriminator, generator = networks.get(DISCRIMINATOR, {}), networks.get(GENERATOR, {})
     if discriminator and generator:
         _check_shared(discriminator, generator, tying)
-    params = {
-        f"{DISCRIMINATOR}/{n}": leaf
-        for n, leaf in discriminator.items()
-        if not n.startswith(EMBEDDINGS)
-    }
+    params = {f"{DISCRIMINATOR}/{n}": leaf for n, leaf in discriminator.items() if not n.startswith(EMBEDDINGS)}
     tables = {network: _only(leaves, EMBEDDINGS) for network, leaves in networks.items()}
     if tying == "none":
-        params |= tables.get(DISCRIMINATOR, {}) | {
-            f"{GENERATOR}/{n}": leaf for n, leaf in generator.items()
-        }
+        params |= tables.get(DISCRIMINATOR, {}) | {f"{GENERATOR}/{n}": leaf for n, leaf in generator.items()}
         return _unflatten(params)
     params |= tables.get(GENERATOR) or tables[DISCRIMINATOR]
     if tying == "gradient_disentangled" and discriminator:
@@ -84,9 +70,7 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
         params |= {DELTA + n.removeprefix(EMBEDDINGS): leaf for n, leaf in delta.items()}
     for name, leaf in generator.items():
         if not name.startswith(EMBEDDINGS):
-            encoder = (
-                DISCRIMINATOR if tying == "all" and not name.startswith("head/") else GENERATOR
-            )
+            encoder = DISCRIMINATOR if tying == "all" and not name.startswith("head/") else GENERATOR
             params[f"{encoder}/{name}"] = leaf
     return _unflatten(params)
 
@@ -110,9 +94,7 @@ def _check_shared(discriminator: Leaves, generator: Leaves, tying: str) -> None:
     found = _unshared(discriminator, generator, tying)
     if found:
         fitting = tying_of({DISCRIMINATOR: discriminator, GENERATOR: generator})
-        raise UserError(
-            f"model.tying={tying} does not fit the two networks: {found}; use model.tying={fitting}"
-        )
+        raise UserError(f"model.tying={tying} does not fit the two networks: {found}; use model.tying={fitting}")
 
 
 def _unshared(discriminator: Leaves, generator: Leaves, tying: str) -> str:
@@ -130,9 +112,7 @@ def _unshared(discriminator: Leaves, generator: Leaves, tying: str) -> str:
 
 
 def _plus(shared: Leaves, delta: Leaves) -> Leaves:
-    return {
-        n: leaf + delta[n.removeprefix(EMBEDDINGS)] if delta else leaf for n, leaf in shared.items()
-    }
+    return {n: leaf + delta[n.removeprefix(EMBEDDINGS)] if delta else leaf for n, leaf in shared.items()}
 
 
 def _only(leaves: Leaves, prefix: str) -> Leaves:

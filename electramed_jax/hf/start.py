@@ -33,9 +33,7 @@ def params_for(config: Config, folder: str) -> dict[str, Any]:
     check_vocabulary(folder, imported, config.data.directory)
     _check_dimensions(folder, imported, config)
     taken = named_leaves(imported.params)
-    shapes = jax.eval_shape(
-        lambda: init_params(config)
-    )  # a run may want less than the folder holds
+    shapes = jax.eval_shape(lambda: init_params(config))  # a run may want less than the folder holds
     missing = {name for name in named_leaves(shapes) if name not in taken}
     fresh = _fresh(config, missing) if missing else {}
     held = " and ".join(imported.networks)
@@ -68,9 +66,7 @@ def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]
     Where the folder has no generator, its sizes follow the discriminator's as in that preset.
     """
     if DISCRIMINATOR not in imported.networks:
-        raise UserError(
-            f"{folder}: holds a generator alone; wanted a discriminator to train on from"
-        )
+        raise UserError(f"{folder}: holds a generator alone; wanted a discriminator to train on from")
     width, depth = imported.dimensions["hidden_size"], imported.dimensions["num_layers"]
     size = min(PRESETS, key=lambda name: abs(PRESETS[name].model.hidden_size - width))
     fraction = PRESETS[size].model.generator_hidden_size / PRESETS[size].model.hidden_size

@@ -19,7 +19,9 @@ class SelfAttention(nnx.Module):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
         common = dict(
-            rngs=rngs, dtype=jnp.dtype(config.compute_dtype), initializer=truncated_normal(config.kernel_stddev)
+            rngs=rngs,
+            dtype=jnp.dtype(config.compute_dtype),
+            initializer=truncated_normal(config.kernel_stddev),
         )
         self.qkv = Dense("btd,dcnh->btcnh", (D, 3, N, H), (3, N, H), **common)
         self.out = Dense("btnh,nhd->btd", (N, H, D), (D,), **common)
@@ -29,7 +31,12 @@ class SelfAttention(nnx.Module):
         probability_key, output_key = split_key(key, 2)
         q_BTNH, k_BTNH, v_BTNH = jnp.unstack(self.qkv(x_BTD), axis=2)
         y_BTNH = attend(
-            q_BTNH, k_BTNH, v_BTNH, segments_BT, dropout_rate=self.attention_dropout_rate, key=probability_key
+            q_BTNH,
+            k_BTNH,
+            v_BTNH,
+            segments_BT,
+            dropout_rate=self.attention_dropout_rate,
+            key=probability_key,
         )
         return self.norm(x_BTD + dropout(self.out(y_BTNH), self.dropout_rate, output_key))
 

@@ -103,7 +103,11 @@ class DiscriminatorHead(nnx.Module):
     """One float32 logit a token: was it replaced?"""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        D, dtype, initializer = config.hidden_size, jnp.dtype(config.compute_dtype), truncated_normal(config.kernel_stddev)
+        D, dtype, initializer = (
+            config.hidden_size,
+            jnp.dtype(config.compute_dtype),
+            truncated_normal(config.kernel_stddev),
+        )
         self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype, initializer=initializer)
         self.logit = Dense("btd,de->bte", (D, 1), (1,), rngs=rngs, dtype=jnp.float32, initializer=glorot_uniform)
 
@@ -124,9 +128,7 @@ class GeneratorHead(nnx.Module):
 
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
-        logits_BMV = jnp.einsum(
-            "bme,ve->bmv", x_BME, word_VE.astype(self.dtype), preferred_element_type=jnp.float32
-        )
+        logits_BMV = jnp.einsum("bme,ve->bmv", x_BME, word_VE.astype(self.dtype), preferred_element_type=jnp.float32)
         return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
 
 

@@ -10,7 +10,15 @@ from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
 from electramed_jax.model.attention import SelfAttention
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, gelu, shard_rows, split_key, truncated_normal
+from electramed_jax.model.layers import (
+    Dense,
+    LayerNorm,
+    dropout,
+    gelu,
+    shard_rows,
+    split_key,
+    truncated_normal,
+)
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is computed again
@@ -25,7 +33,9 @@ class FeedForward(nnx.Module):
         D, F = sizes.hidden_size, sizes.intermediate_size
         self.dropout_rate = config.dropout
         common = dict(
-            rngs=rngs, dtype=jnp.dtype(config.compute_dtype), initializer=truncated_normal(config.kernel_stddev)
+            rngs=rngs,
+            dtype=jnp.dtype(config.compute_dtype),
+            initializer=truncated_normal(config.kernel_stddev),
         )
         self.up = Dense("btd,df->btf", (D, F), (F,), **common)
         self.down = Dense("btf,fd->btd", (F, D), (D,), **common)
@@ -60,7 +70,13 @@ def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -
 
 
 def run_blocks(
-    blocks: Block, x_BTD: jax.Array, segments_BT: jax.Array, *, num_layers: int, remat: str, key: jax.Array | None
+    blocks: Block,
+    x_BTD: jax.Array,
+    segments_BT: jax.Array,
+    *,
+    num_layers: int,
+    remat: str,
+    key: jax.Array | None,
 ) -> jax.Array:
     """Applies stacked blocks one after the other; the compiler sees one of them, whatever the depth."""
     keys = None if key is None else jax.random.split(key, num_layers)

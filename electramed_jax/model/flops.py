@@ -1,7 +1,8 @@
 """Floating-point operations of a training step, counted from the sizes.
 
 Matrix products only, two operations a multiply-add, forward plus backward as three times the forward. Attention is
-bidirectional: the whole T x T square, though with several documents in a row part of it is masked. The generator's head runs
+bidirectional: the whole T x T square, though with several documents in a row part of it is masked. The
+generator's head runs
 on the M gathered positions alone. Recomputation is not counted: this is the model's work, not the program's.
 """
 

@@ -90,12 +90,16 @@ def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:
 
 
 def shard_rows(x: jax.Array) -> jax.Array:
-    """Says that the first axis is the batch's, so the compiler keeps activations split by rows; no-op without a mesh."""
+    """Says that the first axis is the batch's, so the compiler keeps activations split by rows;
+    no-op without a mesh.
+    """
     return _laid_out(x, jax.P(("data", "fsdp"), *[None] * (x.ndim - 1)))
 
 
 def whole(table: jax.Array) -> jax.Array:
-    """Says that every device needs all rows: a sharded table is gathered once, not what is looked up in it moved around."""
+    """Says that every device needs all rows: a sharded table is gathered once,
+    not what is looked up in it moved around.
+    """
     return _laid_out(table, jax.P())
 
 

@@ -108,8 +108,9 @@ def discriminator_sums(
 def means(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[str, float]:
     """Metrics by their public names, from sums of one or of many steps.
 
-    `discriminator_precision` and `discriminator_recall` are of the class "replaced" (google-research/electra's are weighted
-    accuracies), 0 where nothing was said, or was, replaced; the area under the ROC curve is exact up to 1/64 of a logit.
+    `discriminator_precision` and `discriminator_recall` are of the class "replaced" (google-research/electra's
+    are weighted accuracies), 0 where nothing was said, or was, replaced; the area under the ROC curve is exact
+    up to 1/64 of a logit.
     """
     s = {name: np.asarray(value, np.float64) for name, value in sums.items()}
 

@@ -64,7 +64,11 @@ def predictions_per_row(num_tokens_B: jax.Array, mask_probability: float, max_pr
 
 
 def choose_positions(
-    key: jax.Array, ids_BT: jax.Array, special: SpecialIds, mask_probability: float, max_predictions: int
+    key: jax.Array,
+    ids_BT: jax.Array,
+    special: SpecialIds,
+    mask_probability: float,
+    max_predictions: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the positions to predict, uniformly and without replacement.
 
@@ -98,7 +102,11 @@ def mask(
 
 
 def sample(
-    key: jax.Array, logits_BMV: jax.Array, *, temperature: float = 1.0, forbidden_BM: jax.Array | None = None
+    key: jax.Array,
+    logits_BMV: jax.Array,
+    *,
+    temperature: float = 1.0,
+    forbidden_BM: jax.Array | None = None,
 ) -> jax.Array:
     """Draws one token a position, exactly from softmax(logits / temperature), in float32.
 
@@ -134,15 +142,15 @@ def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Arra
     """
     cumulative_BMK = jnp.cumsum(weights_BMK, axis=-1)
     above_BMK = (cumulative_BMK > target_BM[..., None]) & (weights_BMK > 0)
-    index_BM = jnp.where(
-        above_BMK.any(axis=-1), jnp.argmax(above_BMK, axis=-1), jnp.argmax(weights_BMK, axis=-1)
-    )
+    index_BM = jnp.where(above_BMK.any(axis=-1), jnp.argmax(above_BMK, axis=-1), jnp.argmax(weights_BMK, axis=-1))
     chosen_BM = jnp.take_along_axis(cumulative_BMK - weights_BMK, index_BM[..., None], axis=-1)[..., 0]
     return index_BM, chosen_BM
 
 
 def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
-    """x at the given positions of each row; works for [B, T] and [B, T, D]. Out-of-row positions read the last token."""
+    """x at the given positions of each row; works for [B, T] and [B, T, D].
+    Out-of-row positions read the last token.
+    """
     index = positions_BM if x_BT.ndim == 2 else positions_BM[..., None]
     return jnp.take_along_axis(x_BT, index, axis=1, mode="clip")
 

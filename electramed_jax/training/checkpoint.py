@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
@@ -23,7 +24,6 @@ from electramed_jax.common import distributed, files, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, from_dict, to_dict
 from electramed_jax.data import manifest as manifests
-from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import TrainState
 
@@ -61,7 +61,8 @@ class Checkpoints:
         """Starts saving; a failing disk shows as a UserError here or at `wait`. A step saved already stays as it is."""
         with _storage_errors(self._workdir):
             self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock)),
             )
 
     def wait(self) -> None:
@@ -81,7 +82,9 @@ def read_config(workdir: str) -> Config:
     """The resolved config of a training workdir; UserError where there is none."""
     path = files.join(workdir, CONFIG_FILE)
     if not files.exists(path):
-        raise UserError(f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain")
+        raise UserError(
+            f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
+        )
     return from_dict(files.read_json(path))
 
 
@@ -108,18 +111,22 @@ def _manager(workdir: str, keep: int | None) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         create=keep is not None,
         cleanup_tmp_directories=keep is not None,
-        read_only=keep is None,
         preservation_policy=ocp.checkpoint_managers.LatestN(keep) if keep else None,
     )
     return ocp.CheckpointManager(path, options=options, item_names=("state", "clock"))
 
 
 def _restore(
-    manager: ocp.CheckpointManager, config: Config, mesh: Mesh, workdir: str, step: int | None = None
+    manager: ocp.CheckpointManager,
+    config: Config,
+    mesh: Mesh,
+    workdir: str,
+    step: int | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     step = manager.latest_step() if step is None else step
     args = ocp.args.Composite(
-        state=ocp.args.StandardRestore(state_lib.abstract_state(config, mesh)), clock=ocp.args.JsonRestore()
+        state=ocp.args.StandardRestore(state_lib.abstract_state(config, mesh)),
+        clock=ocp.args.JsonRestore(),
     )
     try:
         restored = manager.restore(step, args=args)
@@ -139,8 +146,8 @@ def _claim(workdir: str, config: Config) -> None:
         _check_same_model(workdir, read_config(workdir), config)
         if files.read_bytes(vocab_path) != vocab:
             raise UserError(
-                f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the dataset it was "
-                "started with, or a new --workdir"
+                f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the "
+                "dataset it was started with, or a new --workdir"
             )
     elif files.exists(files.join(workdir, FOLDER)):
         raise UserError(f"{workdir}: has {FOLDER}/ but no {CONFIG_FILE}; use a new --workdir")
@@ -159,13 +166,12 @@ def changed_settings(earlier: Config, now: Config) -> list[str]:
 
 def _check_same_model(workdir: str, earlier: Config, now: Config) -> None:
     different = [
-        line
-        for line in changed_settings(earlier, now)
-        if line.startswith(IDENTITY) and not line.startswith(FREE)
+        line for line in changed_settings(earlier, now) if line.startswith(IDENTITY) and not line.startswith(FREE)
     ]
     if different:
         raise UserError(
-            f"{workdir} holds another model ({'; '.join(different)}); use a new --workdir, or the settings it was started with"
+            f"{workdir} holds another model ({'; '.join(different)}); use a new --workdir, or the settings it "
+            "was started with"
         )
 
 
@@ -183,12 +189,41 @@ class _storage_errors:
             return
         text = str(error)
         if isinstance(error, OSError) or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
-            # orbax leaves behind a task for each array, and asyncio would report every one of them.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            full = "No space left on device"
             raise UserError(
-                f"{self._workdir}: the checkpoint could not be written ({_first_line(error)}); the one before it is whole; "
+                f"{self._workdir}: the checkpoint could not be written "
+                f"({full if full in text else _first_line(error)}); the one before it is whole; "
                 "free space or mend the storage, then run the same command again"
             ) from error
+
+
+def _quiet() -> None:
+    """Keeps orbax from telling a failure at length: it is raised to us, and the user reads it in one line.
+
+    Otherwise every array's task and every thread of a failed save prints a traceback, to the loggers of absl
+    and asyncio or, once its event loop is closed, to `sys.unraisablehook`.
+    """
+    logging.getLogger("absl").addFilter(_not_of_orbax)
+    logging.getLogger("asyncio").addFilter(_not_left_behind)
+    if not isinstance(sys.unraisablehook, _UnraisableHook):
+        sys.unraisablehook = _UnraisableHook(sys.unraisablehook)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+def _not_left_behind(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
+
+
+class _UnraisableHook:
+    def __init__(self, otherwise: Callable[[Any], None]):
+        self._otherwise = otherwise
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._otherwise(unraisable)
 
 
 def _first_line(error: BaseException) -> str:

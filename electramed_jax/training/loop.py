@@ -34,9 +34,14 @@ class Outcome:
 
 
 def run(
-    config: Config, workdir: str, *, init_params: state_lib.Params | None = None, stop_after: int | None = None
+    config: Config,
+    workdir: str,
+    *,
+    init_params: state_lib.Params | None = None,
+    stop_after: int | None = None,
 ) -> Outcome:
-    """Trains until `config.total_steps`, or until told to stop, from the workdir's newest checkpoint where there is one.
+    """Trains until `config.total_steps`, or until told to stop, from the workdir's newest checkpoint where
+    there is one.
 
     Args:
       config: resolved against the dataset of `config.data.directory` (`resolve_with_dataset`).
@@ -45,7 +50,8 @@ def run(
       stop_after: save and end after this step; the schedule still runs to `total_steps`.
 
     Raises:
-      UserError: the workdir holds another model, the batch does not divide, the data is damaged, the disk is full, or the
+      UserError: the workdir holds another model, the batch does not divide, the data is damaged, the disk is
+      full, or the
         loss was not finite.
     """
     mesh = sharding.make_mesh(config.mesh)
@@ -110,7 +116,12 @@ def resolve_with_dataset(config: Config) -> Config:
     if not config.data.directory:
         raise UserError("no dataset; add --config.data.directory=DIR, a folder written by electramed pack")
     manifest = manifests.read(config.data.directory)
-    return resolve(config, vocab_size=manifest.vocab_size, row_length=manifest.row_length, special=manifest.special)
+    return resolve(
+        config,
+        vocab_size=manifest.vocab_size,
+        row_length=manifest.row_length,
+        special=manifest.special,
+    )
 
 
 def _start(

@@ -40,7 +40,8 @@ def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformat
         optax.clip_by_global_norm(config.clip_norm),
         scale_by_adam(config.beta1, config.beta2, config.epsilon),
         optax.add_decayed_weights(
-            config.weight_decay, mask=lambda params: trees.map_named(lambda name, _: DECAY_RULES(name), params)
+            config.weight_decay,
+            mask=lambda params: trees.map_named(lambda name, _: DECAY_RULES(name), params),
         ),
         optax.scale_by_learning_rate(schedule(config, total_steps)),
     )
@@ -56,7 +57,8 @@ class AdamState(NamedTuple):
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
     """m / (sqrt(v) + epsilon) with uncorrected moments.
 
-    optax's `scale_by_adam` always divides the moments by 1 - beta^t; ELECTRA, like BERT, does not, which makes early steps smaller.
+    optax's `scale_by_adam` always divides the moments by 1 - beta^t; ELECTRA, like BERT, does not, which
+    makes early steps smaller.
     """
 
     def init(params: Any) -> AdamState:

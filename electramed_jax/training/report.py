@@ -55,7 +55,10 @@ class Report:
         """Waits for every step so far; a UserError names the first with a loss or gradient norm not finite."""
         for step, sums in self._pending:
             sums = jax.device_get(sums)
-            for name, value in (("loss", sums["loss_sum"]), ("gradient norm", sums["gradient_norm_sum"])):
+            for name, value in (
+                ("loss", sums["loss_sum"]),
+                ("gradient norm", sums["gradient_norm_sum"]),
+            ):
                 if not math.isfinite(value):
                     raise UserError(
                         f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; lower "

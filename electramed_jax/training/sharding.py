@@ -1,12 +1,12 @@
 """Which device holds what.
 
-The mesh has three axes. A batch's rows are split over `data` and `fsdp` together. A parameter's dimensions have logical names;
-each name is laid along one mesh axis:
+The mesh has three axes. A batch's rows are split over `data` and `fsdp` together. A parameter's dimensions
+have logical names; each name is laid along one mesh axis:
 
     vocabulary, heads, feed_forward -> tensor        width -> fsdp
 
-In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that the axis does not divide is
-kept whole on every device.
+In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that
+the axis does not divide is kept whole on every device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
 
 MESH_AXES = ("data", "fsdp", "tensor")
-MESH_AXIS_OF = {"vocabulary": "tensor", "heads": "tensor", "feed_forward": "tensor", "width": "fsdp", None: None}
+MESH_AXIS_OF = {
+    "vocabulary": "tensor",
+    "heads": "tensor",
+    "feed_forward": "tensor",
+    "width": "fsdp",
+    None: None,
+}
 
 # Matched against the end of a leaf's name, so that an optimiser's moments follow their parameter.
 PARAM_RULES = trees.RuleTable(
@@ -59,7 +65,10 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
             "their product must be the number of devices (mesh.data=-1 takes what is left)"
         )
     return jax.make_mesh(
-        (data, config.fsdp, config.tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+        (data, config.fsdp, config.tensor),
+        MESH_AXES,
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
     )
 
 

@@ -75,5 +75,9 @@ def create(config: Config, mesh: Mesh) -> TrainState:
 
 def with_params(state: TrainState, params: Params) -> TrainState:
     """The state with other parameters (numpy or jax), put where the old ones were."""
-    placed = jax.tree.map(lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding), state.params, params)
+    placed = jax.tree.map(
+        lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
+        state.params,
+        params,
+    )
     return dataclasses.replace(state, params=placed)

@@ -1,4 +1,6 @@
-"""The jitted steps: pure functions of (state, batch). No I/O; the loop, benchmarks and ahead-of-time compilation share them."""
+"""The jitted steps: pure functions of (state, batch). No I/O;
+the loop, benchmarks and ahead-of-time compilation share them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
 
 def loss_and_sums(
-    model: Electra, batch: Batch, config: Config, stream: str, step: jax.Array, *, with_dropout: bool, with_auc: bool
+    model: Electra,
+    batch: Batch,
+    config: Config,
+    stream: str,
+    step: jax.Array,
+    *,
+    with_dropout: bool,
+    with_auc: bool,
 ) -> tuple[jax.Array, losses.Sums]:
     """Masks the batch, runs both networks and returns the loss. `stream` and `step` name the randomness."""
     root, objective, special = jax.random.key(config.seed), config.objective, config.data.special
@@ -38,14 +47,15 @@ def loss_and_sums(
     positions_BM, weights_BM = masking.choose_positions(
         key("positions"), ids_BT, special, objective.mask_probability, config.max_predictions
     )
-    masked = masking.mask(
-        key("mask"), ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share
-    )
+    masked = masking.mask(key("mask"), ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
 
     def sample(logits_BMV: jax.Array) -> jax.Array:
         forbidden_BM = masked.targets_BM if objective.disallow_correct else None
         return masking.sample(
-            key("sampling"), logits_BMV, temperature=objective.temperature, forbidden_BM=forbidden_BM
+            key("sampling"),
+            logits_BMV,
+            temperature=objective.temperature,
+            forbidden_BM=forbidden_BM,
         )
 
     return losses.objective(
@@ -111,7 +121,11 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Ar
     where = jax.tree.map(lambda leaf: leaf.sharding, state_lib.abstract_state(config, mesh).params)
     return jax.jit(
         eval_step(config),
-        in_shardings=(where, {"input_ids": sharding.batch_sharding(mesh)}, sharding.replicated(mesh)),
+        in_shardings=(
+            where,
+            {"input_ids": sharding.batch_sharding(mesh)},
+            sharding.replicated(mesh),
+        ),
         out_shardings=sharding.replicated(mesh),
     )
 

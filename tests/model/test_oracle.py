@@ -184,7 +184,7 @@ def test_bfloat16_stays_near_the_reference_and_keeps_float32_where_it_matters(sh
     halved = dataclasses.replace(oracle, config=dataclasses.replace(oracle.config, model=model))
     ours = jax.device_get(oracle_numbers.evaluator(halved)(halved.params()))
     mlm_loss = ours.sums["generator_nll_sum"] / ours.sums["masked_count"]
-    np.testing.assert_allclose(mlm_loss, oracle.scalars["mlm_loss"], rtol=2e-2)
-    np.testing.assert_allclose(ours.loss, oracle.scalars["total_loss"], rtol=2e-2)
+    np.testing.assert_allclose(mlm_loss, oracle.scalars["mlm_loss"], rtol=5e-3)
+    np.testing.assert_allclose(ours.loss, oracle.scalars["total_loss"], rtol=5e-3)
     kept = (ours.gradients, ours.loss, ours.sums, ours.seen["generator_logits"], ours.seen["discriminator_logits"])
     assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {np.dtype(np.float32)}

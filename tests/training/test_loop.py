@@ -331,9 +331,10 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_the_earlier_checkpoint_stays
     with quick_run.start("pretrain", *quick_run.settings(packed), f"--workdir={workdir}") as process:
         said = process.stderr.read()
     assert process.returncode == 2, said
-    lines = [line for line in said.splitlines() if not line.startswith("WARNING")]
-    assert lines[0] == f"going on from step {STOP}" and "Traceback" not in said and len(lines) <= 4
-    assert f"{workdir}: the checkpoint could not be written (" in lines[-1] and "free space" in lines[-1]
+    lines = said.splitlines()
+    assert lines[0] == f"going on from step {STOP}"
+    assert [line for line in lines[1:-1] if not line.startswith(("first step", "step "))] == []
+    assert lines[-1].startswith(f"electramed pretrain: {workdir}: the checkpoint could not be written (No space left")
     assert saved_steps(workdir)[-1] == STOP
     expected = leaves(stopped)
     for name, leaf in leaves(workdir).items():
@@ -353,7 +354,7 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
         monkeypatch.setattr(saved._manager, "save", full)
         with pytest.raises(UserError) as caught:
             saved.save(13, None, {})
-    assert "could not be written (RESOURCE_EXHAUSTED: Error writing: No space left on device)" in str(caught.value)
+    assert "could not be written (No space left on device)" in str(caught.value)
     assert "the one before it is whole" in str(caught.value)
     assert saved_steps(pathlib.Path(workdir))[-1] == STOP
 

@@ -68,7 +68,10 @@ def test_an_unknown_command_is_refused_with_those_there_are(capsys):
         (["pretrain", "--workdir=x", "--stop_after=soon", TINY], "argument --stop_after: invalid int value: 'soon'"),
         (["pretrain", "--workdir=x"], "no config file; add --config=configs/"),
         (["pretrain", "--workdir=x", TINY], "no dataset; add --config.data.directory=DIR"),
-        (["pretrain", "--workdir=x", TINY, "--config.seeds=1"], "config.seeds: no such setting; did you mean config.seed?"),
+        (
+            ["pretrain", "--workdir=x", TINY, "--config.seeds=1"],
+            "config.seeds: no such setting; did you mean config.seed?",
+        ),
         (["pretrain", "--workdir=x", TINY, "--config.data.directory=nowhere"], "nowhere"),
         (["evaluate", "--workdir=nowhere"], "nowhere: no config.json; not a training workdir"),
         (["evaluate", "--workdir=x", "--config.seed=1"], "takes no --config.seed; see electramed evaluate --help"),

@@ -45,6 +45,7 @@ class Checkpoints:
         Raises:
           UserError: the workdir holds another model, or checkpoints without a config.
         """
+        _quiet()
         self._config, self._workdir = config, workdir
         _claim(workdir, config)
         self._manager = _manager(workdir, keep=config.keep_checkpoints)

@@ -19,7 +19,9 @@ def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart") / "out"
     with pytest.MonkeyPatch.context() as patch:
         said, results = [], []
-        patch.setattr("builtins.print", lambda *a, file=None, **k: (results if file is None else said).append(" ".join(a)))
+        patch.setattr(
+            "builtins.print", lambda *a, file=None, **k: (results if file is None else said).append(" ".join(a))
+        )
         code = cli.main(["quickstart", f"--output={folder}", "--articles=300", "--steps=8", "--json"])
     return folder, code, "\n".join(results), "\n".join(said)
 
@@ -57,7 +59,10 @@ def test_the_discriminator_scores_every_word_of_a_text(ran):
     folder = ran[0]
     texts = ["The patients were treated.", "Fever"]
     verdicts = detect.replaced_probabilities(str(folder / "models" / "discriminator"), texts)
-    assert [[word for word, _ in words] for words in verdicts] == [["the", "patients", "were", "treated", "."], ["fever"]]
+    assert [[word for word, _ in words] for words in verdicts] == [
+        ["the", "patients", "were", "treated", "."],
+        ["fever"],
+    ]
     assert all(0 < probability < 1 for words in verdicts for _, probability in words)
 
 

@@ -18,14 +18,15 @@ folders, and shows the trained discriminator spotting replaced words. A few minu
 
   electramed quickstart"""
 
-SENTENCES_SHOWN = 6
-SUSPICIOUS = 0.5
+ARTICLES_SHOWN = 6
+WORDS = 38  # of an article; they fit a row of 64 word pieces
+LONGER_WORD = r"\b[a-z]{4,}\b"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="quickstart", help="folder for everything (default: quickstart)")
     parser.add_argument("--articles", type=int, default=6000, help="invented articles (default 6000)")
-    parser.add_argument("--steps", type=int, default=600, help="training steps (default 600)")
+    parser.add_argument("--steps", type=int, default=1200, help="training steps (default 1200)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
          "--row_length", "64"],
         ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed",
          f"--config.total_steps={steps}", f"--config.optimizer.warmup_steps={max(1, steps // 10)}",
-         "--config.batch_size=16", f"--config.log_every={max(1, steps // 12)}",
+         "--config.batch_size=16", "--config.model.num_layers=2", "--config.model.generator_num_layers=2",
+         f"--config.log_every={max(1, steps // 12)}",
          f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
         ["evaluate", f"--workdir={out}/run", "--split=test"],
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
@@ -79,42 +81,43 @@ def _electramed(command: Sequence[str]) -> None:
 
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
-    """Swaps one word in each of a few unseen sentences and asks the exported discriminator which."""
+    """Swaps one word at the beginning of every test article and asks the exported discriminator which."""
     from electramed_jax.data import corpus
     from electramed_jax.hf import detect
 
-    swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")), SENTENCES_SHOWN)
-    verdicts = detect.replaced_probabilities(str(out / "models" / "discriminator"), [swap.sentence for swap in swaps])
-    say("\nOne word of each unseen sentence was swapped; in [brackets] what the discriminator finds suspicious:")
+    swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")))
+    folder = str(out / "models" / "discriminator")
+    verdicts = detect.replaced_probabilities(folder, [swap.text for swap in swaps])
+    say("\nOne word was swapped in each unseen article; in [brackets] the word the discriminator suspects most:")
     found = 0
-    for swap, verdict in zip(swaps, verdicts, strict=True):
-        hit = any(word == swap.new and probability > SUSPICIOUS for word, probability in verdict)
-        found += hit
-        shown = " ".join(f"[{word} {p:.2f}]" if p > SUSPICIOUS else word for word, p in verdict)
-        say(f"  {'found ' if hit else 'missed'}  {swap.old} -> {swap.new}:  {shown}")
-    say(f"found {found} of {len(swaps)}")
+    for number, (swap, verdict) in enumerate(zip(swaps, verdicts, strict=True)):
+        most = max(range(len(verdict)), key=lambda place: verdict[place][1])
+        suspect, probability = verdict[most]
+        found += suspect == swap.new
+        if number < ARTICLES_SHOWN:
+            words = [word for word, _ in verdict]
+            words[most] = f"[{suspect} {probability:.2f}]"
+            say(f"  {'found ' if suspect == swap.new else 'missed'}  {swap.old} -> {swap.new}:  {' '.join(words)}")
+    say(f"Found in {found} of all {len(swaps)} articles; a guess would be right in 1 of {WORDS}.")
     return {"swapped_words": len(swaps), "found_words": found}
 
 
 class Swap(NamedTuple):
-    """A lower-cased sentence in which `old` was replaced by `new`."""
+    """A lower-cased text in which `old` was replaced by `new`."""
 
-    sentence: str
+    text: str
     old: str
     new: str
 
 
-def swap_words(texts: Sequence[str], count: int) -> list[Swap]:
-    """Takes one sentence from each of `count` texts and swaps one longer word for one from elsewhere;
-    always the same.
-    """
+def swap_words(texts: Sequence[str]) -> list[Swap]:
+    """Swaps one longer word in the first words of each text for one of another text's; always the same."""
     draw = random.Random(0)
-    sentences = [draw.choice(found) for text in texts if (found := re.findall(r"[A-Z][\w ,-]{50,120}\.", text))]
-    chosen = draw.sample(sentences, min(count, len(sentences)))
-    words = sorted({word for sentence in sentences for word in re.findall(r"[a-z]{6,}", sentence.lower())})
+    beginnings = [" ".join(text.lower().split()[:WORDS]) for text in texts]
+    words = sorted({word for text in beginnings for word in re.findall(LONGER_WORD, text)})
     swaps = []
-    for sentence in map(str.lower, chosen):
-        old = draw.choice(re.findall(r"[a-z]{6,}", sentence) or re.findall(r"[a-z]+", sentence))
-        new = draw.choice([word for word in words if word not in sentence])
-        swaps.append(Swap(re.sub(rf"\b{old}\b", new, sentence, count=1), old, new))
+    for text in beginnings:
+        if candidates := re.findall(LONGER_WORD, text):
+            old, new = draw.choice(candidates), draw.choice([word for word in words if word not in text])
+            swaps.append(Swap(re.sub(rf"\b{old}\b", new, text, count=1), old, new))
     return swaps

@@ -30,7 +30,7 @@ def test_it_ends_well_and_returns_one_line_of_json_last(ran):
     _, code, results, _ = ran
     assert code == 0
     result = json.loads(results.splitlines()[-1])
-    assert 0 < result["swapped_words"] <= quickstart.SENTENCES_SHOWN and result["seconds"] > 0
+    assert result["swapped_words"] >= result["found_words"] >= 0 and result["swapped_words"] > 0
 
 
 def test_it_prints_the_commands_it_runs_so_that_they_can_be_typed(ran):
@@ -66,11 +66,13 @@ def test_the_discriminator_scores_every_word_of_a_text(ran):
     assert all(0 < probability < 1 for words in verdicts for _, probability in words)
 
 
-def test_swapped_sentences_differ_in_the_one_word_that_is_named():
+def test_swapped_texts_differ_in_the_one_word_that_is_named():
     texts = [
-        "The treatment of recurrent fever with aspirin was tried in many patients before.",
-        "A randomised trial compared surgery with careful observation in older adults.",
+        "The treatment of recurrent fever was tried.",
+        "A randomised trial compared surgery with careful observation.",
     ]
-    for swap in quickstart.swap_words(texts, 2):
-        restored = re.sub(rf"\b{swap.new}\b", swap.old, swap.sentence)
-        assert swap.new != swap.old and restored in [text.lower() for text in texts]
+    swaps = quickstart.swap_words(texts)
+    assert len(swaps) == 2
+    for swap, text in zip(swaps, texts, strict=True):
+        assert swap.new not in text.lower() and swap.old in text.lower()
+        assert re.sub(rf"\b{swap.new}\b", swap.old, swap.text) == text.lower()

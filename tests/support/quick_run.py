@@ -1,4 +1,4 @@
-"""A whole training run that takes seconds: 30 steps of a one-layer pair, dropout on, every event due more than once."""
+"""A whole training run that takes seconds: 20 steps of a one-layer pair, dropout on, every event due more than once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROW_LENGTH = 32
-TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 30, 4, 5, 10
+TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 20, 4, 5, 10
 SETTINGS = {
     "model.max_positions": ROW_LENGTH,
     "model.embedding_size": 8,

@@ -43,7 +43,13 @@ def test_settings_may_come_before_the_file():
 
 
 def test_a_whole_number_will_do_for_a_fraction():
-    assert from_flags([TINY, "--config.optimizer.learning_rate=1"]).optimizer.learning_rate == 1.0
+    values = to_dict(Config())
+    values["optimizer"]["learning_rate"] = 1
+    rate = from_dict(values).optimizer.learning_rate
+    assert (rate, type(rate)) == (1.0, float)
+    assert from_flags([TINY, "--config.optimizer.learning_rate=1"]).optimizer == dataclasses.replace(
+        from_flags([TINY]).optimizer, learning_rate=1.0
+    )
 
 
 @pytest.mark.parametrize(

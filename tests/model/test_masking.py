@@ -203,7 +203,7 @@ def test_samples_of_a_flat_distribution_cover_a_real_vocabulary_evenly():
     assert len(set(drawn % 128)) > 100, "every place in a block is reached"
 
 
-@pytest.mark.parametrize("uniform", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
+@pytest.mark.parametrize("uniform", [0.0, 1.0])  # never drawn, 1 stands for sums that rounding leaves too small
 @pytest.mark.parametrize("forbidden", [0, 199])
 def test_the_ends_of_the_unit_interval_draw_a_possible_token(monkeypatch, logits_V, uniform, forbidden):
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform, jnp.float32))

@@ -6,7 +6,9 @@ import functools
 
 import jax
 
-jit = functools.partial(
-    jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
-)
+OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later compilers have no such switch
+    OPTIONS["xla_cpu_use_fusion_emitters"] = False
+FLAGS = " ".join(f"--{name}={value}".lower() for name, value in OPTIONS.items())  # for a process of its own
+
+jit = functools.partial(jax.jit, compiler_options=OPTIONS)

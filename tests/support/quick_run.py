@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import quick
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROW_LENGTH = 32
 TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 20, 4, 5, 10
@@ -49,8 +51,7 @@ def start(*arguments: object) -> subprocess.Popen:
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "8",
-        # what support/quick.py tells the compiler
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": quick.FLAGS,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "electramed_jax.cli", *map(str, arguments)],

@@ -163,7 +163,7 @@ def test_an_evaluation_that_an_interruption_prevented_is_made_up_for(pretrain, h
     last = quick_run.TOTAL_STEPS
     monkeypatch.setattr(distributed.Preemption, "reached", lambda self, step: step == last)
     assert pretrain(half_done) == 42
-    assert saved_steps(half_done)[-1] == last and (entries(half_done)[-1]["split"]) == "train"
+    assert saved_steps(half_done)[-1] == last and entries(half_done)[-1]["split"] == "train"
     assert pretrain(half_done) == 0
     assert_same_run(half_done, whole)
 
@@ -240,9 +240,8 @@ def test_an_absurd_learning_rate_stops_the_run_with_the_last_checkpoint_still_go
     before = entries(half_done)
     assert pretrain(half_done, optimizer__learning_rate=1e30) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert " at step 15; stopped" in said, (
-        "step 14 moves the parameters; 15 is the first to feel it, and due to be saved"
-    )
+    # Step 14 moves the parameters; 15 is the first to feel it, and due to be saved.
+    assert " at step 15; stopped" in said
     assert "config.optimizer.learning_rate" in said
     assert saved_steps(half_done)[-1] == STOP and entries(half_done) == before
     for name, leaf in leaves(half_done).items():

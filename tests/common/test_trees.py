@@ -34,7 +34,7 @@ def test_mapping_by_name_keeps_the_shape_of_the_tree():
 
 
 def test_a_rule_matches_the_end_of_a_name_at_a_slash():
-    rules = trees.RuleTable("decay", ((r"head/bias", "short"), (r"output_bias", "long")))
+    rules = trees.RuleTable("decay", ((r"bias", "short"), (r"output_bias", "long")))
     assert rules("head/bias") == rules("state/0/mu/head/bias") == "short"
     assert rules("head/output_bias") == "long"
 

@@ -1,6 +1,8 @@
-"""Recomputing in the backward pass, and the key that drops units, against the plain pass."""
+"""A scanned and recomputed stack of blocks against the same blocks applied one after the other."""
 
 from __future__ import annotations
+
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,50 +10,65 @@ import numpy as np
 import pytest
 import quick
 import small
+from flax import nnx
 
-from electramed_jax.model import masking
+from electramed_jax.model import encoder
 from electramed_jax.training import state
 
-LENGTH = 16
-IDS = np.stack([small.row(small.document(8, 4), length=LENGTH), small.row(small.document(5), length=LENGTH)])
+LENGTH, LAYERS = 16, 3
+CONFIG = small.config(LENGTH, num_layers=LAYERS, dropout=0.3, attention_dropout=0.3)
+X = np.random.default_rng(0).normal(size=(2, LENGTH, CONFIG.model.hidden_size)).astype(np.float32)
+SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [6, 2, 5, 3]), np.repeat([1], 16)])
+
+
+def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, key):
+    """What `run_blocks` stands for: the i-th block with the i-th of the key's parts."""
+    del remat
+    graph, stacked = nnx.split(blocks)
+    keys = [None] * num_layers if key is None else jax.random.split(key, num_layers)
+    for i in range(num_layers):
+        x_BTD = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))(x_BTD, segments_BT, keys[i])
+    return x_BTD
+
+
+def _evaluate(run, remat: str) -> types.SimpleNamespace:
+    """Outputs under two dropout keys and under none, and the gradient for the first."""
+
+    def output(params, key):
+        blocks = state.bind(CONFIG, params).discriminator.layers
+        return run(blocks, jnp.asarray(X), jnp.asarray(SEGMENTS), num_layers=LAYERS, remat=remat, key=key)
+
+    def loss(params, key):
+        y_BTD = output(params, key)
+        return jnp.sum(y_BTD * jnp.cos(jnp.arange(y_BTD.size)).reshape(y_BTD.shape)), y_BTD
+
+    @quick.jit
+    def everything(params):
+        gradients, dropped = jax.grad(loss, has_aux=True)(params, jax.random.key(0))
+        layers = gradients["discriminator"]["layers"]
+        return dict(gradients=layers, dropped=dropped, otherwise=output(params, jax.random.key(1)), whole=output(params, None))
+
+    return types.SimpleNamespace(**jax.device_get(everything(small.lively_params(CONFIG))))
 
 
 @pytest.fixture(scope="module")
-def hidden_and_gradients():
-    """By remat policy: two hidden states under one dropout key, one under another, and the gradient of the first."""
-
-    def run(remat: str):
-        config = small.config(LENGTH, dropout=0.3, attention_dropout=0.3, remat=remat)
-
-        def hidden(params, seed):
-            structure = masking.structure(jnp.asarray(IDS), small.SPECIAL)
-            model = state.bind(config, params)
-            return model.discriminator_hidden(jnp.asarray(IDS), structure, jax.random.key(seed))
-
-        def loss(params, seed):
-            h_BTD = hidden(params, seed)
-            return jnp.sum(h_BTD * jnp.cos(jnp.arange(h_BTD.size)).reshape(h_BTD.shape)), h_BTD
-
-        gradient = quick.jit(jax.grad(loss, has_aux=True))
-        params = small.lively_params(config)
-        (gradients, first), (_, again), (_, other) = (gradient(params, seed) for seed in (0, 0, 1))
-        return jax.device_get({"gradients": gradients["discriminator"], "first": first, "again": again, "other": other})
-
-    return {remat: run(remat) for remat in ("none", "dots", "full")}
+def expected():
+    return _evaluate(_one_after_the_other, "none")
 
 
-def test_dropout_is_a_function_of_its_key(hidden_and_gradients):
-    plain = hidden_and_gradients["none"]
-    np.testing.assert_array_equal(plain["first"], plain["again"])
-    assert np.abs(plain["first"] - plain["other"]).max() > 0.1
-
-
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_recomputation_drops_the_same_units_again(hidden_and_gradients, remat):
-    plain, recomputed = hidden_and_gradients["none"], hidden_and_gradients[remat]
-    np.testing.assert_allclose(recomputed["first"], plain["first"], atol=1e-5)
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_a_scanned_stack_is_its_blocks_one_after_the_other_with_the_same_units_dropped(expected, remat):
+    """In the backward pass, too, where recomputation has to drop them again."""
+    ours = _evaluate(encoder.run_blocks, remat)
+    for name in ("whole", "dropped", "otherwise"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=1e-5, err_msg=name)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(b).max()), rtol=0),
-        recomputed["gradients"],
-        plain["gradients"],
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=0),
+        ours.gradients,
+        expected.gradients,
     )
+
+
+def test_every_key_drops_other_units(expected):
+    assert np.abs(expected.dropped - expected.otherwise).max() > 0.1
+    assert np.abs(expected.dropped - expected.whole).max() > 0.1

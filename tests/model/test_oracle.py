@@ -182,9 +182,15 @@ def test_bfloat16_stays_near_the_reference_and_keeps_float32_where_it_matters(sh
     oracle = oracle_numbers.load(shared_data, "c2")
     model = dataclasses.replace(oracle.config.model, compute_dtype="bfloat16")
     halved = dataclasses.replace(oracle, config=dataclasses.replace(oracle.config, model=model))
-    ours = jax.device_get(oracle_numbers.evaluator(halved)(halved.params()))
+    params = halved.params()
+    ours = jax.device_get(oracle_numbers.evaluator(halved)(params))
     mlm_loss = ours.sums["generator_nll_sum"] / ours.sums["masked_count"]
     np.testing.assert_allclose(mlm_loss, oracle.scalars["mlm_loss"], rtol=5e-3)
     np.testing.assert_allclose(ours.loss, oracle.scalars["total_loss"], rtol=5e-3)
     kept = (ours.gradients, ours.loss, ours.sums, ours.seen["generator_logits"], ours.seen["discriminator_logits"])
     assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {np.dtype(np.float32)}
+
+    # Logits have more digits than a bfloat16, before the bias gives them some.
+    params["generator"]["head"]["output_bias"] *= 0
+    logits_BMV = oracle_numbers.evaluator(halved)(params).seen["generator_logits"]
+    assert (logits_BMV.astype(jnp.bfloat16) != logits_BMV).mean() > 0.5

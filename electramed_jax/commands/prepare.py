@@ -22,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")
     parser.add_argument("--test", type=float, default=0.01, help="fraction of the documents (default 0.01)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--no_labels", action="store_true", help="drop the labels of structured abstracts")
     parser.add_argument("--strict", action="store_true", help="stop at damaged input instead of counting it")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import build
+    from electramed_jax.data import build, documents
 
     account = build.prepare(
         args.input,
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         test=args.test,
         workers=args.workers,
         strict=args.strict,
+        reading=documents.Reading(section_labels=not args.no_labels),
     )
     for split, figures in account["splits"].items():
         console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")

@@ -37,6 +37,7 @@ def prepare(
     workers: int | None = None,
     strict: bool = False,
     min_chars: int = MIN_CHARS,
+    reading: documents.Reading = documents.Reading(),
 ) -> dict[str, Any]:
     """Makes a documents folder (see `corpus`) from files or patterns; returns its account.
 
@@ -45,6 +46,7 @@ def prepare(
       validation, test: fractions of the documents.
       strict: raise at the first damaged piece instead of counting it.
       min_chars: a shorter document (title and sections) is dropped as `too_short`.
+      reading: of PubMed records.
 
     Raises:
       UserError: no input, no document left, an output folder that holds something else.
@@ -60,6 +62,7 @@ def prepare(
         "validation": validation,
         "test": test,
         "min_chars": min_chars,
+        "reading": dataclasses.asdict(reading),
         "code_version": electramed_jax.__version__,
     }
     if files.exists(files.join(output_dir, corpus.FILE)):
@@ -73,7 +76,7 @@ def prepare(
         console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
         return account
     work = workspace.open_in(output_dir, request, lambda name: name in corpus.SPLITS)
-    stage = [(path, work, number, validation, test, strict, min_chars) for number, path in enumerate(paths)]
+    stage = [(path, work, number, validation, test, strict, min_chars, reading) for number, path in enumerate(paths)]
     found = list(pool.run(_stage, stage, workers, "reading"))
     duplicates = _duplicates([_load_keys(work, number) for number in range(len(paths))])
     finish = [(work, output_dir, number, rows) for number, rows in enumerate(duplicates)]
@@ -120,6 +123,7 @@ def _stage(
     test: float,
     strict: bool,
     min_chars: int,
+    reading: documents.Reading,
 ) -> dict[str, Any]:
     """Reads one input into one scratch part per split; returns {"read", "drops"}."""
     done = files.join(work, f"counts-{number:05d}.json")
@@ -129,7 +133,7 @@ def _stage(
     texts, pmids, splits = [], [], []
     with contextlib.ExitStack() as stack:
         outputs = [stack.enter_context(_gzip_writer(_staged(work, split, number))) for split in corpus.SPLITS]
-        for document in documents.read(path, drops, strict):
+        for document in documents.read(path, drops, strict, reading):
             document = _cleaned(document)
             text = document.text
             if reason := clean.reason_to_drop(text, min_chars):

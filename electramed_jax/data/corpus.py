@@ -110,5 +110,8 @@ def to_line(document: documents.Document) -> bytes:
         "source": document.source,
         "title": document.title,
         "sections": document.sections,
+        "language": document.language,
+        "version": document.version,
+        "revised": document.revised,
     }
     return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -34,6 +34,9 @@ class Document:
       id: unique name; derived from the text where the input gives none.
       sections: (label or None, text) in order; a structured abstract has one per AbstractText.
       source: "pubmed" for PubMed XML, otherwise what the record or the file name says.
+      language: ISO 639-2 code of the text, as PubMed has it ("eng"), where known.
+      version: of the PMID, from 1; PubMed keeps several of some articles.
+      revised: the day PubMed last changed the record, as the number YYYYMMDD, where known.
     """
 
     id: str
@@ -42,6 +45,9 @@ class Document:
     sections: tuple[tuple[str | None, str], ...]
     year: int | None
     source: str
+    language: str | None = None
+    version: int = 1
+    revised: int | None = None
 
     @property
     def text(self) -> str:
@@ -49,6 +55,17 @@ class Document:
         lines = [self.title] if self.title else []
         lines += [f"{label}: {body}" if label else body for label, body in self.sections]
         return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is made of a PubMed record.
+
+    Attributes:
+      section_labels: keep the labels of a structured abstract, as "LABEL: text".
+    """
+
+    section_labels: bool = True
 
 
 @dataclasses.dataclass
@@ -83,7 +100,7 @@ class Findings:
         self.drops[reason] += 1
 
 
-def read(path: str, drops: Counter, strict: bool = False) -> Iterator[Document]:
+def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Reading()) -> Iterator[Document]:
     """Streams the documents of one file, chosen by its extension (with or without .gz).
 
     .xml: PubmedArticleSet. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
@@ -92,6 +109,7 @@ def read(path: str, drops: Counter, strict: bool = False) -> Iterator[Document]:
     Args:
       drops: what was dropped is added here, by reason.
       strict: raise at the first damaged piece.
+      reading: of PubMed records; the other formats have no choices.
 
     Raises:
       UserError: missing file, unknown extension; when strict, damage, with file and line.
@@ -101,7 +119,7 @@ def read(path: str, drops: Counter, strict: bool = False) -> Iterator[Document]:
     if name.endswith(".xml"):
         from electramed_jax.data import pubmed  # needs lxml, which the other formats do without
 
-        yield from pubmed.read(chunks(findings), findings)
+        yield from pubmed.read(chunks(findings), findings, reading)
     elif name.endswith(".jsonl"):
         yield from _read_jsonl(findings)
     elif name.endswith(".txt"):
@@ -205,6 +223,9 @@ def _from_record(record: Any, source: str) -> Document | None:
         sections=pairs,
         year=whole_number(record.get("year")),
         source=str(record.get("source") or source),
+        language=language if isinstance(language := record.get("language"), str) else None,
+        version=whole_number(record.get("version")) or 1,
+        revised=whole_number(record.get("revised")),
     )
     return document if document.id else dataclasses.replace(document, id=text_id(document.text))
 

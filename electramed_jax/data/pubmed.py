@@ -18,7 +18,7 @@ from typing import Any
 
 from lxml import etree
 
-from electramed_jax.data.documents import REPAIRED, Document, Findings, text_id, whole_number
+from electramed_jax.data.documents import REPAIRED, Document, Findings, Reading, text_id, whole_number
 
 SOURCE = "pubmed"
 MAX_BYTES = 64 << 20  # of one article, or of what stands before the first: no end will come
@@ -35,7 +35,7 @@ _NO_TITLE = {"[not available].", "[not available]", "not available.", "not avail
 _SPACE = re.compile(r"\s+")
 
 
-def read(chunks: Iterator[bytes], findings: Findings) -> Iterator[Document]:
+def read(chunks: Iterator[bytes], findings: Findings, reading: Reading = Reading()) -> Iterator[Document]:
     """Documents of a PubmedArticleSet (or the older MedlineCitationSet), given as bytes.
 
     Raises:
@@ -53,7 +53,7 @@ def read(chunks: Iterator[bytes], findings: Findings) -> Iterator[Document]:
             findings.damaged(f"{REPAIRED}utf8", line, "bytes that are not UTF-8")
         if article.tag == "PubmedBookArticle":
             findings.dropped("book_article")
-        elif (document := _document(article)) is None:
+        elif (document := _document(article, reading)) is None:
             findings.dropped("no_text")
         else:
             yield document
@@ -160,13 +160,13 @@ def _parse_with_replacement(data: bytes, parser: Any) -> Any | None:
         return None
 
 
-def _document(root: Any) -> Document | None:
+def _document(root: Any, reading: Reading) -> Document | None:
     citation = root if root.tag == "MedlineCitation" else root.find("MedlineCitation")
     article = citation.find("Article") if citation is not None else None
     if article is None:
         return None
     title = _title(article.find("ArticleTitle"))
-    sections = tuple(_sections(article.iterfind("Abstract/AbstractText")))
+    sections = tuple(_sections(article.iterfind("Abstract/AbstractText"), reading.section_labels))
     if not title and not sections:
         return None
     pmid = whole_number(_text(citation.find("PMID")))
@@ -198,12 +198,12 @@ def _one_bracket(title: str) -> bool:
     return False
 
 
-def _sections(elements: Iterator[Any]) -> Iterator[tuple[str | None, str]]:
+def _sections(elements: Iterator[Any], labels: bool) -> Iterator[tuple[str | None, str]]:
     for element in elements:
         text = _text(element)
         if text:
             label = _SPACE.sub(" ", element.get("Label") or "").strip().rstrip(":")
-            yield (label if label and label.upper() not in _LABELS_OF_NOTHING else None), text
+            yield (label if labels and label and label.upper() not in _LABELS_OF_NOTHING else None), text
 
 
 def _year(article: Any) -> int | None:

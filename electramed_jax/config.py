@@ -111,8 +111,11 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam without bias correction, decoupled decay, linear warm-up times polynomial decay."""
+    """Adam or LAMB, decoupled decay, linear warm-up times polynomial decay."""
 
+    # adam: ELECTRA's, without bias correction; lamb: bias-corrected, each matrix's step scaled to its own norm,
+    # for batches of many thousand rows (You et al. 2020)
+    kind: str = "adam"
     learning_rate: float = 5e-4
     warmup_steps: int = 10_000
     decay_power: float = 1.0
@@ -153,6 +156,7 @@ class Config:
     data: DataConfig = DataConfig()
     seed: int = 0  # of initial parameters, masking, sampling and dropout
     batch_size: int = 128  # rows a step, over all devices
+    accumulation_steps: int = 1  # parts the batch is run in, one after the other: less memory, the same step
     total_steps: int = 1_000_000
     log_every: int = 100
     eval_every: int = 5_000
@@ -176,6 +180,7 @@ CHOICES = {
     "model.tying": ("embeddings", "none", "all", "gradient_disentangled"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.remat": ("full", "dots", "none"),
+    "optimizer.kind": ("adam", "lamb"),
     "objective.kind": ("electra", "uniform", "mlm"),
 }
 
@@ -218,7 +223,7 @@ def check(config: Config) -> None:
         _require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
-        "batch_size total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
+        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",

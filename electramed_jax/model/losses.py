@@ -6,7 +6,7 @@ Every loss is normalised by *global* counts, over all devices (google-research/e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,19 @@ AUC_RANGE = 16.0
 Sums = dict[str, jax.Array]
 
 
+class Totals(NamedTuple):
+    """Counts of the whole batch, float32[]: what the two losses are divided by."""
+
+    masked: jax.Array  # positions to predict
+    tokens: jax.Array  # not padding
+
+
+def totals_of(masked: masking.Masked, structure: masking.Structure) -> Totals:
+    """Of a batch; at least 1 each, so that an empty one has a loss of 0."""
+    tokens = jnp.sum(structure.segments_BT > 0, dtype=jnp.float32)
+    return Totals(jnp.maximum(jnp.sum(masked.weights_BM), 1.0), jnp.maximum(tokens, 1.0))
+
+
 def objective(
     model: Electra,
     ids_BT: jax.Array,
@@ -30,6 +43,7 @@ def objective(
     config: ObjectiveConfig,
     *,
     sample: Callable[[jax.Array], jax.Array],
+    totals: Totals | None = None,
     generator_key: jax.Array | None = None,
     discriminator_key: jax.Array | None = None,
     with_auc: bool = False,
@@ -40,6 +54,8 @@ def objective(
       ids_BT: original token ids.
       masked: what the generator sees and has to predict.
       sample: from generator logits [B, M, V] to token ids [B, M].
+      totals: of the batch that these rows are a part of, so that its parts' losses add up to its own; None where
+        they are all of it.
       generator_key, discriminator_key: of dropout; None for evaluation.
       with_auc: also return histograms of the discriminator's logits.
 
@@ -47,10 +63,11 @@ def objective(
       loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm").
       sums: see `means`.
     """
+    totals = totals_of(masked, structure) if totals is None else totals
     logits_BMV = model.generator_logits(masked, structure, generator_key)
     sampled_BM = jax.lax.stop_gradient(sample(logits_BMV))
     sums = generator_sums(logits_BMV, sampled_BM, masked)
-    loss = config.generator_weight * sums["generator_nll_sum"] / jnp.maximum(sums["masked_count"], 1.0)
+    loss = config.generator_weight * sums["generator_nll_sum"] / totals.masked
     in_use_BT = structure.segments_BT > 0
     sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
     sums["slot_count"] = jnp.float32(ids_BT.size)
@@ -59,8 +76,7 @@ def objective(
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled real
         discriminator_logits_BT = model.discriminator_logits(corrupted_BT, structure, discriminator_key)
         sums |= discriminator_sums(discriminator_logits_BT, replaced_BT, in_use_BT, with_auc=with_auc)
-        discriminator_loss = sums["discriminator_nll_sum"] / jnp.maximum(sums["token_count"], 1.0)
-        loss += config.discriminator_weight * discriminator_loss
+        loss += config.discriminator_weight * sums["discriminator_nll_sum"] / totals.tokens
     return loss, jax.lax.stop_gradient(sums)
 
 

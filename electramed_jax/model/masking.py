@@ -102,7 +102,7 @@ def mask(
 
 
 def sample(
-    key: jax.Array,
+    uniform_BM: jax.Array,
     logits_BMV: jax.Array,
     *,
     temperature: float = 1.0,
@@ -114,6 +114,7 @@ def sample(
     distribution as an argmax over V Gumbel-perturbed logits for 1/V of the random bits. The result carries no gradient.
 
     Args:
+      uniform_BM: in [0, 1), one number a position.
       logits_BMV: float32, V a multiple of 128; padded entries very negative.
       forbidden_BM: an id per position that must not be drawn (ELECTRA's disallow_correct), or None.
 
@@ -128,7 +129,7 @@ def sample(
     weights_BMV = jnp.exp(logits_BMV - jnp.max(logits_BMV, axis=-1, keepdims=True))
     weights_BMKL = weights_BMV.reshape(B, M, V // LANES, LANES)
     blocks_BMK = jnp.sum(weights_BMKL, axis=-1)
-    target_BM = jax.random.uniform(key, (B, M)) * jnp.sum(blocks_BMK, axis=-1)
+    target_BM = uniform_BM * jnp.sum(blocks_BMK, axis=-1)
     block_BM, before_BM = _first_above(blocks_BMK, target_BM)
     weights_BML = jnp.take_along_axis(weights_BMKL, block_BM[..., None, None], axis=2)[:, :, 0]
     lane_BM, _ = _first_above(weights_BML, target_BM - before_BM)

@@ -1,4 +1,4 @@
-"""Adam as google-research/electra has it, from optax's parts."""
+"""Adam as google-research/electra has it, and LAMB for large batches, from optax's parts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ DECAY_RULES = trees.RuleTable(
 )
 
 
+# Leading axes along which one array holds several matrices, each of which LAMB scales by itself.
+STACKED_AXES = trees.RuleTable(
+    "trust ratio",
+    (
+        (r"layers/attention/qkv/kernel", (0, 2)),  # [L, D, 3, N, H]: query, key and value of each layer
+        (r"layers/(?:attention/out|feed_forward/up|feed_forward/down)/kernel", (0,)),
+        (r"(?:project|head/\w+)/kernel|word|position|token_type", ()),
+    ),
+)
+
+
 def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
     """The learning rate of step t, counted from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
 
@@ -35,16 +46,20 @@ def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array |
 
 
 def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clip the global norm, Adam without bias correction, decoupled decay, learning rate."""
-    return optax.chain(
+    """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), learning rate."""
+
+    def decays(params: Any) -> Any:
+        return trees.map_named(lambda name, _: DECAY_RULES(name), params)
+
+    adam = {"adam": scale_by_adam, "lamb": optax.scale_by_adam}[config.kind]
+    steps = [
         optax.clip_by_global_norm(config.clip_norm),
-        scale_by_adam(config.beta1, config.beta2, config.epsilon),
-        optax.add_decayed_weights(
-            config.weight_decay,
-            mask=lambda params: trees.map_named(lambda name, _: DECAY_RULES(name), params),
-        ),
-        optax.scale_by_learning_rate(schedule(config, total_steps)),
-    )
+        adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+    ]
+    if config.kind == "lamb":
+        steps.append(optax.masked(scale_by_trust_ratio(), decays))  # what does not decay is not scaled, either
+    return optax.chain(*steps, optax.scale_by_learning_rate(schedule(config, total_steps)))
 
 
 class AdamState(NamedTuple):
@@ -73,3 +88,27 @@ def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientT
         return direction, AdamState(mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """LAMB's last step: scales a matrix's update to the norm of the matrix; where either norm is 0, by 1.
+
+    Source: You et al. 2020, algorithm 2. `optax.scale_by_trust_ratio` takes one norm an array; ours hold all
+    layers of the stack, and query, key and value, in one.
+    """
+
+    def scale(name: str, update: jax.Array, param: jax.Array) -> jax.Array:
+        inner = tuple(axis for axis in range(param.ndim) if axis not in STACKED_AXES(name))
+
+        def norm(x: jax.Array) -> jax.Array:
+            return jnp.sqrt(jnp.sum(jnp.square(x), axis=inner, keepdims=True))
+
+        param_norm, update_norm = norm(param), norm(update)
+        usable = (param_norm > 0) & (update_norm > 0)
+        return update * jnp.where(usable, param_norm / jnp.where(usable, update_norm, 1.0), 1.0)
+
+    def update(updates: Any, state: optax.EmptyState, params: Any) -> tuple[Any, optax.EmptyState]:
+        named = trees.named_leaves(params)
+        return trees.map_named(lambda name, leaf: scale(name, leaf, named[name]), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -5,6 +5,7 @@ the loop, benchmarks and ahead-of-time compilation share them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,25 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from electramed_jax.common.errors import UserError
 from electramed_jax.common.rng import key_for
 from electramed_jax.config import Config
 from electramed_jax.model import losses, masking
 from electramed_jax.model.electra import Electra
+from electramed_jax.model.layers import shard_rows, split_key
 from electramed_jax.training import optimizer, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
+
+
+class Drawn(NamedTuple):
+    """A batch and what chance decides about it before a network is run; every array has a row per row of the batch."""
+
+    ids_BT: jax.Array
+    masked: masking.Masked
+    uniform_BM: jax.Array  # in [0, 1): decides which token the generator's distribution gives
 
 
 def loss_and_sums(
@@ -34,25 +45,45 @@ def loss_and_sums(
     with_auc: bool,
 ) -> tuple[jax.Array, losses.Sums]:
     """Masks the batch, runs both networks and returns the loss. `stream` and `step` name the randomness."""
-    root, objective, special = jax.random.key(config.seed), config.objective, config.data.special
+    drawn = draw(batch["input_ids"], config, stream, step)
+    dropout_key = _key(config, f"{stream}/dropout", step) if with_dropout else None
+    return loss_of(model, drawn, config, dropout_key, with_auc=with_auc)
 
-    def key(name: str) -> jax.Array:
-        return key_for(root, f"{stream}/{name}", step)
 
-    def dropout_key(name: str) -> jax.Array | None:
-        used = with_dropout and (config.model.dropout or config.model.attention_dropout)
-        return key(name) if used else None
-
-    ids_BT = batch["input_ids"]
+def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Drawn:
+    """Chooses what is masked, and the uniform numbers that the replacements will be sampled with."""
+    objective, special = config.objective, config.data.special
     positions_BM, weights_BM = masking.choose_positions(
-        key("positions"), ids_BT, special, objective.mask_probability, config.max_predictions
+        _key(config, f"{stream}/positions", step),
+        ids_BT,
+        special,
+        objective.mask_probability,
+        config.max_predictions,
     )
-    masked = masking.mask(key("mask"), ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
+    mask_key = _key(config, f"{stream}/mask", step)
+    masked = masking.mask(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
+    uniform_BM = jax.random.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
+    return Drawn(ids_BT, masked, uniform_BM)
+
+
+def loss_of(
+    model: Electra,
+    drawn: Drawn,
+    config: Config,
+    dropout_key: jax.Array | None,
+    *,
+    totals: losses.Totals | None = None,
+    with_auc: bool,
+) -> tuple[jax.Array, losses.Sums]:
+    """The loss of these rows, or their share in that of the batch whose `totals` are given."""
+    objective = config.objective
+    has_dropout = dropout_key is not None and bool(config.model.dropout or config.model.attention_dropout)
+    generator_key, discriminator_key = split_key(dropout_key if has_dropout else None, 2)
 
     def sample(logits_BMV: jax.Array) -> jax.Array:
-        forbidden_BM = masked.targets_BM if objective.disallow_correct else None
+        forbidden_BM = drawn.masked.targets_BM if objective.disallow_correct else None
         return masking.sample(
-            key("sampling"),
+            drawn.uniform_BM,
             logits_BMV,
             temperature=objective.temperature,
             forbidden_BM=forbidden_BM,
@@ -60,32 +91,54 @@ def loss_and_sums(
 
     return losses.objective(
         model,
-        ids_BT,
-        masked,
-        masking.structure(ids_BT, special),
+        drawn.ids_BT,
+        drawn.masked,
+        masking.structure(drawn.ids_BT, config.data.special),
         objective,
         sample=sample,
-        generator_key=dropout_key("generator_dropout"),
-        discriminator_key=dropout_key("discriminator_dropout"),
+        totals=totals,
+        generator_key=generator_key,
+        discriminator_key=discriminator_key,
         with_auc=with_auc,
     )
 
 
+def _key(config: Config, name: str, step: jax.Array) -> jax.Array:
+    return key_for(jax.random.key(config.seed), name, step)
+
+
 def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
-    """The step as a pure function, to be jitted by the caller."""
+    """The step as a pure function, to be jitted by the caller.
+
+    With `accumulation_steps` of A the batch is run as A micro-batches, one after the other, in the memory of
+    one. Masks and samples are drawn, and losses normalised, over the whole batch: without dropout the step
+    is that of A = 1 to rounding.
+    """
     tx = optimizer.make(config.optimizer, config.total_steps)
     learning_rate = optimizer.schedule(config.optimizer, config.total_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
-        def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
-            model = state_lib.bind(config, params)
-            return loss_and_sums(model, batch, config, "train", state.step, with_dropout=True, with_auc=False)
+        drawn = draw(batch["input_ids"], config, "train", state.step)
+        totals = losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special))
+        dropout_key = _key(config, "train/dropout", state.step)
 
-        (loss_value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
+            """Sums (the loss among them) and gradients of some of the rows."""
+
+            def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
+                model = state_lib.bind(config, params)
+                return loss_of(model, rows, config, key, totals=totals, with_auc=False)
+
+            (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+            return sums | {"loss_sum": value}, gradients
+
+        if config.accumulation_steps == 1:
+            sums, gradients = evaluate(drawn, dropout_key)
+        else:
+            sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         sums |= {
             "step_count": jnp.float32(1),
-            "loss_sum": loss_value,
             "gradient_norm_sum": optax.tree.norm(gradients),
             "learning_rate_sum": learning_rate(state.step),
         }
@@ -93,6 +146,27 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
         return TrainState(state.step + 1, params, opt_state), sums
 
     return step
+
+
+def accumulate(
+    evaluate: Callable[[Drawn, jax.Array], tuple[losses.Sums, Params]], drawn: Drawn, key: jax.Array, count: int
+) -> tuple[losses.Sums, Params]:
+    """Adds up `evaluate(rows, key)` over `count` micro-batches, each with a key of its own.
+
+    Micro-batch i takes rows i, i + count, ...: of the rows on each device, an equal share, so none has to move.
+    """
+
+    def micro(rows: jax.Array) -> jax.Array:
+        split = rows.reshape(rows.shape[0] // count, count, *rows.shape[1:])
+        return shard_rows(split).swapaxes(0, 1)
+
+    def add(total: tuple[losses.Sums, Params], one: tuple[Drawn, jax.Array]) -> tuple[Any, None]:
+        rows, micro_key = one
+        return jax.tree.map(jnp.add, total, evaluate(jax.tree.map(shard_rows, rows), micro_key)), None
+
+    parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts)))
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
@@ -106,7 +180,12 @@ def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sum
 
 
 def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
-    """`train_step` over the mesh; the old state's memory is given to the new one."""
+    """`train_step` over the mesh; the old state's memory is given to the new one.
+
+    Raises:
+      UserError: the batch cannot be cut into its micro-batches.
+    """
+    _check_micro_batches(config, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, state_lib.abstract_state(config, mesh))
     return jax.jit(
         train_step(config),
@@ -114,6 +193,15 @@ def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], 
         out_shardings=(where, sharding.replicated(mesh)),
         donate_argnums=0,
     )
+
+
+def _check_micro_batches(config: Config, mesh: Mesh) -> None:
+    parts = config.accumulation_steps * mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.accumulation_steps > 1 and config.batch_size % parts:
+        raise UserError(
+            f"batch_size={config.batch_size} is not divisible by accumulation_steps×data×fsdp={parts}; use "
+            f"{max(1, config.batch_size // parts) * parts}, or fewer accumulation_steps"
+        )
 
 
 def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:

@@ -160,7 +160,7 @@ def _draw(logits_V: np.ndarray, draws: int, *, key: int = 0, forbidden: int | No
     @quick.jit
     def sample() -> jax.Array:
         return masking.sample(
-            jax.random.key(key),
+            jax.random.uniform(jax.random.key(key), (draws // 10, 10)),
             jnp.broadcast_to(logits_V, (draws // 10, 10, logits_V.size)),
             forbidden_BM=None if forbidden is None else jnp.full((draws // 10, 10), forbidden),
             **options,

@@ -162,7 +162,7 @@ def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
     @quick.jit
     def sample():
         return masking.sample(
-            jax.random.key(1),
+            jax.random.uniform(jax.random.key(1), (draws, 1)),
             jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
             temperature=objective.temperature,
             forbidden_BM=jnp.full((draws, 1), target) if objective.disallow_correct else None,

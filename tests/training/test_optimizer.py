@@ -168,3 +168,57 @@ def test_a_gradient_within_the_clip_is_left_alone():
 
     np.testing.assert_allclose(moment([0.3, 0.4]), [0.03, 0.04], rtol=1e-6)
     np.testing.assert_allclose(moment([30.0, 40.0]), [0.06, 0.08], rtol=1e-6)
+
+
+# ---- LAMB ----------------------------------------------------------------------------------------
+
+
+def _one_array_a_matrix(params: dict) -> dict:
+    """The tree with every layer's query, key, value and other kernels in arrays of their own."""
+    flat = {}
+    for name, leaf in trees.named_leaves(params).items():
+        parts = {name: leaf}
+        if name.split("/")[1:2] == ["layers"]:
+            parts = {f"{name}/{layer}": leaf[layer] for layer in range(leaf.shape[0])}
+        if name.endswith("qkv/kernel"):
+            parts = {f"{part}/{q}": kernel[:, q] for part, kernel in parts.items() for q in range(3)}
+        flat |= parts
+    return flat
+
+
+def test_lamb_is_optax_lamb_on_one_array_a_matrix():
+    """Three steps; there, a mask spares what does not decay from the trust ratio, too."""
+    model = small.config()
+    params = small.lively_params(model)
+    config = OptimizerConfig(kind="lamb", learning_rate=0.01, warmup_steps=0, decay_power=0.0, clip_norm=1e9)
+    ours = optimizer.make(config, total_steps=100)
+    flat = _one_array_a_matrix(params)
+    decays = {name: "kernel" in name or name.endswith(("word", "position", "token_type")) for name in flat}
+    theirs = optax.chain(
+        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.masked(optax.scale_by_trust_ratio(), decays),
+        optax.scale_by_learning_rate(config.learning_rate),
+    )
+
+    def three_steps(tx, params):
+        opt_state = tx.init(params)
+        for _ in range(3):
+            gradients = jax.tree.map(jnp.sin, params)
+            updates, opt_state = tx.update(gradients, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    expected = quick.jit(lambda: three_steps(theirs, flat))()
+    got = _one_array_a_matrix(quick.jit(lambda: three_steps(ours, params))())
+    assert got.keys() == expected.keys()
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(got[name], leaf, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
+def test_every_decaying_parameter_has_exactly_one_trust_ratio_rule(tying):
+    shapes = jax.eval_shape(lambda: state.init_params(small.config(tying=tying)))
+    for name, leaf in trees.named_leaves(shapes).items():
+        if optimizer.DECAY_RULES(name):
+            assert all(leaf.shape[axis] in (2, 3) for axis in optimizer.STACKED_AXES(name)), name

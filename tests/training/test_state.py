@@ -49,9 +49,7 @@ def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
 
 def test_the_first_loss_is_that_of_guessing():
     """ln V for every masked token, ln 2 for every token, times their weights; Glorot logits are a little off 0."""
-    config = small.config(
-        LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256
-    )
+    config = small.config(LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256)
     loss, sums = quick.jit(lambda: _loss(config, state.init_params(config)))()
     assert sums["generator_nll_sum"] / sums["masked_count"] == pytest.approx(np.log(31_090), rel=5e-3)
     assert sums["discriminator_nll_sum"] / sums["token_count"] == pytest.approx(np.log(2), rel=6e-2)

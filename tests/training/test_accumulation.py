@@ -1,0 +1,97 @@
+"""Micro-batches: the memory of one, the step of all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from electramed_jax.common import trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, MeshConfig, OptimizerConfig
+from electramed_jax.training import sharding, state, step
+
+LENGTH, ROWS = 16, 32
+MESHES = {"one device": MeshConfig(1, 1, 1), "2x2x2": MeshConfig(2, 2, 2)}
+
+
+def config_of(accumulation_steps: int, **model: object) -> Config:
+    return dataclasses.replace(
+        small.config(LENGTH, **model),
+        # Adam's first steps follow a gradient's sign: with this epsilon its size counts as well.
+        optimizer=OptimizerConfig(learning_rate=0.1, warmup_steps=0, epsilon=1.0, clip_norm=1e9),
+        batch_size=ROWS,
+        accumulation_steps=accumulation_steps,
+    )
+
+
+def rows() -> np.ndarray:
+    """Rows as uneven as they come: the micro-batches differ in tokens and in masked positions."""
+    lengths = np.random.default_rng(0).integers(1, LENGTH - 2, ROWS)
+    return np.stack([small.row(small.document(n, seed=n), length=LENGTH) for n in lengths.tolist()])
+
+
+def one_step(config: Config, mesh_name: str):
+    axes = MESHES[mesh_name]
+    mesh = sharding.make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
+    with jax.set_mesh(mesh):
+        start = state.with_params(state.create(config, mesh), small.lively_params(config))
+        batch = {"input_ids": jax.device_put(rows(), sharding.batch_sharding(mesh))}
+        return jax.device_get(step.jit_train_step(config, mesh)(start, batch))
+
+
+@pytest.fixture(scope="module")
+def whole(quick_compilation):
+    return one_step(config_of(1), "one device")
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, quick_compilation):
+    """Same masks, same samples, same normalisation: what differs is the order of sums (float32)."""
+    expected, expected_sums = whole
+    got, sums = one_step(config_of(4), mesh)
+    for name, value in expected_sums.items():
+        np.testing.assert_allclose(sums[name], value, rtol=2e-5, err_msg=name)
+    moved = trees.named_leaves(jax.tree.map(np.subtract, expected.params, small.lively_params(config_of(1))))
+    assert max(np.abs(leaf).max() for leaf in moved.values()) > 1e-3
+    for name, leaf in trees.named_leaves(got.params).items():
+        np.testing.assert_allclose(leaf, trees.named_leaves(expected.params)[name], atol=2e-6, err_msg=name)
+
+
+def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
+    ids_BT = jnp.asarray(rows())
+    drawn = step.draw(ids_BT, config_of(4), "train", jnp.int32(0))
+    sums, _ = step.accumulate(
+        lambda part, key: ({"ids": jnp.sum(part.ids_BT), "key": jax.random.uniform(key), "rows": len(part.ids_BT)}, {}),
+        drawn,
+        jax.random.key(0),
+        4,
+    )
+    uniform = [float(jax.random.uniform(key)) for key in jax.random.split(jax.random.key(0), 4)]
+    assert len(set(uniform)) == 4
+    assert sums["key"] == pytest.approx(sum(uniform))
+    assert (sums["ids"], sums["rows"]) == (rows().sum(), ROWS)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
+    config = dataclasses.replace(config_of(3), batch_size=32)
+    with pytest.raises(UserError, match=r"not divisible by accumulation_steps×data×fsdp=24; use 24, or fewer"):
+        step.jit_train_step(config, sharding.make_mesh(MeshConfig(8, 1, 1)))
+
+
+def test_micro_batches_need_less_memory(quick_compilation):
+    """Of temporaries, by the compiler's own account."""
+
+    def temporary_bytes(accumulation_steps: int) -> int:
+        config = dataclasses.replace(config_of(accumulation_steps), batch_size=256)
+        mesh = sharding.make_mesh(MESHES["one device"], jax.devices()[:1])
+        with jax.set_mesh(mesh):
+            batch = {"input_ids": jax.ShapeDtypeStruct((256, LENGTH), np.int32)}
+            lowered = step.jit_train_step(config, mesh).lower(state.abstract_state(config, mesh), batch)
+            return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(8) < 0.4 * temporary_bytes(1)

@@ -100,7 +100,13 @@ class Findings:
         self.drops[reason] += 1
 
 
-def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Reading()) -> Iterator[Document]:
+def read(
+    path: str,
+    drops: Counter,
+    strict: bool = False,
+    reading: Reading = Reading(),
+    deletions: list[int] | None = None,
+) -> Iterator[Document]:
     """Streams the documents of one file, chosen by its extension (with or without .gz).
 
     .xml: PubmedArticleSet. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
@@ -110,6 +116,7 @@ def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Rea
       drops: what was dropped is added here, by reason.
       strict: raise at the first damaged piece.
       reading: of PubMed records; the other formats have no choices.
+      deletions: PMIDs the file withdraws (DeleteCitation) are added here.
 
     Raises:
       UserError: missing file, unknown extension; when strict, damage, with file and line.

@@ -66,9 +66,9 @@ class Reading:
 
     Attributes:
       section_labels: keep the labels of a structured abstract, as "LABEL: text".
-      titles_alone: keep a record that has a title and no abstract. Off, as in the corpora of the
-        field: a third of PubMed, most of it letters, editorials and old records, and ten words of
-        text each; they are counted as `title_alone`.
+      titles_alone: keep a record that has a title and no abstract. Off, as in the corpora of abstracts
+        this field trains on: these are letters, editorials and old records, a line of text each,
+        with nothing around it to learn from; they are counted as `title_alone`.
       other_abstracts: languages of further abstracts (OtherAbstract) to take as documents of their
         own, as PubMed's codes with commas between: "fre,ger"; "eng" for summaries in plain language
         and the abstracts of other indexers.

@@ -73,9 +73,9 @@ def _joined(parts: list[str]) -> str:
     line = parts[:1]
     for before, after in itertools.pairwise(parts):
         last, first = _LAST_WORD.search(before), _FIRST_WORD.match(after)
-        if last and first and last[0].isdigit() == first[0].isdigit():
-            if last[0].isdigit() or len(last[0]) + len(first[0]) > 2:
-                line.append(" ")
+        alike = last and first and last[0].isdigit() == first[0].isdigit()
+        if alike and (last[0].isdigit() or len(last[0]) + len(first[0]) > 2):
+            line.append(" ")
         line.append(after)
     return "".join(line)
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import html.entities
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from lxml import etree
 

@@ -41,7 +41,7 @@ def records(chunks: Iterator[bytes], findings: Findings) -> Iterator[tuple[bytes
         return
     if start is None:
         if not findings.cut:
-            findings.damaged("not_pubmed_xml", 1, "no PubmedArticle in it")
+            findings.damaged("not_pubmed_xml", 1, "no PubMed record in it")
         return
     encoding, root = _encoding(prolog), _root_name(prolog)
     start_or_close = _START + rb"|</" + root + rb"\s*>" if root else _START
@@ -58,13 +58,13 @@ def records(chunks: Iterator[bytes], findings: Findings) -> Iterator[tuple[bytes
                 yield _as_utf8(scanner.data[scanner.at : border.end()], encoding), scanner.line
                 scanner.move_to(border.end())
             elif border is not None:
-                findings.damaged("malformed_xml", scanner.line, "article without an end tag")
+                findings.damaged("malformed_xml", scanner.line, "record without an end tag")
                 scanner.move_to(border.start())
             else:
                 break
         start = scanner.search_outside_comments(start_or_close)
     if not (closed and start is None) and not findings.cut:
-        findings.damaged("truncated_xml", scanner.line, "file ends before its articles do")
+        findings.damaged("truncated_xml", scanner.line, "file ends before its records do")
 
 
 class _Scanner:

@@ -25,7 +25,9 @@ _NUMBERED_WORD = re.compile(
     r"(?:lpha|eta|mma|lta|silon|appa|mbda|gma|mega|ine|acid|ate|phan|gen|bon|ium|residues?)\s?$"
 )
 _CLAUSE_ENDS = re.compile(r"\s?[.,;:)]|\s+[a-z]|\s*$")
-_ESCAPED_TAG = re.compile(r"<(sub|sup|i|b|u|em|strong|italic|bold|small|pre|tt)>((?:(?!<\1>).)*?)</\1>", re.I | re.S)
+_ESCAPED_TAG = re.compile(
+    r"<(sub|sup|i|b|u|em|strong|italic|bold|small|pre|tt)>((?:(?!<\1>).)*?)</\1>", re.IGNORECASE | re.DOTALL
+)
 _DEPTH_OF_ESCAPED_TAGS = 3
 _ESCAPED_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z]\w{1,30}));")
 

@@ -1,6 +1,6 @@
 """MathML as one line of text: the formula as it would be typed, `x_i^2`, `a/(b+c)`, `√n`.
 
-Only what a reader sees is taken: annotations (a copy of the formula in TeX) are left out.
+Only what a reader sees is taken; an annotation (a copy of the formula in TeX) is not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 _TOKENS = {"mi", "mn", "mo", "ms", "mtext"}
-_UNSEEN = {"annotation", "annotation-xml", "mphantom", "maligngroup", "malignmark", "none", "mprescripts"}
+_UNSEEN = {"annotation-xml", "mphantom"}
 _SCRIPTS = {"msub": "_", "munder": "_", "msup": "^", "mover": "^", "msubsup": "_^", "munderover": "_^"}
 _SPACED = {"mspace", "mtd", "mtr", "mlabeledtr", "mtable"}
 _INVISIBLE = dict.fromkeys(range(0x2061, 0x2065))  # function application, invisible times, ...

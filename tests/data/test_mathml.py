@@ -43,7 +43,8 @@ def test_a_formula_is_written_as_one_would_type_it(short, wanted):
 
 def test_the_copy_of_a_formula_in_tex_is_left_out():
     tex = r'<annotation encoding="application/x-tex">\documentclass{minimal} $$x^2$$</annotation>'
-    short = f"<semantics><row><sup><i>x</i><n>2</n></sup></row>{tex}</semantics>"
+    again = '<annotation-xml encoding="MathML-Presentation"><i>x</i></annotation-xml><phantom><i>y</i></phantom>'
+    short = f"<semantics><row><sup><i>x</i><n>2</n></sup></row>{tex}{again}</semantics>"
     assert mathml.text(etree.fromstring(math(short))) == "x^2"
 
 

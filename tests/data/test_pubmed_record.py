@@ -23,6 +23,11 @@ def test_a_structured_abstract_keeps_its_labels_and_leaves_out_the_copyright(tmp
     assert document.text == "Invented title.\nBACKGROUND: Why.\nWhat."
 
 
+def test_marks_and_notices_that_the_authors_did_not_write_are_taken_off(tmp_path):
+    text = abstract("It began. (ABSTRACT TRUNCATED AT 250 WORDS)", "It ended.(ABSTRACT TRUNCATED) © 2001 Nobody Ltd.")
+    assert one(tmp_path, abstract=text).sections == ((None, "It began."), (None, "It ended."))
+
+
 def test_a_section_without_a_label_is_labelled_by_its_category(tmp_path):
     text = (
         '<AbstractText NlmCategory="METHODS">How.</AbstractText>'
@@ -156,6 +161,12 @@ def test_other_abstracts_are_left_out_unless_their_language_is_asked_for(tmp_pat
     assert {document.pmid for document in found} == {99_000_001}
     assert drops == {}
     assert [document.language for document in read(tmp_path, xml, other_abstracts="spa")[0]] == ["eng"]
+
+
+def test_the_title_in_the_language_of_the_article_is_not_that_of_a_third_language(tmp_path):
+    other = '<OtherAbstract Language="rus"><AbstractText>Почему.</AbstractText></OtherAbstract>'
+    xml = HEAD + article(title="[A title].", more=FOREIGN, other=other) + TAIL
+    assert read(tmp_path, xml, other_abstracts="rus")[0][1].text == "Почему."
 
 
 def test_an_other_abstract_is_read_where_the_article_has_none_of_its_own(tmp_path):

@@ -136,7 +136,7 @@ def test_a_publishers_notice_at_the_end_is_taken_off(notice):
         "The IL-2/gamma(c) interface. The PrP(C) protein.",
         "Data were analysed with SPSS © 2013.",
         "Guidelines published by Elsevier were followed.",
-        "© 2019 Nobody. " + "And then the abstract went on. " * 10,
+        "© 2019 Nobody. " + "And then the abstract went on. " * 7,
         "We holding all rights reserved the right.",
     ],
 )

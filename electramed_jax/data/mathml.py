@@ -16,7 +16,7 @@ _SPACED = {"mspace", "mtd", "mtr", "mlabeledtr", "mtable"}
 _INVISIBLE = dict.fromkeys(range(0x2061, 0x2065))  # function application, invisible times, ...
 _LAST_WORD = re.compile(r"[^\W\d_]+$|\d+$")
 _FIRST_WORD = re.compile(r"[^\W\d_]+|\d+")
-_ONE_TERM = re.compile(r"\w+(?:[.,]\w+)*|.")
+_ONE_TERM = re.compile(r"\w+(?:[.,]\w+)*|\([^()]*\)|.?")
 
 
 def text(math: Any) -> str:
@@ -38,7 +38,7 @@ def _line(element: Any) -> str:
     parts = [_line(child) for child in element]
     if name in _SCRIPTS and parts:
         marks = zip(_SCRIPTS[name], parts[1:], strict=False)
-        return parts[0] + "".join(_script(mark, part) for mark, part in marks)
+        return _term(parts[0]) + "".join(_script(mark, part) for mark, part in marks)
     if name == "mfrac" and len(parts) == 2:
         return f"{_term(parts[0])}/{_term(parts[1])}"
     if name == "msqrt":
@@ -63,7 +63,7 @@ def _script(mark: str, script: str) -> str:
 
 
 def _term(line: str) -> str:
-    """In parentheses unless it is one number, word or sign."""
+    """In parentheses unless it is one number, word or sign, or stands in some already."""
     return line if _ONE_TERM.fullmatch(line) else f"({line})"
 
 

@@ -114,12 +114,12 @@ def test_pubmed_articles_of_one_pmid_are_duplicates_though_their_texts_differ(tm
     for name, word in (("a", "first"), ("b", "second")):
         (tmp_path / f"{name}.xml").write_text(
             "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>99000001</PMID><Article>"
-            f"<ArticleTitle>The {word} version of an invented title.</ArticleTitle></Article>"
+            f"<Abstract><AbstractText>The {word} version of an abstract.</AbstractText></Abstract></Article>"
             "</MedlineCitation></PubmedArticle></PubmedArticleSet>"
         )
     account = prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), workers=1)
     texts = set.union(*splits_of(tmp_path / "out").values())
-    assert texts == {"The first version of an invented title."}
+    assert texts == {"The first version of an abstract."}
     assert account["dropped"] == {"duplicate": 1}
 
 

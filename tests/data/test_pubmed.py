@@ -7,7 +7,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from pubmed_xml import HEAD, TAIL, article, one, read
+from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents, pubmed

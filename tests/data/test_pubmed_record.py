@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pubmed_xml import HEAD, TAIL, article, one, read
+from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents

@@ -24,6 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=float, default=0.01, help="fraction of the documents (default 0.01)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--no_labels", action="store_true", help="drop the labels of structured abstracts")
+    parser.add_argument(
+        "--titles_alone", action="store_true", help="keep PubMed records that have a title and no abstract"
+    )
+    parser.add_argument(
+        "--other_abstracts",
+        default="",
+        metavar="LANGUAGES",
+        help="also take PubMed's further abstracts in these languages, each a document: fre,ger (default none)",
+    )
     parser.add_argument("--strict", action="store_true", help="stop at damaged input instead of counting it")
     _add_choices(parser)
 
@@ -64,7 +73,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         test=args.test,
         workers=args.workers,
         strict=args.strict,
-        reading=documents.Reading(section_labels=not args.no_labels),
+        reading=documents.Reading(
+            section_labels=not args.no_labels,
+            titles_alone=args.titles_alone,
+            other_abstracts=args.other_abstracts,
+        ),
         languages=args.languages,
         exclude=args.exclude,
         near_duplicates=args.near_duplicates,

@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from electramed_jax.data import corpus, documents
+from electramed_jax.data import corpus, documents, pubmed_record
 
-ARTICLE, OTHER_ABSTRACT = "pubmed", "pubmed-other-abstract"  # sources of the documents of a PubMed record
 DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of a key: to be kept, read but dropped, DeleteCitation
 REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")
 KEPT, WITHDRAWN, SUPERSEDED, DUPLICATE, NEAR_DUPLICATE = range(len(REASONS))
@@ -49,8 +48,8 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbour
 
 def key(document: documents.Document, text: str, used: bool, number: int, row: int) -> tuple:
     """The key (see KEY) of record `row` of input `number`."""
-    pmid = document.pmid or 0 if document.source in (ARTICLE, OTHER_ABSTRACT) else 0
-    part = corpus.stable_hash(document.id) if document.source == OTHER_ABSTRACT else 0
+    pmid = document.pmid or 0 if document.source in (pubmed_record.SOURCE, pubmed_record.OTHER_ABSTRACT) else 0
+    part = corpus.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT else 0
     kind = DOCUMENT if used else UNUSED
     return kind, pmid, part, document.version, document.revised or 0, number, row, text_hash(text)
 

@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from electramed_jax.common import chrono
+
 SECONDS_BETWEEN_LINES = 10.0
 RATE_SECONDS = 60.0  # what is left is told from the speed of the last minute, not of work found done at the start
 
@@ -55,18 +57,6 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
     say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the two units a person would use: `48 s`, `3 min 20 s`, `2 h 05 min`, `1 d 03 h`."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 86400} d {seconds % 86400 // 3600:02d} h"
-
-
 class _Pace:
     """How far and how fast, over the last RATE_SECONDS."""
 
@@ -91,7 +81,7 @@ class _Pace:
         shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s" if self.inside else f"{rate:,.1f} {self.unit}/s"
         if self.total is None or not rate:
             return shown
-        return f"{shown}, {duration((self.total - self.done) / rate)} left"
+        return f"{shown}, {chrono.duration((self.total - self.done) / rate)} left"
 
 
 @contextlib.contextmanager

@@ -4,14 +4,15 @@ The output depends on the inputs and the options, not on the number of processes
 killed is taken up where it stopped. The stages, each one task per input or per group of keys:
 
   read      `reading.read_source` of one input -> its lines, and keys that tell of its documents
-  versions  `dedup.outdated` of the keys of a group of PMIDs -> losses, and the texts' keys of the rest
+  PMIDs     `dedup.outdated` of the keys of a group of PMIDs -> losses, and the texts' keys of the rest
   texts     `dedup.repeated` of the keys of a group of texts -> losses
-  (sign, resemble: `build_near_duplicates`, where near-duplicates are to go)
-  write     `reading.remaining` of one input's lines -> a `corpus.PartWriter` per split
+  (sign, resemble: see `build_near_duplicates`, where these are to go)
+  write     `write_parts` of one input's lines without what it lost
 
-All that decides is in those functions, which know no storage and no pool, so that another runner has
-but to call them. Between stages keys are regrouped by `shuffle`: no process holds more than the
-keys of one group, about DOCUMENTS_PER_GROUP, however large the corpus and its files.
+All that decides and all that writes a part is in those functions, which know no pool and no scratch
+folder: another runner has but to call them, and `documents_account`, to make the same folder. Between
+the stages keys are regrouped by `shuffle`: no process holds more than the keys of one group, about
+DOCUMENTS_PER_GROUP, and what one input lost, however large the corpus and its files.
 
 A finished documents folder can be an input beside newer files: what these supersede or withdraw
 goes, as if all had been read at once. Only what was dropped when the folder was made is gone. A
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,12 +152,7 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
                 keys.write(np.array(waiting, dedup.KEY))
                 waiting.clear()
         keys.write(np.array(waiting, dedup.KEY))
-    counts = {
-        "read": tally.read,
-        "drops": dict(sorted(tally.drops.items())),
-        "held_out": [[*match, count] for match, count in sorted(tally.held_out.items())],
-        "files_of_keys": keys.files,
-    }
+    counts = tally.as_json() | {"files_of_keys": keys.files}
     files.write_json(done, counts)
     return counts
 
@@ -170,7 +166,7 @@ def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups
     ]
     tasks = [(keys, losses, *group) for group in groups]
     of_pmids = list(pool.run(_decide_pmids, tasks, "comparing PMIDs", unit="groups"))
-    texts = [_texts_path(work, first) for first, _ in groups]
+    texts = [_texts_path(work, *group) for group in groups]
     tasks = [(texts, losses, *group) for group in groups]
     of_texts = list(pool.run(_decide_texts, tasks, "comparing texts", unit="groups"))
     return losses.and_of([*of_pmids, *of_texts])
@@ -178,20 +174,20 @@ def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups
 
 def _decide_pmids(keys: Sequence[str], losses: Losses, first: int, end: int) -> str:
     """Finds the losses of a group of PMIDs, and the texts' keys of what is left; returns its name."""
-    name = f"pmids-{first:03d}"
+    name = f"pmids-{first:03d}-{end:03d}"
     if not losses.has(name):
         group = shuffle.read(keys, dedup.KEY, shuffle.HASH_SLOTS, first, end)
         reasons = dedup.outdated(group)
         texts = dedup.texts_of(group, reasons)
         slots = shuffle.hash_slots(texts["text"])
-        shuffle.write(_texts_path(losses.folder, first), texts, slots, shuffle.HASH_SLOTS)
+        shuffle.write(_texts_path(losses.folder, first, end), texts, slots, shuffle.HASH_SLOTS)
         losses.write(name, dedup.losses(group, reasons))
     return name
 
 
 def _decide_texts(texts: Sequence[str], losses: Losses, first: int, end: int) -> str:
     """Finds the losses of a group of texts; returns its name."""
-    name = f"texts-{first:03d}"
+    name = f"texts-{first:03d}-{end:03d}"
     if not losses.has(name):
         group = shuffle.read(texts, dedup.TEXT, shuffle.HASH_SLOTS, first, end)
         losses.write(name, dedup.losses(group[dedup.repeated(group)], dedup.DUPLICATE))
@@ -199,25 +195,36 @@ def _decide_texts(texts: Sequence[str], losses: Losses, first: int, end: int) ->
 
 
 def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
-    """Puts the parts of one input in place; counts what is in them, and what was lost by reason."""
+    """Puts the parts of one input in place, and its lines away."""
     work = losses.folder
     done = files.join(work, f"written-{number:05d}.json")
     if not files.exists(done):
-        lost = losses.of(number)
         staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus.SPLITS}
-        with contextlib.ExitStack() as stack:
-            parts = {split: stack.enter_context(corpus.PartWriter(path)) for split, path in staged.items()}
-            lines = stack.enter_context(scratch.read_lines(work, number))
-            for _, split, line in remaining(lines, lost):
-                parts[split].write(line)
+        with scratch.read_lines(work, number) as lines:
+            written = write_parts(lines, losses.of(number), staged)
         for split, path in staged.items():
             files.make_dirs(files.join(output_dir, split))
             files.move(path, corpus.part_path(output_dir, split, number))
-        reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
-        splits = {split: part.figures() for split, part in parts.items()}
-        files.write_json(done, {"splits": splits, "lost": dict(sorted(reasons.items()))})
+        files.write_json(done, written)
     scratch.remove_lines(work, number)
     return files.read_json(done)
+
+
+def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Writes the part of each split of one input from all its lines, in order.
+
+    Args:
+      lost: row -> number of the reason, as in `dedup.REASONS`.
+
+    Returns:
+      What `documents_account.account` takes: {"splits": figures of each part, "lost": reason -> documents}.
+    """
+    with contextlib.ExitStack() as stack:
+        parts = {split: stack.enter_context(corpus.PartWriter(path)) for split, path in paths.items()}
+        for _, split, line in remaining(lines, lost):
+            parts[split].write(line)
+    reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
+    return {"splits": {split: part.figures() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
 
 
 def _groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -237,8 +244,8 @@ def _keys_prefix(work: str, number: int) -> str:
     return files.join(work, f"keys-{number:05d}")
 
 
-def _texts_path(work: str, first: int) -> str:
-    return files.join(work, f"texts-{first:03d}")
+def _texts_path(work: str, first: int, end: int) -> str:
+    return files.join(work, f"texts-{first:03d}-{end:03d}")
 
 
 def _slots_of_keys(keys: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def _resemble(
     entries: Sequence[str], losses: Losses, number_of_slots: int, first: int, count: int, threshold: float
 ) -> str:
     """Finds the losses among the documents whose bands fall into some slots; returns the group's name."""
-    name = f"near-{first:06d}"
+    name = f"near-{first:06d}-{count:03d}"
     if not losses.has(name):
         of_slots = shuffle.read(entries, near.BAND, number_of_slots, first, first + count)
         lost = [

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import clean, corpus, dedup, documents, held_out
@@ -61,6 +62,11 @@ class Tally:
     read: int = 0
     drops: Counter = dataclasses.field(default_factory=Counter)
     held_out: Counter = dataclasses.field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `documents_account.account` takes of an input; always in the same order."""
+        held_out = [[*how, count] for how, count in sorted(self.held_out.items())]
+        return {"read": self.read, "drops": dict(sorted(self.drops.items())), "held_out": held_out}
 
 
 def read_source(

@@ -11,7 +11,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+from small_disk import fill, small_disk
+
+from electramed_jax.common.errors import UserError
 from electramed_jax.data import build_documents
+
+__all__ = ["small_disk"]  # a fixture
 
 # (what a stage leaves in the output folder, how many of them are there when the run is killed)
 STAGES = [
@@ -89,3 +95,18 @@ def test_a_run_killed_in_every_stage_ends_with_the_bytes_of_one_left_in_peace(tm
     assert set(account["dropped"]) == {"superseded", "duplicate", "near_duplicate"}
     assert everything(output) == everything(tmp_path / "peace")
     assert len(everything(output)) == 3 * FILES + 1
+
+
+@pytest.mark.parametrize("leaving", [20_000, 150_000, 300_000])
+def test_a_run_that_fills_the_disk_says_so_and_goes_on_when_there_is_room(tmp_path, small_disk, leaving):
+    paths = literature(tmp_path)
+    disk = small_disk(4_000_000)
+    ballast = fill(disk, leaving=leaving)
+    output = disk / "documents"
+    with pytest.raises(UserError, match="disk full.*free some space and run it again"):
+        build_documents.prepare(paths, str(output), workers=1, **OPTIONS)
+    assert not (output / "documents.json").exists()
+    ballast.unlink()
+    build_documents.prepare(paths, str(output), workers=1, **OPTIONS)
+    build_documents.prepare(paths, str(tmp_path / "room"), workers=1, **OPTIONS)
+    assert everything(output) == everything(tmp_path / "room")

@@ -82,7 +82,8 @@ class Index:
         places: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for sentence, start in self._candidates(text):
             begin, end = self.bounds[sentence : sentence + 2].tolist()
-            if start >= 0 and text.startswith(self._sentence_bytes[begin:end], start):
+            # A start before the text's (below 0) is counted from its end, where there is less than a sentence.
+            if text.startswith(self._sentence_bytes[begin:end], start):
                 file = int(self.sentence_files[sentence])
                 if end - begin >= LONG:
                     found.add(file)

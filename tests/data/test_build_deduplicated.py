@@ -10,7 +10,7 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build_documents, corpus, shuffle
+from electramed_jax.data import build_documents, build_near_duplicates, corpus, near_duplicates, shuffle
 from electramed_jax.data.build_documents import prepare
 
 SENTENCE = "The invented drug number {} lowered the pressure of blood in all of the many rats that were given any of it."
@@ -213,6 +213,16 @@ def test_near_duplicates_go_only_when_asked_and_are_counted_where_they_stood(tmp
     account = whole([a, b], tmp_path / "few", near_duplicates=0.8)
     assert ids(tmp_path / "few") == ["a0", "a1", "a2", "a3", "a4", "a5"]
     assert drops(account) == [{}, {"near_duplicate": 3}]
+
+
+def test_more_near_duplicates_of_one_text_than_are_compared_at_once_are_all_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "COMPARED", 3)
+    monkeypatch.setattr(build_near_duplicates, "_COMPARED_AT_ONCE", 2)
+    texts = [" ".join([SENTENCE] * times) for times in range(2, 12)]  # another text each time, of the same shingles
+    path = write_jsonl(tmp_path / "a.jsonl", *({"id": str(n), "text": text} for n, text in enumerate(texts)))
+    account = whole([path], tmp_path / "out", near_duplicates=0.8)
+    assert ids(tmp_path / "out") == ["0"]
+    assert account["dropped"] == {"near_duplicate": 9}
 
 
 def test_documents_known_to_be_in_another_language_go_and_those_of_unknown_language_stay(tmp_path):

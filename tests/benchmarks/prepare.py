@@ -6,6 +6,8 @@
   files of 5,000 in the shape of PubMed's baseline (.xml.gz).
 - `abstracts`, `corpus`: the abstracts, and all with full texts, of the reference corpus (JSONL), as it is.
   With what can be asked for besides: `--exclude` of the test sets, `--near_duplicates 0.8`.
+- `filter`: looking for the test sets in those abstracts, alone: their index is made once, however large
+  the corpus, and in a run of so few documents that shows.
 - `memory`: corpora of so many files of 5,000 short invented documents each; the peak of the largest
   process must not grow with the number of files.
 
@@ -53,6 +55,14 @@ def genuine_articles() -> list[bytes]:
     if not found:
         raise SystemExit(f"no genuine files in {DATA / 'pubmed_xml'}: set ELECTRAMED_DATA")
     return found
+
+
+def jsonl(pattern: str) -> list[str]:
+    return [str(path) for path in sorted((DATA / "corpus").glob(f"{pattern}.jsonl.gz"))]
+
+
+def test_sets() -> list[str]:
+    return [str(path) for pattern in TEST_SETS for path in sorted((DATA / "eval").glob(pattern))]
 
 
 def write_baseline(folder: pathlib.Path, files: int) -> list[str]:
@@ -119,9 +129,7 @@ def one(request: str) -> None:
 
 def rates(folder: pathlib.Path, files: int, rounds: int) -> dict[str, list[dict]]:
     xml = write_baseline(folder, files)
-    corpus = [str(path) for path in sorted((DATA / "corpus").glob("*.jsonl.gz"))]
-    abstracts = [path for path in corpus if "/abstracts-" in path]
-    tests = [str(path) for pattern in TEST_SETS for path in sorted((DATA / "eval").glob(pattern))]
+    abstracts, corpus, tests = jsonl("abstracts-*"), jsonl("*"), test_sets()
     runs = {
         "xml, 1 process": (xml, 1, {}),
         "xml, 2 processes": (xml, 2, {}),
@@ -151,11 +159,30 @@ def seconds_each(of_name: list[dict]) -> float:
     return statistics.median(result["processor"] / result["read"] for result in of_name)
 
 
-def extrapolate(results: dict[str, list[dict]]) -> None:
+def filter_alone(rounds: int) -> float:
+    """Seconds of a processor that one abstract takes to be looked through."""
+    from electramed_jax.data import held_out
+
+    index = held_out.read(test_sets())
+    lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))
+    texts = [f"{record['title']}\n{record['text']}" for record in map(json.loads, lines)]
+    index.matches(None, texts[0])
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        for text in texts:
+            index.matches(None, text)
+        seconds.append(time.process_time() - start)
+    size = sum(map(len, texts)) / 1e6
+    print(f"filter: {len(index.bounds) - 1:,} sentences in abstracts, MB/s {spread([size / s for s in seconds])}")
+    return statistics.median(seconds) / len(texts)
+
+
+def extrapolate(results: dict[str, list[dict]], of_filter: float) -> None:
     """Hours for all of PubMed, its XML read, with and without options, each core at work all the time."""
     plain = seconds_each(results["xml, 2 processes"])
     near = seconds_each(results["abstracts, 2, --near_duplicates"]) - seconds_each(results["abstracts, 2 processes"])
-    costs = {"": plain, " --exclude": seconds_each(results["xml, 2, --exclude"]), " --near_duplicates": plain + near}
+    costs = {"": plain, " --exclude": plain + of_filter, " --near_duplicates": plain + near}
     for option, cost in costs.items():
         hours = "  ".join(f"{cores} cores {CITATIONS * cost / cores / 3600:.2f} h" for cores in CORES)
         print(f"{CITATIONS:,} citations, prepare{option}: {hours}")
@@ -191,7 +218,7 @@ def main() -> None:
         folder = pathlib.Path(name)
         if args.rounds:
             results = rates(folder, args.files, args.rounds)
-            extrapolate(results)
+            extrapolate(results, filter_alone(args.rounds))
         if args.memory:
             memory(folder, args.memory)
 

@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         console.say(f"{reason}: {count:,}")
     for of_file in account["exclude"]:
         held_out = of_file["held_out"]
-        console.say(f"held out by {of_file['file']}: {held_out['pmid']:,} by PMID, {held_out['sentence']:,} by sentence")
+        console.say(
+            f"held out by {of_file['file']}: {held_out['pmid']:,} by PMID, {held_out['sentence']:,} by sentence"
+        )
     console.say(f"next: electramed vocab --documents {args.output} --output vocab.txt")
     summary = {key: account[key] for key in ("splits", "dropped", "repaired", "exclude")}
     return {

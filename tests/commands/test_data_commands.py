@@ -25,10 +25,7 @@ def run(command: str, *arguments: object) -> dict:
 def made(tmp_path_factory) -> tuple[pathlib.Path, dict[str, dict]]:
     """A folder in which prepare, vocab and pack have run, and their results."""
     folder = tmp_path_factory.mktemp("made")
-    lines = [
-        json.dumps({"text": f"Kinase {n} binds receptor {n + 1}. It is an invented finding."})
-        for n in range(40)
-    ]
+    lines = [json.dumps({"text": f"Kinase {n} binds receptor {n + 1}. It is an invented finding."}) for n in range(40)]
     (folder / "in.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     documents = ("--documents", folder / "documents")
     inputs = ("--input", folder / "*.gz", "--validation", 0.2, "--workers", 1)

@@ -13,7 +13,9 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.data import build_documents, build_near_duplicates, corpus, near_duplicates, shuffle
 from electramed_jax.data.build_documents import prepare
 
-SENTENCE = "The invented drug number {} lowered the pressure of blood in all of the many rats that were given any of it."
+SENTENCE = (
+    "The invented drug number {} lowered the pressure of blood in all of the many rats that were given any of it."
+)
 
 
 def write_xml(path: pathlib.Path, *records: str) -> str:

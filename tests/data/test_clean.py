@@ -28,9 +28,7 @@ def test_a_text_is_tidied_but_says_the_same(text, wanted):
     wanted.encode("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [("", "empty"), ("short", "too_short"), ("exactly 10", None)]
-)
+@pytest.mark.parametrize(("text", "reason"), [("", "empty"), ("short", "too_short"), ("exactly 10", None)])
 def test_a_document_not_worth_training_on_has_a_reason(text, reason):
     assert reason_to_drop(text, min_chars=10) == reason
 

@@ -10,8 +10,14 @@ from electramed_jax.data import evaluation_files, held_out
 from electramed_jax.data.documents import whole_number
 
 # 86 letters and digits; as a tokenised corpus has it, and as an article may.
-LONG = "In 24 healthy volunteers , zolamine ( 5 mg / kg ) lowered blood pressure - but not the heart rate - within two hours ."
-AS_PRINTED = "In 24 healthy volunteers, ZOLAMINE (5\u00a0mg/kg) lowered blood\npressure — but not the heart rate — within two hours."
+LONG = (
+    "In 24 healthy volunteers , zolamine ( 5 mg / kg ) lowered blood pressure - but not the heart rate - "
+    "within two hours ."
+)
+AS_PRINTED = (
+    "In 24 healthy volunteers, ZOLAMINE (5\u00a0mg/kg) lowered blood\npressure — but not the heart rate — "
+    "within two hours."
+)
 SHORT = [
     "The authors have no conflict of interest that they wish to declare .",
     "All of the patients gave their written consent before they took part .",

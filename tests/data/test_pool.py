@@ -80,8 +80,6 @@ if __name__ == "__main__":
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
-    killed = subprocess.run(
-        [sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60
-    )
+    killed = subprocess.run([sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60)
     assert killed.returncode == -9  # its pipes are closed only when its workers are gone as well
     assert int(killed.stdout) > 0

@@ -26,13 +26,15 @@ CORE = [
     "absl-py>=2.1",
     "tensorboardX>=2.6.4",
 ]
+DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
 EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "beam": ["apache-beam>=2.70"],
     "gcs": ["gcsfs>=2025.1"],
+    "dedup": [DATASKETCH],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    "test": ["pytest>=8", "scikit-learn>=1.5"],
+    "test": ["pytest>=8", "scikit-learn>=1.5", DATASKETCH],
     "parity": ["torch>=2.6", "transformers>=4.57"],
 }
 

@@ -5,12 +5,16 @@ Standard output is kept for results, so that `electramed ... --json | jq` works.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+from electramed_jax.common import chrono
+
 SECONDS_BETWEEN_LINES = 10.0
+RATE_SECONDS = 60.0  # what is left is told from the speed of the last minute, not of work found done at the start
 
 
 def say(line: str) -> None:
@@ -19,37 +23,69 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(total: int | None, unit: str, description: str) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`: a live bar on a terminal, a plain line every few seconds in a log.
+def progress(total: int | None, unit: str, description: str, inside: str = "") -> Iterator[Callable[..., None]]:
+    """Yields `advance(n, m)`: a live bar on a terminal, a plain line every few seconds in a log.
+
+    Both tell how fast the work goes and, where the total is known, how long it will still take.
 
     Args:
       total: how many units there are, or None where that is not known.
       unit: what is counted, in the plural ("files").
       description: what is being done ("reading").
+      inside: what the units hold, in the plural ("documents"): the rate is told in these, and
+        `advance` is given their number m beside that of the units n.
     """
+    pace = _Pace(total, unit, inside)
     if sys.stderr.isatty():
-        with _live_bar(total, unit, description) as advance:
+        with _live_bar(pace, description) as advance:
             yield advance
         return
-    done, started = 0, time.monotonic()
-    last_line = started
+    last_line = pace.started
 
-    def advance(n: int = 1) -> None:
-        nonlocal done, last_line
-        done += n
+    def advance(n: int = 1, m: int = 0) -> None:
+        nonlocal last_line
+        pace.advance(n, m)
         now = time.monotonic()
         if now - last_line >= SECONDS_BETWEEN_LINES:
             last_line = now
             of_total = f" of {total:,}" if total is not None else ""
-            say(f"{description}: {done:,}{of_total} {unit}, {done / (now - started):,.1f} {unit}/s")
+            say(f"{description}: {pace.done:,}{of_total} {unit}, {pace.told()}")
 
     yield advance
-    seconds = time.monotonic() - started
-    say(f"{description}: {done:,} {unit} in {seconds:.1f} s")
+    seconds = time.monotonic() - pace.started
+    held = f", {pace.held:,} {inside}" if inside else ""
+    say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
+
+
+class _Pace:
+    """How far and how fast, over the last RATE_SECONDS."""
+
+    def __init__(self, total: int | None, unit: str, inside: str):
+        self.total, self.unit, self.inside = total, unit, inside
+        self.done, self.held = 0, 0
+        self.started = time.monotonic()
+        self._marks = collections.deque([(self.started, 0, 0)])
+
+    def advance(self, n: int, m: int) -> None:
+        self.done, self.held = self.done + n, self.held + m
+        now = time.monotonic()
+        self._marks.append((now, self.done, self.held))
+        while len(self._marks) > 2 and self._marks[1][0] < now - RATE_SECONDS:
+            self._marks.popleft()
+
+    def told(self) -> str:
+        """`3.1 files/s, 10 min 20 s left`."""
+        then, done, held = self._marks[0]
+        seconds = max(time.monotonic() - then, 1e-9)
+        rate = (self.done - done) / seconds
+        shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s" if self.inside else f"{rate:,.1f} {self.unit}/s"
+        if self.total is None or not rate:
+            return shown
+        return f"{shown}, {chrono.duration((self.total - self.done) / rate)} left"
 
 
 @contextlib.contextmanager
-def _live_bar(total: int | None, unit: str, description: str) -> Iterator[Callable[[int], None]]:
+def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
     from rich import console  # kept off the start-up path
     from rich import progress as bars
 
@@ -57,10 +93,15 @@ def _live_bar(total: int | None, unit: str, description: str) -> Iterator[Callab
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
-        bars.TextColumn(unit),
+        bars.TextColumn(pace.unit),
         bars.TimeElapsedColumn(),
-        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[told]}"),
         console=console.Console(stderr=True),
     ) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda n=1: bar.advance(task, n)
+        task = bar.add_task(description, total=pace.total, told="")
+
+        def advance(n: int = 1, m: int = 0) -> None:
+            pace.advance(n, m)
+            bar.update(task, advance=n, told=pace.told())
+
+        yield advance

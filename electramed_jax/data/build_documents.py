@@ -1,31 +1,55 @@
-"""Files to documents: read, clean, split and deduplicate over a pool, one part per input.
+"""Files to documents over a pool of processes: read, clean, deduplicate, split; one part per input.
 
-The output depends on the inputs and the options, not on the number of processes, and an
-interrupted run is taken up where it stopped. Two documents are duplicates when their cleaned texts
-are equal, or when both are PubMed articles of one PMID; the first in the order of the (sorted)
-inputs stays. An abstract and a full text of one PMID are two documents, in the same split.
+The output depends on the inputs and the options, not on the number of processes, and a run that was
+killed is taken up where it stopped. The stages, each one task per input or per group of keys:
+
+  read      `reading.read_source` of one input -> its lines, and keys that tell of its documents
+  PMIDs     `dedup.outdated` of the keys of a group of PMIDs -> losses, and the texts' keys of the rest
+  texts     `dedup.repeated` of the keys of a group of texts -> losses
+  (sign, resemble: see `build_near_duplicates`, where these are to go)
+  write     `write_parts` of one input's lines without what it lost
+
+All that decides and all that writes a part is in those functions, which know no pool and no scratch
+folder: another runner has but to call them, and `documents_account`, to make the same folder. Between
+the stages keys are regrouped by `shuffle`: no process holds more than the keys of one group, about
+DOCUMENTS_PER_GROUP, and what one input lost, however large the corpus and its files.
+
+A finished documents folder can be an input beside newer files: what these supersede or withdraw
+goes, as if all had been read at once. Only what was dropped when the folder was made is gone. A
+document that lost to one of equal text does not come back when that one is withdrawn or revised
+later, and a record that was dropped supersedes no older one that a later file may bring.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import gzip
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-import electramed_jax
 from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import clean, corpus, documents, pool, workspace
+from electramed_jax.data import (
+    build_near_duplicates,
+    corpus,
+    dedup,
+    documents,
+    documents_account,
+    held_out,
+    scratch,
+    shuffle,
+    sources,
+    workspace,
+)
+from electramed_jax.data import near_duplicates as near
+from electramed_jax.data.pool import Pool, peak_bytes
+from electramed_jax.data.reading import MIN_CHARS, Choices, Tally, read_source, remaining
+from electramed_jax.data.scratch import Losses
 
-MIN_CHARS = 32
-PUBMED = "pubmed"
-_GZIP_LEVEL = 6
+DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
+_KEYS_AT_ONCE = 4096
 
 
 def prepare(
@@ -38,241 +62,191 @@ def prepare(
     strict: bool = False,
     min_chars: int = MIN_CHARS,
     reading: documents.Reading = documents.Reading(),
+    languages: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    near_duplicates: float | None = None,
 ) -> dict[str, Any]:
-    """Makes a documents folder (see `corpus`) from files or patterns; returns its account.
+    """Makes a documents folder (see `corpus`); returns its account.
 
     Args:
-      inputs: paths or glob patterns of what `documents.read` takes.
-      validation, test: fractions of the documents.
-      strict: raise at the first damaged piece instead of counting it.
-      min_chars: a shorter document (title and sections) is dropped as `too_short`.
-      reading: of PubMed records.
+      inputs: paths or glob patterns of what `documents.read` takes, and documents folders, which
+        come first.
+      validation, test, strict, min_chars, reading, languages: see `reading.Choices`.
+      exclude: paths or patterns of evaluation files; a document that shares a PMID or a long
+        sentence with one is dropped as `held_out`.
+      near_duplicates: the similarity from which a document that resembles an earlier one is dropped
+        as `near_duplicate`; None keeps them all.
 
     Raises:
       UserError: no input, no document left, an output folder that holds something else.
     """
-    if not (0 <= validation and 0 <= test and validation + test < 1):
-        raise UserError(f"validation={validation}, test={test}: wanted fractions from 0 with a sum below 1")
-    paths = files.glob(inputs)
-    if not paths:
-        raise UserError("no input files; give at least one path or pattern with --input")
-    names = _short_names(paths)
-    request = {
-        "inputs": [[name, files.size(path)] for name, path in zip(names, paths, strict=True)],
-        "validation": validation,
-        "test": test,
-        "min_chars": min_chars,
-        "reading": dataclasses.asdict(reading),
-        "code_version": electramed_jax.__version__,
-    }
+    choices = Choices(validation, test, min_chars, tuple(languages), strict, reading)
+    if near_duplicates is not None:
+        near.check(near_duplicates)
+    inputs = sources.find(inputs)
+    evaluation = files.glob(exclude)
+    request = documents_account.request(inputs, choices, evaluation, near_duplicates)
     if files.exists(files.join(output_dir, corpus.FILE)):
-        account = corpus.read(output_dir)
-        if account["request"] != request:
-            raise UserError(
-                f"{output_dir}: holds documents of another request (other inputs, options or "
-                "program version); choose another --output, or remove it"
-            )
-        workspace.close(output_dir)
-        console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
-        return account
+        return _finished(output_dir, request)
     work = workspace.open_in(output_dir, request, lambda name: name in corpus.SPLITS)
-    stage = [(path, work, number, validation, test, strict, min_chars, reading) for number, path in enumerate(paths)]
-    found = list(pool.run(_stage, stage, workers, "reading"))
-    duplicates = _duplicates([_load_keys(work, number) for number in range(len(paths))])
-    finish = [(work, output_dir, number, rows) for number, rows in enumerate(duplicates)]
-    finished = list(pool.run(_finish, finish, workers, "deduplicating"))
-    account = _account(names, found, finished, request)
-    if not sum(split["documents"] for split in account["splits"].values()):
+    index = _index(work, evaluation, request)
+    with Pool(workers) as pool:
+        tasks = [(work, number, source, choices, index) for number, source in enumerate(inputs)]
+        counts = list(pool.run(_read, tasks, "reading", inside="documents", count=lambda found: found["read"]))
+        groups = _groups(counts)
+        losses = _deduplicate(pool, work, counts, groups)
+        if near_duplicates is not None:
+            losses = build_near_duplicates.find(pool, losses, groups, near_duplicates)
+        tasks = [(output_dir, number, losses) for number in range(len(inputs))]
+        written = list(pool.run(_write, tasks, "writing", inside="documents", count=_documents_in))
+    account = documents_account.account(request, counts, written, held_out.load(index) if index else None)
+    if not any(split["documents"] for split in account["splits"].values()):
         raise UserError(
-            f"no document left of {len(paths)} files; dropped: {account['dropped'] or 'none'}; "
+            f"no document left of {len(inputs)} files; dropped: {account['dropped'] or 'none'}; "
             "check that the inputs hold text"
         )
     files.write_json(files.join(output_dir, corpus.FILE), account)
     workspace.close(output_dir)
+    console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
     return account
 
 
-@dataclasses.dataclass(frozen=True)
-class _Keys:
-    """What deduplication needs of each document of a part.
-
-    Attributes:
-      text: uint64[n], hash of the text; pmid: int64[n], 0 for none; split: uint8[n], its number.
-    """
-
-    text: np.ndarray
-    pmid: np.ndarray
-    split: np.ndarray
-
-
-def _short_names(paths: Sequence[str]) -> list[str]:
-    """Names without the folder all inputs share: an account does not depend on where they lie."""
-    shared = os.path.commonprefix(list(paths))
-    return [path[shared.rfind("/") + 1 :] for path in paths]
+def _finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The account of the folder that stands in `output_dir`, if it is the one asked for."""
+    account = corpus.read(output_dir)
+    if account["request"] != request:
+        raise UserError(
+            f"{output_dir}: holds documents of another request (other inputs, options or "
+            "program version); choose another --output, or remove it"
+        )
+    workspace.close(output_dir)
+    console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
+    return account
 
 
-def _staged(work: str, split: str, number: int) -> str:
-    return files.join(work, f"{split}-{number:05d}.jsonl.gz")
+def _index(work: str, evaluation: Sequence[str], request: dict[str, Any]) -> str | None:
+    """The path of the index of the evaluation files; its name tells which, as processes keep it in memory."""
+    if not evaluation:
+        return None
+    path = files.join(work, f"held_out-{corpus.stable_hash(repr(request['exclude'])):016x}.npz")
+    if not files.exists(path):
+        held_out.read(evaluation).save(path)
+    return path
 
 
-def _stage(
-    path: str,
-    work: str,
-    number: int,
-    validation: float,
-    test: float,
-    strict: bool,
-    min_chars: int,
-    reading: documents.Reading,
-) -> dict[str, Any]:
-    """Reads one input into one scratch part per split; returns {"read", "drops"}."""
+def _read(work: str, number: int, source: sources.Source, choices: Choices, index: str | None) -> dict[str, Any]:
+    """Puts the lines of one input into a file and their keys into others; counts what it read."""
     done = files.join(work, f"counts-{number:05d}.json")
     if files.exists(done):
         return files.read_json(done)
-    drops: Counter = Counter()
-    texts, pmids, splits = [], [], []
-    with contextlib.ExitStack() as stack:
-        outputs = [stack.enter_context(_gzip_writer(_staged(work, split, number))) for split in corpus.SPLITS]
-        for document in documents.read(path, drops, strict, reading):
-            document = _cleaned(document)
-            text = document.text
-            if reason := clean.reason_to_drop(text, min_chars):
-                drops[reason] += 1
-                continue
-            split = corpus.SPLITS.index(corpus.split_of(document, validation, test))
-            outputs[split].write(corpus.to_line(document))
-            texts.append(corpus.stable_hash(text))
-            pmids.append(document.pmid or 0 if document.source == PUBMED else 0)
-            splits.append(split)
-    with files.atomic_write(files.join(work, f"keys-{number:05d}.npz")) as file:
-        np.savez(
-            file,
-            text=np.array(texts, np.uint64),
-            pmid=np.array(pmids, np.int64),
-            split=np.array(splits, np.uint8),
-        )
-    repaired = sum(n for reason, n in drops.items() if reason.startswith(documents.REPAIRED))
-    counts = {"read": len(texts) + drops.total() - repaired, "drops": dict(sorted(drops.items()))}
+    tally, waiting = Tally(), []
+    evaluation = held_out.load(index) if index else None
+    with (
+        scratch.write_lines(work, number) as lines,
+        shuffle.Writer(_keys_prefix(work, number), _slots_of_keys, shuffle.HASH_SLOTS) as keys,
+    ):
+        for key, line in read_source(source, number, choices, evaluation, tally):
+            lines.write(line)
+            waiting.append(key)
+            if len(waiting) == _KEYS_AT_ONCE:
+                keys.write(np.array(waiting, dedup.KEY))
+                waiting.clear()
+        keys.write(np.array(waiting, dedup.KEY))
+    counts = tally.as_json() | {"files_of_keys": keys.files}
     files.write_json(done, counts)
     return counts
 
 
-def _cleaned(document: documents.Document) -> documents.Document:
-    sections = ((clean.clean(label) or None if label else None, clean.clean(text)) for label, text in document.sections)
-    return dataclasses.replace(
-        document,
-        id=clean.clean(document.id),
-        title=clean.clean(document.title),
-        sections=tuple((label, text) for label, text in sections if text),
-        source=clean.clean(document.source),
-    )
+def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]) -> Losses:
+    losses = Losses(work, len(counts))
+    keys = [
+        shuffle.file_name(_keys_prefix(work, number), file)
+        for number, of_input in enumerate(counts)
+        for file in range(of_input["files_of_keys"])
+    ]
+    tasks = [(keys, losses, *group) for group in groups]
+    of_pmids = list(pool.run(_decide_pmids, tasks, "comparing PMIDs", unit="groups"))
+    texts = [_texts_path(work, *group) for group in groups]
+    tasks = [(texts, losses, *group) for group in groups]
+    of_texts = list(pool.run(_decide_texts, tasks, "comparing texts", unit="groups"))
+    return losses.and_of([*of_pmids, *of_texts])
 
 
-@contextlib.contextmanager
-def _gzip_writer(path: str) -> Iterable[IO[bytes]]:
-    """A gzip file whose bytes depend on nothing but what is written: no time, no name."""
-    with (
-        files.atomic_write(path) as raw,
-        gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=raw, mtime=0) as file,
-    ):
-        yield file
+def _decide_pmids(keys: Sequence[str], losses: Losses, first: int, end: int) -> str:
+    """Finds the losses of a group of PMIDs, and the texts' keys of what is left; returns its name."""
+    name = f"pmids-{first:03d}-{end:03d}"
+    if not losses.has(name):
+        group = shuffle.read(keys, dedup.KEY, shuffle.HASH_SLOTS, first, end)
+        reasons = dedup.outdated(group)
+        texts = dedup.texts_of(group, reasons)
+        slots = shuffle.hash_slots(texts["text"])
+        shuffle.write(_texts_path(losses.folder, first, end), texts, slots, shuffle.HASH_SLOTS)
+        losses.write(name, dedup.losses(group, reasons))
+    return name
 
 
-def _load_keys(work: str, number: int) -> _Keys:
-    with files.open_read(files.join(work, f"keys-{number:05d}.npz")) as file:
-        arrays = np.load(file)
-        return _Keys(arrays["text"], arrays["pmid"], arrays["split"])
+def _decide_texts(texts: Sequence[str], losses: Losses, first: int, end: int) -> str:
+    """Finds the losses of a group of texts; returns its name."""
+    name = f"texts-{first:03d}-{end:03d}"
+    if not losses.has(name):
+        group = shuffle.read(texts, dedup.TEXT, shuffle.HASH_SLOTS, first, end)
+        losses.write(name, dedup.losses(group[dedup.repeated(group)], dedup.DUPLICATE))
+    return name
 
 
-def _duplicates(parts: Sequence[_Keys]) -> list[dict[str, list[int]]]:
-    """For each part and split, the rows that repeat an earlier document."""
-    texts = np.concatenate([part.text for part in parts])
-    pmids = np.concatenate([part.pmid for part in parts])
-    repeated = _repeats(texts) | (_repeats(pmids) & (pmids != 0))
-    ends = np.cumsum([len(part.text) for part in parts])[:-1]
-    found = []
-    for part, again in zip(parts, np.split(repeated, ends), strict=True):
-        of_split = [again[part.split == number] for number in range(len(corpus.SPLITS))]
-        rows = [np.flatnonzero(flags).tolist() for flags in of_split]
-        found.append(dict(zip(corpus.SPLITS, rows, strict=True)))
-    return found
-
-
-def _repeats(values: np.ndarray) -> np.ndarray:
-    """bool[n]: whether the same value stands earlier."""
-    again = np.ones(len(values), bool)
-    again[np.unique(values, return_index=True)[1]] = False
-    return again
-
-
-def _finish(work: str, output_dir: str, number: int, duplicates: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
-    """Puts the scratch parts of one input in place without the duplicates; counts what is there."""
-    figures = {}
-    for split, rows in duplicates.items():
-        staged, final = _staged(work, split, number), corpus.part_path(output_dir, split, number)
-        if not files.exists(final):
-            if rows:
-                unique = files.join(work, f"unique-{split}-{number:05d}.jsonl.gz")
-                _copy_without(staged, unique, set(rows))
-                staged = unique
+def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
+    """Puts the parts of one input in place, and its lines away."""
+    work = losses.folder
+    done = files.join(work, f"written-{number:05d}.json")
+    if not files.exists(done):
+        staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus.SPLITS}
+        with scratch.read_lines(work, number) as lines:
+            written = write_parts(lines, losses.of(number), staged)
+        for split, path in staged.items():
             files.make_dirs(files.join(output_dir, split))
-            files.move(staged, final)
-        with files.open_read(final) as raw, gzip.GzipFile(fileobj=raw) as lines:
-            sizes = [len(line) for line in lines]
-        figures[split] = {
-            "documents": len(sizes),
-            "bytes": sum(sizes),
-            "sha256": files.sha256(final),
-        }
-    return figures
+            files.move(path, corpus.part_path(output_dir, split, number))
+        files.write_json(done, written)
+    scratch.remove_lines(work, number)
+    return files.read_json(done)
 
 
-def _copy_without(source: str, target: str, skipped: set[int]) -> None:
-    with (
-        files.open_read(source) as raw,
-        gzip.GzipFile(fileobj=raw) as lines,
-        _gzip_writer(target) as output,
-    ):
-        for number, line in enumerate(lines):
-            if number not in skipped:
-                output.write(line)
+def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Writes the part of each split of one input from all its lines, in order.
+
+    Args:
+      lost: row -> number of the reason, as in `dedup.REASONS`.
+
+    Returns:
+      What `documents_account.account` takes: {"splits": figures of each part, "lost": reason -> documents}.
+    """
+    with contextlib.ExitStack() as stack:
+        parts = {split: stack.enter_context(corpus.PartWriter(path)) for split, path in paths.items()}
+        for _, split, line in remaining(lines, lost):
+            parts[split].write(line)
+    reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
+    return {"splits": {split: part.figures() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
 
 
-def _account(
-    names: Sequence[str],
-    found: Sequence[dict[str, Any]],
-    finished: Sequence[dict[str, dict[str, Any]]],
-    request: dict[str, Any],
-) -> dict[str, Any]:
-    inputs, total, repairs = [], Counter(), Counter()
-    for name, counts, splits in zip(names, found, finished, strict=True):
-        drops = Counter(counts["drops"])
-        repaired = {r: drops.pop(r) for r in list(drops) if r.startswith(documents.REPAIRED)}
-        kept = sum(figures["documents"] for figures in splits.values())
-        if duplicates := counts["read"] - drops.total() - kept:
-            drops["duplicate"] = duplicates
-        total += drops
-        repairs += Counter(repaired)
-        inputs.append(
-            {
-                "file": name,
-                "read": counts["read"],
-                "kept": kept,
-                "dropped": dict(drops),
-                "repaired": repaired,
-                "sha256": {split: figures["sha256"] for split, figures in splits.items()},
-            }
-        )
-    splits = {
-        split: {key: sum(part[split][key] for part in finished) for key in ("documents", "bytes")}
-        for split in corpus.SPLITS
-    }
-    return {
-        "format_version": corpus.FORMAT_VERSION,
-        "code_version": electramed_jax.__version__,
-        "request": request,
-        "splits": splits,
-        "dropped": dict(total),
-        "repaired": dict(repairs),
-        "inputs": inputs,
-    }
+def _groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """The hash slots [first, end) of each group: as few groups as have DOCUMENTS_PER_GROUP or less."""
+    wanted = sum(of_input["read"] for of_input in counts) / DOCUMENTS_PER_GROUP
+    slots = shuffle.HASH_SLOTS
+    while slots > 1 and shuffle.HASH_SLOTS / slots < wanted:
+        slots //= 2
+    return [(first, first + slots) for first in range(0, shuffle.HASH_SLOTS, slots)]
+
+
+def _documents_in(written: dict[str, Any]) -> int:
+    return sum(figures["documents"] for figures in written["splits"].values())
+
+
+def _keys_prefix(work: str, number: int) -> str:
+    return files.join(work, f"keys-{number:05d}")
+
+
+def _texts_path(work: str, first: int, end: int) -> str:
+    return files.join(work, f"texts-{first:03d}-{end:03d}")
+
+
+def _slots_of_keys(keys: np.ndarray) -> np.ndarray:
+    return shuffle.hash_slots(dedup.group_hashes(keys))

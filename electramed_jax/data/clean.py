@@ -20,10 +20,20 @@ def clean(text: str) -> str:
     NFC; invisible characters are removed; line ends become "\\n" and blank lines go; other runs of
     white space become one space. Idempotent.
     """
+    if _is_tidy(text):
+        return unicodedata.normalize("NFC", text).strip()
     text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
     text = _LINE_ENDS.sub("\n", text)
     text = _SPACES.sub(lambda match: "\n" if "\n" in match.group() else " ", text)
     return text.strip()
+
+
+def _is_tidy(text: str) -> bool:
+    """Whether none of the patterns has anything to find, which is so of most texts and quick to see."""
+    # Of all white space and all that is invisible only the space is printable.
+    if not text.replace("\n", "").isprintable() or "  " in text:
+        return False
+    return "\n" not in text or not ("\n\n" in text or " \n" in text or "\n " in text)
 
 
 def reason_to_drop(text: str, min_chars: int) -> str | None:

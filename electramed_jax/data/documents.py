@@ -2,9 +2,9 @@
 
 Damage costs no more than it must: each unusable piece is counted under a named reason in `drops`
 and the rest of the file is used. Reasons: `bad_json` (line is not JSON), `bad_record` (JSON without
-a string `text`), `truncated_gzip`, `damaged_gzip`, those of `pubmed`, and `no_text` (article with
-neither title nor abstract). Bytes that are not UTF-8 do not cost a document: they are replaced
-(the tokenizer drops the replacement character) and the document is counted under `repaired_utf8`.
+a string `text`), `truncated_gzip`, `damaged_gzip`, and those of `pubmed`. Bytes that are not UTF-8
+do not cost a document: they are replaced (the tokenizer drops the replacement character) and the
+document is counted under `repaired_utf8`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ class Document:
     Attributes:
       id: unique name; derived from the text where the input gives none.
       sections: (label or None, text) in order; a structured abstract has one per AbstractText.
-      source: "pubmed" for PubMed XML, otherwise what the record or the file name says.
-      language: ISO 639-2 code of the text, as PubMed has it ("eng"), where known.
+      source: "pubmed" for PubMed XML ("pubmed-other-abstract" for what stands beside an article's own
+        abstract), otherwise what the record or the file name says.
+      language: ISO 639-2 code of the text (not of the article behind it), as PubMed has it ("eng"),
+        where known.
       version: of the PMID, from 1; PubMed keeps several of some articles.
       revised: the day PubMed last changed the record, as the number YYYYMMDD, where known.
     """
@@ -59,13 +62,31 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What is made of a PubMed record.
+    """What is made of a PubMed record. Plain values only: an account keeps them as JSON.
 
     Attributes:
       section_labels: keep the labels of a structured abstract, as "LABEL: text".
+      titles_alone: keep a record that has a title and no abstract. Off, as in the corpora of abstracts
+        this field trains on: these are letters, editorials and old records, a line of text each,
+        with nothing around it to learn from; they are counted as `title_alone`.
+      other_abstracts: languages of further abstracts (OtherAbstract) to take as documents of their
+        own, as PubMed's codes with commas between: "fre,ger"; "eng" for summaries in plain language
+        and the abstracts of other indexers.
+
+    Raises:
+      UserError: other_abstracts that are no such codes.
     """
 
     section_labels: bool = True
+    titles_alone: bool = False
+    other_abstracts: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"([a-z]{3}(,[a-z]{3})*)?", self.other_abstracts):
+            raise UserError(
+                f"other_abstracts={self.other_abstracts!r}: wanted languages as PubMed has them, three small "
+                "letters each (ISO 639-2) with commas between, such as fre,ger"
+            )
 
 
 @dataclasses.dataclass
@@ -100,16 +121,23 @@ class Findings:
         self.drops[reason] += 1
 
 
-def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Reading()) -> Iterator[Document]:
+def read(
+    path: str,
+    drops: Counter,
+    strict: bool = False,
+    reading: Reading = Reading(),
+    deletions: list[int] | None = None,
+) -> Iterator[Document]:
     """Streams the documents of one file, chosen by its extension (with or without .gz).
 
-    .xml: PubmedArticleSet. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
+    .xml: PubMed's. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
     `pmid`, `year`, `source` where known. .txt: documents separated by blank lines.
 
     Args:
       drops: what was dropped is added here, by reason.
       strict: raise at the first damaged piece.
       reading: of PubMed records; the other formats have no choices.
+      deletions: PMIDs the file withdraws (DeleteCitation) are added here.
 
     Raises:
       UserError: missing file, unknown extension; when strict, damage, with file and line.
@@ -119,7 +147,7 @@ def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Rea
     if name.endswith(".xml"):
         from electramed_jax.data import pubmed  # needs lxml, which the other formats do without
 
-        yield from pubmed.read(chunks(findings), findings, reading)
+        yield from pubmed.read(chunks(findings), findings, reading, deletions)
     elif name.endswith(".jsonl"):
         yield from _read_jsonl(findings)
     elif name.endswith(".txt"):

@@ -25,10 +25,7 @@ def run(command: str, *arguments: object) -> dict:
 def made(tmp_path_factory) -> tuple[pathlib.Path, dict[str, dict]]:
     """A folder in which prepare, vocab and pack have run, and their results."""
     folder = tmp_path_factory.mktemp("made")
-    lines = [
-        json.dumps({"text": f"Kinase {n} binds receptor {n + 1}. It is an invented finding."})
-        for n in range(40)
-    ]
+    lines = [json.dumps({"text": f"Kinase {n} binds receptor {n + 1}. It is an invented finding."}) for n in range(40)]
     (folder / "in.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     documents = ("--documents", folder / "documents")
     inputs = ("--input", folder / "*.gz", "--validation", 0.2, "--workers", 1)
@@ -95,3 +92,25 @@ def test_inspect_shows_the_settings_of_a_training_folder(tmp_path):
 def test_inspect_says_what_it_cannot_show(made, path, arguments, message):
     with pytest.raises(UserError, match=message):
         run("inspect", made[0] / path, *arguments)
+
+
+def test_prepare_takes_out_what_it_is_asked_to_and_says_what_that_was(tmp_path, capsys):
+    words = [" ".join(f"word{n}x{m}" for m in range(60)) for n in range(4)]
+    records = [
+        {"text": words[0], "language": "eng"},
+        {"text": f"other {words[0]}", "language": "eng"},
+        {"text": words[1], "language": "fre"},
+        {"text": words[2]},
+        {"text": words[3]},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "test.txt").write_text("\n".join(f"{word} O" for word in words[2].split()))
+    inputs = ("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--workers", 1)
+    options = ("--exclude", tmp_path / "*.txt", "--near_duplicates", 0.8, "--languages", "eng", "ger")
+    result = run("prepare", *inputs, *options)
+    assert result["dropped"] == {"held_out": 1, "language": 1, "near_duplicate": 1}
+    assert sum(figures["documents"] for figures in result["splits"].values()) == 2
+    assert 10_000_000 < result["peak_process_bytes"] < 10_000_000_000
+    shown = capsys.readouterr().err
+    assert "near_duplicate: 1" in shown
+    assert "held out by test.txt: 0 by PMID, 1 by sentence" in shown

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build_documents, corpus
+from electramed_jax.data import build_documents, corpus, documents
 from electramed_jax.data.build_documents import prepare
 
 
@@ -110,17 +110,17 @@ def test_of_equal_texts_the_first_in_the_order_of_the_inputs_is_kept(tmp_path):
     assert account["inputs"][1]["dropped"] == {"duplicate": 2}
 
 
-def test_pubmed_articles_of_one_pmid_are_duplicates_though_their_texts_differ(tmp_path):
+def test_of_pubmed_articles_of_one_pmid_the_newest_stays_though_their_texts_differ(tmp_path):
     for name, word in (("a", "first"), ("b", "second")):
         (tmp_path / f"{name}.xml").write_text(
             "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>99000001</PMID><Article>"
-            f"<ArticleTitle>The {word} version of an invented title.</ArticleTitle></Article>"
+            f"<Abstract><AbstractText>The {word} version of an abstract.</AbstractText></Abstract></Article>"
             "</MedlineCitation></PubmedArticle></PubmedArticleSet>"
         )
     account = prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), workers=1)
     texts = set.union(*splits_of(tmp_path / "out").values())
-    assert texts == {"The first version of an invented title."}
-    assert account["dropped"] == {"duplicate": 1}
+    assert texts == {"The second version of an abstract."}
+    assert [of_file["dropped"] for of_file in account["inputs"]] == [{"superseded": 1}, {}]
 
 
 def test_what_is_dropped_and_repaired_is_counted_by_file_and_reason(tmp_path):
@@ -154,30 +154,29 @@ def test_an_error_in_a_worker_process_reaches_the_user(tmp_path):
 def test_an_interrupted_run_is_taken_up_and_ends_the_same(tmp_path, monkeypatch):
     paths = inputs(tmp_path, count=60)
     prepare(paths, str(tmp_path / "whole"), workers=1)
-    stage = build_documents._stage
+    read = build_documents._read
     seen = []
 
-    def stop_at_the_third(path, *rest):
-        seen.append(path)
+    def stop_at_the_third(*task):
+        seen.append(task)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return stage(path, *rest)
+        return read(*task)
 
-    monkeypatch.setattr(build_documents, "_stage", stop_at_the_third)
+    monkeypatch.setattr(build_documents, "_read", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         prepare(paths, str(tmp_path / "out"), workers=1)
     work = tmp_path / "out" / ".work"
-    (work / ".train-00002.jsonl.gz.1-2.tmp").write_bytes(b"half")
+    (work / ".lines-00002.gz.1-2.tmp").write_bytes(b"half")
     (tmp_path / "out" / ".documents.json.1-2.tmp").write_bytes(b"half")
     read_again = []
-    monkeypatch.setattr(
-        build_documents.documents,
-        "read",
-        lambda path, *rest, _read=build_documents.documents.read: (
-            read_again.append(path) or _read(path, *rest)
-        ),
-    )
-    monkeypatch.setattr(build_documents, "_stage", stage)
+
+    def read_and_tell(path, *rest, _read=documents.read):
+        read_again.append(path)
+        return _read(path, *rest)
+
+    monkeypatch.setattr(documents, "read", read_and_tell)
+    monkeypatch.setattr(build_documents, "_read", read)
     prepare(paths, str(tmp_path / "out"), workers=1)
     assert read_again == paths[2:]
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")

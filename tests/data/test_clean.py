@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from electramed_jax.data import clean as cleaning
 from electramed_jax.data.clean import clean, reason_to_drop
 
 
@@ -27,8 +28,14 @@ def test_a_text_is_tidied_but_says_the_same(text, wanted):
     wanted.encode("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [("", "empty"), ("short", "too_short"), ("exactly 10", None)]
-)
+@pytest.mark.parametrize(("text", "reason"), [("", "empty"), ("short", "too_short"), ("exactly 10", None)])
 def test_a_document_not_worth_training_on_has_a_reason(text, reason):
     assert reason_to_drop(text, min_chars=10) == reason
+
+
+def test_a_text_that_is_seen_to_be_tidy_is_what_the_long_way_makes_of_it(monkeypatch):
+    letters = [chr(code) for code in range(0x3100) if chr(code) != " "]
+    texts = [f"a{letter}b" for letter in letters] + [f"a{one}{two}b" for one in " \n.\t" for two in " \n.\t"]
+    quick = [clean(text) for text in texts]
+    monkeypatch.setattr(cleaning, "_is_tidy", lambda text: False)
+    assert quick == [clean(text) for text in texts]

@@ -26,6 +26,47 @@ def test_progress_is_told_on_standard_error(capsys):
     assert "squaring: 1 files" in capsys.readouterr().err
 
 
+class Watched(list):
+    """A list that knows how many of its items have been taken."""
+
+    taken = 0
+
+    def __iter__(self):
+        for item in super().__iter__():
+            self.taken += 1
+            yield item
+
+
+def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
+    tasks = Watched([(number, 2) for number in range(500)])
+    results = pool.run(pow, tasks, 2, "squaring")
+    assert next(results) == 0
+    assert tasks.taken <= 8
+    assert [next(results) for _ in range(99)] == [number**2 for number in range(1, 100)]
+    assert tasks.taken <= 107
+    results.close()
+
+
+def test_a_pool_serves_several_stages_with_the_same_processes():
+    with pool.Pool(2) as shared:
+        first = set(shared.run(os.getpid, [()] * 20, "naming"))
+        second = set(shared.run(os.getpid, [()] * 20, "naming again"))
+    assert len(first | second) <= 2 and os.getpid() not in first
+
+
+def test_progress_counts_what_is_inside_the_tasks_too(capsys):
+    with pool.Pool(1) as alone:
+        list(alone.run(pow, [(3, 2), (4, 2)], "squaring", unit="numbers", inside="points", count=int))
+    assert "squaring: 2 numbers, 25 points in" in capsys.readouterr().err
+
+
+def test_the_peak_of_memory_is_that_of_the_largest_process():
+    with pool.Pool(2) as shared:
+        before = pool.peak_bytes()
+        list(shared.run(eval, [(f"len(b'x' * {before + 50_000_000})",), ("1",)], "filling"))
+    assert pool.peak_bytes() >= before + 50_000_000
+
+
 PARENT = """
 import os
 from electramed_jax.data import pool
@@ -39,8 +80,6 @@ if __name__ == "__main__":
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
-    killed = subprocess.run(
-        [sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60
-    )
+    killed = subprocess.run([sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60)
     assert killed.returncode == -9  # its pipes are closed only when its workers are gone as well
     assert int(killed.stdout) > 0

@@ -1,0 +1,132 @@
+"""The stages of `build_documents` that find near-duplicates, between those of equal texts and writing.
+
+  sign      `near_duplicates.signatures` of what is left of one input -> a file of them, and their bands
+  resemble  `near_duplicates.resembling` in each group of equal bands -> losses
+
+Signatures stay on disk, 512 bytes a document; a process reads those of one group of equal bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from electramed_jax.common import files
+from electramed_jax.data import corpus, dedup, scratch, shuffle
+from electramed_jax.data import near_duplicates as near
+from electramed_jax.data.pool import Pool
+from electramed_jax.data.reading import remaining
+from electramed_jax.data.scratch import Losses
+
+_SIGNED_AT_ONCE = 1024
+_COMPARED_AT_ONCE = 16_384
+_SIGNATURE = np.dtype(np.uint32)
+_BYTES = near.PERMUTATIONS * _SIGNATURE.itemsize
+
+
+def find(pool: Pool, losses: Losses, groups: Sequence[tuple[int, int]], threshold: float) -> Losses:
+    """The losses and those to near-duplicates; `groups` are of hash slots, as many as memory asks for."""
+    rows = near.rows_per_band(threshold)
+    bands = near.PERMUTATIONS // rows
+    tasks = [(losses, number, rows) for number in range(losses.inputs)]
+    signed = list(pool.run(_sign, tasks, "signing", inside="documents", count=lambda found: found["documents"]))
+    entries = [
+        shuffle.file_name(_bands_prefix(losses.folder, number), file)
+        for number, of_input in enumerate(signed)
+        for file in range(of_input["files_of_bands"])
+    ]
+    tasks = [
+        (entries, losses, bands * shuffle.HASH_SLOTS, band * shuffle.HASH_SLOTS + first, end - first, threshold)
+        for band in range(bands)
+        for first, end in groups
+    ]
+    return losses.and_of(pool.run(_resemble, tasks, "comparing signatures", unit="groups"))
+
+
+def _sign(losses: Losses, number: int, rows: int) -> dict[str, int]:
+    """Signs what is left of one input; counts it."""
+    work = losses.folder
+    done = files.join(work, f"signed-{number:05d}.json")
+    if files.exists(done):
+        return files.read_json(done)
+    count = 0
+    bands = near.PERMUTATIONS // rows
+    number_of_slots = bands * shuffle.HASH_SLOTS
+
+    def slots(entries: np.ndarray) -> np.ndarray:
+        return np.arange(len(entries)) % bands * shuffle.HASH_SLOTS + shuffle.hash_slots(entries["hash"])
+
+    with (
+        files.atomic_write(_signatures(work, number)) as file,
+        shuffle.Writer(_bands_prefix(work, number), slots, number_of_slots) as writer,
+    ):
+        for places, texts in _batches(work, number, losses.of(number)):
+            signatures = np.array(list(near.signatures(texts)), _SIGNATURE)
+            file.write(signatures.tobytes())
+            entries = np.empty((len(texts), bands), near.BAND)
+            entries["hash"] = near.band_hashes(signatures, rows)
+            entries["input"], entries["row"] = number, np.array(places)[:, None]
+            entries["at"] = np.arange(count, count + len(texts))[:, None]
+            writer.write(entries.ravel())
+            count += len(texts)
+    figures = {"documents": count, "files_of_bands": writer.files}
+    files.write_json(done, figures)
+    return figures
+
+
+def _batches(work: str, number: int, lost: dict[int, int]) -> Iterator[tuple[list[int], list[str]]]:
+    """(rows, texts) of what is left of one input, some at a time."""
+    rows, texts = [], []
+    with scratch.read_lines(work, number) as lines:
+        for row, _, line in remaining(lines, lost):
+            rows.append(row)
+            texts.append(corpus.from_line(line).text)
+            if len(texts) == _SIGNED_AT_ONCE:
+                yield rows, texts
+                rows, texts = [], []
+    if texts:
+        yield rows, texts
+
+
+def _resemble(
+    entries: Sequence[str], losses: Losses, number_of_slots: int, first: int, count: int, threshold: float
+) -> str:
+    """Finds the losses among the documents whose bands fall into some slots; returns the group's name."""
+    name = f"near-{first:06d}-{count:03d}"
+    if not losses.has(name):
+        of_slots = shuffle.read(entries, near.BAND, number_of_slots, first, first + count)
+        lost = [
+            near_to_earlier for group in near.groups(of_slots) for near_to_earlier in _lost_of(group, losses, threshold)
+        ]
+        places = np.concatenate([np.empty(0, near.BAND), *lost])
+        losses.write(name, dedup.losses(places, dedup.NEAR_DUPLICATE))
+    return name
+
+
+def _lost_of(group: np.ndarray, losses: Losses, threshold: float) -> Iterator[np.ndarray]:
+    """Those of BAND[m] that are near to an earlier one, some at a time, as the group may be a large one."""
+    head, rest = group[: near.COMPARED], group[near.COMPARED :]
+    compared = _read_signatures(head, losses.folder)
+    yield head[near.resembling(compared, threshold)]
+    for start in range(0, len(rest), _COMPARED_AT_ONCE):
+        some = rest[start : start + _COMPARED_AT_ONCE]
+        signatures = np.concatenate([compared, _read_signatures(some, losses.folder)])
+        yield some[near.resembling(signatures, threshold)[len(head) :]]
+
+
+def _read_signatures(entries: np.ndarray, work: str) -> np.ndarray:
+    """uint32[n, PERMUTATIONS] of BAND[n]."""
+    data = [
+        files.read_range(_signatures(work, number), at * _BYTES, _BYTES)
+        for number, at in zip(entries["input"].tolist(), entries["at"].tolist(), strict=True)
+    ]
+    return np.frombuffer(b"".join(data), _SIGNATURE).reshape(-1, near.PERMUTATIONS)
+
+
+def _signatures(work: str, number: int) -> str:
+    return files.join(work, f"signatures-{number:05d}")
+
+
+def _bands_prefix(work: str, number: int) -> str:
+    return files.join(work, f"bands-{number:05d}")

@@ -1,0 +1,152 @@
+"""What an evaluation file holds of PubMed: PMIDs and passages of text, in whatever form such files have.
+
+The form is told by the content, for names say little (BLUE's `.csv` are tab-separated):
+
+- JSON, whole or a line each: SQuAD, BioASQ, PubMedQA, documents. Text is what stands under `context`,
+  `text`, `abstract`, ...; PMIDs are under `pmid` and in the addresses of articles.
+- PubTator: `PMID|t|title`, `PMID|a|abstract`.
+- CoNLL, BIO, IOB: a token a line, its label last, a blank line after each sentence.
+- Tables, tab- or comma-separated: fields of several words are text; a PMID is a first field such as
+  `10064839.T1.T5` or `10064839`. Entities blanked as `@CHEMICAL$` end a passage.
+- Numbers, one a line: PMIDs.
+- Anything else: running text.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+
+_TEXT_KEYS = {"abstract", "context", "contexts", "passage", "sections", "sentence", "text", "title"}
+_ADDRESS = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")
+_PUBTATOR = re.compile(r"(\d{1,9})\|[ta]\|(.*)")
+_FIRST_FIELD = re.compile(r"(\d{1,9})\.\D.*|(\d{6,9})")  # a short bare number is a row's, not an article's
+_BLANKED = re.compile(r"@[A-Za-z-]+\$")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_BRACKET_TOKENS = {"-LRB-", "-RRB-", "-LSB-", "-RSB-", "-LCB-", "-RCB-"}
+_SAMPLE_LINES = 200
+_TOKEN_LINE_FIELDS = 6  # a line of running text has more
+
+
+def read(path: str) -> tuple[set[int], list[str]]:
+    """(PMIDs, passages) of one file; a passage is a sentence, or a part of one between blanked entities.
+
+    Raises:
+      UserError: no such file, not text, nothing found in it.
+    """
+    text = _text(path)
+    pmids: set[int] = set()
+    passages = list(_passages(text, pmids))
+    if not pmids and not any(passages):
+        raise UserError(f"{path}: neither a PMID nor text in it; give evaluation files to --exclude")
+    return pmids, passages
+
+
+def _text(path: str) -> str:
+    data = files.read_bytes(path)
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise UserError(f"{path}: gzip data is damaged ({error}); fetch the file again") from error
+    if b"\0" in data[:4096] or data.lstrip().startswith((b"<?xml", b"<!DOCTYPE")):
+        raise UserError(f"{path}: not a form of evaluation file that is known; give JSON, CoNLL, PubTator or tables")
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def _passages(text: str, pmids: set[int]) -> Iterator[str]:
+    sample = [line for line in text[:1_000_000].splitlines() if line.strip()][:_SAMPLE_LINES]
+    if (values := _json(text)) is not None:
+        yield from _from_json(values, pmids, False)
+    elif any(map(_PUBTATOR.match, sample)):
+        for pmid, body in _PUBTATOR.findall(text):
+            pmids.add(int(pmid))
+            yield from _sentences(body)
+    elif sample and all(line.strip().isdecimal() for line in sample):
+        pmids.update(int(line) for line in text.split() if line.isdecimal())
+    elif (delimiter := _delimiter(sample)) is not None:
+        yield from _from_table(text, delimiter, pmids)
+    elif sample and 2 <= statistics.median(len(line.split()) for line in sample) <= _TOKEN_LINE_FIELDS:
+        yield from _from_tokens(text.splitlines())
+    else:
+        yield from _sentences(text)
+
+
+def _json(text: str) -> Any | None:
+    """The value of the file, or of each of its lines; None where it is not JSON."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            return None
+
+
+def _from_json(value: Any, pmids: set[int], is_text: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name.lower() == "pmid" and str(inner).isdecimal():
+                pmids.add(int(inner))
+            else:
+                yield from _from_json(inner, pmids, name.lower() in _TEXT_KEYS)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _from_json(inner, pmids, is_text)
+    elif isinstance(value, str):
+        pmids.update(map(int, _ADDRESS.findall(value)))
+        if is_text:
+            yield from _sentences(value)
+
+
+def _delimiter(sample: list[str]) -> str | None:
+    """What parts the fields, if most lines have a field of several words beside another field."""
+    for delimiter in "\t,":
+        wordy = sum(len(row) > 1 and any(map(_is_text, row)) for row in _rows(sample, delimiter))
+        # Running text has commas too: a table has as many in each line.
+        widths = {len(row) for row in _rows(sample, delimiter)}
+        if wordy > len(sample) / 2 and (delimiter == "\t" or len(widths) == 1):
+            return delimiter
+    return None
+
+
+def _from_table(text: str, delimiter: str, pmids: set[int]) -> Iterator[str]:
+    for row in _rows(text.splitlines(), delimiter):
+        if row and (match := _FIRST_FIELD.fullmatch(row[0])):
+            pmids.add(int(match[1] or match[2]))
+        for field in filter(_is_text, row):
+            for piece in _BLANKED.split(field):
+                yield from _sentences(piece)
+
+
+def _rows(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
+
+
+def _is_text(field: str) -> bool:
+    return field.strip().count(" ") >= 3
+
+
+def _from_tokens(lines: list[str]) -> Iterator[str]:
+    tokens: list[str] = []
+    for line in [*lines, ""]:
+        fields = line.split()
+        if fields and fields[0] != "-DOCSTART-":
+            tokens += [field for field in fields[:1] if field not in _BRACKET_TOKENS]
+        elif tokens:
+            yield " ".join(tokens)
+            tokens = []
+
+
+def _sentences(text: str) -> Iterator[str]:
+    return filter(None, map(str.strip, _SENTENCE_END.split(text)))

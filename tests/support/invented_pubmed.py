@@ -1,0 +1,57 @@
+"""Small invented PubMed files, and what is read from them."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import Counter
+
+from electramed_jax.data import documents
+
+HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle//EN" "https://dtd.invalid/p.dtd">
+<PubmedArticleSet>
+"""
+TAIL = "</PubmedArticleSet>\n"
+
+
+def article(
+    pmid: int = 99_000_001,
+    title: str = "Invented title.",
+    abstract: str = "<AbstractText>Invented abstract.</AbstractText>",
+    date: str = "<Year>2001</Year>",
+    more: str = "",
+    other: str = "",
+    version: str = ' Version="1"',
+    revised: str = "",
+) -> str:
+    """A PubmedArticle; `more` stands at the end of its Article, `other` of its MedlineCitation."""
+    return f"""<PubmedArticle>
+<MedlineCitation Status="MEDLINE"><PMID{version}>{pmid}</PMID>{revised}
+<Article><Journal><JournalIssue><PubDate>{date}</PubDate></JournalIssue></Journal>
+<ArticleTitle>{title}</ArticleTitle><Abstract>{abstract}</Abstract>{more}</Article>
+{other}</MedlineCitation>
+<PubmedData><ArticleIdList><ArticleId IdType="pubmed">1</ArticleId></ArticleIdList></PubmedData>
+</PubmedArticle>
+"""
+
+
+def read(
+    folder: pathlib.Path,
+    xml: str | bytes,
+    strict: bool = False,
+    deletions: list[int] | None = None,
+    **reading: object,
+) -> tuple[list[documents.Document], dict[str, int]]:
+    """(documents, drops) of a file that is `xml`, `reading` as the options of `documents.Reading`."""
+    path = folder / "a.xml"
+    path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
+    drops: Counter = Counter()
+    found = documents.read(str(path), drops, strict, documents.Reading(**reading), deletions)
+    return list(found), dict(drops)
+
+
+def one(folder: pathlib.Path, **parts: str) -> documents.Document:
+    """The document of a file with one such `article`."""
+    (found,), drops = read(folder, HEAD + article(**parts) + TAIL)
+    assert drops == {}
+    return found

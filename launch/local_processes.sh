@@ -26,7 +26,7 @@ for ((id = 0; id < PROCESSES; id++)); do
   command=(
     env
     "JAX_PLATFORMS=cpu"
-    "XLA_FLAGS=--xla_force_host_platform_device_count=${DEVICES}"
+    "XLA_FLAGS=${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=${DEVICES}"
     "JAX_COORDINATOR_ADDRESS=127.0.0.1:${PORT}"
     "JAX_NUM_PROCESSES=${PROCESSES}"
     "JAX_PROCESS_ID=${id}"

@@ -231,7 +231,7 @@ babysit() {
             if setup; then continue; else say "not installed; trying again"; fi
             ;;
           start)
-            ((++restarts <= RESTARTS + 1)) || finish 1 "started $restarts times on this slice, and ended again"
+            ((restarts++ <= RESTARTS)) || finish 1 "ended again after $RESTARTS restart(s) on this slice"
             say "starting: $(quoted electramed "$@")"
             start "$@" || say "not started; trying again"
             ;;

@@ -75,7 +75,7 @@ stop() {
   if pid="$(supervisor)"; then
     touch "$home/stopped"
     kill -TERM "$pid"
-    while supervisor >/dev/null; do sleep 1; done
+    while supervisor >/dev/null; do sleep 0.2; done
   fi
   state
 }

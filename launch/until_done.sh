@@ -26,14 +26,15 @@ if $dry_run; then
   exit 0
 fi
 
-if [[ -n "${STATE:-}" ]]; then echo "$$" >"$STATE/pid"; fi
 pass_on_signals
+if [[ -n "${STATE:-}" ]]; then echo "$$" >"$STATE/pid"; fi
 code=42
 for ((start = 0; code == 42 && start <= RESTARTS; start++)); do
   if ((start > 0)); then
     echo "$(date +%FT%T) ${0##*/}: preempted and saved; starting again (restart $start)" >&2
     sleep "$PAUSE" &
     children=($!)
+    if $told_to_stop; then kill "$!"; fi
     wait "$!" || true
   fi
   if $told_to_stop; then break; fi

@@ -12,10 +12,12 @@ sys.exit({codes}[count - 1])
 """
 SAVES = """
 import signal
-signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print("saved", flush=True), sys.exit(42)))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("training", flush=True)
-while True:
-    signal.pause()
+signal.sigwait([signal.SIGTERM])
+time.sleep(0.3)
+print("saved", flush=True)
+sys.exit(42)
 """
 
 

@@ -73,9 +73,10 @@ with open(home.parent / f"{{home.name}}.jsonl", "a+") as starts:
     starts.write(json.dumps([os.getcwd(), *words]) + "\\n")
 code = {codes}[before]
 if code == "wait":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     print("training", flush=True)
-    signal.pause()
+    signal.sigwait([signal.SIGTERM])
+    sys.exit(42)
 sys.exit(code)
 """
 

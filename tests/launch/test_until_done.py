@@ -53,7 +53,7 @@ def test_told_to_stop_it_waits_for_the_save_and_does_not_start_again(programs, t
         assert int((tmp_path / "pid").read_text()) == process.pid
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "saved\n"
-    assert process.returncode == 42
+        assert process.wait(timeout=10) == 42
     assert (tmp_path / "exit_code").read_text() == "42\n"
     assert len(programs.calls("electramed")) == 1
 
@@ -82,4 +82,4 @@ def test_a_signal_reaches_all_local_processes_and_their_save_is_waited_for(progr
         assert [process.stdout.readline() for _ in range(3)] == ["training\n"] * 3
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "saved\n" * 3
-    assert process.returncode == 42
+        assert process.wait(timeout=10) == 42

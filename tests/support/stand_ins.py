@@ -6,10 +6,12 @@ words it was called with in `words` and, from then on, in `programs.calls("kubec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -52,8 +54,18 @@ class Programs:
             command, check=False, env=self.environment(**settings), capture_output=True, text=True, timeout=60
         )
 
-    def start(self, script: str, *words: str, **settings: str) -> subprocess.Popen:
-        """Starts `launch/SCRIPT`, its output into one pipe."""
+    @contextlib.contextmanager
+    def start(self, script: str, *words: str, **settings: str) -> Iterator[subprocess.Popen]:
+        """`launch/SCRIPT` while it runs, its output in one pipe; killed where a test leaves it running."""
         command = [str(REPOSITORY / "launch" / script), *words]
-        environment = self.environment(**settings)
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with subprocess.Popen(
+            command,
+            env=self.environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()

@@ -31,7 +31,7 @@ whole_numbers() {
   done
 }
 
-# pass_on_signals: from here on, SIGTERM and SIGINT reach the processes in `children` as SIGTERM, and `told_to_stop` is true after.
+# pass_on_signals: from here on, SIGTERM and SIGINT reach the `children` as SIGTERM, and set `told_to_stop`.
 children=()
 told_to_stop=false
 interrupted=false

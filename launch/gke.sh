@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # One electramed command on TPU slices of a GKE cluster, as a JobSet: launch/gke_jobset.yaml, filled in.
 #
-#   launch/gke.sh [--dry-run] apply COMMAND...   electramed COMMAND on every host, again after each exit 42; --dry-run shows it
-#   launch/gke.sh [--dry-run] logs               follow the first host, or HOST=3, or HOST=all
-#   launch/gke.sh [--dry-run] status             of the JobSet and its pods
-#   launch/gke.sh [--dry-run] delete             SIGTERM: all hosts save and stop; `apply` with the same workdir goes on
+#   launch/gke.sh [--dry-run] run COMMAND...   electramed COMMAND on every host, again after each exit 42
+#   launch/gke.sh [--dry-run] logs             follow the first host, or HOST=3, or HOST=all
+#   launch/gke.sh [--dry-run] status           of the JobSet and its pods
+#   launch/gke.sh [--dry-run] delete           SIGTERM: all hosts save and stop; the same command run again goes on
 #
 # Settings
 #   NAME              what to call the JobSet
-#   IMAGE             for apply: built from launch/Dockerfile
-#   TOPOLOGY          for apply: as in electramed compile, e.g. v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4
-#   SLICES            for apply: how many of them train together (default 1)
-#   CHIPS_PER_HOST    for apply: default 4, or all of a smaller slice; 8 for v5e:2x4 and v6e:2x4 on one host
-#   SPOT=1            for apply: on spot nodes, cheaper, and may be taken away at any time
+#   IMAGE             for run: built from launch/Dockerfile
+#   TOPOLOGY          for run: as in electramed compile, e.g. v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4
+#   SLICES            for run: how many of them train together (default 1)
+#   CHIPS_PER_HOST    for run: default 4, or all of a smaller slice; 8 for v5e:2x4 and v6e:2x4 on one host
+#   SPOT=1            for run: on spot nodes, cheaper, and may be taken away at any time
 #   NAMESPACE         default: default
-#   SERVICE_ACCOUNT   for apply: the Kubernetes account that reads and writes the bucket (default: default)
-#   MAX_RESTARTS      for apply: how often a killed job is started again (default 20); exit 42 and lost nodes don't count
-#   GRACE_SECONDS     for apply: from SIGTERM to SIGKILL (default 300)
+#   SERVICE_ACCOUNT   for run: the Kubernetes account that reads and writes the bucket (default: default)
+#   MAX_RESTARTS      for run: how often a killed job is started again (default 20); exit 42 and lost nodes don't count
+#   GRACE_SECONDS     for run: from SIGTERM to SIGKILL (default 300)
 # shellcheck disable=SC2034 # `manifest` reads the settings by name
 set -euo pipefail
 
@@ -29,13 +29,14 @@ if [[ "${1:-}" == --dry-run ]]; then
 fi
 subcommand="${1:-}"
 case "$subcommand" in
-  apply | logs | status | delete) shift ;;
-  *) fail "give one of apply, logs, status, delete, not '$subcommand'" ;;
+  run | logs | status | delete) shift ;;
+  *) fail "give one of run, logs, status, delete, not '$subcommand'" ;;
 esac
 (: "${NAME:?set NAME, what to call the JobSet, e.g. NAME=electra}") || exit 2
 NAMESPACE="${NAMESPACE:-default}"
-pattern='^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$' # pods are called NAME-slice-0-0-abcde, in 63 characters
-[[ "$NAME" =~ $pattern ]] || fail "NAME=$NAME is not a name for Kubernetes: at most 40 lower-case letters, digits and hyphens"
+# Pods are called NAME-slice-0-0-abcde, in 63 characters.
+[[ "$NAME" =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
+  fail "NAME=$NAME is not a name for Kubernetes: at most 40 lower-case letters, digits and hyphens"
 
 # derive: from TOPOLOGY, the cluster's words for the accelerator and the counts of hosts and chips.
 derive() {
@@ -76,7 +77,7 @@ json() {
   echo "[${list[*]}]"
 }
 
-# manifest: gke_jobset.yaml with the settings in their places. ARGUMENTS come last: what they hold is not looked at again.
+# manifest: gke_jobset.yaml with the settings in their places. ARGUMENTS come last: what they hold is not looked at.
 manifest() {
   local text name settings=(NAME NAMESPACE MAX_RESTARTS SLICES HOSTS GRACE_SECONDS SERVICE_ACCOUNT ACCELERATOR)
   settings+=(TOPOLOGY_SHAPE IMAGE CHIPS_PER_HOST ARGUMENTS)
@@ -88,10 +89,10 @@ manifest() {
   echo "$text"
 }
 
-apply() {
-  (: "${IMAGE:?set IMAGE, built from launch/Dockerfile, e.g. IMAGE=us-docker.pkg.dev/my-project/my-repository/electramed:1}" \
+run_command() {
+  (: "${IMAGE:?set IMAGE, built from launch/Dockerfile, e.g. IMAGE=us-docker.pkg.dev/my-project/electra/electramed:1}" \
     "${TOPOLOGY:?set TOPOLOGY, e.g. TOPOLOGY=v5e:4x4}") || exit 2
-  (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://my-bucket/run"
+  (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://bucket/run"
   SLICES="${SLICES:-1}"
   MAX_RESTARTS="${MAX_RESTARTS:-20}"
   GRACE_SECONDS="${GRACE_SECONDS:-300}"
@@ -103,18 +104,18 @@ apply() {
   done
   ARGUMENTS="$(json "$@")" || exit
   if $dry_run; then
-    echo "kubectl apply --filename=- <<'END'"
+    echo "kubectl create --filename=- <<'END'"
     manifest
     echo END
   else
-    manifest | kubectl apply --filename=-
+    manifest | kubectl create --filename=-
   fi
 }
 
 # The labels are JobSet's and the job controller's own.
 pods="jobset.sigs.k8s.io/jobset-name=$NAME"
 case "$subcommand" in
-  apply) apply "$@" ;;
+  run) run_command "$@" ;;
   logs)
     HOST="${HOST:-0}"
     if [[ "$HOST" == all ]]; then
@@ -122,7 +123,8 @@ case "$subcommand" in
     else
       whole_numbers HOST
       run kubectl logs "--namespace=$NAMESPACE" \
-        "--selector=$pods,jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=$HOST" --follow --tail=100
+        "--selector=$pods,jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=$HOST" \
+        --follow --tail=100
     fi
     ;;
   status)

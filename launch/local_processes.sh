@@ -3,9 +3,9 @@
 #
 #   PROCESSES=2 DEVICES=4 launch/local_processes.sh [--dry-run] pretrain --config=... --workdir=...
 #
-# Each process gets DEVICES virtual CPU devices (default 1); gradients travel between them over loopback, by way of PORT (default
-# 12421). SIGTERM is passed on: all processes save the same step. Exits 0 when all are done, 42 when all saved and stopped, else
-# with the first other code. To start again after a 42, put launch/until_done.sh in front.
+# Each process gets DEVICES virtual CPU devices (default 1); gradients travel between them over loopback, and PORT
+# (default 12421) is where they meet. SIGTERM is passed on: all processes save the same step. Exits 0 when all are done,
+# 42 when all saved and stopped, else with the first other code. launch/until_done.sh in front starts it again after 42.
 set -euo pipefail
 
 # shellcheck source=launch/functions.sh

@@ -4,19 +4,19 @@
 #   launch/tpu_vm.sh [--dry-run] create [OPTION...]   ask for the slice: a queued resource; options go to gcloud
 #   launch/tpu_vm.sh [--dry-run] wait                 until it's there
 #   launch/tpu_vm.sh [--dry-run] setup                install this checkout on all workers
-#   launch/tpu_vm.sh [--dry-run] run COMMAND...       electramed COMMAND on all workers, in the background, again after each exit 42
+#   launch/tpu_vm.sh [--dry-run] run COMMAND...       electramed COMMAND in the background, again after each exit 42
 #   launch/tpu_vm.sh [--dry-run] logs                 follow worker 0, or WORKER=3, or WORKER=all
 #   launch/tpu_vm.sh [--dry-run] status               of the queue and of each worker
 #   launch/tpu_vm.sh [--dry-run] stop                 SIGTERM: all workers save the same step and stop
 #   launch/tpu_vm.sh [--dry-run] delete               give the slice back
-#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of it until the command is done: a slice taken away is asked for again
+#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of it, on one slice after the other, until the command is done
 #
 # Settings
 #   PROJECT, ZONE, NAME   where, and what the slice is called
 #   ACCELERATOR_TYPE      for create and babysit: v5litepod-16, v4-32, v5p-32, v6e-16, ...
 #   SPOT=1                for create and babysit: cheaper, and may be taken away at any time
-#   SERVICE_ACCOUNT       for create and babysit: the account that reads and writes the bucket (default: Compute Engine's)
-#   RUNTIME_VERSION       for create and babysit: another image than the one for jax on this accelerator
+#   SERVICE_ACCOUNT       for create and babysit: who reads and writes the bucket (default: Compute Engine's account)
+#   RUNTIME_VERSION       for create and babysit: another image than jax's for this accelerator
 #   SOURCE                for setup: git+https://..., a wheel's URL or gs://.../file.whl instead of this checkout
 #   EXTRAS, PYTHON        for setup: default tpu,gcs and 3.12
 #   RESTARTS              for babysit: how often a command that was killed is started again on one slice (default 20)
@@ -44,13 +44,15 @@ POLL="${POLL:-60}"
 whole_numbers RESTARTS POLL
 where=("--project=$PROJECT" "--zone=$ZONE")
 worker=electramed/source/launch/tpu_worker.sh
-
-[[ "$NAME" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || fail "NAME=$NAME is not a name for Google Cloud: lower-case letters, digits and hyphens"
+[[ "$NAME" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
+  fail "NAME=$NAME is not a name for Google Cloud: lower-case letters, digits and hyphens"
+reason="$(quoted gcloud compute tpus queued-resources describe "$NAME" "${where[@]}")"
+refused="the request was refused; ask for the reason with: $reason"
 
 say() { echo "$(date +%FT%T) $NAME: $1" >&2; }
 
 needs_command() {
-  (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://my-bucket/run"
+  (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://bucket/run"
 }
 
 needs_accelerator() {
@@ -63,7 +65,7 @@ needs_accelerator() {
     v6e-*) runtime=v2-alpha-tpuv6e ;;
     *)
       [[ -n "${RUNTIME_VERSION:-}" ]] ||
-        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE is not v4-*, v5litepod-*, v5p-* or v6e-*; mend it, or set RUNTIME_VERSION too"
+        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE is not v4-*, v5litepod-*, v5p-* or v6e-*; mend it, or set RUNTIME_VERSION"
       ;;
   esac
   runtime="${RUNTIME_VERSION:-$runtime}"
@@ -72,6 +74,12 @@ needs_accelerator() {
 # on WORKERS COMMAND: a line of shell on these workers; gcloud exits with the first worker's code that isn't 0.
 on() {
   run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" "--worker=$1" "--command=$2"
+}
+
+# ask WORKERS WORD...: has them do a thing that tpu_worker.sh knows.
+ask() {
+  on "$1" "test -x $worker || { echo 'nothing is installed here; run launch/tpu_vm.sh setup' >&2; exit 2; }; \
+$(quoted "$worker" "${@:2}")"
 }
 
 create() {
@@ -86,7 +94,7 @@ delete() {
   run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
 }
 
-# queue_state, node_state: Google's word for the state of the queued resource and of the TPU VM; empty where there is none.
+# queue_state, node_state: Google's word for the state of the queued resource and of the TPU VM; empty where none is.
 queue_state() {
   run gcloud compute tpus queued-resources list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state.state)'
 }
@@ -94,13 +102,14 @@ node_state() {
   run gcloud compute tpus tpu-vm list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state)'
 }
 
-# slice_state: absent, ready, gone (taken away; to be deleted), or "waiting (Google's word)".
+# slice_state: absent, ready, gone (taken away; to be deleted), refused, or "waiting (Google's word)".
 slice_state() {
   local queue node
   queue="$(queue_state)" || return
   case "$queue" in
     '') echo absent ;;
-    SUSPENDED | FAILED) echo gone ;;
+    SUSPENDED) echo gone ;;
+    FAILED) echo refused ;;
     ACTIVE)
       node="$(node_state)" || return
       case "$node" in
@@ -123,7 +132,8 @@ wait_for_it() {
   while state="$(slice_state)" || exit; [[ "$state" != ready ]]; do
     case "$state" in
       absent) fail "there is no queued resource $NAME; ask for it with launch/tpu_vm.sh create" ;;
-      gone) fail "the slice was taken away or refused; launch/tpu_vm.sh delete, then create" ;;
+      gone) fail "the slice was taken away; launch/tpu_vm.sh delete, then create" ;;
+      refused) fail "$refused" ;;
     esac
     if [[ "$state" != "$before" ]]; then say "$state"; fi
     before="$state"
@@ -137,17 +147,14 @@ setup() {
   if [[ -z "${SOURCE:-}" ]]; then contents+=(electramed_jax setup.py pyproject.toml README.md LICENSE); fi
   if ! $dry_run; then archive="$(mktemp -d)/electramed.tar.gz"; fi
   local unpack install
-  unpack="set -e; if [ -x $worker ] && [ \"\$($worker state)\" = running ]; then echo 'a command runs here; stop it first' >&2; exit 2; fi; \
+  unpack="set -e; if [ -x $worker ] && [ \"\$($worker state)\" = running ]; \
+then echo 'a command runs here; launch/tpu_vm.sh stop ends it' >&2; exit 2; fi; \
 rm -rf electramed/source; mkdir -p electramed/source; tar -xzf electramed.tar.gz -C electramed/source"
   install="$(quoted env "EXTRAS=${EXTRAS:-tpu,gcs}" "PYTHON=${PYTHON:-3.12}" "$worker" install ${SOURCE:+"$SOURCE"})"
   run tar -czf "$archive" -C "$here/.." --exclude=__pycache__ "${contents[@]}" || return
   run gcloud compute tpus tpu-vm scp "$archive" "$NAME:electramed.tar.gz" "${where[@]}" --worker=all || return
   on all "$unpack; $install" || return
   if ! $dry_run; then rm -r "$(dirname "$archive")"; fi
-}
-
-start() {
-  on all "$(quoted "$worker" start "$@")"
 }
 
 # worker_states: for each worker a line: "bare" where nothing is installed, else what `tpu_worker.sh state` says.
@@ -179,7 +186,7 @@ next_step() {
   else
     local codes code
     codes="$(sed -n 's/^ended //p' <<<"$1" | sort -nu)"
-    # 42 is "start me again"; from 128 on, a signal: killed, or taken along by a host that was. The others are mistakes, and stay.
+    # 42 is "start me again"; from 128 on, a signal: killed, or taken along by a host that was. Others are mistakes.
     for code in $codes; do
       if ((code != 0 && code != 42 && code < 128)); then
         echo "end $code"
@@ -198,7 +205,7 @@ babysit() {
     create
     wait_for_it
     setup
-    start "$@"
+    ask all start "$@"
     worker_states
     return
   fi
@@ -211,9 +218,10 @@ babysit() {
     if [[ "$state" != "$before" ]]; then say "$state"; fi
     before="$state"
     case "$state" in
-      absent | gone)
-        # Without a slice there is nothing to lose by asking again; only a first request that is refused is a mistake.
-        if [[ "$state" == gone ]]; then delete || true; fi
+      absent | gone | refused)
+        # Without a slice nothing is lost by asking again; only a first request that fails is a mistake.
+        if [[ "$state" == refused ]] && ! $was_ready; then fail "$refused"; fi
+        if [[ "$state" != absent ]]; then delete || true; fi
         # shellcheck disable=SC2119
         create || $was_ready || exit
         restarts=0
@@ -221,7 +229,11 @@ babysit() {
       ready)
         was_ready=true
         step=watch
-        if states="$(worker_states)"; then step="$(next_step "$states")"; else say "not all workers answer; asking again"; fi
+        if states="$(worker_states)"; then
+          step="$(next_step "$states")"
+        else
+          say "not all workers answer; asking again"
+        fi
         # What ended before this babysitter came is started again: a run that is done says so at once.
         if ! $looked && [[ "$step" == end* ]]; then step=start; fi
         looked=true
@@ -233,7 +245,7 @@ babysit() {
           start)
             ((restarts++ <= RESTARTS)) || finish 1 "ended again after $RESTARTS restart(s) on this slice"
             say "starting: $(quoted electramed "$@")"
-            start "$@" || say "not started; trying again"
+            ask all start "$@" || say "not started; trying again"
             ;;
           end*) finish "${step#end }" "ended with exit code ${step#end }" ;;
         esac
@@ -246,7 +258,11 @@ babysit() {
 # finish CODE MESSAGE
 finish() {
   say "$2"
-  if [[ -n "${DELETE_WHEN_DONE:-}" ]]; then delete; else say "the slice still costs; give it back with launch/tpu_vm.sh delete"; fi
+  if [[ -n "${DELETE_WHEN_DONE:-}" ]]; then
+    delete
+  else
+    say "the slice still costs; give it back with launch/tpu_vm.sh delete"
+  fi
   exit "$1"
 }
 
@@ -257,8 +273,8 @@ case "$subcommand" in
   wait) wait_for_it ;;
   run)
     needs_command "$@"
-    start "$@"
+    ask all start "$@"
     ;;
-  logs) on "${WORKER:-0}" "$worker logs" ;;
-  stop) on all "$worker stop" ;;
+  logs) ask "${WORKER:-0}" logs ;;
+  stop) ask all stop ;;
 esac

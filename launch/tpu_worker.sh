@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What launch/tpu_vm.sh has each worker of a slice do, in its folder ~/electramed; not for use by hand.
 #
-#   install [SOURCE]    a virtual environment with the package: of the checkout unpacked in ~/electramed/source, or of SOURCE
-#   start COMMAND...    electramed COMMAND in the background, again for as long as it exits with 42; its output goes to log.txt
-#   state               one word, or two: idle (nothing was started), running, "ended CODE", stopped (by `stop`), lost (the worker died)
+#   install [SOURCE]    a virtual environment with the package, from the checkout in ~/electramed/source or from SOURCE
+#   start COMMAND...    electramed COMMAND in the background, again for as long as it exits with 42; it fills log.txt
+#   state               idle (nothing was started), running, "ended CODE", stopped (by `stop`) or lost (the worker died)
 #   stop                SIGTERM, and wait until it has saved
 #   logs                the log, as it grows
 set -euo pipefail
@@ -62,7 +62,8 @@ start() {
   rm -f "$home"/{pid,exit_code,stopped}
   echo "$(date +%FT%T) electramed $(quoted "$@")" >>"$home/log.txt"
   cd "$home/source"
-  PATH="$home/venv/bin:$PATH" STATE="$home" setsid launch/until_done.sh electramed "$@" </dev/null >>"$home/log.txt" 2>&1 &
+  PATH="$home/venv/bin:$PATH" STATE="$home" \
+    setsid launch/until_done.sh electramed "$@" </dev/null >>"$home/log.txt" 2>&1 &
   for ((tenths = 0; tenths < 100; tenths++)); do
     if [[ -e "$home/pid" ]]; then return; fi
     sleep 0.1

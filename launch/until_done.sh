@@ -4,7 +4,7 @@
 #   launch/until_done.sh [--dry-run] electramed pretrain --config=... --workdir=...
 #   PROCESSES=2 launch/until_done.sh launch/local_processes.sh pretrain --config=... --workdir=...
 #
-# SIGTERM and SIGINT are passed on and end it: the command saves and is not started again. Exits with the command's last code.
+# SIGTERM and SIGINT are passed on and end it: the command saves and is not started again. Exits with its last code.
 #
 #   RESTARTS  how often it starts the command again at most (default: as often as it takes)
 #   PAUSE     seconds before it does (default 5), in which the other hosts stop too

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+import quick
 import quick_run
 from stand_ins import Programs
 
@@ -30,3 +31,15 @@ def packed(tmp_path_factory) -> pathlib.Path:
     build.train_vocab(documents, vocab, size=600)
     build.pack(documents, vocab, rows, row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "packed"
+
+
+@pytest.fixture(scope="session")
+def quick_compilation(tmp_path_factory) -> dict[str, str]:
+    """Environment of processes that are in a hurry: two CPU devices each, and each program compiled once."""
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{quick.FLAGS} --xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }

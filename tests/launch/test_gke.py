@@ -1,4 +1,4 @@
-"""The JobSet that is applied: by its schema, by what happens after an exit code, and word for word."""
+"""The JobSet that is created: by its schema, by what happens after an exit code, and word for word."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AWKWARD = [
 
 @pytest.fixture
 def gke(programs):
-    programs.add("kubectl", f"open({str(programs.folder / 'applied')!r}, 'w').write(sys.stdin.read())")
+    programs.add("kubectl", f"open({str(programs.folder / 'manifest')!r}, 'w').write(sys.stdin.read())")
 
     def launch(*words: str, **settings: str):
         return programs.launch("gke.sh", *words, **SETTINGS | settings)
@@ -36,20 +36,20 @@ def gke(programs):
 
 
 @pytest.fixture
-def applied(gke, programs):
-    """Applies a command; returns the manifest that kubectl was given."""
+def created(gke, programs):
+    """Runs a command; returns the manifest that kubectl was given."""
 
-    def apply(*words: str, **settings: str) -> dict[str, Any]:
-        done = gke("apply", *words, **settings)
+    def run(*words: str, **settings: str) -> dict[str, Any]:
+        done = gke("run", *words, **settings)
         assert done.returncode == 0, done.stderr
-        assert programs.calls() == [["kubectl", "apply", "--filename=-"]]
+        assert programs.calls() == [["kubectl", "create", "--filename=-"]]
         return yaml.safe_load(text(programs))
 
-    return apply
+    return run
 
 
 def text(programs) -> str:
-    return (programs.folder / "applied").read_text()
+    return (programs.folder / "manifest").read_text()
 
 
 def job_of(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def assert_holds(known: Any, ours: Any, path: str = "") -> None:
 
 
 @pytest.mark.parametrize("spot", ["", "1"])
-def test_the_manifest_is_a_jobset_by_its_schema(applied, programs, spot):
+def test_the_manifest_is_a_jobset_by_its_schema(created, programs, spot):
     # Models generated from the OpenAPI schemas of JobSet and Kubernetes: types are strict, fields they don't know are lost.
-    manifest = applied(*PRETRAIN, SPOT=spot)
+    manifest = created(*PRETRAIN, SPOT=spot)
     assert_holds(models.JobsetV1alpha2JobSet.from_dict(manifest).to_dict(), manifest)
     assert ("cloud.google.com/gke-spot" in pod_of(manifest)["nodeSelector"]) == bool(spot)
     assert "${" not in text(programs)  # a place that no setting has filled
@@ -95,8 +95,8 @@ def test_the_manifest_is_a_jobset_by_its_schema(applied, programs, spot):
         ({"TOPOLOGY": "v5p:4x4x4"}, "tpu-v5p-slice", "4x4x4", 16, 4),
     ],
 )
-def test_a_topology_becomes_the_clusters_words_and_a_pod_a_host(applied, settings, accelerator, topology, hosts, chips):
-    manifest = applied(*PRETRAIN, **settings)
+def test_a_topology_becomes_the_clusters_words_and_a_pod_a_host(created, settings, accelerator, topology, hosts, chips):
+    manifest = created(*PRETRAIN, **settings)
     assert pod_of(manifest)["nodeSelector"] == {
         "cloud.google.com/gke-tpu-accelerator": accelerator,
         "cloud.google.com/gke-tpu-topology": topology,
@@ -106,9 +106,9 @@ def test_a_topology_becomes_the_clusters_words_and_a_pod_a_host(applied, setting
     assert pod_of(manifest)["containers"][0]["resources"]["limits"] == {"google.com/tpu": chips}
 
 
-def test_slices_are_replicas_and_the_other_settings_arrive(applied):
+def test_slices_are_replicas_and_the_other_settings_arrive(created):
     settings = {"NAMESPACE": "research", "SERVICE_ACCOUNT": "trainer", "GRACE_SECONDS": "900", "MAX_RESTARTS": "3"}
-    manifest = applied(*PRETRAIN, SLICES="2", **settings)
+    manifest = created(*PRETRAIN, SLICES="2", **settings)
     assert job_of(manifest)["replicas"] == 2
     assert manifest["metadata"]["namespace"] == "research"
     assert manifest["spec"]["failurePolicy"]["maxRestarts"] == 3
@@ -117,8 +117,8 @@ def test_slices_are_replicas_and_the_other_settings_arrive(applied):
     assert pod["containers"][0]["image"] == SETTINGS["IMAGE"]
 
 
-def test_the_command_reaches_the_container_word_for_word(applied):
-    arguments = pod_of(applied("pretrain", *AWKWARD))["containers"][0]["args"]
+def test_the_command_reaches_the_container_word_for_word(created):
+    arguments = pod_of(created("pretrain", *AWKWARD))["containers"][0]["args"]
     # Kubernetes replaces $(NAME) by the variable of that name, and $$ by $.
     assert not any(re.search(r"(?<!\$)(\$\$)*\$\(", word) for word in arguments)
     assert [word.replace("$$", "$") for word in arguments] == ["pretrain", *AWKWARD]
@@ -151,8 +151,8 @@ def after(manifest: dict[str, Any], exit_code: int = 0, disrupted: bool = False)
     return "RestartJobSet"
 
 
-def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(applied):
-    manifest = applied(*PRETRAIN)
+def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(created):
+    manifest = created(*PRETRAIN)
     assert after(manifest, 42) == "RestartJobSetAndIgnoreMaxRestarts"
     assert after(manifest, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
     assert {after(manifest, code) for code in (1, 2, 41, 43, 139)} == {"FailJobSet"}
@@ -172,17 +172,17 @@ def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(a
     ],
 )
 def test_a_setting_out_of_range_is_refused_in_one_line(gke, programs, settings, complaint):
-    refused = gke("apply", *PRETRAIN, **settings)
+    refused = gke("run", *PRETRAIN, **settings)
     assert refused.returncode == 2 and complaint in refused.stderr
     assert not programs.calls()
 
 
-def test_a_dry_run_prints_what_would_be_applied(gke, programs):
-    lines = gke("--dry-run", "apply", *PRETRAIN).stdout.splitlines(keepends=True)
+def test_a_dry_run_prints_what_would_be_created(gke, programs):
+    lines = gke("--dry-run", "run", *PRETRAIN).stdout.splitlines(keepends=True)
     assert not programs.calls()
-    gke("apply", *PRETRAIN)
+    gke("run", *PRETRAIN)
     assert "".join(lines[1:-1]) == text(programs)
-    assert lines[0] == "kubectl apply --filename=- <<'END'\n" and lines[-1] == "END\n"
+    assert lines[0] == "kubectl create --filename=- <<'END'\n" and lines[-1] == "END\n"
 
 
 def test_logs_status_and_delete_ask_for_this_jobset_alone(gke, programs):
@@ -200,6 +200,6 @@ def test_logs_status_and_delete_ask_for_this_jobset_alone(gke, programs):
 
 
 def test_kubectls_exit_code_is_passed_on(gke, programs):
-    programs.add("kubectl", "sys.stdin.read() if words[0] == 'apply' else None; sys.exit(9)")
-    for words in (["apply", *PRETRAIN], ["logs"], ["status"], ["delete"]):
+    programs.add("kubectl", "sys.stdin.read() if words[0] == 'create' else None; sys.exit(9)")
+    for words in (["run", *PRETRAIN], ["logs"], ["status"], ["delete"]):
         assert gke(*words).returncode == 9, words

@@ -16,7 +16,7 @@ LAUNCHERS = {
         ["create"],
         {"PROJECT": "my-project", "ZONE": "us-west4-a", "NAME": "electra", "ACCELERATOR_TYPE": "v5litepod-16"},
     ),
-    "gke.sh": (["apply", "pretrain"], {"NAME": "electra", "IMAGE": "electramed:1", "TOPOLOGY": "v5e:4x4"}),
+    "gke.sh": (["run", "pretrain"], {"NAME": "electra", "IMAGE": "electramed:1", "TOPOLOGY": "v5e:4x4"}),
 }
 
 
@@ -78,7 +78,7 @@ def test_a_missing_command_is_asked_for_in_one_line_and_nothing_is_run(programs,
 
 
 def test_a_subcommand_that_is_none_is_answered_with_those_there_are(programs):
-    for script, known in (("tpu_vm.sh", "babysit"), ("gke.sh", "apply")):
+    for script, known in (("tpu_vm.sh", "babysit"), ("gke.sh", "status")):
         for words in ([], ["launch"]):
             done = programs.launch(script, *words, **LAUNCHERS[script][1])
             assert done.returncode == 2 and known in done.stderr and not programs.calls()

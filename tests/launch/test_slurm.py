@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 
-import quick
 import quick_run
 from one_node_slurm import slurm
 
@@ -52,7 +51,9 @@ def test_exit_42_puts_the_job_back_into_the_queue_and_other_codes_end_it(program
     assert programs.calls("scontrol") == [["requeue", "7"]]
 
 
-def test_two_processes_under_a_real_slurm_save_queue_again_and_finish(slurm, packed, tmp_path, repository):
+def test_two_processes_under_a_real_slurm_save_queue_again_and_finish(
+    slurm, packed, quick_compilation, tmp_path, repository
+):
     programs = tmp_path / "bin"
     programs.mkdir()
     electramed = programs / "electramed"
@@ -60,14 +61,7 @@ def test_two_processes_under_a_real_slurm_save_queue_again_and_finish(slurm, pac
     electramed.chmod(0o755)
     total = 100
     settings = quick_run.settings(packed, total_steps=total, log_every=5, save_every=total, eval_every=total)
-    environment = {
-        "PATH": f"{programs}:{slurm.environment['PATH']}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "2",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": quick.FLAGS,
-    }
+    environment = quick_compilation | {"PATH": f"{programs}:{slurm.environment['PATH']}"}
     where = ["--parsable", "--nodes=1", "--ntasks-per-node=2", "--overcommit", f"--chdir={repository}"]
     log = tmp_path / "job.log"
     command = ["pretrain", *settings, f"--workdir={tmp_path / 'run'}"]

@@ -105,6 +105,24 @@ def test_the_command_reaches_every_worker_word_for_word(ready, tpu_vm):
         assert (home / "electramed" / "source" / "configs" / "pretrain_base.py").exists()
 
 
+def test_before_setup_a_worker_says_that_nothing_is_installed(cloud, tpu_vm):
+    tpu_vm("create"), tpu_vm("wait")
+    for words in (["run", *PRETRAIN], ["stop"], ["logs"]):
+        refused = tpu_vm(*words)
+        assert refused.returncode == 2 and "launch/tpu_vm.sh setup" in refused.stderr
+    assert tpu_vm("status").stdout == "queue: ACTIVE\nslice: READY\nbare\nbare\n"
+
+
+def test_waiting_ends_when_there_is_nothing_to_wait_for(cloud, tpu_vm):
+    absent = tpu_vm("wait")
+    assert absent.returncode == 2 and "launch/tpu_vm.sh create" in absent.stderr
+    cloud.requests_become("WAITING_FOR_RESOURCES", "FAILED")
+    tpu_vm("create")
+    for words in (["wait"], ["babysit", *PRETRAIN]):
+        refused = tpu_vm(*words)
+        assert refused.returncode == 2 and "queued-resources describe electra" in refused.stderr
+
+
 def test_workers_start_again_after_42_until_another_code(ready, tpu_vm):
     ready.ends_with(42, 42, 3, 0)
     tpu_vm("run", *PRETRAIN)

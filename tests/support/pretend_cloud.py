@@ -25,7 +25,7 @@ left = json.loads(states.read_text()) if states.exists() else []
 if (group, verb) == ("queued-resources", "create"):
     if left:
         sys.exit("ALREADY_EXISTS")
-    states.write_text(json.dumps(["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]))
+    shutil.copy(folder / "fate.json", states)
     for home in homes:
         home.mkdir()
 elif (group, verb) == ("queued-resources", "list"):
@@ -88,7 +88,8 @@ class PretendCloud:
         folder.mkdir()
         self.programs = programs
         self.homes = [folder / f"worker{i}" for i in range(workers)]
-        self._states = folder / "states.json"
+        self._states, self._fate = folder / "states.json", folder / "fate.json"
+        self.requests_become("WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
         programs.add("gcloud", GCLOUD.format(folder=str(folder), workers=workers))
         programs.add("uv", UV.format(electramed=str(programs.folder / "electramed")))
         self.ends_with(0)
@@ -96,6 +97,10 @@ class PretendCloud:
     def ends_with(self, *codes: int | str) -> None:
         """What `electramed` does on its first start on a worker, on its second, ...: an exit code, or "wait"."""
         self.programs.add("electramed", ELECTRAMED.format(codes=codes))
+
+    def requests_become(self, *states: str) -> None:
+        """What becomes of a request for a slice: one state after the other, each time that somebody looks."""
+        self._fate.write_text(json.dumps(states))
 
     def starts(self, worker: int) -> list[list[str]]:
         """For each start of `electramed` on that worker: the folder it ran in, and its words."""

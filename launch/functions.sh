@@ -31,6 +31,15 @@ whole_numbers() {
   done
 }
 
+# switched_on NAME: whether the setting is 1; it may also be 0, or not set.
+switched_on() {
+  case "${!1:-}" in
+    1) ;;
+    '' | 0) return 1 ;;
+    *) fail "$1=${!1} is neither 1 nor 0; set it to one of them" ;;
+  esac
+}
+
 # pass_on_signals: from here on, SIGTERM and SIGINT reach the `children` as SIGTERM, and set `told_to_stop`.
 children=()
 told_to_stop=false

@@ -82,7 +82,7 @@ manifest() {
   local text name settings=(NAME NAMESPACE MAX_RESTARTS SLICES HOSTS GRACE_SECONDS SERVICE_ACCOUNT ACCELERATOR)
   settings+=(TOPOLOGY_SHAPE IMAGE CHIPS_PER_HOST ARGUMENTS)
   text="$(grep -v '^#' "$here/gke_jobset.yaml")"
-  if [[ -z "${SPOT:-}" ]]; then text="$(grep -v '# only with SPOT=1$' <<<"$text")"; fi
+  if ! switched_on SPOT; then text="$(grep -v '# only with SPOT=1$' <<<"$text")"; fi
   for name in "${settings[@]}"; do
     text="${text//"\${$name}"/"${!name}"}"
   done
@@ -98,6 +98,7 @@ run_command() {
   GRACE_SECONDS="${GRACE_SECONDS:-300}"
   SERVICE_ACCOUNT="${SERVICE_ACCOUNT:-default}"
   derive
+  switched_on SPOT || true # or a mistake
   local word='^[A-Za-z0-9][A-Za-z0-9._/:@-]*$' name
   for name in IMAGE NAMESPACE SERVICE_ACCOUNT; do
     [[ "${!name}" =~ $word ]] || fail "$name=${!name} has a character that no such name has"

@@ -64,8 +64,9 @@ needs_accelerator() {
     v5p-*) runtime=v2-alpha-tpuv5 ;;
     v6e-*) runtime=v2-alpha-tpuv6e ;;
     *)
+      local known="v4-*, v5litepod-*, v5p-* or v6e-*"
       [[ -n "${RUNTIME_VERSION:-}" ]] ||
-        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE is not v4-*, v5litepod-*, v5p-* or v6e-*; mend it, or set RUNTIME_VERSION"
+        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE is not $known; mend it, or set RUNTIME_VERSION too"
       ;;
   esac
   runtime="${RUNTIME_VERSION:-$runtime}"
@@ -85,7 +86,7 @@ $(quoted "$worker" "${@:2}")"
 create() {
   needs_accelerator
   local options=("--node-id=$NAME" "--accelerator-type=$ACCELERATOR_TYPE" "--runtime-version=$runtime")
-  if [[ -n "${SPOT:-}" ]]; then options+=(--spot); fi
+  if switched_on SPOT; then options+=(--spot); fi
   if [[ -n "${SERVICE_ACCOUNT:-}" ]]; then options+=("--service-account=$SERVICE_ACCOUNT"); fi
   run gcloud compute tpus queued-resources create "$NAME" "${where[@]}" "${options[@]}" "$@"
 }
@@ -181,7 +182,7 @@ next_step() {
     echo watch # where one has ended badly, jax ends the others soon
   elif grep -qx stopped <<<"$1"; then
     echo end 42
-  elif grep -qx 'idle\|lost' <<<"$1"; then
+  elif grep -qxE 'idle|lost' <<<"$1"; then
     echo start
   else
     local codes code
@@ -200,6 +201,7 @@ next_step() {
 babysit() {
   needs_command "$@"
   needs_accelerator
+  switched_on DELETE_WHEN_DONE || true # or a mistake, said before anything is asked for
   if $dry_run; then
     # shellcheck disable=SC2119 # the words are the command's, not create's
     create
@@ -258,8 +260,8 @@ babysit() {
 # finish CODE MESSAGE
 finish() {
   say "$2"
-  if [[ -n "${DELETE_WHEN_DONE:-}" ]]; then
-    delete
+  if switched_on DELETE_WHEN_DONE; then
+    delete || true
   else
     say "the slice still costs; give it back with launch/tpu_vm.sh delete"
   fi

@@ -166,6 +166,7 @@ def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(c
         ({"TOPOLOGY": "v5e:16"}, "has no shape"),
         ({"TOPOLOGY": "v5e:2x3"}, "6 chips of TOPOLOGY=v5e:2x3 do not divide into hosts of CHIPS_PER_HOST=4"),
         ({"SLICES": "two"}, "SLICES=two is not a whole number"),
+        ({"SPOT": "yes"}, "SPOT=yes is neither 1 nor 0"),
         ({"NAME": "Electra"}, "NAME=Electra is not a name"),
         ({"IMAGE": "a\nb: c"}, "has a character that no such name has"),
         ({"SERVICE_ACCOUNT": "x, y: z"}, "has a character that no such name has"),

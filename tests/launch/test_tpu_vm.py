@@ -66,6 +66,8 @@ def test_spot_service_account_and_options_of_gcloud_are_asked_for_too(tpu_vm, pr
     tpu_vm("create", "--valid-until-duration=6h", SPOT="1", SERVICE_ACCOUNT="train@my-project.iam.gserviceaccount.com")
     account = "--service-account=train@my-project.iam.gserviceaccount.com"
     assert programs.calls("gcloud")[0][-3:] == ["--spot", account, "--valid-until-duration=6h"]
+    tpu_vm("create", SPOT="0")
+    assert "--spot" not in programs.calls("gcloud")[1]
 
 
 def test_an_unknown_accelerator_is_refused_unless_its_image_is_named(tpu_vm, programs):

@@ -179,7 +179,7 @@ next_step() {
   if grep -qx bare <<<"$1"; then
     echo setup
   elif grep -qx running <<<"$1"; then
-    echo watch # where one has ended badly, jax ends the others soon
+    echo watch # where one has ended badly, the others soon do
   elif grep -qx stopped <<<"$1"; then
     echo end 42
   elif grep -qxE 'idle|lost' <<<"$1"; then
@@ -187,9 +187,9 @@ next_step() {
   else
     local codes code
     codes="$(sed -n 's/^ended //p' <<<"$1" | sort -nu)"
-    # 42 is "start me again"; from 128 on, a signal: killed, or taken along by a host that was. Others are mistakes.
+    # 42 and 75 are "start me again"; from 128 on it's a signal: killed, or ended by jax. Others are mistakes.
     for code in $codes; do
-      if ((code != 0 && code != 42 && code < 128)); then
+      if ((code != 0 && code != 42 && code != 75 && code < 128)); then
         echo "end $code"
         return
       fi

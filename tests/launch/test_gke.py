@@ -156,7 +156,7 @@ def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(c
     assert after(manifest, 42) == "RestartJobSetAndIgnoreMaxRestarts"
     assert after(manifest, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
     assert {after(manifest, code) for code in (1, 2, 41, 43, 139)} == {"FailJobSet"}
-    assert {after(manifest, code) for code in (134, 137, 143)} == {"RestartJobSet"}
+    assert {after(manifest, code) for code in (75, 134, 137, 143)} == {"RestartJobSet"}
 
 
 @pytest.mark.parametrize(

@@ -177,13 +177,13 @@ def test_the_babysitter_asks_again_for_a_slice_that_was_taken_away_and_resumes(c
 
 
 def test_the_babysitter_starts_again_what_was_killed(cloud, programs):
-    cloud.ends_with("wait", 137, 0)
+    cloud.ends_with("wait", 75, 137, 0)
     with programs.start("tpu_vm.sh", "babysit", *PRETRAIN, **SETTINGS | FAST) as babysitter:
         until(lambda: cloud.starts(0) and cloud.starts(1))
         cloud.kill_workers()
         said = babysitter.communicate(timeout=60)[0]
     assert babysitter.returncode == 0 and "ended with exit code 0" in said, said
-    assert [len(cloud.starts(worker)) for worker in (0, 1)] == [3, 3]
+    assert [len(cloud.starts(worker)) for worker in (0, 1)] == [4, 4]
 
 
 def test_the_babysitter_gives_up_on_a_mistake_and_on_endless_restarts(cloud, tpu_vm):

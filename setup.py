@@ -25,6 +25,8 @@ CORE = [
     "rich>=13",
     "absl-py>=2.1",
     "tensorboardX>=2.6.4",
+    "requests>=2.32",
+    "urllib3>=2.2",
 ]
 EXTRAS = {
     "tpu": ["jax[tpu]"],
@@ -32,7 +34,7 @@ EXTRAS = {
     "beam": ["apache-beam>=2.70"],
     "gcs": ["gcsfs>=2025.1"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    "test": ["pytest>=8", "scikit-learn>=1.5"],
+    "test": ["pytest>=8", "scikit-learn>=1.5", "trustme>=1.2"],
     "parity": ["torch>=2.6", "transformers>=4.57"],
 }
 

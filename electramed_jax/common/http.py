@@ -152,7 +152,7 @@ class Client:
                 if told > self._manners.longest_told_seconds:
                     raise NoAnswer(f"{url}: {error}; asks to wait {duration(told)}; run it again then") from error
                 if failures > self._manners.retries:
-                    raise NoAnswer(f"{url}: {error}, {failures} times in a row; run it again later") from error
+                    raise NoAnswer(f"{url}: {error} (tries in a row: {failures}); run it again later") from error
                 seconds = max(told, self._back_off(failures))
                 say(f"{url}: {error}; again in {seconds:.1f} s (retry {failures} of {self._manners.retries})")
                 with self._lock:
@@ -235,4 +235,6 @@ def _cause(error: BaseException) -> str:
     """What the operating system or the TLS library said, out of the exceptions wrapped around it."""
     while inner := error.__cause__ or error.__context__:
         error = inner
+    if "IncompleteRead" in type(error).__name__:  # of urllib3 or of http.client
+        return "the connection broke off"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

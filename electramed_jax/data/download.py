@@ -118,8 +118,8 @@ def _newest(listed: Sequence[Listed]) -> int:
 def _say_plan(chosen: Sequence[Listed], wanted: Sequence[Listed], folder: Folder) -> None:
     size, free = sum(file.about_bytes for file in wanted), folder.free_bytes()
     console.say(
-        f"PubMed {chosen[0].year}, files {listing.numbers_text(file.number for file in chosen)}: "
-        f"{len(chosen) - len(wanted):,} verified in {folder.path} before, {len(wanted):,} to fetch"
+        f"PubMed {chosen[0].year}, files {listing.numbers_text(file.number for file in chosen)} into {folder.path}: "
+        f"{len(chosen) - len(wanted):,} verified before, {len(wanted):,} to fetch"
         + (f", about {size / 1e9:,.2f} GB" if size else "")
     )
     if free is not None and size > free:
@@ -160,7 +160,7 @@ def _bring_all(
                         console.say(f"{unanswered} files in a row without an answer: stopping here")
                         break
                 elif isinstance(outcome, OSError):
-                    raise _of_disk(outcome, folder.path, len(arrived)) from outcome
+                    raise _of_disk(outcome, folder.path) from outcome
                 else:
                     raise outcome
     return arrived
@@ -222,12 +222,12 @@ def _wanted_md5(file: Listed, client: http.Client) -> str:
     return md5
 
 
-def _of_disk(error: OSError, folder: str, whole: int) -> UserError:
+def _of_disk(error: OSError, folder: str) -> UserError:
     what, remedy = f"{error.strerror or error}", "mend that"
     if error.errno in files.FULL_DISK:
         what, remedy = "disk full", "free some space"
     return UserError(
-        f"{error.filename or folder}: {what} after {whole:,} whole files; those and what was begun are kept; "
+        f"{error.filename or folder}: {what}; the files that are whole and what was begun of others are kept; "
         f"{remedy} and run the same command again"
     )
 

@@ -103,7 +103,7 @@ def test_a_dry_run_says_what_there_is_and_changes_nothing(server, tmp_path, caps
     account = fetch(server, tmp_path / "new", dry_run=True)
     assert not (tmp_path / "new").exists() and [asked for asked, _ in server.requests] == ["/baseline/"]
     assert list(account["missing"]) == list(whole(1, 2, 3)) and account["exit_code"] == 0
-    assert "PubMed 2026, files 1-3: 0 verified" in capsys.readouterr().err
+    assert f"PubMed 2026, files 1-3 into {tmp_path / 'new'}: 0 verified before, 3 to fetch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["shorter", "other bytes", "gone"])
@@ -341,7 +341,7 @@ def test_a_second_process_in_the_same_folder_is_refused(server, tmp_path):
 def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(server, small_disk, tmp_path):  # noqa: F811
     disk = small_disk(1 << 20)
     ballast = fill(disk, leaving=90_000)
-    with pytest.raises(UserError, match=r"disk full after \d whole files; those and what was begun are kept; free"):
+    with pytest.raises(UserError, match=r"disk full; the files that are whole and what was begun of others are kept; free"):
         fetch(server, disk / "pubmed")
     for name, data in held(disk / "pubmed").items():
         assert name.startswith(".") or data == whole(1, 2, 3)[name]

@@ -161,7 +161,7 @@ class Client:
                 self._wait(seconds)
 
     def _back_off(self, failures: int) -> float:
-        longest = self._manners.first_wait_seconds * 2 ** (failures - 1)
+        longest = self._manners.first_wait_seconds * 2 ** min(failures - 1, 30)
         return min(longest, self._manners.longest_wait_seconds) * random.uniform(0.5, 1.0)
 
     def _wait(self, seconds: float) -> None:
@@ -181,7 +181,10 @@ class Client:
                     raise Refused(f"{url}: {status}; check that the server has it")
                 yield response
         except requests.exceptions.InvalidSchema as error:
-            raise Refused(f"{url}: leads to an address that is not https:// ({error}); name another server") from error
+            raise Refused(
+                f"{url}: not followed ({error}); from https:// no way may lead to http://, and a SOCKS proxy needs the "
+                "package PySocks"
+            ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Refused(

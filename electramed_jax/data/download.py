@@ -23,6 +23,7 @@ FOLDERS = {"baseline": "baseline", "updates": "updatefiles"}
 PARALLEL = 3
 MOST_PARALLEL = 8
 MD5_TRIES = 3
+LONGEST_STALL_SECONDS = 3600.0
 UNANSWERED_FILES = 5  # given up one after the other: the server is gone, the rest need not be tried
 _SECONDS_TO_END = 0.5
 
@@ -62,10 +63,10 @@ def download(
     mirror = _checked_mirror(mirror)
     if not 1 <= parallel <= MOST_PARALLEL:
         raise UserError(f"--parallel {parallel}: wanted 1 to {MOST_PARALLEL}; the server is everybody's")
-    if manners.retries < 0 or not manners.stall_seconds > 0:
+    if manners.retries < 0 or not 0 < manners.stall_seconds <= LONGEST_STALL_SECONDS:
         raise UserError(
             f"--retries {manners.retries} --stall_seconds {manners.stall_seconds:g}: wanted 0 or more retries, and "
-            "more than 0 seconds"
+            f"more than 0 seconds, at most {LONGEST_STALL_SECONDS:g}"
         )
     began, folder = time.monotonic(), Folder(output_dir)
     unencrypted = mirror.startswith("http://")

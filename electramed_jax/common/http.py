@@ -123,7 +123,8 @@ class Client:
             with self._answer(url, headers) as response:
                 goes_on = response.status_code == requests.codes.partial_content
                 if response.status_code == RANGE_REFUSED or (goes_on and _first_byte(response) != there):
-                    os.remove(path)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(path)
                     raise _Passing(f"cannot go on from byte {there:,}")
                 version = _version(response)
                 with open(path, "ab" if goes_on else "wb") as file:

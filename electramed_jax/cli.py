@@ -15,6 +15,7 @@ from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 
 COMMANDS = {
     "quickstart": "the whole way in a few minutes on invented text: start here",
+    "download": "PubMed's baseline and update files, verified and resumable",
     "prepare": "PubMed XML, JSONL or text -> cleaned documents, split train/validation/test",
     "vocab": "documents -> a WordPiece vocabulary",
     "pack": "documents + vocabulary -> TFRecord shards of full rows",

@@ -57,7 +57,7 @@ def test_every_command_answers_help(command, capsys):
 def test_an_unknown_command_is_refused_with_those_there_are(capsys):
     assert cli.main(["pretain"]) == 2
     line = one_line_of(capsys)
-    assert line.startswith("electramed pretain: no command 'pretain'; there are quickstart, prepare")
+    assert line.startswith("electramed pretain: no command 'pretain'; there are quickstart, download")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -105,3 +106,80 @@ def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
             bar.update(task, advance=n, told=pace.told())
 
         yield advance
+
+
+class Transfer:
+    """Files and bytes that arrive; safe to call from several threads."""
+
+    def __init__(self, files: int, total_bytes: int, description: str):
+        self.files, self.total_bytes, self._description = files, total_bytes, description
+        self.files_done, self.bytes_done = 0, 0
+        self.started = self._last_line = time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, n: int) -> None:
+        """So many more bytes are here."""
+        with self._lock:
+            self.bytes_done += n
+            self._show()
+
+    def file_done(self, expected_bytes: int, arrived_bytes: int) -> None:
+        """One more file; the total is mended by how far it was from what was expected of this one."""
+        with self._lock:
+            self.files_done += 1
+            self.total_bytes += arrived_bytes - expected_bytes
+            self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = self.bytes_done / (now - self.started)
+            left = chrono.duration(max(0.0, self.total_bytes - self.bytes_done) / rate) if rate else "unknown"
+            say(
+                f"{self._description}: {self.files_done:,} of {self.files:,} files, {self.bytes_done / 1e6:,.1f} of "
+                f"{max(self.total_bytes, self.bytes_done) / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s, {left} left"
+            )
+
+
+class _LiveTransfer(Transfer):
+    def __init__(self, files: int, total_bytes: int, description: str):
+        from rich import console  # kept off the start-up path
+        from rich import progress as bars
+
+        super().__init__(files, total_bytes, description)
+        self.bars = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.TextColumn("{task.fields[files]} files"),
+            bars.DownloadColumn(),
+            bars.TransferSpeedColumn(),
+            bars.TimeRemainingColumn(),
+            console=console.Console(stderr=True),
+        )
+        self._task = self.bars.add_task(description, total=total_bytes, files=f"0/{files:,}")
+
+    def _show(self) -> None:
+        self.bars.update(
+            self._task,
+            completed=self.bytes_done,
+            total=max(self.total_bytes, self.bytes_done),
+            files=f"{self.files_done:,}/{self.files:,}",
+        )
+
+
+@contextlib.contextmanager
+def transfer(files: int, total_bytes: int, description: str) -> Iterator[Transfer]:
+    """Yields a `Transfer`: a live bar on a terminal, a plain line every few seconds in a log.
+
+    Args:
+      files: how many will arrive.
+      total_bytes: about how many bytes they have.
+      description: what is being done ("downloading").
+    """
+    if sys.stderr.isatty():
+        live = _LiveTransfer(files, total_bytes, description)
+        with live.bars:
+            yield live
+    else:
+        yield Transfer(files, total_bytes, description)

@@ -1,0 +1,198 @@
+"""The client against a server of this machine, over TLS too; `tests/data/test_download.py` has the broken downloads."""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import threading
+import time
+
+import pubmed_server as faulty
+import pytest
+import trustme
+from pubmed_server import NAME, PubMedServer, content
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.http import Client, Manners, NoAnswer, Refused, Stopped
+
+PATH = f"/baseline/{NAME.format(1)}"
+QUICK = Manners(retries=2, stall_seconds=5, first_wait_seconds=0.001)
+
+
+@pytest.fixture
+def server():
+    with PubMedServer((1,)).running() as running:
+        yield running
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """An https server, and the file of the certificate that vouches for it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    certificate = authority.issue_cert("127.0.0.1")
+    with PubMedServer((1,)).running(certificate.configure_cert) as running:
+        yield running, str(tmp_path / "authority.pem")
+
+
+def client(**options) -> Client:
+    return Client("test", QUICK, **{"unencrypted": True} | options)
+
+
+def fetched(server, path, **options) -> bytes:
+    client(**options).fetch(server.url + PATH, str(path), lambda n: None)
+    return path.read_bytes()
+
+
+def test_an_unknown_certificate_is_refused_at_once_and_nothing_is_fetched(encrypted, tmp_path, monkeypatch):
+    server, _ = encrypted
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Refused, match=r"certificate verify failed.*REQUESTS_CA_BUNDLE"):
+        fetched(server, tmp_path / "file", unencrypted=False)
+    assert server.requests == [] and not (tmp_path / "file").exists()
+
+
+def test_a_certificate_that_the_environment_vouches_for_is_taken(encrypted, tmp_path, monkeypatch):
+    server, authority = encrypted
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
+    assert fetched(server, tmp_path / "file", unencrypted=False) == content(1)
+
+
+def test_a_redirect_out_of_encryption_is_refused_and_not_followed(encrypted, server, tmp_path, monkeypatch):
+    secure, authority = encrypted
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
+    secure.faults[PATH] = [faulty.answers(302, Location=server.url + PATH)]
+    with pytest.raises(Refused, match="not followed .*http://127.* no way may lead to http://"):
+        fetched(secure, tmp_path / "file", unencrypted=False)
+    assert server.requests == []
+
+
+def test_a_redirect_is_followed_otherwise(server, tmp_path):
+    server.faults["/baseline/"] = [faulty.answers(302, Location=server.url + PATH)]
+    assert client().read(f"{server.url}/baseline/") == content(1)
+
+
+def test_bytes_are_kept_as_they_are_when_a_server_calls_a_gz_file_encoded_text(server, tmp_path):
+    def mislabels(handler, data):
+        handler.head(200, len(data), {"Content-Encoding": "x-gzip", "Content-Type": "text/xml"})
+        handler.wfile.write(data)
+
+    server.files[PATH] = gzip.compress(b"<PubmedArticleSet/>")
+    server.faults[PATH] = [mislabels]
+    assert fetched(server, tmp_path / "file") == server.files[PATH]
+
+
+def test_a_body_in_chunks_that_breaks_off_goes_on_from_there(server, tmp_path):
+    def breaks_off(handler, data):
+        handler.head(200, None, {"Transfer-Encoding": "chunked"})
+        handler.wfile.write(b"%x\r\n" % 20_000 + data[:20_000] + b"\r\n")
+        handler.close_connection = True
+
+    server.faults[PATH] = [breaks_off]
+    assert fetched(server, tmp_path / "file") == content(1)
+    assert [headers.get("Range") for headers in server.asked(PATH)] == [None, "bytes=20000-"]
+
+
+def test_another_range_than_was_asked_for_is_not_appended(server, tmp_path):
+    def answers_another(handler, data):
+        handler.head(206, 10, {"Content-Range": f"bytes 0-9/{len(data)}"})
+        handler.wfile.write(data[:10])
+
+    server.faults[PATH] = [faulty.breaks_off_after(20_000), answers_another]
+    assert fetched(server, tmp_path / "file") == content(1)
+
+
+def test_a_connection_that_always_brings_some_bytes_is_never_given_up(server, tmp_path):
+    def brings(handler, data):
+        first = int(handler.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
+        handler.head(206, len(data) - first, {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"})
+        handler.wfile.write(data[first : first + 5_000])
+        handler.close_connection = True
+
+    server.faults[PATH] = [brings] * 9
+    assert fetched(server, tmp_path / "file") == content(1)
+    assert len(server.asked(PATH)) == 10 > QUICK.retries
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_overloaded_server_is_asked_again_and_given_up_in_the_end(server, status):
+    server.faults[PATH] = [faulty.answers(status)] * 3
+    asking = client()
+    with pytest.raises(NoAnswer, match=rf"HTTP {status} .* \(tries in a row: 3\); run it again later"):
+        asking.read(server.url + PATH)
+    assert asking.retried == 2
+    assert asking.read(server.url + PATH) == content(1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_is_final(server, status):
+    server.faults[PATH] = [faulty.answers(status)]
+    with pytest.raises(Refused, match=rf"{PATH}: HTTP {status} "):
+        client().read(server.url + PATH)
+    assert len(server.requests) == 1
+
+
+def test_a_wait_that_the_server_asks_one_thread_for_holds_for_all(server):
+    both, told = client(), threading.Event()
+
+    def overloaded(handler, data):
+        faulty.answers(503, Retry_After="1")(handler, data)
+        told.set()
+
+    server.faults[PATH] = [overloaded]
+    thread = threading.Thread(target=both.read, args=(server.url + PATH,))
+    thread.start()
+    told.wait()
+    told_at = time.monotonic()
+    while not both.retried:  # the answer is on its way to the other thread
+        assert time.monotonic() < told_at + 10
+        time.sleep(0.001)
+    both.read(f"{server.url}/baseline/")
+    assert time.monotonic() - told_at >= 0.9
+    thread.join()
+
+
+@pytest.mark.parametrize("told", ["7200", email.utils.formatdate(time.time() + 7200, usegmt=True)])
+def test_a_server_that_asks_for_hours_is_given_up_with_its_wish(server, told):
+    server.faults[PATH] = [faulty.answers(503, Retry_After=told)]
+    with pytest.raises(NoAnswer, match=r"asks to wait (2 h|1 h 59 min|1 h 60 min); run it again then"):
+        client().read(server.url + PATH)
+    assert len(server.requests) == 1
+
+
+def test_a_retry_after_that_is_nonsense_does_no_harm(server):
+    server.faults[PATH] = [faulty.answers(503, Retry_After="soon")]
+    assert client().read(server.url + PATH) == content(1)
+
+
+def test_nobody_there_is_said_in_the_words_of_the_operating_system(server):
+    with PubMedServer().running() as gone:
+        pass
+    with pytest.raises(NoAnswer, match=r"^http://127\.0\.0\.1:\d+/x: Connection refused \(tries in a row: 3\)"):
+        client().read(f"{gone.url}/x")
+
+
+def test_a_page_without_end_is_refused(server, monkeypatch):
+    monkeypatch.setattr("electramed_jax.common.http._LONGEST_PAGE_BYTES", 40_000)
+    with pytest.raises(UserError, match="got more than 40,000 bytes, wanted a page"):
+        client().read(server.url + PATH)
+
+
+def test_stopping_ends_a_long_wait_at_once(server):
+    patient = Client("test", Manners(first_wait_seconds=1000, longest_wait_seconds=1000), unencrypted=True)
+
+    def overloaded_and_stopped(handler, data):
+        faulty.answers(503)(handler, data)
+        threading.Timer(0.05, patient.stop).start()
+
+    server.faults[PATH] = [overloaded_and_stopped]
+    with pytest.raises(Stopped):
+        patient.read(server.url + PATH)
+
+
+def test_the_wait_doubles_up_to_its_longest_and_is_never_the_same_for_all():
+    waiting = Client("test", Manners(first_wait_seconds=1, longest_wait_seconds=60))
+    for failures, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (5_000, 60)):
+        waits = {waiting._back_off(failures) for _ in range(50)}
+        assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -84,7 +84,10 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself."""
     if key is None or rate == 0.0:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    # The barrier has the bits made once: fused into each of their users they are made again there, and a
+    # TPU's compiler takes minutes over matrix products with a bit generator inside.
+    with jax.named_scope("dropout_bits"):
+        keep = jax.lax.optimization_barrier(jax.random.bernoulli(key, 1.0 - rate, x.shape))
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 

@@ -82,14 +82,16 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
             return loss_and_sums(model, batch, config, "train", state.step, with_dropout=True, with_auc=False)
 
         (loss_value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            gradient_norm = optax.tree.norm(gradients)
         sums |= {
             "step_count": jnp.float32(1),
             "loss_sum": loss_value,
-            "gradient_norm_sum": optax.tree.norm(gradients),
+            "gradient_norm_sum": gradient_norm,
             "learning_rate_sum": learning_rate(state.step),
         }
-        params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), sums
 
     return step

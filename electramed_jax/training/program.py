@@ -40,7 +40,7 @@ _SCOPE = re.compile(rf"\b({'|'.join(GROUP_OF_SCOPE)})\b")
 # Instructions that move no data and compute nothing.
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "broadcast", "iota", "partition-id",
-    "replica-id", "after-all", "opt-barrier", "add-dependency", "while", "conditional", "call",
+    "replica-id", "after-all", "send", "recv", "opt-barrier", "add-dependency", "while", "conditional", "call",
 }  # fmt: skip
 
 # Products are done by the matrix units, 32 floating-point operations for each lane of the vector units' four
@@ -193,7 +193,9 @@ def _multiply_adds(
     Padding and gaps matter: batched dots become convolutions that consist mostly of them.
     """
     of_left, of_right, of_result = re.split(r"_|->", instruction.attribute("dim_labels"))
-    window = dict(re.findall(r"(\w+)=([\w\-]+)", re.search(r"window=\{([^}]*)\}", instruction.attributes + "window={}")[1]))
+    window = dict(
+        re.findall(r"(\w+)=([\w\-]+)", re.search(r"window=\{([^}]*)\}", instruction.attributes + "window={}")[1])
+    )
     pairs = 1
     for axis in range(sum(label.isdigit() for label in of_left)):
         pairs *= _pairs(
@@ -246,6 +248,10 @@ def _add_collective(
 ) -> None:
     """Counts a collective once, though it may be spread over several fusions: pieces share their channel."""
     kind = _kind(instruction.opcode)
+    if between := re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes):
+        if instruction.opcode == "send":
+            _add_between_slices(program, where, instruction, times, between[1])
+        return
     if kind is None or instruction.channel in channels:
         return
     if instruction.channel is not None:
@@ -263,6 +269,15 @@ def _add_collective(
         found.hidden_link_bytes += link_bytes
     else:
         found.exposed_link_bytes += link_bytes
+
+
+def _add_between_slices(
+    program: Program, where: hlo.Computation, instruction: hlo.Instruction, times: int, kind: str
+) -> None:
+    """Slices exchange through their hosts: a chip sends its part and receives the sum."""
+    found = program.collectives.setdefault(f"between slices: {kind.lower().replace('_', '-')}", Collective())
+    found.count += times
+    found.bytes += times * sum(array.bytes for array in where.operands(instruction)[0])
 
 
 def _sent(kind: str, chips: int) -> float:

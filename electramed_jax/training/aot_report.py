@@ -23,10 +23,9 @@ def attempt(compiled: Compiled) -> str:
 def lines(compiled: Compiled, estimate: Estimate | None) -> list[str]:
     """The whole report; `estimate` is of a step that fits and was not compiled quickly."""
     config = compiled.config
+    batch = f"batch {config.batch_size:,} ({compiled.rows_per_chip:g} rows a chip) of {config.data.row_length} tokens"
     said = [
-        f"{devices(compiled.topology, compiled.mesh)}: batch {config.batch_size:,} "
-        f"({compiled.rows_per_chip:g} rows a chip) of {config.data.row_length} tokens, compiled in "
-        f"{compiled.seconds:.0f} s",
+        f"{devices(compiled.topology, compiled.mesh)}: {batch}, compiled in {compiled.seconds:.0f} s",
         f"memory       {_memory(compiled)}",
         f"parameters   {_whole(compiled)}",
     ]

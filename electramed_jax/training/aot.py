@@ -192,8 +192,8 @@ def _next_guess(known: dict[int, int], limit: int, low: int, high: int | None) -
         (a, b) = nearest
         guess = int(a + (limit - known[a]) * (b - a) / (known[b] - known[a]))
     else:
-        guess = 2 * nearest[0] if high is None else nearest[0] // 2
-    ceiling = 4 * low if high is None else high - 1
+        guess = 4 * nearest[0] if high is None else nearest[0] // 2
+    ceiling = 64 * low if high is None else high - 1
     return max(low + 1, min(guess, ceiling)) if ceiling > low else ceiling
 
 

@@ -26,7 +26,7 @@ def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
     """As a user runs it: in a process of its own, where nothing has been set up for it."""
     environment = {name: value for name, value in os.environ.items() if name not in chips.ENVIRONMENT}
     command = [sys.executable, "-m", "electramed_jax.cli", "compile", "--json", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
 
 
 # ---- what the compiler says ----------------------------------------------------------------------------
@@ -151,15 +151,13 @@ def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("message", "gib"),
     [
-        ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (18.50G) exceeds "
-         "available HBM (15.75G).", 18.5),
-        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 16.25G of 15.75G hbm. Exceeded hbm capacity "
-         "by 512.00M.", 16.25),
+        ("RESOURCE_EXHAUSTED: ... for HLO temporaries (18.50G) exceeds available HBM (15.75G).", 18.5),
+        ("Ran out of memory in memory space hbm. Used 16.25G of 15.75G hbm. Exceeded hbm capacity by 512M.", 16.25),
         ("... temporaries (1536.00M) exceeds available HBM (1.00G).", 1.5),
         ("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 20.00M of 16.00M vmem.", None),
         ("INTERNAL: something else", None),
     ],
-)  # fmt: skip
+)
 def test_the_compilers_complaint_about_memory_is_read(message, gib):
     assert aot.out_of_memory(message) == (None if gib is None else int(gib * GIB))
 
@@ -190,7 +188,7 @@ EIGHT = aot.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
     [
         (lambda rows: 3 * GIB + rows * GIB / 16, 204),
         (lambda rows: 3 * GIB + rows * GIB / 16 + (rows > 100) * GIB, 188),  # a jump: the compiler's plan changes
-        (lambda rows: 2 * GIB + rows**1.2 * GIB / 10, 70),
+        (lambda rows: 2 * GIB + rows**1.2 * GIB / 10, 60),
         (lambda rows: 15 * GIB + rows * GIB / 4, 3),
     ],
 )
@@ -213,8 +211,7 @@ def test_where_not_even_a_row_fits_the_answer_says_so(monkeypatch):
 
 
 def test_a_batch_that_fits_only_when_compiled_quickly_is_lowered(monkeypatch):
-    compile_step, tries = pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)
-    monkeypatch.setattr(aot, "compile_step", compile_step)
+    monkeypatch.setattr(aot, "compile_step", pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)[0])
     found = aot.find_batch(PRESETS["base"], EIGHT)
     assert found.fits and 180 <= found.config.batch_size // 8 <= 188
 

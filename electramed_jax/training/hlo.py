@@ -141,19 +141,26 @@ class Module:
 
 def parse(text: str) -> Module:
     """The module printed in `text` (`jax.stages.Compiled.as_text()`)."""
-    computations: dict[str, Computation] = {}
+    lines_of: dict[str, list[str]] = {}  # of a computation; an instruction with line breaks in it is one
     entry, current = "", None
     for line in text.splitlines():
         if header := _HEADER.match(line):
-            current = computations[header["name"]] = Computation()
+            current = lines_of[header["name"]] = []
             entry = header["name"] if header["entry"] else entry
-        elif line.startswith("}"):
+        elif re.match(r"\}(,? execution_thread=.*)?$", line):
             current = None
-        elif current is not None and (found := _INSTRUCTION.match(line)):
-            current[found["name"]] = _instruction(found["name"], found["rest"])
+        elif current is not None and (_INSTRUCTION.match(line) or not current):
+            current.append(line)
+        elif current is not None:
+            current[-1] += line
     if not entry:
         raise ValueError("no ENTRY computation: not the text of a compiled program")
-    return Module(computations, entry)
+    return Module({name: _computation(lines) for name, lines in lines_of.items()}, entry)
+
+
+def _computation(lines: list[str]) -> Computation:
+    matches = [found for line in lines if (found := _INSTRUCTION.match(line))]
+    return Computation({found["name"]: _instruction(found["name"], found["rest"]) for found in matches})
 
 
 def _instruction(name: str, rest: str) -> Instruction:

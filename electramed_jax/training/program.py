@@ -62,7 +62,7 @@ class Collective:
 class Program:
     """Costs of one step on one chip."""
 
-    flops: int = 0  # of matrix products, two a multiply-add
+    flops: int = 0  # of matrix products, two a multiply-add, and what kernels declare
     collectives: dict[str, Collective] = dataclasses.field(default_factory=dict)
     cycles: Counter[str] = dataclasses.field(default_factory=Counter)  # by group; the compiler's estimate
     unestimated_bytes: Counter[str] = dataclasses.field(default_factory=Counter)  # by group; see `_unestimated_bytes`
@@ -120,7 +120,8 @@ def _add(
     opcode, cycles = instruction.opcode, instruction.estimated_cycles
     if opcode == "custom-call":
         if "tpu_custom_call" in instruction.attributes:
-            program.kernels.append(_kernel(where, instruction, times))
+            program.kernels.append(kernel := _kernel(where, instruction, times))
+            program.flops += times * (kernel.flops or 0)
     elif cycles is not None:
         for group, share in shares(module, where, instruction).items():
             program.cycles[group] += times * cycles * share

@@ -14,12 +14,22 @@ import jax
 import pytest
 import small
 
+from electramed_jax import config as config_lib
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import PRESETS, MeshConfig
 from electramed_jax.training import aot, chips, program, sharding
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 GIB = chips.GIB
+
+
+EIGHT = aot.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """The TPU's compiler, which needs no TPU."""
+    pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install -e '.[tpu]'")
 
 
 def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
@@ -32,8 +42,18 @@ def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
 # ---- what the compiler says ----------------------------------------------------------------------------
 
 
+def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation):
+    """With no TPU's compiler at hand: the same way through, and the same accounts, by the CPU's."""
+    config = config_lib.resolve(PRESETS["tiny"], vocab_size=600, row_length=64, special=PRESETS["tiny"].data.special)
+    where = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
+    compiled = aot.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
+    assert compiled.fits and compiled.needed_bytes > 3 * compiled.parameter_bytes / 4
+    assert 1.1 < compiled.program.flops / compiled.model_flops < 1.34
+    assert {"all-reduce", "all-gather"} <= compiled.program.collectives.keys()
+
+
 @pytest.fixture(scope="module")
-def tiny() -> tuple[dict, str]:
+def tiny(compiler) -> tuple[dict, str]:
     """The report on pretrain_tiny.py for four chips."""
     done = electramed_compile("--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128")
     assert done.returncode == 0, done.stderr
@@ -76,7 +96,7 @@ def test_the_compilers_own_noise_is_not_shown(tiny):
     assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
 
 
-def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises():
+def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises(compiler):
     done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -85,7 +105,7 @@ def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises():
     assert 1.2 < result["program_flops"] / result["model_flops"] < 1.34
 
 
-def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks():
+def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1", "--config.model.remat=none"]
     done = electramed_compile(
         "--config=configs/pretrain_base.py", "--topology=v5e:2x2", "--quick", "--batch=2000", *sizes
@@ -96,7 +116,7 @@ def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks():
     assert "does not fit: needs" in done.stderr and "too much" in done.stderr
 
 
-def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice():
+def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
     done = electramed_compile(
         "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--num_slices=2", "--quick", "--row_length=64",
         "--config.mesh.fsdp=4", "--config.model.num_layers=1", "--config.model.generator_num_layers=1",
@@ -125,7 +145,7 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice():
         (["--topology=v5e:2x2", "--num_slices=2", "--config.mesh.fsdp=8"], "does not divide over 2 slices"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, repository, capsys, monkeypatch):
+def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, compiler, repository, capsys, monkeypatch):
     from electramed_jax import cli
 
     for name, value in chips.ENVIRONMENT.items():
@@ -177,9 +197,6 @@ def pretend(needed, *, in_full=0):
         return aot.Compiled(config, where, {}, size, fits, {}, 1, 0.0, program.Program() if fits else None)
 
     return compile_step, tries
-
-
-EIGHT = aot.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
 
 
 @pytest.mark.parametrize("start", [1, 16, 500])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from typing import Any
 
 from electramed_jax.common.console import say
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.training import chips
 
-    os.environ.update(chips.ENVIRONMENT)
+    chips.prepare_environment()
     from electramed_jax import config as config_lib
     from electramed_jax.training import aot, aot_report, sharding
 

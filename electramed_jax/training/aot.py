@@ -193,8 +193,9 @@ def _next_guess(known: dict[int, int], limit: int, low: int, high: int | None) -
         guess = int(a + (limit - known[a]) * (b - a) / (known[b] - known[a]))
     else:
         guess = 4 * nearest[0] if high is None else nearest[0] // 2
-    ceiling = 64 * low if high is None else high - 1
-    return max(low + 1, min(guess, ceiling)) if ceiling > low else ceiling
+    step = max(1, low // 32)
+    ceiling = 64 * max(low, 1) if high is None else high - step
+    return max(low + step, min(guess, ceiling))
 
 
 # ---- the compiler's estimate of time -----------------------------------------------------------------

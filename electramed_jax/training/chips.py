@@ -10,6 +10,7 @@ bfloat16 product is estimated by the compiler at 88 to 93 % of those operations 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 
 from electramed_jax.common.errors import UserError
@@ -18,7 +19,6 @@ from electramed_jax.model import flops
 GIB = 2**30
 
 # The compiler without a chip: no search for one, no lock that one process holds, no names of hosts asked for.
-# To be set before jax is imported.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of the host that isn't there; says nothing of the topology
 }
+# Its search among convolutions for v6e overflows the 64 KiB or so that its threads have by default.
+COMPILER_FLAGS = "--default_thread_stack_size=4194304 --fibers_default_thread_stack_size=4194304"
 
 SHAPES_2D = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")  # all there are
 SHAPES_3D = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")  # the usual ones up to 256 chips
@@ -99,3 +101,9 @@ def chip_count(shape: str) -> int:
     for side in shape.split("x"):
         count *= int(side)
     return count
+
+
+def prepare_environment() -> None:
+    """Makes this process one that only compiles; to be called before jax is imported."""
+    os.environ.update(ENVIRONMENT)
+    os.environ["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {COMPILER_FLAGS}".strip()

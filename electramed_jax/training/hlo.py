@@ -106,18 +106,21 @@ class Module:
         """How often a `while` runs its body; None where the text doesn't tell.
 
         Told by the compiler's known_trip_count, or by a condition `counter < constant` whose counter starts at a
-        constant and goes up by one, which is what `jax.lax.scan` becomes.
+        constant and grows by another: by 1 in what `jax.lax.scan` becomes, by more where the compiler unrolled it.
         """
         if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
             return int(known[1])
-        condition = self.computations[loop.called["condition"]]
+        condition, body = (self.computations[loop.called[role]] for role in ("condition", "body"))
         bounds = [int(i.literal) for i in condition.values() if i.opcode == "constant" and i.literal.isdigit()]
         counters = [i for i in condition.values() if i.opcode == "get-tuple-element"]
         directions = re.findall(r"direction=(\w+)", " ".join(i.attributes for i in self._inside(condition)))
         if len(bounds) != 1 or len(counters) != 1 or directions != ["LT"]:
             return None
-        first = self._constant(where, loop.operands[0], int(counters[0].attribute("index")))
-        return None if first is None else max(0, bounds[0] - first)
+        counter = int(counters[0].attribute("index"))
+        first, growth = _constant(where, _member(where, loop.operands[0], counter)), _growth(body, counter)
+        if first is None or not growth:
+            return None
+        return max(0, math.ceil((bounds[0] - first) / growth))
 
     def _inside(self, computation: Computation) -> Iterator[Instruction]:
         """The instructions of a computation and of those it calls."""
@@ -126,17 +129,36 @@ class Module:
             for name in instruction.called.values():
                 yield from self._inside(self.computations[name])
 
-    def _constant(self, where: Computation, name: str, index: int | None = None) -> int | None:
-        """The constant behind a name (or behind one member of a tuple), through copies; None for any other value."""
-        instruction = where.get(name)
-        if instruction is None:
-            return None
-        if index is not None:
-            return self._constant(where, instruction.operands[index]) if instruction.opcode == "tuple" else None
-        if instruction.opcode == "constant":
-            return int(instruction.literal) if instruction.literal.lstrip("-").isdigit() else None
-        through = ("copy", "bitcast", "copy-start", "copy-done")
-        return self._constant(where, instruction.operands[0]) if instruction.opcode in through else None
+
+def _source(where: Computation, name: str | None) -> Instruction | None:
+    """The instruction that makes a value, seen through copies; None for None and for what isn't in `where`."""
+    instruction = where.get(name)
+    while instruction is not None and instruction.opcode in ("copy", "bitcast", "copy-start", "copy-done"):
+        instruction = where.get(instruction.operands[0])
+    return instruction
+
+
+def _member(where: Computation, name: str, index: int) -> str | None:
+    """The name of one member of a tuple that is put together in `where`."""
+    made = _source(where, name)
+    return made.operands[index] if made is not None and made.opcode == "tuple" else None
+
+
+def _constant(where: Computation, name: str | None) -> int | None:
+    made = _source(where, name)
+    return int(made.literal) if made is not None and re.fullmatch(r"-?\d+", made.literal) else None
+
+
+def _growth(body: Computation, index: int) -> int | None:
+    """The constant that a loop's body adds to one member of its state."""
+    added = _source(body, _member(body, next(reversed(body)), index))  # the last instruction is the result
+    if added is None or added.opcode != "add":
+        return None
+    for counter, constant in (added.operands, added.operands[::-1]):
+        made = _source(body, counter)
+        if made is not None and made.opcode == "get-tuple-element" and made.attribute("index") == str(index):
+            return _constant(body, constant)
+    return None
 
 
 def parse(text: str) -> Module:

@@ -127,6 +127,8 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
     assert {kind for kind in result["collectives"] if "slices" in kind} == {"between slices: all-reduce"}
     within = {kind for kind in result["collectives"] if "slices" not in kind}
     assert within & {"all-gather", "collective-permute"}, "of parameters"
+    assert 1.0 < result["program_flops"] / result["model_flops"] < 1.34, "unrolled loops over pieces are counted right"
+    assert result["unknown_loops"] == []
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------

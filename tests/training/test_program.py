@@ -100,6 +100,13 @@ def test_a_product_in_a_loop_counts_as_often_as_the_loop_turns(tpu):
     assert tpu.unknown_loops == []
 
 
+@pytest.mark.parametrize(("growth", "turns"), [(2, 6), (5, 3)])
+def test_a_loop_whose_counter_grows_by_more_turns_less_often(growth, turns):
+    """As where the compiler unrolled it."""
+    text = TPU.replace("%one = s32[] constant(1)", f"%one = s32[] constant({growth})")
+    assert program.read(text).flops == turns * 2 * 8 * 128 * 64 + 4096
+
+
 def test_a_loop_of_unknown_length_is_counted_once_and_named():
     text = TPU.replace("%first = s32[] constant(2)", "%first = s32[] parameter(3)")
     found = program.read(text)

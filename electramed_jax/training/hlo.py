@@ -145,8 +145,10 @@ def _member(where: Computation, name: str, index: int) -> str | None:
 
 
 def _constant(where: Computation, name: str | None) -> int | None:
+    """The whole number that a name stands for."""
     made = _source(where, name)
-    return int(made.literal) if made is not None and re.fullmatch(r"-?\d+", made.literal) else None
+    is_number = made is not None and made.opcode == "constant" and re.fullmatch(r"-?\d+", made.literal)
+    return int(made.literal) if is_number else None
 
 
 def _growth(body: Computation, index: int) -> int | None:

@@ -62,13 +62,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _resolve(config: Any, args: argparse.Namespace) -> Any:
-    """The config on its dataset, if it names one; else with a size of vocabulary and rows."""
+    """The config on its dataset, if it names one; else with a vocabulary and rows of a size."""
     from electramed_jax import config as config_lib
     from electramed_jax.training import loop
 
+    vocab_size = args.vocab_size or config.model.vocab_size
+    row_length = args.row_length or config.data.row_length
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+        data=dataclasses.replace(config.data, row_length=row_length),
+    )
     if config.data.directory:
         return loop.resolve_with_dataset(config)
-    vocab_size = args.vocab_size or config.model.vocab_size or SCIVOCAB
-    row_length = args.row_length or config.data.row_length or config.model.max_positions
+    vocab_size, row_length = vocab_size or SCIVOCAB, row_length or config.model.max_positions
     say(f"no dataset: taking a vocabulary of {vocab_size:,} and rows of {row_length} tokens")
     return config_lib.resolve(config, vocab_size=vocab_size, row_length=row_length, special=config.data.special)

@@ -209,8 +209,7 @@ def _multiply_adds(
             spread=_window(window, "rhs_dilate", axis, 1),
         )
     batch, features = left[of_left.index("b")], right[of_right.index("i")]
-    groups = int(instruction.attribute("batch_group_count") or 1)
-    return batch // groups * result[of_result.index("f")] * features * pairs
+    return batch * result[of_result.index("f")] * features * pairs
 
 
 def _window(window: dict[str, str], name: str, axis: int, default: int) -> int:

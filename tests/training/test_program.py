@@ -185,7 +185,6 @@ CONVOLUTIONS = [
     {"window_strides": (1, 1), "padding": [(5, 5), (1, 0)], "rhs_dilation": (2, 2)},
     {"window_strides": (3, 1), "padding": [(0, 0), (2, 2)], "lhs_dilation": (4, 1), "rhs_dilation": (1, 3)},
     {"window_strides": (1, 1), "padding": [(1, 1), (1, 1)], "feature_group_count": 2},
-    {"window_strides": (1, 1), "padding": [(1, 1), (1, 1)], "batch_group_count": 2},
 ]
 
 

@@ -27,6 +27,7 @@ class SelfAttention(nnx.Module):
         self.out = Dense("btnh,nhd->btd", (N, H, D), (D,), **common)
         self.norm = LayerNorm(D)
 
+    @jax.named_scope("attention")
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         probability_key, output_key = split_key(key, 2)
         q_BTNH, k_BTNH, v_BTNH = jnp.unstack(self.qkv(x_BTD), axis=2)

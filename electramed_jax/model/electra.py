@@ -57,6 +57,7 @@ class Embeddings(nnx.Module):
         return nnx.to_pure_dict(nnx.state(self, nnx.Param))
 
 
+@jax.named_scope("embedding")
 def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
     """Layer-normed sum of the three look-ups, float32[B, T, E]."""
     x_BTE = (
@@ -126,6 +127,7 @@ class GeneratorHead(nnx.Module):
         self.norm = LayerNorm(E)
         self.output_bias = nnx.Param(jnp.zeros((config.padded_vocab_size,), jnp.float32))
 
+    @jax.named_scope("generator_head")
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
         logits_BMV = jnp.einsum("bme,ve->bmv", x_BME, word_VE.astype(self.dtype), preferred_element_type=jnp.float32)

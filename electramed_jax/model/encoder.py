@@ -41,6 +41,7 @@ class FeedForward(nnx.Module):
         self.down = Dense("btf,fd->btd", (F, D), (D,), **common)
         self.norm = LayerNorm(D)
 
+    @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
         return self.norm(x_BTD + dropout(self.down(gelu(self.up(x_BTD))), self.dropout_rate, key))
 

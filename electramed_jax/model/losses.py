@@ -80,6 +80,7 @@ def objective(
     return loss, jax.lax.stop_gradient(sums)
 
 
+@jax.named_scope("generator_loss")
 def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking.Masked) -> Sums:
     """Negative log likelihood and hits of the generator over the masked positions."""
     log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)

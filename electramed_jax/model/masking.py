@@ -34,6 +34,7 @@ class Masked(NamedTuple):
     input_ids_BT: jax.Array  # with [MASK] put in
 
 
+@jax.named_scope("masking")
 def structure(ids_BT: jax.Array, special: SpecialIds) -> Structure:
     """Reads documents out of rows `[CLS] A [SEP] (B [SEP])` ... `[PAD]`."""
     B, T = ids_BT.shape
@@ -63,6 +64,7 @@ def predictions_per_row(num_tokens_B: jax.Array, mask_probability: float, max_pr
     return jnp.maximum(1, jnp.minimum(max_predictions, wanted))
 
 
+@jax.named_scope("masking")
 def choose_positions(
     key: jax.Array,
     ids_BT: jax.Array,
@@ -86,6 +88,7 @@ def choose_positions(
     return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
 
 
+@jax.named_scope("masking")
 def mask(
     key: jax.Array,
     ids_BT: jax.Array,
@@ -101,6 +104,7 @@ def mask(
     return Masked(positions_BM, weights_BM, targets_BM, put(ids_BT, positions_BM, put_BM))
 
 
+@jax.named_scope("sampling")
 def sample(
     uniform_BM: jax.Array,
     logits_BMV: jax.Array,
@@ -148,6 +152,7 @@ def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Arra
     return index_BM, chosen_BM
 
 
+@jax.named_scope("masking")
 def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
     """x at the given positions of each row; works for [B, T] and [B, T, D].
     Out-of-row positions read the last token.
@@ -156,6 +161,7 @@ def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x_BT, index, axis=1, mode="clip")
 
 
+@jax.named_scope("masking")
 def put(ids_BT: jax.Array, positions_BM: jax.Array, values_BM: jax.Array) -> jax.Array:
     """ids with values written at the given positions; out-of-row positions (unused slots) are dropped."""
     rows_B1 = jnp.arange(ids_BT.shape[0])[:, None]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
@@ -64,12 +65,18 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
             f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not cover {len(devices)} devices; "
             "their product must be the number of devices (mesh.data=-1 takes what is left)"
         )
-    return jax.make_mesh(
-        (data, config.fsdp, config.tensor),
-        MESH_AXES,
-        axis_types=(AxisType.Auto,) * 3,
-        devices=devices,
-    )
+    shape, auto = (data, config.fsdp, config.tensor), (AxisType.Auto,) * 3
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(shape, MESH_AXES, axis_types=auto, devices=devices)
+    if data % slices:
+        raise UserError(
+            f"mesh data={data} does not divide over {slices} slices; between slices only data is exchanged: choose "
+            f"mesh.fsdp and mesh.tensor whose product divides the {len(devices) // slices} chips of a slice"
+        )
+    # Slices are joined by the slower network, which then carries nothing but the gradients of `data`.
+    within = (data // slices, config.fsdp, config.tensor)
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), MESH_AXES, axis_types=auto)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -91,3 +98,20 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, jax.P(*fits))
 
     return trees.map_named(sharding, tree)
+
+
+def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
+    """Bytes, by name, of the leaves that some axis for parameters (fsdp, tensor) holds whole but could split.
+
+    It could where it is longer than 1 and divides a dimension that no other axis has taken. `data` is no such axis: to
+    hold parameters whole is what it is for.
+    """
+    found = {}
+    placed = trees.named_leaves(tree_shardings(params, mesh))
+    for name, leaf in trees.named_leaves(params).items():
+        spec = placed[name].spec
+        free = [n for n, axis in zip(leaf.shape, spec, strict=True) if axis is None]
+        idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in spec]
+        if any(n % mesh.shape[axis] == 0 for axis in idle for n in free):
+            found[name] = leaf.size * leaf.dtype.itemsize
+    return found

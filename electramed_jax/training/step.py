@@ -136,13 +136,15 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
             sums, gradients = evaluate(drawn, dropout_key)
         else:
             sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            gradient_norm = optax.tree.norm(gradients)
         sums |= {
             "step_count": jnp.float32(1),
-            "gradient_norm_sum": optax.tree.norm(gradients),
+            "gradient_norm_sum": gradient_norm,
             "learning_rate_sum": learning_rate(state.step),
         }
-        params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), sums
 
     return step

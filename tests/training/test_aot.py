@@ -1,0 +1,285 @@
+"""Ahead-of-time compilation: the answers of a real TPU compiler, and what is made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+import small
+
+from electramed_jax import config as config_lib
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import PRESETS, MeshConfig
+from electramed_jax.training import aot, chips, program, sharding
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+GIB = chips.GIB
+
+
+EIGHT = aot.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """The TPU's compiler, which needs no TPU."""
+    pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install -e '.[tpu]'")
+
+
+def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
+    """As a user runs it: in a process of its own, where nothing has been set up for it."""
+    environment = {name: value for name, value in os.environ.items() if name not in chips.ENVIRONMENT}
+    command = [sys.executable, "-m", "electramed_jax.cli", "compile", "--json", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+
+
+# ---- what the compiler says ----------------------------------------------------------------------------
+
+
+def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation):
+    """With no TPU's compiler at hand: the same way through, and the same accounts, by the CPU's."""
+    config = config_lib.resolve(PRESETS["tiny"], vocab_size=600, row_length=64, special=PRESETS["tiny"].data.special)
+    where = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
+    compiled = aot.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
+    assert compiled.fits and compiled.needed_bytes > 3 * compiled.parameter_bytes / 4
+    assert 1.1 < compiled.program.flops / compiled.model_flops < 1.34
+    assert {"all-reduce", "all-gather"} <= compiled.program.collectives.keys()
+
+
+@pytest.fixture(scope="module")
+def tiny(compiler) -> tuple[dict, str]:
+    """The report on pretrain_tiny.py for four chips."""
+    done = electramed_compile("--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_tiny_compiles_for_four_chips_and_fits(tiny):
+    result, said = tiny
+    assert (result["chips"], result["mesh"]) == (4, {"data": 4, "fsdp": 1, "tensor": 1})
+    assert result["fits"] and 0 < result["peak_bytes"] < 0.05 * result["available_bytes"]
+    assert "fits: 0." in said and "utilization" in said
+
+
+def test_the_program_does_the_models_operations_and_those_of_recomputation(tiny):
+    """Each layer forward a second time: at most a third more, and rather less, for the heads are not."""
+    result, _ = tiny
+    assert 1.1 < result["program_flops"] / result["model_flops"] < 1.34
+    assert result["unknown_loops"] == []
+
+
+def test_data_parallel_chips_exchange_the_gradients_and_nothing_else(tiny):
+    """A little more than the parameters' 19.9 MB: sums and norms. Some gradients travel in bfloat16."""
+    result, _ = tiny
+    assert result["collectives"].keys() == {"all-reduce"}
+    assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
+
+
+def test_every_group_but_dropouts_has_its_time(tiny):
+    result, _ = tiny
+    seconds = result["estimated_seconds"]
+    assert {name for name, value in seconds.items() if value == 0} == {"dropout random bits"}
+    assert seconds["rest"] < 0.2 * result["estimated_step_seconds"]
+    assert result["estimated_step_seconds"] == pytest.approx(sum(seconds.values()))
+    assert result["estimated_utilization"] == pytest.approx(
+        result["model_flops"] / result["estimated_step_seconds"] / 197e12
+    )
+
+
+def test_the_compilers_own_noise_is_not_shown(tiny):
+    assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
+
+
+def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises(compiler):
+    done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["batch_size"], result["rows_per_chip"], result["row_length"]) == (256, 16, 512)
+    assert result["fits"]
+    assert 1.2 < result["program_flops"] / result["model_flops"] < 1.34
+
+
+def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks(compiler):
+    sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1", "--config.model.remat=none"]
+    done = electramed_compile(
+        "--config=configs/pretrain_base.py", "--topology=v5e:2x2", "--quick", "--batch=2000", *sizes
+    )
+    assert done.returncode == 2
+    result = json.loads(done.stdout)
+    assert not result["fits"] and result["peak_bytes"] > result["available_bytes"]
+    assert "does not fit: needs" in done.stderr and "too much" in done.stderr
+
+
+def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
+    done = electramed_compile(
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--num_slices=2", "--quick", "--row_length=64",
+        "--config.mesh.fsdp=4", "--config.model.num_layers=1", "--config.model.generator_num_layers=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["chips"], result["mesh"]) == (8, {"data": 2, "fsdp": 4, "tensor": 1})
+    assert {kind for kind in result["collectives"] if "slices" in kind} == {"between slices: all-reduce"}
+    within = {kind for kind in result["collectives"] if "slices" not in kind}
+    assert within & {"all-gather", "collective-permute"}, "of parameters"
+    assert 1.0 < result["program_flops"] / result["model_flops"] < 1.34, "unrolled loops over pieces are counted right"
+    assert result["unknown_loops"] == []
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--topology=v5litepod-16"], "v5litepod-16 is v5e:4x4"),
+        (["--topology=v5e:4x4", "--num_slices=0"], "num_slices=0: wanted 1 or more"),
+        (["--topology=v5e:4x4", "--batch=0"], "batch=0: wanted 1 row a chip or more"),
+        (["--topology=v5e:4x4", "--config.mesh.tensor=3"], "does not cover 16 devices"),
+        (["--topology=v5e:4x4", "--config.batch_size=20"], "is not divisible by data"),
+        (["--topology=v5e:4x4", "--row_length=1024"], "rows of 1024 tokens need config.model.max_positions"),
+        (["--topology=v5p:2x2x5x1"], "v5p has the shapes 2x2x1"),
+        (["--topology=v5e:2x2", "--num_slices=2", "--config.mesh.fsdp=8"], "does not divide over 2 slices"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, compiler, repository, capsys, monkeypatch):
+    from electramed_jax import cli
+
+    for name in (*chips.ENVIRONMENT, "LIBTPU_INIT_ARGS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # to be put back after the command has set them
+    assert cli.main(["compile", f"--config={repository / 'configs' / 'pretrain_tiny.py'}", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    *_, last = captured.err.splitlines()
+    assert last.startswith("electramed compile: ") and said in last
+
+
+def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
+    from jax.experimental import topologies
+
+    def absent(*_, **__):
+        raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", absent)
+    with pytest.raises(UserError, match=r"pip install 'electramed_jax\[tpu\]'"):
+        aot.topology("v5e:4x4")
+
+
+@pytest.mark.parametrize(
+    ("message", "gib"),
+    [
+        ("RESOURCE_EXHAUSTED: ... for HLO temporaries (18.50G) exceeds available HBM (15.75G).", 18.5),
+        ("Ran out of memory in memory space hbm. Used 16.25G of 15.75G hbm. Exceeded hbm capacity by 512M.", 16.25),
+        ("... temporaries (1536.00M) exceeds available HBM (1.00G).", 1.5),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 20.00M of 16.00M vmem.", None),
+        ("INTERNAL: something else", None),
+    ],
+)
+def test_the_compilers_complaint_about_memory_is_read(message, gib):
+    assert aot.out_of_memory(message) == (None if gib is None else int(gib * GIB))
+
+
+# ---- the largest batch that fits ---------------------------------------------------------------------------
+
+
+def pretend(needed, *, in_full=0):
+    """A `compile_step` that only counts: `needed(rows a chip)` bytes, and `in_full` more where not quick."""
+    tries = []
+
+    def compile_step(config, where, *, quick=False):
+        rows = config.batch_size // 8
+        tries.append((rows, quick))
+        size = int(needed(rows) + (0 if quick else in_full))
+        fits = size <= where.chip.hbm_bytes
+        return aot.Compiled(config, where, {}, size, fits, {}, 1, 0.0, program.Program() if fits else None)
+
+    return compile_step, tries
+
+
+@pytest.mark.parametrize("start", [1, 16, 500])
+@pytest.mark.parametrize(
+    ("needed", "largest"),
+    [
+        (lambda rows: 3 * GIB + rows * GIB / 16, 204),
+        (lambda rows: 3 * GIB + rows * GIB / 16 + (rows > 100) * GIB, 188),  # a jump: the compiler's plan changes
+        (lambda rows: 2 * GIB + rows**1.2 * GIB / 10, 60),
+        (lambda rows: 15 * GIB + rows * GIB / 4, 3),
+    ],
+)
+def test_the_largest_batch_is_found_in_few_compilations(needed, largest, start, monkeypatch):
+    compile_step, tries = pretend(needed)
+    monkeypatch.setattr(aot, "compile_step", compile_step)
+    found = aot.find_batch(dataclasses.replace(PRESETS["base"], batch_size=8 * start), EIGHT)
+    rows = found.config.batch_size // 8
+    assert found.fits and largest - max(1, largest // 32) <= rows <= largest
+    assert len(tries) <= 8
+    assert tries[-1] == (rows, False), "the answer was compiled in full"
+
+
+def test_where_not_even_a_row_fits_the_answer_says_so(monkeypatch):
+    compile_step, tries = pretend(lambda rows: 16 * GIB + rows)
+    monkeypatch.setattr(aot, "compile_step", compile_step)
+    found = aot.find_batch(PRESETS["base"], EIGHT)
+    assert not found.fits and found.config.batch_size == 8
+    assert len(tries) <= 8
+
+
+def test_a_batch_that_fits_only_when_compiled_quickly_is_lowered(monkeypatch):
+    monkeypatch.setattr(aot, "compile_step", pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)[0])
+    found = aot.find_batch(PRESETS["base"], EIGHT)
+    assert found.fits and 180 <= found.config.batch_size // 8 <= 188
+
+
+# ---- parameters and time -----------------------------------------------------------------------------------
+
+
+def needlessly_whole(mesh: MeshConfig, **model: object) -> set[str]:
+    devices = jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
+    config = small.config(**model)
+    params = jax.eval_shape(lambda: aot.state_lib.init_params(config))
+    return set(sharding.needlessly_whole(params, sharding.make_mesh(mesh, devices)))
+
+
+def test_with_data_parallel_chips_alone_nothing_could_be_split():
+    assert needlessly_whole(MeshConfig(8, 1, 1)) == set()
+
+
+def test_heads_that_the_tensor_axis_does_not_divide_leave_their_kernels_whole():
+    """Two heads over four chips; with four heads the axis takes them."""
+    assert "discriminator/layers/attention/out/kernel" in needlessly_whole(MeshConfig(1, 1, 4))
+    assert "discriminator/layers/attention/out/kernel" not in needlessly_whole(MeshConfig(1, 1, 4), num_heads=4)
+
+
+def test_a_dimension_split_over_one_axis_counts_for_the_other_only_by_what_is_left():
+    """qkv's width goes to fsdp and its heads to tensor: nothing is whole."""
+    whole = needlessly_whole(MeshConfig(1, 2, 2), num_heads=4)
+    assert "discriminator/layers/attention/qkv/kernel" not in whole
+    assert "discriminator/head/dense/kernel" in whole, "split over fsdp, whole along tensor"
+
+
+def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
+    chip = chips.CHIPS["v5e"]
+    contents = program.read(
+        "ENTRY %main (h: bf16[8,128]) -> bf16[8,128] {\n"
+        "  %h = f32[1000,819]{1,0} parameter(0)\n"
+        '  %a = f32[4]{0} add(%h, %h), metadata={op_name="attention/add"}, backend_config={"estimated_cycles":"3006"}\n'
+        '  %b = f32[1000,819]{1,0} sort(%h), metadata={op_name="masking/sort"}\n'
+        "  %c = f32[1000,819]{1,0} all-reduce(%h), channel_id=1, replica_groups=[1,4]<=[4]\n"
+        '  %d = f32[1000,819]{1,0} custom-call(%h), custom_call_target="tpu_custom_call", '
+        'metadata={op_name="feed_forward/kernel"}, backend_config={"cost_estimate":{"flops":"197000000000"}}\n'
+        "}\n"
+    )
+    config = dataclasses.replace(small.config(), batch_size=8)
+    where = dataclasses.replace(EIGHT, devices=jax.devices()[:4])
+    found = aot.estimate(aot.Compiled(config, where, {}, 1, True, {}, 1, 0.0, contents))
+    array = 1000 * 819 * 4
+    assert found.seconds["attention"] == pytest.approx(3006 / chip.clock)
+    assert found.seconds["embedding and sampling"] == pytest.approx(2 * array / 819e9)
+    assert found.seconds["feed-forward"] == pytest.approx(1e-3), "operations, not bytes, bound it"
+    assert found.seconds["collectives"] == pytest.approx(array * 2 * 3 / 4 / 200e9)
+    assert found.by_bandwidth == pytest.approx(found.step_seconds - 3006 / chip.clock)

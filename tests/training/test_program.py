@@ -1,0 +1,228 @@
+"""What a compiled program costs: read from text invented in a TPU compiler's manner, and from real programs of a CPU's."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from electramed_jax.training import hlo, program
+
+# One layer turns twelve times: a product (fused with random bits), an all-reduce and an all-gather that is spread over
+# two fusions. Before it, an update of a table that lives in HBM; after it, a kernel and an exchange between slices.
+TPU = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(bf16[8,128]{1,0:T(8,128)})->bf16[8,128]{1,0}}
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%fused_product (p0: bf16[8,128], p1: bf16[128,64]) -> bf16[8,64] {
+  %p0 = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  %p1 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(1)
+  %product = bf16[8,64]{1,0} convolution(%p0, %p1), dim_labels=bf_io->bf, metadata={op_name="jit(step)/jvp()/while/body/closed_call/attention/dot_general" stack_frame_id=3}
+  %bits = u32[8,64]{1,0} iota(), iota_dimension=0
+  %mixed.1 = u32[8,64]{1,0} xor(%bits, %bits), metadata={op_name="jit(step)/jvp()/while/body/closed_call/attention/dropout_bits/xor"}
+  %mixed.2 = u32[8,64]{1,0} add(%mixed.1, %bits), metadata={op_name="jit(step)/jvp()/while/body/closed_call/attention/dropout_bits/add"}
+  ROOT %kept = bf16[8,64]{1,0} select(%mixed.2, %product, %product), metadata={op_name="jit(step)/jvp()/while/body/closed_call/attention/select"}
+}
+
+%async_collective_fusion.1 (p: bf16[16,8]) -> bf16[16,128] {
+  %p = bf16[16,8]{1,0} parameter(0)
+  ROOT %gathered.1 = bf16[16,128]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0'}, dimensions={1}, backend_config={"async_collective_fusion_config":{"flag_start":"-1"}}
+}
+
+%async_collective_fusion.2 (p: bf16[16,8]) -> bf16[16,128] {
+  %p = bf16[16,8]{1,0} parameter(0)
+  ROOT %gathered.2 = bf16[16,128]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0'}, dimensions={1}, backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
+}
+
+%body (state: (s32[], bf16[8,128], bf16[12,128,64])) -> (s32[], bf16[8,128], bf16[12,128,64]) {
+  %state = (s32[]{:T(128)}, bf16[8,128]{1,0}, /*index=2*/bf16[12,128,64]{2,1,0}) parameter(0)
+  %turn = s32[]{:T(128)} get-tuple-element(%state), index=0
+  %one = s32[] constant(1)
+  %next = s32[] add(%turn, %one)
+  %h = bf16[8,128]{1,0} get-tuple-element(%state), index=1
+  %w = bf16[128,64]{1,0} get-tuple-element(%state), index=2
+  %fusion.1 = bf16[8,64]{1,0:T(8,128)(2,1)S(1)} fusion(%h, %w), kind=kOutput, calls=%fused_product, metadata={op_name="jit(step)/jvp()/while/body/closed_call/attention/dot_general"}, backend_config={"window_config":{"estimated_cycles":"1000","iteration_bounds":["1"]},"note":"a ) in a string"}
+  %fusion.2 = bf16[16,128]{1,0} fusion(%h), kind=kCustom, calls=%async_collective_fusion.1
+  %fusion.3 = bf16[16,128]{1,0} fusion(%h), kind=kOutput, calls=%async_collective_fusion.2
+  %reduced = (f32[100]{0:T(128)S(1)}, f32[20]{0}) all-reduce(%g.1, %g.2), channel_id=9, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %out = (s32[], bf16[8,128], bf16[12,128,64]) tuple(%next, %h, %w)
+}
+
+%condition (state: (s32[], bf16[8,128], bf16[12,128,64])) -> pred[] {
+  %state = (s32[], bf16[8,128], bf16[12,128,64]) parameter(0)
+  %turn = s32[] get-tuple-element(%state), index=0
+  %end = s32[] constant(14)
+  ROOT %less = pred[]{:T(512)} compare(%turn, %end), direction=LT
+}
+
+ENTRY %main (h: bf16[8,128], w: bf16[12,128,64]) -> bf16[8,128] {
+  %h = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %w = bf16[12,128,64]{2,1,0} parameter(1)
+  %rows = f32[4,128]{1,0} parameter(2)
+  %table = f32[1000,128]{1,0} custom-call(), custom_call_target="AllocateBuffer"
+  %zero = s32[] constant(0)
+  %updated = f32[1000,128]{1,0} dynamic-update-slice(%table, %rows, %zero, %zero), metadata={op_name="jit(step)/transpose(jvp(embedding))/scatter"}
+  %first = s32[] constant(2)
+  %begin = s32[] copy(%first)
+  %start = (s32[], bf16[8,128]{1,0}, bf16[12,128,64]{2,1,0}) tuple(%begin, %h, %w)
+  %loop = (s32[], bf16[8,128]{1,0}, bf16[12,128,64]{2,1,0}) while(%start), condition=%condition, body=%body
+  %moments = f32[1000]{0} fusion(%table), kind=kLoop, calls=%add, metadata={op_name="jit(step)/optimizer/add"}, backend_config={"window_config":{"estimated_cycles":"500"}}
+  %splash = bf16[8,128]{1,0} custom-call(%h), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 128, \\"q_layout\\": 1}"
+}}, metadata={op_name="jit(step)/jvp(attention)/pallas_call"}, backend_config={"custom_call_config":{"body":"x","cost_estimate":{"flops":"4096","bytes_accessed":"8"}}}
+  %token = token[] after-all()
+  %sent = (f32[4,128]{1,0}, u32[], token[]) send(%rows, %token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %started = (bf16[8,128]{1,0}, bf16[8,1024]{1,0}) all-gather-start(%h), channel_id=11, replica_groups=[2,8]<=[16], dimensions={1}
+  %done = bf16[8,1024]{1,0} all-gather-done(%started)
+  ROOT %answer = bf16[8,128]{1,0} get-tuple-element(%loop), index=1
+}
+"""
+# What the all-reduce of the loop sums is not of interest; it has to be there for its bytes.
+TPU = TPU.replace("  %reduced =", "  %g.1 = f32[100]{0} bitcast(%h)\n  %g.2 = f32[20]{0} bitcast(%h)\n  %reduced =")
+
+
+@pytest.fixture(scope="module")
+def tpu() -> program.Program:
+    return program.read(TPU)
+
+
+def test_a_product_in_a_loop_counts_as_often_as_the_loop_turns(tpu):
+    """From 2 up to 14."""
+    assert tpu.flops == 12 * 2 * 8 * 128 * 64 + 4096, "and the kernel's"
+    assert tpu.unknown_loops == []
+
+
+@pytest.mark.parametrize(("growth", "turns"), [(2, 6), (5, 3)])
+def test_a_loop_whose_counter_grows_by_more_turns_less_often(growth, turns):
+    """As where the compiler unrolled it."""
+    text = TPU.replace("%one = s32[] constant(1)", f"%one = s32[] constant({growth})")
+    assert program.read(text).flops == turns * 2 * 8 * 128 * 64 + 4096
+
+
+def test_a_loop_of_unknown_length_is_counted_once_and_named():
+    text = TPU.replace("%first = s32[] constant(2)", "%first = s32[] parameter(3)")
+    found = program.read(text)
+    assert found.unknown_loops == ["loop"]
+    assert found.flops == 2 * 8 * 128 * 64 + 4096
+
+
+def test_the_compilers_own_trip_count_is_believed_first():
+    text = TPU.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}')
+    assert program.read(text).flops == 3 * 2 * 8 * 128 * 64 + 4096
+
+
+def test_cycles_of_a_fusion_are_shared_by_the_work_in_it(tpu):
+    """The product is 2·8·128·64 operations at 32 a lane, the select 512 elements, the bits two times 512."""
+    attention, bits = 2 * 8 * 128 * 64 / 32 + 512, 2 * 512
+    assert tpu.cycles["attention"] == pytest.approx(12 * 1000 * attention / (attention + bits))
+    assert tpu.cycles["dropout random bits"] == pytest.approx(12 * 1000 * bits / (attention + bits))
+    assert tpu.cycles["optimizer"] == 500
+    assert sum(tpu.cycles.values()) == pytest.approx(12_500)
+
+
+def test_a_collective_spread_over_fusions_is_one_and_hidden(tpu):
+    gather = tpu.collectives["all-gather"]
+    assert gather.count == 12 + 1
+    assert gather.bytes == 12 * 16 * 128 * 2 + 8 * 1024 * 2
+    assert gather.exposed_link_bytes == 0
+    assert gather.hidden_link_bytes == 12 * 16 * 128 * 2 * 15 / 16 + 8 * 1024 * 2 * 7 / 8
+
+
+def test_an_all_reduce_sends_its_bytes_twice_but_for_a_chips_own_part(tpu):
+    reduce = tpu.collectives["all-reduce"]
+    assert (reduce.count, reduce.bytes) == (12, 12 * 480)
+    assert reduce.exposed_link_bytes == 12 * 480 * 2 * 3 / 4
+
+
+def test_what_slices_exchange_is_told_apart(tpu):
+    between = tpu.collectives["between slices: all-reduce"]
+    assert (between.count, between.bytes) == (1, 4 * 128 * 4)
+
+
+def test_an_update_in_place_moves_what_is_put_in_not_the_table(tpu):
+    assert tpu.unestimated_bytes["embedding and sampling"] == 2 * 4 * 128 * 4
+
+
+def test_a_hand_written_kernel_counts_by_what_it_declares(tpu):
+    assert tpu.kernels == [program.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096)]
+    silent = program.read(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
+    assert silent.kernels[0].flops is None
+
+
+def test_text_that_is_no_program_is_refused():
+    with pytest.raises(ValueError, match="not the text of a compiled program"):
+        program.read("HloModule nothing\n")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "chips"),
+    [
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2,'axis_2'=8] {'axis_0','axis_2'}, x=1", 32),
+        ("replica_groups=[4,8]<=[8,4]T(1,0), x=1", 8),
+        ("replica_groups={{0,4,8},{1,5,9}}, x=1", 3),
+        ("source_target_pairs={{0,1},{1,0}}", 2),
+    ],
+)
+def test_the_chips_of_a_collective_are_read_from_every_form_of_groups(attributes, chips):
+    assert program.group_size(attributes) == chips
+
+
+# ---- real programs -----------------------------------------------------------------------------------
+
+
+CONVOLUTIONS = [
+    {"window_strides": (1, 1), "padding": [(0, 0), (0, 0)]},
+    {"window_strides": (2, 3), "padding": [(2, 1), (0, 4)]},
+    {"window_strides": (1, 2), "padding": [(1, 1), (3, 3)], "lhs_dilation": (2, 3)},
+    {"window_strides": (1, 1), "padding": [(5, 5), (1, 0)], "rhs_dilation": (2, 2)},
+    {"window_strides": (3, 1), "padding": [(0, 0), (2, 2)], "lhs_dilation": (4, 1), "rhs_dilation": (1, 3)},
+    {"window_strides": (1, 1), "padding": [(1, 1), (1, 1)], "feature_group_count": 2},
+]
+
+
+@pytest.mark.parametrize("settings", CONVOLUTIONS)
+def test_operations_of_a_convolution_are_those_xla_counts(settings):
+    features = 6 // settings.get("feature_group_count", 1)
+    left, right = jax.ShapeDtypeStruct((4, 6, 9, 11), np.float32), jax.ShapeDtypeStruct((8, features, 3, 2), np.float32)
+    compiled = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, **settings)).lower(left, right).compile()
+    module = hlo.parse(compiled.as_text())
+    instructions = [(c, i) for c in module.computations.values() for i in c.values()]
+    counted = sum(program.product_flops(c, i) for c, i in instructions)
+    assert counted == pytest.approx(compiled.cost_analysis()["flops"]) and counted > 0
+
+
+@pytest.mark.parametrize("equation", ["ij,jk->ik", "bij,bkj->bik", "btnh,bsnh->bnts"])
+def test_operations_of_a_dot_are_those_xla_counts(equation):
+    sizes = dict(zip("ijkbtnhs", (3, 5, 7, 2, 4, 6, 8, 9), strict=True))
+    shapes = [jax.ShapeDtypeStruct([sizes[a] for a in side], np.float32) for side in equation.split("->")[0].split(",")]
+    compiled = jax.jit(lambda x, y: jnp.einsum(equation, x, y)).lower(*shapes).compile()
+    products = 2 * np.prod([sizes[a] for a in set("".join(itertools.takewhile(lambda c: c != "-", equation))) - {","}])
+    assert program.read(compiled.as_text()).flops == products
+
+
+def test_a_scan_over_eight_devices_counts_its_products_and_sums_in_every_turn():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def turn(x, w):
+        with jax.named_scope("feed_forward"):
+            return jax.lax.psum(jnp.tanh(x @ w), "data"), None
+
+    @jax.jit
+    @jax.shard_map(mesh=mesh, in_specs=(P("data"), P()), out_specs=P(), check_vma=False)
+    def run(x, w):
+        return jax.lax.scan(turn, x, w)[0]
+
+    text = run.lower(jnp.ones((16, 32)), jnp.ones((5, 32, 32))).compile().as_text()
+    found = program.read(text)
+    assert found.flops == 5 * 2 * 2 * 32 * 32
+    assert (found.collectives["all-reduce"].count, found.collectives["all-reduce"].bytes) == (5, 5 * 2 * 32 * 4)
+    groups = {program.group_of(i) for c in hlo.parse(text).computations.values() for i in c.values()}
+    assert groups == {"feed-forward", "rest"}

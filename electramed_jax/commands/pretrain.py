@@ -33,11 +33,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.training import loop
 
     config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-    distributed.initialize()
-    init_params = start.params_for(config, config.init) if config.init else None
-    outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
+    with distributed.joined():
+        init_params = start.params_for(config, config.init) if config.init else None
+        outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,
         "step": outcome.step,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
+        "another_tells": not distributed.is_main(),
     } | outcome.metrics

@@ -41,8 +41,11 @@ class Report:
         self._started = False  # the first step of this process has come back
 
     def add(self, step: int, sums: Any) -> None:
-        """A step was dispatched. Only a process's first one is waited for: it was compiled, too."""
+        """A step was dispatched. The one `IN_FLIGHT` before it is waited for, so that a run told to stop soon can;
+        and a process's first one: it was compiled, too."""
         self._pending.append((step, sums))
+        if len(self._pending) > step_lib.IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - step_lib.IN_FLIGHT])
         self._clock.count(step)
         if not self._started:
             self.check()

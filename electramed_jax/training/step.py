@@ -22,6 +22,8 @@ from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
+IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
+
 
 def loss_and_sums(
     model: Electra,

@@ -46,17 +46,19 @@ def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
     return [config, *(f"--config.{name}={value}" for name, value in values.items())]
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    """`electramed` in a process of its own, on eight virtual devices; its standard error is a pipe of lines."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "8",
-        "XLA_FLAGS": quick.FLAGS,
-    }
+def start(*arguments: object, devices: int = 8, program: object = None, **environment: str) -> subprocess.Popen:
+    """`electramed` in a process of its own, on virtual devices; its standard error is a pipe of lines.
+
+    Args:
+      program: a script to run in its place.
+      environment: variables beside those of this process.
+    """
+    settings = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": quick.FLAGS}
+    script = [program] if program else ["-m", "electramed_jax.cli"]
     return subprocess.Popen(
-        [sys.executable, "-m", "electramed_jax.cli", *map(str, arguments)],
+        [sys.executable, *map(str, script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=os.environ | settings | environment,
     )

@@ -8,7 +8,6 @@ import errno
 import os
 import random
 import re
-import signal
 import socket
 import sys
 import threading
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from electramed_jax.common import files
+from electramed_jax.common import files, sigterm
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
 
@@ -103,11 +102,18 @@ def initialize() -> None:
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
     waiting.cancel()
+    sigterm.release()  # from here on jax's service listens
 
 
 def is_main() -> bool:
     """True in the one process that prints and writes logs."""
     return jax.process_index() == 0
+
+
+def say_unless_main(line: str) -> None:
+    """Says what is this process's alone to tell; the main one tells everything in its own way."""
+    if not is_main():
+        say(f"[process {jax.process_index()} of {jax.process_count()}] {line}")
 
 
 def barrier(name: str) -> None:
@@ -220,58 +226,3 @@ def _leave(code: int) -> None:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
-
-
-class Preemption:
-    """Turns SIGTERM ("this machine is going away") into a question the loop can ask.
-
-    A second SIGTERM changes nothing: the save goes on.
-    """
-
-    def __init__(self, grace_seconds: float):
-        """`grace_seconds`: what the platform leaves between SIGTERM and the end; when it is over, that is said."""
-        self._grace_seconds = grace_seconds
-        self._told, self._over = threading.Event(), threading.Event()
-        self._asked = 0
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[Preemption]:
-        """Listens for SIGTERM in a lone process; with several, jax's own service listens and agrees on a step."""
-        watcher = threading.Thread(target=self._watch, daemon=True)
-        watcher.start()
-        alone = jax.process_count() == 1
-        before = signal.signal(signal.SIGTERM, lambda number, frame: self._told.set()) if alone else None
-        try:
-            yield self
-        finally:
-            if alone:
-                signal.signal(signal.SIGTERM, before)
-            self._over.set()
-            self._told.set()
-            watcher.join()
-
-    def reached(self) -> bool:
-        """True, in every process at the same call, once any of them was told to stop; true from then on.
-
-        Every process has to ask equally often: with several, it is the calls that jax counts, and that it names
-        one of. Steps would not do: jax takes the counts of processes that have not asked yet for 0, and a resumed
-        run's never come back to that.
-        """
-        if jax.process_count() > 1 and not self._told.is_set():
-            self._asked += 1
-            if multihost_utils.reached_preemption_sync_point(self._asked):
-                self._told.set()
-        return self._told.is_set()
-
-    def _watch(self) -> None:
-        self._told.wait()
-        if self._over.is_set():
-            return
-        if is_main():
-            say("told to stop (SIGTERM): saving the step at hand, then stopping")
-        if not self._over.wait(self._grace_seconds) and is_main():
-            say(
-                f"the grace period of {self._grace_seconds:g} s is over, and the save is not; it goes on, but who is "
-                "killed now goes on from the checkpoint before: raise the platform's grace period, and "
-                "config.grace_seconds with it"
-            )

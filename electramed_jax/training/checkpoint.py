@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 from typing import Any
@@ -34,14 +35,17 @@ from electramed_jax.training.workdir import CHECKPOINTS, read_config
 
 Clock = dict[str, Any]  # what a run counts, ready for JSON
 
+ITEMS = ("state", "clock")
+
 # A save that fails is tried again after so long, then twice as long, ...
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
+SAVE_SECONDS = 600  # after which a save has failed; also for processes that wait for one whose share could not be written
 PATIENCE_SECONDS = 1800.0  # for which storage may fail before a run stops
 # Storage that fails in these ways will not mend itself.
 LASTING = ("No space left", "Disk quota exceeded", "Read-only file system", "ermission denied", "PERMISSION_DENIED")
 # Reading that fails in these ways says nothing about the checkpoint.
 PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "Connection", "imed out", "Stale file")
-READ_WAITS_SECONDS = (1.0, 5.0, 15.0)
+READ_WAITS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next try; None: no more
 
 
 class Checkpoints:
@@ -56,7 +60,7 @@ class Checkpoints:
         orbax_noise.quiet()
         self._config, self._workdir = config, workdir
         workdirs.claim(workdir, config)
-        self._manager = _manager(workdir, config)
+        self._manager = _writer(workdir, config)
         self._pending: int | None = None  # the step that is being written
         self._failing_since: float | None = None
         self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
@@ -73,7 +77,8 @@ class Checkpoints:
         Raises:
           UserError: none of those there are can be read; nothing was renamed.
         """
-        found, damaged = _newest_readable(self._manager, self._config, mesh, self._workdir)
+        with _reader(self._workdir) as reader:
+            found, damaged = _newest_readable(reader, self._config, mesh, self._workdir)
         if damaged:
             if distributed.is_main():
                 for step in damaged:
@@ -137,12 +142,15 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as raised:
             error = raised
+            distributed.say_unless_main(f"step {step}: {_first_line(error)}")
         failed = distributed.gathered(int(error is not None))
         if any(failed):
-            self._failed(step, error or OSError(f"in process {failed.index(1)}"))
+            self._failed(step, error or OSError(f"by process {failed.index(1)}, which says why"))
             return False
         if self._failing_since is not None:
             tell(f"storage works again: saved step {step:,}")
+            if distributed.is_main():
+                _remove_remains(_folder(self._workdir))
         self._failing_since, self._wait_seconds = None, FIRST_WAIT_SECONDS
         return True
 
@@ -157,12 +165,10 @@ class Checkpoints:
             raise self._given_up(error) from error
         tell(
             f"step {step:,} could not be saved ({_first_line(error)}); the checkpoint before it is whole; trying again "
-            f"in {self._wait_seconds:g} s"
+            f"within {self._wait_seconds:g} s"
         )
         self._next_try = now + self._wait_seconds
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-        if distributed.is_main():
-            _remove_remains(self._path(step))
         with contextlib.suppress(OSError):
             self._manager.reload()  # it has forgotten the steps that it was going to remove
 
@@ -206,16 +212,16 @@ def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, Tra
     """
     orbax_noise.quiet()
     config = read_config(workdir)
-    with _manager(workdir, None) as manager:
-        steps = sorted(manager.all_steps())
+    with _reader(workdir) as reader:
+        steps = sorted(reader.all_steps())
         if not steps:
             raise UserError(f"{workdir}: no complete checkpoint yet; wait for the first save of electramed pretrain")
         if step is None:
-            return config, _newest_readable(manager, config, mesh, workdir)[0][0]
+            return config, _newest_readable(reader, config, mesh, workdir)[0][0]
         if step not in steps:
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         try:
-            return config, _read(manager, config, mesh, step)[0]
+            return config, _read(reader, config, mesh, step)[0]
         except _Unreadable as error:
             others = [str(other) for other in steps if other != step]
             raise UserError(
@@ -235,22 +241,30 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def _manager(workdir: str, config: Config | None) -> ocp.CheckpointManager:
-    """config=None opens for reading: nothing is created or removed."""
+def _writer(workdir: str, config: Config) -> ocp.CheckpointManager:
+    """Removes what interrupted saves have left."""
     policies = ocp.checkpoint_managers
-    keep = None
-    if config is not None:
-        kept = [policies.LatestN(config.keep_checkpoints)]
-        if config.keep_every:
-            kept.append(policies.EveryNSteps(config.keep_every))
-        keep = policies.AnyPreservationPolicy(kept)
+    keep = [policies.LatestN(config.keep_checkpoints)]
+    if config.keep_every:
+        keep.append(policies.EveryNSteps(config.keep_every))
     options = ocp.CheckpointManagerOptions(
-        create=config is not None,
-        cleanup_tmp_directories=config is not None,
-        preservation_policy=keep,
+        create=True,
+        cleanup_tmp_directories=True,
+        preservation_policy=policies.AnyPreservationPolicy(keep),
         single_host_load_and_broadcast=True,
+        async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
     )
-    return _Manager(_folder(workdir), options=options, item_names=("state", "clock"))
+    return _Manager(_folder(workdir), options=options, item_names=ITEMS)
+
+
+def _reader(workdir: str) -> ocp.CheckpointManager:
+    """Creates and removes nothing, and reads without waiting for the other processes, of which some may fail."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process-{here}"
+    )
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    return _Manager(_folder(workdir), options=options, item_names=ITEMS)
 
 
 def _folder(workdir: str) -> str:
@@ -263,22 +277,21 @@ class _Unreadable(Exception):
 
 
 def _newest_readable(
-    manager: ocp.CheckpointManager, config: Config, mesh: Mesh, workdir: str
+    reader: ocp.CheckpointManager, config: Config, mesh: Mesh, workdir: str
 ) -> tuple[tuple[TrainState, Clock] | None, list[int]]:
     """The newest that every process could read, and the newer steps that one could not; says those."""
-    damaged: list[int] = []
-    reason = ""
-    for step in sorted(manager.all_steps(), reverse=True):
+    steps, damaged, reason = reader.all_steps(), [], ""
+    while True:
+        older = [step for step in steps if not damaged or step < damaged[-1]]
+        step = distributed.told_by_main(max(older, default=-1))
+        if step < 0:
+            break
         try:
-            found, reason = _read(manager, config, mesh, step), ""
+            return _read(reader, config, mesh, step), damaged
         except _Unreadable as error:
-            found, reason = None, str(error)
-        failed = distributed.gathered(int(found is None))
-        if not any(failed):
-            return found, damaged
-        reason = reason or f"in process {failed.index(1)}"
-        damaged.append(step)
-        tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
+            reason = str(error)
+            damaged.append(step)
+            tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
     if damaged:
         raise UserError(
             f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: {reason});"
@@ -287,40 +300,60 @@ def _newest_readable(
     return None, []
 
 
-def _read(manager: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
-    """Raises _Unreadable; storage that does not answer is asked again before."""
+def _read(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
+    """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
+    restored, reason = None, ""
+    try:
+        restored = _read_here(reader, config, mesh, step)
+    except _Unreadable as error:
+        reason = str(error)
+        distributed.say_unless_main(f"step {step}: {reason}")
+    failed = distributed.gathered(int(bool(reason)))
+    if any(failed):
+        raise _Unreadable(reason or f"by process {failed.index(1)}, which says why")
+    state, clock = restored["state"], restored["clock"]
+    saved = clock.pop("fingerprint", None)  # earlier versions saved none
+    if (saved is not None and saved != fingerprint.of(state, mesh)[0]) or clock.get("step", step) != step:
+        raise _Unreadable("its numbers are not those that were saved")
+    return state, clock
+
+
+def _read_here(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> ocp.args.Composite:
+    """This process's part; storage that does not answer is asked again. Raises _Unreadable."""
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(state_lib.abstract_state(config, mesh)),
         clock=ocp.args.JsonRestore(),
     )
-    for wait in (*READ_WAITS_SECONDS, None):
+    for wait in READ_WAITS_SECONDS:
         try:
-            restored = manager.restore(step, args=args)
-            break
-        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-            if wait is None or not any(sign in str(error) for sign in PASSING):
-                raise _Unreadable(_first_line(error)) from error
+            return reader.restore(step, args=args)
+        except Exception as error:  # orbax raises bare ones, too
+            _raise_unless_storage(error)
+            reason = _first_line(_root(error))
+            if wait is None or not any(sign in reason for sign in PASSING):
+                raise _Unreadable(reason) from error
             time.sleep(wait)
-    state, clock = restored["state"], restored["clock"]
-    saved = clock.pop("fingerprint", None)  # earlier versions saved none
-    if saved is not None and saved != fingerprint.of(state, mesh)[0]:
-        raise _Unreadable("its numbers are not those that were saved: bits were flipped in storage")
-    return state, clock
+    raise AssertionError("the last wait is None")
 
 
 def _move_aside(path: str) -> str:
     """Renames a checkpoint to a free name that is no step's."""
     tries = (f"{path}.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    target = next(name for name in tries if not epath.Path(name).exists())
-    epath.Path(path).rename(target)
+    try:
+        target = next(name for name in tries if not epath.Path(name).exists())
+        epath.Path(path).rename(target)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read, and not be renamed either ({error.strerror}); move it away, then run the same "
+            "command again"
+        ) from error
     return target
 
 
-def _remove_remains(path: str) -> None:
-    """Of a save that failed; storage that still fails keeps them, and the next start removes them."""
-    place = epath.Path(path)
+def _remove_remains(folder: str) -> None:
+    """Of saves that failed, while none is under way; what cannot be removed now, the next start removes."""
     with contextlib.suppress(OSError):
-        for remains in place.parent.glob(f"{place.name}.orbax-checkpoint-tmp*"):
+        for remains in epath.Path(folder).glob("*.orbax-checkpoint-tmp*"):
             remains.rmtree()
 
 
@@ -330,6 +363,14 @@ def _raise_unless_storage(error: Exception) -> None:
         raise error
 
 
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """What the operating system said, where tensorstore quotes it after a long tale; else the first line."""
+    said = re.search(r"([^:]+) \[os_error_code", str(error))
+    lines = [said.group(1).strip()] if said else str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -14,8 +14,9 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed, metrics
+from electramed_jax.common import chrono, metrics
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.preemption import Preemption
 from electramed_jax.config import Config, resolve
 from electramed_jax.data import manifest as manifests
 from electramed_jax.data.loader import Loader, ordered_batches
@@ -59,7 +60,7 @@ def run(
     directory = config.data.directory
     with (
         jax.set_mesh(mesh),
-        distributed.Preemption(config.grace_seconds).watched() as preemption,
+        Preemption(config.grace_seconds).watched() as preemption,
         Loader(directory, "train", config.batch_size, config.data.seed, rows) as batches,
         checkpoint.Checkpoints(workdir, config) as saved,
     ):

@@ -21,11 +21,12 @@ def quiet() -> None:
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+    return "orbax" not in record.pathname
 
 
 def _not_left_behind(record: logging.LogRecord) -> bool:
-    return "exception was never retrieved" not in record.getMessage()
+    message = record.getMessage()
+    return "exception was never retrieved" not in message and "was destroyed but it is pending" not in message
 
 
 class _UnraisableHook:

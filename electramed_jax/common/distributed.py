@@ -28,11 +28,9 @@ WAITING_SECONDS = 20  # of silence at the start, after which a process says whom
 
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
-# In errors of collectives and of jax's coordination service, when the other end is not there.
-PEER_SIGNS = re.compile(
-    "gloo|nccl|connection|socket|heartbeat|coordination|barrier|unavailable|deadline_exceeded|aborted|cancelled",
-    re.IGNORECASE,
-)
+# In errors of collectives (raised as ValueError, too) and of jax's coordination service, when the other end is gone.
+PEER_SIGNS = re.compile("gloo|nccl|coordination|heartbeat|barrier", re.IGNORECASE)
+PEER_STATUS = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED")
 
 
 @contextlib.contextmanager
@@ -108,6 +106,16 @@ def initialize() -> None:
 def is_main() -> bool:
     """True in the one process that prints and writes logs."""
     return jax.process_index() == 0
+
+
+def means_peer_lost(error: BaseException) -> bool:
+    """Whether the error comes of another process's end."""
+    if isinstance(error, PeerLost):
+        return True
+    if isinstance(error, UserError) or not isinstance(error, (RuntimeError, ValueError)):
+        return False
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and PEER_STATUS.match(str(error))
+    return bool(of_jax or PEER_SIGNS.search(str(error)))
 
 
 def say_unless_main(line: str) -> None:
@@ -199,7 +207,7 @@ def _check_port(address: str) -> None:
 def _fail(error: BaseException, count: int) -> NoReturn:
     """Raises what `joined` promises, and sees to it that the process does not wait for anybody when it ends."""
     number = jax.process_index()
-    if isinstance(error, jax.errors.JaxRuntimeError) and PEER_SIGNS.search(str(error)):
+    if means_peer_lost(error):
         reported = PeerLost(
             f"[process {number} of {count}] another process ended or its machine died ({_first_line(error)}); its own "
             "last lines say why; whole checkpoints are safe: start all processes again"

@@ -24,7 +24,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from electramed_jax.common import distributed, files
-from electramed_jax.common.errors import PeerLost, UserError
+from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config
 from electramed_jax.training import fingerprint, orbax_noise
 from electramed_jax.training import state as state_lib
@@ -192,7 +192,7 @@ class Checkpoints:
                 raise self._given_up(OSError("see above"))
             self._manager.close()
             return
-        if isinstance(error, (PeerLost, jax.errors.JaxRuntimeError)) and jax.process_count() > 1:
+        if jax.process_count() > 1 and distributed.means_peer_lost(error):
             return  # a save that is under way would wait for a process that is gone
         closing = threading.Thread(target=self._close_quietly, daemon=True)
         closing.start()
@@ -359,7 +359,8 @@ def _remove_remains(folder: str) -> None:
 
 def _raise_unless_storage(error: Exception) -> None:
     """Raises what is no failure of storage: jax's errors, and our own mistakes."""
-    if isinstance(error, (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)):
+    ours = (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)
+    if isinstance(error, ours) or (jax.process_count() > 1 and distributed.means_peer_lost(error)):
         raise error
 
 

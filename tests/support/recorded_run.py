@@ -6,11 +6,13 @@ devices hold, by its place in the global batch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -19,17 +21,22 @@ from electramed_jax import cli
 from electramed_jax.data import loader
 
 
-def main(folder: str, *arguments: str) -> int:
-    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def recording(folder: pathlib.Path) -> Iterator[None]:
+    """Notes what is trained on in this process, for the length of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
     fetch = loader.Loader.at
 
     def at(self: loader.Loader, step: int) -> loader.Batch:
         batch = fetch(self, step)
-        note(pathlib.Path(folder), step + 1, batch["input_ids"])
+        note(folder, step + 1, batch["input_ids"])
         return batch
 
     loader.Loader.at = at
-    return cli.main(arguments)
+    try:
+        yield
+    finally:
+        loader.Loader.at = fetch
 
 
 def note(folder: pathlib.Path, step: int, ids_BT: jax.Array) -> None:
@@ -43,4 +50,5 @@ def note(folder: pathlib.Path, step: int, ids_BT: jax.Array) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    with recording(pathlib.Path(sys.argv[1])):
+        sys.exit(cli.main(sys.argv[2:]))

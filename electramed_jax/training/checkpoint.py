@@ -269,7 +269,10 @@ def _reader(workdir: str) -> ocp.CheckpointManager:
 
 def _folder(workdir: str) -> str:
     local = files.local_path(workdir)
-    return files.join(workdir if local is None else os.path.abspath(local), CHECKPOINTS)
+    if local is not None:
+        return files.join(os.path.abspath(local), CHECKPOINTS)
+    os.environ.setdefault("EPATH_USE_TF", "0")  # orbax's paths go through fsspec, as ours do, not through TensorFlow
+    return files.join(workdir, CHECKPOINTS)
 
 
 class _Unreadable(Exception):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
@@ -91,3 +92,10 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, jax.P(*fits))
 
     return trees.map_named(sharding, tree)
+
+
+def to_host(tree: Any) -> Any:
+    """The tree as numpy arrays, whole, in every process. All of them have to ask."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -9,6 +9,8 @@ import sys
 
 import quick
 
+from electramed_jax.data import build, synthetic
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROW_LENGTH = 32
 TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 20, 4, 5, 10
@@ -36,6 +38,16 @@ SETTINGS = {
     "eval_batches": 2,
     "keep_checkpoints": 100,
 }
+
+
+def pack(folder: pathlib.Path) -> pathlib.Path:
+    """Writes some 200 invented articles as packed rows; returns the dataset's folder."""
+    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
+    build.prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    build.train_vocab(documents, vocab, size=600)
+    build.pack(documents, vocab, rows, row_length=ROW_LENGTH, workers=1)
+    return folder / "packed"
 
 
 def settings(dataset: pathlib.Path, **changed: object) -> list[str]:

@@ -11,7 +11,6 @@ beside the checkpoints.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import threading
@@ -39,7 +38,9 @@ ITEMS = ("state", "clock")
 
 # A save that fails is tried again after so long, then twice as long, ...
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
-SAVE_SECONDS = 600  # after which a save has failed; also for processes that wait for one whose share could not be written
+SAVE_SECONDS = (
+    600  # after which a save has failed; also for processes that wait for one whose share could not be written
+)
 PATIENCE_SECONDS = 1800.0  # for which storage may fail before a run stops
 # Storage that fails in these ways will not mend itself.
 LASTING = ("No space left", "Disk quota exceeded", "Read-only file system", "ermission denied", "PERMISSION_DENIED")
@@ -64,10 +65,6 @@ class Checkpoints:
         self._pending: int | None = None  # the step that is being written
         self._failing_since: float | None = None
         self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
-
-    def latest_step(self) -> int | None:
-        """Steps done at the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
 
     def restore(self, mesh: Mesh) -> tuple[TrainState, Clock] | None:
         """The newest state that can be read, placed on this mesh whatever mesh wrote it, and the clock saved with it.

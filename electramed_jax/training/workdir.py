@@ -1,8 +1,8 @@
 """What a training folder holds beside its checkpoints, and whose it is.
 
-    workdir/config.json        the resolved config
-    workdir/vocab.txt          the vocabulary the model speaks
-    workdir/dataset.json       the manifest of the dataset it is trained on
+workdir/config.json        the resolved config
+workdir/vocab.txt          the vocabulary the model speaks
+workdir/dataset.json       the manifest of the dataset it is trained on
 """
 
 from __future__ import annotations

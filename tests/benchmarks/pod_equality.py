@@ -16,8 +16,8 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-import pod  # noqa: E402
-import quick_run  # noqa: E402
+import pod
+import quick_run
 
 MESHES = {
     "data": dict(mesh__data=8),

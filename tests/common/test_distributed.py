@@ -22,7 +22,9 @@ FOREVER = 1_000_000
 def environment(monkeypatch):
     """Sets the variables that say who the others are, after removing those of this machine."""
     for name in os.environ:
-        if name.startswith(("JAX_COORD", "JAX_NUM_PROC", "JAX_PROCESS", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBE")):
+        if name.startswith(
+            ("JAX_COORD", "JAX_NUM_PROC", "JAX_PROCESS", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBE")
+        ):
             monkeypatch.delenv(name)
 
     def set_all(**variables: str) -> None:

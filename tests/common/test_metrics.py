@@ -95,7 +95,9 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):
     with metrics.MetricsWriter(str(disk), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         fill(disk)
-        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the checkpoints are whole"):
+        with pytest.raises(
+            UserError, match=r"cannot be written \(No space left on device\); the checkpoints are whole"
+        ):
             for step in range(2, 10_000):
                 log.write(step, "train", {"loss": 1.0})
     assert steps_in(disk) == list(range(1, len(steps_in(disk)) + 1))

@@ -21,7 +21,9 @@ def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:
         with distributed.joined():
             here = jax.process_index()
             for number in range(1, int(rounds) + 1):
-                assert distributed.gathered(100 * here + number) == [100 * k + number for k in range(jax.process_count())]
+                assert distributed.gathered(100 * here + number) == [
+                    100 * k + number for k in range(jax.process_count())
+                ]
                 assert distributed.told_by_main(100 * here + number) == number
                 say(f"round {number}")
                 if (here, number) == (int(failing), 3):

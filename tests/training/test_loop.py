@@ -26,7 +26,8 @@ from electramed_jax.common import chrono, files, preemption, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
 from electramed_jax.model import flops
-from electramed_jax.training import checkpoint, loop, sharding, workdir as workdirs
+from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.training import workdir as workdirs
 from electramed_jax.training.report import Report
 
 __all__ = ["small_disk"]  # a fixture
@@ -300,6 +301,13 @@ def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(r
     for notice in (report.saved, lambda: report.close(5)):
         with pytest.raises(UserError, match=f"{said} at step 3; stopped"):
             notice()
+
+
+def test_a_checkpoint_that_had_diverged_when_it_was_saved_is_named(run_config):
+    """Finite as its parameters are, the next loss is not, whatever the learning rate."""
+    report = Report(run_config, chrono.Chrono(step=13), 8)
+    with pytest.raises(UserError, match="at step 14; stopped.* it has diverged already: move checkpoints/13 away"):
+        report.add(14, SUMS | {"loss_sum": float("inf")})
 
 
 # ---- a workdir that is another's -----------------------------------------------------------------

@@ -22,9 +22,7 @@ from electramed_jax.common import files, sigterm
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
 
-HEARTBEAT_SECONDS = (
-    40  # who has not been heard of for so long is dead; jax's own 100 is more than the minute we promise
-)
+HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are more than the minute we promise
 START_SECONDS = 300  # for which the first process waits for the last; jax's own
 WAITING_SECONDS = 20  # of silence at the start, after which a process says whom it waits for
 

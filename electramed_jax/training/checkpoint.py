@@ -38,9 +38,7 @@ ITEMS = ("state", "clock")
 
 # A save that fails is tried again after so long, then twice as long, ...
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
-SAVE_SECONDS = (
-    600  # after which a save has failed; also for processes that wait for one whose share could not be written
-)
+SAVE_SECONDS = 600  # after which a save has failed, also where it waits for a process that could not write its share
 PATIENCE_SECONDS = 1800.0  # for which storage may fail before a run stops
 # Storage that fails in these ways will not mend itself.
 LASTING = ("No space left", "Disk quota exceeded", "Read-only file system", "ermission denied", "PERMISSION_DENIED")
@@ -231,7 +229,7 @@ class _Manager(ocp.CheckpointManager):
     """orbax's, but not asking whether to stop.
 
     It asks with the number of the step it saves, and from a thread, when others are already further. jax compares
-    with the last number it was asked with: see `distributed.Preemption.reached`.
+    with the last number it was asked with: see `preemption.Preemption.reached`.
     """
 
     def reached_preemption(self, step: int) -> bool:

@@ -79,17 +79,18 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
     """One run, killed again and again; every fourth time amid a save, otherwise some time after its start."""
     count, draw = int(os.environ.get("KILLS", "20")), random.Random(int(os.environ.get("SEED", "0")))
     workdir = root / "killed"
-    print(f"\n{count} kills\n{'kill':<6}{'moment':<44}{'newest whole':<14}{'went on from':<14}checkpoint")
+    print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'went on from':<14}checkpoint")
     rows, before = [], 0
     for number in range(1, count + 1):
         with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
-            moment = kill_amid_save(process, workdir) if number % 4 == 0 else kill_some_time(process, workdir, draw)
+            kill = kill_amid_save if number % 4 == 0 else kill_some_time
+            moment = kill(process, workdir, draw, time.time())
             assert process.ended() == -signal.SIGKILL, process.said
         went_on = after(process.said, "going on from step ") or "0"
         assert int(went_on) == before, (went_on, before)
         before = max(steps_of(workdir), default=0)
         same = told(same_state(workdir, undisturbed, before)) if before else "-"
-        rows.append(f"{number:<6}{moment:<44}{before:<14}{went_on:<14}{same}")
+        rows.append(f"{number:<6}{moment:<40}{before:<14}{went_on:<14}{same}")
         print(rows[-1], flush=True)
     with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
         assert process.ended(600) == 0, process.said
@@ -97,29 +98,41 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
     print(f"then to the end, step {STEPS}: state and every entry of metrics.jsonl {told(same)}")
 
 
-def kill_amid_save(process: pod.Process, workdir: pathlib.Path) -> str:
+def under_way(workdir: pathlib.Path, began: float) -> str | None:
+    """The step being saved, where one is; not what an earlier process left of its last save."""
+    for folder in workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime > began:
+                return folder.name.split(".")[0]
+    return None
+
+
+def kill_amid_save(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
     process.wait_for("first step")
-    while not (under_way := list(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"))):
+    for _ in range(draw.randrange(5)):
+        process.wait_for("step ")
+    while not under_way(workdir, began):
         assert process.popen.poll() is None, process.said
     process.popen.kill()
-    return f"amid the save of step {under_way[0].name.split('.')[0]}"
+    process.ended()
+    return f"amid the save of step {under_way(workdir, began)}, sought"
 
 
-def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Random) -> str:
-    """Some of them before the first step, most of them within the seconds after it."""
+def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
+    """One in five before or about the first step, the others within a few entries of metrics after it."""
     if draw.random() < 0.2:
         seconds = draw.uniform(0, 8)
     else:
-        process.wait_for("first step")
-        seconds = draw.uniform(0, 4)
+        for _ in range(draw.randrange(1, 10)):
+            process.wait_for("step ", "first step")
+        seconds = draw.uniform(0, 0.5)
     time.sleep(seconds)
     process.popen.kill()
     process.ended()
-    saving = list(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"))
-    if saving:
-        return f"amid the save of step {saving[0].name.split('.')[0]}"
+    if step := under_way(workdir, began):
+        return f"amid the save of step {step}"
     lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
-    return f"after “{lines[-1].split('  ')[0].split(':')[0].strip()}”" if lines else "before it had said anything"
+    return f"after “{lines[-1].split('  ')[0].split(':')[0].split(',')[0].strip()}”" if lines else "before any word"
 
 
 def after(said: str, beginning: str) -> str | None:

@@ -39,8 +39,8 @@ from electramed_jax.common import trees
 from electramed_jax.config import MeshConfig
 from electramed_jax.training import checkpoint, sharding
 
-STEPS, SAVE_EVERY = 240, 4
-SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=4, eval_every=40, keep_checkpoints=1000)
+STEPS, SAVE_EVERY = 480, 40
+SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, keep_checkpoints=1000)
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 
 

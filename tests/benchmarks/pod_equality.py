@@ -56,7 +56,7 @@ def train(folder: pathlib.Path, dataset: pathlib.Path, count: int, devices: int,
 
 def main(root: pathlib.Path) -> None:
     dataset, expected = quick_run.pack(root), None
-    print(f"\n{'processes':<10}{'mesh':<26}{'rows':<12}{'read by each':<14}largest difference of a loss")
+    print(f"\n{'processes':<21}{'mesh':<26}{'rows':<12}{'read by each':<14}largest difference of a loss")
     for count, devices in TOPOLOGIES:
         for number, mesh in enumerate(MESHES):
             folder = root / f"{count}x{devices}-{number}"
@@ -78,7 +78,7 @@ def report(folder: pathlib.Path, expected: tuple | None, processes: str, mesh: s
     same = "bit-equal" if record.rows == expected[1] else "DIFFERENT"
     read = "/".join(sorted({str(count) for counts in record.read.values() for count in counts}))
     loss = f"{differences[worst]:.1e} of {expected[0][worst]:.4f} at step {worst}; at step 20 {differences[20]:.1e}"
-    print(f"{processes:<10}{mesh:<26}{same:<12}{read:<14}{loss}", flush=True)
+    print(f"{processes:<21}{mesh:<26}{same:<12}{read:<14}{loss}", flush=True)
     return expected
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from electramed_jax import __version__
 from electramed_jax.common.console import say
-from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
 
 COMMANDS = {
     "quickstart": "the whole way in a few minutes on invented text: start here",
@@ -30,7 +30,8 @@ MODULES = {"import": "import_"}  # `import` is a word of Python's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit code: 0 done, 2 the user's mistake, 42 preempted and saved."""
+    """Runs one command; returns the process's exit code: 0 done, 2 the user's mistake, 42 preempted and saved,
+    75 another process of the run is gone."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "--version"):
         print(f"electramed {__version__}" if arguments[:1] == ["--version"] else _overview())
@@ -42,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except UserError as error:
         say(f"electramed {name}: {error}")
-        return EXIT_USER_ERROR
+        return error.exit_code
     except KeyboardInterrupt:
         say(f"electramed {name}: interrupted; run the same command again to go on")
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -70,7 +71,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if args.settings and not getattr(command, "TAKES_CONFIG", False):
         raise UserError(f"takes no {args.settings[0].split('=')[0]}; see electramed {name} --help")
     result = command.run(args)
-    if args.json:
+    another_tells = result.pop("another_tells", False)  # the main process, where there are several
+    if args.json and not another_tells:
         print(json.dumps(result))
     return result.get("exit_code", EXIT_DONE)
 

@@ -162,7 +162,9 @@ class Config:
     eval_every: int = 5_000
     eval_batches: int = 64  # validation batches an evaluation, at most
     save_every: int = 5_000
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = 3  # the newest ones
+    keep_every: int = 0  # steps; those of its multiples are kept for good; 0: none
+    grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
     init: str = ""  # a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
 
     @property
@@ -227,14 +229,15 @@ def check(config: Config) -> None:
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
-        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor",
+        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor grace_seconds",
     ]
     for name in " ".join(positive).split():
         _require(name, values[name], values[name] > 0, "a number above 0")
     for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
         _require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
-                 "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight"):  # fmt: skip
+                 "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight",
+                 "keep_every"):  # fmt: skip
         _require(name, values[name], values[name] >= 0, "a number of at least 0")
     _require(
         "mesh.data",
@@ -262,6 +265,12 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.optimizer.warmup_steps={optimizer.warmup_steps} leaves no step after the warm-up; use fewer than "
             f"config.total_steps={config.total_steps}, usually {max(1, config.total_steps // 100)}"
+        )
+    if config.keep_every % config.save_every:
+        more = -(-config.keep_every // config.save_every) * config.save_every
+        raise UserError(
+            f"config.keep_every={config.keep_every} is no multiple of config.save_every={config.save_every}, so that "
+            f"few of its steps would be saved; use {more}, or 0 to keep the newest alone"
         )
     if objective.kind == "mlm" and model.tying != "all":
         raise UserError(

@@ -147,6 +147,9 @@ def test_a_mistake_in_a_config_file_is_said_in_one_line(tmp_path, text, said):
         (["model.max_positions=64"], "rows of 128 tokens need config.model.max_positions of at least that; got 64"),
         (["total_steps=100"], "leaves no step after the warm-up; use fewer than config.total_steps=100, usually 1"),
         (["objective.kind=mlm"], "got config.model.tying=embeddings; set it to all"),
+        (["keep_every=1500"], "config.keep_every=1500 is no multiple of config.save_every=1000"),
+        (["keep_every=-1"], "config.keep_every=-1 is out of range"),
+        (["grace_seconds=0"], "config.grace_seconds=0.0 is out of range"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(settings, said):

@@ -6,8 +6,6 @@ import argparse
 import dataclasses
 from typing import Any
 
-from electramed_jax.common.console import say
-
 HELP = """Measures a checkpoint on the validation or test rows of its dataset, with fixed masks.
 
   electramed evaluate --workdir=runs/small --split=test"""
@@ -22,12 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common import distributed
+
+    with distributed.joined():
+        return _measure(args) | {"another_tells": not distributed.is_main()}
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from electramed_jax.config import MeshConfig
     from electramed_jax.data import manifest as manifests
     from electramed_jax.data.loader import ordered_batches
     from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
+    from electramed_jax.training.report import tell
 
     config = checkpoint.read_config(args.workdir)
     if args.data:
@@ -42,5 +48,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     unigram = manifests.read(config.data.directory).splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
-        say(f"{name:<26} {value:.4f}")
+        tell(f"{name:<26} {value:.4f}")
     return {"workdir": args.workdir, "step": int(state.step), "split": args.split} | metrics

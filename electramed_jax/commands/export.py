@@ -6,8 +6,6 @@ import argparse
 import posixpath
 from typing import Any
 
-from electramed_jax.common.console import say
-
 HELP = """Writes discriminator/ and generator/ for AutoModel...from_pretrained to open, each with
 config.json, model.safetensors, the tokenizer and a model card.
 
@@ -23,19 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    import jax
+    from electramed_jax.common import distributed
 
-    from electramed_jax.common import files
+    with distributed.joined():
+        return _export(args) | {"another_tells": not distributed.is_main()}
+
+
+def _export(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common import distributed, files
     from electramed_jax.config import MeshConfig
     from electramed_jax.data import manifest as manifests
     from electramed_jax.data import vocab
     from electramed_jax.hf import card, convert
-    from electramed_jax.training import checkpoint, sharding
+    from electramed_jax.training import checkpoint, sharding, workdir
+    from electramed_jax.training.report import tell
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     config, state = checkpoint.load(args.workdir, mesh, args.step)
     step = int(state.step)
-    manifest = manifests.load(files.join(args.workdir, checkpoint.DATASET_FILE))
+    folders = {network: files.join(args.output, network) for network in convert.networks_of(config)}
+    params = sharding.to_host(state.params)
+    if not distributed.is_main():
+        return {"workdir": args.workdir, "step": step} | folders
+    manifest = manifests.load(files.join(args.workdir, workdir.DATASET_FILE))
     facts = card.facts_of(
         config,
         manifest,
@@ -44,11 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         metrics=_last_validation(args.workdir, step),
         license=args.license,
     )
-    params, tokens = (
-        jax.device_get(state.params),
-        vocab.read(files.join(args.workdir, checkpoint.VOCAB_FILE)),
-    )
-    folders = {network: files.join(args.output, network) for network in convert.networks_of(config)}
+    tokens = vocab.read(files.join(args.workdir, workdir.VOCAB_FILE))
     for network, folder in folders.items():
         convert.export_network(
             network,
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             lower_case=manifest.lower_case,
             facts=facts,
         )
-        say(f"wrote {folder}")
+        tell(f"wrote {folder}")
     return {"workdir": args.workdir, "step": step} | folders
 
 

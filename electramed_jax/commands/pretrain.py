@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.common import sigterm
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 
 HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where
@@ -13,7 +14,11 @@ there is one.
   electramed pretrain --config=configs/pretrain_small.py --config.data.directory=packed --workdir=runs/small
 
 Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
-with 42: run the same command again to go on."""
+with 42: run the same command again to go on, on as many processes and devices as there are then.
+
+On several hosts start the same command on each, with one --workdir for all (gs:// or a shared file system).
+Cloud TPU VMs, GKE and SLURM are detected; elsewhere set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES
+and JAX_PROCESS_ID. Where one dies the others end within a minute, with 75 or by a signal: start all again."""
 TAKES_CONFIG = True
 
 
@@ -27,17 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax import config as config_lib
-    from electramed_jax.common import distributed
-    from electramed_jax.hf import start
-    from electramed_jax.training import loop
+    with sigterm.held():  # until the loop listens
+        from electramed_jax import config as config_lib
+        from electramed_jax.common import distributed
+        from electramed_jax.hf import start
+        from electramed_jax.training import loop
 
-    config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-    distributed.initialize()
-    init_params = start.params_for(config, config.init) if config.init else None
-    outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
+        config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
+        with distributed.joined():
+            init_params = start.params_for(config, config.init) if config.init else None
+            outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,
         "step": outcome.step,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
+        "another_tells": not distributed.is_main(),
     } | outcome.metrics

@@ -5,6 +5,8 @@ from __future__ import annotations
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 42  # saved; start me again
+EXIT_PEER_LOST = 75  # another process of the run is gone; start all of us again (sysexits.h: EX_TEMPFAIL)
+EXIT_INTERRUPTED = 130  # Ctrl-C
 
 
 class UserError(ValueError):
@@ -12,3 +14,11 @@ class UserError(ValueError):
 
     The message says what was wrong, what was got, what was wanted, and what to do next, in one line.
     """
+
+    exit_code = EXIT_USER_ERROR
+
+
+class PeerLost(UserError):
+    """Another process of the same run has ended or its machine died: nothing to mend here, all start again."""
+
+    exit_code = EXIT_PEER_LOST

@@ -28,6 +28,12 @@ def record_size(row_length: int, dtype: str) -> int:
     return len(_lead(row_length, dtype)) + _payload_size(row_length, dtype) + _CRC_BYTES
 
 
+def framed(data: bytes) -> bytes:
+    """One TFRecord: length, its CRC, data, their CRC."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", _masked_crc(length)) + data + struct.pack("<I", _masked_crc(data))
+
+
 class RowWriter:
     """Writes rows to a new file, which appears under its name only when the `with` block ends well.
 

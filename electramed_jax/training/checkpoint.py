@@ -1,39 +1,50 @@
-"""Checkpoints: the train state and the clock in one orbax save, explained by the files beside them.
+"""Checkpoints: the train state and the clock in one orbax save.
 
-    workdir/config.json        the resolved config
-    workdir/vocab.txt          the vocabulary the model speaks
-    workdir/dataset.json       the manifest of the dataset it is trained on
     workdir/checkpoints/<step>/{state,clock}
+    workdir/checkpoints/<step>.damaged    could not be read when a run went on; kept, and not looked at again
 
-orbax writes asynchronously and makes a step visible only when it is whole; the newest whole one wins.
+orbax writes asynchronously and makes a step visible only when it is whole; the newest whole one that can be read
+wins. A state is read back to the bit or not at all: its fingerprint is saved with it. See workdir.py for the files
+beside the checkpoints.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import contextlib
 import os
-import sys
-from collections.abc import Callable
+import re
+import threading
+import time
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import Mesh
 
-from electramed_jax.common import distributed, files, trees
+from electramed_jax.common import distributed, files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, from_dict, to_dict
-from electramed_jax.data import manifest as manifests
+from electramed_jax.config import Config
+from electramed_jax.training import fingerprint, orbax_noise
 from electramed_jax.training import state as state_lib
+from electramed_jax.training import workdir as workdirs
+from electramed_jax.training.report import tell
 from electramed_jax.training.state import TrainState
+from electramed_jax.training.workdir import CHECKPOINTS, read_config
 
-CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
-FOLDER = "checkpoints"
+Clock = dict[str, Any]  # what a run counts, ready for JSON
 
-# What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
-IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
-# Settings of how a model is run, not of what it is.
-FREE = ("model.remat", "model.compute_dtype", "model.dropout", "model.attention_dropout")
+ITEMS = ("state", "clock")
+
+# A save that fails is tried again after so long, then twice as long, ...
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
+SAVE_SECONDS = 600  # after which a save has failed, also where it waits for a process that could not write its share
+PATIENCE_SECONDS = 1800.0  # for which storage may fail before a run stops
+# Storage that fails in these ways will not mend itself.
+LASTING = ("No space left", "Disk quota exceeded", "Read-only file system", "ermission denied", "PERMISSION_DENIED")
+# Reading that fails in these ways says nothing about the checkpoint.
+PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "Connection", "imed out", "Stale file")
+READ_WAITS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next try; None: no more
 
 
 class Checkpoints:
@@ -45,188 +56,320 @@ class Checkpoints:
         Raises:
           UserError: the workdir holds another model, or checkpoints without a config.
         """
-        _quiet()
+        orbax_noise.quiet()
         self._config, self._workdir = config, workdir
-        _claim(workdir, config)
-        self._manager = _manager(workdir, keep=config.keep_checkpoints)
+        workdirs.claim(workdir, config)
+        self._manager = _writer(workdir, config)
+        self._pending: int | None = None  # the step that is being written
+        self._failing_since: float | None = None
+        self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
 
-    def latest_step(self) -> int | None:
-        """Steps done at the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
+    def restore(self, mesh: Mesh) -> tuple[TrainState, Clock] | None:
+        """The newest state that can be read, placed on this mesh whatever mesh wrote it, and the clock saved with it.
 
-    def restore(self, mesh: Mesh) -> tuple[TrainState, dict[str, float]]:
-        """The newest state, placed on this mesh whatever mesh wrote it, and the clock saved with it."""
-        return _restore(self._manager, self._config, mesh, self._workdir)
+        Newer ones that cannot be read are said, and renamed out of the way. None where there is no checkpoint.
 
-    def save(self, step: int, state: TrainState, clock: dict[str, float]) -> None:
-        """Starts saving; a failing disk shows as a UserError here or at `wait`. A step saved already stays as it is."""
-        with _storage_errors(self._workdir):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock)),
+        Raises:
+          UserError: none of those there are can be read; nothing was renamed.
+        """
+        with _reader(self._workdir) as reader:
+            found, damaged = _newest_readable(reader, self._config, mesh, self._workdir)
+        if damaged:
+            if distributed.is_main():
+                for step in damaged:
+                    tell(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
+            distributed.barrier("damaged checkpoints are out of the way")
+            self._manager.reload()
+        return found
+
+    def save(self, step: int, state: TrainState, clock: Clock, *, last: bool = False) -> None:
+        """Starts saving, once the save before has ended; a step saved already stays as it is.
+
+        Args:
+          last: return when the state is on disk, and try again until it is. Otherwise `retry_due` tells.
+
+        Raises:
+          UserError: a number in the state is not finite, or storage has failed for good, here or the last time.
+        """
+        words, finite = fingerprint.of(state, state.step.sharding.mesh)
+        if not finite:
+            raise UserError(
+                f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last checkpoint "
+                "is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the "
+                "same command again"
             )
+        clock = clock | {"fingerprint": words}
+        self._settle()
+        self._start(step, state, clock)
+        while last and not self._settle():
+            time.sleep(max(0.0, self._next_try - time.monotonic()))
+            self._start(step, state, clock)
 
-    def wait(self) -> None:
-        """Returns once everything started is on disk."""
-        with _storage_errors(self._workdir):
+    def retry_due(self) -> bool:
+        """True, in every process alike, where the last save failed and it is time for another."""
+        if self._pending is not None:
+            if any(distributed.gathered(int(self._manager.is_saving_in_progress()))):
+                return False
+            self._settle()
+        if self._failing_since is None:
+            return False
+        return bool(distributed.told_by_main(int(time.monotonic() >= self._next_try)))
+
+    def _start(self, step: int, state: TrainState, clock: Clock) -> None:
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+        try:
+            self._manager.save(step, args=args)
+        except Exception as error:
+            if jax.process_count() > 1:  # the others may be inside, waiting for this one
+                _raise_unless_storage(error)
+                raise self._given_up(error) from error
+            self._failed(step, error)
+        else:
+            self._pending = step
+
+    def _settle(self) -> bool:
+        """Waits for the save that was started, if any; whether, in every process, the last one went well."""
+        if self._pending is None:
+            return self._failing_since is None
+        step, self._pending = self._pending, None
+        error = None
+        try:
             self._manager.wait_until_finished()
+        except Exception as raised:
+            error = raised
+            distributed.say_unless_main(f"step {step}: {_first_line(error)}")
+        failed = distributed.gathered(int(error is not None))
+        if any(failed):
+            self._failed(step, error or OSError(f"by process {failed.index(1)}, which says why"))
+            return False
+        if self._failing_since is not None:
+            tell(f"storage works again: saved step {step:,}")
+            if distributed.is_main():
+                _remove_remains(_folder(self._workdir))
+        self._failing_since, self._wait_seconds = None, FIRST_WAIT_SECONDS
+        return True
+
+    def _failed(self, step: int, error: Exception) -> None:
+        """Takes note, in every process alike; raises where there is no hope."""
+        _raise_unless_storage(error)
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        lasting = any(sign in str(error) for sign in LASTING) or now - self._failing_since > PATIENCE_SECONDS
+        if any(distributed.gathered(int(lasting))):
+            raise self._given_up(error) from error
+        tell(
+            f"step {step:,} could not be saved ({_first_line(error)}); the checkpoint before it is whole; trying again "
+            f"within {self._wait_seconds:g} s"
+        )
+        self._next_try = now + self._wait_seconds
+        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+        with contextlib.suppress(OSError):
+            self._manager.reload()  # it has forgotten the steps that it was going to remove
+
+    def _given_up(self, error: Exception) -> UserError:
+        full = "No space left on device"
+        return UserError(
+            f"{self._workdir}: the checkpoint could not be written "
+            f"({full if full in str(error) else _first_line(error)}); the one before it is whole; "
+            "free space or mend the storage, then run the same command again"
+        )
+
+    def _path(self, step: int) -> str:
+        return files.join(_folder(self._workdir), str(step))
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        with _storage_errors(self._workdir):
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None:
+            if not self._settle():
+                raise self._given_up(OSError("see above"))
+            self._manager.close()
+            return
+        if jax.process_count() > 1 and distributed.means_peer_lost(error):
+            return  # a save that is under way would wait for a process that is gone
+        closing = threading.Thread(target=self._close_quietly, daemon=True)
+        closing.start()
+        closing.join(distributed.HEARTBEAT_SECONDS if jax.process_count() > 1 else None)
+
+    def _close_quietly(self) -> None:
+        with contextlib.suppress(Exception):  # what is under way tells the user more
             self._manager.close()
 
 
-def read_config(workdir: str) -> Config:
-    """The resolved config of a training workdir; UserError where there is none."""
-    path = files.join(workdir, CONFIG_FILE)
-    if not files.exists(path):
-        raise UserError(
-            f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
-        )
-    return from_dict(files.read_json(path))
-
-
 def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:
-    """A finished or running workdir's config and state at `step` (None: the newest), for evaluation and export.
+    """A finished or running workdir's config and state at `step` (None: the newest that can be read), for evaluation
+    and export.
 
     Raises:
-      UserError: no checkpoint, or none of that step (the message lists those there are).
+      UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
     """
+    orbax_noise.quiet()
     config = read_config(workdir)
-    with _manager(workdir, keep=None) as manager:
-        steps = sorted(manager.all_steps())
+    with _reader(workdir) as reader:
+        steps = sorted(reader.all_steps())
         if not steps:
             raise UserError(f"{workdir}: no complete checkpoint yet; wait for the first save of electramed pretrain")
-        if step is not None and step not in steps:
+        if step is None:
+            return config, _newest_readable(reader, config, mesh, workdir)[0][0]
+        if step not in steps:
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-        return config, _restore(manager, config, mesh, workdir, step)[0]
+        try:
+            return config, _read(reader, config, mesh, step)[0]
+        except _Unreadable as error:
+            others = [str(other) for other in steps if other != step]
+            raise UserError(
+                f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({error}); "
+                f"there are also {', '.join(others) or 'no others'}"
+            ) from error
 
 
-def _manager(workdir: str, keep: int | None) -> ocp.CheckpointManager:
-    """keep=None opens for reading: nothing is created or removed."""
-    path = files.join(workdir, FOLDER)
-    path = path if "://" in path else os.path.abspath(path)
+class _Manager(ocp.CheckpointManager):
+    """orbax's, but not asking whether to stop.
+
+    It asks with the number of the step it saves, and from a thread, when others are already further. jax compares
+    with the last number it was asked with: see `preemption.Preemption.reached`.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+def _writer(workdir: str, config: Config) -> ocp.CheckpointManager:
+    """Removes what interrupted saves have left."""
+    policies = ocp.checkpoint_managers
+    keep = [policies.LatestN(config.keep_checkpoints)]
+    if config.keep_every:
+        keep.append(policies.EveryNSteps(config.keep_every))
     options = ocp.CheckpointManagerOptions(
-        create=keep is not None,
-        cleanup_tmp_directories=keep is not None,
-        preservation_policy=ocp.checkpoint_managers.LatestN(keep) if keep else None,
+        create=True,
+        cleanup_tmp_directories=True,
+        preservation_policy=policies.AnyPreservationPolicy(keep),
+        single_host_load_and_broadcast=True,
+        async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
     )
-    return ocp.CheckpointManager(path, options=options, item_names=("state", "clock"))
+    return _Manager(_folder(workdir), options=options, item_names=ITEMS)
 
 
-def _restore(
-    manager: ocp.CheckpointManager,
-    config: Config,
-    mesh: Mesh,
-    workdir: str,
-    step: int | None = None,
-) -> tuple[TrainState, dict[str, float]]:
-    step = manager.latest_step() if step is None else step
+def _reader(workdir: str) -> ocp.CheckpointManager:
+    """Creates and removes nothing, and reads without waiting for the other processes, of which some may fail."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process-{here}"
+    )
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    return _Manager(_folder(workdir), options=options, item_names=ITEMS)
+
+
+def _folder(workdir: str) -> str:
+    local = files.local_path(workdir)
+    if local is not None:
+        return files.join(os.path.abspath(local), CHECKPOINTS)
+    os.environ.setdefault("EPATH_USE_TF", "0")  # orbax's paths go through fsspec, as ours do, not through TensorFlow
+    return files.join(workdir, CHECKPOINTS)
+
+
+class _Unreadable(Exception):
+    """Says why in one line."""
+
+
+def _newest_readable(
+    reader: ocp.CheckpointManager, config: Config, mesh: Mesh, workdir: str
+) -> tuple[tuple[TrainState, Clock] | None, list[int]]:
+    """The newest that every process could read, and the newer steps that one could not; says those."""
+    steps, damaged, reason = reader.all_steps(), [], ""
+    while True:
+        older = [step for step in steps if not damaged or step < damaged[-1]]
+        step = distributed.told_by_main(max(older, default=-1))
+        if step < 0:
+            break
+        try:
+            return _read(reader, config, mesh, step), damaged
+        except _Unreadable as error:
+            reason = str(error)
+            damaged.append(step)
+            tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
+    if damaged:
+        raise UserError(
+            f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: {reason});"
+            " nothing was changed; bring one back from a copy, or start anew with another --workdir"
+        )
+    return None, []
+
+
+def _read(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
+    """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
+    restored, reason = None, ""
+    try:
+        restored = _read_here(reader, config, mesh, step)
+    except _Unreadable as error:
+        reason = str(error)
+        distributed.say_unless_main(f"step {step}: {reason}")
+    failed = distributed.gathered(int(bool(reason)))
+    if any(failed):
+        raise _Unreadable(reason or f"by process {failed.index(1)}, which says why")
+    state, clock = restored["state"], restored["clock"]
+    saved = clock.pop("fingerprint", None)  # earlier versions saved none
+    if (saved is not None and saved != fingerprint.of(state, mesh)[0]) or clock.get("step", step) != step:
+        raise _Unreadable("its numbers are not those that were saved")
+    return state, clock
+
+
+def _read_here(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> ocp.args.Composite:
+    """This process's part; storage that does not answer is asked again. Raises _Unreadable."""
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(state_lib.abstract_state(config, mesh)),
         clock=ocp.args.JsonRestore(),
     )
+    for wait in READ_WAITS_SECONDS:
+        try:
+            return reader.restore(step, args=args)
+        except Exception as error:  # orbax raises bare ones, too
+            _raise_unless_storage(error)
+            reason = _first_line(_root(error))
+            if wait is None or not any(sign in reason for sign in PASSING):
+                raise _Unreadable(reason) from error
+            time.sleep(wait)
+    raise AssertionError("the last wait is None")
+
+
+def _move_aside(path: str) -> str:
+    """Renames a checkpoint to a free name that is no step's."""
+    tries = (f"{path}.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
     try:
-        restored = manager.restore(step, args=args)
-    except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
+        target = next(name for name in tries if not epath.Path(name).exists())
+        epath.Path(path).rename(target)
+    except OSError as error:
         raise UserError(
-            f"{files.join(workdir, FOLDER, str(step))}: cannot be read ({_first_line(error)}); "
-            "move this folder away to go on from the checkpoint before it"
+            f"{path}: cannot be read, and not be renamed either ({error.strerror}); move it away, then run the same "
+            "command again"
         ) from error
-    return restored["state"], restored["clock"]
+    return target
 
 
-def _claim(workdir: str, config: Config) -> None:
-    """Writes the files that explain the checkpoints, or checks those of an earlier start."""
-    config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
-    vocab = files.read_bytes(files.join(config.data.directory, manifests.VOCAB_FILE))
-    if files.exists(config_path):
-        _check_same_model(workdir, read_config(workdir), config)
-        if files.read_bytes(vocab_path) != vocab:
-            raise UserError(
-                f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the "
-                "dataset it was started with, or a new --workdir"
-            )
-    elif files.exists(files.join(workdir, FOLDER)):
-        raise UserError(f"{workdir}: has {FOLDER}/ but no {CONFIG_FILE}; use a new --workdir")
-    if distributed.is_main():
-        manifest = files.read_text(files.join(config.data.directory, manifests.FILE))
-        files.write_text(vocab_path, vocab.decode())
-        files.write_text(files.join(workdir, DATASET_FILE), manifest)
-        files.write_json(config_path, to_dict(config))
+def _remove_remains(folder: str) -> None:
+    """Of saves that failed, while none is under way; what cannot be removed now, the next start removes."""
+    with contextlib.suppress(OSError):
+        for remains in epath.Path(folder).glob("*.orbax-checkpoint-tmp*"):
+            remains.rmtree()
 
 
-def changed_settings(earlier: Config, now: Config) -> list[str]:
-    """Lines "name: old -> new" for every setting that differs."""
-    a, b = trees.named_leaves(to_dict(earlier)), trees.named_leaves(to_dict(now))
-    return [f"{name.replace('/', '.')}: {a[name]!r} -> {b[name]!r}" for name in b if a[name] != b[name]]
+def _raise_unless_storage(error: Exception) -> None:
+    """Raises what is no failure of storage: jax's errors, and our own mistakes."""
+    ours = (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)
+    if isinstance(error, ours) or (jax.process_count() > 1 and distributed.means_peer_lost(error)):
+        raise error
 
 
-def _check_same_model(workdir: str, earlier: Config, now: Config) -> None:
-    different = [
-        line for line in changed_settings(earlier, now) if line.startswith(IDENTITY) and not line.startswith(FREE)
-    ]
-    if different:
-        raise UserError(
-            f"{workdir} holds another model ({'; '.join(different)}); use a new --workdir, or the settings it "
-            "was started with"
-        )
-
-
-class _storage_errors:
-    """Turns a storage failure inside the block into a UserError that says nothing was lost."""
-
-    def __init__(self, workdir: str):
-        self._workdir = workdir
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is None or isinstance(error, UserError):
-            return
-        text = str(error)
-        if isinstance(error, OSError) or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
-            full = "No space left on device"
-            raise UserError(
-                f"{self._workdir}: the checkpoint could not be written "
-                f"({full if full in text else _first_line(error)}); the one before it is whole; "
-                "free space or mend the storage, then run the same command again"
-            ) from error
-
-
-def _quiet() -> None:
-    """Keeps orbax from telling a failure at length: it is raised to us, and the user reads it in one line.
-
-    Otherwise every array's task and every thread of a failed save prints a traceback, to the loggers of absl
-    and asyncio or, once its event loop is closed, to `sys.unraisablehook`.
-    """
-    logging.getLogger("absl").addFilter(_not_of_orbax)
-    logging.getLogger("asyncio").addFilter(_not_left_behind)
-    if not isinstance(sys.unraisablehook, _UnraisableHook):
-        sys.unraisablehook = _UnraisableHook(sys.unraisablehook)
-
-
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
-
-
-def _not_left_behind(record: logging.LogRecord) -> bool:
-    return "exception was never retrieved" not in record.getMessage()
-
-
-class _UnraisableHook:
-    def __init__(self, otherwise: Callable[[Any], None]):
-        self._otherwise = otherwise
-
-    def __call__(self, unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            self._otherwise(unraisable)
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """What the operating system said, where tensorstore quotes it after a long tale; else the first line."""
+    said = re.search(r"([^:]+) \[os_error_code", str(error))
+    lines = [said.group(1).strip()] if said else str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from electramed_jax.config import Config
 from electramed_jax.model import losses
 from electramed_jax.training.state import Params
-from electramed_jax.training.step import Batch, add_up
+from electramed_jax.training.step import IN_FLIGHT, Batch, add_up
 
 
 def run(
@@ -18,12 +18,20 @@ def run(
     batches: Iterable[Batch],
     eval_step: Callable[[Params, Batch, jax.Array], losses.Sums],
     config: Config,
-) -> dict[str, float]:
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Generator and discriminator metrics over all batches, each token weighing the same.
 
     Args:
       batches: at least one; `config.eval_batches` of `data.loader.ordered_batches` as a rule.
       eval_step: `training.step.jit_eval_step`.
+      stop: asked before every batch; where it says so, the evaluation is given up and None returned.
     """
-    sums = [eval_step(params, batch, jnp.int32(index)) for index, batch in enumerate(batches)]
+    sums = []
+    for index, batch in enumerate(batches):
+        if stop():
+            return None
+        sums.append(eval_step(params, batch, jnp.int32(index)))
+        if index >= IN_FLIGHT:  # devices stay busy, and `stop` is heeded soon
+            jax.block_until_ready(sums[index - IN_FLIGHT])
     return losses.means(add_up(jax.device_get(sums)), config.objective)

@@ -3,7 +3,8 @@
 What holds, and where it is tested:
   * a batch is a function of the step, so a resumed run sees the rows it would have seen;
   * an interrupted and resumed run is bit-equal to an uninterrupted one on the same machine, its metrics included;
-  * no checkpoint is written after a loss or gradient that was not finite.
+  * no checkpoint is written after a loss, gradient or parameter that was not finite;
+  * processes see the same rows and numbers however many they are, and end together.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed, metrics
+from electramed_jax.common import chrono, metrics
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.preemption import Preemption
 from electramed_jax.config import Config, resolve
 from electramed_jax.data import manifest as manifests
 from electramed_jax.data.loader import Loader, ordered_batches
@@ -50,16 +52,15 @@ def run(
       stop_after: save and end after this step; the schedule still runs to `total_steps`.
 
     Raises:
-      UserError: the workdir holds another model, the batch does not divide, the data is damaged, the disk is
-      full, or the
-        loss was not finite.
+      UserError: the workdir holds another model, the batch does not divide, the data or every checkpoint is damaged,
+        the disk is full, or a number was not finite.
     """
     mesh = sharding.make_mesh(config.mesh)
     rows = sharding.batch_sharding(mesh)
     directory = config.data.directory
     with (
         jax.set_mesh(mesh),
-        distributed.Preemption().watched() as preemption,
+        Preemption(config.grace_seconds).watched() as preemption,
         Loader(directory, "train", config.batch_size, config.data.seed, rows) as batches,
         checkpoint.Checkpoints(workdir, config) as saved,
     ):
@@ -67,7 +68,7 @@ def run(
         train_step = step_lib.jit_train_step(config, mesh)
         eval_step = step_lib.jit_eval_step(config, mesh)
         report = Report(config, clock, mesh.size, untold)
-        started, stopping, validation = clock.step, False, {}
+        started, validation = clock.step, {}
         end = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
 
         def due(step: int, every: int) -> bool:
@@ -75,10 +76,18 @@ def run(
 
         with metrics.MetricsWriter(workdir, resumed_step=started) as log:
 
+            def save(step: int, *, last: bool) -> None:
+                kept = report.saved()
+                log.flush()
+                with clock.paused():
+                    saved.save(step, state, kept, last=last)
+
             def validate(step: int) -> dict[str, float]:
                 limit = config.eval_batches
                 held_out = ordered_batches(directory, "validation", config.batch_size, rows, limit)
-                means = evaluate.run(state.params, held_out, eval_step, config)
+                means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
+                if means is None:
+                    return {}
                 log.write(step, "validation", means)
                 tell(f"validation at step {step:,}: {metrics_line(means)}")
                 return means
@@ -86,28 +95,28 @@ def run(
             if started and due(started, config.eval_every):
                 if not metrics.has(workdir, started, "validation"):  # stopped right after its save
                     validation = validate(started)
-            for step in range(started + 1, end + 1):
+            stopping = preemption.reached()
+            while clock.step < end and not stopping:
+                step = clock.step + 1
                 state, sums = train_step(state, batches.at(step - 1))
                 report.add(step, sums)
-                stopping = preemption.reached(step)
-
                 if step == 1 or due(step, config.log_every):
                     log.write(step, "train", report.close(step))
-                if stopping or step == end or due(step, config.save_every):
-                    kept = report.saved()
-                    with clock.paused():
-                        saved.save(step, state, kept)
-                if stopping:
-                    break
+                if step == end or due(step, config.save_every) or (due(step, config.log_every) and saved.retry_due()):
+                    save(step, last=step == end)
                 if due(step, config.eval_every):
                     report.check()
                     with clock.paused():
                         validation = validate(step)
-        saved.wait()
-    if started >= end:
-        tell(f"{workdir}: step {started:,} was reached before; nothing left to train")
-    else:
+                stopping = preemption.reached()
+            if stopping and clock.step > started:
+                save(clock.step, last=True)
+    if clock.step > started:
         tell(f"saved step {clock.step:,} in {workdir}")
+    elif stopping:
+        tell(f"{workdir}: told to stop before a step was done; nothing to save")
+    else:
+        tell(f"{workdir}: step {started:,} was reached before; nothing left to train")
     return Outcome(clock.step, stopping, {f"validation_{name}": value for name, value in validation.items()})
 
 
@@ -128,14 +137,20 @@ def _start(
     config: Config, mesh: Any, saved: checkpoint.Checkpoints, init_params: state_lib.Params | None
 ) -> tuple[state_lib.TrainState, chrono.Chrono, dict[str, float]]:
     """The state, the clock and the sums not reported yet, of the newest checkpoint or of a fresh run."""
-    if saved.latest_step() is not None:
-        state, kept = saved.restore(mesh)
+    if restored := saved.restore(mesh):
+        state, kept = restored
         untold = kept.pop("untold", {})
-        tell(f"going on from step {kept['step']:,}")
+        tell(f"going on from step {kept['step']:,} on {_devices()}")
         return state, chrono.Chrono(**kept), untold
     state = state_lib.create(config, mesh)
     if init_params is not None:
         state = state_lib.with_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    tell(f"starting from step 0: {count:,} parameters on {mesh.size} device(s)")
+    tell(f"starting from step 0: {count:,} parameters on {_devices()}")
     return state, chrono.Chrono(), {}
+
+
+def _devices() -> str:
+    """ "8 cpu device(s)", and of how many processes where there are several."""
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){processes}"

@@ -34,6 +34,7 @@ class Report:
         """`untold`: from `saved` of the process before."""
         self._config, self._clock = config, clock
         self._pending: list[tuple[int, Any]] = []
+        self._first = clock.step + 1
         self._untold = dict(untold or {})
         self._began = time.monotonic()
         peak = flops.peak_flops(jax.devices()[0].device_kind)
@@ -41,8 +42,11 @@ class Report:
         self._started = False  # the first step of this process has come back
 
     def add(self, step: int, sums: Any) -> None:
-        """A step was dispatched. Only a process's first one is waited for: it was compiled, too."""
+        """A step was dispatched. The one `IN_FLIGHT` before it is waited for, so that a run told to stop soon can;
+        and a process's first one: it was compiled, too."""
         self._pending.append((step, sums))
+        if len(self._pending) > step_lib.IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - step_lib.IN_FLIGHT])
         self._clock.count(step)
         if not self._started:
             self.check()
@@ -61,12 +65,22 @@ class Report:
             ):
                 if not math.isfinite(value):
                     raise UserError(
-                        f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; lower "
-                        "config.optimizer.learning_rate or lengthen its warmup_steps, then run the same command again"
+                        f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; "
+                        + (
+                            f"it has diverged already: move checkpoints/{step - 1} away, "
+                            if self._too_late(step)
+                            else ""
+                        )
+                        + "lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the same command "
+                        "again"
                     )
             # One after the other, so that a sum is the same bits with a restart in between.
             self._untold = step_lib.add_up([self._untold, sums] if self._untold else [sums])
         self._pending.clear()
+
+    def _too_late(self, step: int) -> bool:
+        """Whether the parameters that failed are those of the checkpoint this process began with."""
+        return step == self._first > 1
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint keeps: the clock's figures, and sums not told of yet."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
@@ -115,3 +115,10 @@ def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
         if any(n % mesh.shape[axis] == 0 for axis in idle for n in free):
             found[name] = leaf.size * leaf.dtype.itemsize
     return found
+
+
+def to_host(tree: Any) -> Any:
+    """The tree as numpy arrays, whole, in every process. All of them have to ask."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -25,6 +25,8 @@ from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
+IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
+
 
 class Drawn(NamedTuple):
     """A batch and what chance decides about it before a network is run; every array has a row per row of the batch."""

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import struct
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from small_disk import fill, small_disk
 
-from electramed_jax.common import metrics
+from electramed_jax.common import files, metrics
 from electramed_jax.common.errors import UserError
 
 __all__ = ["small_disk"]  # a fixture
+
+
+class Flaky(MemoryFileSystem):
+    """`flaky://`: an object store whose next uploads fail, as many as `failures` says."""
+
+    protocol = "flaky"
+    failures, uploads = 0, 0
+
+    def _open(self, path, mode="rb", **options):
+        if mode == "wb":
+            Flaky.uploads += 1
+            if Flaky.failures:
+                Flaky.failures -= 1
+                raise ConnectionError("503 Service Unavailable")
+        return super()._open(path, mode, **options)
+
+
+@pytest.fixture
+def store(monkeypatch) -> str:
+    """The URL of an empty object store."""
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr(Flaky, "store", {})
+    monkeypatch.setattr(Flaky, "pseudo_dirs", [""])
+    monkeypatch.setattr(Flaky, "uploads", 0)
+    return "flaky://bucket/run"
 
 
 def written(workdir, steps, *, resumed_step=0) -> None:
@@ -65,7 +95,100 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):
     with metrics.MetricsWriter(str(disk), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         fill(disk)
-        with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        with pytest.raises(
+            UserError, match=r"cannot be written \(No space left on device\); the checkpoints are whole"
+        ):
             for step in range(2, 10_000):
                 log.write(step, "train", {"loss": 1.0})
     assert steps_in(disk) == list(range(1, len(steps_in(disk)) + 1))
+
+
+# ---- storage that fails for a while, and storage that cannot append ------------------------------
+
+
+def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, capsys):
+    class Reluctant:
+        """Takes three bytes, then fails twice, then takes everything."""
+
+        def __init__(self, file):
+            self.file, self.answers = file, [3, OSError(errno.EIO, os.strerror(errno.EIO)), OSError(errno.ESTALE, "x")]
+
+        def write(self, data):
+            answer = self.answers.pop(0) if self.answers else len(data)
+            if isinstance(answer, OSError):
+                raise answer
+            return self.file.write(data[:answer])
+
+        def close(self):
+            self.file.close()
+
+    with metrics.MetricsWriter(str(tmp_path), resumed_step=0) as log:
+        log.write(1, "train", {"loss": 1.0})
+        log._lines._file = Reluctant(log._lines._file)
+        for step in (2, 3, 4, 5):
+            log.write(step, "train", {"loss": 1.0})
+        assert steps_in(tmp_path) == [1, 2, 3, 4, 5]
+    said = capsys.readouterr().err.splitlines()
+    path = tmp_path / "metrics.jsonl"
+    assert said == [
+        f"{path}: cannot be written (Input/output error); kept, and tried again with the next entry",
+        f"{path}: is written again",
+    ]
+
+
+def test_an_object_store_gets_whole_files_when_a_checkpoint_is_due_and_else_once_a_minute(store):
+    with metrics.MetricsWriter(store, resumed_step=0) as log:
+        before = Flaky.uploads
+        for step in range(1, 101):
+            log.write(step, "train", {"loss": 1.0})
+        assert Flaky.uploads - before <= 1, "the first line"
+        log.flush()
+        assert steps_in(store) == list(range(1, 101))
+        log.write(101, "validation", {"loss": 1.0})
+    assert steps_in(store) == list(range(1, 102)), "and when all is done"
+
+
+def test_a_resumed_run_goes_on_in_the_file_that_the_object_store_has(store):
+    written(store, [1, 2, 3, 4])
+    written(store, [3, 4, 5], resumed_step=2)
+    assert steps_in(store) == [1, 2, 3, 4, 5]
+
+
+def test_tensorboard_finds_its_events_in_an_object_store(store):
+    written(store, [1, 2])
+    from tensorboardX.proto.event_pb2 import Event
+
+    (name,) = files.list_dir(f"{store}/tensorboard")
+    assert "tfevents" in name, "what TensorBoard looks for"
+    data, at, events = files.read_bytes(f"{store}/tensorboard/{name}"), 0, []
+    while at < len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        events.append(Event.FromString(data[at + 12 : at + 12 + size]))
+        at += size + 16
+    assert events[0].file_version == "brain.Event:2"
+    assert [(event.step, event.summary.value[0].tag) for event in events[2:]] == [(1, "train/loss"), (2, "train/loss")]
+
+
+def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, capsys):
+    with metrics.MetricsWriter(store, resumed_step=0) as log:
+        log.write(1, "train", {"loss": 1.0})
+        log.write(2, "train", {"loss": 1.0})
+        monkeypatch.setattr(Flaky, "failures", 100)
+        log.flush()
+        monkeypatch.setattr(Flaky, "failures", 0)
+        log.flush()
+        assert steps_in(store) == [1, 2]
+    said = capsys.readouterr().err
+    assert "metrics.jsonl: cannot be written (503 Service Unavailable); kept, and tried again" in said
+    assert "metrics.jsonl: is written again" in said
+
+
+def test_storage_that_fails_for_half_an_hour_ends_the_run(store, monkeypatch):
+    with pytest.raises(UserError, match="cannot be written .*the checkpoints are whole"):
+        with metrics.MetricsWriter(store, resumed_step=0) as log:
+            log.write(1, "train", {"loss": 1.0})
+            log.write(2, "train", {"loss": 1.0})
+            monkeypatch.setattr(Flaky, "failures", 10_000)
+            log.flush()
+            monkeypatch.setattr(metrics, "PATIENCE_SECONDS", -1.0)
+            log.flush()

@@ -9,6 +9,8 @@ import sys
 
 import quick
 
+from electramed_jax.data import build, synthetic
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROW_LENGTH = 32
 TOTAL_STEPS, LOG_EVERY, SAVE_EVERY, EVAL_EVERY = 20, 4, 5, 10
@@ -38,6 +40,16 @@ SETTINGS = {
 }
 
 
+def pack(folder: pathlib.Path) -> pathlib.Path:
+    """Writes some 200 invented articles as packed rows; returns the dataset's folder."""
+    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
+    build.prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    build.train_vocab(documents, vocab, size=600)
+    build.pack(documents, vocab, rows, row_length=ROW_LENGTH, workers=1)
+    return folder / "packed"
+
+
 def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
     """The settings as the command line wants them; `model__dropout=0` changes `model.dropout`."""
     changes = {name.replace("__", "."): value for name, value in changed.items()}
@@ -46,17 +58,19 @@ def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
     return [config, *(f"--config.{name}={value}" for name, value in values.items())]
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    """`electramed` in a process of its own, on eight virtual devices; its standard error is a pipe of lines."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "8",
-        "XLA_FLAGS": quick.FLAGS,
-    }
+def start(*arguments: object, devices: int = 8, program: object = None, **environment: str) -> subprocess.Popen:
+    """`electramed` in a process of its own, on virtual devices; its standard error is a pipe of lines.
+
+    Args:
+      program: a script to run in its place.
+      environment: variables beside those of this process.
+    """
+    settings = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": quick.FLAGS}
+    script = [program] if program else ["-m", "electramed_jax.cli"]
     return subprocess.Popen(
-        [sys.executable, "-m", "electramed_jax.cli", *map(str, arguments)],
+        [sys.executable, *map(str, script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=os.environ | settings | environment,
     )

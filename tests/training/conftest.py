@@ -12,7 +12,6 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from electramed_jax import config as config_lib
 from electramed_jax.config import Config
-from electramed_jax.data import build, synthetic
 from electramed_jax.training import loop
 
 CACHE = {
@@ -41,13 +40,7 @@ def quick_compilation(tmp_path_factory):
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> pathlib.Path:
     """Some 200 invented articles as packed rows of 32."""
-    folder = tmp_path_factory.mktemp("dataset")
-    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
-    documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
-    build.prepare(articles, documents, validation=0.1, test=0.0, workers=1)
-    build.train_vocab(documents, vocab, size=600)
-    build.pack(documents, vocab, rows, row_length=quick_run.ROW_LENGTH, workers=1)
-    return folder / "packed"
+    return quick_run.pack(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="session")

@@ -8,23 +8,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import random
+import resource
 import shutil
 import signal
 import struct
+import time
 
 import jax
 import numpy as np
+import pod
 import pytest
 import quick_run
 from small_disk import fill, small_disk
 
 from electramed_jax import cli
-from electramed_jax.common import chrono, distributed, files, trees
+from electramed_jax.common import chrono, files, preemption, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
 from electramed_jax.model import flops
 from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.training import workdir as workdirs
 from electramed_jax.training.report import Report
 
 __all__ = ["small_disk"]  # a fixture
@@ -126,43 +129,70 @@ def test_a_checkpoint_in_passing_holds_the_state_of_its_step(stopped, whole):
 
 @pytest.fixture(scope="module")
 def battered(packed, quick_compilation, tmp_path_factory):
-    """A run killed at a random step, started, told to end, started: (workdir, exit codes, what was said)."""
+    """A run killed amid a save, started, told to end three times, started on storage that fails for a while:
+    (workdir, exit codes, what was said)."""
     workdir = tmp_path_factory.mktemp("battered") / "run"
     arguments = ["pretrain", *quick_run.settings(packed), f"--workdir={workdir}", "--json"]
-    draw = random.Random()
-    kill_at = draw.choice([4, 8])
-    end_at = 12
+
+    def kill_amid_a_save(process: pod.Process) -> None:
+        while not list(workdir.glob("checkpoints/10.orbax-checkpoint-tmp*")):
+            assert process.popen.poll() is None, process.said
+        process.popen.kill()
+
+    def tell_to_end(process: pod.Process) -> None:
+        process.wait_for("step 12/")
+        for _ in range(3):
+            process.popen.send_signal(signal.SIGTERM)
+            time.sleep(0.05)  # so that they arrive one by one, some of them amid the save
+
+    def let_storage_fail(process: pod.Process) -> None:
+        def largest_file(size: int) -> None:
+            resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        largest_file(20_000)  # metrics fit, checkpoints do not
+        process.wait_for("step 15 could not be saved", "step 20 could not be saved")
+        largest_file(resource.RLIM_INFINITY)
+
     codes, said = [], []
-    for number, at in ((signal.SIGKILL, kill_at), (signal.SIGTERM, end_at), (None, None)):
-        with quick_run.start(*arguments) as process:
-            heard = []
-            for line in process.stderr:
-                heard.append(line)
-                if line.startswith(f"step {at}/"):
-                    process.send_signal(number)
-            codes.append(process.wait())
-            said.append("".join(heard) + process.stdout.read())
+    for disturb in (kill_amid_a_save, tell_to_end, let_storage_fail):
+        with pod.started(1, 8, *arguments) as [process]:
+            disturb(process)
+            codes.append(process.ended())
+            said.append(process.said + process.out)
     return workdir, codes, said
 
 
-def test_a_killed_and_terminated_run_is_bit_equal_to_an_undisturbed_one(battered, whole):
+def test_a_run_killed_told_to_end_and_starved_of_storage_is_bit_equal_to_an_undisturbed_one(battered, whole):
     workdir, codes, said = battered
     assert codes == [-signal.SIGKILL, 42, 0], "\n".join(said)
     assert_same_run(workdir, whole)
 
 
+def test_a_run_killed_amid_a_save_goes_on_from_the_one_before(battered):
+    _, _, said = battered
+    assert said[1].startswith("going on from step 5 ")
+
+
 def test_a_terminated_run_has_saved_the_step_it_was_at_and_says_so(battered):
     _, _, said = battered
     saved = int(said[1].split("saved step ")[1].split()[0])
-    assert f"going on from step {saved}\n" in said[2]
+    assert f"going on from step {saved} " in said[2]
     assert json.loads(said[1].splitlines()[-1])["step"] == saved
 
 
+def test_storage_that_fails_for_a_while_is_said_and_tried_again(battered):
+    workdir, _, said = battered
+    assert "could not be saved (File too large); the checkpoint before it is whole; trying again" in said[2]
+    assert "storage works again: saved step 20\n" in said[2]
+    assert not list(workdir.glob("checkpoints/*tmp*")), "nothing is left of what failed"
+
+
 def test_an_evaluation_that_an_interruption_prevented_is_made_up_for(pretrain, half_done, whole, monkeypatch):
-    """Told to end at its very last step, a run has saved, but not measured."""
+    """Told to end once it has saved its very last step, a run gives up the evaluation that is due."""
     last = quick_run.TOTAL_STEPS
-    monkeypatch.setattr(distributed.Preemption, "reached", lambda self, step: step == last)
-    assert pretrain(half_done) == 42
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption.Preemption, "reached", lambda self: saved_steps(half_done)[-1] == last)
+        assert pretrain(half_done) == 42
     assert saved_steps(half_done)[-1] == last and entries(half_done)[-1]["split"] == "train"
     assert pretrain(half_done) == 0
     assert_same_run(half_done, whole)
@@ -233,6 +263,11 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
         assert "model_flops_utilization" not in told
 
 
+def test_the_newest_checkpoints_are_kept_and_every_so_many_steps_one_for_good(pretrain, half_done):
+    assert pretrain(half_done, save_every=1, keep_checkpoints=2, keep_every=5) == 0
+    assert saved_steps(half_done) == [5, 10, 15, 19, 20]
+
+
 # ---- stopped by numbers --------------------------------------------------------------------------
 
 
@@ -248,6 +283,14 @@ def test_an_absurd_learning_rate_stops_the_run_with_the_last_checkpoint_still_go
         assert np.isfinite(leaf).all(), name
 
 
+def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsys):
+    """The step that overflows them is itself in order: its loss and gradient were taken before."""
+    assert pretrain(half_done, "--stop_after=14", optimizer__learning_rate=3e38) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "not finite after step 14; stopped, the last checkpoint is from before it" in said
+    assert saved_steps(half_done)[-1] == STOP
+
+
 @pytest.mark.parametrize(
     ("poisoned", "said"), [("loss_sum", "loss is nan"), ("gradient_norm_sum", "gradient norm is nan")]
 )
@@ -258,6 +301,13 @@ def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(r
     for notice in (report.saved, lambda: report.close(5)):
         with pytest.raises(UserError, match=f"{said} at step 3; stopped"):
             notice()
+
+
+def test_a_checkpoint_that_had_diverged_when_it_was_saved_is_named(run_config):
+    """Finite as its parameters are, the next loss is not, whatever the learning rate."""
+    report = Report(run_config, chrono.Chrono(step=13), 8)
+    with pytest.raises(UserError, match="at step 14; stopped.* it has diverged already: move checkpoints/13 away"):
+        report.add(14, SUMS | {"loss_sum": float("inf")})
 
 
 # ---- a workdir that is another's -----------------------------------------------------------------
@@ -295,7 +345,7 @@ def test_how_a_model_is_run_may_change_between_restarts(run_config):
     """Only what the parameters mean may not."""
     model = dataclasses.replace(run_config.model, remat="full", compute_dtype="bfloat16", dropout=0.0)
     free = dataclasses.replace(run_config, model=model, batch_size=16, total_steps=60, log_every=1)
-    checkpoint._check_same_model("run", run_config, free)
+    workdirs.check_same_model("run", run_config, free)
 
 
 # ---- damaged and full disks ----------------------------------------------------------------------
@@ -312,14 +362,53 @@ def test_a_half_written_checkpoint_is_not_taken_for_whole(pretrain, half_done, w
     assert entries(half_done) == [entry for entry in entries(whole) if entry["step"] <= STOP]
 
 
-def test_a_checkpoint_with_missing_files_is_named_instead_of_trusted(pretrain, half_done, capsys):
-    newest = half_done / "checkpoints" / str(STOP)
+def missing(newest: pathlib.Path) -> None:
     shutil.rmtree(newest / "state" / "d")
+
+
+def cut_short(newest: pathlib.Path) -> None:
+    clock = newest / "clock" / "metadata"
+    clock.write_bytes(clock.read_bytes()[:40])
+
+
+def another(newest: pathlib.Path) -> None:
+    """Files that are whole in themselves, but of other numbers: what orbax cannot notice."""
+    shutil.rmtree(newest / "state")
+    shutil.copytree(newest.with_name("10") / "state", newest / "state")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(missing, "NOT_FOUND"), (cut_short, "Expecting"), (another, "its numbers are not those that were saved")],
+)
+def test_a_damaged_checkpoint_is_said_kept_aside_and_the_one_before_it_used(
+    run_config, half_done, capsys, damage, reason
+):
+    newest = half_done / "checkpoints" / str(STOP)
+    damage(newest)
+    with checkpoint.Checkpoints(str(half_done), run_config) as saved:
+        state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
+    assert state.step == clock["step"] == 10
+    said = capsys.readouterr().err
+    assert f"{newest}: cannot be read ({reason}" in said and f"{newest}: moved to {newest}.damaged\n" in said
+    assert saved_steps(half_done) == [5, 10] and newest.with_name(f"{STOP}.damaged").is_dir()
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_nothing_had_been(pretrain, half_done, whole):
+    missing(half_done / "checkpoints" / str(STOP))
+    assert leaves(half_done)["step"] == 10, "who only reads takes the one before, too"
+    assert saved_steps(half_done) == [5, 10, STOP], "and changes nothing"
+    assert pretrain(half_done) == 0
+    assert_same_run(half_done, whole)
+
+
+def test_where_no_checkpoint_can_be_read_none_is_touched(pretrain, half_done, capsys):
+    for step in (5, 10, STOP):
+        cut_short(half_done / "checkpoints" / str(step))
     assert pretrain(half_done) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"{newest}: cannot be read" in said and "move this folder away" in said
-    newest.rename(half_done / "away")
-    assert leaves(half_done)["step"] == 10
+    assert f"{half_done}/checkpoints: none of 13, 10, 5 can be read" in said and "nothing was changed" in said
+    assert saved_steps(half_done) == [5, 10, STOP]
 
 
 def test_a_disk_that_fills_up_is_one_clear_line_and_the_earlier_checkpoint_stays_whole(
@@ -333,7 +422,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_the_earlier_checkpoint_stays
         said = process.stderr.read()
     assert process.returncode == 2, said
     lines = said.splitlines()
-    assert lines[0] == f"going on from step {STOP}"
+    assert lines[0] == f"going on from step {STOP} on 8 cpu device(s)"
     assert [line for line in lines[1:-1] if not line.startswith(("first step", "step "))] == []
     assert lines[-1].startswith(f"electramed pretrain: {workdir}: the checkpoint could not be written (No space left")
     assert saved_steps(workdir)[-1] == STOP
@@ -351,10 +440,10 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
 
-    with checkpoint.Checkpoints(workdir, run_config) as saved:
+    with pytest.raises(UserError) as caught, checkpoint.Checkpoints(workdir, run_config) as saved:
+        state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
         monkeypatch.setattr(saved._manager, "save", full)
-        with pytest.raises(UserError) as caught:
-            saved.save(13, None, {})
+        saved.save(14, state, clock)
     assert "could not be written (No space left on device)" in str(caught.value)
     assert "the one before it is whole" in str(caught.value)
     assert saved_steps(pathlib.Path(workdir))[-1] == STOP

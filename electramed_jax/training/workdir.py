@@ -1,0 +1,74 @@
+"""What a training folder holds beside its checkpoints, and whose it is.
+
+workdir/config.json        the resolved config
+workdir/vocab.txt          the vocabulary the model speaks
+workdir/dataset.json       the manifest of the dataset it is trained on
+"""
+
+from __future__ import annotations
+
+from electramed_jax.common import distributed, files, trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, from_dict, to_dict
+from electramed_jax.data import manifest as manifests
+
+CONFIG_FILE, VOCAB_FILE, DATASET_FILE, CHECKPOINTS = "config.json", "vocab.txt", "dataset.json", "checkpoints"
+
+# What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
+IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
+# Settings of how a model is run, not of what it is.
+FREE = ("model.remat", "model.compute_dtype", "model.dropout", "model.attention_dropout")
+
+
+def claim(workdir: str, config: Config) -> None:
+    """Writes the files that explain the checkpoints, or checks those of an earlier start.
+
+    Raises:
+      UserError, in every process: the folder holds another model, or checkpoints without a config, or is not the
+        same folder for all processes.
+    """
+    config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
+    vocab = files.read_bytes(files.join(config.data.directory, manifests.VOCAB_FILE))
+    if files.exists(config_path):
+        check_same_model(workdir, read_config(workdir), config)
+        if files.read_bytes(vocab_path) != vocab:
+            raise UserError(
+                f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the "
+                "dataset it was started with, or a new --workdir"
+            )
+    elif files.exists(files.join(workdir, CHECKPOINTS)):
+        raise UserError(f"{workdir}: has {CHECKPOINTS}/ but no {CONFIG_FILE}; use a new --workdir")
+    distributed.check_shared(workdir)  # nobody writes before all have looked
+    if distributed.is_main():
+        manifest = files.read_text(files.join(config.data.directory, manifests.FILE))
+        files.write_text(vocab_path, vocab.decode())
+        files.write_text(files.join(workdir, DATASET_FILE), manifest)
+        files.write_json(config_path, to_dict(config))
+
+
+def read_config(workdir: str) -> Config:
+    """The resolved config of a training workdir; UserError where there is none."""
+    path = files.join(workdir, CONFIG_FILE)
+    if not files.exists(path):
+        raise UserError(
+            f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
+        )
+    return from_dict(files.read_json(path))
+
+
+def changed_settings(earlier: Config, now: Config) -> list[str]:
+    """Lines "name: old -> new" for every setting that differs."""
+    a, b = trees.named_leaves(to_dict(earlier)), trees.named_leaves(to_dict(now))
+    return [f"{name.replace('/', '.')}: {a[name]!r} -> {b[name]!r}" for name in b if a[name] != b[name]]
+
+
+def check_same_model(workdir: str, earlier: Config, now: Config) -> None:
+    """Raises UserError, naming the settings, where the two configs are of different models."""
+    different = [
+        line for line in changed_settings(earlier, now) if line.startswith(IDENTITY) and not line.startswith(FREE)
+    ]
+    if different:
+        raise UserError(
+            f"{workdir} holds another model ({'; '.join(different)}); use a new --workdir, or the settings it "
+            "was started with"
+        )

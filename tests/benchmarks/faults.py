@@ -1,0 +1,274 @@
+"""What a run survives: kills at random moments, damaged checkpoints, storage that fails, processes that vanish.
+
+Every run is `electramed pretrain` on invented articles, in processes of its own; what is left of it is compared, to
+the bit, with a run that nothing disturbed. Four tables, all of them or those that are named:
+
+    python tests/benchmarks/faults.py [kills] [damage] [storage] [peers]     some fifteen minutes on two cores
+
+KILLS=20 and SEED=0 in the environment say how many kills there are and which random moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+import numpy as np
+import pod
+import quick_run
+
+from electramed_jax.common import trees
+from electramed_jax.config import MeshConfig
+from electramed_jax.training import checkpoint, sharding
+
+STEPS, SAVE_EVERY = 480, 40
+SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, keep_checkpoints=1000)
+TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
+
+
+def pretrain(dataset: pathlib.Path, workdir: pathlib.Path, **changed: object) -> list[str]:
+    return ["pretrain", *quick_run.settings(dataset, **SETTINGS | changed), f"--workdir={workdir}"]
+
+
+def steps_of(workdir: pathlib.Path) -> list[int]:
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.exists() else []
+
+
+def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    state = checkpoint.load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
+    return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
+
+
+def same_state(workdir: pathlib.Path, undisturbed: pathlib.Path, step: int) -> bool:
+    ours, theirs = state_of(workdir, step), state_of(undisturbed, step)
+    return all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def entries(workdir: pathlib.Path) -> list[dict]:
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def told(same: bool) -> str:
+    return "bit-equal" if same else "DIFFERENT"
+
+
+# ---- kills -----------------------------------------------------------------------------------------
+
+
+def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """One run, killed again and again; every fourth time amid a save, otherwise some time after its start."""
+    count, draw = int(os.environ.get("KILLS", "20")), random.Random(int(os.environ.get("SEED", "0")))
+    workdir = root / "killed"
+    print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'went on from':<14}checkpoint")
+    rows, before = [], 0
+    for number in range(1, count + 1):
+        with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
+            kill = kill_amid_save if number % 4 == 0 else kill_some_time
+            moment = kill(process, workdir, draw, time.time())
+            assert process.ended() == -signal.SIGKILL, process.said
+        went_on = after(process.said, "going on from step ") or "0"
+        assert int(went_on) == before, (went_on, before)
+        before = max(steps_of(workdir), default=0)
+        same = told(same_state(workdir, undisturbed, before)) if before else "-"
+        rows.append(f"{number:<6}{moment:<40}{before:<14}{went_on:<14}{same}")
+        print(rows[-1], flush=True)
+    with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
+        assert process.ended(600) == 0, process.said
+    same = same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed)
+    print(f"then to the end, step {STEPS}: state and every entry of metrics.jsonl {told(same)}")
+
+
+def under_way(workdir: pathlib.Path, began: float) -> str | None:
+    """The step being saved, where one is; not what an earlier process left of its last save."""
+    for folder in workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime > began:
+                return folder.name.split(".")[0]
+    return None
+
+
+def kill_amid_save(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
+    process.wait_for("first step")
+    for _ in range(draw.randrange(5)):
+        process.wait_for("step ")
+    while not under_way(workdir, began):
+        assert process.popen.poll() is None, process.said
+    process.popen.kill()
+    process.ended()
+    return f"amid the save of step {under_way(workdir, began)}, sought"
+
+
+def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
+    """One in five before or about the first step, the others within a few entries of metrics after it."""
+    if draw.random() < 0.2:
+        seconds = draw.uniform(0, 8)
+    else:
+        for _ in range(draw.randrange(1, 10)):
+            process.wait_for("step ", "first step")
+        seconds = draw.uniform(0, 0.5)
+    time.sleep(seconds)
+    process.popen.kill()
+    process.ended()
+    if step := under_way(workdir, began):
+        return f"amid the save of step {step}"
+    lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
+    return f"after “{lines[-1].split('  ')[0].split(':')[0].split(',')[0].strip()}”" if lines else "before any word"
+
+
+def after(said: str, beginning: str) -> str | None:
+    return said.split(beginning)[1].split()[0].replace(",", "") if beginning in said else None
+
+
+# ---- damage ----------------------------------------------------------------------------------------
+
+
+def delete(path: pathlib.Path) -> None:
+    path.unlink()
+
+
+def cut_in_half(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garble(path: pathlib.Path) -> None:
+    """Every byte of the middle third is another."""
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 3, 2 * len(data) // 3):
+        data[place] ^= 0x55
+    path.write_bytes(data)
+
+
+def flip_a_bit(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """Each file of the newest checkpoint, damaged in four ways: it is said and the one before taken, or what is read
+    is bit-equal all the same (files that orbax wrote and does not read); never other numbers."""
+    from electramed_jax.training import loop
+    from electramed_jax.training.checkpoint import Checkpoints
+
+    print(
+        f"\ndamage to the newest checkpoint\n{'how':<14}{'files':>6}{'said, one before taken':>24}{'read, bit-equal':>17}"
+    )
+    newest, before = steps_of(undisturbed)[-1], steps_of(undisturbed)[-2]
+    config = checkpoint.read_config(str(undisturbed))
+    config = loop.resolve_with_dataset(config)
+    mesh, expected = sharding.make_mesh(MeshConfig()), {s: state_of(undisturbed, s) for s in (newest, before)}
+    names = [
+        p.relative_to(undisturbed) for p in sorted((undisturbed / f"checkpoints/{newest}").rglob("*")) if p.is_file()
+    ]
+    for how in (delete, cut_in_half, garble, flip_a_bit):
+        said = whole = 0
+        for name in names:
+            workdir = root / "damaged"
+            shutil.rmtree(workdir, ignore_errors=True)
+            workdir.mkdir()
+            for beside in ("config.json", "vocab.txt", "dataset.json"):
+                shutil.copy(undisturbed / beside, workdir / beside)
+            for step in (before, newest):
+                shutil.copytree(undisturbed / f"checkpoints/{step}", workdir / f"checkpoints/{step}")
+            how(workdir / name)
+            with contextlib.redirect_stderr(io.StringIO()), Checkpoints(str(workdir), config) as saved:
+                state, clock = saved.restore(mesh)
+            step = clock["step"]
+            for leaf_name, leaf in trees.named_leaves(state).items():
+                np.testing.assert_array_equal(np.asarray(leaf), expected[step][leaf_name], err_msg=f"{how} {name}")
+            assert (step == newest) == (not (workdir / f"checkpoints/{newest}.damaged").exists())
+            said, whole = said + (step == before), whole + (step == newest)
+        print(f"{how.__name__.replace('_', ' '):<14}{len(names):>6}{said:>24}{whole:>17}", flush=True)
+
+
+# ---- storage ---------------------------------------------------------------------------------------
+
+
+def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """A limit on the size of files makes every save fail, in all processes, for ten seconds."""
+    print(
+        f"\nstorage that fails for ten seconds\n{'processes':<11}{'saves that failed':<19}{'exit codes':<12}at the end"
+    )
+    for count, devices in ((1, 8), (2, 4)):
+        workdir = root / f"starved-{count}"
+        with pod.started(count, devices, *pretrain(dataset, workdir)) as processes:
+
+            def largest_file(size: int) -> None:
+                for process in processes:
+                    resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+            processes[0].wait_for("step 8/")
+            largest_file(5_000)
+            time.sleep(10)
+            largest_file(resource.RLIM_INFINITY)
+            codes = [process.ended(600) for process in processes]
+        failed = processes[0].said.count("could not be saved")
+        if count == 1:
+            same = told(same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed))
+        else:
+            ours, theirs = entries(workdir)[-1]["loss"], entries(undisturbed)[-1]["loss"]
+            same = f"loss differs by {abs(ours / theirs - 1):.0e}"
+        print(f"{count:<11}{failed:<19}{'/'.join(map(str, codes)):<12}{same}", flush=True)
+
+
+# ---- peers -----------------------------------------------------------------------------------------
+
+
+def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """One of two processes is killed, or falls silent as a machine does that loses its network."""
+    print(
+        f"\none of two processes vanishes\n{'which':<20}{'how':<14}{'the other ended after':<23}{'with':<7}its last words"
+    )
+    for which, how, number in (
+        (1, "killed", signal.SIGKILL),
+        (0, "killed", signal.SIGKILL),
+        (1, "silent", signal.SIGSTOP),
+        (0, "silent", signal.SIGSTOP),
+    ):
+        workdir = root / f"lost-{which}-{how}"
+        with pod.started(2, 4, *pretrain(dataset, workdir, total_steps=100_000)) as processes:
+            processes[0].wait_for("step 8/")
+            processes[which].popen.send_signal(number)
+            began, other = time.monotonic(), processes[1 - which]
+            code = other.ended(90)
+            seconds = time.monotonic() - began
+        words = [line for line in other.lines if "another process" in line or "another task died" in line]
+        role = "0 (coordinator)" if which == 0 else "1"
+        print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[-1].strip()[-150:]}", flush=True)
+
+
+TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "storage": storage, "peers": peers}
+
+
+def main(wanted: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = pathlib.Path(temporary)
+        dataset, undisturbed = quick_run.pack(root), root / "undisturbed"
+        with pod.started(1, 8, *pretrain(dataset, undisturbed)) as [process]:
+            assert process.ended(600) == 0, process.said
+        for name in wanted or TABLES:
+            TABLES[name](root, dataset, undisturbed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,161 @@
+"""Several real processes: they agree, and where one is gone the others do not stay."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import time
+
+import pod
+import pytest
+
+from electramed_jax.common import distributed
+from electramed_jax.common.errors import EXIT_PEER_LOST, UserError
+
+ROUNDS = pathlib.Path(pod.__file__).with_name("rounds.py")
+FOREVER = 1_000_000
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets the variables that say who the others are, after removing those of this machine."""
+    for name in os.environ:
+        if name.startswith(
+            ("JAX_COORD", "JAX_NUM_PROC", "JAX_PROCESS", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBE")
+        ):
+            monkeypatch.delenv(name)
+
+    def set_all(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+@pytest.fixture
+def joining(monkeypatch) -> list[tuple]:
+    """What `jax.distributed.initialize` is called with: (address, processes, number)."""
+    calls = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *who, **_: calls.append(who))
+    return calls
+
+
+# ---- who the others are --------------------------------------------------------------------------
+
+
+def test_a_process_to_whom_nothing_is_said_is_alone(environment, joining):
+    distributed.initialize()
+    assert joining == []
+
+
+def test_plain_processes_are_told_by_three_variables(environment, joining):
+    environment(JAX_COORDINATOR_ADDRESS="host:1234", JAX_NUM_PROCESSES="4", JAX_PROCESS_ID="3")
+    distributed.initialize()
+    assert joining == [("host:1234", 4, 3)]
+
+
+def test_under_slurm_jax_finds_the_others_by_itself(environment, joining):
+    environment(
+        SLURM_JOB_ID="4097", SLURM_STEP_NODELIST="node[07-10]", SLURM_NTASKS="8", SLURM_PROCID="5", SLURM_LOCALID="1"
+    )
+    distributed.initialize()
+    assert joining == [("node07:61441", 8, 5)]
+
+
+def test_on_gke_jax_finds_the_others_by_itself(environment, joining, monkeypatch):
+    """As on a TPU host, whose chips this machine lacks."""
+    monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
+    environment(
+        TPU_WORKER_HOSTNAMES="localhost,another.host",
+        TPU_WORKER_ID="1",
+        TPU_SKIP_MDS_QUERY="1",
+        MEGASCALE_COORDINATOR_ADDRESS="localhost",
+        MEGASCALE_NUM_SLICES="2",
+        MEGASCALE_SLICE_ID="1",
+    )
+    distributed.initialize()
+    assert joining == [("localhost:8482", 4, 3)]
+
+
+@pytest.mark.parametrize("alone", [dict(SLURM_NTASKS="1"), dict(SLURM_NTASKS="8", JAX_NUM_PROCESSES="1")])
+def test_one_task_or_one_process_wished_for_is_alone(environment, joining, alone):
+    environment(SLURM_JOB_ID="1", SLURM_STEP_NODELIST="node7", SLURM_PROCID="0", SLURM_LOCALID="0", **alone)
+    distributed.initialize()
+    assert joining == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (dict(JAX_COORDINATOR_ADDRESS="host:1"), "ADDRESS is set but not JAX_NUM_PROCESSES and JAX_PROCESS_ID; set"),
+        (dict(JAX_NUM_PROCESSES="two"), "JAX_NUM_PROCESSES='two' is not a number"),
+        (
+            dict(JAX_COORDINATOR_ADDRESS="host:1", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="2"),
+            "JAX_PROCESS_ID=2 is out of range; wanted 0 to 1",
+        ),
+        (
+            dict(JAX_COORDINATOR_ADDRESS="host", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0"),
+            "JAX_COORDINATOR_ADDRESS='host' is no address; wanted host:port",
+        ),
+        (
+            dict(SLURM_JOB_ID="x", SLURM_STEP_NODELIST="n", SLURM_NTASKS="2", SLURM_PROCID="0", SLURM_LOCALID="0"),
+            "the other processes cannot be found .*or set JAX_NUM_PROCESSES=1 to run this process alone",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(environment, joining, variables, said):
+    environment(**variables)
+    with pytest.raises(UserError, match=said):
+        distributed.initialize()
+    assert joining == []
+
+
+def test_a_port_in_use_is_named_before_anybody_waits(environment, joining):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        address = f"localhost:{taken.getsockname()[1]}"
+        environment(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0")
+        with pytest.raises(UserError, match=f"{address}: that port is in use"):
+            distributed.initialize()
+
+
+# ---- ending together -----------------------------------------------------------------------------
+
+
+def test_processes_agree_and_part_in_peace():
+    with pod.started(3, 1, 5, 40, program=ROUNDS) as processes:
+        assert [process.ended() for process in processes] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_where_one_dies_the_other_ends_at_once_with_a_clear_line(victim):
+    """Process 0 is the coordinator, too; jax may notice its end before any collective does."""
+    with pod.started(2, 1, FOREVER, 40, program=ROUNDS) as processes:
+        processes[victim].wait_for("round 3")
+        processes[victim].popen.kill()
+        other, began = processes[1 - victim], time.monotonic()
+        code = other.ended(60)
+        assert time.monotonic() - began < 60
+    ours = f"[process {1 - victim} of 2] another process ended or its machine died" in other.said
+    assert ours or "another task died" in other.said
+    assert code in (EXIT_PEER_LOST, -signal.SIGABRT)
+    assert code == EXIT_PEER_LOST or victim == 0
+
+
+def test_where_one_falls_silent_the_other_ends_too():
+    """No connection is closed, as when a machine loses its power or network: heartbeats tell."""
+    with pod.started(2, 1, FOREVER, 6, program=ROUNDS) as processes:
+        processes[1].wait_for("round 3")
+        processes[1].popen.send_signal(signal.SIGSTOP)
+        assert processes[0].ended(60) not in (0, 2, 42)
+        assert "another task died" in processes[0].said
+
+
+def test_a_mistake_of_one_is_told_by_it_and_ends_all():
+    with pod.started(2, 1, FOREVER, 40, 1, program=ROUNDS) as processes:
+        assert [process.ended(60) for process in processes] == [EXIT_PEER_LOST, 2]
+        assert "[process 1 of 2] a mistake of its own\n" in processes[1].said
+        assert "[process 0 of 2] another process ended" in processes[0].said

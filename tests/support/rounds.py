@@ -1,0 +1,39 @@
+"""Processes that do nothing but exchange a number, round after round: `python rounds.py ROUNDS HEARTBEAT [FAILING]`.
+
+Process FAILING meets a user's mistake in its third round. Each says its number and the round.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import jax
+
+from electramed_jax.common import distributed
+from electramed_jax.common.console import say
+from electramed_jax.common.errors import UserError
+
+
+def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:
+    distributed.HEARTBEAT_SECONDS = int(heartbeat)
+    try:
+        with distributed.joined():
+            here = jax.process_index()
+            for number in range(1, int(rounds) + 1):
+                assert distributed.gathered(100 * here + number) == [
+                    100 * k + number for k in range(jax.process_count())
+                ]
+                assert distributed.told_by_main(100 * here + number) == number
+                say(f"round {number}")
+                if (here, number) == (int(failing), 3):
+                    raise UserError("a mistake of its own")
+                time.sleep(0.05)
+    except UserError as error:
+        say(str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -134,10 +134,14 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which packed dataset, and in which order."""
+    """Which packed dataset or datasets, and in which order."""
 
-    directory: str = ""
+    directory: str = ""  # a packed folder, or several with commas between: packed/abstracts,packed/full_text
+    weights: str = ""  # of several folders, in their order: 3,1 feeds three rows of the first to one of the second
+    #                    and "" feeds each as it has rows
     seed: int = 0  # of the row order
+    cache_directory: str = ""  # local folder that keeps what is read of remote shards; "": read anew every epoch
+    cache_gigabytes: float = 50.0  # at most, on disk
     row_length: int = 0  # tokens a row; 0: from the dataset
     special: SpecialIds = SpecialIds()  # replaced by the dataset's
 
@@ -222,7 +226,7 @@ def check(config: Config) -> None:
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
-        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor",
+        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor data.cache_gigabytes",
     ]
     for name in " ".join(positive).split():
         _require(name, values[name], values[name] > 0, "a number above 0")

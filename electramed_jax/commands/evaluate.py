@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
     parser.add_argument("--step", type=int, help="checkpoint to measure; default: the newest")
     parser.add_argument("--split", default="validation", help="validation (default), test or train")
-    parser.add_argument("--data", help="packed dataset; default: the one it was trained on")
+    parser.add_argument("--data", help="packed folder, or several with commas between; default: what it was trained on")
     parser.add_argument("--batches", type=int, help="measure on so many batches only; default: the whole split")
 
 
@@ -25,13 +25,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from electramed_jax.config import MeshConfig
-    from electramed_jax.data import manifest as manifests
+    from electramed_jax.data import dataset as datasets
     from electramed_jax.data.loader import ordered_batches
     from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
 
     config = checkpoint.read_config(args.workdir)
     if args.data:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=args.data))
+        data = dataclasses.replace(config.data, directory=args.data, weights="")
+        config = dataclasses.replace(config, data=data)
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
         metrics = evaluate.run(state.params, batches, step.jit_eval_step(config, mesh), config)
-    unigram = manifests.read(config.data.directory).splits[args.split].unigram_cross_entropy
+    unigram = datasets.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
         say(f"{name:<26} {value:.4f}")

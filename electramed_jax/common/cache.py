@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 
@@ -44,31 +46,31 @@ class DiskCache:
         if not os.access(self._directory, os.W_OK):
             raise UserError(f"{directory}: no place for a cache (may not be written to); name a local folder")
 
-    def read(self, sha256: str, offset: int, length: int) -> bytes:
-        """What is kept of a range: zeros where nothing is, and shorter at the end of what is."""
+    def read(self, sha256: str, offset: int, into: np.ndarray) -> int:
+        """Fills a buffer with what is kept of a range, zeros where nothing is; fewer bytes at the end of what is."""
         path = self._path(sha256)
         try:
             if path not in self._used:
                 self._used.add(path)
                 os.utime(path)
             with open(path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), length, offset)
+                return os.preadv(file.fileno(), [into.data], offset)
         except OSError:
-            return b""
+            return 0
 
-    def write(self, sha256: str, offset: int, data: bytes | memoryview) -> None:
+    def write(self, sha256: str, offset: int, data: np.ndarray) -> None:
         """Keeps a range if there is room; a disk that fails is told in a line, once, and is no error."""
         path = self._path(sha256)
         with self._lock:
-            if not (self._keeps and self._has_room(len(data))):
+            if not (self._keeps and self._has_room(data.nbytes)):
                 return
             self._used.add(path)
-            self._bytes += len(data)
-            self._uncounted += len(data)
+            self._bytes += data.nbytes
+            self._uncounted += data.nbytes
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             try:
-                os.pwrite(descriptor, data, offset)
+                os.pwrite(descriptor, data.data, offset)
             finally:
                 os.close(descriptor)
         except OSError as error:

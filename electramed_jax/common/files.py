@@ -178,6 +178,18 @@ def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
         return file.read(length)
 
 
+def read_into(path: str | os.PathLike, offset: int, buffer: Any) -> int:
+    """As `read_range`, into a writable buffer without gaps; returns how many bytes the file had for it."""
+    view = memoryview(buffer).cast("B")
+    if local_path(path) is None:
+        data = read_range(path, offset, len(view))
+        view[: len(data)] = data
+        return len(data)
+    with open_read(path) as file, _readable_errors(path):
+        file.seek(offset)
+        return file.readinto(view)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Yields a binary file that appears as `path` when the block ends well, and never otherwise.

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
@@ -20,7 +21,6 @@ from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 
 FEATURE = "input_ids"
-BLOCK_ROWS = 256  # rows whose checksums are compared together, the first time one of them is read
 _HEAD_BYTES = 12  # the uint64 length and its CRC
 _CRC_BYTES = 4
 
@@ -96,11 +96,10 @@ class RowWriter:
 
 
 class RowFile:
-    """A file of rows, opened for random access: `file[rows] -> ids[n, T]`.
+    """A file of rows, opened for a look at any of them: `file[rows] -> ids[n, T]`.
 
-    Local files are mapped into memory, and the CRCs of a block of `BLOCK_ROWS` rows are checked when one of its
-    rows is first asked for: that reads the block in one go, and later reads of it cost a copy. Of remote files
-    each run of neighbouring rows is one range read, checked each time (`data/blocks.py` keeps what it read).
+    Each run of neighbouring rows is one range read, and each record read is checked against its CRC.
+    (`data/blocks.py` is what feeds training.)
 
     Raises:
       UserError: missing or cut-short file, one written for another row length or dtype, and at
@@ -124,13 +123,6 @@ class RowFile:
                 f"{layout.record_size} bytes and {rest} bytes over (row {self._rows}); "
                 "copy the file again or pack again"
             )
-        self._mapped = None
-        if (local := files.local_path(path)) is not None and self._rows:
-            # A plain array: fancy indexing of np.memmap costs twice as much.
-            self._mapped = np.asarray(np.memmap(local, np.uint8, "r", shape=(self._rows, layout.record_size)))
-            self._ids = layout.decode(self._mapped)
-        self._checked = np.zeros(-(-self._rows // BLOCK_ROWS), bool)
-        self._damaged: set[int] = set()
 
     def __len__(self) -> int:
         return self._rows
@@ -142,49 +134,33 @@ class RowFile:
         indices = np.asarray(indices, np.int64)
         if indices.size and not (0 <= indices.min() and indices.max() < self._rows):
             raise IndexError(f"{self.path}: rows {indices.min()}..{indices.max()} of {self._rows}")
-        if self._mapped is None:
-            return self._read(indices)
-        blocks = indices // BLOCK_ROWS
-        if not self._checked[blocks].all():
-            self._check(np.unique(blocks))
-        if self._damaged:
-            self._refuse(row for row in indices.tolist() if row in self._damaged)
-        return self._ids[indices]
-
-    def _check(self, blocks: np.ndarray) -> None:
-        for block in blocks[~self._checked[blocks]].tolist():
-            first = block * BLOCK_ROWS
-            bad = self._layout.damaged(self._mapped[first : first + BLOCK_ROWS])
-            self._damaged.update((first + bad).tolist())
-            self._checked[block] = True
-
-    def _read(self, indices: np.ndarray) -> np.ndarray:
         wanted, back = np.unique(indices, return_inverse=True)
-        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
-        parts = [read_records(self.path, self._layout, int(run[0]), len(run)) for run in runs if len(run)]
-        records = np.concatenate(parts) if parts else np.empty((0, self._layout.record_size), np.uint8)
-        self._refuse(wanted[self._layout.damaged(records)].tolist())
+        records = np.empty((len(wanted), self._layout.record_size), np.uint8)
+        begins = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
+        for begin, end in itertools.pairwise(begins):
+            if begin < end:
+                read_records(self.path, self._layout, int(wanted[begin]), records[begin:end])
+        for bad in self._layout.damaged(records).tolist():
+            raise damaged_row(self.path, int(wanted[bad]))
         return self._layout.decode(records)[back]
 
-    def _refuse(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            raise damaged_row(self.path, row)
 
-
-def read_records(path: str, layout: Layout, first: int, count: int) -> np.ndarray:
-    """Records `first` .. of a file as they are, unchecked, in one range read: uint8[count, record_size].
+def read_records(path: str, layout: Layout, first: int, into: np.ndarray) -> None:
+    """Reads records `first` .. of a file in one go, as they are, unchecked, into uint8[count, record_size].
 
     Raises:
       UserError: the file has no such records any more.
     """
-    data = files.read_range(path, first * layout.record_size, count * layout.record_size)
-    if len(data) != count * layout.record_size:
-        raise UserError(f"{path}: changed while it was read; rows {first}.. are missing")
-    return np.frombuffer(data, np.uint8).reshape(count, layout.record_size)
+    if files.read_into(path, first * layout.record_size, into) < into.nbytes:
+        raise UserError(f"{path}: changed while it was read: rows {first}.. are missing; copy it again or pack again")
 
 
 def damaged_row(path: str, row: int) -> UserError:
     return UserError(f"{path}: row {row} is damaged (checksum differs); copy the file again or pack again")
+
+
+def _masked_crc(data: bytes) -> int:
+    return int(_mask(np.array([google_crc32c.value(data)], np.uint32))[0])
 
 
 def _masked_crcs(records: np.ndarray) -> np.ndarray:
@@ -193,9 +169,8 @@ def _masked_crcs(records: np.ndarray) -> np.ndarray:
     return _mask(np.fromiter(map(google_crc32c.value, data), np.uint32, len(data)))
 
 
-def _mask(crc: np.ndarray) -> np.ndarray:
-    """What TFRecord stores of a CRC, so that the CRC of data that holds CRCs is not a special number."""
-    return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
+def _mask(crcs: np.ndarray) -> np.ndarray:
+    return ((crcs >> 15) | (crcs << 17)) + np.uint32(0xA282EAD8)  # modulo 2**32
 
 
 def _little_endian(dtype: str) -> np.dtype:
@@ -218,8 +193,7 @@ def _lead(row_length: int, dtype: str) -> bytes:
     for tag in (b"\x0a", b"\x0a"):
         tags = tag + _varint(payload + len(tags)) + tags
     length = struct.pack("<Q", len(tags) + payload)
-    crc = _mask(np.array([google_crc32c.value(length)], np.uint32))
-    return length + crc.astype("<u4").tobytes() + tags
+    return length + struct.pack("<I", _masked_crc(length)) + tags
 
 
 def _varint(number: int) -> bytes:

@@ -18,12 +18,13 @@ from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import dataset as datasets
 from electramed_jax.data import mixture
+from electramed_jax.data.blocks import BLOCK_ROWS, KEPT_BLOCKS
 from electramed_jax.data.rows import DatasetRows
 
 Batch = dict[str, jax.Array]
 
 PREFETCHED_STEPS = 2
-# How far ahead blocks of remote shards are fetched: as many rows as a window of the plan has.
+# How far ahead blocks are read: as many rows as a window of the plan has.
 ROWS_AHEAD = 16_384
 
 
@@ -66,8 +67,13 @@ class Loader:
         check_batch_size(batch_size, sharding)
         self.dataset = datasets.read(directory)
         self.manifest = self.dataset.manifest
-        self._rows = DatasetRows(self.dataset, split, cache)
-        self._plan = plan_for(self.dataset, split, batch_size, seed, weights)
+        kept = KEPT_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
+        self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
+        counts = self.dataset.rows_of(split)
+        if 0 in counts:
+            folder = self.dataset.folders[counts.index(0)]
+            raise UserError(f"{folder}: split {split!r} has no rows; leave the folder out, or pack it again")
+        self._plan = mixture.plan(counts, mixture.parse_weights(weights), batch_size, seed)
         if check_shards:
             self.dataset.verify_shards()
         self.rows_in_epoch = len(self._rows)
@@ -89,6 +95,17 @@ class Loader:
         """Epochs completed when `step` begins; of a mixture: rows fed, in rows of all folders."""
         return self._plan.epoch(step)
 
+    def shares(self, steps: int) -> list[str]:
+        """For each folder of a mixture a line: its rows, its share of what is fed, its epochs in that many steps."""
+        if not isinstance(self._plan, mixture.Mixture):
+            return []
+        fed = steps * self._plan.batch_size
+        shares = [quota / mixture.ROUND_POSITIONS for quota in self._plan.quotas]
+        return [
+            f"{folder}: {rows:,} rows, {share:.2%} of those fed, {fed * share / rows:,.1f} epochs in {steps:,} steps"
+            for folder, rows, share in zip(self.dataset.folders, self._plan.num_rows, shares, strict=True)
+        ]
+
     def close(self) -> None:
         self._prefetched.close()
         self._rows.close()
@@ -101,26 +118,10 @@ class Loader:
 
     def _read(self, step: int) -> Batch:
         numbers = self._plan.rows(step)
-        if self._rows.is_remote:
-            held = _held_rows(self._shape, self._sharding)
-            self._rows.expect(numbers[held])
-            self._rows.expect(self._plan.rows(step + self._steps_ahead)[held])
+        held = _held_rows(self._shape, self._sharding)
+        self._rows.expect(numbers[held])
+        self._rows.expect(self._plan.rows(step + self._steps_ahead)[held])
         return global_batch(lambda first, end: self._rows[numbers[first:end]], self._shape, self._sharding)
-
-
-def plan_for(
-    dataset: datasets.Dataset, split: str, batch_size: int, seed: int, weights: str
-) -> mixture.Plan | mixture.Mixture:
-    """The order in which `Loader` feeds a split.
-
-    Raises:
-      UserError: a folder without rows, or weights that do not fit the folders.
-    """
-    rows = dataset.rows_of(split)
-    for folder, count in zip(dataset.folders, rows, strict=True):
-        if not count:
-            raise UserError(f"{folder}: split {split!r} has no rows; leave it out of data.directory, or pack it again")
-    return mixture.plan(rows, mixture.parse_weights(weights), batch_size, seed)
 
 
 def ordered_batches(
@@ -147,7 +148,7 @@ def ordered_batches(
     """
     check_batch_size(batch_size, sharding)
     dataset = datasets.read(directory)
-    manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache)
+    manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache=cache)
     begins = np.arange(0, len(rows), batch_size)
     if max_batches is not None and max_batches * batch_size < len(rows):
         begins = np.arange(max_batches) * len(rows) // max_batches

@@ -240,8 +240,8 @@ def bucket(packed):
 
 @pytest.mark.parametrize("kept_blocks", [2, 160])
 def test_remote_shards_give_the_batches_that_local_ones_give(bucket, monkeypatch, kept_blocks):
-    monkeypatch.setattr(records, "BLOCK_ROWS", 16)
-    monkeypatch.setattr(blocks, "KEPT_BLOCKS", kept_blocks)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(loader, "KEPT_BLOCKS", kept_blocks)
     plan = Plan(num_rows=93, batch_size=8, seed=3)
     with loader.Loader(bucket, "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         for step in range(24):
@@ -250,7 +250,7 @@ def test_remote_shards_give_the_batches_that_local_ones_give(bucket, monkeypatch
 
 
 def test_each_block_of_a_remote_shard_is_fetched_once(bucket, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
     fetched, read_range = [], files.read_range
 
     def read_and_note(path: str, offset: int, length: int) -> bytes:

@@ -19,7 +19,7 @@ from electramed_jax.data.manifest import Shard
 BLOCK_ROWS = 256
 # Two windows of the plan, the one in use and the one to come, and some blocks to spare.
 KEPT_BLOCKS = 160
-READS_AT_ONCE = 16
+READS_AT_ONCE = {"local": 4, "remote": 16}
 
 
 class Blocks:
@@ -52,7 +52,7 @@ class Blocks:
         self._slot_of, self._block_in = np.full(total, -1), np.full(slots, -1)
         self._last_used, self._now = np.zeros(slots, np.int64), 0
         self._coming: dict[int, futures.Future[None]] = {}  # slot -> what fills it
-        self._pool = futures.ThreadPoolExecutor(READS_AT_ONCE, "read")
+        self._pool = futures.ThreadPoolExecutor(READS_AT_ONCE["local" if self._is_local else "remote"], "read")
 
     def rows(self, shards: np.ndarray, within: np.ndarray) -> np.ndarray:
         """Ids [n, T] of rows, each given by its shard and its number there.

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ TOKENS = [*vocab.SPECIAL_TOKENS, "a", "b"]
 ROWS = np.arange(6 * 32).reshape(6, 32) % 7
 
 
-@pytest.fixture(params=["local", "memory"])
-def packed(request, tmp_path) -> tuple[str, manifest.Manifest]:
+@pytest.fixture(params=["local", "memory", "gs"])
+def packed(request, folder_in) -> tuple[str, manifest.Manifest]:
     """A complete packed folder and its manifest."""
-    folder = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    folder = folder_in(request.param)
     vocab.write(files.join(folder, "vocab.txt"), TOKENS)
     shards = []
     for number, rows in enumerate((ROWS[:4], ROWS[4:])):

@@ -101,7 +101,9 @@ def _split_of_all(name: str, pairs: Sequence[tuple[str, Manifest]]) -> Split:
     return dataclasses.replace(
         held[0][1],
         shards=tuple(
-            dataclasses.replace(shard, file=files.join(folder, shard.file)) for folder, split in held for shard in split.shards
+            dataclasses.replace(shard, file=files.join(folder, shard.file))
+            for folder, split in held
+            for shard in split.shards
         ),
         rows=rows,
         tokens=tokens,

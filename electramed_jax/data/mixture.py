@@ -92,9 +92,7 @@ class Mixture:
         return rows
 
 
-def plan(
-    num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int
-) -> Plan | Mixture:
+def plan(num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int) -> Plan | Mixture:
     """The order of a `Mixture` of these members; the plain `Plan`, which is the same one, where there is but one."""
     mixture = Mixture(tuple(num_rows), tuple(weights), batch_size, seed)
     return mixture if len(num_rows) > 1 else mixture.plans[0]

@@ -61,7 +61,9 @@ def run(
     with (
         jax.set_mesh(mesh),
         distributed.Preemption().watched() as preemption,
-        Loader(data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache) as batches,
+        Loader(
+            data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache
+        ) as batches,
         checkpoint.Checkpoints(workdir, config) as saved,
     ):
         state, clock, untold = _start(config, mesh, saved, init_params)

@@ -19,9 +19,7 @@ def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
     path = files.join(folder, "deep", "file.bin")
     with files.atomic_write(path) as file:
         file.write(b"0123456789")
-    assert (
-        files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
-    )
+    assert files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
     assert files.size(path) == 10
     assert files.read_bytes(path) == b"0123456789"
     assert files.read_range(path, 3, 4) == b"3456"
@@ -54,9 +52,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(
-        UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"
-    ):
+    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"):
         files.write_text(str(tmp_path / "file.txt"), "abc")
     assert os.listdir(tmp_path) == []
 

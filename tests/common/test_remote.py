@@ -97,7 +97,10 @@ PASSING = [
 STAYING = [
     (http_error(403), "refused by its storage .*403.*; check the name and your credentials"),
     (gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}), "refused by its storage .*Invalid Cred"),
-    (OSError("Forbidden: b/x\nno storage.objects.get access"), "refused by its storage .*no storage.objects.get access"),
+    (
+        OSError("Forbidden: b/x\nno storage.objects.get access"),
+        "refused by its storage .*no storage.objects.get access",
+    ),
     (PermissionError("denied"), "permission denied"),
     (FileNotFoundError("gone"), "no such file"),
 ]

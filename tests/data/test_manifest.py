@@ -87,16 +87,12 @@ def test_a_folder_without_a_manifest_is_not_a_dataset(packed):
 
 def test_an_unknown_version_is_refused(packed):
     folder, _ = packed
-    change(
-        folder, "manifest.json", lambda d: d.replace(b'"format_version": 1', b'"format_version": 9')
-    )
+    change(folder, "manifest.json", lambda d: d.replace(b'"format_version": 1', b'"format_version": 9'))
     with pytest.raises(UserError, match="format_version 9; this program reads 1"):
         manifest.read(folder)
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}']
-)
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}'])
 def test_json_that_is_no_manifest_is_refused(packed, text):
     folder, _ = packed
     files.write_text(files.join(folder, "manifest.json"), text)

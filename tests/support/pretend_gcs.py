@@ -251,7 +251,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.storage.requests.append(Request(self.command, name, None, 0, 500))
             self.close_connection = True
         else:
-            self._answer(503, {"error": {"code": 503, "message": "We encountered an internal error"}}, name, chance=False)
+            self._answer(
+                503, {"error": {"code": 503, "message": "We encountered an internal error"}}, name, chance=False
+            )
         return True
 
     def _answer(

@@ -136,12 +136,14 @@ class MeshConfig:
 class DataConfig:
     """Which packed dataset or datasets, and in which order."""
 
-    directory: str = ""  # a packed folder, or several with commas between: packed/abstracts,packed/full_text
-    weights: str = ""  # of several folders, in their order: 3,1 feeds three rows of the first to one of the second
-    #                    and "" feeds each as it has rows
+    # a packed folder, or several with commas between: packed/abstracts,packed/full_text
+    directory: str = ""
+    # of several folders, in their order: 3,1 feeds three rows of the first to one of the second; "": as they have rows
+    weights: str = ""
     seed: int = 0  # of the row order
-    cache_directory: str = ""  # local folder that keeps what is read of remote shards; "": read anew every epoch
-    cache_gigabytes: float = 50.0  # at most, on disk
+    # a local folder that keeps what is read of remote shards, for the next epoch or run; "": nothing is kept
+    cache_directory: str = ""
+    cache_gigabytes: float = 50.0  # on disk, at most
     row_length: int = 0  # tokens a row; 0: from the dataset
     special: SpecialIds = SpecialIds()  # replaced by the dataset's
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from electramed_jax.common import files
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 
@@ -34,7 +35,10 @@ class DiskCache:
     """
 
     def __init__(self, directory: str, limit_bytes: int) -> None:
-        self._directory, self._limit = os.path.expanduser(directory), limit_bytes
+        local = files.local_path(directory)
+        if local is None:
+            raise UserError(f"{directory}: no place for a cache (in remote storage itself); name a local folder")
+        self._directory, self._limit = local, limit_bytes
         self._lock = threading.Lock()
         self._used: set[str] = set()  # paths of the copies that this process has asked for
         self._keeps = True

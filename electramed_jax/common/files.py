@@ -96,7 +96,7 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
             os.replace(local, local_path(target))
         else:
             # Copied, then removed: either can be done again when its answer was lost.
-            remote.call(source, lambda storage, name: storage.cp_file(name, remote.name_in(storage, target)))
+            remote.call(source, lambda storage, name: storage.cp_file(name, remote.open_storage(target)[1]))
             remote.call(source, remote.remove)
 
 

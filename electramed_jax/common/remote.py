@@ -38,7 +38,10 @@ def call(path: str | os.PathLike, operation: Callable[[Any, str], T]) -> T:
             return operation(storage, name)
         except Exception as error:
             if not passes(error):
-                _explain_refusal(path, error)
+                if _refuses(error):
+                    raise UserError(
+                        f"{path}: refused by its storage ({_one_line(error)}); check the name and your credentials"
+                    ) from error
                 raise
             if pause is None:
                 raise UserError(
@@ -69,10 +72,6 @@ def open_storage(path: str | os.PathLike) -> tuple[Any, str]:
         raise UserError(f"{path}: {error}; wanted a local path or gs://") from error
 
 
-def name_in(storage: Any, path: str | os.PathLike) -> str:
-    return storage._strip_protocol(os.fspath(path))
-
-
 def info(storage: Any, name: str) -> dict[str, Any] | None:
     """An operation for `call`: what is known of a file or folder, or None where it is not there.
 
@@ -99,17 +98,21 @@ def passes(error: BaseException) -> bool:
         return int(status) in _LATER or int(status) >= 500
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
-    if isinstance(error, (UserError, ValueError)) or getattr(error, "retryable", True) is False:  # google.auth's word
+    if isinstance(error, ValueError) or getattr(error, "retryable", True) is False:  # google.auth's word
         return False
+    return _is_of_network(error)
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether an error that stays says no in the storage's own words, and not in those of the operating system.
+
+    gcsfs tells a forbidden request as a plain OSError, and a bad one as a plain ValueError.
+    """
+    return _is_of_network(error) or type(error) is ValueError or (type(error) is OSError and error.errno is None)
+
+
+def _is_of_network(error: BaseException) -> bool:
     return not _NETWORK_PACKAGES.isdisjoint(kind.__module__.partition(".")[0] for kind in type(error).__mro__)
-
-
-def _explain_refusal(path: str | os.PathLike, error: Exception) -> None:
-    """Raises a UserError where storage refused; returns where the error has a name of the operating system's."""
-    if hasattr(error, "status") or hasattr(error, "code") or (type(error) is OSError and error.errno is None):
-        raise UserError(
-            f"{path}: refused by its storage ({_one_line(error)}); check the name and your credentials"
-        ) from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -125,9 +125,9 @@ class Blocks:
         path, sha256, first, count = self._place(block)
         into = self._records[slot * BLOCK_ROWS : slot * BLOCK_ROWS + count]
         offset = first * self._layout.record_size
-        if self._cache is not None and self._cache.read(sha256, offset, into) == into.nbytes:
-            if not self._layout.damaged(into).size:
-                return
+        kept = self._cache is not None and self._cache.read(sha256, offset, into) == into.nbytes
+        if kept and not self._layout.damaged(into).size:
+            return
         records.read_records(path, self._layout, first, into)
         if self._is_local and self._checked[block]:
             return

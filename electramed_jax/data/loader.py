@@ -2,7 +2,7 @@
 
 `Loader` feeds training in the order of `data/plan.py`, or that of `data/mixture.py` where the dataset is several
 folders; `ordered_batches` feeds an evaluation the same rows in the same order every time. Each host reads only the
-rows that its own devices hold.
+blocks in which rows of its own devices lie; as a batch is spread over a window of blocks, that is most of them.
 """
 
 from __future__ import annotations

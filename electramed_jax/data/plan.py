@@ -96,8 +96,9 @@ class _Epoch:
     window_starts: np.ndarray
 
 
-# Caches are small: a run walks through windows in order, and a batch rarely touches more than two.
-@functools.lru_cache(maxsize=4)
+# Some MB at most. A run walks through windows in order: it needs the one it is in and the one that is being read ahead,
+# of each member of a mixture.
+@functools.lru_cache(maxsize=32)
 def _epoch(plan: Plan, epoch: int) -> _Epoch:
     num_blocks = -(-plan.num_rows // plan.block_rows)
     blocks = permutation((plan.seed, _STREAM + plan.member), (epoch, _BLOCKS), num_blocks)
@@ -107,7 +108,7 @@ def _epoch(plan: Plan, epoch: int) -> _Epoch:
     return _Epoch(blocks, block_starts[:: plan.window_blocks])
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def _window_rows(plan: Plan, epoch: int, window: int) -> np.ndarray:
     first = window * plan.window_blocks
     blocks = _epoch(plan, epoch).blocks[first : first + plan.window_blocks]

@@ -106,7 +106,10 @@ def test_a_copy_that_vanishes_is_no_error(tmp_path):
     assert kept(cache, A, 0) == 2
 
 
-def test_a_folder_that_cannot_be_made_is_told_at_once(tmp_path):
+@pytest.mark.parametrize("directory", ["file/cache", "gs://bucket/cache"])
+def test_a_folder_that_is_no_place_for_a_cache_is_told_at_once(tmp_path, monkeypatch, directory):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="no place for a cache .*name a local folder"):
-        DiskCache(str(tmp_path / "file" / "cache"), 1 << 20)
+    with pytest.raises(UserError, match=f"{directory}: no place for a cache .*name a local folder"):
+        DiskCache(directory, 1 << 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import fsspec
 import gcsfs.retry
+import google.auth.exceptions
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -21,7 +21,7 @@ class AilingFileSystem(MemoryFileSystem):
     """Memory that fails with the next of `errors` each time its content is touched, and counts how often it was."""
 
     protocol = "ailing"
-    errors: list[Exception] = []
+    errors: ClassVar[list[Exception]] = []
     touched = 0
 
     @classmethod
@@ -83,7 +83,6 @@ def http_error(status: int) -> Exception:
 PASSING = [
     ConnectionResetError("reset by peer"),
     TimeoutError(),
-    asyncio.TimeoutError(),
     fsspec.exceptions.FSTimeoutError(),
     OSError(errno.ETIMEDOUT, "timed out"),
     aiohttp.ServerDisconnectedError(),
@@ -101,6 +100,8 @@ STAYING = [
         OSError("Forbidden: b/x\nno storage.objects.get access"),
         "refused by its storage .*no storage.objects.get access",
     ),
+    (ValueError("Bad Request: invalid bucket name"), "refused by its storage .*invalid bucket name"),
+    (google.auth.exceptions.RefreshError("sign in again"), "refused by its storage .*sign in again"),
     (PermissionError("denied"), "permission denied"),
     (FileNotFoundError("gone"), "no such file"),
 ]

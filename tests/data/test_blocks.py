@@ -12,7 +12,8 @@ import pytest
 from electramed_jax.common import files, records
 from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import blocks, manifest as manifests
+from electramed_jax.data import blocks
+from electramed_jax.data import manifest as manifests
 from electramed_jax.data.plan import Plan
 from electramed_jax.data.rows import SplitRows
 

@@ -9,7 +9,8 @@ import pytest
 
 from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import dataset, manifest as manifests
+from electramed_jax.data import dataset
+from electramed_jax.data import manifest as manifests
 
 SHARD_ROWS = {"train": (20, 10), "validation": (5,)}
 

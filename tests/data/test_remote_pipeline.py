@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from electramed_jax.common import files
-from electramed_jax.data import build, manifest as manifests, synthetic
+from electramed_jax.data import build, synthetic
+from electramed_jax.data import manifest as manifests
 
 
 def build_all(root: str) -> manifests.Manifest:

@@ -13,7 +13,8 @@ import quick_run
 from electramed_jax import cli
 from electramed_jax.common import trees
 from electramed_jax.config import MeshConfig
-from electramed_jax.data import build, dataset, manifest as manifests, synthetic
+from electramed_jax.data import build, dataset, synthetic
+from electramed_jax.data import manifest as manifests
 from electramed_jax.training import checkpoint, sharding
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}

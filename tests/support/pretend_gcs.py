@@ -15,6 +15,7 @@ import json
 import os
 import re
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 
@@ -45,12 +46,14 @@ class Storage:
       requests: in the order in which they came.
       failures: for the next requests whose name contains the first, do the second: "503", "break", "silence" or
         "flip"; used up one by one.
+      delay: seconds before content is sent, as of a service that is far away.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.failures: list[tuple[str, str]] = []
+        self.delay = 0.0
         self.url = ""
         self._uploads: dict[str, tuple[str, bytearray]] = {}
         self._lock = threading.Lock()
@@ -192,6 +195,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         first, last = 0, len(content) - 1
         if match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
             first, last = int(match[1]), min(int(match[2]), last)
+        time.sleep(self.storage.delay)
         failure = self._fails(name, also=("break", "flip"))
         if failure is True:
             return

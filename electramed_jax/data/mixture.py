@@ -49,8 +49,8 @@ class Mixture:
     def __post_init__(self) -> None:
         if self.weights and len(self.weights) != len(self.num_rows):
             raise UserError(
-                f"data.weights names {len(self.weights)} for {len(self.num_rows)} datasets; "
-                "give one for each folder of data.directory, in the same order, or none"
+                f"config.data.weights names {len(self.weights)} for {len(self.num_rows)} datasets; "
+                "give one for each folder of config.data.directory, in the same order, or none"
             )
         _ = self.plans
 

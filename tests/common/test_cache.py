@@ -9,9 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from small_disk import fill, small_disk
 
 from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
+
+__all__ = ["small_disk"]  # a fixture
 
 PAGE = 4096  # what a file system gives out at a time
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -83,17 +86,14 @@ for number in range(first, 300, 2):
     assert [kept(cache, A, number) for number in range(300)] == [number % 200 + 1 for number in range(300)]
 
 
-def test_a_disk_that_fills_up_ends_the_keeping_and_nothing_else(tmp_path, monkeypatch, capsys):
-    cache = DiskCache(str(tmp_path), 1 << 20)
+def test_a_disk_that_fills_up_ends_the_keeping_and_nothing_else(small_disk, capsys):
+    folder = small_disk(16 * PAGE)
+    cache = DiskCache(str(folder), 1 << 30)
     cache.write(A, 0, page(1))
-
-    def no_space(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", no_space)
-    for number in range(1, 4):
+    fill(folder, leaving=2 * PAGE)
+    for number in range(1, 9):
         cache.write(A, number * PAGE, page(1))
-    assert kept(cache, A, 0) == 1 and kept(cache, A, 1) is None
+    assert kept(cache, A, 0) == 1 and kept(cache, A, 8) is None
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 

@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config = checkpoint.read_config(args.workdir)
     if args.data:
-        data = dataclasses.replace(config.data, directory=args.data, weights="")
-        config = dataclasses.replace(config, data=data)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=args.data))
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):

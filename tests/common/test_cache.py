@@ -62,12 +62,13 @@ def test_room_is_made_by_what_was_unused_for_longest_and_not_by_what_this_proces
     for sha256, used in ((A, 2000), (B, 1000)):
         earlier.write(sha256, 0, page(1))
         os.utime(next(tmp_path.glob(f"{sha256}*")), (used, used))
+    assert kept(DiskCache(str(tmp_path), 3 * PAGE), B, 0) == 1  # another process has used it lately
     cache = DiskCache(str(tmp_path), 3 * PAGE)
     cache.write(C, 0, page(1))
-    cache.write(C, PAGE, page(2))  # B goes
-    assert [kept(cache, sha256, 0) for sha256 in (A, B, C)] == [1, None, 1]
-    cache.write(C, 2 * PAGE, page(3))  # nothing goes: A has been read meanwhile
-    assert [kept(cache, sha256, 0) for sha256 in (A, B, C)] == [1, None, 1] and kept(cache, C, 2) is None
+    cache.write(C, PAGE, page(2))  # A goes
+    assert [kept(cache, sha256, 0) for sha256 in (A, B, C)] == [None, 1, 1]
+    cache.write(C, 2 * PAGE, page(3))  # nothing goes: this process has read B
+    assert [kept(cache, sha256, 0) for sha256 in (A, B, C)] == [None, 1, 1] and kept(cache, C, 2) is None
 
 
 def test_several_processes_share_one(tmp_path):

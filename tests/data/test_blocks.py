@@ -240,6 +240,28 @@ def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, mo
     rows.close()
 
 
+@pytest.mark.parametrize("packed", ["local"], indirect=True)
+def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monkeypatch):
+    folder, contents = packed
+    rows, read = open_rows(folder, kept_blocks=2), records.read_records
+    others_done, slow_done = threading.Event(), threading.Event()
+
+    def read_slowly(path: str, layout: records.Layout, first: int, into: np.ndarray) -> None:
+        if first == 0:
+            others_done.wait(timeout=0.2)
+        read(path, layout, first, into)
+        if first in (0, 192):  # 192 comes to stand where 0 would
+            (slow_done if first == 0 else others_done).set()
+
+    monkeypatch.setattr(records, "read_records", read_slowly)
+    rows.expect(np.array([5]))
+    wanted = np.array([100, 200])
+    np.testing.assert_array_equal(rows[wanted], contents[wanted])
+    assert slow_done.wait(timeout=30)
+    np.testing.assert_array_equal(rows[wanted], contents[wanted])
+    rows.close()
+
+
 def test_an_expected_block_that_fails_is_no_error_until_it_is_asked_for(packed):
     folder, contents = packed
     rows = open_rows(folder)

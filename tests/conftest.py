@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
+import types
+import uuid
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
+import pretend_gcs
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -24,6 +28,37 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"needs the reference data: no folder {folder} (set ELECTRAMED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _pretended_gcs():
+    with pretend_gcs.running() as storage:
+        yield storage
+
+
+@pytest.fixture
+def gcs(_pretended_gcs):
+    """gs:// on this machine, through gcsfs, empty; see `pretend_gcs.Storage`. gcsfs does not pause before trying again."""
+    instant = types.SimpleNamespace(sleep=lambda _: asyncio.sleep(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gcsfs.retry.asyncio", instant)
+        patch.setattr("electramed_jax.common.remote.PAUSE_SECONDS", (0, 0, 0))
+        yield _pretended_gcs
+    _pretended_gcs.clear()
+
+
+@pytest.fixture
+def folder_in(request, tmp_path):
+    """`folder_in(kind)`: a fresh folder on disk ("local"), in fsspec's "memory", or on "gs"."""
+
+    def make(kind: str) -> str:
+        if kind == "local":
+            return str(tmp_path)
+        if kind == "gs":
+            request.getfixturevalue("gcs")
+        return f"{kind}://{uuid.uuid4().hex}"
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
     parser.add_argument("--step", type=int, help="checkpoint to measure; default: the newest")
     parser.add_argument("--split", default="validation", help="validation (default), test or train")
-    parser.add_argument("--data", help="packed dataset; default: the one it was trained on")
+    parser.add_argument("--data", help="packed folder, or several with commas between; default: what it was trained on")
     parser.add_argument("--batches", type=int, help="measure on so many batches only; default: the whole split")
 
 
@@ -30,7 +30,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from electramed_jax.config import MeshConfig
-    from electramed_jax.data import manifest as manifests
+    from electramed_jax.data import dataset as datasets
     from electramed_jax.data.loader import ordered_batches
     from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
     from electramed_jax.training.report import tell
@@ -45,7 +45,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
         metrics = evaluate.run(state.params, batches, step.jit_eval_step(config, mesh), config)
-    unigram = manifests.read(config.data.directory).splits[args.split].unigram_cross_entropy
+    unigram = datasets.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
         tell(f"{name:<26} {value:.4f}")

@@ -40,12 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.data import dataset as datasets
     from electramed_jax.hf import convert, start
 
     imported = convert.import_folder(args.input)
     start.check_vocabulary(args.input, imported, args.data)
     size, model = start.model_settings(args.input, imported)
-    settings = {"init": _absolute(args.input), "data.directory": _absolute(args.data)}
+    settings = {"init": _absolute(args.input), "data.directory": ",".join(map(_absolute, datasets.folders(args.data)))}
     settings |= {f"model.{field}": value for field, value in model.items()}
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
     lines = [f"    config.{name} = {value}" for name, value in values.items()]

@@ -1,8 +1,8 @@
 """The one door to storage: local paths, gs:// and memory:// behave alike.
 
-Local files go through the operating system, everything else through fsspec. A failure the user can
-mend (no such file, no permission, full disk, missing gcsfs) is a UserError that names the path.
-Nothing half-written is ever visible under its final name.
+Local files go through the operating system, everything else through fsspec (`common/remote.py`, which tries again
+where storage fails for a while). A failure the user can mend (no such file, no permission, full disk, missing
+gcsfs) is a UserError that names the path. Nothing half-written is ever visible under its final name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import errno
 import glob as local_glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,11 +19,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from electramed_jax.common import remote
 from electramed_jax.common.errors import UserError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY_SUFFIX = ".tmp"
 _CHUNK_BYTES = 1 << 20
+_REMOTE_READ_BYTES = 4 << 20
 
 
 def join(base: str | os.PathLike, *parts: str) -> str:
@@ -46,8 +49,7 @@ def exists(path: str | os.PathLike) -> bool:
     if (local := local_path(path)) is not None:
         return os.path.exists(local)
     with _readable_errors(path):
-        file_system, remote = _remote(path)
-        return file_system.exists(remote)
+        return remote.call(path, remote.info) is not None
 
 
 def is_dir(path: str | os.PathLike) -> bool:
@@ -55,8 +57,7 @@ def is_dir(path: str | os.PathLike) -> bool:
     if (local := local_path(path)) is not None:
         return os.path.isdir(local)
     with _readable_errors(path):
-        file_system, remote = _remote(path)
-        return file_system.isdir(remote)
+        return (remote.call(path, remote.info) or {}).get("type") == "directory"
 
 
 def size(path: str | os.PathLike) -> int:
@@ -64,8 +65,7 @@ def size(path: str | os.PathLike) -> int:
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return os.stat(local).st_size
-        file_system, remote = _remote(path)
-        return int(file_system.size(remote))
+        return int(remote.call(path, lambda storage, name: storage.size(name)))
 
 
 def make_dirs(path: str | os.PathLike) -> None:
@@ -74,8 +74,7 @@ def make_dirs(path: str | os.PathLike) -> None:
         if (local := local_path(path)) is not None:
             os.makedirs(local, exist_ok=True)
         else:
-            file_system, remote = _remote(path)
-            file_system.makedirs(remote, exist_ok=True)
+            remote.call(path, lambda storage, name: storage.makedirs(name, exist_ok=True))
 
 
 def remove(path: str | os.PathLike) -> None:
@@ -86,10 +85,8 @@ def remove(path: str | os.PathLike) -> None:
                 shutil.rmtree(local)
             elif os.path.lexists(local):
                 os.remove(local)
-            return
-        file_system, remote = _remote(path)
-        if file_system.exists(remote):
-            file_system.rm(remote, recursive=True)
+        else:
+            remote.call(path, remote.remove)
 
 
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -98,8 +95,9 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
         if (local := local_path(source)) is not None:
             os.replace(local, local_path(target))
         else:
-            file_system, remote = _remote(source)
-            file_system.mv(remote, _remote(target)[1])
+            # Copied, then removed: either can be done again when its answer was lost.
+            remote.call(source, lambda storage, name: storage.cp_file(name, remote.open_storage(target)[1]))
+            remote.call(source, remote.remove)
 
 
 def list_dir(path: str | os.PathLike) -> list[str]:
@@ -107,9 +105,19 @@ def list_dir(path: str | os.PathLike) -> list[str]:
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return sorted(os.listdir(local))
-        file_system, remote = _remote(path)
-        found = file_system.ls(remote, detail=False)
+        found = remote.call(path, lambda storage, name: storage.ls(name, detail=False))
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+def sizes(path: str | os.PathLike) -> dict[str, int]:
+    """Name and size in bytes of each file in a folder, sorted by name; remotely it is one listing."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            found = {entry.name: entry.stat().st_size for entry in os.scandir(local) if entry.is_file()}
+        else:
+            entries = remote.call(path, lambda storage, name: storage.ls(name, detail=True))
+            found = {e["name"].rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
+        return dict(sorted(found.items()))
 
 
 def glob(patterns: Iterable[str]) -> list[str]:
@@ -132,18 +140,20 @@ def glob(patterns: Iterable[str]) -> list[str]:
 
 
 def open_read(path: str | os.PathLike) -> BinaryIO:
-    """Opens a file for reading bytes."""
+    """Opens a file for reading bytes, at any place of it; a remote one is read some megabytes at a time."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return open(local, "rb")
-        file_system, remote = _remote(path)
-        return file_system.open(remote, "rb")
+    return io.BufferedReader(_RemoteFile(path), _REMOTE_READ_BYTES)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
     """The whole file."""
-    with open_read(path) as file, _readable_errors(path):
-        return file.read()
+    with _readable_errors(path):
+        if (local := local_path(path)) is None:
+            return remote.call(path, lambda storage, name: storage.cat_file(name))
+        with open(local, "rb") as file:
+            return file.read()
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -162,11 +172,22 @@ def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
     """`length` bytes from `offset` on; fewer only at the end of the file."""
     with _readable_errors(path):
         if local_path(path) is None:
-            file_system, remote = _remote(path)
-            return file_system.cat_file(remote, start=offset, end=offset + length)
+            return remote.call(path, lambda storage, name: storage.cat_file(name, start=offset, end=offset + length))
     with open_read(path) as file, _readable_errors(path):
         file.seek(offset)
         return file.read(length)
+
+
+def read_into(path: str | os.PathLike, offset: int, buffer: Any) -> int:
+    """As `read_range`, into a writable buffer without gaps; returns how many bytes the file had for it."""
+    view = memoryview(buffer).cast("B")
+    if local_path(path) is None:
+        data = read_range(path, offset, len(view))
+        view[: len(data)] = data
+        return len(data)
+    with open_read(path) as file, _readable_errors(path):
+        file.seek(offset)
+        return file.readinto(view)
 
 
 @contextlib.contextmanager
@@ -179,11 +200,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     local = local_path(path)
     if local is None:
-        with _readable_errors(path), tempfile.TemporaryFile() as spool:
-            with _full_disk_errors(path, spool):
+        with tempfile.NamedTemporaryFile() as spool:
+            with _full_disk_errors(spool.name, spool):
                 yield spool
-                spool.seek(0)
-            _upload(spool, path)
+                spool.flush()
+            with _readable_errors(path):
+                remote.call(path, lambda storage, name: storage.put_file(spool.name, name))
         return
     folder = os.path.dirname(local) or "."
     make_dirs(folder)
@@ -250,28 +272,48 @@ def _matches(pattern: str) -> list[str]:
             return [local]
         return [name for name in local_glob.glob(local, recursive=True) if os.path.isfile(name)]
     with _readable_errors(pattern):
-        file_system, remote = _remote(pattern)
-        names = file_system.glob(remote)
-        return [file_system.unstrip_protocol(name) for name in names if file_system.isfile(name)]
+        return remote.call(pattern, _remote_matches)
 
 
-def _remote(path: str | os.PathLike) -> tuple[Any, str]:
-    import fsspec  # kept off the start-up path; local work never needs it
-
-    try:
-        return fsspec.core.url_to_fs(os.fspath(path))
-    except ImportError as error:
-        raise UserError(
-            f"{path}: this storage needs a package that is missing ({error}); for gs:// install electramed_jax[gcs]"
-        ) from error
-    except ValueError as error:  # unknown protocol
-        raise UserError(f"{path}: {error}; wanted a local path or gs://") from error
+def _remote_matches(storage: Any, name: str) -> list[str]:
+    found = storage.glob(name, detail=True)
+    return [storage.unstrip_protocol(path) for path, entry in found.items() if entry["type"] == "file"]
 
 
-def _upload(spool: BinaryIO, path: str | os.PathLike) -> None:
-    file_system, remote = _remote(path)
-    with file_system.open(remote, "wb") as target:
-        shutil.copyfileobj(spool, target, _CHUNK_BYTES)
+class _RemoteFile(io.RawIOBase):
+    """Bytes of a remote file by range reads, each of which is tried again where storage fails for a while."""
+
+    def __init__(self, path: str | os.PathLike):
+        self._path, self._size, self._at = path, size(path), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._read(self._size)
+
+    def _read(self, length: int) -> bytes:
+        length = min(length, self._size - self._at)
+        data = read_range(self._path, self._at, length) if length > 0 else b""
+        if len(data) < length:
+            raise UserError(f"{self._path}: changed while it was read; run the same command again")
+        self._at += length
+        return data
 
 
 def _sync_folder(folder: str) -> None:

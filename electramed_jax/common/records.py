@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import struct
 from collections.abc import Sequence
 
@@ -20,12 +21,46 @@ from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 
 FEATURE = "input_ids"
+_HEAD_BYTES = 12  # the uint64 length and its CRC
 _CRC_BYTES = 4
 
 
 def record_size(row_length: int, dtype: str) -> int:
     """Bytes of one record of `row_length` ids of `dtype` ("uint16" or "uint32")."""
-    return len(_lead(row_length, dtype)) + _payload_size(row_length, dtype) + _CRC_BYTES
+    return Layout(row_length, dtype).record_size
+
+
+class Layout:
+    """How rows of `row_length` ids of `dtype` stand in records, all of one size.
+
+    Attributes:
+      lead: uint8, what stands before the ids in every record: its head and the Example's tags.
+      record_size: bytes.
+    """
+
+    def __init__(self, row_length: int, dtype: str):
+        self.row_length, self.dtype = row_length, _little_endian(dtype)
+        self.lead = np.frombuffer(_lead(row_length, dtype), np.uint8)
+        self.record_size = len(self.lead) + _payload_size(row_length, dtype) + _CRC_BYTES
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Records, uint8[n, record_size], of rows [n, T] of ids that fit the dtype."""
+        lead = len(self.lead)
+        records = np.empty((len(rows), self.record_size), np.uint8)
+        records[:, :lead] = self.lead
+        records[:, lead:-_CRC_BYTES] = np.ascontiguousarray(rows, self.dtype).view(np.uint8).reshape(len(rows), -1)
+        records[:, -_CRC_BYTES:] = _masked_crcs(records).view(np.uint8).reshape(len(rows), _CRC_BYTES)
+        return records
+
+    def decode(self, records: np.ndarray) -> np.ndarray:
+        """Ids [n, T] of records: a view of them, in which an id may begin at an odd address."""
+        return records[:, len(self.lead) : -_CRC_BYTES].view(self.dtype)
+
+    def damaged(self, records: np.ndarray) -> np.ndarray:
+        """Numbers of the records, int64, that are not as `encode` made them."""
+        stored = np.ascontiguousarray(records[:, -_CRC_BYTES:]).view("<u4").reshape(-1)
+        good = (_masked_crcs(records) == stored) & (records[:, : len(self.lead)] == self.lead).all(axis=1)
+        return np.flatnonzero(~good)
 
 
 def framed(data: bytes) -> bytes:
@@ -44,8 +79,7 @@ class RowWriter:
 
     def __init__(self, path: str, row_length: int, dtype: str):
         self.path, self.rows, self.sha256 = path, 0, ""
-        self._row_length, self._dtype = row_length, _little_endian(dtype)
-        self._lead = np.frombuffer(_lead(row_length, dtype), np.uint8)
+        self._layout = Layout(row_length, dtype)
         self._digest = hashlib.sha256()
         self._stack = contextlib.ExitStack()
 
@@ -60,25 +94,18 @@ class RowWriter:
 
     def write(self, rows: np.ndarray) -> None:
         """Appends rows [n, T] of ids that fit the dtype."""
-        assert rows.ndim == 2 and rows.shape[1] == self._row_length, rows.shape
-        lead, payload = len(self._lead), self._row_length * self._dtype.itemsize
-        records = np.empty((len(rows), lead + payload + _CRC_BYTES), np.uint8)
-        records[:, :lead] = self._lead
-        ids = np.ascontiguousarray(rows, self._dtype)
-        records[:, lead : lead + payload] = ids.view(np.uint8).reshape(len(rows), payload)
-        crcs = np.fromiter(map(_masked_crc, records[:, _HEAD_BYTES:-_CRC_BYTES]), "<u4", len(rows))
-        records[:, lead + payload :] = crcs.view(np.uint8).reshape(len(rows), _CRC_BYTES)
-        data = records.data
+        assert rows.ndim == 2 and rows.shape[1] == self._layout.row_length, rows.shape
+        data = self._layout.encode(rows).data
         self._digest.update(data)
         self._file.write(data)
         self.rows += len(rows)
 
 
 class RowFile:
-    """A file of rows, opened for random access: `file[rows] -> ids[n, T]`.
+    """A file of rows, opened for a look at any of them: `file[rows] -> ids[n, T]`.
 
-    Local files are mapped into memory; of remote ones each run of neighbouring rows is one range
-    read. Each record read is checked against its CRC.
+    Each run of neighbouring rows is one range read, and each record read is checked against its CRC.
+    (`data/blocks.py` is what feeds training.)
 
     Raises:
       UserError: missing or cut-short file, one written for another row length or dtype, and at
@@ -86,13 +113,12 @@ class RowFile:
     """
 
     def __init__(self, path: str, row_length: int, dtype: str):
-        self.path, self.row_length, self._dtype = path, row_length, _little_endian(dtype)
-        self._lead = np.frombuffer(_lead(row_length, dtype), np.uint8)
-        self._record_size = record_size(row_length, dtype)
+        self.path, self.row_length = path, row_length
+        self._layout = layout = Layout(row_length, dtype)
         total = files.size(path)
-        self._rows, rest = divmod(total, self._record_size)
-        first = np.frombuffer(files.read_range(path, 0, len(self._lead)), np.uint8)
-        if total and not np.array_equal(first, self._lead):
+        self._rows, rest = divmod(total, layout.record_size)
+        first = np.frombuffer(files.read_range(path, 0, len(layout.lead)), np.uint8)
+        if total and not np.array_equal(first, layout.lead):
             raise UserError(
                 f"{path}: row 0 is damaged, or these are not rows of {row_length} {dtype} ids; "
                 "pack again, or name the folder whose manifest.json describes this file"
@@ -100,12 +126,9 @@ class RowFile:
         if rest:
             raise UserError(
                 f"{path}: cut short: {total:,} bytes are {self._rows:,} whole rows of "
-                f"{self._record_size} bytes and {rest} bytes over (row {self._rows}); "
+                f"{layout.record_size} bytes and {rest} bytes over (row {self._rows}); "
                 "copy the file again or pack again"
             )
-        self._mapped = None
-        if (local := files.local_path(path)) is not None and self._rows:
-            self._mapped = np.memmap(local, np.uint8, "r", shape=(self._rows, self._record_size))
 
     def __len__(self) -> int:
         return self._rows
@@ -117,42 +140,43 @@ class RowFile:
         indices = np.asarray(indices, np.int64)
         if indices.size and not (0 <= indices.min() and indices.max() < self._rows):
             raise IndexError(f"{self.path}: rows {indices.min()}..{indices.max()} of {self._rows}")
-        records = self._read(indices)
-        self._check(records, indices)
-        payload = np.ascontiguousarray(records[:, len(self._lead) : -_CRC_BYTES])
-        return payload.view(self._dtype).reshape(len(indices), self.row_length)
-
-    def _read(self, indices: np.ndarray) -> np.ndarray:
-        if self._mapped is not None:
-            return np.asarray(self._mapped[indices])
         wanted, back = np.unique(indices, return_inverse=True)
-        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
-        parts = [self._read_run(int(run[0]), len(run)) for run in runs if len(run)]
-        records = np.concatenate(parts) if parts else np.empty((0, self._record_size), np.uint8)
-        return records[back]
-
-    def _read_run(self, start: int, count: int) -> np.ndarray:
-        data = files.read_range(self.path, start * self._record_size, count * self._record_size)
-        if len(data) != count * self._record_size:
-            raise UserError(f"{self.path}: changed while it was read; rows {start}.. are missing")
-        return np.frombuffer(data, np.uint8).reshape(count, self._record_size)
-
-    def _check(self, records: np.ndarray, indices: np.ndarray) -> None:
-        stored = np.ascontiguousarray(records[:, -_CRC_BYTES:]).view("<u4").reshape(-1)
-        found = map(_masked_crc, records[:, _HEAD_BYTES:-_CRC_BYTES])
-        good = np.fromiter(found, np.uint32, len(records)) == stored
-        good &= (records[:, : len(self._lead)] == self._lead).all(axis=1)
-        if not good.all():
-            row = int(indices[np.argmin(good)])
-            raise UserError(f"{self.path}: row {row} is damaged (checksum differs); copy the file again or pack again")
+        records = np.empty((len(wanted), self._layout.record_size), np.uint8)
+        begins = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
+        for begin, end in itertools.pairwise(begins):
+            if begin < end:
+                read_records(self.path, self._layout, int(wanted[begin]), records[begin:end])
+        for bad in self._layout.damaged(records).tolist():
+            raise damaged_row(self.path, int(wanted[bad]))
+        return self._layout.decode(records)[back]
 
 
-_HEAD_BYTES = 12  # the uint64 length and its CRC
+def read_records(path: str, layout: Layout, first: int, into: np.ndarray) -> None:
+    """Reads records `first` .. of a file in one go, as they are, unchecked, into uint8[count, record_size].
+
+    Raises:
+      UserError: the file has no such records any more.
+    """
+    if files.read_into(path, first * layout.record_size, into) < into.nbytes:
+        raise UserError(f"{path}: changed while it was read: rows {first}.. are missing; copy it again or pack again")
 
 
-def _masked_crc(data: bytes | np.ndarray) -> int:
-    crc = google_crc32c.value(bytes(data))
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+def damaged_row(path: str, row: int) -> UserError:
+    return UserError(f"{path}: row {row} is damaged (checksum differs); copy the file again or pack again")
+
+
+def _masked_crc(data: bytes) -> int:
+    return int(_mask(np.array([google_crc32c.value(data)], np.uint32))[0])
+
+
+def _masked_crcs(records: np.ndarray) -> np.ndarray:
+    """The masked CRC32C of each record's data, uint32[n]."""
+    data = records[:, _HEAD_BYTES:-_CRC_BYTES]
+    return _mask(np.fromiter(map(google_crc32c.value, data), np.uint32, len(data)))
+
+
+def _mask(crcs: np.ndarray) -> np.ndarray:
+    return ((crcs >> 15) | (crcs << 17)) + np.uint32(0xA282EAD8)  # modulo 2**32
 
 
 def _little_endian(dtype: str) -> np.dtype:

@@ -1,7 +1,8 @@
 """Batches of a packed dataset as global `jax.Array`s: `.at(step)`, a function of the step.
 
-`Loader` feeds training in the order of `data/plan.py`; `ordered_batches` feeds an evaluation the
-same rows in the same order every time. Each host reads only the rows that its own devices hold.
+`Loader` feeds training in the order of `data/plan.py`, or that of `data/mixture.py` where the dataset is several
+folders; `ordered_batches` feeds an evaluation the same rows in the same order every time. Each host reads only the
+blocks in which rows of its own devices lie; as a batch is spread over a window of blocks, that is most of them.
 """
 
 from __future__ import annotations
@@ -13,34 +14,42 @@ from concurrent import futures
 import jax
 import numpy as np
 
+from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import manifest as manifests
-from electramed_jax.data.plan import Plan
-from electramed_jax.data.rows import SplitRows
+from electramed_jax.data import dataset as datasets
+from electramed_jax.data import mixture
+from electramed_jax.data.blocks import BLOCK_ROWS, KEPT_BLOCKS
+from electramed_jax.data.rows import DatasetRows
 
 Batch = dict[str, jax.Array]
 
 PREFETCHED_STEPS = 2
+# How far ahead blocks are read: as many rows as a window of the plan has.
+ROWS_AHEAD = 16_384
 
 
 class Loader:
     """Training batches of one split.
 
     Args:
-      directory: what `electramed pack` wrote, local or remote.
+      directory: what `electramed pack` wrote, local or remote; or several such folders with commas between.
       split: "train" as a rule.
       batch_size: rows of the global batch.
       seed: of the order of rows.
       sharding: a NamedSharding of [B, T] arrays, split over B by the mesh's batch axes.
-      check_shards: first read every shard whole and compare its SHA-256 with the manifest's. Each
-        row that is fed has its CRC checked in any case.
+      weights: of the folders, as `mixture.parse_weights` reads them.
+      cache: keeps what is read of remote shards.
+      check_shards: first read every shard whole and compare its SHA-256 with the manifest's. The CRC of each
+        row that is fed is checked in any case.
 
     Attributes:
-      manifest: the dataset's Manifest.
-      rows_in_epoch: rows in the split.
+      dataset: the folders and their manifests.
+      manifest: one Manifest for all of it.
+      rows_in_epoch: rows in the split, over all folders.
 
     Raises:
-      UserError: no such split, an empty split, a batch size that the mesh cannot share out.
+      UserError: no such split, an empty split, a batch size that the mesh cannot share out, folders that cannot
+        be mixed.
     """
 
     def __init__(
@@ -51,16 +60,25 @@ class Loader:
         seed: int,
         sharding: jax.sharding.NamedSharding,
         *,
+        weights: str = "",
+        cache: DiskCache | None = None,
         check_shards: bool = False,
     ) -> None:
         check_batch_size(batch_size, sharding)
-        self.manifest = manifests.read(directory)
-        self._rows = SplitRows(directory, self.manifest, split)
+        self.dataset = datasets.read(directory)
+        self.manifest = self.dataset.manifest
+        kept = KEPT_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
+        self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
+        counts = self.dataset.rows_of(split)
+        if 0 in counts:
+            folder = self.dataset.folders[counts.index(0)]
+            raise UserError(f"{folder}: split {split!r} has no rows; leave the folder out, or pack it again")
+        self._plan = mixture.plan(counts, mixture.parse_weights(weights), batch_size, seed)
         if check_shards:
-            manifests.verify_shards(directory, self.manifest)
+            self.dataset.verify_shards()
         self.rows_in_epoch = len(self._rows)
-        self._plan = Plan(self.rows_in_epoch, batch_size, seed)
-        self._sharding = sharding
+        self._shape, self._sharding = (batch_size, self.manifest.row_length), sharding
+        self._steps_ahead = max(PREFETCHED_STEPS, ROWS_AHEAD // batch_size)
         self._prefetched = Prefetched(self._read)
 
     def at(self, step: int) -> Batch:
@@ -74,8 +92,19 @@ class Loader:
         return self._prefetched.at(step)
 
     def epoch(self, step: int) -> float:
-        """Epochs completed when `step` begins."""
+        """Epochs completed when `step` begins; of a mixture: rows fed, in rows of all folders."""
         return self._plan.epoch(step)
+
+    def shares(self, steps: int) -> list[str]:
+        """For each folder of a mixture a line: its rows, its share of what is fed, its epochs in that many steps."""
+        if not isinstance(self._plan, mixture.Mixture):
+            return []
+        fed = steps * self._plan.batch_size
+        shares = [quota / mixture.ROUND_POSITIONS for quota in self._plan.quotas]
+        return [
+            f"{folder}: {rows:,} rows, {share:.2%} of those fed, {fed * share / rows:,.1f} epochs in {steps:,} steps"
+            for folder, rows, share in zip(self.dataset.folders, self._plan.num_rows, shares, strict=True)
+        ]
 
     def close(self) -> None:
         self._prefetched.close()
@@ -89,11 +118,10 @@ class Loader:
 
     def _read(self, step: int) -> Batch:
         numbers = self._plan.rows(step)
-        return global_batch(
-            lambda first, end: self._rows[numbers[first:end]],
-            (self._plan.batch_size, self.manifest.row_length),
-            self._sharding,
-        )
+        held = _held_rows(self._shape, self._sharding)
+        self._rows.expect(numbers[held])
+        self._rows.expect(self._plan.rows(step + self._steps_ahead)[held])
+        return global_batch(lambda first, end: self._rows[numbers[first:end]], self._shape, self._sharding)
 
 
 def ordered_batches(
@@ -102,9 +130,12 @@ def ordered_batches(
     batch_size: int,
     sharding: jax.sharding.NamedSharding,
     max_batches: int | None = None,
+    *,
+    cache: DiskCache | None = None,
 ) -> Iterator[Batch]:
     """The rows of a split in the order they were packed, for evaluation; the same ones every time.
 
+    Of several folders, the rows of one after the other: each row weighs the same, whatever the folders' weights.
     Where `max_batches` is not enough for the whole split, they begin at evenly spaced rows of it:
     its first rows alone would be one corner of the corpus. Otherwise the last batch is filled up
     with rows of [PAD] only, which weigh nothing in any metric.
@@ -116,21 +147,25 @@ def ordered_batches(
       UserError: as `Loader`, all of it before the first batch is asked for.
     """
     check_batch_size(batch_size, sharding)
-    manifest = manifests.read(directory)
-    rows = SplitRows(directory, manifest, split)
+    dataset = datasets.read(directory)
+    manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache=cache)
     begins = np.arange(0, len(rows), batch_size)
     if max_batches is not None and max_batches * batch_size < len(rows):
         begins = np.arange(max_batches) * len(rows) // max_batches
 
+    def numbers(begin: int, first: int, end: int) -> np.ndarray:
+        return np.arange(begin + first, min(begin + end, len(rows)))
+
     def read(begin: int, first: int, end: int) -> np.ndarray:
-        ids = rows[np.arange(begin + first, min(begin + end, len(rows)))]
+        ids = rows[numbers(begin, first, end)]
         filled = np.full((end - first, manifest.row_length), manifest.special.pad, ids.dtype)
         filled[: len(ids)] = ids
         return filled
 
     def batches() -> Iterator[Batch]:
         try:
-            for begin in begins.tolist():
+            for begin, following in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
+                rows.expect(numbers(following, 0, batch_size))
                 yield global_batch(functools.partial(read, begin), (batch_size, manifest.row_length), sharding)
         finally:
             rows.close()
@@ -169,6 +204,13 @@ def global_batch(
         return piece(first, end)[:, index[1]]
 
     return {"input_ids": jax.make_array_from_callback(shape, sharding, of_device)}
+
+
+@functools.lru_cache
+def _held_rows(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> np.ndarray:
+    """Rows of a global batch that this host's devices hold, int64."""
+    slices = {index[0].indices(shape[0]) for index in sharding.addressable_devices_indices_map(shape).values()}
+    return np.unique(np.concatenate([np.arange(*each) for each in slices]))
 
 
 class Prefetched:

@@ -105,7 +105,7 @@ def read(directory: str) -> Manifest:
     if not files.exists(path):
         raise UserError(f"{directory}: no {FILE}: not a packed dataset, or packing did not finish; run electramed pack")
     manifest = _from_json(files.read_json(path), path)
-    there = set(files.list_dir(directory))  # one request for all shards
+    there = files.sizes(directory)  # one request for all shards
     for file in (VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
         if file not in there:
             raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
@@ -113,7 +113,7 @@ def read(directory: str) -> Manifest:
     record_size = records.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
         for shard in split.shards:
-            _check_size(files.join(directory, shard.file), shard, record_size)
+            _check_size(files.join(directory, shard.file), shard, record_size, there[shard.file])
     return manifest
 
 
@@ -168,8 +168,8 @@ def _check_vocab(directory: str, manifest: Manifest) -> None:
         )
 
 
-def _check_size(path: str, shard: Shard, record_size: int) -> None:
-    got, wanted = files.size(path), shard.rows * record_size
+def _check_size(path: str, shard: Shard, record_size: int, got: int) -> None:
+    wanted = shard.rows * record_size
     if got != wanted:
         raise UserError(
             f"{path}: {got:,} bytes; wanted {wanted:,} ({shard.rows:,} rows): cut short or "

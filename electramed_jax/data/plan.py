@@ -25,7 +25,7 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 
-# Second word of Philox's key. It keeps these streams apart from any other use of the same seed.
+# Second word of Philox's key. It and the next few numbers keep these streams apart from any other use of the seed.
 _STREAM = 0x656C656374726130
 _BLOCKS, _FIRST_WINDOW = 0, 1
 
@@ -40,6 +40,7 @@ class Plan:
       seed: 0 <= seed < 2**64.
       block_rows: neighbouring rows that travel together through the first permutation.
       window_blocks: blocks whose rows are mixed by the second one.
+      member: its number in a mixture (`data/mixture.py`), whose members are each shuffled in their own way.
 
     Raises:
       UserError: if a number is out of range.
@@ -50,6 +51,7 @@ class Plan:
     seed: int
     block_rows: int = 256
     window_blocks: int = 64
+    member: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_rows", "batch_size", "block_rows", "window_blocks"):
@@ -65,8 +67,11 @@ class Plan:
         on with the first rows of the next.
         """
         assert step >= 0, step
-        position, end = step * self.batch_size, (step + 1) * self.batch_size
-        pieces = []
+        return self.at(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def at(self, position: int, end: int) -> np.ndarray:
+        """Row numbers of the positions from `position` up to, not including, `end`: int64[end - position]."""
+        pieces = [np.empty(0, np.int64)]
         while position < end:
             epoch, offset = divmod(position, self.num_rows)
             starts = _epoch(self, epoch).window_starts
@@ -91,34 +96,36 @@ class _Epoch:
     window_starts: np.ndarray
 
 
-# Caches are small: a run walks through windows in order, and a batch rarely touches more than two.
-@functools.lru_cache(maxsize=4)
+# Some MB at most. A run walks through windows in order: it needs the one it is in and the one that is being read ahead,
+# of each member of a mixture.
+@functools.lru_cache(maxsize=32)
 def _epoch(plan: Plan, epoch: int) -> _Epoch:
     num_blocks = -(-plan.num_rows // plan.block_rows)
-    blocks = _permutation(plan.seed, epoch, _BLOCKS, num_blocks)
+    blocks = permutation((plan.seed, _STREAM + plan.member), (epoch, _BLOCKS), num_blocks)
     # The short last block can land anywhere, so that windows are not all of one size.
     sizes = np.minimum(plan.block_rows, plan.num_rows - blocks * plan.block_rows)
     block_starts = np.cumsum(sizes) - sizes
     return _Epoch(blocks, block_starts[:: plan.window_blocks])
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def _window_rows(plan: Plan, epoch: int, window: int) -> np.ndarray:
     first = window * plan.window_blocks
     blocks = _epoch(plan, epoch).blocks[first : first + plan.window_blocks]
     rows = (blocks[:, None] * plan.block_rows + np.arange(plan.block_rows)[None, :]).reshape(-1)
     rows = rows[rows < plan.num_rows]
-    return rows[_permutation(plan.seed, epoch, _FIRST_WINDOW + window, len(rows))]
+    return rows[permutation((plan.seed, _STREAM + plan.member), (epoch, _FIRST_WINDOW + window), len(rows))]
 
 
-def _permutation(seed: int, epoch: int, stream: int, size: int) -> np.ndarray:
+def permutation(key: tuple[int, int], counter: tuple[int, int], size: int) -> np.ndarray:
     """A permutation of 0 .. size-1, int64, the same on every machine and under every numpy.
 
     numpy promises that a bit generator's raw output never changes; it does not promise so of
     `Generator.permutation`. Sorting raw 64-bit numbers is therefore the stable way to shuffle.
-    Epoch and stream are the high words of the 256-bit counter, so that streams cannot overlap.
+
+    Args:
+      key: of Philox: the seed, and a word that keeps this use of the seed apart from others.
+      counter: the high words of its 256-bit counter, so that streams of one key cannot overlap.
     """
-    philox = np.random.Philox(
-        key=np.array([seed, _STREAM], np.uint64), counter=np.array([0, 0, epoch, stream], np.uint64)
-    )
+    philox = np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, *counter], np.uint64))
     return np.argsort(philox.random_raw(size), kind="stable").astype(np.int64)

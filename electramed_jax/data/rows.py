@@ -1,38 +1,39 @@
-"""The rows of a split by number, wherever its shards are.
-
-Local shards are memory-mapped: any row costs the same. Remote ones (gs://, s3://, memory://) are
-read in blocks of neighbouring rows, several at a time, and the latest blocks are kept: the order
-that `data/plan.py` asks for stays within 64 blocks for some hundred steps, so each block is fetched
-once an epoch and not once a row.
-"""
+"""The rows of a split by number, wherever its shards are."""
 
 from __future__ import annotations
 
-import collections
-from concurrent import futures
+from collections.abc import Iterator
 
 import numpy as np
 
-from electramed_jax.common import files
+from electramed_jax.common import records
+from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.records import RowFile
+from electramed_jax.data.blocks import KEPT_BLOCKS, Blocks
+from electramed_jax.data.dataset import Dataset
 from electramed_jax.data.manifest import Manifest
-
-BLOCK_ROWS = 256
-# Two windows of the plan, the one in use and the one being entered, and some blocks to spare.
-KEPT_BLOCKS = 160
-READS_AT_ONCE = 16
 
 
 class SplitRows:
-    """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers span all shards.
+    """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers span all shards of a folder.
+
+    Args:
+      kept_blocks, cache: as in `Blocks`.
 
     Raises:
       UserError: if the split is unknown or empty; on reading, if a shard is missing, cut short or
         a row of it does not match its checksum (the message names the shard and the row).
     """
 
-    def __init__(self, directory: str, manifest: Manifest, split: str) -> None:
+    def __init__(
+        self,
+        directory: str,
+        manifest: Manifest,
+        split: str,
+        *,
+        kept_blocks: int = KEPT_BLOCKS,
+        cache: DiskCache | None = None,
+    ) -> None:
         if split not in manifest.splits:
             raise UserError(f"{directory}: no split {split!r}; it has {', '.join(manifest.splits)}")
         if not manifest.splits[split].rows:
@@ -40,58 +41,77 @@ class SplitRows:
                 f"{directory}: split {split!r} has no rows; choose another split, or give it"
                 " documents when running electramed prepare (--validation, --test)"
             )
-        self._directory, self._manifest = directory, manifest
-        self._shards = manifest.splits[split].shards
-        rows = np.array([shard.rows for shard in self._shards], np.int64)
-        self._starts = np.cumsum(rows) - rows
-        self._length = int(rows.sum())
-        self._open_shards: dict[int, RowFile] = {}
-        self._is_remote = files.local_path(directory) is None
-        self._kept: collections.OrderedDict[tuple[int, int], np.ndarray] = collections.OrderedDict()
-        self._pool = futures.ThreadPoolExecutor(READS_AT_ONCE, "read") if self._is_remote else None
+        shards = manifest.splits[split].shards
+        rows = np.array([shard.rows for shard in shards], np.int64)
+        self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
+        layout = records.Layout(manifest.row_length, manifest.dtype)
+        self._blocks = Blocks(directory, shards, layout, kept_blocks, cache)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self._blocks.rows(*self._place(numbers))
+
+    def expect(self, numbers: np.ndarray) -> None:
+        """Starts reading what these rows will need; returns at once."""
+        self._blocks.expect(*self._place(numbers))
+
+    def close(self) -> None:
+        self._blocks.close()
+
+    def _place(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shard of each row, and its number there."""
         numbers = np.asarray(numbers, np.int64)
         # side="right": an empty shard shares its start with the next one, which is the one meant.
         shards = np.searchsorted(self._starts, numbers, side="right") - 1
-        within = numbers - self._starts[shards]
-        rows = np.empty((len(numbers), self._manifest.row_length), np.dtype(self._manifest.dtype))
-        if not self._is_remote:
-            for shard in np.unique(shards):
-                chosen = np.flatnonzero(shards == shard)
-                rows[chosen] = self._shard(int(shard))[within[chosen]]
-            return rows
-        keys = list(zip(shards.tolist(), (within // BLOCK_ROWS).tolist()))
-        blocks = self._blocks(set(keys))
-        for i, key in enumerate(keys):
-            rows[i] = blocks[key][within[i] % BLOCK_ROWS]
-        return rows
+        return shards, numbers - self._starts[shards]
+
+
+class DatasetRows:
+    """The rows of a split over all folders of a dataset, numbered on from one folder to the next.
+
+    Folders whose split is empty take no numbers; otherwise as `SplitRows`.
+    """
+
+    def __init__(
+        self, dataset: Dataset, split: str, *, kept_blocks: int = KEPT_BLOCKS, cache: DiskCache | None = None
+    ) -> None:
+        folders = list(zip(dataset.folders, dataset.manifests, dataset.rows_of(split), strict=True))
+        filled = [folder for folder in folders if folder[2]] or folders[:1]  # the first says that it is empty
+        self._parts = [
+            SplitRows(folder, manifest, split, kept_blocks=kept_blocks, cache=cache) for folder, manifest, _ in filled
+        ]
+        rows = np.array([len(part) for part in self._parts], np.int64)
+        self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
+        first = dataset.manifests[0]
+        self._row_length, self._dtype = first.row_length, np.dtype(first.dtype)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        if len(self._parts) == 1:
+            return self._parts[0][numbers]
+        self.expect(numbers)  # in all folders, before waiting for the first
+        ids = np.empty((len(numbers), self._row_length), self._dtype)
+        for part, chosen, own in self._place(numbers):
+            ids[chosen] = part[own]
+        return ids
+
+    def expect(self, numbers: np.ndarray) -> None:
+        """As `SplitRows.expect`."""
+        for part, _, own in self._place(numbers):
+            part.expect(own)
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for part in self._parts:
+            part.close()
 
-    def _shard(self, shard: int) -> RowFile:
-        # Opened when first needed: a host of a pod may have hundreds of shards before it.
-        if shard not in self._open_shards:
-            path = files.join(self._directory, self._shards[shard].file)
-            self._open_shards[shard] = RowFile(path, self._manifest.row_length, self._manifest.dtype)
-        return self._open_shards[shard]
-
-    def _blocks(self, keys: set[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
-        """{(shard, block): rows}; what is not kept is fetched, all missing blocks at once."""
-        missing = sorted(key for key in keys if key not in self._kept)
-        blocks = {key: self._kept.pop(key) for key in keys if key in self._kept}
-        blocks.update(zip(missing, self._pool.map(self._fetch, missing)))
-        self._kept.update(blocks)  # at the recent end
-        while len(self._kept) > KEPT_BLOCKS:
-            self._kept.popitem(last=False)
-        return blocks
-
-    def _fetch(self, key: tuple[int, int]) -> np.ndarray:
-        shard, block = key
-        file = self._shard(shard)
-        return file[block * BLOCK_ROWS : min((block + 1) * BLOCK_ROWS, len(file))]
+    def _place(self, numbers: np.ndarray) -> Iterator[tuple[SplitRows, np.ndarray, np.ndarray]]:
+        """(a folder, which of `numbers` are its own, their numbers there)."""
+        numbers = np.asarray(numbers, np.int64)
+        parts = np.searchsorted(self._starts, numbers, side="right") - 1
+        for k, part in enumerate(self._parts):
+            if len(chosen := np.flatnonzero(parts == k)):
+                yield part, chosen, numbers[chosen] - self._starts[k]

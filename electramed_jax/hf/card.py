@@ -10,6 +10,7 @@ from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.config import Config, EncoderConfig
+from electramed_jax.data.dataset import folders
 from electramed_jax.data.manifest import Manifest
 from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
 
@@ -86,6 +87,7 @@ def facts_of(
     train, model, objective = manifest.splits["train"], config.model, config.objective
     data = {
         "dataset": manifest.name,
+        **_mixture(config),
         "source files": len(manifest.sources),
         "documents": train.documents,
         "tokens": train.tokens,
@@ -108,6 +110,13 @@ def facts_of(
         recipe["generator"] = _sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
     return Facts(name, data, recipe, metrics, license=license)
+
+
+def _mixture(config: Config) -> dict[str, str]:
+    """By which weights several packed folders were mixed; of one there is nothing to tell."""
+    if len(folders(config.data.directory)) < 2:
+        return {}
+    return {"mixed": f"by the weights {config.data.weights}" if config.data.weights else "as they have rows"}
 
 
 def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.trees import map_named, named_leaves
 from electramed_jax.config import PRESETS, Config, encoder_sizes
-from electramed_jax.data import manifest as manifests
+from electramed_jax.data import dataset as datasets
 from electramed_jax.data import vocab
 from electramed_jax.hf.convert import Imported, import_folder
 from electramed_jax.hf.mapping import DISCRIMINATOR
@@ -43,19 +42,19 @@ def params_for(config: Config, folder: str) -> dict[str, Any]:
 
 def check_vocabulary(folder: str, imported: Imported, dataset: str) -> None:
     """Raises UserError unless the packed `dataset` speaks the language of what `folder` held."""
-    manifest = manifests.read(dataset)
-    tokens = vocab.read(files.join(dataset, manifests.VOCAB_FILE))
+    packed = datasets.read(dataset)
+    tokens = vocab.read(packed.vocab_path)
     same_size = len(tokens) == imported.dimensions["vocab_size"]
     if not same_size or imported.vocabulary not in (None, tokens):
         raise UserError(
             f"{folder}: its vocabulary is not that of {dataset}; "
             "pack the text again with --vocab and the folder's vocab.txt"
         )
-    if imported.lower_case not in (None, manifest.lower_case):
+    if imported.lower_case not in (None, packed.manifest.lower_case):
         kinds = {True: "lower-cased", False: "cased"}
         raise UserError(
             f"{folder}: a model of {kinds[imported.lower_case]} text, but {dataset} is "
-            f"{kinds[manifest.lower_case]}; pack the text again"
+            f"{kinds[packed.manifest.lower_case]}; pack the text again"
             f"{'' if imported.lower_case else ' with --cased'}"
         )
 

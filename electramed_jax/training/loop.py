@@ -15,10 +15,11 @@ from typing import Any
 import jax
 
 from electramed_jax.common import chrono, metrics
+from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.preemption import Preemption
 from electramed_jax.config import Config, resolve
-from electramed_jax.data import manifest as manifests
+from electramed_jax.data import dataset as datasets
 from electramed_jax.data.loader import Loader, ordered_batches
 from electramed_jax.training import checkpoint, evaluate, sharding
 from electramed_jax.training import state as state_lib
@@ -57,14 +58,18 @@ def run(
     """
     mesh = sharding.make_mesh(config.mesh)
     rows = sharding.batch_sharding(mesh)
-    directory = config.data.directory
+    data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
         Preemption(config.grace_seconds).watched() as preemption,
-        Loader(directory, "train", config.batch_size, config.data.seed, rows) as batches,
+        Loader(
+            data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache
+        ) as batches,
         checkpoint.Checkpoints(workdir, config) as saved,
     ):
         state, clock, untold = _start(config, mesh, saved, init_params)
+        for line in batches.shares(config.total_steps):
+            tell(line)
         train_step = step_lib.jit_train_step(config, mesh)
         eval_step = step_lib.jit_eval_step(config, mesh)
         report = Report(config, clock, mesh.size, untold)
@@ -84,7 +89,7 @@ def run(
 
             def validate(step: int) -> dict[str, float]:
                 limit = config.eval_batches
-                held_out = ordered_batches(directory, "validation", config.batch_size, rows, limit)
+                held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, limit, cache=cache)
                 means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
                 if means is None:
                     return {}
@@ -124,13 +129,18 @@ def resolve_with_dataset(config: Config) -> Config:
     """The config with what its packed dataset decides filled in and everything checked."""
     if not config.data.directory:
         raise UserError("no dataset; add --config.data.directory=DIR, a folder written by electramed pack")
-    manifest = manifests.read(config.data.directory)
+    manifest = datasets.read(config.data.directory).manifest
     return resolve(
         config,
         vocab_size=manifest.vocab_size,
         row_length=manifest.row_length,
         special=manifest.special,
     )
+
+
+def _cache(config: Config) -> DiskCache | None:
+    data = config.data
+    return DiskCache(data.cache_directory, int(data.cache_gigabytes * 1e9)) if data.cache_directory else None
 
 
 def _start(

@@ -7,15 +7,21 @@ workdir/dataset.json       the manifest of the dataset it is trained on
 
 from __future__ import annotations
 
+import dataclasses
+
 from electramed_jax.common import distributed, files, trees
+from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, from_dict, to_dict
+from electramed_jax.data import dataset as datasets
 from electramed_jax.data import manifest as manifests
 
 CONFIG_FILE, VOCAB_FILE, DATASET_FILE, CHECKPOINTS = "config.json", "vocab.txt", "dataset.json", "checkpoints"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
 IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
+# What decides, beside the rows themselves, which of them a step sees: free to change, but not without a word.
+ORDER = ("data.weights", "data.seed", "batch_size")
 # Settings of how a model is run, not of what it is.
 FREE = ("model.remat", "model.compute_dtype", "model.dropout", "model.attention_dropout")
 
@@ -28,9 +34,12 @@ def claim(workdir: str, config: Config) -> None:
         same folder for all processes.
     """
     config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
-    vocab = files.read_bytes(files.join(config.data.directory, manifests.VOCAB_FILE))
+    dataset = datasets.read(config.data.directory)
+    vocab, changes = files.read_bytes(dataset.vocab_path), []
     if files.exists(config_path):
-        check_same_model(workdir, read_config(workdir), config)
+        earlier = read_config(workdir)
+        check_same_model(workdir, earlier, config)
+        changes = _changes(workdir, earlier, config, dataset.manifest)
         if files.read_bytes(vocab_path) != vocab:
             raise UserError(
                 f"{workdir} holds a model of another vocabulary than that of {config.data.directory}; use the "
@@ -40,9 +49,10 @@ def claim(workdir: str, config: Config) -> None:
         raise UserError(f"{workdir}: has {CHECKPOINTS}/ but no {CONFIG_FILE}; use a new --workdir")
     distributed.check_shared(workdir)  # nobody writes before all have looked
     if distributed.is_main():
-        manifest = files.read_text(files.join(config.data.directory, manifests.FILE))
+        for line in changes:
+            say(line)
         files.write_text(vocab_path, vocab.decode())
-        files.write_text(files.join(workdir, DATASET_FILE), manifest)
+        files.write_json(files.join(workdir, DATASET_FILE), dataclasses.asdict(dataset.manifest))
         files.write_json(config_path, to_dict(config))
 
 
@@ -54,6 +64,21 @@ def read_config(workdir: str) -> Config:
             f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
         )
     return from_dict(files.read_json(path))
+
+
+def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Manifest) -> list[str]:
+    """What a person should know of a restart: settings that differ from the earlier start's, and another row order."""
+    changed = changed_settings(earlier, now)
+    lines = [f"changed since this run was last started: {line}" for line in changed]
+    path = files.join(workdir, DATASET_FILE)
+    before = manifests.load(path).splits["train"].shards if files.exists(path) else ()
+    shards = manifest.splits["train"].shards
+    if [shard.sha256 for shard in before] != [shard.sha256 for shard in shards]:
+        rows = [sum(shard.rows for shard in each) for each in (before, shards)]
+        lines.append(f"changed since this run was last started: the training rows ({rows[0]:,} -> {rows[1]:,})")
+    elif not any(line.startswith(ORDER) for line in changed):
+        return lines
+    return [*lines, "rows come in another order from here on: some of this epoch's again, others not before the next"]
 
 
 def changed_settings(earlier: Config, now: Config) -> list[str]:

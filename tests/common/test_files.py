@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 
 import pytest
 
@@ -10,19 +9,17 @@ from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 
 
-@pytest.fixture(params=["local", "memory"])
-def folder(request, tmp_path) -> str:
-    """A fresh folder, on disk or in fsspec's memory, which stands for every remote storage."""
-    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+@pytest.fixture(params=["local", "memory", "gs"])
+def folder(request, folder_in) -> str:
+    """A fresh folder, on disk and in remote storage."""
+    return folder_in(request.param)
 
 
 def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
     path = files.join(folder, "deep", "file.bin")
     with files.atomic_write(path) as file:
         file.write(b"0123456789")
-    assert (
-        files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
-    )
+    assert files.exists(path) and not files.is_dir(path) and files.is_dir(files.join(folder, "deep"))
     assert files.size(path) == 10
     assert files.read_bytes(path) == b"0123456789"
     assert files.read_range(path, 3, 4) == b"3456"
@@ -55,9 +52,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(
-        UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"
-    ):
+    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"):
         files.write_text(str(tmp_path / "file.txt"), "abc")
     assert os.listdir(tmp_path) == []
 
@@ -160,3 +155,62 @@ def test_an_unknown_storage_is_a_user_error():
 )
 def test_join_keeps_local_paths_and_urls_well_formed(base, parts, wanted):
     assert files.join(base, *parts) == wanted
+
+
+def test_sizes_are_those_of_the_files_and_leave_out_folders(folder):
+    files.write_text(files.join(folder, "b.txt"), "12345")
+    files.write_text(files.join(folder, "a.txt"), "")
+    files.write_text(files.join(folder, "deep", "c.txt"), "1")
+    assert files.sizes(folder) == {"a.txt": 0, "b.txt": 5}
+
+
+def test_a_buffer_is_filled_as_far_as_the_file_goes(folder):
+    path = files.join(folder, "file")
+    files.write_text(path, "0123456789")
+    buffer = bytearray(4)
+    assert files.read_into(path, 2, buffer) == 4 and buffer == b"2345"
+    assert files.read_into(path, 8, buffer) == 2 and buffer == b"8945"
+
+
+def test_a_file_is_read_at_any_place_of_it(folder):
+    path = files.join(folder, "file")
+    files.write_text(path, "0123456789")
+    with files.open_read(path) as file:
+        file.seek(-3, os.SEEK_END)
+        assert (file.tell(), file.read()) == (7, b"789")
+        file.seek(1)
+        assert (file.read(2), file.tell()) == (b"12", 3)
+        assert file.read() == b"3456789" and file.read() == b""
+
+
+def test_what_another_process_wrote_is_seen_at_once(gcs):
+    files.write_text("gs://bucket/folder/ours", "x")
+    assert files.list_dir("gs://bucket/folder") == ["ours"]
+    gcs.objects["bucket/folder/theirs"] = b"y"
+    assert files.exists("gs://bucket/folder/theirs") and files.list_dir("gs://bucket/folder") == ["ours", "theirs"]
+
+
+@pytest.mark.parametrize("size", [100, 6 << 20])  # in one request, and in parts
+@pytest.mark.parametrize("failure", ["503", "silence"])
+def test_an_upload_that_fails_is_done_again_and_never_seen_by_half(gcs, size, failure):
+    path = "gs://bucket/file"
+    files.write_text(path, "old")
+    gcs.fail("bucket/file", *[failure] * 8)  # more than gcsfs tries by itself
+    with files.atomic_write(path) as file:
+        file.write(b"n" * size)
+        assert gcs.objects["bucket/file"] == b"old"
+    assert gcs.objects["bucket/file"] == b"n" * size
+
+
+def test_a_broken_answer_is_asked_for_again(gcs):
+    files.write_text("gs://bucket/file", "0123456789")
+    gcs.fail("bucket/file", *["break", "503", "silence"] * 3)
+    assert files.read_range("gs://bucket/file", 2, 5) == b"23456"
+
+
+def test_storage_that_does_not_come_back_is_one_clear_line(gcs, caplog, capsys):
+    files.write_text("gs://bucket/file", "0123456789")
+    gcs.fail("bucket/file", *["503"] * 100)
+    with pytest.raises(UserError, match="gs://bucket/file: storage does not answer .*503"):
+        files.read_bytes("gs://bucket/file")
+    assert caplog.text == "" and capsys.readouterr() == ("", "")

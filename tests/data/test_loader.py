@@ -10,18 +10,17 @@ import subprocess
 import sys
 import threading
 
-import fsspec
+import invented_rows
 import jax
 import numpy as np
 import pytest
+from invented_rows import T
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from electramed_jax.common import files, records
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import loader, manifest as manifests, rows, vocab
+from electramed_jax.data import loader, mixture, rows
 from electramed_jax.data.plan import Plan
 
-T = 12
 SHARD_ROWS = {"train": (40, 40, 13), "validation": (30, 7), "test": ()}
 MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]
 
@@ -31,44 +30,19 @@ def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def contents(split: str) -> np.ndarray:
-    """The invented rows of a split: [rows, T], no two alike."""
-    count = sum(SHARD_ROWS[split])
-    first = {"train": 1000, "validation": 5000, "test": 0}[split]
-    return first + np.arange(count * T).reshape(count, T)
-
-
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> pathlib.Path:
     """A packed dataset of small shards, the last of each split shorter; its test split is empty."""
     folder = tmp_path_factory.mktemp("packed")
-    tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(9000))]
-    vocab.write(str(folder / "vocab.txt"), tokens)
-    splits = {}
-    for split, shard_rows in SHARD_ROWS.items():
-        shards, begin = [], 0
-        for number, count in enumerate(shard_rows):
-            name = manifests.shard_name("pubmed", split, number, len(shard_rows))
-            with records.RowWriter(str(folder / name), T, "uint16") as writer:
-                writer.write(contents(split)[begin : begin + count])
-            shards.append(manifests.Shard(name, count, writer.sha256))
-            begin += count
-        splits[split] = manifests.Split(tuple(shards), begin, begin * T, begin, 0, 1.0, 9.0)
-    manifest = manifests.Manifest(
-        row_length=T,
-        dtype="uint16",
-        vocab_size=len(tokens),
-        vocab_sha256=vocab.sha256(str(folder / "vocab.txt")),
-        lower_case=True,
-        special=vocab.special_ids(tokens),
-        splits=splits,
-        sources=[],
-        dropped={},
-        length_histogram={},
-        code_version="test",
-    )
-    manifests.write(str(folder), manifest)
+    invented_rows.pack(str(folder), SHARD_ROWS)
     return folder
+
+
+def contents(split: str) -> np.ndarray:
+    """What `invented_rows.pack` wrote."""
+    count = sum(SHARD_ROWS[split])
+    first = 1000 + {"train": 0, "validation": 93 * T, "test": 130 * T}[split]
+    return first + np.arange(count * T).reshape(count, T)
 
 
 @pytest.fixture
@@ -77,11 +51,7 @@ def damaged(packed, tmp_path) -> tuple[str, int]:
     folder = tmp_path / "damaged"
     shutil.copytree(packed, folder)
     row_of_shard_1 = 5
-    with open(folder / "pubmed-train.tfrecord-00001-of-00003", "r+b") as file:
-        file.seek(row_of_shard_1 * records.record_size(T, "uint16") + 45)
-        byte = file.read(1)[0]
-        file.seek(-1, 1)
-        file.write(bytes([byte ^ 1]))
+    invented_rows.flip_a_byte(str(folder / "pubmed-train.tfrecord-00001-of-00003"), row_of_shard_1)
     return str(folder), 40 + row_of_shard_1
 
 
@@ -110,13 +80,13 @@ def test_a_loader_built_anew_gives_the_same_batch_at_the_same_step(packed):
 
 
 def test_rows_are_read_once_although_several_devices_hold_them(packed, monkeypatch):
-    asked, read = [], loader.SplitRows.__getitem__
+    asked, read = [], rows.SplitRows.__getitem__
 
-    def read_and_note(self: loader.SplitRows, wanted: np.ndarray) -> np.ndarray:
+    def read_and_note(self: rows.SplitRows, wanted: np.ndarray) -> np.ndarray:
         asked.extend(wanted)
         return read(self, wanted)
 
-    monkeypatch.setattr(loader.SplitRows, "__getitem__", read_and_note)
+    monkeypatch.setattr(rows.SplitRows, "__getitem__", read_and_note)
     batches = loader.ordered_batches(str(packed), "train", 16, sharding_on((2, 2, 2)))
     next(batches)
     assert sorted(asked) == list(range(16))
@@ -138,9 +108,7 @@ def test_a_flipped_byte_stops_the_step_that_would_train_on_it_and_no_other(damag
                 with pytest.raises(UserError, match="tfrecord-00001-of-00003: row 5 is damaged"):
                     batches.at(step)
             else:
-                np.testing.assert_array_equal(
-                    batches.at(step)["input_ids"], contents("train")[plan.rows(step)]
-                )
+                np.testing.assert_array_equal(batches.at(step)["input_ids"], contents("train")[plan.rows(step)])
 
 
 def test_checking_the_shards_finds_the_damage_before_the_first_step(damaged):
@@ -228,50 +196,67 @@ def test_an_error_waits_for_its_own_step_and_is_tried_again_when_asked_again():
     batches.close()
 
 
-@pytest.fixture
-def bucket(packed):
-    """The dataset in (simulated) remote storage."""
-    memory = fsspec.filesystem("memory")
+def test_remote_shards_give_the_batches_that_local_ones_give(packed, gcs):
     for file in packed.iterdir():
-        memory.pipe(f"/bucket/{file.name}", file.read_bytes())
-    yield "memory://bucket"
-    memory.rm("/bucket", recursive=True)
-
-
-@pytest.mark.parametrize("kept_blocks", [2, 160])
-def test_remote_shards_give_the_batches_that_local_ones_give(bucket, monkeypatch, kept_blocks):
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
-    monkeypatch.setattr(rows, "KEPT_BLOCKS", kept_blocks)
+        gcs.objects[f"bucket/{file.name}"] = file.read_bytes()
     plan = Plan(num_rows=93, batch_size=8, seed=3)
-    with loader.Loader(bucket, "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+    with loader.Loader("gs://bucket", "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         for step in range(24):
             ids = batches.at(step)["input_ids"]
             np.testing.assert_array_equal(ids, contents("train")[plan.rows(step)])
+    evaluated = list(loader.ordered_batches("gs://bucket", "validation", 16, sharding_on((8, 1, 1))))
+    np.testing.assert_array_equal(np.concatenate([b["input_ids"] for b in evaluated])[:37], contents("validation"))
 
 
-def test_each_block_of_a_remote_shard_is_fetched_once(bucket, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
-    fetched, read_range = [], files.read_range
+def test_blocks_are_read_a_window_ahead_of_the_step_that_needs_them(packed, monkeypatch):
+    monkeypatch.setattr(loader, "ROWS_AHEAD", 40)
+    expected, expect = [], rows.DatasetRows.expect
 
-    def read_and_note(path: str, offset: int, length: int) -> bytes:
-        if length >= record_size:  # opening a shard looks at some bytes as well
-            fetched.append((path.rsplit("/")[-1], offset // record_size, length // record_size))
-        return read_range(path, offset, length)
+    def expect_and_note(self: rows.DatasetRows, numbers: np.ndarray) -> None:
+        expected.append(numbers.tolist())
+        expect(self, numbers)
 
-    record_size = records.record_size(T, "uint16")
-    monkeypatch.setattr(files, "read_range", read_and_note)
-    with loader.Loader(bucket, "train", 8, 3, sharding_on((8, 1, 1))) as batches:
-        for step in range(24):
-            batches.at(step)
-    assert sorted(fetched) == [
-        ("pubmed-train.tfrecord-00000-of-00003", 0, 16),
-        ("pubmed-train.tfrecord-00000-of-00003", 16, 16),
-        ("pubmed-train.tfrecord-00000-of-00003", 32, 8),
-        ("pubmed-train.tfrecord-00001-of-00003", 0, 16),
-        ("pubmed-train.tfrecord-00001-of-00003", 16, 16),
-        ("pubmed-train.tfrecord-00001-of-00003", 32, 8),
-        ("pubmed-train.tfrecord-00002-of-00003", 0, 13),
-    ]
+    monkeypatch.setattr(rows.DatasetRows, "expect", expect_and_note)
+    plan = Plan(num_rows=93, batch_size=8, seed=3)
+    with loader.Loader(str(packed), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+        batches.at(0)
+    assert expected[:2] == [plan.rows(0).tolist(), plan.rows(5).tolist()]
+
+
+@pytest.fixture
+def second(tmp_path) -> tuple[str, np.ndarray]:
+    """Another packed folder of the same vocabulary, and its training rows."""
+    folder = str(tmp_path / "second")
+    return folder, invented_rows.pack(folder, {"train": (31,), "validation": (8,)}, first_id=5000)["train"]
+
+
+@pytest.mark.parametrize("weights", ["", "3,1"])
+def test_several_folders_are_mixed_and_their_numbers_go_on_from_one_to_the_next(packed, second, weights):
+    directory, both = f"{packed},{second[0]}", np.concatenate([contents("train"), second[1]])
+    order = mixture.plan((93, 31), mixture.parse_weights(weights), 16, 7)
+    with loader.Loader(directory, "train", 16, 7, sharding_on((2, 2, 2)), weights=weights) as batches:
+        assert batches.rows_in_epoch == 124 and batches.manifest.splits["train"].rows == 124
+        for step in range(20):
+            np.testing.assert_array_equal(batches.at(step)["input_ids"], both[order.rows(step)])
+        told = batches.shares(1000)
+    assert told[1].startswith(f"{second[0]}: 31 rows, 25.00% of those fed, 129.0 epochs in 1,000 steps")
+
+
+def test_an_evaluation_of_several_folders_sees_each_row_of_each_once(packed, second):
+    batches = list(loader.ordered_batches(f"{packed},{second[0]}", "validation", 16, sharding_on((8, 1, 1))))
+    ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
+    wanted = np.concatenate([contents("validation"), 5000 + 31 * T + np.arange(8 * T).reshape(8, T)])
+    np.testing.assert_array_equal(ids[:45], wanted)
+    assert (ids[45:] == 0).all()
+
+
+def test_a_folder_with_nothing_to_train_on_is_named(packed, tmp_path):
+    folder = str(tmp_path / "held_out")
+    invented_rows.pack(folder, {"train": (), "validation": (8,)})
+    with pytest.raises(UserError, match=f"{folder}: split 'train' has no rows; leave the folder out"):
+        loader.Loader(f"{packed},{folder}", "train", 16, 7, sharding_on((8, 1, 1)))
+    batches = loader.ordered_batches(f"{folder},{packed}", "train", 16, sharding_on((8, 1, 1)))
+    np.testing.assert_array_equal(next(batches)["input_ids"], contents("train")[:16])
 
 
 HOST = """
@@ -283,10 +268,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 port, host, folder, out = sys.argv[1:]
 jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(host))
-from electramed_jax.data import loader
+from electramed_jax.data import loader, rows as rows_lib
 
-asked, read = [], loader.SplitRows.__getitem__
-loader.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows)) or read(self, rows)
+asked, read = [], rows_lib.SplitRows.__getitem__
+rows_lib.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows)) or read(self, rows)
 mesh = jax.make_mesh((4, 1, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 held = []
@@ -302,9 +287,7 @@ with open(out, "w") as file:
 """
 
 
-def test_two_hosts_hold_the_batch_that_one_would_and_read_half_of_it_each(
-    packed, tmp_path, repository
-):
+def test_two_hosts_hold_the_batch_that_one_would_and_read_half_of_it_each(packed, tmp_path, repository):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

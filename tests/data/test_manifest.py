@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ TOKENS = [*vocab.SPECIAL_TOKENS, "a", "b"]
 ROWS = np.arange(6 * 32).reshape(6, 32) % 7
 
 
-@pytest.fixture(params=["local", "memory"])
-def packed(request, tmp_path) -> tuple[str, manifest.Manifest]:
+@pytest.fixture(params=["local", "memory", "gs"])
+def packed(request, folder_in) -> tuple[str, manifest.Manifest]:
     """A complete packed folder and its manifest."""
-    folder = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    folder = folder_in(request.param)
     vocab.write(files.join(folder, "vocab.txt"), TOKENS)
     shards = []
     for number, rows in enumerate((ROWS[:4], ROWS[4:])):
@@ -88,16 +87,12 @@ def test_a_folder_without_a_manifest_is_not_a_dataset(packed):
 
 def test_an_unknown_version_is_refused(packed):
     folder, _ = packed
-    change(
-        folder, "manifest.json", lambda d: d.replace(b'"format_version": 1', b'"format_version": 9')
-    )
+    change(folder, "manifest.json", lambda d: d.replace(b'"format_version": 1', b'"format_version": 9'))
     with pytest.raises(UserError, match="format_version 9; this program reads 1"):
         manifest.read(folder)
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}']
-)
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}'])
 def test_json_that_is_no_manifest_is_refused(packed, text):
     folder, _ = packed
     files.write_text(files.join(folder, "manifest.json"), text)

@@ -1,0 +1,188 @@
+"""Storage that fails for a while is waited for; one that refuses, or stays away, is one clear line."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from typing import Any, ClassVar
+
+import aiohttp
+import fsspec
+import gcsfs.retry
+import google.auth.exceptions
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from electramed_jax.common import files, remote
+from electramed_jax.common.errors import UserError
+
+
+class AilingFileSystem(MemoryFileSystem):
+    """Memory that fails with the next of `errors` each time it is touched, and counts how often it was.
+
+    With `only`, the name of an operation, the others do well. What changes something fails when it is done.
+    """
+
+    protocol = "ailing"
+    errors: ClassVar[list[Exception]] = []
+    only = ""
+    touched = 0
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("ailing://"))
+
+    def _touch(self, operation: str) -> None:
+        type(self).touched += 1
+        if self.errors and self.only in ("", operation):
+            raise self.errors.pop(0)
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        self._touch("info")
+        return super().info(path, **kwargs)
+
+    def cat_file(self, path: str, **kwargs: Any) -> bytes:
+        self._touch("cat_file")
+        return super().cat_file(path, **kwargs)
+
+    def ls(self, path: str, **kwargs: Any) -> list[Any]:
+        self._touch("ls")
+        return super().ls(path, **kwargs)
+
+    def put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
+        super().put_file(lpath, rpath, **kwargs)
+        self._touch("put_file")
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        super().cp_file(path1, path2, **kwargs)
+        self._touch("cp_file")
+
+    def rm(self, path: str, **kwargs: Any) -> None:
+        super().rm(path, **kwargs)
+        self._touch("rm")
+
+
+@pytest.fixture
+def ailing(monkeypatch):
+    """The failing file system's class, and a folder in it."""
+    fsspec.register_implementation("ailing", AilingFileSystem, clobber=True)
+    monkeypatch.setattr(AilingFileSystem, "errors", [])
+    monkeypatch.setattr(AilingFileSystem, "only", "")
+    monkeypatch.setattr(AilingFileSystem, "touched", 0)
+    return AilingFileSystem, f"ailing://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """The seconds that would have been slept."""
+    slept: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", slept.append)
+    return slept
+
+
+def http_error(status: int) -> Exception:
+    request = aiohttp.RequestInfo(url="http://storage", method="GET", headers={}, real_url="http://storage")
+    return aiohttp.ClientResponseError(request, (), status=status, message="from the server")
+
+
+PASSING = [
+    ConnectionResetError("reset by peer"),
+    TimeoutError(),
+    fsspec.exceptions.FSTimeoutError(),
+    OSError(errno.ETIMEDOUT, "timed out"),
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.ClientPayloadError("Response payload is not completed"),
+    http_error(503),
+    http_error(429),
+    gcsfs.retry.HttpError({"code": 502, "message": "bad gateway"}),
+    gcsfs.retry.HttpError({"code": "500"}),
+    gcsfs.retry.ChecksumError("md5 differs"),
+]
+STAYING = [
+    (http_error(403), "refused by its storage .*403.*; check the name and your credentials"),
+    (gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}), "refused by its storage .*Invalid Cred"),
+    (
+        OSError("Forbidden: b/x\nno storage.objects.get access"),
+        "refused by its storage .*no storage.objects.get access",
+    ),
+    (ValueError("Bad Request: invalid bucket name"), "refused by its storage .*invalid bucket name"),
+    (google.auth.exceptions.RefreshError("sign in again"), "refused by its storage .*sign in again"),
+    (PermissionError("denied"), "permission denied"),
+    (FileNotFoundError("gone"), "no such file"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_may_pass_is_waited_for(ailing, pauses, error):
+    kind, folder = ailing
+    path = files.join(folder, "file")
+    files.write_text(path, "content")
+    kind.errors += [error, error]
+    assert files.read_text(path) == "content"
+    assert len(pauses) == 2 and kind.errors == []
+
+
+@pytest.mark.parametrize(("error", "message"), STAYING, ids=lambda value: type(value).__name__)
+def test_what_another_try_would_not_change_is_told_at_once(ailing, pauses, error, message):
+    kind, folder = ailing
+    path = files.join(folder, "file")
+    files.write_text(path, "content")
+    kind.errors.append(error)
+    with pytest.raises(UserError, match=f"^{path}: {message}"):
+        files.read_text(path)
+    assert pauses == []
+
+
+def test_pauses_grow_to_a_minute_and_storage_that_stays_away_is_one_clear_line(ailing, pauses, capsys):
+    kind, folder = ailing
+    path = files.join(folder, "file")
+    kind.errors += [http_error(503)] * 100
+    with pytest.raises(UserError, match=r"file: storage does not answer \(ClientResponseError: 503.*tried 9 times"):
+        files.read_range(path, 0, 10)
+    assert kind.touched == 9
+    wanted = (1, 2, 4, 8, 16, 32, 60, 60)
+    assert all(0.7 * pause <= slept <= 1.3 * pause for slept, pause in zip(pauses, wanted, strict=True))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 6 and "trying again in 60 s" in said[-1] and path in said[-1]
+
+
+def test_a_failure_is_not_taken_for_an_absence(ailing, pauses):
+    kind, folder = ailing
+    files.write_text(files.join(folder, "file"), "content")
+    for ask in (lambda: files.exists(files.join(folder, "file")), lambda: files.is_dir(folder)):
+        kind.errors.append(ConnectionResetError("reset by peer"))
+        assert ask()
+    assert not files.exists(files.join(folder, "other"))
+    kind.errors += [http_error(403)]
+    with pytest.raises(UserError, match="refused"):
+        files.exists(files.join(folder, "file"))
+
+
+@pytest.mark.parametrize("lost", ["put_file", "cp_file", "rm"])
+def test_what_is_done_twice_since_an_answer_got_lost_is_as_if_done_once(ailing, pauses, lost):
+    kind, folder = ailing
+    first, second = files.join(folder, "first"), files.join(folder, "second")
+    kind.only, kind.errors = lost, [http_error(503)]
+    files.write_text(first, "content")
+    files.move(first, second)
+    assert files.list_dir(folder) == ["second"] and files.read_text(second) == "content"
+    files.write_text(first, "more")
+    files.remove(first)
+    files.remove(first)
+    assert files.list_dir(folder) == ["second"] and kind.errors == []
+
+
+def test_a_file_read_in_parts_goes_on_where_storage_failed(ailing, pauses, monkeypatch):
+    monkeypatch.setattr(files, "_REMOTE_READ_BYTES", 1000)
+    kind, folder = ailing
+    content = bytes(range(256)) * 40
+    with files.atomic_write(files.join(folder, "file")) as file:
+        file.write(content)
+    with files.open_read(files.join(folder, "file")) as file:
+        begin = file.read(1500)
+        kind.errors.append(aiohttp.ClientPayloadError("cut short"))
+        rest = file.read()
+        assert begin + rest == content and file.read(1) == b""
+        file.seek(-10, 2)
+        assert file.read() == content[-10:]
+    assert len(pauses) == 1

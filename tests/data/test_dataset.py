@@ -1,0 +1,89 @@
+"""Several packed folders as one: only where they agree, with one manifest that tells of all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import invented_rows
+import pytest
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import dataset
+from electramed_jax.data import manifest as manifests
+
+SHARD_ROWS = {"train": (20, 10), "validation": (5,)}
+
+
+@pytest.fixture(params=["local", "memory"])
+def two(request, folder_in) -> tuple[str, str]:
+    """Two folders that agree; the second has a split more."""
+    folder = folder_in(request.param)
+    names = files.join(folder, "abstracts"), files.join(folder, "full_text")
+    invented_rows.pack(names[0], SHARD_ROWS)
+    invented_rows.pack(names[1], {"train": (7,), "test": (3,)}, first_id=3000)
+    return names
+
+
+def test_one_folder_is_its_own_manifest(two):
+    found = dataset.read(two[0] + "/")
+    assert found.folders == (two[0],) and found.manifest == manifests.read(two[0])
+
+
+def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
+    found = dataset.read(f"{two[0]}, {two[1]}")
+    manifest = found.manifest
+    assert manifest.name == "abstracts + full_text"
+    assert {name: split.rows for name, split in manifest.splits.items()} == {"train": 37, "validation": 5, "test": 3}
+    train = manifest.splits["train"]
+    assert [shard.file.removeprefix(two[0][: -len("abstracts")]) for shard in train.shards] == [
+        "abstracts/pubmed-train.tfrecord-00000-of-00002",
+        "abstracts/pubmed-train.tfrecord-00001-of-00002",
+        "full_text/pubmed-train.tfrecord-00000-of-00001",
+    ]
+    assert (train.tokens, train.documents, train.fill_fraction) == (37 * invented_rows.T, 37, 1.0)
+    assert [source["folder"] for source in manifest.sources] == list(two)
+    assert manifest.dropped == {"empty": 2}
+    assert found.rows_of("train") == (30, 7) and found.rows_of("test") == (0, 3)
+
+
+def test_a_split_of_several_is_measured_against_the_mean_of_their_distributions(two):
+    manifest = manifests.read(two[1])
+    better = dataclasses.replace(manifest.splits["train"], unigram_cross_entropy=5.0)
+    manifests.write(two[1], dataclasses.replace(manifest, splits=manifest.splits | {"train": better}))
+    found = dataset.read(",".join(two)).manifest.splits["train"]
+    assert found.unigram_cross_entropy == pytest.approx((30 * 9.0 + 7 * 5.0) / 37)
+
+
+def test_that_manifest_is_one_that_can_be_kept_and_read(two, tmp_path):
+    manifest = dataset.read(",".join(two)).manifest
+    files.write_json(str(tmp_path / "dataset.json"), dataclasses.asdict(manifest))
+    assert manifests.load(str(tmp_path / "dataset.json")) == manifest
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"words": 9001}, r"different vocabularies \(9,005 and 9,006 tokens\).*with the other's --vocab"),
+        ({"row_length": 16}, r"different row lengths \(12 and 16 ids\).*with the other's --row_length"),
+        ({"lower_case": False}, r"different casings \(lower-cased: True and False\).*with the other's --cased"),
+    ],
+)
+def test_folders_that_differ_are_both_named_with_what_to_do(two, changed, message):
+    files.remove(two[1])
+    invented_rows.pack(two[1], {"train": (7,)}, **changed)
+    with pytest.raises(UserError, match=f"^{two[0]} and {two[1]} have {message}"):
+        dataset.read(",".join(two))
+
+
+def test_a_folder_named_twice_is_a_matter_of_weight(two):
+    with pytest.raises(UserError, match=f"{two[0]} is named twice.*larger weight"):
+        dataset.read(f"{two[0]},{two[1]},{two[0]}/")
+
+
+def test_a_shard_that_differs_is_found_in_whichever_folder(two):
+    found = dataset.read(",".join(two))
+    found.verify_shards()
+    invented_rows.flip_a_byte(found.manifest.splits["train"].shards[2].file, 0)
+    with pytest.raises(UserError, match="full_text/pubmed-train.* damaged"):
+        found.verify_shards()

@@ -1,0 +1,31 @@
+"""From XML to batches with everything in remote storage: the bytes are those of a local build."""
+
+from __future__ import annotations
+
+from electramed_jax.common import files
+from electramed_jax.data import build, synthetic
+from electramed_jax.data import manifest as manifests
+
+
+def build_all(root: str) -> manifests.Manifest:
+    inputs, documents, vocab, packed = (files.join(root, n) for n in ("xml", "documents", "vocab.txt", "packed"))
+    synthetic.write_pubmed_xml(inputs, articles=60, num_files=2)
+    build.prepare([files.join(inputs, "*.xml.gz")], documents, validation=0.1, test=0.0, workers=1)
+    build.train_vocab(documents, vocab, size=400)
+    return build.pack(documents, vocab, packed, row_length=32, workers=1)
+
+
+def bytes_of(folder: str) -> dict[str, bytes]:
+    return {name: files.read_bytes(files.join(folder, name)) for name in files.sizes(folder)}
+
+
+def test_prepare_vocab_and_pack_write_to_remote_storage_what_they_write_to_a_disk(tmp_path, gcs):
+    local = build_all(str(tmp_path))
+    for part, kinds in ((".work", ["503", "silence"] * 3), ("documents", ["break", "503"]), ("packed", ["503"] * 4)):
+        gcs.fail(part, *kinds)
+    assert build_all("gs://bucket/deep") == local
+    assert gcs.failures == []
+    assert bytes_of("gs://bucket/deep/packed") == bytes_of(str(tmp_path / "packed"))
+    left = [name for name in gcs.objects if ".work" in name or ".tmp" in name]
+    assert left == [], "what was under construction has been cleared away"
+    assert build_all("memory://deep") == local

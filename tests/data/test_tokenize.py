@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 
 import numpy as np
 import pytest
 
-from electramed_jax.data import vocab
+from electramed_jax.data import tokenize, vocab
 from electramed_jax.data.tokenize import Tokenizer
 
 WORDS = [
@@ -86,6 +87,34 @@ def test_the_exported_backend_adds_special_tokens_and_types(vocab_path):
     assert encoding.tokens == ["[CLS]", "kinase", "[SEP]", "kinase", "##s", ".", "[SEP]"]
     assert encoding.type_ids == [0, 0, 0, 1, 1, 1, 1]
     assert tokenizer.backend.encode("[MASK]").tokens == ["[CLS]", "[MASK]", "[SEP]"]
+
+
+# Every kind of white space, marks that join what stands before them, controls, and letters that change when lower-cased.
+ODD = "\t\r\x0b\x1c\x85\xa0\u1680\u2003\u2028\u3000\u0300\u0327\u05b0\u200d\x00\x7f\xad\ufffdİßſΣﬁ中\uac01\U0001f600"
+
+
+def odd_texts(count: int) -> list[str]:
+    rng = random.Random(5)
+    letters = [*ODD, *"kinase.-[ß\n", *" " * 12]
+    return ["".join(rng.choices(letters, k=rng.randrange(40))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text(tmp_path, lower_case):
+    path = str(tmp_path / "vocab.txt")
+    letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
+    vocab.write(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
+    tokenizer = Tokenizer(path, lower_case)
+    for text, ids in zip(texts := odd_texts(2000), tokenizer.encode_batch(texts), strict=True):
+        assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
+
+
+def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):
+    texts = [f"kinases naïve {number} [mask] kin" for number in range(10)]
+    wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
+    monkeypatch.setattr(tokenize, "KNOWN_WORDS", 3)
+    tokenizer = Tokenizer(vocab_path)
+    assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
 
 
 def differs_by_design(text: str) -> bool:

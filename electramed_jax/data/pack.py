@@ -50,11 +50,13 @@ class Packed:
       rows: int32[n, T].
       tokens: ids that are not [PAD].
       split_documents: documents that are more than one piece.
+      dropped_tokens: those of the documents that are in no row; none, where rows are packed.
     """
 
     rows: np.ndarray
     tokens: int
     split_documents: int
+    dropped_tokens: int = 0
 
 
 def check_row_length(row_length: int) -> None:

@@ -134,9 +134,7 @@ def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_c
     strings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["strings"]
     strings = [entry for entry in strings if not differs_by_design(entry["text"])]
     different = [
-        entry["text"]
-        for entry in strings
-        if tokenizer.encode_batch([entry["text"]])[0].tolist() != entry[mode]["ids"]
+        entry["text"] for entry in strings if tokenizer.encode_batch([entry["text"]])[0].tolist() != entry[mode]["ids"]
     ]
     assert different == []
     assert len(strings) > 200

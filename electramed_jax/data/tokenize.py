@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.data import vocab
+from electramed_jax.data.word_table import WordTable
 
 MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
-KNOWN_WORDS = 500_000  # some 100 MB; then the words are learnt anew
-_IDS = np.dtype(np.int32)
 
 
 class Tokenizer:
@@ -34,24 +33,14 @@ class Tokenizer:
         self.special = vocab.special_ids(self.tokens)
         self.lower_case = lower_case
         self._plain = self._new_backend()
-        self._known: dict[str, bytes] = {}
+        self._words = WordTable(self._ids_of_words, ignore_case=lower_case)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, int32[n], read-only, without [CLS] and [SEP].
+        """Ids of each text, int32[n], without [CLS] and [SEP]."""
+        return self._words.ids(texts)
 
-        What stands between two spaces is tokenised the same wherever it stands, so the library sees
-        each such word once, and looking up what has been seen is several times as fast.
-        """
-        words = [text.replace("\n", " ").split(" ") for text in texts]
-        known = self._known
-        new = set().union(*words).difference(known)
-        if len(known) + len(new) > KNOWN_WORDS:
-            known.clear()
-            new = set().union(*words)
-        new = list(new)
-        for word, encoding in zip(new, self._plain.encode_batch_fast(new, add_special_tokens=False), strict=True):
-            known[word] = np.array(encoding.ids, _IDS).tobytes()
-        return [np.frombuffer(b"".join(map(known.__getitem__, of_text)), _IDS) for of_text in words]
+    def _ids_of_words(self, words: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(words, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of the ids, pieces joined, special tokens shown."""

@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from electramed_jax.data import tokenize, vocab
+from electramed_jax.data import vocab, word_table
 from electramed_jax.data.tokenize import Tokenizer
 
 WORDS = [
@@ -112,7 +112,7 @@ def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text
 def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):
     texts = [f"kinases naïve {number} [mask] kin" for number in range(10)]
     wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
-    monkeypatch.setattr(tokenize, "KNOWN_WORDS", 3)
+    monkeypatch.setattr(word_table, "KNOWN_WORDS", 3)
     tokenizer = Tokenizer(vocab_path)
     assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
 

@@ -74,27 +74,26 @@ class WordTable:
         sums = np.zeros(len(letters) + 1, np.uint64)
         np.cumsum((letters + np.uint64(1)) * _POWERS[: len(letters)], out=sums[1:])
         hashes = (sums[ends] - sums[begins]) * _INVERSES[begins] * _SPREAD | np.uint64(1)  # 0 is an empty slot
-        slots, is_new = self._find(hashes)
-        if is_new.any():
-            new = np.flatnonzero(is_new)
-            new = new[np.unique(hashes[new], return_index=True)[1]]
+        slots, missing = self._find(hashes)
+        if len(missing):
+            new = missing[np.unique(hashes[missing], return_index=True)[1]]
             bounds = zip((start + begins[new]).tolist(), (start + ends[new]).tolist(), strict=True)
             self._learn(hashes[new], [data[begin:end].decode() for begin, end in bounds])
-            slots, _ = self._find(hashes)
+            slots[missing], _ = self._find(hashes[missing])
         counts = self._counts[slots]
         stops = np.cumsum(counts)
         places = np.repeat(self._firsts[slots] - (stops - counts), counts) + np.arange(counts.sum())
         return start + begins, counts, self._ids[places]
 
     def _find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The slot of each word, or the empty one where it would be, and whether that is so."""
+        """The slot of each word, or an empty one where it would be; the indices of the words of which that is so."""
         slots = (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
         while True:
             there = self._hashes[slots]
             is_new = there == 0
             taken = np.flatnonzero((there != hashes) & ~is_new)
             if not len(taken):
-                return slots, is_new
+                return slots, np.flatnonzero(is_new)
             slots[taken] = (slots[taken] + 1) % len(self._hashes)
 
     def _learn(self, hashes: np.ndarray, words: list[str]) -> None:

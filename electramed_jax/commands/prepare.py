@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders",
+        help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders; "
+        "TFDS datasets that are prepared: 'tfds:NAME?split=train&text=abstract,article'",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")

@@ -53,12 +53,12 @@ def prepare(
     """
     if not (0 <= validation and 0 <= test and validation + test < 1):
         raise UserError(f"validation={validation}, test={test}: wanted fractions from 0 with a sum below 1")
-    paths = files.glob(inputs)
+    paths = documents.find(inputs)
     if not paths:
         raise UserError("no input files; give at least one path or pattern with --input")
     names = _short_names(paths)
     request = {
-        "inputs": [[name, files.size(path)] for name, path in zip(names, paths, strict=True)],
+        "inputs": [[name, documents.size(path)] for name, path in zip(names, paths, strict=True)],
         "validation": validation,
         "test": test,
         "min_chars": min_chars,

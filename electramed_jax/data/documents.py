@@ -16,7 +16,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common import files
@@ -24,6 +24,7 @@ from electramed_jax.common.errors import UserError
 
 REPAIRED = "repaired_"  # a count of this prefix is of documents kept, not dropped
 _CHUNK_BYTES = 1 << 20
+TFDS = "tfds:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +101,36 @@ class Findings:
         self.drops[reason] += 1
 
 
+def find(patterns: Iterable[str]) -> list[str]:
+    """What `read` takes, an input each, sorted: the files that match, and of TFDS datasets the shards.
+
+    Raises:
+      UserError: a pattern that matches nothing, a dataset that is not prepared (see `tfds_source`).
+    """
+    patterns = list(patterns)
+    found = files.glob(pattern for pattern in patterns if not pattern.startswith(TFDS))
+    for name in (pattern for pattern in patterns if pattern.startswith(TFDS)):
+        from electramed_jax.data import tfds_source
+
+        found += tfds_source.shards(name)
+    return sorted(set(found))
+
+
+def size(path: str) -> int:
+    """Bytes of the file behind a name that `find` gave."""
+    if path.startswith(TFDS):
+        from electramed_jax.data import tfds_source
+
+        path = tfds_source.path_of(path)
+    return files.size(path)
+
+
 def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Reading()) -> Iterator[Document]:
     """Streams the documents of one file, chosen by its extension (with or without .gz).
 
     .xml: PubmedArticleSet. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
-    `pmid`, `year`, `source` where known. .txt: documents separated by blank lines.
+    `pmid`, `year`, `source` where known. .txt: documents separated by blank lines. `tfds:...`: a
+    shard of a dataset (see `tfds_source`).
 
     Args:
       drops: what was dropped is added here, by reason.
@@ -114,6 +140,11 @@ def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Rea
     Raises:
       UserError: missing file, unknown extension; when strict, damage, with file and line.
     """
+    if path.startswith(TFDS):
+        from electramed_jax.data import tfds_source
+
+        yield from tfds_source.read(path)
+        return
     name = os.path.basename(path).lower().removesuffix(".gz")
     findings = Findings(path, drops, strict)
     if name.endswith(".xml"):
@@ -125,7 +156,7 @@ def read(path: str, drops: Counter, strict: bool = False, reading: Reading = Rea
     elif name.endswith(".txt"):
         yield from _read_text(findings)
     else:
-        raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz")
+        raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz, or tfds:NAME")
 
 
 def chunks(findings: Findings) -> Iterator[bytes]:

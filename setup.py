@@ -32,7 +32,7 @@ EXTRAS = {
     "beam": ["apache-beam>=2.70"],
     "gcs": ["gcsfs>=2025.1"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
-    "test": ["pytest>=8", "scikit-learn>=1.5"],
+    "test": ["pytest>=8", "scikit-learn>=1.5", "datasets>=4"],
     "parity": ["torch>=2.6", "transformers>=4.57"],
 }
 

@@ -254,7 +254,7 @@ def _from_record(record: Any, source: str) -> Document | None:
         sections=pairs,
         year=whole_number(record.get("year")),
         source=str(record.get("source") or source),
-        language=language if isinstance(language := record.get("language"), str) else None,
+        language=language if isinstance(language := record.get("language"), str) and language else None,
         version=whole_number(record.get("version")) or 1,
         revised=whole_number(record.get("revised")),
     )

@@ -187,6 +187,21 @@ def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab
     assert 0.84 < pairs / (pieces - one_sentence) < 0.96
 
 
+@pytest.mark.parametrize("format", ["packed", "electra"])
+def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, format):
+    import tensorflow_datasets as tfds
+
+    packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=50, format=format)
+    builder = tfds.builder_from_directory(str(tmp_path))
+    in_order = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after the other
+    for split in corpus.SPLITS:
+        dataset = builder.as_dataset(split=split, batch_size=100, read_config=in_order)
+        rows = np.concatenate([batch["input_ids"] for batch in tfds.as_numpy(dataset)])
+        assert rows.dtype == np.uint16
+        np.testing.assert_array_equal(rows, rows_of(tmp_path, packed, split))
+    assert len(packed.splits["train"].shards) > 1
+
+
 def test_the_vocabulary_is_copied_in_and_its_fingerprint_kept(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path)
     assert vocab.read(str(tmp_path / "vocab.txt")) == vocab.read(vocab_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import unicodedata
@@ -99,14 +100,29 @@ def odd_texts(count: int) -> list[str]:
     return ["".join(rng.choices(letters, k=rng.randrange(40))) for _ in range(count)]
 
 
+@pytest.mark.parametrize("slice_bytes", [16, 1 << 16])
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text(tmp_path, lower_case):
+def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text(
+    tmp_path, monkeypatch, lower_case, slice_bytes
+):
+    monkeypatch.setattr(word_table, "_SLICE_BYTES", slice_bytes)
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
     vocab.write(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
     tokenizer = Tokenizer(path, lower_case)
     for text, ids in zip(texts := odd_texts(2000), tokenizer.encode_batch(texts), strict=True):
         assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
+
+
+def test_words_are_found_however_many_share_a_place_in_the_table(vocab_path, monkeypatch):
+    words = ["kin" + "".join(pieces) for pieces in itertools.product(("ase", "s", "ive"), repeat=6)][:400]
+    texts = [" ".join(words[first : first + 40]) for first in range(0, 400, 40)]
+    wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
+    assert len(set(map(tuple, np.reshape(wanted, (400, 7))))) == 400
+    monkeypatch.setattr(word_table, "_SLOT_BITS", 9)
+    tokenizer = Tokenizer(vocab_path)
+    for _ in range(2):
+        assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
 
 
 def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):

@@ -40,6 +40,7 @@ EXTRAS = {
         "pytest>=8",
         "scikit-learn>=1.5",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage
+        "datasets>=4",
         DATASKETCH,
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes

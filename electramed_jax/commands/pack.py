@@ -15,6 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", required=True, metavar="FILE", help="vocab.txt")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--row_length", type=int, default=512, help="ids in a row (default 512)")
+    parser.add_argument(
+        "--format",
+        default="packed",
+        metavar="packed|electra",
+        help="packed: documents side by side, rows full, nothing dropped (default); electra: "
+        "google-research/electra's examples, two segments of one document a row, the rest padding",
+    )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
 
@@ -27,6 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.vocab,
         args.output,
         row_length=args.row_length,
+        format=args.format,
         lower_case=not args.cased,
         workers=args.workers,
     )
@@ -34,18 +42,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name, split in packed.splits.items():
         console.say(
             f"{name}: {split.rows:,} rows of {packed.row_length}, {split.tokens:,} tokens, "
-            f"{split.documents:,} documents, {split.fill_fraction:.2%} full"
+            f"{split.documents:,} documents ({split.split_fraction:.1%} over several rows), "
+            f"{split.fill_fraction:.2%} full"
         )
+        if packed.format == "electra":
+            dropped = split.dropped_tokens / max(1, split.dropped_tokens + split.tokens)
+            console.say(
+                f"{name}: {dropped:.1%} of the tokens dropped beyond the rows' ends; "
+                f"--format packed drops none and would be {split.packed_fill_fraction:.2%} full"
+            )
         splits[name] = {
             "rows": split.rows,
             "tokens": split.tokens,
             "documents": split.documents,
             "split_documents": split.split_documents,
+            "split_fraction": split.split_fraction,
+            "dropped_tokens": split.dropped_tokens,
             "fill_fraction": split.fill_fraction,
+            "packed_fill_fraction": split.packed_fill_fraction,
             "unigram_cross_entropy": split.unigram_cross_entropy,
         }
     console.say(
         "next: electramed pretrain --config=configs/pretrain_small.py "
         f"--config.data.directory={args.output} --workdir=DIR"
     )
-    return {"packed": args.output, "vocab_size": packed.vocab_size, "splits": splits}
+    return {"packed": args.output, "format": packed.format, "vocab_size": packed.vocab_size, "splits": splits}

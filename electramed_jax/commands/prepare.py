@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="GLOB",
         help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders; "
-        "folders made by prepare, which newer files bring up to date",
+        "folders made by prepare, which newer files bring up to date; "
+        "TFDS datasets that are prepared: 'tfds:NAME?split=train&text=abstract,article'",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import google_crc32c
 import numpy as np
@@ -159,6 +159,26 @@ def read_records(path: str, layout: Layout, first: int, into: np.ndarray) -> Non
     """
     if files.read_into(path, first * layout.record_size, into) < into.nbytes:
         raise UserError(f"{path}: changed while it was read: rows {first}.. are missing; copy it again or pack again")
+
+
+def stream(path: str) -> Iterator[bytes]:
+    """The records of any TFRecord file, one after the other.
+
+    Raises:
+      UserError: missing, cut short or damaged; names the record.
+    """
+    with files.open_read(path) as file:
+        for number in itertools.count():
+            head = file.read(_HEAD_BYTES)
+            if not head:
+                return
+            length, crc = struct.unpack("<QI", head) if len(head) == _HEAD_BYTES else (0, None)
+            if crc != _masked_crc(head[:8]):
+                raise UserError(f"{path}: record {number} is damaged or cut short; copy or make the file again")
+            data, crc = file.read(length), file.read(_CRC_BYTES)
+            if len(data) != length or crc != struct.pack("<I", _masked_crc(data)):
+                raise UserError(f"{path}: record {number} is damaged or cut short; copy or make the file again")
+            yield data
 
 
 def damaged_row(path: str, row: int) -> UserError:

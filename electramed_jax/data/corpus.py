@@ -107,17 +107,21 @@ def stable_hash(text: str | bytes) -> int:
 
 
 def to_line(document: documents.Document) -> bytes:
-    """A document as one line of JSON, as `documents.read` takes it."""
+    """A document as one line of JSON, as `documents.read` takes it.
+
+    What is not known is 0 or "", not null: programs that infer a column's type from the first lines
+    (Arrow, and with it Hugging Face's `datasets`) could not read a later value.
+    """
     record = {
         "id": document.id,
-        "pmid": document.pmid,
-        "year": document.year,
+        "pmid": document.pmid or 0,
+        "year": document.year or 0,
         "source": document.source,
         "title": document.title,
         "sections": document.sections,
-        "language": document.language,
+        "language": document.language or "",
         "version": document.version,
-        "revised": document.revised,
+        "revised": document.revised or 0,
     }
     return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
 

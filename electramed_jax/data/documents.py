@@ -17,7 +17,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common import files
@@ -25,6 +25,7 @@ from electramed_jax.common.errors import UserError
 
 REPAIRED = "repaired_"  # a count of this prefix is of documents kept, not dropped
 _CHUNK_BYTES = 1 << 20
+TFDS = "tfds:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,30 @@ class Findings:
         self.drops[reason] += 1
 
 
+def find(patterns: Iterable[str]) -> list[str]:
+    """What `read` takes, an input each, sorted: the files that match, and of TFDS datasets the shards.
+
+    Raises:
+      UserError: a pattern that matches nothing, a dataset that is not prepared (see `tfds_source`).
+    """
+    patterns = list(patterns)
+    found = files.glob(pattern for pattern in patterns if not pattern.startswith(TFDS))
+    for name in (pattern for pattern in patterns if pattern.startswith(TFDS)):
+        from electramed_jax.data import tfds_source
+
+        found += tfds_source.shards(name)
+    return sorted(set(found))
+
+
+def size(path: str) -> int:
+    """Bytes of the file behind a name that `find` gave."""
+    if path.startswith(TFDS):
+        from electramed_jax.data import tfds_source
+
+        path = tfds_source.path_of(path)
+    return files.size(path)
+
+
 def read(
     path: str,
     drops: Counter,
@@ -131,7 +156,8 @@ def read(
     """Streams the documents of one file, chosen by its extension (with or without .gz).
 
     .xml: PubMed's. .jsonl: an object a line with `text` (or `sections`), and `title`, `id`,
-    `pmid`, `year`, `source` where known. .txt: documents separated by blank lines.
+    `pmid`, `year`, `source` where known. .txt: documents separated by blank lines. `tfds:...`: a
+    shard of a dataset (see `tfds_source`).
 
     Args:
       drops: what was dropped is added here, by reason.
@@ -142,6 +168,11 @@ def read(
     Raises:
       UserError: missing file, unknown extension; when strict, damage, with file and line.
     """
+    if path.startswith(TFDS):
+        from electramed_jax.data import tfds_source
+
+        yield from tfds_source.read(path)
+        return
     name = os.path.basename(path).lower().removesuffix(".gz")
     findings = Findings(path, drops, strict)
     if name.endswith(".xml"):
@@ -153,7 +184,7 @@ def read(
     elif name.endswith(".txt"):
         yield from _read_text(findings)
     else:
-        raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz")
+        raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz, or tfds:NAME")
 
 
 def chunks(findings: Findings) -> Iterator[bytes]:
@@ -251,7 +282,7 @@ def _from_record(record: Any, source: str) -> Document | None:
         sections=pairs,
         year=whole_number(record.get("year")),
         source=str(record.get("source") or source),
-        language=language if isinstance(language := record.get("language"), str) else None,
+        language=language if isinstance(language := record.get("language"), str) and language else None,
         version=whole_number(record.get("version")) or 1,
         revised=whole_number(record.get("revised")),
     )

@@ -36,6 +36,9 @@ class Split:
       fill_fraction: tokens / (rows * row_length).
       unigram_cross_entropy: nats per maskable token (all but [PAD] [CLS] [SEP]) under the training
         split's unigram distribution, add-one smoothed: what a model that ignores context reaches.
+      split_fraction: split_documents / documents.
+      dropped_tokens: of the documents, those in no row; none in the packed format.
+      packed_fill_fraction: of the same documents in the packed format, to compare padding by.
     """
 
     shards: tuple[Shard, ...]
@@ -45,6 +48,9 @@ class Split:
     split_documents: int
     fill_fraction: float
     unigram_cross_entropy: float
+    split_fraction: float = 0.0
+    dropped_tokens: int = 0
+    packed_fill_fraction: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Manifest:
       sources: for each input file its name and the counts that `electramed prepare` kept.
       dropped: documents dropped on the way from the inputs to the rows, by reason.
       length_histogram: documents by token count; the key is the upper end of the bin, inclusive.
+      format: of the rows, "packed" or "electra" (one two-segment example a row, the rest padding).
     """
 
     row_length: int
@@ -71,6 +78,7 @@ class Manifest:
     length_histogram: dict[str, int]
     code_version: str
     name: str = "pubmed"
+    format: str = "packed"
     format_version: int = FORMAT_VERSION
 
 

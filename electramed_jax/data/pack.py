@@ -50,11 +50,13 @@ class Packed:
       rows: int32[n, T].
       tokens: ids that are not [PAD].
       split_documents: documents that are more than one piece.
+      dropped_tokens: those of the documents that are in no row; none, where rows are packed.
     """
 
     rows: np.ndarray
     tokens: int
     split_documents: int
+    dropped_tokens: int = 0
 
 
 def check_row_length(row_length: int) -> None:
@@ -87,13 +89,15 @@ def pack(
     if not len(lengths):
         return Packed(np.empty((0, row_length), np.int32), 0, 0)
     document, start, stop = _cut(lengths, row_length - 2 - paired.astype(np.int64))
-    split = _split_points(ids, start, stop, paired[document], sentence_ends)
+    # With a sentinel on either side, outside every piece.
+    breaks = np.concatenate([[-1], sentence_ends.breaks(ids), [len(ids) + 1]])
+    split = _split_points(breaks, start, stop, paired[document])
     size = stop - start + 2 + (split < stop)
     row = _best_fit(size, row_length)
     spare = 2 + paired[document]
     source, start, stop, row = _fill_holes(start, stop, spare, size, row, row_length)
     document = document[source]
-    split = _split_points(ids, start, stop, paired[document], sentence_ends)
+    split = _split_points(breaks, start, stop, paired[document])
     has_b = split < stop
     size = stop - start + 2 + has_b
     row, place = _arrange(row, size)
@@ -101,11 +105,10 @@ def pack(
     rows = np.full((row.max() + 1, row_length), special.pad, np.int32)
     flat = rows.reshape(-1)
     first = row * row_length + place
-    # Pieces cover the documents in order, so ids themselves are the source, token by token.
-    content = stop - start
-    within = np.arange(len(ids)) - np.repeat(start, content)
-    after_split = within >= np.repeat(split - start, content)
-    flat[np.repeat(first + 1, content) + within + after_split] = ids
+    # Pieces cover the documents in order, so ids themselves are the source: A moves by one number, B by another.
+    segments = np.stack([split - start, stop - split], 1).reshape(-1)
+    moves = np.stack([first + 1 - start, first + 2 - start], 1).reshape(-1)
+    flat[np.arange(len(ids)) + np.repeat(moves, segments)] = ids
     flat[first] = special.cls
     flat[(first + 1 + split - start)[has_b]] = special.sep
     flat[first + size - 1] = special.sep
@@ -128,16 +131,8 @@ def _cut(lengths: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return document, start, stop
 
 
-def _split_points(
-    ids: np.ndarray,
-    start: np.ndarray,
-    stop: np.ndarray,
-    paired: np.ndarray,
-    sentence_ends: SentenceEnds,
-) -> np.ndarray:
-    """Where B begins in each piece; `stop` where there is no B."""
-    # A sentinel on either side, outside every piece.
-    breaks = np.concatenate([[-1], sentence_ends.breaks(ids), [len(ids) + 1]])
+def _split_points(breaks: np.ndarray, start: np.ndarray, stop: np.ndarray, paired: np.ndarray) -> np.ndarray:
+    """Where B begins in each piece, nearest to its middle among the sorted `breaks`; `stop` where there is no B."""
     middle = (start + stop + 1) // 2
     after = np.searchsorted(breaks, middle)
     right, left = breaks[after], breaks[after - 1]

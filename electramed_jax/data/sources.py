@@ -14,7 +14,7 @@ from electramed_jax.data import corpus, documents
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One input: a file, or the parts of one number of a finished documents folder, one a split.
+    """One input: a file (or a TFDS shard), or the parts of one number of a finished documents folder, one a split.
 
     Attributes:
       path: of the file; of the parts what they share, "DIR/part-00003".
@@ -26,7 +26,7 @@ class Source:
 
     def size(self) -> int:
         """Bytes as stored."""
-        return sum(map(files.size, self.parts or (self.path,)))
+        return sum(map(files.size, self.parts)) if self.parts else documents.size(self.path)
 
     def read(
         self, drops: Counter, strict: bool, reading: documents.Reading, deletions: list[int]
@@ -53,7 +53,7 @@ def find(inputs: Iterable[str]) -> list[Source]:
     inputs = list(inputs)
     folders = [path for path in dict.fromkeys(inputs) if files.exists(files.join(path, corpus.FILE))]
     found = [source for folder in folders for source in _of_folder(folder)]
-    found += map(Source, files.glob(path for path in inputs if path not in folders))
+    found += map(Source, documents.find(path for path in inputs if path not in folders))
     if not found:
         raise UserError("no input files; give at least one path or pattern with --input")
     return found

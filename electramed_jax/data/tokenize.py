@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.data import vocab
+from electramed_jax.data.word_table import WordTable
 
 MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
 
@@ -32,11 +33,14 @@ class Tokenizer:
         self.special = vocab.special_ids(self.tokens)
         self.lower_case = lower_case
         self._plain = self._new_backend()
+        self._words = WordTable(self._ids_of_words, ignore_case=lower_case)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, int32[n], without [CLS] and [SEP]; on all cores."""
-        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        """Ids of each text, int32[n], without [CLS] and [SEP]."""
+        return self._words.ids(texts)
+
+    def _ids_of_words(self, words: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(words, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of the ids, pieces joined, special tokens shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]
 
     assert iter(texts) is not texts, "texts are walked twice; a generator gives them only once"
     normalizer = normalizers.BertNormalizer(lowercase=lower_case)
-    letters = _alphabet(normalizer.normalize_str(text) for text in texts)
+    letters = _alphabet(texts, normalizer.normalize_str)
     if not letters:
         raise UserError("no text to train a vocabulary on; check the documents folder")
     fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
@@ -120,16 +120,23 @@ def special_ids(tokens: Sequence[str]) -> SpecialIds:
     return SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
 
 
-def _alphabet(texts: Iterable[str]) -> list[str]:
-    """The most frequent characters that are not white space, sorted by code point."""
-    counts = np.zeros(_CODE_POINTS, np.int64)
+def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str]:
+    """The most frequent characters of the normalised texts that are not white space, sorted by code point.
+
+    Each character that occurs is normalised once, by itself: what BERT's normaliser makes of a text is
+    what it makes of its characters, up to the order of combining marks.
+    """
+    raw = np.zeros(_CODE_POINTS, np.int64)
     for batch in _batches(texts):
-        points = np.frombuffer("".join(batch).encode("utf-32-le", "surrogatepass"), np.uint32)
+        points = np.frombuffer("".join(batch).encode("utf-32-le"), np.uint32)
         values, times = np.unique(points, return_counts=True)
-        counts[values] += times
-    seen = [point for point in np.flatnonzero(counts) if not chr(point).isspace()]
-    seen.sort(key=lambda point: (-counts[point], point))
-    return sorted(chr(point) for point in seen[:MAX_CHARACTERS])
+        raw[values] += times
+    counts: Counter[str] = Counter()
+    for point in np.flatnonzero(raw).tolist():
+        for letter in normalize(chr(point)):
+            counts[letter] += int(raw[point])
+    seen = sorted((letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter))
+    return sorted(seen[:MAX_CHARACTERS])
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

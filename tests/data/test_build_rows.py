@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -20,18 +22,17 @@ WORDS = "kinase binds receptor cells protein gene drug tumour mice dose".split()
 @pytest.fixture(scope="module")
 def documents_dir(tmp_path_factory) -> str:
     """400 short invented documents in four inputs, split."""
-    folder = tmp_path_factory.mktemp("documents")
+    return prepared(tmp_path_factory.mktemp("documents"), "abcd")
+
+
+def prepared(folder, names: str) -> str:
+    """Documents of as many inputs as there are names."""
     rng = np.random.Generator(np.random.Philox(5))
-    for name in "abcd":
+    for name in names:
         with open(folder / f"{name}.jsonl", "w") as file:
             for number in range(100):
-                sentences = [
-                    " ".join(rng.choice(WORDS, 9)) + f" {name}{number}."
-                    for _ in range(rng.integers(1, 12))
-                ]
-                file.write(
-                    json.dumps({"id": f"{name}{number}", "text": " ".join(sentences)}) + "\n"
-                )
+                sentences = [" ".join(rng.choice(WORDS, 9)) + f" {name}{number}." for _ in range(rng.integers(1, 12))]
+                file.write(json.dumps({"id": f"{name}{number}", "text": " ".join(sentences)}) + "\n")
     output = str(folder / "out")
     build.prepare([str(folder / "*.jsonl")], output, validation=0.1, test=0.1, workers=1)
     return output
@@ -45,9 +46,7 @@ def vocab_path(documents_dir, tmp_path_factory) -> str:
 
 
 def pack(documents_dir, vocab_path, output, **options) -> manifest.Manifest:
-    return build.pack(
-        documents_dir, vocab_path, str(output), **{"row_length": 64, "workers": 1, **options}
-    )
+    return build.pack(documents_dir, vocab_path, str(output), **{"row_length": 64, "workers": 1, **options})
 
 
 def rows_of(output, packed: manifest.Manifest, split: str) -> np.ndarray:
@@ -67,9 +66,7 @@ def snapshot(folder) -> dict[str, bytes]:
     return found
 
 
-def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
-    documents_dir, vocab_path, tmp_path
-):
+def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=40)
     assert manifest.read(str(tmp_path)) == packed
     tokenizer = Tokenizer(vocab_path)
@@ -91,9 +88,7 @@ def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
     manifest.verify_shards(str(tmp_path), packed)
 
 
-def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(
-    documents_dir, vocab_path, tmp_path
-):
+def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path)
     tokenizer = Tokenizer(vocab_path)
     counts = {
@@ -106,17 +101,12 @@ def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(
     }
     total = sum(counts["train"].values()) + packed.vocab_size - 3
     for split, of_split in counts.items():
-        nats = -sum(
-            count * math.log((counts["train"][number] + 1) / total)
-            for number, count in of_split.items()
-        )
+        nats = -sum(count * math.log((counts["train"][number] + 1) / total) for number, count in of_split.items())
         wanted = nats / sum(of_split.values())
         assert packed.splits[split].unigram_cross_entropy == pytest.approx(wanted, abs=1e-5)
 
 
-def test_the_dataset_does_not_depend_on_the_number_of_processes(
-    documents_dir, vocab_path, tmp_path
-):
+def test_the_dataset_does_not_depend_on_the_number_of_processes(documents_dir, vocab_path, tmp_path):
     pack(documents_dir, vocab_path, tmp_path / "one", rows_per_shard=50)
     pack(documents_dir, vocab_path, tmp_path / "two", rows_per_shard=50, workers=2)
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
@@ -130,12 +120,62 @@ def test_rows_do_not_depend_on_how_many_documents_are_packed_at_a_time_but_in_fi
     windows = pack(documents_dir, vocab_path, tmp_path / "windows")
     for split in corpus.SPLITS:
         one, two = (rows_of(tmp_path / n, whole, split) for n in ("whole", "windows"))
-        content = [
-            np.sort(rows[rows > packed.special.mask])
-            for rows, packed in ((one, whole), (two, windows))
-        ]
+        content = [np.sort(rows[rows > packed.special.mask]) for rows, packed in ((one, whole), (two, windows))]
         np.testing.assert_array_equal(*content)
         assert windows.splits[split].rows >= whole.splits[split].rows
+
+
+def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(documents_dir, vocab_path, tmp_path):
+    packed = pack(documents_dir, vocab_path, tmp_path)
+    tokenizer = Tokenizer(vocab_path)
+    lengths = [
+        len(ids) for split in corpus.SPLITS for ids in tokenizer.encode_batch(list(corpus.Texts(documents_dir, split)))
+    ]
+    wanted = Counter(1 << math.ceil(math.log2(length)) for length in lengths)
+    assert packed.length_histogram == {str(end): wanted[end] for end in sorted(wanted)}
+    train = packed.splits["train"]
+    assert train.split_fraction == pytest.approx(train.split_documents / train.documents, abs=1e-6)
+    assert train.split_fraction > 0.1 and train.dropped_tokens == 0
+    assert train.packed_fill_fraction == train.fill_fraction
+
+
+def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_of_full_rows(
+    documents_dir, vocab_path, tmp_path
+):
+    full = pack(documents_dir, vocab_path, tmp_path / "full")
+    packed = pack(documents_dir, vocab_path, tmp_path / "out", format="electra")
+    assert (full.format, manifest.read(str(tmp_path / "out")).format) == ("packed", "electra")
+    for split in corpus.SPLITS:
+        rows, figures = rows_of(tmp_path / "out", packed, split), packed.splits[split]
+        assert ((rows == packed.special.cls).sum(1) == 1).all() and (rows[:, 0] == packed.special.cls).all()
+        assert figures.fill_fraction == pytest.approx((rows != packed.special.pad).mean(), abs=1e-6)
+        assert figures.packed_fill_fraction == full.splits[split].fill_fraction > figures.fill_fraction + 0.05
+        assert figures.documents == full.splits[split].documents
+        texts = Tokenizer(vocab_path).encode_batch(list(corpus.Texts(documents_dir, split)))
+        content = np.isin(rows, [packed.special.pad, packed.special.cls, packed.special.sep], invert=True).sum()
+        assert figures.dropped_tokens == sum(map(len, texts)) - content
+    assert packed.splits["train"].dropped_tokens > 0
+    assert packed.length_histogram == full.length_histogram
+
+
+def test_segments_of_electras_format_end_where_sentences_do(documents_dir, vocab_path, tmp_path):
+    packed = pack(documents_dir, vocab_path, tmp_path, format="electra", row_length=128)
+    rows = rows_of(tmp_path, packed, "train").astype(int)
+    ends = (rows == packed.special.sep).cumsum(1) == 1
+    of_pairs = (rows == packed.special.sep).sum(1) == 2
+    stop = vocab.read(vocab_path).index(".")
+    before = [row[np.argmax(end) - 1] for row, end in zip(rows[of_pairs], ends[of_pairs], strict=True)]
+    assert len(before) > 50 and set(before) == {stop}
+
+
+def test_electras_format_depends_on_neither_processes_nor_windows(documents_dir, vocab_path, tmp_path, monkeypatch):
+    pack(documents_dir, vocab_path, tmp_path / "one", format="electra")
+    pack(documents_dir, vocab_path, tmp_path / "two", format="electra", workers=2)
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+    monkeypatch.setattr(build_rows, "WINDOW_ROWS", 10)
+    packed = pack(documents_dir, vocab_path, tmp_path / "windows", format="electra")
+    for shard in packed.splits["train"].shards:
+        assert (tmp_path / "one" / shard.file).read_bytes() == (tmp_path / "windows" / shard.file).read_bytes()
 
 
 def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab_path, tmp_path):
@@ -145,6 +185,21 @@ def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab
     pairs = (rows == packed.special.sep).sum() - pieces
     one_sentence = sum(text.count(".") == 1 for text in corpus.Texts(documents_dir))
     assert 0.84 < pairs / (pieces - one_sentence) < 0.96
+
+
+@pytest.mark.parametrize("format", ["packed", "electra"])
+def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, format):
+    import tensorflow_datasets as tfds
+
+    packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=50, format=format)
+    builder = tfds.builder_from_directory(str(tmp_path))
+    in_order = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after the other
+    for split in corpus.SPLITS:
+        dataset = builder.as_dataset(split=split, batch_size=100, read_config=in_order)
+        rows = np.concatenate([batch["input_ids"] for batch in tfds.as_numpy(dataset)])
+        assert rows.dtype == np.uint16
+        np.testing.assert_array_equal(rows, rows_of(tmp_path, packed, split))
+    assert len(packed.splits["train"].shards) > 1
 
 
 def test_the_vocabulary_is_copied_in_and_its_fingerprint_kept(documents_dir, vocab_path, tmp_path):
@@ -159,9 +214,7 @@ def test_sources_and_dropped_documents_are_carried_into_the_manifest(tmp_path, v
     wordless = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
     with open(tmp_path / "a.jsonl", "w") as file:
         file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, wordless)))
-    account = build.prepare(
-        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1
-    )
+    account = build.prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
     packed = pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
     assert packed.dropped == {"empty": 1, "no_tokens": 1}
     assert packed.sources == account["inputs"]
@@ -183,13 +236,12 @@ def test_packing_again_is_a_no_op_that_says_so(documents_dir, vocab_path, tmp_pa
     [
         ({"row_length": 128}, "row_length=64, not 128"),
         ({"lower_case": False}, "lower_case=True, not False"),
+        ({"format": "electra"}, "format='packed', not 'electra'"),
         ({"vocab_path": True}, "vocab_sha256="),
         ({"documents_dir": True}, "other documents"),
     ],
 )
-def test_another_request_into_the_same_folder_is_refused(
-    documents_dir, vocab_path, tmp_path, change, message
-):
+def test_another_request_into_the_same_folder_is_refused(documents_dir, vocab_path, tmp_path, change, message):
     pack(documents_dir, vocab_path, tmp_path / "out")
     request = {"documents_dir": documents_dir, "vocab_path": vocab_path, **change}
     if change == {"vocab_path": True}:
@@ -205,9 +257,7 @@ def test_another_request_into_the_same_folder_is_refused(
     assert snapshot(tmp_path / "out") == before
 
 
-def test_an_interrupted_run_is_no_dataset_and_is_taken_up(
-    documents_dir, vocab_path, tmp_path, monkeypatch
-):
+def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_path, tmp_path, monkeypatch):
     whole = pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)
 
     def stop(*args):
@@ -222,6 +272,51 @@ def test_an_interrupted_run_is_no_dataset_and_is_taken_up(
     monkeypatch.setattr(Tokenizer, "encode_batch", stop)  # what was tokenised is not done again
     assert pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50) == whole
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from electramed_jax.data import build, manifest
+import tensorflow_datasets.core.folder_dataset  # before the forks, since it takes a second
+
+documents_dir, vocab_path, folder = sys.argv[1:]
+replace = os.replace
+os.fsync = lambda descriptor: None  # for those who survive a power failure; here it costs seconds
+
+def killed(output, at):  # packs; whether it was killed before file number `at` got its final name
+    if not (child := os.fork()):
+        left = iter(range(at - 1, -1, -1))
+        os.replace = lambda *names: replace(*names) if next(left) else os.kill(os.getpid(), signal.SIGKILL)
+        build.pack(documents_dir, vocab_path, output, row_length=64, rows_per_shard=50, workers=1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), status
+    if status and os.path.exists(os.path.join(output, manifest.FILE)):
+        print("taken for whole", output)
+    return bool(status)
+
+step, again = 1, os.path.join(folder, "again and again")
+while killed(os.path.join(folder, str(step)), step):
+    assert not killed(os.path.join(folder, str(step)), 1000)
+    step += 1
+for step in range(1, step + 1):
+    killed(again, step)
+print(step)
+"""
+
+
+def test_killed_before_any_of_its_files_is_in_place_and_taken_up_it_ends_with_the_same_bytes(vocab_path, tmp_path):
+    documents_dir = prepared(tmp_path, "ab")
+    pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)
+    killed = tmp_path / "killed"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, documents_dir, vocab_path, str(killed)], check=True, stdout=subprocess.PIPE
+    )
+    steps = int(done.stdout)  # there is no other line
+    assert steps > 15
+    wanted = snapshot(tmp_path / "whole")
+    for name in ("again and again", *map(str, range(1, steps + 1))):
+        assert snapshot(killed / name) == wanted, name
 
 
 def test_shards_that_are_not_ours_are_left_alone(documents_dir, vocab_path, tmp_path):
@@ -246,9 +341,7 @@ def test_a_vocabulary_beyond_65536_tokens_makes_rows_of_uint32(documents_dir, vo
 
 def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\ue000 " * 40}))
-    build.prepare(
-        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1
-    )
+    build.prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
     with pytest.raises(UserError, match="no text to train on"):
         pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
 
@@ -256,6 +349,8 @@ def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
 def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_path):
     with pytest.raises(UserError, match="row_length=8; wanted at least 32"):
         pack(documents_dir, vocab_path, tmp_path / "out", row_length=8)
+    with pytest.raises(UserError, match="format='bert'; wanted one of packed, electra"):
+        pack(documents_dir, vocab_path, tmp_path / "out", format="bert")
     with pytest.raises(UserError, match="not a documents folder, or preparing did not finish"):
         pack(str(tmp_path), vocab_path, tmp_path / "out")
     with pytest.raises(UserError, match=r"absent\.txt: no such file"):
@@ -263,9 +358,7 @@ def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(
-    documents_dir, vocab_path, tmp_path, capsys
-):
+def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(documents_dir, vocab_path, tmp_path, capsys):
     pack(documents_dir, vocab_path, tmp_path / "suits")
     assert "[UNK]" not in capsys.readouterr().err
     vocab.write(str(tmp_path / "other.txt"), [*vocab.SPECIAL_TOKENS, "kinase", "receptor"])
@@ -282,6 +375,4 @@ def test_the_trained_vocabulary_is_reported(documents_dir, tmp_path):
 
 def test_the_manifest_is_plain_json(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path)
-    assert json.loads((tmp_path / "manifest.json").read_text()) == json.loads(
-        json.dumps(dataclasses.asdict(packed))
-    )
+    assert json.loads((tmp_path / "manifest.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(packed)))

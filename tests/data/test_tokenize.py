@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import unicodedata
 
 import numpy as np
 import pytest
 
-from electramed_jax.data import vocab
+from electramed_jax.data import vocab, word_table
 from electramed_jax.data.tokenize import Tokenizer
 
 WORDS = [
@@ -88,6 +90,48 @@ def test_the_exported_backend_adds_special_tokens_and_types(vocab_path):
     assert tokenizer.backend.encode("[MASK]").tokens == ["[CLS]", "[MASK]", "[SEP]"]
 
 
+# Every kind of white space, marks that join what stands before them, controls, and letters that change when lower-cased.
+ODD = "\t\r\x0b\x1c\x85\xa0\u1680\u2003\u2028\u3000\u0300\u0327\u05b0\u200d\x00\x7f\xad\ufffdİßſΣﬁ中\uac01\U0001f600"
+
+
+def odd_texts(count: int) -> list[str]:
+    rng = random.Random(5)
+    letters = [*ODD, *"kinase.-[ß\n", *" " * 12]
+    return ["".join(rng.choices(letters, k=rng.randrange(40))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("slice_bytes", [16, 1 << 16])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text(
+    tmp_path, monkeypatch, lower_case, slice_bytes
+):
+    monkeypatch.setattr(word_table, "_SLICE_BYTES", slice_bytes)
+    path = str(tmp_path / "vocab.txt")
+    letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
+    vocab.write(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
+    tokenizer = Tokenizer(path, lower_case)
+    for text, ids in zip(texts := odd_texts(600), tokenizer.encode_batch(texts), strict=True):
+        assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
+
+
+def test_words_are_found_however_many_share_a_place_in_the_table(vocab_path, monkeypatch):
+    words = ["kin" + "".join(pieces) for pieces in itertools.product(("ase", "s", "ive"), repeat=6)][:400]
+    wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(words)]
+    assert len(set(map(tuple, wanted))) == 400
+    monkeypatch.setattr(word_table, "_SLOT_BITS", 9)
+    tokenizer = Tokenizer(vocab_path)
+    for _ in range(2):
+        assert [tokenizer.encode_batch([word])[0].tolist() for word in words] == wanted
+
+
+def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):
+    texts = [f"kinases naïve {number} [mask] kin" for number in range(10)]
+    wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
+    monkeypatch.setattr(word_table, "KNOWN_WORDS", 3)
+    tokenizer = Tokenizer(vocab_path)
+    assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
+
+
 def differs_by_design(text: str) -> bool:
     """Where Hugging Face's tokenizer, which the export must equal, departs from Google's: words of
     more than 100 characters, capital sigma at a word's end, characters Unicode has not assigned."""
@@ -105,9 +149,7 @@ def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_c
     strings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["strings"]
     strings = [entry for entry in strings if not differs_by_design(entry["text"])]
     different = [
-        entry["text"]
-        for entry in strings
-        if tokenizer.encode_batch([entry["text"]])[0].tolist() != entry[mode]["ids"]
+        entry["text"] for entry in strings if tokenizer.encode_batch([entry["text"]])[0].tolist() != entry[mode]["ids"]
     ]
     assert different == []
     assert len(strings) > 200

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
+from tokenizers import normalizers
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import vocab
@@ -50,6 +52,21 @@ def test_every_letter_of_the_corpus_is_in_the_vocabulary_alone_and_as_a_continua
     assert {f"##{letter}" for letter in letters} <= tokens
 
 
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_the_letters_are_those_of_the_normalised_texts_the_most_frequent_of_them(lower_case, monkeypatch):
+    texts = [
+        "ABBA İstanbul Å a\u030a e\u0323\u0302 한글 中文 ǅ ﬁ ẞ ΑΣ \u0378",
+        "\x00\x85\u200d\ufffd\xa0b b\u3000b",
+        "",
+    ]
+    normalize = normalizers.BertNormalizer(lowercase=lower_case).normalize_str
+    counts = Counter("".join(map(normalize, texts)).replace(" ", ""))
+    assert {token for token in vocab.train(texts, 500, lower_case) if len(token) == 1} == set(counts)
+    monkeypatch.setattr(vocab, "MAX_CHARACTERS", 2)
+    wanted = sorted(letter for letter, _ in counts.most_common(2))
+    assert [token for token in vocab.train(texts, 500, lower_case) if len(token) == 1] == wanted
+
+
 def test_capitals_and_accents_survive_only_when_cased():
     assert {"K", "ï"} <= set(vocab.train(TEXTS, 200, lower_case=False))
     assert not {"K", "ï"} & set(vocab.train(TEXTS, 200))
@@ -90,9 +107,7 @@ def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
     assert vocab.sha256(paths[0]) != vocab.sha256(paths[1])
 
 
-@pytest.mark.parametrize(
-    ("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")]
-)
+@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")])
 def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
     (tmp_path / "vocab.txt").write_bytes(data)
     with pytest.raises(UserError, match=message):

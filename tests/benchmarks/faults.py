@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -132,7 +133,10 @@ def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Ran
     if step := under_way(workdir, began):
         return f"amid the save of step {step}"
     lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
-    return f"after “{lines[-1].split('  ')[0].split(':')[0].split(',')[0].strip()}”" if lines else "before any word"
+    if not lines:
+        return "before any word"
+    last = re.split("  |:|,| on ", lines[-1])[0].strip()
+    return f"after “{last}”"
 
 
 def after(said: str, beginning: str) -> str | None:

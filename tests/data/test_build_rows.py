@@ -139,6 +139,15 @@ def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(docume
     assert train.packed_fill_fraction == train.fill_fraction
 
 
+def test_rows_of_genuine_abstracts_are_full(shared_data, tmp_path):
+    abstracts = str(shared_data / "corpus" / "abstracts-pmc-000.jsonl.gz")
+    build.prepare([abstracts], str(tmp_path / "documents"), workers=1)
+    vocabulary = str(shared_data / "vocab" / "scivocab-uncased.txt")
+    packed = pack(str(tmp_path / "documents"), vocabulary, tmp_path / "rows", row_length=512)
+    assert packed.splits["train"].fill_fraction >= 0.97
+    assert packed.splits["train"].documents > 4000
+
+
 def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_of_full_rows(
     documents_dir, vocab_path, tmp_path
 ):

@@ -22,8 +22,9 @@ def of_run(title: str, step: int, rows: Sequence[Sequence[Token]]) -> str:
     """One card of several rows; `title` is HTML."""
     found = examples.counts(rows)
     said = (
-        f"Step {step:,}. Of {found['tokens']:,} tokens {found['masked']:,} were masked and {found['replaced']:,} replaced; "
-        f"the discriminator found {found['found']:,} of those and called {found['false_alarms']:,} originals replaced."
+        f"Step {step:,}. Of {found['tokens']:,} tokens {found['masked']:,} were masked and {found['replaced']:,} "
+        f"replaced; the discriminator found {found['found']:,} of those and called {found['false_alarms']:,} originals "
+        "replaced."
     )
     key = "".join(f'<span><span class="{name}">word</span> {meaning}</span>' for name, meaning in KEY)
     shade = f'<span><span class="t" style="{_shade(1.0)}">word</span> the darker, the likelier replaced to it</span>'

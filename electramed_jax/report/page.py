@@ -18,6 +18,10 @@ from electramed_jax.training.workdir import changed_settings
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
+class Markup(str):
+    """HTML already, where other strings are text."""
+
+
 def whole(runs: Sequence[Run], sections: Iterable[str]) -> str:
     """The finished page."""
     names = ", ".join(run.name for run in runs)
@@ -152,8 +156,8 @@ def compiled(runs: Sequence[Run]) -> str:
     return section("Compiled ahead of time", "".join(cards), grid=True) if cards else ""
 
 
-def missing(title: str, reason: str) -> str:
-    """In the place of what could not be shown; `title` is HTML."""
+def missing(title: Markup, reason: str) -> str:
+    """In the place of what could not be shown."""
     return f'<div class="card"><h3>{title}</h3><p class="note">{_text(reason)}</p></div>'
 
 
@@ -202,12 +206,11 @@ def section(title: str, body: str, note: str = "", *, grid: bool = False) -> str
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    """Cells are HTML already where they begin with a tag of ours; else they are text."""
     right = set(numbers)
 
     def line(cells: Sequence[str], tag: str) -> str:
         made = (
-            f"<{tag}{' class=n' if place in right else ''}>{cell if cell.startswith('<span') else _text(cell)}</{tag}>"
+            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>"
             for place, cell in enumerate(cells)
         )
         return f"<tr>{''.join(made)}</tr>"
@@ -216,7 +219,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable
 
 
 def _list(rows: Mapping[str, str]) -> str:
-    return f"<dl>{''.join(f'<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>' for label, value in rows.items())}</dl>"
+    pairs = (f"<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>" for label, value in rows.items())
+    return f"<dl>{''.join(pairs)}</dl>"
 
 
 def _dot(number: int, runs: Sequence[Run]) -> str:
@@ -226,9 +230,9 @@ def _dot(number: int, runs: Sequence[Run]) -> str:
     return f'<span class="dot" style="background:var(--{style.run_colour(number)})"></span>'
 
 
-def named(run: Run, number: int, runs: Sequence[Run]) -> str:
-    """A run's name as HTML, with its colour before it where there are several."""
-    return f"<span>{_dot(number, runs)}{_text(run.name)}</span>"
+def named(run: Run, number: int, runs: Sequence[Run]) -> Markup:
+    """A run's name, with its colour before it where there are several."""
+    return Markup(f"<span>{_dot(number, runs)}{_text(run.name)}</span>")
 
 
 def _devices(start: Mapping[str, Any]) -> str:
@@ -254,4 +258,4 @@ def _sentence(text: str) -> str:
 
 
 def _text(value: str) -> str:
-    return html.escape(str(value))
+    return value if isinstance(value, Markup) else html.escape(str(value))

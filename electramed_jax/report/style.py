@@ -72,7 +72,8 @@ figure svg{width:100%;height:auto;display:block}
 svg text{font-family:inherit!important}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{padding:5px 10px 5px 0;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:normal}
+th,td{padding:5px 10px 5px 0;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}
+.scroll th,.scroll td{overflow-wrap:normal}
 td.n,th.n{text-align:right;white-space:nowrap}
 th{color:var(--muted);font-weight:500}
 tr:last-child>td{border-bottom:0}

@@ -224,3 +224,13 @@ def test_two_workdirs_of_one_name_are_told_apart_by_their_folders(workdir, tmp_p
         shutil.copytree(workdir, tmp_path / parent / "run")
     runs = run_lib.read_all([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
     assert [run.name for run in runs] == ["a/run", "b/run"]
+
+
+def test_what_a_file_says_is_text_and_never_markup(other, tmp_path):
+    """A reason for dropping documents is a string of a file that somebody else may have written."""
+    folder = shutil.copytree(other, tmp_path / "run")
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["dropped"] = {"<span onclick=x>": 1}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    assert cli.main(["report", str(folder), "--rows=0"]) == 0
+    assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()

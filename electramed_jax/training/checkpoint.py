@@ -95,8 +95,8 @@ class Checkpoints:
         if not finite:
             raise UserError(
                 f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
-                "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then run "
-                "the same command again"
+                "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then "
+                "run the same command again"
             )
         clock = clock | {"fingerprint": words}
         self._settle()

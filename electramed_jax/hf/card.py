@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
@@ -48,9 +48,29 @@ NOTE = {
 they leave the pre-training head behind, which is as it should be.""",
     GENERATOR: "The output matrix is the word table and is not stored a second time.",
 }
+INTENDED = """\
+For research on biomedical text: fine-tuned on labelled data (entities, relations, questions, classes of texts) and
+measured on held-out data of the same kind before it is used. Text of other fields or languages was not in its
+training. It writes no text, and knows nothing of what was published after its training data."""
 LIMITS = """\
 The model reflects the literature it was trained on, its errors and gaps included. It is a tool for
 research on text, not a medical device: nothing it says should guide a diagnosis or a treatment."""
+
+CITATION = """\
+```bibtex
+@article{miolo2021electramed,
+  title   = {ELECTRAMed: a new pre-trained language representation model for biomedical NLP},
+  author  = {Miolo, Giacomo and Mantoan, Giulio and Orsenigo, Carlotta},
+  journal = {arXiv preprint arXiv:2104.09585},
+  year    = {2021}
+}
+@inproceedings{clark2020electra,
+  title     = {ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators},
+  author    = {Clark, Kevin and Luong, Minh-Thang and Le, Quoc V. and Manning, Christopher D.},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2020}
+}
+```"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +84,8 @@ class Facts:
       metrics: how well it does, on held-out data.
       language: ISO code of the text.
       license: of the weights, an identifier the Hub knows; left out where None.
+      sections: more to tell, (title, Markdown) in order.
+      metadata: more for the front matter, values as the Hub wants them.
     """
 
     name: str
@@ -72,6 +94,8 @@ class Facts:
     metrics: Mapping[str, Any]
     language: str = "en"
     license: str | None = None
+    sections: Sequence[tuple[str, str]] = ()
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def facts_of(
@@ -141,8 +165,14 @@ def text(network: str, facts: Facts) -> str:
         _table(facts.recipe),
         "## Metrics",
         _table(facts.metrics) if facts.metrics else "None were recorded.",
+        *(part for title, told in facts.sections for part in (f"## {title}", told)),
+        "## Intended use",
+        INTENDED,
         "## Limits",
         LIMITS,
+        "## Citation",
+        "The recipe is ELECTRAMed's, and its method ELECTRA's:",
+        CITATION,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -154,6 +184,7 @@ def _front_matter(network: str, facts: Facts) -> str:
     values |= {"library_name": "transformers", "tags": list(TAGS)}
     if network == GENERATOR:
         values["pipeline_tag"] = "fill-mask"
+    values |= facts.metadata
     # JSON values are YAML values, quoted wherever YAML would read something else into them.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---"])

@@ -135,3 +135,19 @@ def test_a_generator_alone_is_no_start(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):
         start.model_settings("folder", imported)
+
+
+def test_export_pushes_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    saved_run.save(packed, tmp_path / "run", "mlm", "all")
+    export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
+    with hub_server.running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        assert cli.main([*export, "--push=me/small"]) == 0
+    captured = capsys.readouterr()
+    assert list(json.loads(captured.out)["pushed"]) == ["me/small-generator"]
+    written = {f"me/small-generator/{path.name}": path.read_bytes() for path in (tmp_path / "hf/generator").iterdir()}
+    assert hub.files == written and b"| CC0 | 1 |" in hub.files["me/small-generator/README.md"]
+    assert "hf_of_nobody" not in captured.out + captured.err

@@ -1,0 +1,112 @@
+"""A card's account of a run: sources, hardware, curve and scores, as the Hub's own parser reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import huggingface_hub
+import invented_metrics
+import pytest
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, DataConfig, ModelConfig, SpecialIds
+from electramed_jax.data.manifest import Manifest
+from electramed_jax.hf import card, card_sections
+from electramed_jax.training.history import History
+
+CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(row_length=32), batch_size=8)
+START = {"device_kind": "TPU v4", "processes": 1}
+PAST = History(CONFIG, invented_metrics.entries(), [START | {"step": 0, "devices": 4}, START | {"step": 2000, "devices": 8}])
+MANIFEST = Manifest(
+    row_length=32,
+    dtype="uint16",
+    vocab_size=90,
+    vocab_sha256="",
+    lower_case=True,
+    special=SpecialIds(),
+    splits={},
+    sources=[
+        {"file": "pubmed24n0001.xml.gz", "kept": 29_000},
+        {"file": "pubmed24n0002.xml.gz", "kept": 1_000},
+        {"file": "own.jsonl", "kept": 7},
+    ],
+    dropped={"too short": 12, "no text": 0},
+    length_histogram={},
+    code_version="",
+)
+RESULTS = {
+    "task": "ner",
+    "variant": "NCBI-disease, original split",
+    "primary": "f1",
+    "seeds": [0, 1, 2],
+    "scores": {"test": {"f1": {"mean": 0.8754, "standard_deviation": 0.002}}, "dev": {}},
+    "data": {"sizes": {"test": {"sentences": 940}}},
+}
+
+
+def test_documents_are_counted_by_licence_and_what_is_not_known_is_said():
+    text = card_sections.sources(MANIFEST, {"pubmed*": "NLM terms"})
+    assert "| NLM terms | 2 | 30,000 |" in text and "| not stated | 1 | 7 |" in text
+    assert "| too short | 12 |" in text and "no text" not in text
+
+
+def test_hardware_tells_device_hours_up_to_the_checkpoint_and_what_the_energy_assumes():
+    text = card_sections.hardware(PAST, 3000, None)
+    hours = 1999 * 0.5 * 4 / 3600 + 1000 * 0.5 * 8 / 3600
+    assert "| 4 × TPU v4 | 16 min 40 s | 1.11 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.11 |" in text
+    assert f"Estimated energy: {hours * 170 / 1000:,.1f} kWh" in text and "cooling" in text
+    assert "8 × TPU v4" not in card_sections.hardware(PAST, 1000, None)
+    assert f"{hours * 50 / 1000:,.1f} kWh" in card_sections.hardware(PAST, 3000, 50.0)
+
+
+def test_no_energy_is_invented_for_a_device_whose_power_is_not_known():
+    starts = [start | {"device_kind": "TPU v9"} for start in PAST.starts]
+    text = card_sections.hardware(dataclasses.replace(PAST, starts=starts), 3000, None)
+    assert "kWh" not in text and "not estimated" in text
+    assert card_sections.hardware(dataclasses.replace(PAST, starts=[]), 3000, None) == ""
+
+
+def test_the_curve_is_the_validations_up_to_the_checkpoint():
+    lines = card_sections.curve(PAST, 2000).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["1,000", "2,000"]
+    assert "discriminator AUC" in lines[0]
+    many = [{"step": step, "split": "validation", "loss": 1.0} for step in range(1, 101)]
+    rows = card_sections.curve(History(CONFIG, many), 100).splitlines()[2:]
+    assert len(rows) == card_sections.CURVE_ROWS and rows[-1].startswith("| 100 |")
+
+
+def test_scores_stand_with_the_variant_of_their_data_and_their_seeds():
+    text = card_sections.downstream([RESULTS])
+    row = "| ner | NCBI-disease, original split | test: 940 sentences | f1 | 0.8754 ± 0.0020 | 3 |"
+    assert row in text and "comparable only where the variant" in text
+
+
+def test_licences_are_read_from_the_command_line():
+    assert card_sections.read_licences(["pubmed*=NLM terms", "own*=CC BY 4.0"]) == {
+        "pubmed*": "NLM terms",
+        "own*": "CC BY 4.0",
+    }
+    with pytest.raises(UserError, match="wanted PATTERN=LICENCE"):
+        card_sections.read_licences(["NLM terms"])
+
+
+@pytest.mark.parametrize("network", ["discriminator", "generator"])
+def test_the_hub_s_parser_reads_the_whole_card(network, tmp_path):
+    sections = card_sections.of_run(PAST, MANIFEST, 3000, licences={}, watts=None, results=[RESULTS])
+    index = card_sections.model_index("electramed: small", [RESULTS])
+    facts = card.Facts("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
+    facts = dataclasses.replace(facts, metadata={"model-index": index})
+    (tmp_path / "README.md").write_text(card.text(network, facts))
+    read = huggingface_hub.ModelCard.load(tmp_path / "README.md")
+    assert (read.data.license, read.data.language, read.data.library_name) == ("apache-2.0", "en", "transformers")
+    (result,) = read.data.eval_results
+    assert (result.task_type, result.dataset_split, result.metric_type) == ("token-classification", "test", "f1")
+    assert math.isclose(result.metric_value, 0.8754)
+    assert result.dataset_name == RESULTS["variant"] and result.dataset_type == "ncbi-disease-original-split"
+    titles = [line[3:] for line in read.text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        *("Use", "Training data", "Recipe", "Metrics", "Sources and licences", "Hardware and energy"),
+        *("Learning curve", "Fine-tuned", "Intended use", "Limits", "Citation"),
+    ]
+    assert "2104.09585" in read.text

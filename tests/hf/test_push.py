@@ -1,0 +1,72 @@
+"""Folders pushed to a Hub on this machine: what arrives, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+import hub_server
+import huggingface_hub
+import pytest
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.hf import push
+
+TOKEN = "hf_of_nobody"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # the stand-in knows the older way
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub_server.running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
+
+
+@pytest.fixture
+def folder(tmp_path) -> str:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights" * 100)
+    return str(tmp_path)
+
+
+def test_a_folder_arrives_whole_in_a_repository_named_after_its_network(hub, folder, capsys):
+    wanted = push.repositories("me/electramed", {"discriminator": folder})
+    commits = push.push(wanted, private=True, message="Step 3")
+    assert commits["me/electramed-discriminator"].startswith(f"{hub.address}/me/electramed-discriminator/commit/")
+    assert hub.files == {
+        "me/electramed-discriminator/config.json": b"{}",
+        "me/electramed-discriminator/model.safetensors": b"weights" * 100,
+    }
+    assert hub.private == {"me/electramed-discriminator": True}
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "hf auth login"), (403, "hf auth login"), (404, "HTTP 404")])
+def test_a_refusal_is_one_line_without_the_token(hub, folder, status, said):
+    hub.refuses = status
+    with pytest.raises(UserError, match=said) as error:
+        push.push({"me/electramed-discriminator": folder}, private=False, message="m")
+    assert TOKEN not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_hub_out_of_reach_is_one_line(hub, folder, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="does not answer"):
+        push.push({"me/electramed-discriminator": folder}, private=False, message="m")
+
+
+@pytest.mark.parametrize("name", ["electramed", "me/", "https://huggingface.co/me/electramed", "me/a/b"])
+def test_what_is_no_repository_is_refused_before_anything_is_done(name):
+    with pytest.raises(UserError, match="wanted USER/NAME"):
+        push.repositories(name, {"discriminator": "folder"})
+
+
+def test_a_name_that_the_hub_forbids_is_said(hub, folder):
+    with pytest.raises(UserError, match="no name for a repository"):
+        push.push({"me/a--b": folder}, private=False, message="m")
+
+
+def test_a_remote_folder_is_not_pushed(hub):
+    with pytest.raises(UserError, match="only a local folder"):
+        push.push({"me/electramed": "gs://bucket/folder"}, private=False, message="m")

@@ -233,7 +233,8 @@ def check(config: Config) -> None:
         settings.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
-        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
+        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints",
+        "data.row_length",
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
@@ -363,6 +364,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`; see `settings.from_dict`."""
     return settings.from_dict(Config, values)
+
+
+def from_saved(values: Mapping[str, Any]) -> Config:
+    """As `from_dict`, of a run that may be older than some settings; see `settings.from_saved`."""
+    return settings.from_saved(Config, values)
 
 
 def from_flags(arguments: Sequence[str]) -> Config:

@@ -40,6 +40,19 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "conf
     return cls(**built)
 
 
+def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
+    """As `from_dict`, of a run that may be older than some settings: those take their defaults, as they were then."""
+
+    def complete(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        both = {**defaults, **given}
+        return {
+            name: complete(defaults[name], value) if isinstance(value, Mapping) and name in defaults else value
+            for name, value in both.items()
+        }
+
+    return from_dict(cls, complete(dataclasses.asdict(cls()), values), where)
+
+
 def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -> Settings:
     """Reads `--config=FILE.py` and any `--config.a.b=value` beside it.
 

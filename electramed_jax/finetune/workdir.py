@@ -50,7 +50,7 @@ class Described:
             **values
             | {
                 "head": Head(head["kind"], tuple(head["labels"]), head["loss"]),
-                "model": settings.from_dict(ModelConfig, values["model"], "model"),
+                "model": settings.from_saved(ModelConfig, values["model"], "model"),
                 "special": SpecialIds(**values["special"]),
                 "whole_tokens": tuple(values["whole_tokens"]),
             }

@@ -12,7 +12,7 @@ import dataclasses
 from electramed_jax.common import distributed, files, trees
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, from_dict, to_dict
+from electramed_jax.config import Config, from_saved, to_dict
 from electramed_jax.data import dataset as datasets
 from electramed_jax.data import manifest as manifests
 
@@ -63,7 +63,7 @@ def read_config(workdir: str) -> Config:
         raise UserError(
             f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
         )
-    return from_dict(files.read_json(path))
+    return from_saved(files.read_json(path))
 
 
 def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Manifest) -> list[str]:

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 from invented_literature import SENTENCE, literature, record, write_jsonl, write_xml
 
-from electramed_jax.data import build, build_near_duplicates, shuffle
+from electramed_jax.data import build, build_near_duplicates, build_rows, shuffle, token_files
 from electramed_jax.data.build_beam import Beam
 
 DIRECT = Beam("DirectRunner")
@@ -46,3 +46,29 @@ def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, 
     everything = {"withdrawn", "superseded", "duplicate", "near_duplicate", "held_out", "too_short", "bad_record"}
     assert everything | {"truncated_xml"} == set(account["dropped"])
     assert len(files_of(tmp_path / "beam")) == 3 * len(inputs) + 1
+
+
+@pytest.fixture(scope="module")
+def documents(corpus, tmp_path_factory) -> tuple[str, str]:
+    """(documents folder, vocabulary)."""
+    folder = tmp_path_factory.mktemp("documents")
+    wordless = write_jsonl(
+        folder / "wordless.jsonl", *({"id": f"w{n}", "text": "\ue000 " * (40 + n)} for n in range(3))
+    )
+    build.prepare([*corpus[0], wordless], str(folder / "out"), validation=0.2, test=0, workers=1)
+    build.train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
+    return str(folder / "out"), str(folder / "vocab.txt")
+
+
+@pytest.mark.parametrize("format", ["packed", "electra"])
+def test_rows_are_those_of_the_local_build_byte_for_byte(documents, tmp_path, monkeypatch, format):
+    monkeypatch.setattr(build_rows, "WINDOW_ROWS", 30)  # several windows, over the borders of parts,
+    monkeypatch.setattr(token_files, "BLOCK_TOKENS", 100)  # of blocks and of shards
+    monkeypatch.setattr(token_files, "_TEXTS_AT_ONCE", 2)
+    options = {"row_length": 64, "rows_per_shard": 40, "format": format}
+    packed = build.pack(*documents, str(tmp_path / "local"), workers=1, **options)
+    assert build.pack(*documents, str(tmp_path / "beam"), beam=DIRECT, **options) == packed
+    assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
+    assert len(packed.splits["train"].shards) > 3 and packed.splits["validation"].rows > 30
+    assert packed.splits["test"].shards == ()
+    assert packed.dropped["no_tokens"] == 3

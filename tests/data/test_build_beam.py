@@ -19,6 +19,7 @@ from electramed_jax.data import (
     build_near_duplicates,
     build_rows,
     build_rows_beam,
+    dedup,
     manifest,
     shuffle,
     synthetic,
@@ -43,6 +44,7 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
     pathlib.Path(f"{cut}.gz").write_bytes(gzip.compress(data[: len(data) * 2 // 3], mtime=0))
     pathlib.Path(cut).unlink()
     many = [{"id": f"j{n}", "text": " ".join(SENTENCE.format(7 * n + m) for m in range(9))} for n in range(60)]
+    many[1:1] = [{"id": f"wordless{n}", "text": "\ue000 " * (40 + n)} for n in range(3)]  # until it is tokenised
     many += [{"id": "short", "text": "Few words."}, {"id": "again", "text": many[0]["text"].upper()}, {"text": 3}]
     held_out = write_jsonl(folder / "held_out.jsonl", {"text": SENTENCE.format(42)})
     (folder / "empty.jsonl").write_text("")
@@ -67,10 +69,7 @@ def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, 
 def documents(corpus, tmp_path_factory) -> tuple[str, str]:
     """(documents folder, vocabulary)."""
     folder = tmp_path_factory.mktemp("documents")
-    wordless = write_jsonl(
-        folder / "wordless.jsonl", *({"id": f"w{n}", "text": "\ue000 " * (40 + n)} for n in range(3))
-    )
-    build.prepare([*corpus[0], wordless], str(folder / "out"), validation=0.2, test=0, workers=1)
+    build.prepare(corpus[0], str(folder / "out"), validation=0.2, test=0, workers=1)
     build.train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
     return str(folder / "out"), str(folder / "vocab.txt")
 
@@ -105,7 +104,7 @@ def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothi
     assert [name for name in gcs.objects if ".work" in name or ".tmp" in name] == []
 
 
-def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_path):
+def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_path, monkeypatch):
     write_xml(tmp_path / "a.xml", record(11))
     damaged = tmp_path / "b.xml"
     damaged.write_text(damaged.with_name("a.xml").read_text()[:-60])
@@ -117,6 +116,9 @@ def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_pa
     assert said[0] == said[1] and "b.xml, line" in said[0]
     # Mended, it is forgotten.
     write_xml(damaged, record(12))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power failure"):
+        patch.setattr(dedup, "outdated", Mock(side_effect=RuntimeError("power failure")))
+        build.prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, beam=DIRECT)
     account = build.prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, beam=DIRECT)
     assert [of_file["kept"] for of_file in account["inputs"]] == [1, 1]
 
@@ -146,6 +148,13 @@ def test_a_pipeline_that_ended_while_nobody_waited_is_not_run_again(documents, t
     monkeypatch.setattr(Beam, "_run", Mock(side_effect=AssertionError))
     build.pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_the_runner_that_would_first_be_fetched_from_the_network_is_left_alone(tmp_path, monkeypatch):
+    prism = Mock()
+    monkeypatch.setattr("apache_beam.runners.portability.prism_runner.PrismRunner", prism)
+    build.prepare([write_xml(tmp_path / "a.xml", record(11))], str(tmp_path / "out"), beam=DIRECT)
+    assert not prism.called
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "beam": ["apache-beam>=2.70"],
+    "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],

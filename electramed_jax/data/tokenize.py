@@ -39,6 +39,18 @@ class Tokenizer:
         """Ids of each text, int32[n], without [CLS] and [SEP]."""
         return self._words.ids(texts)
 
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ids as of `encode_batch`, int32[n], and where each piece stands in its text, int32[n, 2].
+
+        Piece i is of `text[offsets[i, 0]:offsets[i, 1]]`: characters, as Python counts them. What the normaliser
+        drops (accents, control characters) may stand between pieces or inside one; white space stands in none.
+        """
+        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int32).reshape(-1, 2))
+            for encoding in encodings
+        ]
+
     def _ids_of_words(self, words: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._plain.encode_batch_fast(words, add_special_tokens=False)]
 

@@ -146,4 +146,6 @@ def windows(blocks: Iterable[Tokens], tokens_at_once: int) -> Iterator[Tokens]:
 
 def _write_block(file: BinaryIO, pieces: list[Tokens]) -> None:
     for array in join(pieces):
-        np.save(file, array)
+        # Not np.save, which does not say that the disk is full when it is.
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)

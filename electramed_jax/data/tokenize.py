@@ -52,7 +52,13 @@ class Tokenizer:
         ]
 
     def _ids_of_words(self, words: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(words, add_special_tokens=False)]
+        """Ids of each word; one of ASCII letters and digits, which normalising leaves alone (the table has
+        put them in small letters), goes straight to the word pieces, in a quarter of the time."""
+        pieces = self._plain.model.tokenize
+        ids = [[piece.id for piece in pieces(w)] if w.isascii() and w.isalnum() else None for w in words]
+        others = [word for word, known in zip(words, ids, strict=True) if known is None]
+        encodings = iter(self._plain.encode_batch_fast(others, add_special_tokens=False))
+        return [next(encodings).ids if known is None else known for known in ids]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of the ids, pieces joined, special tokens shown."""

@@ -141,8 +141,8 @@ def merge(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> 
 def measures(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Strict accuracy (the first answer is right), lenient accuracy (one of five is), mean reciprocal rank; percent.
 
-    A question without an answer counts as wrong; the organisers' program leaves one that a system does not hand in
-    out of the mean. Where all are handed in the two agree.
+    A question without an answer counts as wrong. (The organisers' program wants each question handed in, with an
+    empty list if need be, and counts it the same.)
 
     Args:
       gold: by question id, what counts as right.

@@ -21,7 +21,7 @@ OUTSIDE = "O"
 SCHEMES = ("IOB2", "IOB1", "scibert", "BIOES", "BILOU")
 _PREFIXES = "BIESLU"
 _BEGINS, _ENDS = "BSU", "ESLU"
-_TOLERATED = 0.01  # of the entities may break the scheme: corpora have slips
+_TOLERATED = 0.02  # of the entities may break the scheme: slips, and neighbours that run together (1.3 % of BC5CDR)
 
 
 class Entity(NamedTuple):
@@ -75,21 +75,25 @@ class Found:
     irregular: int
 
 
-def detect(sentences: Iterable[Sequence[str]]) -> Found:
+def detect(sentences: Sequence[Sequence[str]]) -> Found:
     """Names the scheme that the fewest entities break; of equals, the first of `SCHEMES`."""
-    total, broken = 0, dict.fromkeys(SCHEMES, 0)
-    for tags in sentences:
-        end = -1
-        end_kind = ""
-        for entity in decode(tags):
-            total += 1
-            adjacent = entity.start == end and entity.type == end_kind
-            prefixes = "".join(split(tag)[0] for tag in tags[entity.start : entity.stop])
-            for scheme in SCHEMES:
-                broken[scheme] += prefixes != _regular(scheme, len(prefixes), adjacent)
-            end, end_kind = entity.stop, entity.type
+    broken = {scheme: len(against(scheme, sentences)) for scheme in SCHEMES}
     scheme = min(SCHEMES, key=lambda name: broken[name])
-    return Found(scheme, total, broken[scheme])
+    return Found(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
+
+
+def against(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
+    """(number of its sentence, entity) of those that are not as the scheme has them."""
+    found = []
+    for number, tags in enumerate(sentences):
+        before = Entity(-1, -1, "")
+        for entity in decode(tags):
+            adjacent = entity.start == before.stop and entity.type == before.type
+            prefixes = "".join(split(tag)[0] for tag in tags[entity.start : entity.stop])
+            if prefixes != _regular(scheme, len(prefixes), adjacent):
+                found.append((number, entity))
+            before = entity
+    return found
 
 
 def is_regular(found: Found) -> bool:

@@ -67,21 +67,19 @@ def parse(path: str, value: Any) -> list[Factoid]:
     return list(found.values())
 
 
-def as_questions(factoids: Iterable[Factoid], labelled: bool) -> list[Question]:
-    """One question a snippet, with ids `ID_000`, `ID_001`, ...
+def as_questions(factoids: Iterable[Factoid], all_snippets: bool) -> list[Question]:
+    """One question a snippet, with ids `ID_000`, `ID_001`, ...; with the place of a gold answer where there is one.
 
     Args:
-      labelled: give only the snippets that contain a gold answer, each with the place of one; else all snippets,
-        without answers.
+      all_snippets: give those without a gold answer, too.
     """
     questions = []
     for factoid in factoids:
         for number, snippet in enumerate(factoid.snippets):
-            question = Question(f"{factoid.id}_{number:03d}", factoid.text, snippet)
-            if not labelled:
-                questions.append(question)
-            elif answer := _find(factoid.answers, snippet):
-                questions.append(dataclasses.replace(question, answers=(answer,)))
+            answer = _find(factoid.answers, snippet)
+            if answer or all_snippets:
+                answers = (answer,) if answer else ()
+                questions.append(Question(f"{factoid.id}_{number:03d}", factoid.text, snippet, answers))
     return questions
 
 

@@ -43,14 +43,14 @@ def test_factoid_questions_are_read_with_all_synonyms_in_whatever_year_s_form():
 
 def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
     factoids = bioasq.parse("f.json", FILE)
-    labelled = bioasq.as_questions(factoids, labelled=True)
+    labelled = bioasq.as_questions(factoids, all_snippets=False)
     assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "Xa")]
     for question in labelled:
         assert squad.stands(question.answers[0], question.context)
     assert labelled[1].answers[0].start == 31, "not inside of rivaroxaban"
-    asked = bioasq.as_questions(factoids, labelled=False)
+    asked = bioasq.as_questions(factoids, all_snippets=True)
     assert [bioasq.question_id(q.id) for q in asked] == ["aa", "aa", "aa", "dd"]
-    assert not any(question.is_labelled for question in asked)
+    assert [question.is_labelled for question in asked] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_golden_answers_of_7b_score_full_marks_and_shuffled_ones_what_an_ind
 def test_the_organisers_training_questions_become_the_snippet_set_rebuilt_from_them(shared_data):
     folder = shared_data / "eval/qa/BioASQ-7b/rebuilt"
     path = str(folder / "training7b-reconstructed.json.gz")
-    ours = bioasq.as_questions(bioasq.parse(path, squad.load(path)), labelled=True)
+    ours = bioasq.as_questions(bioasq.parse(path, squad.load(path)), all_snippets=False)
     path = str(folder / "BioASQ-train-factoid-7b-snippet.json")
     theirs = squad.parse(path, squad.load(path)).questions
     passages = [{(bioasq.question_id(q.id), q.context) for q in questions} for questions in (ours, theirs)]

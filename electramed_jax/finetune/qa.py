@@ -25,7 +25,8 @@ class Qa:
     """See `task.Task`.
 
     Scores by `measures`: "squad": exact match and F1 of each question-passage pair; "bioasq": the best answers over all
-    passages of a question, by the official measures, pooled and for each file ("mrr", "mrr_7B1", ...).
+    passages of a question, by the official measures, over all questions ("mrr"), for each file ("mrr_7B1", ...), and
+    the mean of those, which papers print as the score of a year ("mrr_mean_of_batches").
     """
 
     kind = "qa"
@@ -108,9 +109,12 @@ class Qa:
         gold, batches = self._splits[split].gold, self._splits[split].batches
         scores = bioasq.measures(gold, merged)
         if len(batches) > 1:
-            for name, ids in batches.items():
-                of_batch = bioasq.measures({number: gold[number] for number in ids}, merged)
-                scores |= {f"{measure}_{name}": value for measure, value in of_batch.items()}
+            of_batch = {
+                name: bioasq.measures({number: gold[number] for number in ids}, merged) for name, ids in batches.items()
+            }
+            for measure in list(scores):
+                scores[f"{measure}_mean_of_batches"] = np.mean([values[measure] for values in of_batch.values()]).item()
+                scores |= {f"{measure}_{name}": values[measure] for name, values in of_batch.items()}
         return scores
 
     def predictions(self, split: str, outputs: Outputs) -> str:

@@ -136,15 +136,15 @@ def starts(pieces: int, room: int, stride: int) -> list[int]:
 def most_context(begins: Sequence[int], pieces: int, room: int) -> np.ndarray:
     """int64[pieces]: for each piece the window in which it has the most context.
 
-    Context is the smaller of the numbers of pieces before and after it, plus a hundredth of the window's length to
-    decide between equals (google-research/bert run_squad.py); of windows equal in that, too, the first.
+    Context is the smaller of the numbers of pieces before and after it; of equals the first window counts. That is
+    google-research/bert's rule (run_squad.py): the window's length, which it adds, never decides, as only the last
+    window can be shorter.
     """
     first = np.asarray(begins)[:, None]
     length = np.minimum(room, pieces - first)
     before = np.arange(pieces)[None, :] - first
     after = length - 1 - before
-    score = np.minimum(before, after) + 0.01 * length
-    return np.where((before >= 0) & (after >= 0), score, -np.inf).argmax(axis=0)
+    return np.minimum(before, after).argmax(axis=0)
 
 
 def _span(question: Question, offsets: np.ndarray) -> tuple[int, int] | None:

@@ -19,9 +19,9 @@ FILE = {
             "exact_answer": [["Factor Xa", "Xa"]],
             "snippets": [
                 {"text": "Betrixaban, like apixaban, inhibits factor XA."},
-                {"text": "Apixaban and rivaroxaban block Xa."},
+                {"text": "Apixaban and rivaroxaban block XA."},
                 {"text": "It is given by mouth."},
-                {"text": "Apixaban and rivaroxaban block Xa."},
+                {"text": "Apixaban and rivaroxaban block XA."},
             ],
         },
         {"id": "bb", "type": "yesno", "body": "Is it?", "exact_answer": "yes"},
@@ -44,7 +44,7 @@ def test_factoid_questions_are_read_with_all_synonyms_in_whatever_year_s_form():
 def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
     factoids = bioasq.parse("f.json", FILE)
     labelled = bioasq.as_questions(factoids, all_snippets=False)
-    assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "Xa")]
+    assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "XA")]
     for question in labelled:
         assert squad.stands(question.answers[0], question.context)
     assert labelled[1].answers[0].start == 31, "not inside of rivaroxaban"

@@ -143,6 +143,7 @@ def test_answers_of_all_passages_are_merged_and_scored_for_each_batch_and_pooled
     scores = qa.score("test", outputs)
     assert scores["strict_accuracy"] == pytest.approx(100 / 3), "a question without a passage counts as wrong"
     assert (scores["mrr_7B1"], scores["strict_accuracy_7B1"], scores["mrr_7B2"]) == (50.0, 50.0, 0.0)
+    assert scores["mrr_mean_of_batches"] == 25.0
     handed_in = {q["id"]: q["exact_answer"] for q in json.loads(qa.predictions("test", outputs))["questions"]}
     assert set(handed_in) == {"dd", "ee", "ff"} and handed_in["ff"] == []
     assert handed_in["dd"][0][0].lower() == "imatinib" and len(handed_in["dd"]) <= 5

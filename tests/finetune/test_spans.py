@@ -71,8 +71,11 @@ def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tok
         assert sorted(seen) == sorted(map(tuple, offsets.tolist()))
 
 
-@pytest.mark.parametrize(("pieces", "room", "stride"), [(1, 5, 3), (5, 5, 3), (6, 5, 3), (23, 7, 2), (100, 33, 16)])
+@pytest.mark.parametrize(
+    ("pieces", "room", "stride"), [(1, 5, 3), (5, 5, 3), (6, 5, 3), (8, 5, 5), (23, 7, 2), (31, 8, 8), (100, 33, 16)]
+)
 def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride):
+    """By google-research/bert's rule as it is written."""
     begins = spans.starts(pieces, room, stride)
     best = []
     for piece in range(pieces):

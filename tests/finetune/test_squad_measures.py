@@ -7,7 +7,22 @@ import pytest
 from electramed_jax.finetune import squad_measures
 from electramed_jax.finetune.squad import Answer, Question
 
-WORDS = ["the", "a", "An", "BCR-ABL", "bcr-abl.", "p53", "P53", "(IL-2)", "β-catenin", "theta", "kinase,", "-", "a.b"]
+WORDS = [
+    "the",
+    "a",
+    "An",
+    "BCR-ABL",
+    "bcr-abl.",
+    "p53",
+    "P53",
+    "(IL-2)",
+    "β-catenin",
+    "theta",
+    "kinase,",
+    "-",
+    "a.b",
+    "–the–",
+]
 
 
 def random_text(rng: random.Random, fewest: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.finetune.spans import Window
+from electramed_jax.finetune.squad import Question
 
 SIZE = 20  # google-research/bert run_squad.py: n_best_size
 MAX_PIECES = 30  # ... max_answer_length
@@ -53,6 +54,33 @@ class Answers:
         return self.candidates[0].text
 
 
+def of_questions(
+    questions: Sequence[Question],
+    windows: Sequence[Window],
+    logits: Sequence[np.ndarray],
+    max_pieces: int = MAX_PIECES,
+) -> list[Answers]:
+    """The answers of each question, in order.
+
+    Args:
+      windows: of all questions, as `spans.windows` made them.
+      logits: of each window, float[n, 2], start and end.
+    """
+    found: list[list[int]] = [[] for _ in questions]
+    for place, window in enumerate(windows):
+        found[window.question].append(place)
+    return [
+        best(
+            question.context,
+            [windows[place] for place in places],
+            [logits[place][:, 0] for place in places],
+            [logits[place][:, 1] for place in places],
+            max_pieces=max_pieces,
+        )
+        for question, places in zip(questions, found, strict=True)
+    ]
+
+
 def best(
     context: str,
     windows: Sequence[Window],
@@ -68,7 +96,7 @@ def best(
     (google-research/bert run_squad.py; Hugging Face's example keeps them all).
 
     Args:
-      windows: all of this question.
+      windows: all of this question, at least one.
       start_logits, end_logits: of each window, float[n] or longer, where padding follows.
     """
     found: list[tuple[float, int, int]] = []

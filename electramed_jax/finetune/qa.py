@@ -14,6 +14,7 @@ from electramed_jax.finetune import bioasq, corpus_files, nbest, questions, span
 from electramed_jax.finetune.nbest import Answers
 from electramed_jax.finetune.questions import BIOASQ, SQUAD, Split
 from electramed_jax.finetune.spans import Account, Window, Windowing
+from electramed_jax.finetune.squad import Question
 from electramed_jax.finetune.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
 CLS, DROP = "cls", "drop"
@@ -83,29 +84,16 @@ class Qa:
             [np.array([window.start, window.end], np.int32) for window in self._windows[split]],
         )
 
-    def answers(self, split: str, outputs: Outputs) -> dict[str, Answers]:
-        """By the id of each question-passage pair, what the model offers."""
+    def answers(self, split: str, outputs: Outputs) -> list[tuple[Question, Answers]]:
+        """Each question-passage pair of dev or test, and what the model offers."""
         asked = self._splits[split].questions
-        of_question: dict[int, list[tuple[Window, np.ndarray]]] = {}
-        for window, logits in zip(self._windows[split], outputs, strict=True):
-            of_question.setdefault(window.question, []).append((window, logits))
-        return {
-            asked[number].id: nbest.best(
-                asked[number].context,
-                [window for window, _ in found],
-                [logits[:, 0] for _, logits in found],
-                [logits[:, 1] for _, logits in found],
-                max_pieces=self._max_answer_pieces,
-            )
-            for number, found in of_question.items()
-        }
+        found = nbest.of_questions(asked, self._windows[split], outputs, self._max_answer_pieces)
+        return list(zip(asked, found, strict=True))
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
-        found = self.answers(split, outputs)
         if self._measures == SQUAD:
-            texts = {number: answers.text(self._null_threshold) for number, answers in found.items()}
-            return squad_measures.scores(self._splits[split].questions, texts)
-        merged = self._merged(split, found)
+            return squad_measures.scores(self._splits[split].questions, self._texts(split, outputs))
+        merged = self._merged(split, outputs)
         gold, batches = self._splits[split].gold, self._splits[split].batches
         scores = bioasq.measures(gold, merged)
         if len(batches) > 1:
@@ -119,11 +107,9 @@ class Qa:
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """JSON as the evaluation programs take it: {id: text} of SQuAD, {"questions": [...]} of BioASQ."""
-        found = self.answers(split, outputs)
         if self._measures == SQUAD:
-            texts = {number: answers.text(self._null_threshold) for number, answers in found.items()}
-            return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
-        merged = self._merged(split, found)
+            return json.dumps(self._texts(split, outputs), ensure_ascii=False, indent=1) + "\n"
+        merged = self._merged(split, outputs)
         handed_in = {number: merged.get(number, []) for number in [*self._splits[split].gold, *merged]}
         return json.dumps(bioasq.submission(handed_in), ensure_ascii=False, indent=1) + "\n"
 
@@ -155,11 +141,15 @@ class Qa:
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
         return lines
 
-    def _merged(self, split: str, found: Mapping[str, Answers]) -> dict[str, list[str]]:
+    def _texts(self, split: str, outputs: Outputs) -> dict[str, str]:
+        """The answer to each question-passage pair, by its id."""
+        return {q.id: answers.text(self._null_threshold) for q, answers in self.answers(split, outputs)}
+
+    def _merged(self, split: str, outputs: Outputs) -> dict[str, list[str]]:
         """By question id, the best answers over all passages."""
         passages: dict[str, list[list[nbest.Candidate]]] = {}
-        for number, answers in found.items():
-            passages.setdefault(bioasq.question_id(number), []).append(answers.candidates)
+        for question, answers in self.answers(split, outputs):
+            passages.setdefault(bioasq.question_id(question.id), []).append(answers.candidates)
         return {number: [text for text, _ in bioasq.merge(of_question)] for number, of_question in passages.items()}
 
     def _sizes(self, name: str) -> dict[str, int]:

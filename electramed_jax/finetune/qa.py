@@ -138,6 +138,8 @@ class Qa:
                 "answers in no whole window": len(account.lost),
                 "gold questions without a passage": len(split.gold.keys() - set(split.ids())),
             }
+            if self._measures == BIOASQ and name != TRAIN:
+                line += f"; a passage has a gold answer for {split.attainable():,} of {len(split.gold):,} questions"
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
         return lines
 
@@ -154,8 +156,9 @@ class Qa:
 
     def _sizes(self, name: str) -> dict[str, int]:
         split = self._splits[name]
+        of_bioasq = {"questions": len(split.ids()), "gold": len(split.gold), "attainable": split.attainable()}
         return {
-            "questions": len(split.ids()) if self._measures == BIOASQ else len(split.questions),
+            **(of_bioasq if self._measures == BIOASQ else {"questions": len(split.questions)}),
             "passages": len(split.questions),
             "impossible": sum(question.impossible for question in split.questions),
             "mean_passage_characters": round(np.mean([len(question.context) for question in split.questions])),

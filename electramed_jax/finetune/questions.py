@@ -44,6 +44,16 @@ class Split:
         """Of the questions, each once."""
         return list(dict.fromkeys(bioasq.question_id(question.id) for question in self.questions))
 
+    def attainable(self) -> int:
+        """How many questions have a gold answer, capitals ignored, in one of their passages: no more can be right."""
+        passages: dict[str, list[str]] = {}
+        for question in self.questions:
+            passages.setdefault(bioasq.question_id(question.id), []).append(question.context.lower())
+        return sum(
+            any(text.lower() in passage for text in texts for passage in passages.get(number, ()))
+            for number, texts in self.gold.items()
+        )
+
 
 def paths(listed: str) -> list[str]:
     """Files named with commas between; `*` and `?` stand for what matches.

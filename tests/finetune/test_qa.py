@@ -148,7 +148,9 @@ def test_answers_of_all_passages_are_merged_and_scored_for_each_batch_and_pooled
     assert set(handed_in) == {"dd", "ee", "ff"} and handed_in["ff"] == []
     assert handed_in["dd"][0][0].lower() == "imatinib" and len(handed_in["dd"]) <= 5
     assert "1 gold questions without a passage" in qa.told()[-1]
-    assert qa.account()["sizes"]["test"]["questions"] == 2 and qa.account()["sizes"]["test"]["passages"] == 3
+    sizes = qa.account()["sizes"]["test"]
+    assert [sizes[name] for name in ("questions", "passages", "gold", "attainable")] == [2, 3, 3, 1]
+    assert "a passage has a gold answer for 1 of 3 questions" in qa.told()[-1]
     assert set(qa.account()["files"]) == {"train", "dev", "test 1", "test 2", "gold 1", "gold 2"}
 
 
@@ -255,7 +257,8 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
         gold=gold_files,
     )
     account = qa.account()
-    assert [account["sizes"]["test"][name] for name in ("questions", "passages")] == [162, 407]
+    sizes = account["sizes"]["test"]
+    assert [sizes[name] for name in ("questions", "passages", "gold", "attainable")] == [162, 407, 162, 129]
     assert account["windows"]["train"]["lost"] == account["windows"]["dev"]["lost"] == 0
     contexts: dict[str, list[str]] = {}
     for question in qa._splits["test"].questions:

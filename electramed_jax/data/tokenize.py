@@ -26,17 +26,29 @@ class Tokenizer:
       tokens: the vocabulary, by id.
       special: ids of the special tokens.
       lower_case: whether text is lower-cased and stripped of accents.
+      whole: tokens, such as "@GENE$", that are one piece although the rules would cut them.
     """
 
     def __init__(self, vocab_path: str, lower_case: bool = True):
-        self.tokens = vocab.read(vocab_path)
-        self.special = vocab.special_ids(self.tokens)
-        self.lower_case = lower_case
+        self._set_up(vocab.read(vocab_path), lower_case, ())
+
+    @classmethod
+    def of(cls, tokens: Sequence[str], lower_case: bool, whole: Sequence[str] = ()) -> Tokenizer:
+        """With a vocabulary at hand; those of its tokens that are `whole` are never cut, wherever they stand."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._set_up(list(tokens), lower_case, tuple(whole))
+        return tokenizer
+
+    def _set_up(self, tokens: list[str], lower_case: bool, whole: tuple[str, ...]) -> None:
+        self.tokens, self.lower_case, self.whole = tokens, lower_case, whole
+        self.special = vocab.special_ids(tokens)
         self._plain = self._new_backend()
         self._words = WordTable(self._ids_of_words, ignore_case=lower_case)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, int32[n], without [CLS] and [SEP]."""
+        if self.whole:  # a word table cuts around every mark
+            return [np.array(ids, np.int32) for ids in self._ids_of_words(list(texts))]
         return self._words.ids(texts)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -82,6 +94,7 @@ class Tokenizer:
         return backend
 
     def _new_backend(self) -> Any:
+        from tokenizers import AddedToken
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, normalizers, pre_tokenizers
 
@@ -95,4 +108,5 @@ class Tokenizer:
         )
         backend.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.add_tokens([AddedToken(token, normalized=False) for token in self.whole])
         return backend

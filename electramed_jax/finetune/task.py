@@ -52,7 +52,7 @@ class Examples:
         sequence, softmax  int32[]
         sequence, else     float32[number of labels]
         span               int32[2]: the first and the last token of the answer as places in input_ids; 0, 0 ([CLS])
-                           where the window holds none
+                           where the example holds none
     """
 
     input_ids: Sequence[np.ndarray]

@@ -1,0 +1,89 @@
+"""results.json and results.md: scores that carry their data, seeds and settings with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from electramed_jax import __version__
+from electramed_jax.common import files
+from electramed_jax.finetune import metrics, workdir
+from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.task import DEV, TEST, Task
+
+Results = dict[str, Any]
+
+
+def gather(config: FinetuneConfig, task: Task, start: Start, done: Sequence[Mapping[str, Any]]) -> Results:
+    """What results.json holds.
+
+    Args:
+      done: the scores of the seeds that are (see `loop.run_seed`).
+    """
+    splits = [split for split in (DEV, TEST) if split in task.splits]
+    return {
+        "task": task.kind,
+        "data": dict(task.account()),
+        "encoder": start.source,
+        "primary": task.primary,
+        "seeds": [scores["seed"] for scores in done],
+        "seeds_wanted": config.seeds,
+        "scores": {split: _over_seeds([scores[split] for scores in done]) for split in splits},
+        "runs": [dict(scores) for scores in done],
+        "config": dataclasses.asdict(config),
+        "code": f"electramed_jax {__version__}",
+    }
+
+
+def _over_seeds(each: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for name in each[0]:
+        mean, deviation = metrics.mean_and_deviation([scores[name] for scores in each])
+        found[name] = {"mean": mean, "standard_deviation": deviation}
+    return found
+
+
+def write(folder: str, found: Results) -> None:
+    files.write_json(files.join(folder, workdir.RESULTS_FILE), found)
+    files.write_text(files.join(folder, workdir.TABLE_FILE), markdown(found))
+
+
+def told(found: Results) -> list[str]:
+    """Lines for a person at the end of a run."""
+    return [
+        f"{split}: {found['primary']} {_shown(scores[found['primary']], len(found['seeds']))}"
+        for split, scores in found["scores"].items()
+    ]
+
+
+def markdown(found: Results) -> str:
+    """The same as tables."""
+    seeds = len(found["seeds"])
+    splits = list(found["scores"])
+    lines = [
+        f"# {found['task']}",
+        "",
+        f"Encoder: {found['encoder']}. Seeds: {', '.join(map(str, found['seeds']))}; mean ± standard deviation. "
+        f"Test scores are of the checkpoint that dev chose by {found['primary']}, measured once.",
+        "",
+        f"| score | {' | '.join(splits)} |",
+        f"|---|{'---|' * len(splits)}",
+    ]
+    for name in found["scores"][splits[0]]:
+        cells = " | ".join(_shown(found["scores"][split].get(name), seeds) for split in splits)
+        lines.append(f"| {name} | {cells} |")
+    lines += ["", "| split | file | SHA-256 | sizes |", "|---|---|---|---|"]
+    for split, sizes in found["data"]["sizes"].items():
+        file = found["data"]["files"].get(split, {})
+        said = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+        lines.append(f"| {split} | {file.get('path', '')} | {file.get('sha256', '')[:16]} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Mapping[str, float] | None, seeds: int) -> str:
+    if value is None:
+        return ""
+    deviation = f" ± {value['standard_deviation']:.2f}" if seeds > 1 else ""
+    return f"{value['mean']:.2f}{deviation}"

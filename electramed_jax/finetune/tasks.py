@@ -1,0 +1,45 @@
+"""From settings to a task with its examples."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electramed_jax.config import SpecialIds
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import corpus_files, ner
+from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.task import Task
+from electramed_jax.finetune.workdir import Described
+
+
+def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
+    """The task of a config in the words of an encoder's vocabulary; the encoder, which may have learnt new words; and
+    what describes the model that comes of both.
+
+    Raises:
+      UserError: names file and line of what cannot be used.
+    """
+    chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
+    whole: tuple[str, ...] = ()
+    if config.task.kind == "ner":
+        paths = corpus_files.find(config.task.data, chosen, ner.ENDINGS)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        task: Task = ner.Ner(
+            paths,
+            tokenizer,
+            max_length=config.task.max_length,
+            scheme=config.ner.scheme,
+            dev_fraction=config.task.dev_fraction,
+        )
+    described = Described(
+        kind=task.kind,
+        head=task.head,
+        max_length=task.max_length,
+        model=start.model,
+        special=SpecialIds(**dataclasses.asdict(tokenizer.special)),
+        lower_case=start.lower_case,
+        whole_tokens=whole,
+        source=start.source,
+    )
+    return task, start, described

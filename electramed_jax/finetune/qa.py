@@ -17,8 +17,8 @@ from electramed_jax.finetune.spans import Account, Window, Windowing
 from electramed_jax.finetune.squad import Question
 from electramed_jax.finetune.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
+ENDINGS = ("json", "json.gz")
 CLS, DROP = "cls", "drop"
-MEASURES = (SQUAD, BIOASQ)
 PRIMARY = {SQUAD: "f1", BIOASQ: "mrr"}
 
 
@@ -125,15 +125,16 @@ class Qa:
         lines = []
         for name, split in self._splits.items():
             sizes, account = self._sizes(name), self._accounts[name]
-            source = ", ".join(self._paths.get(name, ["held out of the training file"]))
+            listed = self._paths.get(name, ["held out of the training file"])
+            source = listed[0] if len(listed) == 1 else f"{len(listed)} files, {listed[0]} to {listed[-1]}"
             line = (
                 f"{name}: {source}: {sizes['questions']:,} questions over {sizes['passages']:,} passages of "
                 f"{sizes['mean_passage_characters']:,} characters on average, {account.windows:,} windows, "
                 f"{account.windows_with_answer:,} with an answer"
             )
             notes = {
-                "left out because dev or test ask them, too": split.elsewhere,
-                "left out because no answer is at its offset": split.mismatched,
+                "passages left out because dev or test ask their question, too": split.elsewhere,
+                "questions left out because no answer is at its offset": split.mismatched,
                 "questions cut to max_question": account.cut_questions,
                 "answers in no whole window": len(account.lost),
                 "gold questions without a passage": len(split.gold.keys() - set(split.ids())),
@@ -156,9 +157,11 @@ class Qa:
 
     def _sizes(self, name: str) -> dict[str, int]:
         split = self._splits[name]
-        of_bioasq = {"questions": len(split.ids()), "gold": len(split.gold), "attainable": split.attainable()}
+        of_bioasq = self._measures == BIOASQ
+        measured = {"gold": len(split.gold), "attainable": split.attainable()} if of_bioasq and name != TRAIN else {}
         return {
-            **(of_bioasq if self._measures == BIOASQ else {"questions": len(split.questions)}),
+            "questions": len(split.ids()) if of_bioasq else len(split.questions),
+            **measured,
             "passages": len(split.questions),
             "impossible": sum(question.impossible for question in split.questions),
             "mean_passage_characters": round(np.mean([len(question.context) for question in split.questions])),

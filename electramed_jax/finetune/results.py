@@ -71,7 +71,7 @@ def markdown(found: Results) -> str:
         f"| score | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
     ]
-    for name in found["scores"][splits[0]]:
+    for name in dict.fromkeys(name for scores in found["scores"].values() for name in scores):
         cells = " | ".join(_shown(found["scores"][split].get(name), seeds) for split in splits)
         lines.append(f"| {name} | {cells} |")
     lines += ["", "| split | file | SHA-256 | sizes |", "|---|---|---|---|"]
@@ -79,6 +79,9 @@ def markdown(found: Results) -> str:
         file = found["data"]["files"].get(split, {})
         said = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         lines.append(f"| {split} | {file.get('path', '')} | {file.get('sha256', '')[:16]} | {said} |")
+    for name, file in found["data"]["files"].items():  # of a split in several files
+        if name not in found["data"]["sizes"]:
+            lines.append(f"| {name} | {file['path']} | {file['sha256'][:16]} | |")
     return "\n".join(lines) + "\n"
 
 

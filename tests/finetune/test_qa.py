@@ -186,7 +186,7 @@ def test_nothing_that_is_measured_on_is_trained_on(tmp_path, tokenizer):
     qa = Qa(files, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
     assert qa.account()["sizes"]["train"]["passages"] == 1
     assert qa.account()["sizes"]["train"]["left_out_asked_elsewhere"] == 2
-    assert "2 left out because dev or test ask them, too" in qa.told()[0]
+    assert "2 passages left out because dev or test ask their question, too" in qa.told()[0]
     squad = Qa({"train": files["train"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
     assert squad.account()["sizes"]["train"]["passages"] == 3, "in SQuAD other passages make other questions"
     with pytest.raises(UserError, match="all its questions are asked in dev or test, too"):

@@ -72,14 +72,17 @@ def _of_workdir(place: str) -> Encoder:
 
 
 def _of_folder(place: str) -> Encoder:
-    (at, name), *others = folders.find(place)
-    if name == GENERATOR and not others:
-        raise UserError(f"{place}: holds a generator alone; wanted a discriminator")
-    network = folders.read(at, DISCRIMINATOR)
+    below = files.join(place, DISCRIMINATOR)  # where `electramed export` puts it
+    at = place if files.exists(files.join(place, folders.CONFIG)) else below
+    if not files.exists(files.join(at, folders.CONFIG)):
+        raise UserError(
+            f"{place}: no {workdir.DATASET_FILE} and no {folders.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; wanted a "
+            "workdir of electramed pretrain or a Hugging Face ELECTRA folder"
+        )
+    network = folders.read_encoder(at)
     if network.vocabulary is None:
-        raise UserError(f"{at}: no {folders.VOCABULARY}; the words of a corpus cannot be told to this model without it")
-    leaves = mapping.from_tensors(network.tensors, network.sizes, DISCRIMINATOR)
-    leaves = {name: leaf for name, leaf in leaves.items() if not name.startswith("head/")}
-    model = ModelConfig(**dataclasses.asdict(network.sizes))
+        raise UserError(f"{at}: no {folders.VOCABULARY}; without it a corpus cannot be told to this model")
+    leaves = mapping.from_tensors(network.tensors, network.sizes, mapping.ENCODER)
+    sizes = {name: value for name, value in dataclasses.asdict(network.sizes).items() if name != "num_labels"}
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default
-    return Encoder(leaves, model, network.vocabulary, lower_case, place)
+    return Encoder(leaves, ModelConfig(**sizes), network.vocabulary, lower_case, place)

@@ -9,13 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.common import files
-from electramed_jax.finetune import loop, run, tasks, workdir
+from electramed_jax.finetune import run, tasks, trained, workdir
 from electramed_jax.finetune.config import FinetuneConfig, QaConfig
 from electramed_jax.finetune.run import Outcome
 from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.step import Recipe
-from electramed_jax.finetune.workdir import Described
-from electramed_jax.training import sharding
 
 FIRST = "first"
 
@@ -26,11 +23,14 @@ def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
     if config.qa.first.train:
         workdir.claim(folder, config, described, start, task)
         first = first_stage(config)
+        first_folder = files.join(folder, FIRST)
         first_task, start, first_described = tasks.make(first, start)
-        outcome = run.run(first, first_task, start, first_described, files.join(folder, FIRST))
+        outcome = run.run(first, first_task, start, first_described, first_folder)
         if outcome.preempted:
             return outcome
-        start = carried_on(first, start, first_described, folder)
+        learnt = trained.load(first_folder)
+        source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
+        start = dataclasses.replace(start, source=source, params=learnt.params)
     return run.run(config, task, start, described, folder)
 
 
@@ -50,14 +50,3 @@ def first_stage(config: FinetuneConfig) -> FinetuneConfig:
         epochs=first.epochs,
         seeds=1,
     )
-
-
-def carried_on(first: FinetuneConfig, start: Start, described: Described, folder: str) -> Start:
-    """What the second stage starts from: the first one's best parameters."""
-    own = workdir.seed_folder(files.join(folder, FIRST), first.seed)
-    scores = files.read_json(files.join(own, workdir.SCORES_FILE))
-    recipe = Recipe(described.model, described.head, described.special, first.optimizer, scores["steps"])
-    mesh = sharding.make_mesh(first.mesh)
-    params = loop.best_params(recipe, files.join(own, loop.BEST), mesh, scores["best_step"])
-    source = f"{start.source}, then {first.task.train} for {scores['best_epoch']:.2f} epochs"
-    return dataclasses.replace(start, source=source, params=sharding.to_host(params))

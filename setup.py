@@ -52,7 +52,7 @@ EXTRAS = {
         "kubeflow-trainer-api>=2.3",
         "pyyaml>=6",
     ],
-    "parity": ["torch>=2.6", "transformers>=4.57"],
+    "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 
 setup(

@@ -328,5 +328,6 @@ def _forget_later_ones(best_folder: str, step: int) -> None:
 
 def line(scores: dict[str, float], primary: str) -> str:
     """ "f1 87.12  precision 86.00  recall 88.27": the primary score and its like."""
-    shown = [primary, *(name for name in ("precision", "recall", "accuracy", "spearman") if name in scores)]
+    alike = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
+    shown = [primary, *(name for name in alike if name in scores)]
     return "  ".join(f"{name} {scores[name]:.2f}" for name in dict.fromkeys(shown))

@@ -94,9 +94,8 @@ class Tokenizer:
         return backend
 
     def _new_backend(self) -> Any:
-        from tokenizers import AddedToken
+        from tokenizers import AddedToken, models, normalizers, pre_tokenizers
         from tokenizers import Tokenizer as Backend
-        from tokenizers import models, normalizers, pre_tokenizers
 
         backend = Backend(
             models.WordPiece(

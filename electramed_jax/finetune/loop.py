@@ -26,7 +26,7 @@ from electramed_jax.finetune import batches, start, workdir
 from electramed_jax.finetune.config import FinetuneConfig
 from electramed_jax.finetune.start import Start
 from electramed_jax.finetune.step import Recipe, jit_predict_step, jit_train_step
-from electramed_jax.finetune.task import DEV, TEST, TRAIN, Head, Task
+from electramed_jax.finetune.task import DEV, TEST, TRAIN, Task
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib

@@ -31,13 +31,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with sigterm.held():  # until the run listens
         from electramed_jax.common import distributed
         from electramed_jax.finetune import config as config_lib
-        from electramed_jax.finetune import run as run_lib
-        from electramed_jax.finetune import tasks
+        from electramed_jax.finetune import stages
 
         config = config_lib.from_flags(args.settings)
         with distributed.joined():
-            task, start, described = tasks.make(config, start_of(config))
-            outcome = run_lib.run(config, task, start, described, args.workdir)
+            outcome = stages.run_all(config, start_of(config), args.workdir)
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,

@@ -68,6 +68,14 @@ def size(path: str | os.PathLike) -> int:
         return int(remote.call(path, lambda storage, name: storage.size(name)))
 
 
+def modified(path: str | os.PathLike) -> float:
+    """When a file was last written, in seconds since 1970, by the clock of whoever stores it."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            return os.stat(local).st_mtime
+        return remote.call(path, lambda storage, name: storage.modified(name)).timestamp()
+
+
 def make_dirs(path: str | os.PathLike) -> None:
     """Makes the folder and its parents; one that exists already is fine."""
     with _readable_errors(path):

@@ -51,6 +51,18 @@ class Tokenizer:
             return [np.array(ids, np.int32) for ids in self._ids_of_words(list(texts))]
         return self._words.ids(texts)
 
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ids as of `encode_batch`, int32[n], and where each piece stands in its text, int32[n, 2].
+
+        Piece i is of `text[offsets[i, 0]:offsets[i, 1]]`: characters, as Python counts them. What the normaliser
+        drops (accents, control characters) may stand between pieces or inside one; white space stands in none.
+        """
+        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int32).reshape(-1, 2))
+            for encoding in encodings
+        ]
+
     def _ids_of_words(self, words: list[str]) -> list[list[int]]:
         """Ids of each word; one of ASCII letters and digits, which normalising leaves alone (the table has
         put them in small letters), goes straight to the word pieces, in a quarter of the time."""
@@ -82,9 +94,8 @@ class Tokenizer:
         return backend
 
     def _new_backend(self) -> Any:
-        from tokenizers import AddedToken
+        from tokenizers import AddedToken, models, normalizers, pre_tokenizers
         from tokenizers import Tokenizer as Backend
-        from tokenizers import models, normalizers, pre_tokenizers
 
         backend = Backend(
             models.WordPiece(

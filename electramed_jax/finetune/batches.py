@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from electramed_jax.data.plan import Plan
-from electramed_jax.finetune.task import IGNORE, SEQUENCE, SOFTMAX, SPAN, TOKEN, Examples, Head, Outputs
+from electramed_jax.finetune.task import IGNORE, SEQUENCE, SOFTMAX, SPAN, TOKEN, Examples, Head
 
 
 class Place(NamedTuple):

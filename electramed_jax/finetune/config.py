@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 from collections.abc import Sequence
 
 from electramed_jax.common import settings
@@ -64,12 +63,44 @@ class TextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class QaStageConfig:
+    """Questions to be trained on first, such as SQuAD's before BioASQ's; none where `train` is empty."""
+
+    train: str = ""  # a file in SQuAD's form, or several with commas between
+    dev: str = ""
+    dev_fraction: float = 0.0  # of the training questions, held out where there is no dev file
+    epochs: float = 2.0  # google-research/electra configure_finetuning.py, SQuAD
+    learning_rate: float = 0.0  # 0: config.optimizer's
+
+
+@dataclasses.dataclass(frozen=True)
+class QaConfig:
+    """Of qa. Files are named in config.task.train, dev and test: SQuAD's form or BioASQ's, several with commas between.
+
+    Windows are of config.task.max_length word pieces. The numbers are those of BERT's run_squad.py, which BioBERT and
+    ELECTRAMed kept.
+    """
+
+    # squad: exact match and F1 of each passage's answer; bioasq: the best answers over a question's passages
+    measures: str = "squad"
+    gold: str = ""  # bioasq: the golden files of the test batches, where the test files lack the answers
+    stride: int = 128  # word pieces from the start of one window to the start of the next
+    max_question: int = 64  # word pieces; a longer question loses its end
+    windows_without_answer: str = "cls"  # cls: trained to point at [CLS]; drop: not trained on
+    drop_mismatched: bool = False  # leave out questions whose answer is not at its offset, instead of stopping
+    null_threshold: float = 0.0  # SQuAD 2.0: no answer is given where [CLS] scores this much above the best one
+    max_answer_pieces: int = 30
+    first: QaStageConfig = QaStageConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
     """One corpus, one encoder, any number of seeds."""
 
     task: TaskConfig = TaskConfig()
     ner: NerConfig = NerConfig()
     text: TextConfig = TextConfig()
+    qa: QaConfig = QaConfig()
     # a pre-training workdir, a Hugging Face ELECTRA folder, a fine-tuning workdir, or "scratch"
     init: str = ""
     # of a model from scratch: a workdir or folder whose sizes and vocabulary it takes, or tiny | small | base | large
@@ -96,6 +127,8 @@ CHOICES = {
     "task.kind": ("ner", "relations", "classification", "multilabel", "similarity", "qa"),
     "ner.scheme": ("detect", "any", "IOB2", "IOB1", "scibert", "BIOES", "BILOU"),
     "text.placeholders": ("whole", "pieces"),
+    "qa.measures": ("squad", "bioasq"),
+    "qa.windows_without_answer": ("cls", "drop"),
     "optimizer.kind": ("adam", "lamb"),
     "optimizer.layer_decay_rule": (EXACT, GOOGLE),
     "compute_dtype": ("float32", "bfloat16"),
@@ -103,15 +136,15 @@ CHOICES = {
 }
 POSITIVE = (
     "task.max_length optimizer.epsilon optimizer.clip_norm optimizer.layer_decay mesh.fsdp mesh.tensor seeds batch_size "
-    "epochs log_every grace_seconds"
+    "epochs log_every grace_seconds qa.stride qa.max_question qa.max_answer_pieces qa.first.epochs"
 )
 FRACTIONS = (
     "optimizer.beta1 optimizer.beta2 optimizer.warmup_fraction task.dev_fraction dropout attention_dropout "
-    "text.threshold"
+    "text.threshold qa.first.dev_fraction"
 )
 NOT_NEGATIVE = (
     "optimizer.learning_rate optimizer.weight_decay optimizer.warmup_steps optimizer.decay_power seed eval_every "
-    "save_every"
+    "save_every qa.first.learning_rate"
 )
 # What may change when a run is started again: how it is run, and of how many seeds it is one.
 FREE = ("seeds", "mesh", "log_every", "grace_seconds", "remat")
@@ -147,6 +180,8 @@ def check(config: FinetuneConfig) -> None:
             "config.init=scratch needs to know a size; add --config.like=DIR, a workdir or folder whose sizes and "
             "vocabulary are taken, or --config.like=small with --config.vocab=vocab.txt"
         )
+    if config.qa.first.train and config.task.kind != "qa":
+        raise UserError(f"config.qa.first.train is for config.task.kind=qa; got {config.task.kind}")
     if config.init != SCRATCH and (config.like or config.vocab):
         raise UserError(f"config.like and config.vocab are for config.init=scratch; {config.init} brings its own")
 

@@ -26,7 +26,7 @@ from electramed_jax.finetune import batches, start, workdir
 from electramed_jax.finetune.config import FinetuneConfig
 from electramed_jax.finetune.start import Start
 from electramed_jax.finetune.step import Recipe, jit_predict_step, jit_train_step
-from electramed_jax.finetune.task import DEV, TEST, TRAIN, Head, Task
+from electramed_jax.finetune.task import DEV, TEST, TRAIN, Task
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
@@ -328,5 +328,6 @@ def _forget_later_ones(best_folder: str, step: int) -> None:
 
 def line(scores: dict[str, float], primary: str) -> str:
     """ "f1 87.12  precision 86.00  recall 88.27": the primary score and its like."""
-    shown = [primary, *(name for name in ("precision", "recall", "accuracy", "spearman") if name in scores)]
+    alike = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
+    shown = [primary, *(name for name in alike if name in scores)]
     return "  ".join(f"{name} {scores[name]:.2f}" for name in dict.fromkeys(shown))

@@ -28,7 +28,7 @@ class Variant:
     """A corpus as it is in certain files.
 
     Attributes:
-      sha256: of each split's file.
+      sha256: of each split's file, "test 1" and so on where it has several.
       whole: whether these are the files that scores on the corpus were published with; else some are rebuilt, and
         published scores do not compare.
     """
@@ -97,6 +97,33 @@ VARIANTS = (
         {
             "dev": "350d725f5f6e001a5d40471828a5b7e0a177e4d0f4cbb08b37f9869aa347f2b4",
             "test": "9a67da1c6bb9c8a4109356f1275ceaae306a142d26beedc42ef636d07847c27b",
+        },
+        whole=False,
+    ),
+    Variant(
+        "BioASQ-7b factoid, the test passages full abstracts as ELECTRAMed has them",
+        {
+            "test 1": "c5fb7b98a79ef72cd9b7599fb367fc571aadabd8f0dc0e7ebd657701b4e6e345",
+            "test 2": "6426e6863642e6d89948f108a0abcde29122c9a5493d5cb6415afdd250549087",
+            "test 3": "6268b8f9313a17cd71a109459f9b112625df2dcf5f865871f06e339fe6a76c8b",
+            "test 4": "3b592a61c4d60e2269eb7c47ff764a431fb233a19235fb116955c16e8c1f33ec",
+            "test 5": "bb8950a6d480ace98e40f30886fc231f1e36703d36133f7b41bf5151b7ba9013",
+            "gold 1": "4a1982648f96559a7daae4c58f2c3528b3301b5a06334220413367fd45271cb9",
+            "gold 2": "86d745d419f2099101112d501abd5b4e9304c5a65484317fdf3994e8f885618d",
+            "gold 3": "15596ea3dbbe4be8124db84b4c7c7c76fb3f1ce8a4bd7cc8f830727a4ec1c0ff",
+            "gold 4": "2e6b4b710c70cd82f5a131a7a9c0acdebe918b5858cf0c33178bdf698b657b27",
+            "gold 5": "857442af3d6e11d49abe37f0539785f56cc53e872a95c55d442d644c35fb0926",
+        },
+        whole=False,
+    ),
+    Variant(
+        "BioASQ-7b factoid, the test passages the organisers' snippets",
+        {
+            "test 1": "4a1982648f96559a7daae4c58f2c3528b3301b5a06334220413367fd45271cb9",
+            "test 2": "86d745d419f2099101112d501abd5b4e9304c5a65484317fdf3994e8f885618d",
+            "test 3": "15596ea3dbbe4be8124db84b4c7c7c76fb3f1ce8a4bd7cc8f830727a4ec1c0ff",
+            "test 4": "2e6b4b710c70cd82f5a131a7a9c0acdebe918b5858cf0c33178bdf698b657b27",
+            "test 5": "857442af3d6e11d49abe37f0539785f56cc53e872a95c55d442d644c35fb0926",
         },
         whole=False,
     ),

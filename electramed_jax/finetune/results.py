@@ -91,6 +91,9 @@ def markdown(found: Results) -> str:
         file = found["data"]["files"].get(split, {})
         said = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         lines.append(f"| {split} | {file.get('path', '')} | {file.get('sha256', '')[:16]} | {said} |")
+    for name, file in found["data"]["files"].items():  # of a split in several files
+        if name not in found["data"]["sizes"]:
+            lines.append(f"| {name} | {file['path']} | {file['sha256'][:16]} | |")
     return "\n".join(lines) + "\n"
 
 

@@ -6,8 +6,9 @@ import dataclasses
 
 from electramed_jax.config import SpecialIds
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, ner
+from electramed_jax.finetune import corpus_files, ner, qa, questions
 from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.spans import Windowing
 from electramed_jax.finetune.start import Start
 from electramed_jax.finetune.task import Task
 from electramed_jax.finetune.workdir import Described
@@ -31,6 +32,21 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             max_length=config.task.max_length,
             scheme=config.ner.scheme,
             dev_fraction=config.task.dev_fraction,
+        )
+    else:
+        paths = corpus_files.find(config.task.data, chosen, qa.ENDINGS)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        task = qa.Qa(
+            {split: questions.paths(listed) for split, listed in paths.items()},
+            tokenizer,
+            windowing=Windowing(config.task.max_length, config.qa.stride, config.qa.max_question),
+            measures=config.qa.measures,
+            gold=questions.paths(config.qa.gold),
+            dev_fraction=config.task.dev_fraction,
+            windows_without_answer=config.qa.windows_without_answer,
+            drop_mismatched=config.qa.drop_mismatched,
+            null_threshold=config.qa.null_threshold,
+            max_answer_pieces=config.qa.max_answer_pieces,
         )
     described = Described(
         kind=task.kind,

@@ -144,6 +144,13 @@ class Qa:
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
         return lines
 
+    def trains_on(self, other: Qa) -> list[str]:
+        """Ids of questions that are trained on here and asked in dev or test of another task."""
+        measured = [split for name, split in other._splits.items() if name != TRAIN]
+        mine = self._splits[TRAIN]
+        kept = {question.id for question in questions.without(mine, measured, by_question=True).questions}
+        return [question.id for question in mine.questions if question.id not in kept]
+
     def _texts(self, split: str, outputs: Outputs) -> dict[str, str]:
         """The answer to each question-passage pair, by its id."""
         return {q.id: answers.text(self._null_threshold) for q, answers in self.answers(split, outputs)}

@@ -233,7 +233,8 @@ def check(config: Config) -> None:
         settings.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
-        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
+        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints",
+        "data.row_length",
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
@@ -363,6 +364,19 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`; see `settings.from_dict`."""
     return settings.from_dict(Config, values)
+
+
+def from_saved(values: Mapping[str, Any]) -> Config:
+    """As `from_dict`, of a run that may be older than some settings: those take their defaults, as they were then."""
+
+    def complete(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        both = {**defaults, **given}
+        return {
+            name: complete(defaults[name], value) if isinstance(value, Mapping) and name in defaults else value
+            for name, value in both.items()
+        }
+
+    return from_dict(complete(to_dict(Config()), values))
 
 
 def from_flags(arguments: Sequence[str]) -> Config:

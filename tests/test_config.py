@@ -244,3 +244,13 @@ def test_electramed_base_is_the_published_recipe():
     assert (optimizer.beta1, optimizer.beta2, optimizer.decay_power) == (0.9, 0.999, 1.0)
     assert (objective.kind, objective.mask_probability, objective.mask_token_share) == ("electra", 0.15, 0.85)
     assert (objective.generator_weight, objective.discriminator_weight) == (1.0, 50.0)
+
+
+def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
+    """What is saved stays; what is not known is still refused."""
+    saved = to_dict(config_lib.PRESETS["small"])
+    del saved["accumulation_steps"], saved["optimizer"]["kind"]
+    assert config_lib.from_saved(saved) == config_lib.PRESETS["small"]
+    saved["optimizer"]["momentum"] = 0.9
+    with pytest.raises(UserError, match=r"unknown: momentum"):
+        config_lib.from_saved(saved)

@@ -23,7 +23,7 @@ class FinetuneOptimizerConfig(OptimizerConfig):
     warmup_fraction: float = 0.1  # ... configure_finetuning.py
     # Rate of a layer over that of the layer above it; 1: all learn alike. ... configure_finetuning.py
     layer_decay: float = 0.8
-    # exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); google: embeddings d^(layers+2)
+    # exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); google: all but the head once more by d
     layer_decay_rule: str = EXACT
 
     def warmup(self, total_steps: int) -> float:

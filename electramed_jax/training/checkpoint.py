@@ -99,9 +99,9 @@ class StateCheckpoints:
         words, finite = fingerprint.of(state, state.step.sharding.mesh)
         if not finite:
             raise UserError(
-                f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last checkpoint "
-                "is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the "
-                "same command again"
+                f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
+                "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then "
+                "run the same command again"
             )
         clock = clock | {"fingerprint": words}
         self._settle()
@@ -318,8 +318,8 @@ def _newest_readable(
             tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
     if damaged:
         raise UserError(
-            f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: {reason});"
-            " nothing was changed; bring one back from a copy, or start anew with another --workdir"
+            f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: "
+            f"{reason}); nothing was changed; bring one back from a copy, or start anew with another --workdir"
         )
     return None, []
 

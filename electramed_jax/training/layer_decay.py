@@ -28,12 +28,12 @@ def factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
     Args:
       decay: of a layer against the one above it.
       rule: "exact": embeddings are depth 0, layer i is i + 1, the head L + 1, and the factor decay^(L + 1 - depth).
-        "google": the encoder's factors are google-research/electra's (model/optimization.py, _get_layer_lrs): layers
-        as exact, embeddings one power lower still, as if there were a layer between them and the first.
+        "google": google-research/electra's (model/optimization.py, _get_layer_lrs), where the head is one higher, so
+        that the last layer has decay^2 and nothing has decay^1.
     """
-    top = num_layers + 1
-    layers = np.float32([decay ** (top - depth) for depth in range(1, top)])
-    return {EMBEDDINGS: decay ** (top + (rule == GOOGLE)), LAYERS: layers, HEAD: 1.0}
+    top = num_layers + 1 + (rule == GOOGLE)
+    layers = np.float32([decay ** (top - depth) for depth in range(1, num_layers + 1)])
+    return {EMBEDDINGS: decay**top, LAYERS: layers, HEAD: 1.0}
 
 
 def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.GradientTransformation:

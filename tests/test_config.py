@@ -223,7 +223,10 @@ def test_a_value_of_another_type_in_a_file_is_refused():
         from_dict(to_dict(Config()) | {"batch_size": "128"})
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+PRETRAINING = sorted(path for path in CONFIGS.glob("*.py") if not path.stem.startswith("finetune_"))
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
 def test_every_config_file_loads_and_holds_together(path):
     """With SciVocab and full rows, the dataset that the largest of them are meant for."""
     config = resolved(from_flags([f"--config={path}"]), row_length=512)

@@ -125,8 +125,7 @@ class Qa:
         lines = []
         for name, split in self._splits.items():
             sizes, account = self._sizes(name), self._accounts[name]
-            listed = self._paths.get(name, ["held out of the training file"])
-            source = listed[0] if len(listed) == 1 else f"{len(listed)} files, {listed[0]} to {listed[-1]}"
+            source = _named(self._paths.get(name, ["held out of the training file"]))
             line = (
                 f"{name}: {source}: {sizes['questions']:,} questions over {sizes['passages']:,} passages of "
                 f"{sizes['mean_passage_characters']:,} characters on average, {account.windows:,} windows, "
@@ -211,7 +210,7 @@ def _splits(
         train = questions.without(train, [found[DEV]], by_question)
         train.elsewhere = elsewhere
     if not train.questions:
-        raise UserError(f"{', '.join(paths[TRAIN])}: all its questions are asked in dev or test, too; give other files")
+        raise UserError(f"{_named(paths[TRAIN])}: all its questions are asked in dev or test, too; give other files")
     found[TRAIN] = train
     return {name: found[name] for name in (TRAIN, DEV, TEST) if name in found}
 
@@ -229,5 +228,9 @@ def _check_labelled(name: str, listed: Sequence[str], split: Split, by_question:
             "give the golden files with --config.qa.gold=FILES" if name == TEST else "give a file that has the answers"
         )
         raise UserError(
-            f"{', '.join(listed)}: question {missing[0]} and {len(missing) - 1} more have no answer; {next_step}"
+            f"{_named(listed)}: question {missing[0]} has no answer ({len(missing)} have none); {next_step}"
         )
+
+
+def _named(listed: Sequence[str]) -> str:
+    return listed[0] if len(listed) == 1 else f"{len(listed)} files, {listed[0]} to {listed[-1]}"

@@ -79,7 +79,7 @@ def documents(corpus, tmp_path_factory) -> tuple[str, str]:
 def test_rows_are_those_of_the_local_build_byte_for_byte(documents, tmp_path, monkeypatch, format):
     monkeypatch.setattr(build_rows, "WINDOW_ROWS", 30)  # several windows, over the borders of parts,
     monkeypatch.setattr(token_files, "BLOCK_TOKENS", 100)  # of blocks and of shards
-    monkeypatch.setattr(token_files, "_TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr(token_files, "_TEXTS_AT_ONCE", 7)
     options = {"row_length": 64, "rows_per_shard": 40, "format": format}
     packed = build.pack(*documents, str(tmp_path / "local"), workers=1, **options)
     assert build.pack(*documents, str(tmp_path / "beam"), beam=DIRECT, **options) == packed

@@ -43,7 +43,9 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
     data = pathlib.Path(cut).read_bytes()
     pathlib.Path(f"{cut}.gz").write_bytes(gzip.compress(data[: len(data) * 2 // 3], mtime=0))
     pathlib.Path(cut).unlink()
-    many = [{"id": f"j{n}", "text": " ".join(SENTENCE.format(7 * n + m) for m in range(9))} for n in range(60)]
+    many = [
+        {"id": f"j{n}", "text": " ".join(SENTENCE.format(11 * n + m) for m in range(2 + 5 * n % 11))} for n in range(60)
+    ]
     for n in range(20):  # text until it is tokenised
         many.insert(4 * n, {"id": f"wordless{n}", "text": "\ue000 " * (40 + n)})
     many += [{"id": "short", "text": "Few words."}, {"id": "again", "text": many[1]["text"].upper()}, {"text": 3}]

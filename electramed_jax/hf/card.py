@@ -55,10 +55,15 @@ from transformers import pipeline
 label = pipeline("text-classification", model="FOLDER")  # where these files are
 labels = label("Aspirin inhibits cyclooxygenase.")""",
     SPAN: """\
-from transformers import pipeline
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-answer = pipeline("question-answering", model="FOLDER")  # where these files are
-found = answer(question="What does aspirin inhibit?", context="Aspirin inhibits cyclooxygenase.")""",
+folder = "FOLDER"  # where these files are
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForQuestionAnswering.from_pretrained(folder)
+inputs = tokenizer("What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase.", return_tensors="pt")
+found = model(**inputs)  # first and last token of the answer: of each, a logit a token
+answer = inputs["input_ids"][0, found.start_logits.argmax() : found.end_logits.argmax() + 1]
+print(tokenizer.decode(answer))""",
 }
 NOTE = {
     DISCRIMINATOR: """\
@@ -67,7 +72,7 @@ they leave the pre-training head behind, which is as it should be.""",
     GENERATOR: "The output matrix is the word table and is not stored a second time.",
     TOKEN: "Words that were learnt apart, as punctuation was in the corpus, are best given apart.",
     SEQUENCE: "Texts longer than those it was trained on were never seen whole.",
-    SPAN: "Passages longer than a window are cut by the pipeline, as they were in training.",
+    SPAN: "Passages longer than 512 pieces have to be cut into windows, as they were in training.",
 }
 PIPELINES = {
     GENERATOR: "fill-mask",

@@ -41,6 +41,7 @@ EXTRAS = {
     "test": [
         "pytest>=8",
         "scikit-learn>=1.5",
+        "seqeval>=1.2",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage
         "datasets>=4",
         DATASKETCH,

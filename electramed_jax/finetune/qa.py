@@ -125,8 +125,7 @@ class Qa:
         lines = []
         for name, split in self._splits.items():
             sizes, account = self._sizes(name), self._accounts[name]
-            listed = self._paths.get(name, ["held out of the training file"])
-            source = listed[0] if len(listed) == 1 else f"{len(listed)} files, {listed[0]} to {listed[-1]}"
+            source = _named(self._paths.get(name, ["held out of the training file"]))
             line = (
                 f"{name}: {source}: {sizes['questions']:,} questions over {sizes['passages']:,} passages of "
                 f"{sizes['mean_passage_characters']:,} characters on average, {account.windows:,} windows, "
@@ -143,6 +142,13 @@ class Qa:
                 line += f"; a passage has a gold answer for {split.attainable():,} of {len(split.gold):,} questions"
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
         return lines
+
+    def trains_on(self, other: Qa) -> list[str]:
+        """Ids of questions that are trained on here and asked in dev or test of another task."""
+        measured = [split for name, split in other._splits.items() if name != TRAIN]
+        mine = self._splits[TRAIN]
+        kept = {question.id for question in questions.without(mine, measured, by_question=True).questions}
+        return [question.id for question in mine.questions if question.id not in kept]
 
     def _texts(self, split: str, outputs: Outputs) -> dict[str, str]:
         """The answer to each question-passage pair, by its id."""
@@ -204,7 +210,7 @@ def _splits(
         train = questions.without(train, [found[DEV]], by_question)
         train.elsewhere = elsewhere
     if not train.questions:
-        raise UserError(f"{', '.join(paths[TRAIN])}: all its questions are asked in dev or test, too; give other files")
+        raise UserError(f"{_named(paths[TRAIN])}: all its questions are asked in dev or test, too; give other files")
     found[TRAIN] = train
     return {name: found[name] for name in (TRAIN, DEV, TEST) if name in found}
 
@@ -222,5 +228,9 @@ def _check_labelled(name: str, listed: Sequence[str], split: Split, by_question:
             "give the golden files with --config.qa.gold=FILES" if name == TEST else "give a file that has the answers"
         )
         raise UserError(
-            f"{', '.join(listed)}: question {missing[0]} and {len(missing) - 1} more have no answer; {next_step}"
+            f"{_named(listed)}: question {missing[0]} has no answer ({len(missing)} have none); {next_step}"
         )
+
+
+def _named(listed: Sequence[str]) -> str:
+    return listed[0] if len(listed) == 1 else f"{len(listed)} files, {listed[0]} to {listed[-1]}"

@@ -39,13 +39,16 @@ class Windowing:
 
     def __post_init__(self) -> None:
         if self.max_question < 1 or self.stride < 1:
-            raise UserError(f"stride={self.stride}, max_question={self.max_question}: wanted numbers above 0")
+            raise UserError(
+                f"config.qa.stride={self.stride}, config.qa.max_question={self.max_question}: wanted numbers above 0"
+            )
         room = self.max_length - self.max_question - _SPECIAL_PIECES
         if room < self.stride:
+            enough = self.max_question + _SPECIAL_PIECES + 2 * self.stride
             raise UserError(
-                f"max_length={self.max_length} leaves room for {room} pieces of the passage beside a question of "
-                f"max_question={self.max_question}: fewer than stride={self.stride}, so pieces between windows would "
-                f"be lost; use max_length={self.max_question + _SPECIAL_PIECES + 2 * self.stride} or more"
+                f"config.task.max_length={self.max_length} leaves room for {room} pieces of the passage beside a "
+                f"question of config.qa.max_question={self.max_question}: less than config.qa.stride={self.stride}, so "
+                f"pieces between windows would be lost; use a max_length of {enough} or more, or a smaller stride"
             )
 
 

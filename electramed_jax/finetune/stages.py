@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
 from electramed_jax.finetune import run, tasks, trained, workdir
 from electramed_jax.finetune.config import FinetuneConfig, QaConfig
 from electramed_jax.finetune.run import Outcome
 from electramed_jax.finetune.start import Start
+from electramed_jax.training.report import tell
 
 FIRST = "first"
 
@@ -21,13 +23,19 @@ def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
     """See `run.run`; where the first stage was told to stop, its outcome."""
     task, start, described = tasks.make(config, start)  # before the first stage: it may hold mistakes
     if config.qa.first.train:
-        workdir.claim(folder, config, described, start, task)
-        first = first_stage(config)
-        first_folder = files.join(folder, FIRST)
+        first, first_folder = first_stage(config), files.join(folder, FIRST)
         first_task, start, first_described = tasks.make(first, start)
+        if leaked := first_task.trains_on(task):
+            raise UserError(
+                f"{first.task.train}: question {leaked[0]} and {len(leaked) - 1} more of the first stage are asked in "
+                "dev or test of the second; leave them out"
+            )
+        workdir.claim(folder, config, described, start, task)
+        tell(f"first stage, in {first_folder}:")
         outcome = run.run(first, first_task, start, first_described, first_folder)
         if outcome.preempted:
             return outcome
+        tell(f"second stage, in {folder}:")
         learnt = trained.load(first_folder)
         source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
         start = dataclasses.replace(start, source=source, params=learnt.params)

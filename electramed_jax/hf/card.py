@@ -55,15 +55,21 @@ from transformers import pipeline
 label = pipeline("text-classification", model="FOLDER")  # where these files are
 labels = label("Aspirin inhibits cyclooxygenase.")""",
     SPAN: """\
+import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 folder = "FOLDER"  # where these files are
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForQuestionAnswering.from_pretrained(folder)
-inputs = tokenizer("What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase.", return_tensors="pt")
-found = model(**inputs)  # first and last token of the answer: of each, a logit a token
-answer = inputs["input_ids"][0, found.start_logits.argmax() : found.end_logits.argmax() + 1]
-print(tokenizer.decode(answer))""",
+question, passage = "What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase."
+inputs = tokenizer(question, passage, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
+offsets = inputs.pop("offset_mapping")[0].tolist()
+outputs = model(**inputs)
+scores = outputs.start_logits[0][:, None] + outputs.end_logits[0]  # by first and last token
+inside = torch.tensor([part == 1 for part in inputs.sequence_ids(0)])
+allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order, 30 tokens at most
+first, last = divmod(int(scores.where(allowed, -torch.inf).argmax()), len(inside))
+answer = passage[offsets[first][0] : offsets[last][1]]""",
 }
 NOTE = {
     DISCRIMINATOR: """\
@@ -72,7 +78,10 @@ they leave the pre-training head behind, which is as it should be.""",
     GENERATOR: "The output matrix is the word table and is not stored a second time.",
     TOKEN: "Words that were learnt apart, as punctuation was in the corpus, are best given apart.",
     SEQUENCE: "Texts longer than those it was trained on were never seen whole.",
-    SPAN: "Passages longer than 512 pieces have to be cut into windows, as they were in training.",
+    SPAN: """\
+A passage that is too long loses its end here: have the tokenizer make overlapping windows
+(`return_overflowing_tokens=True, stride=...`) and take the best answer of all. transformers has had no pipeline
+for this task since its version 5.""",
 }
 PIPELINES = {
     GENERATOR: "fill-mask",

@@ -216,10 +216,10 @@ def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_
         (lambda f, folder: f.pop("dev"), "no dev file"),
         (
             lambda f, folder: f.update(train=f["test"][:1]),
-            "batch1.json: question dd_000 and 1 more have no answer; give a",
+            "batch1.json: question dd_000 has no answer .2 have none.; give a",
         ),
-        (lambda f, folder: f.update(dev=f["test"][1:]), "batch2.json: question ee and 0 more have no answer"),
-        (lambda f, folder: f.update(gold=[]), "question dd and 1 more have no answer; .*--config.qa.gold"),
+        (lambda f, folder: f.update(dev=f["test"][1:]), "batch2.json: question ee has no answer .1 have none"),
+        (lambda f, folder: f.update(gold=[]), "question dd has no answer .2 have none.; .*--config.qa.gold"),
         (lambda f, folder: f.pop("test"), "gold answers but no test file"),
         (lambda f, folder: f.update(gold=[golden(folder, "8B", xx=["a"])]), "8B_golden.json: none of its 1 factoid"),
         (lambda f, folder: f.update(gold=[golden(folder, "7B", dd=[])]), "question dd has no exact_answer"),

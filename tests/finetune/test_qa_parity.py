@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import pathlib
 import random
 
 import jax
@@ -33,7 +34,8 @@ torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789β"
-TOKENS = [*vocab.SPECIAL_TOKENS, *LETTERS, *(f"##{x}" for x in LETTERS), *"()-.?", "kinase", "inhibit", "##or", "the"]
+TOKENS = [*vocab.SPECIAL_TOKENS, *LETTERS, *(f"##{x}" for x in LETTERS), *"()-.?"]
+TOKENS += ["kinase", "inhibit", "##or", "the", "aspirin", "cyclooxygenase"]
 MODEL = ModelConfig(
     vocab_size=len(TOKENS),
     max_positions=48,
@@ -92,13 +94,24 @@ def in_transformers(folder, questions: list[Question]):
         yield windows, sorted(found.items(), key=lambda entry: -entry[1])
 
 
-def test_an_exported_model_answers_in_transformers_as_here(tmp_path):
-    tokenizer = Tokenizer.of(TOKENS, lower_case=True)
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.of(TOKENS, lower_case=True)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(lambda: models.init_params(MODEL, SPAN_HEAD, jax.random.key(0)))
-    params = map_named(lambda name, leaf: np.float32(rng.normal(size=leaf.shape) / 2 + name.endswith("scale")), shapes)
+    return map_named(lambda name, leaf: np.float32(rng.normal(size=leaf.shape) / 2 + name.endswith("scale")), shapes)
+
+
+@pytest.fixture(scope="module")
+def folder(params, tokenizer, tmp_path_factory) -> str:
+    """The model exported."""
+    path = str(tmp_path_factory.mktemp("exported"))
     finetuned.export(
-        str(tmp_path),
+        path,
         params,
         MODEL,
         tokenizer,
@@ -107,9 +120,12 @@ def test_an_exported_model_answers_in_transformers_as_here(tmp_path):
         loss=SPAN_HEAD.loss,
         facts=Facts("invented", {}, {}, {}),
     )
-    questions = random_questions(12)
+    return path
+
+
+def answers_here(params, tokenizer: Tokenizer, questions: list[Question]):
+    """Windows, their logits, and the answers of each question."""
     windows, _ = spans.windows(questions, tokenizer, WINDOWING)
-    assert len(windows) > 2 * len(questions)
     special = SpecialIds(**dataclasses.asdict(tokenizer.special))
     ids = np.full((len(windows), WINDOWING.max_length), special.pad, np.int32)
     for row, window in zip(ids, windows, strict=True):
@@ -119,9 +135,15 @@ def test_an_exported_model_answers_in_transformers_as_here(tmp_path):
         return models.bind(MODEL, SPAN_HEAD, params).logits(ids, masking.structure(ids, special))
 
     logits = np.asarray(quick.jit(forward)(params, ids))
-    answers = nbest.of_questions(questions, windows, logits)
+    return windows, logits, nbest.of_questions(questions, windows, logits)
+
+
+def test_an_exported_model_answers_in_transformers_as_here(params, tokenizer, folder):
+    questions = random_questions(12)
+    windows, logits, answers = answers_here(params, tokenizer, questions)
+    assert len(windows) > 2 * len(questions)
     alone = 0
-    for number, (their_windows, theirs) in enumerate(in_transformers(tmp_path, questions)):
+    for number, (their_windows, theirs) in enumerate(in_transformers(folder, questions)):
         ours = [place for place, window in enumerate(windows) if window.question == number]
         for place, (their_ids, their_logits) in zip(ours, their_windows, strict=True):
             assert windows[place].input_ids.tolist() == their_ids
@@ -132,3 +154,12 @@ def test_an_exported_model_answers_in_transformers_as_here(tmp_path):
             assert [candidate.text for candidate in best] == [text for text, _ in theirs[:5]]
             np.testing.assert_allclose([c.score for c in best], [score for _, score in theirs[:5]], atol=1e-4)
     assert alone > 2
+
+
+def test_the_example_on_the_card_gives_the_answer_given_here(params, tokenizer, folder):
+    card = pathlib.Path(folder, "README.md").read_text()
+    found: dict = {}
+    exec(card.split("```python\n")[1].split("```")[0].replace("FOLDER", folder), found)
+    question = Question("1", found["question"], found["passage"])
+    _, _, (answers,) = answers_here(params, tokenizer, [question])
+    assert found["answer"] == answers.text() != ""

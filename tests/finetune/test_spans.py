@@ -134,7 +134,11 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 
 @pytest.mark.parametrize(
     ("values", "told"),
-    [((100, 40, 64), "33 pieces .* fewer than stride=40"), ((384, 0, 64), "stride=0"), ((384, 8, 0), "max_question=0")],
+    [
+        ((100, 40, 64), "33 pieces .* less than config.qa.stride=40"),
+        ((384, 0, 64), "stride=0"),
+        ((384, 8, 0), "max_question=0"),
+    ],
 )
 def test_windows_that_would_lose_pieces_are_refused(values, told):
     with pytest.raises(UserError, match=told):

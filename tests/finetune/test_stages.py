@@ -135,6 +135,14 @@ def test_a_mistake_in_the_second_stage_is_told_before_the_first_is_trained(confi
     assert not (tmp_path / "run").exists()
 
 
+def test_the_first_stage_may_not_train_on_what_the_second_one_asks(config, tmp_path):
+    first = dataclasses.replace(config.qa.first, train=config.task.test)
+    leaky = dataclasses.replace(config, qa=dataclasses.replace(config.qa, first=first))
+    with pytest.raises(UserError, match="bioasq-test.json: question c0_000 and 23 more of the first stage"):
+        stages.run_all(leaky, START, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_first_stage_is_for_questions_alone(config):
     with pytest.raises(UserError, match="config.qa.first.train is for config.task.kind=qa; got ner"):
         configs.check(dataclasses.replace(config, task=dataclasses.replace(config.task, kind="ner")))

@@ -17,8 +17,8 @@ HELP = """Trains an encoder on a corpus, chooses the best checkpoint on dev, and
   electramed finetune --config=configs/finetune_ner.py --config.init=runs/small \\
     --config.task.data=NCBI-disease --config.seeds=5 --workdir=runs/ncbi
 
-config.init is a workdir of electramed pretrain, a Hugging Face ELECTRA folder, or scratch (with --config.like=DIR for
-one of the same size). The workdir gets results.json and results.md, mean and standard deviation over the seeds, and
+config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or scratch (with
+--config.like=DIR for one of the same size). The workdir gets results.json and results.md, mean and standard deviation over the seeds, and
 each seed's best parameters and predictions. SIGTERM saves and exits with 42: run the same command again to go on."""
 TAKES_CONFIG = True
 
@@ -52,12 +52,18 @@ def start_of(config: FinetuneConfig) -> Start:
     from electramed_jax.common.errors import UserError
     from electramed_jax.config import PRESETS
     from electramed_jax.data import vocab
+    from electramed_jax.finetune import trained, workdir
     from electramed_jax.finetune.config import SCRATCH
     from electramed_jax.finetune.start import Start
     from electramed_jax.hf import encoder as encoders
 
     params: dict[str, Any] = {}
-    if config.init != SCRATCH:
+    if config.init != SCRATCH and workdir.is_finetuned(config.init):
+        held = trained.load(config.init)
+        params, model, tokens = held.params, held.described.model, held.tokens
+        source = f"{config.init} (seed {held.seed}), which began as {held.described.source}"
+        encoder = encoders.Encoder({}, model, tokens, held.described.lower_case, source)
+    elif config.init != SCRATCH:
         encoder = encoders.read(config.init)
         params = unflattened(encoder.leaves)
     elif config.like in PRESETS:

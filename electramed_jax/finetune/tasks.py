@@ -6,10 +6,11 @@ import dataclasses
 
 from electramed_jax.config import SpecialIds
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, ner, qa, questions
+from electramed_jax.finetune import corpus_files, ner, placeholders, qa, questions, tables, text
 from electramed_jax.finetune.config import FinetuneConfig
 from electramed_jax.finetune.spans import Windowing
 from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.tables import Columns
 from electramed_jax.finetune.task import Task
 from electramed_jax.finetune.workdir import Described
 
@@ -32,6 +33,23 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             max_length=config.task.max_length,
             scheme=config.ner.scheme,
             dev_fraction=config.task.dev_fraction,
+        )
+    elif config.task.kind in text.KINDS:
+        paths = corpus_files.find(config.task.data, chosen, tables.ENDINGS)
+        columns = Columns(config.text.text_column, config.text.second_text_column, config.text.label_column)
+        corpus = text.read(paths, columns, config.task.dev_fraction)
+        if config.text.placeholders == "whole":
+            whole = tuple(corpus.placeholders())
+            start = placeholders.add(start, whole)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case, whole)
+        task = text.Text(
+            config.task.kind,
+            corpus,
+            tokenizer,
+            max_length=config.task.max_length,
+            negative=config.text.negative,
+            separator=config.text.label_separator,
+            threshold=config.text.threshold,
         )
     else:
         paths = corpus_files.find(config.task.data, chosen, qa.ENDINGS)

@@ -173,3 +173,7 @@ def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_c
     ]
     assert different == []
     assert len(strings) > 200
+
+
+def test_no_texts_have_no_ids(vocab_path):
+    assert Tokenizer(vocab_path).encode_batch([]) == []

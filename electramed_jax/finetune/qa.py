@@ -147,8 +147,8 @@ class Qa:
         """Ids of questions that are trained on here and asked in dev or test of another task."""
         measured = [split for name, split in other._splits.items() if name != TRAIN]
         mine = self._splits[TRAIN]
-        kept = {question.id for question in questions.without(mine, measured, by_question=True).questions}
-        return [question.id for question in mine.questions if question.id not in kept]
+        kept = set(questions.without(mine, measured, by_question=True).questions)
+        return [question.id for question in mine.questions if question not in kept]
 
     def _texts(self, split: str, outputs: Outputs) -> dict[str, str]:
         """The answer to each question-passage pair, by its id."""

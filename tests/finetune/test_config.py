@@ -4,7 +4,7 @@ import pytest
 
 from electramed_jax.finetune import config as configs
 
-FILES = ("finetune_ner", "finetune_qa")
+FILES = ("finetune_ner", "finetune_qa", "finetune_relations")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,6 +14,7 @@ CORE = [
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
     "tokenizers>=0.22,<0.24",
+    "huggingface_hub>=0.34,<2",
     "tensorflow-datasets>=4.9.10,<5",
     "numpy>=2.1",
     "ml_collections>=1.1,<2",
@@ -33,6 +34,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "beam": ["apache-beam>=2.70"],
+    "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "report": ["matplotlib>=3.10"],
@@ -40,6 +42,7 @@ EXTRAS = {
     "test": [
         "pytest>=8",
         "scikit-learn>=1.5",
+        "seqeval>=1.2",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage
         "datasets>=4",
         DATASKETCH,
@@ -51,7 +54,7 @@ EXTRAS = {
         "kubeflow-trainer-api>=2.3",
         "pyyaml>=6",
     ],
-    "parity": ["torch>=2.6", "transformers>=4.57"],
+    "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 
 setup(

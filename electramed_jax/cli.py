@@ -26,6 +26,7 @@ COMMANDS = {
     "compile": "does a step fit on a TPU topology, and how fast, by the compiler; no TPU needed",
     "export": "a checkpoint -> Hugging Face folders",
     "import": "a Hugging Face folder -> a config file to train on from",
+    "finetune": "an encoder + a corpus -> a model for entities, relations, ... and its scores",
     "inspect": "look into a shard, a manifest, documents or a workdir",
 }
 MODULES = {"import": "import_"}  # `import` is a word of Python's

@@ -1,38 +1,49 @@
-"""`electramed export`: a checkpoint as Hugging Face folders."""
+"""`electramed export`: a checkpoint as Hugging Face folders, with a model card; on the Hub, if so wanted."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import posixpath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-HELP = """Writes discriminator/ and generator/ for AutoModel...from_pretrained to open, each with
-config.json, model.safetensors, the tokenizer and a model card.
+HELP = """Writes folders for AutoModel...from_pretrained to open, each with config.json, model.safetensors, the
+tokenizer and a model card: discriminator/ and generator/ of a pre-training workdir, one folder of a fine-tuning
+workdir (the seed that is best on dev).
 
   electramed export --workdir=runs/small --output=models/small
+  electramed export --workdir=runs/ncbi --output=models/ncbi
   electramed export --workdir=runs/small --output=models/small --license=apache-2.0 \\
-      --data_license="pubmed*=NLM terms" --results=runs/small-ncbi --push=USER/electramed-small
+      --data_license="own*=CC BY 4.0" --results runs/ncbi runs/bc5cdr --push=USER/electramed-small
 
---push uploads to USER/NAME-discriminator and USER/NAME-generator on the Hub, by the token of `hf auth login` or
-HF_TOKEN."""
+--push uploads to the Hub, by the token of `hf auth login` or HF_TOKEN: to USER/NAME-discriminator and
+USER/NAME-generator; a fine-tuned model to USER/NAME."""
+
+ONLY_PRETRAINED = ("step", "data_license", "results", "watts")
+ONLY_FINETUNED = ("seed",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
-    parser.add_argument("--output", required=True, help="folder to write the two folders into")
-    parser.add_argument("--step", type=int, help="checkpoint to export; default: the newest")
+    parser.add_argument("--workdir", required=True, help="what electramed pretrain or finetune wrote")
+    parser.add_argument(
+        "--output", required=True, help="folder to write the two folders into; of a fine-tuned model, its"
+    )
+    parser.add_argument("--step", type=int, help="checkpoint of pre-training to export; default: the newest")
+    parser.add_argument("--seed", type=int, help="of fine-tuning; default: the one that is best on dev")
     parser.add_argument("--name", help="the model's name on its card; default: the workdir's")
     parser.add_argument("--license", help="of the weights, for the card; default: none is stated")
     parser.add_argument(
         "--data_license",
         action="append",
-        default=[],
         metavar="PATTERN=LICENCE",
         help="of the source files whose names match, for the card; may be given again for others",
     )
     parser.add_argument(
-        "--results", nargs="+", default=[], help="results.json of fine-tuning, or their workdirs, for the card"
+        "--results",
+        nargs="+",
+        metavar="WORKDIR",
+        help="of models fine-tuned from this one, whose scores the card then tells",
     )
     parser.add_argument("--watts", type=float, help="power of a device, for the card's energy; default: by its kind")
     parser.add_argument("--push", metavar="USER/NAME", help="also upload to the Hugging Face Hub")
@@ -41,34 +52,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import distributed
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.finetune import workdir
 
+    finetuned = workdir.is_finetuned(args.workdir)
+    for wrong in ONLY_PRETRAINED if finetuned else ONLY_FINETUNED:
+        if getattr(args, wrong) is not None:
+            kind = "fine-tuned" if finetuned else "pre-trained"
+            raise UserError(f"--{wrong} says nothing of {args.workdir}, which holds a {kind} model; leave it out")
+    if args.watts is not None and args.watts <= 0:
+        raise UserError(f"--watts={args.watts:g}: wanted the power of one device in watts, above 0")
+    if args.private and not args.push:
+        raise UserError("--private says nothing without --push=USER/NAME")
     with distributed.joined():
-        return _export(args) | {"another_tells": not distributed.is_main()}
+        exported = _export_finetuned(args) if finetuned else _export(args)
+        return exported | {"another_tells": not distributed.is_main()}
+
+
+def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common import distributed
+    from electramed_jax.finetune import card_scores, results, trained
+    from electramed_jax.hf import card, finetuned, push
+    from electramed_jax.training.report import tell
+
+    repositories = push.repositories(args.push, {"": args.output}) if args.push else {}
+    held = trained.load(args.workdir, args.seed)
+    described = held.described
+    told = {"workdir": args.workdir, "seed": held.seed, "output": args.output}
+    if not distributed.is_main():
+        return told
+    data, recipe, scores = results.for_card(held.results, held.scores)
+    name = _name(args)
+    metadata = card_scores.metadata(name, [held.results], held.seed)
+    finetuned.export(
+        args.output,
+        held.params,
+        described.model,
+        held.tokenizer,
+        kind=described.head.kind,
+        labels=described.head.labels,
+        loss=described.head.loss,
+        facts=card.Facts(name, data, recipe, scores, license=args.license, metadata=metadata),
+    )
+    tell(f"wrote {args.output} (seed {held.seed})")
+    return told | _push(args, repositories, f"Seed {held.seed}")
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import distributed, files
     from electramed_jax.config import MeshConfig
     from electramed_jax.data import vocab
+    from electramed_jax.finetune import trained
     from electramed_jax.hf import card_sections, convert, push
     from electramed_jax.training import checkpoint, history, sharding, workdir
     from electramed_jax.training.report import tell
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
-    licences = card_sections.read_licences(args.data_license)
-    results = [files.read_json(_results_path(path)) for path in args.results]
+    licences = card_sections.read_licences(args.data_license or [])
+    results = [trained.read_results(folder) for folder in args.results or []]
     past = history.read(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
     repositories = push.repositories(args.push, folders) if args.push else {}
     config, state = checkpoint.load(args.workdir, mesh, args.step)
     step = int(state.step)
     params = sharding.to_host(state.params)
+    told = {"workdir": args.workdir, "step": step} | folders
     if not distributed.is_main():
-        return {"workdir": args.workdir, "step": step} | folders
+        return told
     manifest = history.read_manifest(args.workdir)
-    facts = _facts(args, past, manifest, step, licences, results)
+    pictures = _pictures(args.workdir, step)
+    facts = _facts(args, past, manifest, step, licences, results, list(pictures))
     tokens = vocab.read(files.join(args.workdir, workdir.VOCAB_FILE))
     for network, folder in folders.items():
+        for name, picture in pictures.items():
+            with files.atomic_write(files.join(folder, name)) as file:
+                file.write(picture)
         convert.export_network(
             network,
             folder,
@@ -79,18 +137,22 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
             facts=facts,
         )
         tell(f"wrote {folder}")
-    pushed = push.push(repositories, private=args.private, message=f"Step {step}") if repositories else {}
-    for repository, commit in pushed.items():
-        tell(f"pushed {repository}: {commit}")
-    return {"workdir": args.workdir, "step": step} | folders | ({"pushed": pushed} if pushed else {})
+    return told | _push(args, repositories, f"Step {step:,} of {config.total_steps:,}")
 
 
 def _facts(
-    args: argparse.Namespace, past: Any, manifest: Any, step: int, licences: dict[str, str], results: list[Any]
+    args: argparse.Namespace,
+    past: Any,
+    manifest: Any,
+    step: int,
+    licences: Mapping[str, str],
+    results: Sequence[Any],
+    pictures: Sequence[str],
 ) -> Any:
+    from electramed_jax.finetune import card_scores
     from electramed_jax.hf import card, card_sections
 
-    name = args.name or posixpath.basename(args.workdir.rstrip("/"))
+    name = _name(args)
     facts = card.facts_of(
         past.config,
         manifest,
@@ -99,20 +161,17 @@ def _facts(
         metrics=_last_validation(past, step),
         license=args.license,
     )
-    index = card_sections.model_index(name, results)
+    sections = card_sections.of_run(past, manifest, step, licences=licences, watts=args.watts, pictures=pictures)
+    scores = card_scores.table(results)
     return dataclasses.replace(
         facts,
-        sections=card_sections.of_run(
-            past, manifest, step, licences=licences, watts=args.watts, results=results
-        ),
-        metadata={"model-index": index} if index else {},
+        sections=[*sections, ("Fine-tuned", scores)] if scores else sections,
+        metadata=card_scores.metadata(name, results),
     )
 
 
-def _results_path(path: str) -> str:
-    from electramed_jax.common import files
-
-    return files.join(path, "results.json") if files.is_dir(path) else path
+def _name(args: argparse.Namespace) -> str:
+    return args.name or posixpath.basename(args.workdir.rstrip("/"))
 
 
 def _last_validation(past: Any, step: int) -> dict[str, float]:
@@ -122,3 +181,28 @@ def _last_validation(past: Any, step: int) -> dict[str, float]:
         return {}
     figures = {name: value for name, value in entries[-1].items() if name not in ("step", "split")}
     return {"measured at step": entries[-1]["step"]} | figures
+
+
+def _pictures(workdir: str, step: int) -> dict[str, bytes]:
+    """PNGs of the learning curve, by file name; a card does without where there is no matplotlib."""
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.report import pictures
+    from electramed_jax.training.report import tell
+
+    try:
+        return pictures.of_learning(workdir, step)
+    except UserError as error:
+        tell(f"no curves are drawn on the card: {error}")
+        return {}
+
+
+def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
+    from electramed_jax.hf import push
+    from electramed_jax.training.report import tell
+
+    if not repositories:
+        return {}
+    pushed = push.push(repositories, private=args.private, message=message)
+    for commit in pushed.values():
+        tell(f"pushed: {commit}")
+    return {"pushed": pushed}

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
+from electramed_jax.common import markdown
 from electramed_jax.config import Config, EncoderConfig
 from electramed_jax.data.dataset import folders
 from electramed_jax.data.manifest import Manifest
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
 
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
 PURPOSE = {
@@ -23,6 +24,9 @@ answering.""",
     GENERATOR: """\
 An ELECTRA generator for biomedical text: a masked language model that draws the replacements its
 discriminator has to find. It fills masks; for fine-tuning take the discriminator.""",
+    TOKEN: "An ELECTRA discriminator fine-tuned to find named entities: one IOB2 tag for every word, at its first piece.",
+    SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
+    SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }
 USE = {
     DISCRIMINATOR: """\
@@ -41,17 +45,62 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForMaskedLM.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits [MASK].", return_tensors="pt")
 guesses = model(**inputs).logits.argmax(-1)  # one token a position""",
+    TOKEN: """\
+from transformers import pipeline
+
+find = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")  # where these files are
+entities = find("Aspirin may cause stomach ulcers .")""",
+    SEQUENCE: """\
+from transformers import pipeline
+
+label = pipeline("text-classification", model="FOLDER")  # where these files are
+labels = label("Aspirin inhibits cyclooxygenase.")""",
+    SPAN: """\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+folder = "FOLDER"  # where these files are
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForQuestionAnswering.from_pretrained(folder)
+question, passage = "What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase."
+inputs = tokenizer(question, passage, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
+offsets = inputs.pop("offset_mapping")[0].tolist()
+outputs = model(**inputs)
+scores = outputs.start_logits[0][:, None] + outputs.end_logits[0]  # by first and last token
+inside = torch.tensor([part == 1 for part in inputs.sequence_ids(0)])
+allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order, 30 tokens at most
+first, last = divmod(int(scores.where(allowed, -torch.inf).argmax()), len(inside))
+answer = passage[offsets[first][0] : offsets[last][1]]""",
 }
 NOTE = {
     DISCRIMINATOR: """\
 `AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected:
 they leave the pre-training head behind, which is as it should be.""",
     GENERATOR: "The output matrix is the word table and is not stored a second time.",
+    TOKEN: "Words that were learnt apart, as punctuation was in the corpus, are best given apart.",
+    SEQUENCE: "Texts longer than those it was trained on were never seen whole.",
+    SPAN: """\
+A passage that is too long loses its end here: have the tokenizer make overlapping windows
+(`return_overflowing_tokens=True, stride=...`) and take the best answer of all. transformers has had no pipeline
+for this task since its version 5.""",
 }
-INTENDED = """\
-For research on biomedical text: fine-tuned on labelled data (entities, relations, questions, classes of texts) and
-measured on held-out data of the same kind before it is used. Text of other fields or languages was not in its
-training. It writes no text, and knows nothing of what was published after its training data."""
+PIPELINES = {
+    GENERATOR: "fill-mask",
+    TOKEN: "token-classification",
+    SEQUENCE: "text-classification",
+    SPAN: "question-answering",
+}
+_RESEARCH = """\
+For research on biomedical text. Text of other fields or languages was not in its training, and it knows nothing of
+what was published after that."""
+_MEASURE = "Measure it on held-out text like your own before you rely on it."
+INTENDED = {
+    DISCRIMINATOR: f"{_RESEARCH} It writes no text: fine-tune it on labelled data. {_MEASURE}",
+    GENERATOR: f"{_RESEARCH} It fills masks, one token at a time, and was never taught to write texts.",
+    TOKEN: f"{_RESEARCH} It finds entities of its labels' types, as its corpus defines them. {_MEASURE}",
+    SEQUENCE: f"{_RESEARCH} It knows the labels of its corpus and no others. {_MEASURE}",
+    SPAN: f"{_RESEARCH} It copies an answer out of the passage, whether or not there is a good one. {_MEASURE}",
+}
 LIMITS = """\
 The model reflects the literature it was trained on, its errors and gaps included. It is a tool for
 research on text, not a medical device: nothing it says should guide a diagnosis or a treatment."""
@@ -151,10 +200,10 @@ def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
 
 
 def text(network: str, facts: Facts) -> str:
-    """The card of the "discriminator" or "generator" as Markdown with YAML front matter."""
+    """The card of a network, a key of `PURPOSE`, as Markdown with YAML front matter."""
     parts = [
         _front_matter(network, facts),
-        f"# {_one_line(facts.name)}: {network}",
+        f"# {markdown.one_line(facts.name)}: {network}",
         PURPOSE[network],
         "## Use",
         f"```python\n{USE[network]}\n```",
@@ -167,7 +216,7 @@ def text(network: str, facts: Facts) -> str:
         _table(facts.metrics) if facts.metrics else "None were recorded.",
         *(part for title, told in facts.sections for part in (f"## {title}", told)),
         "## Intended use",
-        INTENDED,
+        INTENDED[network],
         "## Limits",
         LIMITS,
         "## Citation",
@@ -182,8 +231,8 @@ def _front_matter(network: str, facts: Facts) -> str:
     if facts.license is not None:
         values["license"] = facts.license
     values |= {"library_name": "transformers", "tags": list(TAGS)}
-    if network == GENERATOR:
-        values["pipeline_tag"] = "fill-mask"
+    if network in PIPELINES:
+        values["pipeline_tag"] = PIPELINES[network]
     values |= facts.metadata
     # JSON values are YAML values, quoted wherever YAML would read something else into them.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
@@ -191,20 +240,4 @@ def _front_matter(network: str, facts: Facts) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    lines = ["| | |", "|---|---|"]
-    lines += [f"| {_cell(label)} | {_cell(value)} |" for label, value in rows.items()]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return _one_line(value).replace("|", "\\|")
-
-
-def _one_line(value: Any) -> str:
-    return " ".join(str(value).split())
+    return markdown.table(["", ""], list(rows.items()))

@@ -13,14 +13,14 @@ NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def repositories(repository: str, networks: Mapping[str, str]) -> dict[str, str]:
-    """Folder by repository: USER/NAME becomes USER/NAME-discriminator and USER/NAME-generator.
+    """Folder by repository: of "discriminator" and "generator", USER/NAME-discriminator and so on; of "", USER/NAME.
 
     Raises:
       UserError: no name of a repository.
     """
     if not NAME.fullmatch(repository):
         raise UserError(f"--push={repository!r} is no repository of the Hub; wanted USER/NAME")
-    return {f"{repository}-{network}": folder for network, folder in networks.items()}
+    return {f"{repository}-{network}".removesuffix("-"): folder for network, folder in networks.items()}
 
 
 def push(folders: Mapping[str, str], *, private: bool, message: str) -> dict[str, str]:
@@ -45,9 +45,7 @@ def push(folders: Mapping[str, str], *, private: bool, message: str) -> dict[str
     for repository, folder in folders.items():
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repository, folder_path=files.local_path(folder), commit_message=message
-            )
+            commit = api.upload_folder(repo_id=repository, folder_path=files.local_path(folder), commit_message=message)
         except HFValidationError as error:
             raise UserError(f"{repository}: no name for a repository ({error})") from error
         except HfHubHTTPError as error:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 
+import hub_server
 import numpy as np
 import pytest
 import quick
@@ -58,6 +59,7 @@ def test_the_card_tells_the_data_the_recipe_and_the_last_validation_before_the_s
     text = (folder / "discriminator" / "README.md").read_text()
     assert 'license: "mit"' in text
     assert "| source files | 1 |" in text
+    assert "![generator_loss.png](generator_loss.png)" in text and "## Citation" in text
     assert f"| vocabulary | {config.model.vocab_size} |" in text
     assert "| steps | 3 of 1,000,000 |" in text
     assert "| measured at step | 2 |\n| discriminator_auc | 0.25 |" in text
@@ -138,16 +140,30 @@ def test_a_generator_alone_is_no_start(exported):
 
 
 def test_export_pushes_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     saved_run.save(packed, tmp_path / "run", "mlm", "all")
     export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
-    with hub_server.running() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with hub_server.running(monkeypatch) as hub:
         assert cli.main([*export, "--push=me/small"]) == 0
     captured = capsys.readouterr()
     assert list(json.loads(captured.out)["pushed"]) == ["me/small-generator"]
     written = {f"me/small-generator/{path.name}": path.read_bytes() for path in (tmp_path / "hf/generator").iterdir()}
     assert hub.files == written and b"| CC0 | 1 |" in hub.files["me/small-generator/README.md"]
-    assert "hf_of_nobody" not in captured.out + captured.err
+    assert hub.files["me/small-generator/generator_loss.png"].startswith(b"\x89PNG")
+    assert hub_server.TOKEN not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--push=small", "wanted USER/NAME"),
+        ("--data_license=CC0", "wanted PATTERN=LICENCE"),
+        ("--watts=-1", "above 0"),
+        ("--private", "nothing without --push"),
+        ("--seed=1", "holds a pre-trained model"),
+        ("--results=nowhere", "not a workdir of electramed finetune"),
+    ],
+)
+def test_a_mistaken_option_is_said_before_anything_is_written(packed, tmp_path, capsys, option, said):
+    saved_run.save(packed, tmp_path / "run")
+    assert cli.main(["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", option]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "hf").exists()

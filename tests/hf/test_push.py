@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hub_server
-import huggingface_hub
 import pytest
+from hub_server import TOKEN
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.hf import push
 
-TOKEN = "hf_of_nobody"
-
 
 @pytest.fixture
 def hub(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # the stand-in knows the older way
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with hub_server.running() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with hub_server.running(monkeypatch) as hub:
         yield hub
 
 

@@ -11,6 +11,11 @@ import re
 import threading
 from collections.abc import Iterator
 
+import pytest
+from huggingface_hub import constants
+
+TOKEN = "hf_of_nobody"
+
 
 @dataclasses.dataclass
 class Hub:
@@ -34,7 +39,8 @@ class Hub:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Hub]:
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Also what sends huggingface_hub here, as someone who has logged in."""
     hub, uploads = Hub(), {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,7 +72,10 @@ def running() -> Iterator[Hub]:
             self._answer({})
 
         def do_GET(self) -> None:
-            self._answer({"id": self.path, "siblings": []})
+            hub.tokens.add(self.headers.get("Authorization", ""))
+            if hub.refuses:
+                return self._answer({"error": "no"}, hub.refuses)
+            return self._answer({"id": self.path, "siblings": []})
 
         def do_POST(self) -> None:
             body = self._body()
@@ -109,6 +118,10 @@ def running() -> Iterator[Hub]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in knows the older way
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield hub

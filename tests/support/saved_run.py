@@ -62,6 +62,7 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
         step = jax.device_put(np.int32(3), state.step.sharding)
         saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]
-    lines = [json.dumps({"step": s, "split": n, "discriminator_auc": v}) for s, n, v in entries]
+    others = {"generator_loss": 3.0, "generator_accuracy": 0.3, "fill_fraction": 0.5}
+    lines = [json.dumps({"step": s, "split": n, "discriminator_auc": v} | others) for s, n, v in entries]
     (workdir / "metrics.jsonl").write_text("\n".join(lines))
     return config, jax.device_get(state.params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from electramed_jax.finetune.task import DEV, TEST
 # The Hub's names for kinds of tasks.
 HUB_TASKS = {"ner": "token-classification", "qa": "question-answering"}
 OTHER_TASKS = "text-classification"
+_CORPUS = re.compile(r"[:,(]| as | of ")  # what follows a corpus's name
 NOTE = """\
 Percentages; mean ± standard deviation over the seeds. Scores compare only with scores on the same files, which the
 variant and the hash tell; published ones stand here where their authors' files are known to be those."""
@@ -64,7 +66,7 @@ def metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | None =
         found.append(
             {
                 "task": {"type": HUB_TASKS.get(one["task"], OTHER_TASKS)},
-                "dataset": {"name": variant, "type": _slug(variant), "split": split},
+                "dataset": {"name": variant, "type": _slug(_CORPUS.split(variant)[0]), "split": split},
                 "metrics": [{"type": _slug(primary), "value": round(value, 4), "name": f"{primary}, percent"}],
             }
         )

@@ -92,14 +92,15 @@ PIPELINES = {
 }
 _RESEARCH = """\
 For research on biomedical text. Text of other fields or languages was not in its training, and it knows nothing of
-what was published after that."""
+what was published after its training data.
+"""
 _MEASURE = "Measure it on held-out text like your own before you rely on it."
 INTENDED = {
-    DISCRIMINATOR: f"{_RESEARCH} It writes no text: fine-tune it on labelled data. {_MEASURE}",
-    GENERATOR: f"{_RESEARCH} It fills masks, one token at a time, and was never taught to write texts.",
-    TOKEN: f"{_RESEARCH} It finds entities of its labels' types, as its corpus defines them. {_MEASURE}",
-    SEQUENCE: f"{_RESEARCH} It knows the labels of its corpus and no others. {_MEASURE}",
-    SPAN: f"{_RESEARCH} It copies an answer out of the passage, whether or not there is a good one. {_MEASURE}",
+    DISCRIMINATOR: f"{_RESEARCH}It writes no text: fine-tune it on labelled data. {_MEASURE}",
+    GENERATOR: f"{_RESEARCH}It fills masks, one token at a time, and was never taught to write texts.",
+    TOKEN: f"{_RESEARCH}It finds entities of its labels' types, as its corpus defines them. {_MEASURE}",
+    SEQUENCE: f"{_RESEARCH}It knows the labels of its corpus and no others. {_MEASURE}",
+    SPAN: f"{_RESEARCH}It copies an answer out of the passage, whether or not there is a good one. {_MEASURE}",
 }
 LIMITS = """\
 The model reflects the literature it was trained on, its errors and gaps included. It is a tool for

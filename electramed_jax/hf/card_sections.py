@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from electramed_jax.common import chrono, markdown
 from electramed_jax.common.errors import UserError
@@ -55,7 +54,7 @@ def of_run(
 
     Args:
       step: of the checkpoint; what came after it is not told.
-      licences: of the texts, by pattern of a source file's name, such as {"own*": "CC BY 4.0"}; before those known here.
+      licences: of the texts, by pattern of a source file's name, {"own*": "CC BY 4.0"}; they go before `KNOWN`.
       watts: of one device; None: by its kind, where that is known.
       pictures: files beside the card that show the curve.
     """

@@ -38,6 +38,7 @@ EXTRAS = {
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "report": ["matplotlib>=3.10"],
+    "torch": ["torch>=2.6"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",

@@ -173,7 +173,7 @@ class Config:
     keep_checkpoints: int = 3  # the newest ones
     keep_every: int = 0  # steps; those of its multiples are kept for good; 0: none
     grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
-    init: str = ""  # a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
+    init: str = ""  # hf:DIR, a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
 
     @property
     def max_predictions(self) -> int:
@@ -186,6 +186,7 @@ class Config:
         return min(row_length, max(1, int((p + 0.005) * row_length), round(p * row_length)))
 
 
+HF_FOLDER = "hf:"  # how config.init names a Hugging Face folder
 CHOICES = {
     "model.tying": ("embeddings", "none", "all", "gradient_disentangled"),
     "model.compute_dtype": ("float32", "bfloat16"),
@@ -255,6 +256,8 @@ def check(config: Config) -> None:
         config.mesh.data == -1 or config.mesh.data > 0,
         "-1 or above 0",
     )
+    if config.init and not config.init.startswith(HF_FOLDER):
+        raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
     p = objective.mask_probability
     settings.require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
     share = objective.mask_token_share

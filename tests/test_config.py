@@ -208,7 +208,7 @@ def test_there_is_always_room_for_the_masked_fraction_and_never_more_than_a_row(
 
 def test_a_config_survives_json():
     config = resolved()
-    config = dataclasses.replace(config, init="models/discriminator", mesh=config_lib.MeshConfig(2, 2, 2))
+    config = dataclasses.replace(config, init="hf:models/discriminator", mesh=config_lib.MeshConfig(2, 2, 2))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 

@@ -17,6 +17,9 @@ there is one.
 Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
 with 42: run the same command again to go on, on as many processes and devices as there are then.
 
+--config.init=hf:DIR starts from a released model's parameters, with a fresh optimiser and warm-up; electramed import
+writes a config file for it. What was loaded, missing and left out is told, and kept in WORKDIR/init.json.
+
 On several hosts start the same command on each, with one --workdir for all (gs:// or a shared file system).
 Cloud TPU VMs, GKE and SLURM are detected; elsewhere set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES
 and JAX_PROCESS_ID. Where one dies the others end within a minute, with 75 or by a signal: start all again."""
@@ -37,11 +40,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from electramed_jax import config as config_lib
         from electramed_jax.common import distributed
         from electramed_jax.hf import start
-        from electramed_jax.training import loop
+        from electramed_jax.training import loop, workdir
 
         config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
         with distributed.joined():
-            init_params = start.params_for(config, config.init) if config.init else None
+            starts = config.init and not workdir.has_checkpoints(args.workdir)
+            init_params = start.params_for(config, args.workdir) if starts else None
             outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,

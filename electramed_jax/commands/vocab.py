@@ -14,13 +14,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", required=True, metavar="DIR", help="made by prepare")
     parser.add_argument("--output", required=True, metavar="FILE", help="vocab.txt to write")
     parser.add_argument("--size", type=int, default=31_090, help="tokens (default 31090, as SciVocab)")
+    parser.add_argument(
+        "--extend", metavar="FILE", help="vocab.txt of a released model: keep its tokens, and add new ones up to --size"
+    )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data import build
 
-    result = build.train_vocab(args.documents, args.output, size=args.size, lower_case=not args.cased)
+    result = build.train_vocab(
+        args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend
+    )
     fewer = " (the corpus gives no more)" if result["size"] < args.size else ""
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")
     cased = " --cased" if args.cased else ""

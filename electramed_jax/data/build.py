@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from electramed_jax.data import corpus, vocab
+from electramed_jax.data import corpus, vocab, vocab_extend
 from electramed_jax.data.build_documents import prepare
 from electramed_jax.data.build_rows import pack
 
 __all__ = ["pack", "prepare", "train_vocab"]
 
 
-def train_vocab(documents_dir: str, output_path: str, *, size: int, lower_case: bool = True) -> dict[str, Any]:
+def train_vocab(
+    documents_dir: str, output_path: str, *, size: int, lower_case: bool = True, extend: str | None = None
+) -> dict[str, Any]:
     """Trains a vocabulary on the training split and writes it.
+
+    Args:
+      extend: vocab.txt whose tokens come first, with their ids; `size` counts them.
 
     Returns:
       {"vocab", "size", "wanted", "sha256", "lower_case"}; size is below wanted where the corpus
       has no more pieces that occur twice.
     """
-    tokens = vocab.train(corpus.Texts(documents_dir), size, lower_case)
+    texts = corpus.Texts(documents_dir)
+    if extend is None:
+        tokens = vocab.train(texts, size, lower_case)
+    else:
+        tokens = vocab_extend.extend(vocab.read(extend), texts, size, lower_case)
     vocab.write(output_path, tokens)
     return {
         "vocab": output_path,

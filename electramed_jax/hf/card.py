@@ -10,7 +10,7 @@ from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.common import markdown
-from electramed_jax.config import Config, EncoderConfig
+from electramed_jax.config import HF_FOLDER, Config, EncoderConfig
 from electramed_jax.data.dataset import folders
 from electramed_jax.data.manifest import Manifest
 from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
@@ -171,7 +171,7 @@ def facts_of(
     recipe = {
         "code": f"electramed_jax {__version__}",
         "objective": objective.kind,
-        "started from": posixpath.basename(config.init.rstrip("/")) or "random parameters",
+        "started from": posixpath.basename(config.init.removeprefix(HF_FOLDER).rstrip("/")) or "random parameters",
         "steps": f"{step:,} of {config.total_steps:,}",
         "batch": f"{config.batch_size:,} rows of {config.data.row_length} tokens",
         "learning rate": config.optimizer.learning_rate,

@@ -29,6 +29,7 @@ class Imported:
       vocabulary: tokens by id, or None where the folder has no tokenizer.
       lower_case: the tokenizer's setting, or None where the folder does not say.
       unused_rows: rows of the word table dropped because no token has them as its id.
+      unexpected: tensors of the folder that no network of ours has.
     """
 
     params: dict[str, Any]
@@ -37,6 +38,7 @@ class Imported:
     vocabulary: list[str] | None
     lower_case: bool | None
     unused_rows: int
+    unexpected: tuple[str, ...] = ()
 
 
 def networks_of(config: Config) -> tuple[str, ...]:
@@ -64,14 +66,14 @@ def from_state_dicts(
     """The inverse of `to_state_dict`, for one network or both.
 
     Args:
-      tensors: by network, then by Hugging Face's name.
+      tensors: by network, then by Hugging Face's name; an "encoder" is a discriminator without its head.
       sizes: by network.
       tying: how the parameter tree is to share; None takes what the tensors share.
 
     Returns:
       (parameter tree, tying).
     """
-    leaves = {network: mapping.from_tensors(held, sizes[network], network) for network, held in tensors.items()}
+    leaves = {_role(network): mapping.from_tensors(held, sizes[network], network) for network, held in tensors.items()}
     tying = tying or networks.tying_of(leaves)
     return networks.join(leaves, tying), tying
 
@@ -146,18 +148,19 @@ def write_folder(
     files.write_json(files.join(folder, folders.CONFIG), config)
 
 
-def import_folder(folder: str, tying: str | None = None) -> Imported:
+def import_folder(folder: str, tying: str | None = None, *, headless: bool = False) -> Imported:
     """Reads one network's folder, or the parent of discriminator/ and generator/ folders.
 
     Args:
       folder: local or remote; of a pair, one may be missing.
       tying: how the parameter tree is to share; None takes what the folder's networks share.
+      headless: an encoder without a pre-training head will do, in the place of a discriminator.
 
     Raises:
-      UserError: not such a folder, weights that are not safetensors, an architecture ours cannot
+      UserError: not such a folder, weights that cannot be read, an architecture ours cannot
         compute, or files that contradict each other.
     """
-    found = [folders.read(place, network) for place, network in folders.find(folder)]
+    found = [folders.read(place, network, headless=headless) for place, network in folders.find(folder)]
     first = found[0]
     for other in found[1:]:
         _check_pair(folder, first, other)
@@ -168,12 +171,17 @@ def import_folder(folder: str, tying: str | None = None) -> Imported:
         raise UserError(f"{folder}: {error}") from error
     return Imported(
         params=params,
-        dimensions=_dimensions(sizes, tying),
-        networks=tuple(sizes),
+        dimensions=_dimensions({_role(network): one for network, one in sizes.items()}, tying),
+        networks=tuple(map(_role, sizes)),
         vocabulary=first.vocabulary,
         lower_case=first.lower_case,
         unused_rows=first.unused_rows,
+        unexpected=tuple(name for one in found for name in one.unexpected),
     )
+
+
+def _role(network: str) -> str:
+    return DISCRIMINATOR if network == mapping.ENCODER else network
 
 
 def _tokenizer_config(max_positions: int, lower_case: bool) -> dict[str, Any]:

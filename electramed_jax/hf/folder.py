@@ -1,7 +1,6 @@
 """One network's Hugging Face folder, read and checked: config.json, weights, vocabulary.
 
-Weights are read through safetensors and JSON alone. A pickle (pytorch_model.bin) can run code when
-it is opened and is refused.
+Its weights are read by `weights`.
 """
 
 from __future__ import annotations
@@ -14,21 +13,26 @@ import numpy as np
 from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import vocab
-from electramed_jax.hf import architecture, mapping
+from electramed_jax.hf import architecture, mapping, weights
 from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD = "config.json", weights.SAFETENSORS, "README.md"
 VOCABULARY, TOKENIZER, TOKENIZER_CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 ENCODER_PREFIX = "electra."
+BARE_PREFIXES = ("embeddings.", "embeddings_project.", "encoder.")  # of ElectraModel
 HEAD_PREFIX = {
     DISCRIMINATOR: "discriminator_predictions.",
     GENERATOR: "generator_predictions.",
 }
+KNOWN_PREFIXES = (ENCODER_PREFIX, *HEAD_PREFIX.values(), "generator_lm_head.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """One folder, read and checked; see `convert.Imported` for the attributes' meaning."""
+    """One folder, read and checked; see `convert.Imported` for the attributes' meaning.
+
+    `network` is also "encoder", where there is no pre-training head.
+    """
 
     network: str
     sizes: Sizes
@@ -36,6 +40,7 @@ class Network:
     vocabulary: list[str] | None
     lower_case: bool | None
     unused_rows: int
+    unexpected: tuple[str, ...] = ()
 
 
 def find(folder: str) -> list[tuple[str, str | None]]:
@@ -52,27 +57,40 @@ def find(folder: str) -> list[tuple[str, str | None]]:
     return below
 
 
-def read(folder: str, wanted: str | None) -> Network:
+def read(folder: str, wanted: str | None, *, headless: bool = False) -> Network:
     """Reads one folder; a network other than `wanted` is an error, None takes either.
 
-    Rows of the word table beyond the vocabulary are dropped: some folders round their number up.
+    Rows of the word table beyond the vocabulary are dropped: some folders round their number up. So are tensors that
+    belong neither to an ELECTRA encoder nor to a pre-training head, as a fine-tuned model has them.
+
+    Args:
+      headless: an encoder without a pre-training head will do, in the place of a discriminator.
     """
-    sizes, tensors = _read_sizes(folder), _read_weights(folder)
-    network = _network_of(folder, tensors)
-    if wanted not in (None, network):
+    sizes, tensors = _read_sizes(folder), _prefixed(weights.read(folder))
+    network = _network_of(folder, tensors, headless)
+    if wanted not in (None, network) and (wanted, network) != (DISCRIMINATOR, mapping.ENCODER):
         raise UserError(f"{folder}: holds a {network}; wanted a {wanted}; rename the folder to {network}")
-    return _checked(folder, network, sizes, tensors)
+    known = {name: tensor for name, tensor in tensors.items() if name.startswith(KNOWN_PREFIXES)}
+    unexpected = tuple(sorted(set(tensors) - set(known)))
+    return dataclasses.replace(_checked(folder, network, sizes, known), unexpected=unexpected)
 
 
 def read_encoder(folder: str) -> Network:
     """The encoder of a folder, whatever head is on it, or none; but a generator's is an error."""
-    sizes, tensors = _read_sizes(folder), _read_weights(folder)
+    sizes, tensors = _read_sizes(folder), _prefixed(weights.read(folder))
     if any(name.startswith(HEAD_PREFIX[GENERATOR]) for name in tensors):
         raise UserError(f"{folder}: holds a generator; wanted a discriminator, or a model made of one")
-    bare = not any(name.startswith(ENCODER_PREFIX) for name in tensors)  # ElectraModel, saved by itself
-    tensors = {ENCODER_PREFIX + name if bare else name: tensor for name, tensor in tensors.items()}
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER_PREFIX)}
     return _checked(folder, mapping.ENCODER, sizes, own)
+
+
+def _prefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Under the names of a model with a head, also where ElectraModel was saved by itself."""
+    if any(name.startswith(ENCODER_PREFIX) for name in tensors):
+        return tensors
+    return {
+        ENCODER_PREFIX + name if name.startswith(BARE_PREFIXES) else name: tensor for name, tensor in tensors.items()
+    }
 
 
 def _read_sizes(folder: str) -> Sizes:
@@ -98,30 +116,14 @@ def _checked(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndar
     return Network(network, sizes, tensors, vocabulary, lower_case, rows - tokens)
 
 
-def _read_weights(folder: str) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors import numpy as safetensors
-
-    path = files.join(folder, WEIGHTS)
-    if not files.exists(path):
-        raise UserError(
-            f"{folder}: no {WEIGHTS}; pickles such as pytorch_model.bin are not opened, since that "
-            "can run code; if you trust it, convert it with transformers and torch: "
-            "AutoModelForPreTraining (a generator: AutoModelForMaskedLM)"
-            ".from_pretrained(FOLDER).save_pretrained(FOLDER)"
-        )
-    try:
-        return safetensors.load(files.read_bytes(path))
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
-
-
-def _network_of(folder: str, tensors: Mapping[str, np.ndarray]) -> str:
+def _network_of(folder: str, tensors: Mapping[str, np.ndarray], headless: bool) -> str:
     found = [network for network in NETWORKS if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)]
+    if not found and headless:
+        return mapping.ENCODER
     if len(found) != 1:
         heads = " and ".join(found) or "neither"
-        classes = " or ".join(architecture.CLASSES.values())
-        raise UserError(f"{folder}: {WEIGHTS} has the pre-training head of {heads}; wanted one, as {classes} save it")
+        classes = " or ".join(architecture.CLASSES[network] for network in NETWORKS)
+        raise UserError(f"{folder}: has the pre-training head of {heads}; wanted one, as {classes} save it")
     return found[0]
 
 

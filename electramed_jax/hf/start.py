@@ -1,54 +1,124 @@
-"""Starting a run from a Hugging Face folder: whether the two fit, and what has to be fresh."""
+"""Starting a run from a Hugging Face folder: whether the two fit, what is taken, and what has to be fresh."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 
+from electramed_jax.common import distributed, files
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.trees import map_named, named_leaves
-from electramed_jax.config import PRESETS, Config, encoder_sizes
+from electramed_jax.config import HF_FOLDER, PRESETS, Config, encoder_sizes
 from electramed_jax.data import dataset as datasets
 from electramed_jax.data import vocab
+from electramed_jax.hf import extend
 from electramed_jax.hf.convert import Imported, import_folder
 from electramed_jax.hf.mapping import DISCRIMINATOR
 from electramed_jax.training.report import tell
-from electramed_jax.training.state import init_params
+from electramed_jax.training.state import Params, init_params
+
+FILE = "init.json"  # in the workdir: the account of a start
+NAMES_SHOWN = 4
 
 
-def params_for(config: Config, folder: str) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What became of every array, by our names, those of the folder that we have none for by Hugging Face's.
+
+    Attributes:
+      init: the setting.
+      networks: that the folder holds.
+      loaded: taken from the folder.
+      missing: not in the folder, hence fresh.
+      unexpected: in the folder, but nothing in this run.
+      unused_rows: rows of the word table that no token of the folder's vocabulary stands for; left out.
+      new_tokens: that only the dataset's vocabulary has; their rows begin as the mean of their pieces'.
+    """
+
+    init: str
+    networks: list[str]
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    unused_rows: int
+    new_tokens: list[str]
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        held = " and ".join(self.networks)
+        told = [f"starting from the {held} in {self.init.removeprefix(HF_FOLDER)}: {len(self.loaded)} arrays loaded"]
+        for names, what in ((self.missing, "missing there, hence fresh"), (self.unexpected, "not wanted, left out")):
+            told += [f"{len(names)} arrays {what}: {_some(names)}"] if names else []
+        if self.new_tokens:
+            tokens = _some(self.new_tokens)
+            told.append(f"{len(self.new_tokens):,} new tokens begin as the mean of their pieces: {tokens}")
+        if self.unused_rows:
+            told.append(f"{self.unused_rows:,} rows of the word table left out, which no token stands for")
+        return told
+
+
+def params_for(config: Config, workdir: str) -> Params:
     """Parameters to start a run from: the folder's, and fresh ones for what it does not hold.
 
+    What became of each is told, and written to init.json.
+
     Args:
-      config: resolved against its dataset, whose vocabulary has to be the folder's.
-      folder: as for `import_folder`.
+      config: resolved against its dataset, whose vocabulary has to be the folder's, or to extend it; `config.init`
+        names the folder.
+      workdir: of the run.
 
     Raises:
       UserError: as `import_folder`, or the folder's sizes, tying, vocabulary or case are not those
         of the run; says which settings to change.
     """
-    imported = import_folder(folder, tying=config.model.tying)
-    check_vocabulary(folder, imported, config.data.directory)
+    params, account = load(config)
+    for line in account.lines():
+        tell(line)
+    if distributed.is_main():
+        files.write_json(files.join(workdir, FILE), dataclasses.asdict(account))
+    return params
+
+
+def load(config: Config) -> tuple[Params, Account]:
+    """As `params_for`, untold."""
+    folder = config.init.removeprefix(HF_FOLDER)
+    imported = import_folder(folder, tying=config.model.tying, headless=True)
+    imported, new_tokens = fitted(folder, imported, config.data.directory)
     _check_dimensions(folder, imported, config)
     taken = named_leaves(imported.params)
-    shapes = jax.eval_shape(lambda: init_params(config))  # a run may want less than the folder holds
-    missing = {name for name in named_leaves(shapes) if name not in taken}
-    fresh = _fresh(config, missing) if missing else {}
-    held = " and ".join(imported.networks)
-    tell(f"starting from the {held} in {folder}; {len(missing)} arrays are fresh")
-    return map_named(lambda name, _: fresh[name] if name in missing else taken[name], shapes)
+    tree = jax.eval_shape(lambda: init_params(config))
+    shapes = named_leaves(tree)
+    missing = [name for name in shapes if name not in taken]
+    fresh = _fresh(config, set(missing)) if missing else {}
+    params = map_named(lambda name, _: fresh[name] if name in fresh else taken[name], tree)
+    unwanted = [name for name in taken if name not in shapes]  # a run may want less than the folder holds
+    return params, Account(
+        init=config.init,
+        networks=list(imported.networks),
+        loaded=[name for name in shapes if name in taken],
+        missing=missing,
+        unexpected=[*unwanted, *imported.unexpected],
+        unused_rows=imported.unused_rows,
+        new_tokens=new_tokens,
+    )
 
 
-def check_vocabulary(folder: str, imported: Imported, dataset: str) -> None:
-    """Raises UserError unless the packed `dataset` speaks the language of what `folder` held."""
+def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, list[str]]:
+    """What `folder` held in the words of the packed `dataset`, and the tokens that are new.
+
+    Raises:
+      UserError: the dataset speaks another language, neither the folder's nor one that extends it.
+    """
     packed = datasets.read(dataset)
     tokens = vocab.read(packed.vocab_path)
-    same_size = len(tokens) == imported.dimensions["vocab_size"]
-    if not same_size or imported.vocabulary not in (None, tokens):
+    old = imported.vocabulary or tokens[: imported.dimensions["vocab_size"]]
+    added = extend.new_tokens(old, tokens) if len(old) == imported.dimensions["vocab_size"] else None
+    if added is None:
         raise UserError(
-            f"{folder}: its vocabulary is not that of {dataset}; "
-            "pack the text again with --vocab and the folder's vocab.txt"
+            f"{folder}: its vocabulary is not that of {dataset}, nor its beginning; "
+            "pack the text again with --vocab and the folder's vocab.txt, or one made by electramed vocab --extend"
         )
     if imported.lower_case not in (None, packed.manifest.lower_case):
         kinds = {True: "lower-cased", False: "cased"}
@@ -57,6 +127,11 @@ def check_vocabulary(folder: str, imported: Imported, dataset: str) -> None:
             f"{kinds[packed.manifest.lower_case]}; pack the text again"
             f"{'' if imported.lower_case else ' with --cased'}"
         )
+    if added:
+        params = extend.extended(imported.params, old, tokens, added)
+        dimensions = imported.dimensions | {"vocab_size": len(tokens)}
+        imported = dataclasses.replace(imported, params=params, dimensions=dimensions, vocabulary=tokens)
+    return imported, [tokens[number] for number in added]
 
 
 def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]]:
@@ -89,4 +164,12 @@ def _check_dimensions(folder: str, imported: Imported, config: Config) -> None:
         if getattr(config.model, field) != value
     ]
     if fixes:
-        raise UserError(f"{folder}: a model of other sizes than this run's; add {' '.join(fixes)}")
+        raise UserError(
+            f"{folder}: a model of other sizes than this run's; add {' '.join(fixes)}, or let electramed import write "
+            "the config file"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

@@ -63,6 +63,12 @@ def claim(workdir: str, config: Config) -> None:
         files.write_json(config_path, to_dict(config))
 
 
+def has_checkpoints(workdir: str) -> bool:
+    """Whether a run in there would go on rather than start."""
+    folder = files.join(workdir, CHECKPOINTS)
+    return files.exists(folder) and any(name.isdigit() for name in files.list_dir(folder))
+
+
 def read_config(workdir: str) -> Config:
     """The resolved config of a training workdir; UserError where there is none."""
     path = files.join(workdir, CONFIG_FILE)

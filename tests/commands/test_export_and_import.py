@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import io
 import json
+import pathlib
 
 import hub_server
 import numpy as np
 import pytest
 import quick
+import quick_run
 import saved_run
 
 from electramed_jax import cli
@@ -81,9 +83,9 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     code = cli.main(["import", f"--input={folder}", f"--data={packed}", f"--output={config_file}"])
     assert code == 0
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
-    assert config.init == str(folder)
+    assert config.init == f"hf:{folder}"
     assert config.model.hidden_size == 16
-    started = named_leaves(start.params_for(config, config.init))
+    started = named_leaves(start.params_for(config, str(tmp_path / "run")))
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
@@ -95,7 +97,7 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     config_file = tmp_path / "continued.py"
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
-    started = start.params_for(config, config.init)
+    started = start.params_for(config, str(tmp_path / "run"))
     fresh = quick.jit(lambda: state_lib.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
@@ -108,7 +110,7 @@ def test_a_run_of_other_sizes_is_told_the_settings_that_fit(exported, packed):
     folder, config, _ = exported
     wider = dataclasses.replace(config.model, hidden_size=32, generator_num_layers=2)
     with pytest.raises(UserError) as error:
-        start.params_for(dataclasses.replace(config, model=wider), str(folder))
+        start.load(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
     assert "--config.model.hidden_size=16 --config.model.generator_num_layers=1" in str(error.value)
 
 
@@ -123,20 +125,77 @@ def test_a_folder_of_another_vocabulary_is_refused(exported, packed, tmp_path):
     assert cli.main(["import", f"--input={folder}", f"--data={packed}", output]) == 2
     assert not (tmp_path / "c.py").exists()
     with pytest.raises(UserError, match="vocabulary is not that of"):
-        start.check_vocabulary(str(folder), convert.import_folder(str(folder)), packed)
+        start.fitted(str(folder), convert.import_folder(str(folder)), packed)
 
 
 def test_a_cased_model_does_not_go_on_with_lower_cased_text(exported, packed, tmp_path):
     folder = exported[0] / "discriminator"
     imported = dataclasses.replace(convert.import_folder(str(folder)), lower_case=False)
     with pytest.raises(UserError, match="model of cased text.*pack the text again with --cased"):
-        start.check_vocabulary(str(folder), imported, packed)
+        start.fitted(str(folder), imported, packed)
 
 
 def test_a_generator_alone_is_no_start(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):
         start.model_settings("folder", imported)
+
+
+@pytest.fixture(scope="module")
+def grown(exported, tmp_path_factory):
+    """The documents packed again, with more tokens behind the exported model's."""
+    folder = tmp_path_factory.mktemp("grown")
+    old = exported[0] / "discriminator" / "vocab.txt"
+    rng, words = np.random.default_rng(0), [*saved_run.WORDS, "ranitidine", "infarct", "fibroid"]
+    texts = (" ".join(rng.choice(words, 30)) for _ in range(60))
+    (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": f"{text}."}) for text in texts))
+    steps = (
+        ["prepare", f"--input={folder}/text.jsonl", f"--output={folder}/documents", "--validation=0.2", "--workers=1"],
+        ["vocab", f"--documents={folder}/documents", f"--output={folder}/vocab.txt", f"--extend={old}", "--size=120"],
+        ["pack", f"--documents={folder}/documents", f"--vocab={folder}/vocab.txt", f"--output={folder}/rows"],
+    )
+    steps[-1].extend(["--row_length=32", "--workers=1"])
+    for step in steps:
+        assert cli.main(step) == 0
+    return folder
+
+
+def test_a_run_starts_from_released_weights_with_new_words_and_tells_what_it_took(exported, grown, tmp_path):
+    folder, _, _ = exported
+    alone, run, config_file = f"{folder}/discriminator", tmp_path / "run", tmp_path / "c.py"
+    cli.main(["import", f"--input={alone}", f"--data={grown}/rows", f"--output={config_file}"])
+    settings = ["optimizer.warmup_steps=2", "total_steps=4", "batch_size=8", "eval_batches=1", "log_every=1"]
+    train = ["pretrain", f"--config={config_file}", f"--workdir={run}", *(f"--config.{one}" for one in settings)]
+    training = quick_run.start(*train, "--stop_after=2", devices=1)
+    told = training.communicate()[1]
+    assert training.returncode == 0, told
+    account = json.loads((run / "init.json").read_text())
+    old, new = ((place / "vocab.txt").read_text().splitlines() for place in (folder / "discriminator", grown))
+    assert account["new_tokens"] == new[len(old) :] and len(new) > len(old) and new[: len(old)] == old
+    assert "discriminator/head/dense/kernel" in account["loaded"] and "embeddings/word" in account["loaded"]
+    assert all(name.startswith("generator/") for name in account["missing"]) and account["missing"]
+    for said in ("arrays missing there, hence fresh: generator/", "new tokens begin as the mean of their pieces"):
+        assert said in told
+    first, second = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:2])
+    assert first["learning_rate"] < second["learning_rate"], "the warm-up is new"
+    # It goes on without the folder, which may be gone.
+    assert cli.main([*train, "--config.init=hf:/gone", "--stop_after=2"]) == 0
+    assert json.loads((run / "init.json").read_text()) == account
+
+
+def test_an_init_that_is_no_folder_of_hugging_face_is_refused_at_the_door(packed, tmp_path, capsys):
+    train = [
+        "pretrain",
+        f"--config.data.directory={packed}",
+        f"--workdir={tmp_path}/run",
+        "--config.model.max_positions=32",
+    ]
+    config = pathlib.Path(config_lib.__file__).parents[1] / "configs" / "pretrain_tiny.py"
+    assert cli.main([*train, f"--config={config}", "--config.init=models/small"]) == 2
+    assert "wanted hf:DIR" in capsys.readouterr().err
+    assert cli.main([*train, f"--config={config}", "--config.init=hf:models/small"]) == 2
+    assert "wanted a Hugging Face ELECTRA folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_export_pushes_what_it_wrote(packed, tmp_path, monkeypatch, capsys):

@@ -139,13 +139,6 @@ def test_a_generator_in_the_place_of_a_discriminator_is_refused(folder):
         convert.import_folder(str(folder))
 
 
-def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder):
-    weights = folder / "discriminator" / "model.safetensors"
-    weights.rename(weights.with_name("pytorch_model.bin"))
-    with pytest.raises(UserError, match="pytorch_model.bin are not opened.*save_pretrained"):
-        convert.import_folder(str(folder / "discriminator"))
-
-
 def test_cut_weights_are_refused(folder):
     weights = folder / "discriminator" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
@@ -165,6 +158,26 @@ def test_weights_without_a_pre_training_head_are_refused(folder):
     safetensors.save_file(headless, path)
     with pytest.raises(UserError, match="head of neither; wanted one, as ElectraForPreTraining"):
         convert.import_folder(str(folder / "discriminator"))
+
+
+def test_an_encoder_by_itself_is_taken_where_its_head_may_be_fresh(folder):
+    path = folder / "discriminator" / "model.safetensors"
+    weights = safetensors.load_file(path)
+    bare = {name.removeprefix("electra."): leaf for name, leaf in weights.items() if name.startswith("electra.")}
+    safetensors.save_file(bare | {"classifier.bias": np.zeros(2, np.float32)}, path)
+    imported = convert.import_folder(str(folder / "discriminator"), headless=True)
+    assert imported.networks == ("discriminator",) and "head" not in imported.params["discriminator"]
+    np.testing.assert_array_equal(
+        imported.params["embeddings"]["position"], bare["embeddings.position_embeddings.weight"]
+    )
+    assert imported.unexpected == ("classifier.bias",)
+
+
+def test_tensors_of_other_heads_are_left_out_and_named(folder):
+    path = folder / "discriminator" / "model.safetensors"
+    safetensors.save_file(safetensors.load_file(path) | {"classifier.bias": np.zeros(2, np.float32)}, path)
+    imported = convert.import_folder(str(folder))
+    assert imported.unexpected == ("classifier.bias",) and imported.networks == ("discriminator", "generator")
 
 
 @pytest.mark.parametrize(

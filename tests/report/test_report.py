@@ -203,7 +203,7 @@ def test_the_published_last_figures_lie_inside_the_band_of_their_size():
 
 def test_a_run_that_goes_on_from_trained_weights_is_held_to_no_fresh_run_s_band():
     config = Config(model=ModelConfig(vocab_size=31_090))
-    assert reference.for_config(dataclasses.replace(config, init="models/small")) is None
+    assert reference.for_config(dataclasses.replace(config, init="hf:models/small")) is None
 
 
 def test_a_folder_that_is_no_workdir_or_named_twice_is_one_line(workdir, tmp_path, capsys):

@@ -103,7 +103,7 @@ def test_a_first_loss_off_ln_v_and_ln_2_is_an_alert(generator, discriminator, ra
     figures = FRESH | {"generator_loss": generator, "discriminator_loss": discriminator}
     entries = [{"step": 1, "split": "train"} | figures]
     assert kinds(entries) == [("first_loss", 1)] * raised
-    assert kinds(entries, dataclasses.replace(CONFIG, init="models/small")) == [], "a run from trained weights"
+    assert kinds(entries, dataclasses.replace(CONFIG, init="hf:models/small")) == [], "a run from trained weights"
 
 
 def test_a_discriminator_no_better_than_calling_everything_original_is_an_alert():

@@ -1,0 +1,84 @@
+"""A checkpoint of google-research/electra as Hugging Face folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from typing import Any
+
+from electramed_jax import __version__
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import ModelConfig
+from electramed_jax.data import tokenize, vocab
+from electramed_jax.hf import architecture, card, convert, mapping, tf_checkpoint
+from electramed_jax.hf.mapping import DISCRIMINATOR
+
+CARD = """\
+---
+library_name: "transformers"
+tags: ["electra"]
+---
+
+# {name}: {network}
+
+A checkpoint of google-research/electra, converted by electramed_jax {version}. It does not tell what it was trained
+on; its licence is the one it was published under.
+
+## Use
+
+```python
+{use}
+```
+"""
+
+
+def convert_checkpoint(
+    prefix: str, output: str, *, vocab_path: str, lower_case: bool, num_heads: int | None
+) -> dict[str, Any]:
+    """Writes OUTPUT/discriminator and OUTPUT/generator, those of them that the checkpoint holds.
+
+    Args:
+      prefix: of the checkpoint, from `tf_checkpoint.find`.
+      vocab_path: the vocab.txt it was trained with.
+      lower_case: whether on lower-cased text.
+      num_heads: of the discriminator; None: by ELECTRA's rule.
+
+    Returns:
+      {"converted": folders, "left_out": variables that belong to no network}.
+
+    Raises:
+      UserError: an unreadable checkpoint, one of another model, or another vocabulary.
+    """
+    tensors, left_out = tf_checkpoint.to_tensors(tf_checkpoint.read(prefix))
+    if not tensors:
+        raise UserError(f"{prefix}: no variables of a pre-trained ELECTRA in it; wanted discriminator_predictions/...")
+    if not files.exists(vocab_path):
+        raise UserError(f"{vocab_path}: missing; name the checkpoint's vocabulary: --vocab=FILE")
+    tokenizer = tokenize.Tokenizer.of(vocab.read(vocab_path), lower_case)
+    name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
+    folders = []
+    for network, held in tensors.items():
+        sizes = tf_checkpoint.sizes(held, num_heads if network == DISCRIMINATOR else None)
+        if sizes.hidden_size % sizes.num_heads:
+            raise UserError(f"--num_heads={num_heads} does not divide the encoder's width, {sizes.hidden_size}")
+        if len(tokenizer.tokens) != sizes.vocab_size:
+            raise UserError(
+                f"{vocab_path}: {len(tokenizer.tokens):,} tokens, and {prefix} has {sizes.vocab_size:,}; name the "
+                "vocabulary it was trained with: --vocab=FILE"
+            )
+        try:
+            mapping.from_tensors(held, sizes, network)  # complete, and of these shapes
+        except UserError as error:
+            raise UserError(f"{prefix}: {error}") from error
+        model = ModelConfig(**{k: v for k, v in dataclasses.asdict(sizes).items() if k != "num_labels"})
+        config = architecture.to_json(sizes, network, model, tokenizer.special.pad)
+        folders.append(files.join(output, network))
+        convert.write_folder(
+            folders[-1],
+            held,
+            config,
+            tokenizer,
+            CARD.format(name=name, network=network, version=__version__, use=card.USE[network]),
+        )
+    return {"converted": folders, "left_out": left_out}

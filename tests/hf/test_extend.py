@@ -1,0 +1,65 @@
+"""A vocabulary grows: old rows stay, new ones begin as their pieces, and another vocabulary is seen to be another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from electramed_jax.common.trees import named_leaves
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.hf import extend
+
+OLD = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cyclo", "##oxy", "##gen", "##ase", "a", "##a"]
+IDS = {token: number for number, token in enumerate(OLD)}
+WORDS = ["inhibit", "inhibits", "feverish", "aspirins", "q", "naproxen"]
+
+
+@pytest.mark.parametrize(
+    ("token", "pieces"),
+    [
+        ("cyclooxygenase", ["cyclo", "##oxy", "##gen", "##ase"]),
+        ("##genase", ["##gen", "##ase"]),
+        ("aa", ["a", "##a"]),
+        ("oxygen", ["[UNK]"]),
+        ("##", ["[UNK]"]),
+    ],
+)
+def test_a_token_is_cut_as_wordpiece_cuts_a_word(token, pieces):
+    assert [OLD[number] for number in extend.pieces_of(token, IDS)] == pieces
+
+
+def test_the_pieces_are_those_of_the_tokenizer_itself(make_pair):
+    vocabulary = make_pair().vocabulary
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    for word, wanted in zip(WORDS, Tokenizer.of(vocabulary, True).encode_batch(WORDS), strict=True):
+        assert extend.pieces_of(word, ids) == list(wanted)
+
+
+def test_growth_is_told_from_another_vocabulary():
+    assert extend.new_tokens(OLD, OLD) == []
+    assert extend.new_tokens(OLD, [*OLD, "oxygen"]) == [12]
+    free_taken = ["[PAD]", "kinase", *OLD[2:], "oxygen"]
+    assert extend.new_tokens(OLD, free_taken) == [1, 12]
+    assert extend.new_tokens(OLD, OLD[:-1]) is None
+    assert extend.new_tokens(OLD, [*OLD[:-1], "kinase", "oxygen"]) is None
+
+
+@pytest.mark.parametrize("tying", ["embeddings", "none", "gradient_disentangled"])
+def test_new_rows_are_the_mean_of_their_pieces_in_every_table(make_pair, tying):
+    pair = make_pair(tying=tying)
+    old = pair.vocabulary
+    more = [f"new{number}" for number in range(100)]  # past the padding of the old table
+    new = [*old, "inhibit", *more]
+    added = extend.new_tokens(old, new)
+    grown = named_leaves(extend.extended(pair.params, old, new, added))
+    pieces = [old.index("in"), old.index("##hibit")]
+    tables = 0
+    for name, leaf in named_leaves(pair.params).items():
+        if name.endswith(("/word", "/output_bias")):
+            tables += 1
+            np.testing.assert_array_equal(grown[name][: len(old)], leaf[: len(old)])
+            np.testing.assert_allclose(grown[name][len(old)], leaf[pieces].mean(axis=0), rtol=1e-6)
+            assert len(grown[name]) == 256 and not grown[name][len(new) :].any()
+        else:
+            assert grown[name] is leaf
+    assert tables == (3 if tying != "embeddings" else 2)

@@ -1,4 +1,4 @@
-"""The tensors of a Hugging Face folder: safetensors or a state dict that torch saved, one file or several with an index.
+"""Tensors of a Hugging Face folder: safetensors, or a state dict that torch saved; one file, or several with an index.
 
 A pickle can run code when it is opened. torch's are opened by its restricted reader (weights_only), which builds
 tensors and plain containers and refuses everything else.

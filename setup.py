@@ -37,6 +37,7 @@ EXTRAS = {
     "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
+    "wandb": ["wandb>=0.19"],
     "report": ["matplotlib>=3.10"],
     "torch": ["torch>=2.6"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],

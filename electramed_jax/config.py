@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electramed_jax.common import settings
+from electramed_jax.common import settings, trackers
 from electramed_jax.common.errors import UserError
 
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
@@ -173,6 +173,7 @@ class Config:
     keep_checkpoints: int = 3  # the newest ones
     keep_every: int = 0  # steps; those of its multiples are kept for good; 0: none
     grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
+    trackers: str = ""  # beside TensorBoard: wandb, or PACKAGE.MODULE:FUNCTION; several with commas between
     init: str = ""  # hf:DIR, a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
 
     @property
@@ -256,6 +257,7 @@ def check(config: Config) -> None:
         config.mesh.data == -1 or config.mesh.data > 0,
         "-1 or above 0",
     )
+    trackers.check(config.trackers)
     if config.init and not config.init.startswith(HF_FOLDER):
         raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
     p = objective.mask_probability

@@ -1,4 +1,4 @@
-"""Metrics on disk: one JSON line an entry, and TensorBoard; written by the main process alone."""
+"""Metrics on disk: one JSON line an entry, and TensorBoard; the main process writes them, and tells trackers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from electramed_jax.common import distributed, files, records
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.trackers import Run, Trackers
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 UPLOAD_SECONDS = 60.0  # between uploads of a file that cannot be appended to
@@ -28,7 +29,10 @@ class MetricsWriter:
     uploaded whole, at most once a minute, and by `flush`.
     """
 
-    def __init__(self, workdir: str, *, resumed_step: int):
+    def __init__(
+        self, workdir: str, *, resumed_step: int, trackers: str = "", settings: Mapping[str, Any] | None = None
+    ):
+        """`trackers`: services to tell, too (see `trackers`); `settings`: the run's, for them."""
         self._lines = self._events = None
         if not distributed.is_main():
             return
@@ -38,6 +42,7 @@ class MetricsWriter:
         files.write_text(path, text)
         self._lines = _open(path, text.encode())
         self._events = _Events(files.join(workdir, TENSORBOARD), first_step=resumed_step + 1)
+        self._trackers = Trackers(trackers, Run(workdir, settings or {}, resumed_step))
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """One entry: {"step": ..., "split": "train" or "validation", "loss": ..., ...}.
@@ -48,7 +53,9 @@ class MetricsWriter:
         if self._lines is None:
             return
         self._lines.write((json.dumps({"step": step, "split": split} | metrics) + "\n").encode())
-        self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        named = {f"{split}/{name}": value for name, value in metrics.items()}
+        self._events.write(step, named)
+        self._trackers.log(step, named)
 
     def flush(self) -> None:
         """Every entry so far is stored when this returns, if storage works: to be called before a checkpoint is."""
@@ -63,6 +70,7 @@ class MetricsWriter:
         if self._lines is not None:
             self._lines.close()
             self._events.close()
+            self._trackers.close()
 
 
 def read(workdir: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from electramed_jax.common import settings
+from electramed_jax.common import settings, trackers
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig, OptimizerConfig
 from electramed_jax.training.layer_decay import EXACT, GOOGLE
@@ -120,6 +120,7 @@ class FinetuneConfig:
     eval_every: int = 0  # steps between measurements on dev; 0: after every epoch
     save_every: int = 0  # steps between checkpoints; 0: with every measurement
     log_every: int = 50
+    trackers: str = ""  # beside TensorBoard, as of pre-training
     grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
 
 
@@ -147,7 +148,7 @@ NOT_NEGATIVE = (
     "save_every qa.first.learning_rate"
 )
 # What may change when a run is started again: how it is run, and of how many seeds it is one.
-FREE = ("seeds", "mesh", "log_every", "grace_seconds", "remat")
+FREE = ("seeds", "mesh", "log_every", "grace_seconds", "remat", "trackers")
 
 
 def from_flags(arguments: Sequence[str]) -> FinetuneConfig:
@@ -170,6 +171,7 @@ def check(config: FinetuneConfig) -> None:
         settings.require(name, values[name], values[name] >= 0, "a number of at least 0")
     settings.require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
     settings.require("task.max_length", config.task.max_length, config.task.max_length >= 8, "at least 8")
+    trackers.check(config.trackers)
     if not config.init:
         raise UserError(
             "no encoder to start from; add --config.init=DIR, a workdir of electramed pretrain or a Hugging Face ELECTRA "

@@ -135,7 +135,12 @@ def run_seed(
         _forget_later_ones(best_folder, run.clock.step)
         with (
             StateCheckpoints(best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP) as kept,
-            metrics.MetricsWriter(own, resumed_step=run.clock.step) as log,
+            metrics.MetricsWriter(
+                own,
+                resumed_step=run.clock.step,
+                trackers=program.config.trackers,
+                settings=dataclasses.asdict(program.config),
+            ) as log,
         ):
             done = _train(program, run, saved, kept, log, seed, stop)
     if not done:

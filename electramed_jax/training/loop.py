@@ -18,7 +18,7 @@ from electramed_jax.common import chrono, distributed, metrics
 from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.preemption import Preemption
-from electramed_jax.config import Config, resolve
+from electramed_jax.config import Config, resolve, to_dict
 from electramed_jax.data import dataset as datasets
 from electramed_jax.data.loader import Loader, ordered_batches
 from electramed_jax.training import checkpoint, evaluate, sharding
@@ -83,7 +83,9 @@ def run(
         def due(step: int, every: int) -> bool:
             return step % every == 0 or step == config.total_steps
 
-        with metrics.MetricsWriter(workdir, resumed_step=started) as log:
+        with metrics.MetricsWriter(
+            workdir, resumed_step=started, trackers=config.trackers, settings=to_dict(config)
+        ) as log:
             watch = _watch(workdir, config)
 
             def record(step: int, split: str, figures: dict[str, float]) -> None:

@@ -76,7 +76,7 @@ class Trackers:
         try:
             return call(*arguments)
         except Exception as error:  # of whichever service
-            reason = (str(error) or type(error).__name__).split("\n")[0]
+            reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(".")
             say(f"tracker {name}: {reason}; the run goes on without it, metrics.jsonl has everything")
             self._open.pop(name, None)
             return None

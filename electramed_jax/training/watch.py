@@ -1,7 +1,8 @@
 """The sanity watch: a pure function from a run's metrics to what a person should be told, and what to try.
 
-An alert is raised where it begins to hold, and again only after it has ceased to: the same history gives the same
-alerts, in a run, after its restart and in a report long after it.
+An alert is raised where it begins to hold, and again only after it has not held for some time, since figures that
+stand at a threshold go back and forth: the same history gives the same alerts, in a run, after its restart and in a
+report long after it.
 
 What a healthy run looks like is taken from ELECTRA-Small's published curves (google-research/electra issue 3: AUC 0.70
 at step 5,000 and 0.90 at 200,000, discriminator accuracy 0.929 where 9 % of the tokens are replaced) and from runs of
@@ -27,8 +28,11 @@ SETTLED_STEPS = 5_000  # after which, and a twentieth of the run, a network has 
 WINDOW = 5  # entries that a training figure is averaged over
 PACE = 20  # entries that a throughput is compared with
 
+CALM = {"train": 10, "validation": 3}  # entries in a row after which an alert may be raised again
+
 GENERATOR_SCATTER = 1.0  # nats around ln V at step 0; logits of standard deviation 1 add half a nat
 DISCRIMINATOR_RANGE = (0.6, 1.2)  # nats at step 0; logits of standard deviation 2 make 1.1 of ln 2 = 0.69
+NO_GAIN = 0.01  # of the replaced tokens, that accuracy lies above "all original"
 LOW_RECALL = 0.1
 STRONG_GENERATOR = 0.65  # generator accuracy; ELECTRA-Small reaches 0.46, runs on text easy to predict 0.6
 AUC_LOSS = 0.02  # below the best so far
@@ -89,7 +93,7 @@ class Watch:
         self._config, self._manifest, self._starts = config, manifest, sorted(starts)
         self._train: list[Entry] = []
         self._validation: list[Entry] = []
-        self._standing: set[str] = set()
+        self._calm: dict[str, int] = {}  # entries since an alert last held, of those that may not be raised again yet
         self.raised: list[Alert] = []  # so far, in order
         for entry in entries:
             self.see(entry)
@@ -106,9 +110,14 @@ class Watch:
         new = []
         for kind, check in CHECKS[split].items():
             found = check(view)
-            if found and kind not in self._standing:
+            if found and kind not in self._calm:
                 new.append(Alert(kind, step, *found))
-            (self._standing.add if found else self._standing.discard)(kind)
+            if found:
+                self._calm[kind] = 0
+            elif kind in self._calm:
+                self._calm[kind] += 1
+                if self._calm[kind] == CALM[split]:
+                    del self._calm[kind]
         self.raised += new
         return new
 
@@ -162,12 +171,13 @@ def _first_loss(view: _View) -> _Found:
 
 def _all_original(view: _View) -> _Found:
     accuracy, replaced = view.recent("discriminator_accuracy"), view.recent("replaced_fraction")
-    if not view.settled or accuracy is None or replaced is None or accuracy > 1 - replaced:
+    if not view.settled or accuracy is None or replaced is None or accuracy > 1 - (1 - NO_GAIN) * replaced:
         return None
     return (
         f"discriminator_accuracy {accuracy:.4f} where calling every token original gives {1 - replaced:.4f}",
         "the discriminator has not begun to tell replacements from originals",
-        "a lower optimizer.learning_rate; in narrow models model.kernel_stddev near 1/sqrt(width)",
+        "another optimizer.learning_rate (lower if the losses jump, higher if they hardly move); in narrow models "
+        "model.kernel_stddev near 1/sqrt(width)",
     )
 
 
@@ -190,7 +200,8 @@ def _unigram(view: _View) -> _Found:
     return (
         f"validation generator_loss {loss:.2f}, and {floor:.2f} by the words' frequencies alone",
         "the generator makes no use of context",
-        "a longer optimizer.warmup_steps or a lower learning_rate; check the rows with electramed inspect",
+        "a longer optimizer.warmup_steps, or another learning_rate (lower if the losses jump, higher if they hardly "
+        "move); check the rows with electramed inspect",
     )
 
 

@@ -165,6 +165,16 @@ def test_an_alert_is_raised_again_only_after_it_has_ceased_to_hold():
     assert [kind for kind, _ in kinds(entries)] == ["low_recall", "low_recall"]
 
 
+def test_figures_that_go_back_and_forth_at_a_threshold_raise_one_alert():
+    entries = []
+    for number, step in enumerate(range(60_000, 90_000, 100)):
+        accuracy = 0.9072 if number // 6 % 2 else 0.9067
+        entries += train(step, discriminator_accuracy=accuracy, replaced_fraction=0.094)
+    assert [kind for kind, _ in kinds(entries)] == ["all_original"]
+    curve = [validation(60_000 + 1_000 * n, generator_loss=7.2 if n % 3 else 7.1) for n in range(30)]
+    assert [kind for kind, _ in kinds(curve)] == ["unigram"]
+
+
 def test_a_restarted_run_does_not_repeat_what_was_said():
     entries = train(*LATE, discriminator_recall=0.01)
     watch = Watch(CONFIG, MANIFEST, entries[:8])

@@ -4,8 +4,8 @@
 
 What it measures: whether a person would have been told. Each run is a two-layer pair of networks, on invented
 texts, of some hundred steps; the steps that the watch leaves a run to settle are shortened to fit (SETTLED_STEPS and
-TRANSIENT_STEPS), the checks are as they are. A healthy run comes first, and has to be silent. About four minutes on two cores, where other
-processes compete for them with alerts of a throughput that drops.
+TRANSIENT_STEPS), the checks are as they are. A healthy run comes first, and has to be silent. About four minutes on
+two cores; where other processes compete for them there are alerts of a throughput that drops, too.
 """
 
 from __future__ import annotations

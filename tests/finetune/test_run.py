@@ -9,13 +9,18 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
+import types
 
+import hub_server
+import huggingface_hub
 import jax
 import numpy as np
 import pytest
 import quick
 from invented_corpus import start, write_conll
 
+from electramed_jax import cli
 from electramed_jax.common import trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
@@ -187,6 +192,44 @@ def test_a_workdir_is_for_one_run(whole, corpus, tmp_path):
         finetune(changed, whole)
     with pytest.raises(UserError, match="not empty, and no fine-tuning run"):
         finetune(config, other)
+
+
+def test_a_model_is_exported_with_its_seed_s_scores_on_the_card_and_pushed(whole, tmp_path, monkeypatch, capsys):
+    with hub_server.running(monkeypatch) as hub:
+        options = [f"--workdir={whole}", f"--output={tmp_path}/out", "--seed=1", "--push=me/ner", "--private", "--json"]
+        assert cli.main(["export", *options]) == 0
+    assert list(json.loads(capsys.readouterr().out)["pushed"]) == ["me/ner"] and hub.private == {"me/ner": True}
+    assert hub.files == {f"me/ner/{path.name}": path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    card = huggingface_hub.ModelCard(hub.files["me/ner/README.md"].decode())
+    scores = json.loads((whole / "seed-1" / "scores.json").read_text())["test"]
+    (result,) = card.data.eval_results
+    assert (result.task_type, result.dataset_split) == ("token-classification", "test")
+    assert result.metric_value == pytest.approx(scores["f1"], abs=1e-4)
+    assert hub.cards, "the Hub was asked whether it can read the metadata"
+
+
+def test_what_is_said_of_pre_training_alone_is_refused_of_a_fine_tuned_model(whole, tmp_path, capsys):
+    assert cli.main(["export", f"--workdir={whole}", f"--output={tmp_path}/out", "--watts=70"]) == 2
+    assert "--watts says nothing of" in capsys.readouterr().err
+
+
+def test_a_tracker_is_told_of_every_seed(corpus, tmp_path, monkeypatch):
+    told = []
+
+    class Recorder:
+        def __init__(self, run):
+            self.name = run.name
+
+        def log(self, step, figures):
+            told.append((self.name, *figures))
+
+        def close(self):
+            told.append((self.name, "closed"))
+
+    monkeypatch.setitem(sys.modules, "own_trackers", types.SimpleNamespace(recorder=Recorder))
+    finetune(config_of(corpus, seeds=1, trackers="own_trackers:recorder"), tmp_path / "run")
+    assert told[-1] == ("run/seed-0", "closed")
+    assert any("train/loss" in entry for entry in told) and any("dev/f1" in entry for entry in told)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):

@@ -52,7 +52,7 @@ def find(folder: str) -> list[tuple[str, str | None]]:
     if not below:
         raise UserError(
             f"{folder}: no {CONFIG} in it, nor in {DISCRIMINATOR}/ or {GENERATOR}/ below it; "
-            "wanted a Hugging Face ELECTRA folder or the parent of two"
+            "wanted a Hugging Face ELECTRA folder or the parent of two (from the Hub: hf download NAME --local-dir DIR)"
         )
     return below
 

@@ -187,3 +187,28 @@ def test_a_folder_that_transformers_saved_is_imported_and_computes_the_same(
     for name, leaf in after.items():
         real = pair.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
         np.testing.assert_array_equal(leaf[:real], before[name][:real], err_msg=name)
+
+
+@pytest.mark.parametrize("network", ["discriminator", "generator"])
+@pytest.mark.parametrize("form", ["several files", "torch", "torch, in half precision", "the encoder alone"])
+def test_what_transformers_or_torch_saved_is_read_back(make_pair, tmp_path, network, form):
+    pair = make_pair()
+    model = open_model(export(pair, tmp_path / "ours", network), network)
+    folder = tmp_path / "theirs"
+    saved = model.electra if form == "the encoder alone" else model
+    saved.save_pretrained(folder, max_shard_size="4KB" if form == "several files" else "1GB")
+    if form.startswith("torch"):
+        (folder / "model.safetensors").unlink()
+        tensors = (model.bfloat16() if "half" in form else model).state_dict()
+        torch.save(tensors, folder / "pytorch_model.bin")
+    if form == "several files":
+        assert len(list(folder.glob("model-*.safetensors"))) > 2
+    before = named_leaves(convert.import_folder(str(tmp_path / "ours")).params)
+    after = named_leaves(convert.import_folder(str(folder), headless=form == "the encoder alone").params)
+    if form != "the encoder alone":
+        assert set(after) == set(before)
+    elif network == "discriminator":
+        assert set(before) - set(after) == {name for name in before if "/head/" in name}
+    for name, leaf in after.items():
+        kept = before[name.replace("discriminator", network)]
+        np.testing.assert_allclose(leaf, kept, rtol=1e-2 if "half" in form else 0, err_msg=name)

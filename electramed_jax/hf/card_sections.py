@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 from collections.abc import Mapping, Sequence
 
 from electramed_jax.common import chrono, markdown
@@ -23,9 +24,10 @@ CURVE = {
 UNSTATED = "not stated"
 
 # Watts of one device, by jax's `device_kind`. GPUs: the maximum of the maker's data sheet. TPU v4 and v3: the mean that
-# Jouppi et al. 2023 (arXiv:2304.01433, table 4) measured in production, a chip; of later TPUs nothing is published.
+# Jouppi et al. 2023 (arXiv:2304.01433, table 4) measured in production, a chip, which of v3 are two devices; of later
+# TPUs nothing is published.
 WATTS = {
-    "TPU v3": 220,
+    "TPU v3": 110,
     "TPU v4": 170,
     "NVIDIA A100-SXM4-40GB": 400,
     "NVIDIA A100-SXM4-80GB": 400,
@@ -70,7 +72,7 @@ def sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
     """Source files and the documents kept of them, by licence."""
     counts: dict[str, list[int]] = {}
     for source in manifest.sources:
-        name = source.get("file", "")
+        name = posixpath.basename(source.get("file", ""))
         said = (said for pattern, said in {**licences, **KNOWN}.items() if fnmatch.fnmatch(name, pattern))
         licence = next(said, UNSTATED)
         row = counts.setdefault(licence, [0, 0])

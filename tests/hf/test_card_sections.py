@@ -30,7 +30,7 @@ MANIFEST = Manifest(
     splits={},
     sources=[
         {"file": "pubmed24n0001.xml.gz", "kept": 29_000},
-        {"file": "pubmed24n0002.xml.gz", "kept": 1_000},
+        {"file": "gs://bucket/pubmed24n0002.xml.gz", "kept": 1_000},
         {"file": "own.jsonl", "kept": 7},
     ],
     dropped={"too short": 12, "no text": 0},

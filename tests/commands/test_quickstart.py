@@ -46,6 +46,7 @@ def test_it_leaves_both_networks_for_hugging_face(ran):
         names = {path.name for path in (folder / "models" / network).iterdir()}
         assert names == {
             "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+            "generator_loss.png", "discriminator_loss.png", "discriminator_auc.png",
         }  # fmt: skip
 
 

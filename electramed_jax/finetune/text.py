@@ -197,7 +197,7 @@ class Text:
     def _make(self, split: str) -> Examples:
         names = self._corpus.placeholders()
         made = text_inputs.make(self._corpus.records[split], names, self._tokenizer, self.max_length)
-        self._cut[split], self._lost[split] = made.cut, made.lost
+        self._cut[split], self._lost[split] = sum(made.cut), made.lost
         return Examples(made.input_ids, [self._target(of_one) for of_one in self._gold[split]])
 
     def _target(self, of_one: list[Any]) -> np.ndarray:

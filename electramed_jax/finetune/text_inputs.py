@@ -13,30 +13,30 @@ from electramed_jax.finetune.tables import Record
 
 
 class Inputs(NamedTuple):
-    """Of each record int32[n], [CLS] A [SEP] or [CLS] A [SEP] B [SEP]; how many were cut, and how many of those lost
-    a placeholder by it."""
+    """Of each record int32[n], [CLS] A [SEP] or [CLS] A [SEP] B [SEP]; whether it was cut; and how many of those lost a
+    placeholder by it."""
 
     input_ids: list[np.ndarray]
-    cut: int
+    cut: list[bool]
     lost: int
 
 
 def make(records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Inputs:
     """Args:
-      names: of the placeholders, such as "@GENE$".
+    names: of the placeholders, such as "@GENE$".
     """
     first = tokenizer.encode_batch([record.text for record in records])
     second = tokenizer.encode_batch([record.second for record in records])
     cls, sep = [tokenizer.special.cls], [tokenizer.special.sep]
     # First and last pieces: themselves, or @ and $.
     marking = sorted({int(ids[end]) for ids in tokenizer.encode_batch(names) for end in (0, -1)})
-    input_ids, cuts, lost = [], 0, 0
+    input_ids, cuts, lost = [], [], 0
     for record, a, b in zip(records, first, second, strict=True):
         room = max_length - (3 if record.second else 2)
-        if len(a) + len(b) > room:
+        cuts.append(len(a) + len(b) > room)
+        if cuts[-1]:
             marks = np.isin(a, marking).sum()
             a, b = cut(a, b, room, marking)
-            cuts += 1
             lost += int(np.isin(a, marking).sum() < marks)
         input_ids.append(np.array([*cls, *a, *sep, *([*b, *sep] if record.second else [])], np.int32))
     return Inputs(input_ids, cuts, lost)

@@ -75,6 +75,22 @@ def read_encoder(folder: str) -> Network:
     return _checked(folder, mapping.ENCODER, sizes, own)
 
 
+def read_finetuned(folder: str, kind: str) -> Network:
+    """A model with a head of a task on it; `kind` is a key of `mapping.HEADS`."""
+    sizes, tensors = _read_sizes(folder), _read_weights(folder)
+    last = mapping.HEADS[kind][-1].theirs
+    if last not in tensors:
+        raise UserError(f"{folder}: {WEIGHTS} has no {last}, which {CONFIG} promises; copy the whole folder again")
+    return _checked(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
+
+
+def whole_tokens(folder: str) -> tuple[str, ...]:
+    """Entries of the vocabulary, such as @GENE$, that the folder's tokenizer never cuts; the special ones apart."""
+    path = files.join(folder, TOKENIZER)
+    added = files.read_json(path).get("added_tokens", ()) if files.exists(path) else ()
+    return tuple(token["content"] for token in added if token["content"] not in vocab.SPECIAL_TOKENS)
+
+
 def _read_sizes(folder: str) -> Sizes:
     path = files.join(folder, CONFIG)
     return architecture.from_json(files.read_json(path), path)

@@ -20,7 +20,7 @@ from electramed_jax import cli
 from electramed_jax.commands.finetune import start_of
 from electramed_jax.common.trees import named_leaves
 from electramed_jax.finetune import config as config_lib
-from electramed_jax.finetune import trained
+from electramed_jax.finetune import tags, trained
 from electramed_jax.hf import networks
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -191,3 +191,27 @@ def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert "--step says nothing of" in lines[0] and "--seed says nothing of" in lines[1]
     assert "seed 7 is not done; done are 0, 1" in lines[2]
+
+
+def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its_export(tuned, tmp_path):
+    """The entities of seed 1's predictions-test.txt, asked for again as raw text."""
+    lines = (tuned / "seed-1" / "predictions-test.txt").read_text().strip("\n").split("\n\n")
+    sentences = [[line.split("\t") for line in sentence.split("\n")] for sentence in lines]
+    texts = [" ".join(word for word, _, _ in sentence) for sentence in sentences]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts))
+    assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}/hf", "--seed=1"]) == 0
+    written = []
+    for number, model in enumerate(([f"--model={tuned}", "--seed=1"], [f"--model={tmp_path}/hf"])):
+        output = tmp_path / f"{number}.jsonl"
+        arguments = ["--input", f"{tmp_path}/texts.txt", f"--output={output}"]
+        code, result = electramed("predict", *model, *arguments)
+        assert code == 0 and (result["read"], result["kind"]) == (12, "ner")
+        written.append(output.read_text())
+    assert written[0] == written[1]
+    found = 0
+    for sentence, row in zip(sentences, map(json.loads, written[0].splitlines()), strict=True):
+        entities = tags.decode([tag for _, _, tag in sentence])
+        wanted = [(" ".join(w for w, _, _ in sentence[e.start : e.stop]), e.type) for e in entities]
+        assert [(entity["text"], entity["type"]) for entity in row["entities"]] == wanted
+        found += len(wanted)
+    assert found == result["found"] > 0

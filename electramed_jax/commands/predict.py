@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from electramed_jax.finetune.predictor import Model
 
-HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions: what the model was trained for.
+HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions: what the model is for.
 
   electramed predict --model=runs/ncbi --text "Deficiency of the enzyme causes phenylketonuria."
   electramed predict --model=runs/ncbi --input 'pubmed/*.xml.gz' --output=diseases.jsonl
@@ -22,11 +22,14 @@ HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or 
   electramed predict --model=runs/bioasq --input BioASQ-test-factoid-7b-1.json --output=7b1.json --format=bioasq
 
 The model is a workdir of electramed finetune (the seed that is best on dev) or a folder of electramed export.
-  entities    .txt (documents between empty lines), .jsonl ("text", and "title", "id"), .xml, each also with .gz, to jsonl,
-              bioc (BioC JSON) or pubtator; a long text is read in windows that overlap
+  entities    .txt (documents between empty lines), .jsonl ("text", and "title", "id"), .xml, each also with .gz; to
+              jsonl, bioc (BioC JSON) or pubtator; a long text is read in windows that overlap
   labels      .tsv, .csv, .jsonl as for training, without labels; or .txt, .xml, a document each; to jsonl
   answers     .json of SQuAD or BioASQ, to jsonl (the best five of each passage), squad or bioasq (over all passages)
 Offsets are characters of the text that stands beside them. The output appears when it is whole."""
+
+FOUND = {"token": "entities in", "sequence": "labelled of", "span": "answered of"}
+READ = {"token": "documents", "sequence": "texts", "span": "questions and passages"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
     if args.output:
-        console.say(f"wrote {args.output}: {account.found:,} found in {account.read:,}")
+        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {READ[kind]}")
     counts = {"read": account.read, "found": account.found, "dropped": dict(account.dropped)}
     return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
 

@@ -68,12 +68,8 @@ def _jsonl(documents: Iterable[Marked], model: str) -> Iterator[str]:
 
 def _bioc(documents: Iterable[Marked], model: str) -> Iterator[str]:
     """A collection; written as it comes, a document a line. Source: the BioC DTD, and its JSON form as NCBI serves it."""
-    head = {
-        "source": "electramed predict",
-        "date": datetime.date.today().isoformat(),
-        "key": "",
-        "infons": {"model": model},
-    }
+    today, infons = datetime.date.today().isoformat(), {"model": model}
+    head = {"source": "electramed predict", "date": today, "key": "", "infons": infons}
     yield json.dumps(head, ensure_ascii=False)[:-1] + ', "documents": ['
     between = "\n"
     for document, parts in documents:

@@ -1,4 +1,4 @@
-"""JSON lines, BioC JSON and PubTator say the same; `bioc` (PyPI), which we did not write, reads and accepts the latter two."""
+"""JSON lines, BioC JSON and PubTator say the same; `bioc` (PyPI), which is not ours, reads and accepts the two."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from electramed_jax.data.documents import Document
 from electramed_jax.finetune import entity_formats
 from electramed_jax.finetune.predictor import Found
 
-STRUCTURED = Document(
-    "12345", 12345, "Lithium: a drug.", (("AIM", "To treat\tmania 😀."), (None, "Lithium\nworks in β-thalassemia.")), 1999, "pubmed"
-)  # fmt: skip
+SECTIONS = (("AIM", "To treat\tmania 😀."), (None, "Lithium\nworks in β-thalassemia."))
+STRUCTURED = Document("12345", 12345, "Lithium: a drug.", SECTIONS, 1999, "pubmed")
 PLAIN = Document("note|1 x", None, "", ((None, "No fever,\nbut mania."),), None, "notes.txt")
 TITLE_ALONE = Document("7", 7, "Mania.", (), None, "pubmed")
 DOCUMENTS = (STRUCTURED, PLAIN, TITLE_ALONE)

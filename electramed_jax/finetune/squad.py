@@ -176,5 +176,5 @@ def _mismatch(question: Question) -> str:
     nearest = f"the text is at {found}" if found >= 0 else "the passage does not contain the text"
     return (
         f"answer {answer.text!r} is said to be at {answer.start}, where the passage has {there!r}; {nearest}; "
-        "mend the offset (characters from 0), or set drop_mismatched to leave such questions out"
+        "mend the offset (characters from 0), or leave such questions out with --config.qa.drop_mismatched=True"
     )

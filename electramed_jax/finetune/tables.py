@@ -70,6 +70,8 @@ def read(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> t
 
 def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     lines = corpus_files.lines(path)
+    if lines[0].startswith(("{", "[{")):
+        corpus_files.reject(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
     tabs = "\t" in lines[0]
     header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
     if tabs:
@@ -102,6 +104,7 @@ def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, labelled: bool) -> Columns:
     there = ", ".join(row)
+    setting = "config.text." if labelled else ""  # of finetune, of predict
 
     def choose(what: str, chosen: str, usual: Sequence[str], needed: bool) -> str:
         names = [chosen] if chosen else [name for name in usual if name in row]
@@ -111,7 +114,7 @@ def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, label
             return ""
         wanted = chosen or f"one of {', '.join(usual)}"
         corpus_files.reject(
-            path, line, f"no column {wanted}; there are {there}; name yours with --config.text.{what}_column=NAME"
+            path, line, f"no column {wanted}; there are {there}; name yours with --{setting}{what}_column=NAME"
         )
 
     text = choose("text", columns.text, TEXT, True)

@@ -58,7 +58,10 @@ def read(folder: str) -> Held:
     """
     path = files.join(folder, folders.CONFIG)
     if not files.exists(path):
-        raise UserError(f"{folder}: no {folders.CONFIG} in it; wanted a Hugging Face folder of a fine-tuned ELECTRA")
+        raise UserError(
+            f"{folder}: no {folders.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder of a "
+            "fine-tuned ELECTRA"
+        )
     values = files.read_json(path)
     classes = values.get("architectures") if isinstance(values, dict) else None
     found = [KINDS[name] for name in classes or () if name in KINDS]

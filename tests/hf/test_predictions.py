@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
-import jax
-import numpy as np
 import pytest
-from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, start
+from exported import HEADS, LENGTH, exported
+from invented_corpus import DISEASES, DRUGS, OTHER
 
 from electramed_jax.commands import predict
-from electramed_jax.common import trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import decoding, model, nbest, spans
+from electramed_jax.finetune import nbest, spans
 from electramed_jax.finetune.decoding import Decoding
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.squad import Question
 from electramed_jax.finetune.tables import Record
-from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
-from electramed_jax.hf import card, finetuned
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
 TOLERANCE = 1e-4
-LENGTH = 48  # pieces of a window
-VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS) + (",", ".", "?", "(", ")")
-TYPES = ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug")
 PAIR = ("The dose of @DRUG$, treated with metoprolol.", "of patients in (atenolol)")
-HEADS = {
-    "ner": Head(TOKEN, TYPES),
-    "relations": Head(SEQUENCE, ("a", "b", "c"), SOFTMAX),
-    "multilabel": Head(SEQUENCE, ("a", "b", "c"), SIGMOID),
-    "similarity": Head(SEQUENCE, ("score",), SQUARED),
-    "qa": Head(SPAN, ("start", "end")),
-}
-
-
-def exported(folder: str, kind: str) -> str:
-    """A model of random parameters."""
-    head = HEADS[kind]
-    sizes = start(VOCABULARY, dropout=0.0, max_positions=LENGTH).model
-    draw = np.random.default_rng(4)
-    shapes = jax.eval_shape(lambda: model.init_params(sizes, head, jax.random.key(0)))
-    params = trees.map_named(
-        lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
-    )
-    finetuned.export(
-        folder,
-        params,
-        sizes,
-        Tokenizer.of(VOCABULARY, True, ("@DRUG$",)),
-        kind=head.kind,
-        labels=head.labels,
-        loss=head.loss,
-        decoding=decoding.to_json(Decoding(kind, LENGTH, max_question=8, stride=16)),
-        facts=card.Facts("a test", {}, {}, {}),
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -169,4 +130,4 @@ def test_windows_of_questions_are_those_of_training(folders):
     question = Question("q", "the dose ?", " ".join(OTHER * 12))
     windows, _ = spans.windows([question], read.tokenizer, read.decoding.windowing)
     assert len(windows) > 4 and max(len(window.input_ids) for window in windows) == LENGTH
-    assert dataclasses.replace(read.decoding, kind="qa").windowing == spans.Windowing(LENGTH, 16, 8)
+    assert read.decoding.windowing == spans.Windowing(LENGTH, 16, 8)

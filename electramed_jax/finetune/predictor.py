@@ -71,7 +71,7 @@ class Predictor:
         """The entities of each text, in order; a text may be of any length."""
         found = [self._words(*encoded) for encoded in self.model.tokenizer.encode_with_offsets(texts)]
         made = words.examples([of_words for of_words, _ in found], self._length, self._recipe.special)
-        outputs = self._outputs([example.input_ids for example in made])
+        outputs = self.logits([example.input_ids for example in made])
         logits = words.logits(made, outputs, [len(of_words) for of_words, _ in found])
         return [self._entities(places, of_text) for (_, places), of_text in zip(found, logits, strict=True)]
 
@@ -82,7 +82,7 @@ class Predictor:
         made = text_inputs.make(records, names, self.model.tokenizer, self._length)
         if not records:
             return []
-        head, logits = self.model.head, np.stack(self._outputs(made.input_ids))
+        head, logits = self.model.head, np.stack(self.logits(made.input_ids))
         answers = text_answers.said(logits, head, self.model.decoding.threshold)
         probabilities = text_answers.probabilities(logits, head).tolist()
         found = []
@@ -100,14 +100,15 @@ class Predictor:
     def answers(self, questions: Sequence[Question]) -> list[Answers]:
         """What the model offers to each question about its passage, which may be of any length."""
         windows, _ = spans.windows(questions, self.model.tokenizer, self.model.decoding.windowing)
-        outputs = self._outputs([window.input_ids for window in windows])
+        outputs = self.logits([window.input_ids for window in windows])
         return nbest.of_questions(questions, windows, outputs, self.model.decoding.max_answer_pieces)
 
     @property
     def _length(self) -> int:
         return self.model.decoding.max_length
 
-    def _outputs(self, input_ids: list[np.ndarray]) -> Outputs:
+    def logits(self, input_ids: Sequence[np.ndarray]) -> Outputs:
+        """Of examples, each with [CLS] and [SEP] and no longer than a window; see `task.Outputs`."""
         if not input_ids:
             return []
         examples = Examples(input_ids, [_no_label(self.model.head, len(ids)) for ids in input_ids])

@@ -81,8 +81,13 @@ def test_pubtator_is_read_and_its_offsets_are_those_of_its_text():
     for document in found:
         wanted = WANTED[key(document.pmid)]
         assert [(one.text, one.type) for one in document.annotations] == wanted
-        text = f"{document.title}\n{document.abstract}"
+        text = f"{document.title}\n{document.abstract or ''}"
         assert [text[one.start : one.end] for one in document.annotations] == [name for name, _ in wanted]
+
+
+def test_pubtator_loses_no_character_of_a_text_without_a_title():
+    plain = pubtator.loads(written("pubtator"))[1]
+    assert plain.pmid == "note_1_x" and plain.title == "" and plain.abstract == "No fever, but mania."
 
 
 def test_no_document_is_a_collection_of_none():

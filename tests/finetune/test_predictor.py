@@ -25,7 +25,7 @@ SAID |= dict.fromkeys(("gast", "arth", "neph"), "I-Disease")
 class Perfect(Predictor):
     """Its logits are what the piece itself says; how it cuts and joins is the real thing."""
 
-    def _outputs(self, input_ids):
+    def logits(self, input_ids):
         assert max(len(ids) for ids in input_ids) <= self.model.decoding.max_length
         wanted = [[HEAD.labels.index(SAID.get(TOKENS[number], "O")) for number in ids] for ids in input_ids]
         return [10 * np.eye(HEAD.size, dtype=np.float32)[row] for row in wanted]

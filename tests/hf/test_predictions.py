@@ -131,3 +131,29 @@ def test_windows_of_questions_are_those_of_training(folders):
     windows, _ = spans.windows([question], read.tokenizer, read.decoding.windowing)
     assert len(windows) > 4 and max(len(window.input_ids) for window in windows) == LENGTH
     assert read.decoding.windowing == spans.Windowing(LENGTH, 16, 8)
+
+
+@pytest.mark.parametrize("kind", ["ner", "relations"])
+def test_a_head_that_torch_trained_on_the_same_weights_says_the_same_here(folders, kind, tmp_path):
+    """Three steps of torch's Adam on head and encoder, then back through safetensors."""
+    auto = transformers.AutoModelForTokenClassification if kind == "ner" else None
+    opened = (auto or transformers.AutoModelForSequenceClassification).from_pretrained(folders[kind]).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])
+    text = "the dose of atenolol, treated with acute gastritis."
+    inputs = tokenizer(text, return_tensors="pt")
+    before = opened(**inputs).logits.detach().clone()
+    optimizer = torch.optim.Adam(opened.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        logits = opened(**inputs).logits
+        torch.nn.functional.cross_entropy(
+            logits.flatten(0, -2), torch.ones(logits.shape[:-1].numel()).long()
+        ).backward()
+        optimizer.step()
+    opened.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with torch.no_grad():
+        wanted = opened(**inputs).logits[0].numpy()
+    assert abs(wanted - before[0].numpy()).max() > 0.1
+    (ours,) = predictor(str(tmp_path)).logits([inputs["input_ids"][0].numpy()])
+    assert ours == pytest.approx(wanted, abs=TOLERANCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from electramed_jax.finetune.predictor import Model
 
-HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions: what the model is for.
+HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions, as the model can.
 
   electramed predict --model=runs/ncbi --text "Deficiency of the enzyme causes phenylketonuria."
   electramed predict --model=runs/ncbi --input 'pubmed/*.xml.gz' --output=diseases.jsonl
@@ -145,10 +146,15 @@ def _as_file(text: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _sink(path: str | None) -> Iterator[Callable[[str], Any]]:
     from electramed_jax.common import files
+    from electramed_jax.common.errors import UserError
 
     if path is None:
-        yield sys.stdout.write
-        sys.stdout.flush()
+        try:
+            yield sys.stdout.write
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is flushed into it at the end
+            raise UserError("nobody reads standard output any more; add --output=FILE to keep the answers") from error
         return
     with files.atomic_write(path) as file:
         yield lambda piece: file.write(piece.encode("utf-8"))

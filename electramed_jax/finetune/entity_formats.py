@@ -67,7 +67,7 @@ def _jsonl(documents: Iterable[Marked], model: str) -> Iterator[str]:
 
 
 def _bioc(documents: Iterable[Marked], model: str) -> Iterator[str]:
-    """A collection; written as it comes, a document a line. Source: the BioC DTD, and its JSON form as NCBI serves it."""
+    """A collection; written as it comes, a document a line. Source: BioC's DTD, and its JSON form as NCBI serves it."""
     today, infons = datetime.date.today().isoformat(), {"model": model}
     head = {"source": "electramed predict", "date": today, "key": "", "infons": infons}
     yield json.dumps(head, ensure_ascii=False)[:-1] + ', "documents": ['

@@ -59,8 +59,8 @@ def read(folder: str) -> Held:
     path = files.join(folder, folders.CONFIG)
     if not files.exists(path):
         raise UserError(
-            f"{folder}: no {folders.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder of "
-            "a fine-tuned ELECTRA"
+            f"{folder}: no {folders.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder "
+            "of a fine-tuned ELECTRA"
         )
     values = files.read_json(path)
     classes = values.get("architectures") if isinstance(values, dict) else None

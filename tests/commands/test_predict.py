@@ -1,4 +1,4 @@
-"""`electramed predict`: files of each kind in, answers that fit them out; mistakes in one line, nothing half-written."""
+"""`electramed predict`: files of each kind in, answers that fit out; mistakes in one line, nothing half-written."""
 
 from __future__ import annotations
 

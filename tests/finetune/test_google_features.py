@@ -41,7 +41,7 @@ def test_texts_and_pairs_are_cut_in_the_same_places(featurized, tokenizer):
 
 
 def test_words_are_asked_about_at_the_same_pieces(featurized, tokenizer):
-    """Google's cuts words that do not fit off, where ours goes on in a next window; and a word "[CLS]" is text to us."""
+    """Google's cuts words that do not fit off, where ours goes on in a next window; a word "[CLS]" is text to us."""
     compared = 0
     for case in featurized["tagging"]:
         sentence = [ids.tolist() for ids in tokenizer.encode_batch(case["words"])]

@@ -221,3 +221,9 @@ def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its
         assert [(entity["text"], entity["type"]) for entity in row["entities"]] == wanted
         found += len(wanted)
     assert found == result["found"] > 0
+
+
+def test_a_model_that_is_not_fine_tuned_predicts_nothing(pretrained, capsys):
+    assert cli.main(["predict", f"--model={pretrained[0]}", "--text=a"]) == 2
+    error = capsys.readouterr().err
+    assert "a workdir of pre-training; fine-tune it first" in error and error.count("\n") == 1

@@ -47,6 +47,7 @@ EXTRAS = {
         "seqeval>=1.2",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage
         "datasets>=4",
+        "bioc>=2.1",  # reads BioC JSON and PubTator
         DATASKETCH,
         "matplotlib>=3.10",
         "trustme>=1.2",  # certificates of a local HTTPS server

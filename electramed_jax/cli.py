@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "a checkpoint -> Hugging Face folders",
     "import": "a Hugging Face folder -> a config file to train on from",
     "finetune": "an encoder + a corpus -> a model for entities, relations, ... and its scores",
+    "predict": "texts, PubMed XML or questions -> entities, relations, classes or answers, by a fine-tuned model",
     "inspect": "look into a shard, a manifest, documents or a workdir",
 }
 MODULES = {"import": "import_"}  # `import` is a word of Python's

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import distributed
-    from electramed_jax.finetune import card_scores, results, trained
+    from electramed_jax.finetune import card_scores, decoding, results, trained
     from electramed_jax.hf import card, finetuned, push
     from electramed_jax.training.report import tell
 
@@ -92,6 +92,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         kind=described.head.kind,
         labels=described.head.labels,
         loss=described.head.loss,
+        decoding=decoding.to_json(held.decoding),
         facts=card.Facts(name, data, recipe, scores, license=args.license, metadata=metadata),
     )
     tell(f"wrote {args.output} (seed {held.seed})")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune.nbest import Candidate
+from electramed_jax.finetune.nbest import Answers, Candidate
 from electramed_jax.finetune.squad import Answer, Question, field
 
 MAX_ANSWERS = 5
@@ -134,6 +134,14 @@ def merge(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> 
             totals[key] = totals.get(key, 0.0) + candidate.probability
     ranked = sorted(totals.items(), key=lambda entry: -entry[1])
     return [(written[key], total) for key, total in ranked[:limit]]
+
+
+def merge_all(found: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
+    """By question id, the best answers over all its passages (see `merge`), given what was found in each."""
+    passages: dict[str, list[list[Candidate]]] = {}
+    for question, answers in found:
+        passages.setdefault(question_id(question.id), []).append(answers.candidates)
+    return {number: merge(of_question) for number, of_question in passages.items()}
 
 
 def measures(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:

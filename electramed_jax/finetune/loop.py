@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from electramed_jax.common import chrono, distributed, files, metrics
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.plan import Plan
-from electramed_jax.finetune import batches, start, workdir
+from electramed_jax.finetune import batches, forward, start, workdir
 from electramed_jax.finetune.config import FinetuneConfig
 from electramed_jax.finetune.start import Start
 from electramed_jax.finetune.step import Recipe, jit_predict_step, jit_train_step
@@ -88,26 +88,16 @@ def predict(
     program: Program, params: Any, split: str, stop: Callable[[], bool] = lambda: False
 ) -> list[np.ndarray] | None:
     """The logits of every example of a split, in order; None where it was told to `stop`."""
-    examples, head = program.task.examples(split), program.recipe.head
-    found: list[Any] = [None] * len(examples)
-    under_way: list[tuple[batches.Batch, jax.Array]] = []
-
-    def collect() -> None:
-        batch, logits = under_way.pop(0)
-        for number, one in batches.unpacked(np.asarray(logits), batch, examples, head):
-            found[number] = one
-
-    rows = sharding.batch_sharding(program.mesh)
-    pad = program.recipe.special.pad
-    for batch in batches.measured(examples, head, program.rows, program.task.max_length, pad):
-        if stop():
-            return None
-        under_way.append((batch, program.predict_step(params, batches.placed_on(batch, rows))))
-        if len(under_way) > step_lib.IN_FLIGHT:
-            collect()
-    while under_way:
-        collect()
-    return found
+    return forward.outputs(
+        program.predict_step,
+        params,
+        program.task.examples(split),
+        program.recipe,
+        program.mesh,
+        rows=program.rows,
+        row_length=program.task.max_length,
+        stop=stop,
+    )
 
 
 def run_seed(
@@ -244,8 +234,10 @@ def _train(
 
     def save(step: int, *, last: bool) -> None:
         collect()
+        kept_of_run = run.saved()
         log.flush()
-        saved.save(step, run.state, run.saved(), last=last)
+        with run.clock.paused():
+            saved.save(step, run.state, kept_of_run, last=last)
 
     stopping = stop()
     if started in evals and started not in [scores["step"] for scores in run.history]:  # stopped before it was measured
@@ -268,9 +260,9 @@ def _train(
             entry(step)
         with run.clock.paused():
             measured = step in evals and measure(step)
-            stopping = stop()
-            if measured if not config.save_every else step % config.save_every == 0 or step == total:
-                save(step, last=False)
+        stopping = stop()
+        if measured if not config.save_every else step % config.save_every == 0 or step == total:
+            save(step, last=False)
     if stopping and run.clock.step > started:
         save(run.clock.step, last=True)
         tell(f"seed {seed}: saved step {run.clock.step:,}")

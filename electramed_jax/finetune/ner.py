@@ -5,28 +5,21 @@ Whatever scheme a corpus is in, the model learns IOB2; what it answers is scored
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import conll, corpus_files, metrics, tags, windows
+from electramed_jax.finetune import conll, corpus_files, metrics, tags, words
 from electramed_jax.finetune.conll import Sentence
 from electramed_jax.finetune.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
 
 ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
 DETECT, ANY = "detect", "any"  # beside `tags.SCHEMES`, values of config.ner.scheme
-
-
-class Place(NamedTuple):
-    """Where an example's answers belong."""
-
-    sentence: int
-    first: int  # word
-    asked: np.ndarray  # places of the words' first pieces in the example's ids
 
 
 class Ner:
@@ -76,11 +69,9 @@ class Ner:
 
     def tags(self, split: str, outputs: Outputs) -> list[list[str]]:
         """The model's tag of every word of every sentence."""
-        found = [[tags.OUTSIDE] * len(sentence.words) for sentence in self._sentences[split]]
-        for place, logits in zip(self._places[split], outputs, strict=True):
-            best = logits[place.asked].argmax(axis=-1)
-            found[place.sentence][place.first : place.first + len(best)] = [self.head.labels[n] for n in best]
-        return found
+        lengths = [len(sentence.words) for sentence in self._sentences[split]]
+        of_words = words.logits(self._places[split], outputs, lengths)
+        return [[self.head.labels[best] for best in logits.argmax(axis=-1)] for logits in of_words]
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         gold = [sentence.tags for sentence in self._sentences[split]]
@@ -126,39 +117,33 @@ class Ner:
             "examples": len(self._examples[split]),
         }
 
-    def _make(self, split: str) -> tuple[Examples, list[Place]]:
-        sentences, special = self._sentences[split], self._tokenizer.special
-        room = self.max_length - 2
-        pieces = _Pieces(self._tokenizer, sentences, room)
+    def _make(self, split: str) -> tuple[Examples, list[words.Example]]:
+        sentences = self._sentences[split]
+        pieces = _Pieces(self._tokenizer, sentences)
         numbers = {label: number for number, label in enumerate(self.head.labels)}
-        input_ids, labels, places = [], [], []
-        for number, sentence in enumerate(sentences):
-            of_words = pieces(sentence.words)
-            gold = [numbers[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))]
-            cut = windows.cut([len(ids) for ids in of_words], room)
-            self._cut[split] += len(cut) > 1
-            for begin, stop, first, last in cut:
-                lengths = [len(ids) for ids in of_words[begin:stop]]
-                starts = 1 + np.cumsum([0, *lengths[:-1]])
-                asked = starts[first - begin : last - begin]
-                ids = [special.cls, *(piece for ids in of_words[begin:stop] for piece in ids), special.sep]
-                wanted = np.full(len(ids), IGNORE, np.int32)
-                wanted[asked] = gold[first:last]
-                input_ids.append(np.array(ids, np.int32))
-                labels.append(wanted)
-                places.append(Place(number, first, asked))
-        return Examples(input_ids, labels), places
+        gold = [
+            np.array([numbers[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))], np.int32)
+            for sentence in sentences
+        ]
+        of_sentences = [pieces(sentence.words) for sentence in sentences]
+        made = words.examples(of_sentences, self.max_length, self._tokenizer.special)
+        labels = [np.full(len(example.input_ids), IGNORE, np.int32) for example in made]
+        for example, wanted in zip(made, labels, strict=True):
+            wanted[example.asked] = gold[example.sentence][example.first :][: len(example.asked)]
+        windows = collections.Counter(example.sentence for example in made)
+        self._cut[split] = sum(count > 1 for count in windows.values())
+        return Examples([example.input_ids for example in made], labels), made
 
 
 class _Pieces:
-    """The word pieces of words, each distinct one tokenised once; at least one piece a word, at most `room`."""
+    """The word pieces of words, each distinct one tokenised once; at least one piece a word."""
 
-    def __init__(self, tokenizer: Tokenizer, sentences: Sequence[Sentence], room: int):
-        words = sorted({word for sentence in sentences for word in sentence.words})
-        ids = tokenizer.encode_batch(words)
+    def __init__(self, tokenizer: Tokenizer, sentences: Sequence[Sentence]):
+        distinct = sorted({word for sentence in sentences for word in sentence.words})
+        ids = tokenizer.encode_batch(distinct)
         # A word of nothing but characters that the normaliser drops is still a word: it is unknown.
         self._known = {
-            word: found.tolist()[:room] or [tokenizer.special.unk] for word, found in zip(words, ids, strict=True)
+            word: found.tolist() or [tokenizer.special.unk] for word, found in zip(distinct, ids, strict=True)
         }
 
     def __call__(self, words: Sequence[str]) -> list[list[int]]:

@@ -156,10 +156,8 @@ class Qa:
 
     def _merged(self, split: str, outputs: Outputs) -> dict[str, list[str]]:
         """By question id, the best answers over all passages."""
-        passages: dict[str, list[list[nbest.Candidate]]] = {}
-        for question, answers in self.answers(split, outputs):
-            passages.setdefault(bioasq.question_id(question.id), []).append(answers.candidates)
-        return {number: [text for text, _ in bioasq.merge(of_question)] for number, of_question in passages.items()}
+        merged = bioasq.merge_all(self.answers(split, outputs))
+        return {number: [text for text, _ in best] for number, best in merged.items()}
 
     def _sizes(self, name: str) -> dict[str, int]:
         split = self._splits[name]

@@ -64,12 +64,14 @@ def paths(listed: str) -> list[str]:
     return files.glob([name.strip() for name in listed.split(",") if name.strip()]) if listed else []
 
 
-def read(listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False) -> Split:
+def read(
+    listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True
+) -> Split:
     """The questions of a split's files.
 
     Args:
       for_training: leave out the passages of the organisers' files that contain no gold answer.
-      drop_mismatched: see `squad.parse`.
+      drop_mismatched, labelled: see `squad.parse`.
 
     Raises:
       UserError: see `squad.parse` and `bioasq.parse`; or an id stands in two files of what is measured on (the number
@@ -84,7 +86,7 @@ def read(listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = F
             gold = bioasq.golds(factoids)
             split.forms.append(BIOASQ)
         else:
-            found = squad.parse(path, value, drop_mismatched)
+            found = squad.parse(path, value, drop_mismatched, labelled=labelled)
             questions, gold = found.questions, bioasq.golds_of_passages(found.questions)
             split.mismatched += len(found.dropped)
             split.forms.append(SQUAD)

@@ -77,7 +77,8 @@ def markdown(found: Results) -> str:
         f"| score | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
     ]
-    for name in dict.fromkeys(name for scores in found["scores"].values() for name in scores):
+    names = [found["primary"], *(name for scores in found["scores"].values() for name in scores)]
+    for name in dict.fromkeys(names):
         cells = " | ".join(_shown(found["scores"][split].get(name), seeds) for split in splits)
         lines.append(f"| {name} | {cells} |")
     if found["published"] and TEST in splits:
@@ -89,8 +90,10 @@ def markdown(found: Results) -> str:
     lines += ["", "| split | file | SHA-256 | sizes |", "|---|---|---|---|"]
     for split, sizes in found["data"]["sizes"].items():
         file = found["data"]["files"].get(split, {})
-        said = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-        lines.append(f"| {split} | {file.get('path', '')} | {file.get('sha256', '')[:16]} | {said} |")
+        several = any(name.startswith(f"{split} ") for name in found["data"]["files"])
+        said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sizes.items() if count)
+        path = file.get("path", "" if several else "held out of the training file")
+        lines.append(f"| {split} | {path} | {file.get('sha256', '')[:16]} | {said} |")
     for name, file in found["data"]["files"].items():  # of a split in several files
         if name not in found["data"]["sizes"]:
             lines.append(f"| {name} | {file['path']} | {file['sha256'][:16]} | |")

@@ -84,7 +84,7 @@ def load(path: str) -> Any:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); fetch or mend the file") from error
 
 
-def parse(path: str, value: Any, drop_mismatched: bool = False) -> File:
+def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: bool = True) -> File:
     """The questions of a file in SQuAD's form, in order.
 
     Args:
@@ -92,6 +92,7 @@ def parse(path: str, value: Any, drop_mismatched: bool = False) -> File:
       value: what `load` gave.
       drop_mismatched: leave out answers that do not stand at their offset, and questions left with none,
         instead of raising.
+      labelled: whether answers are wanted; else questions are given without them, wherever they stand.
 
     Raises:
       UserError: a field is missing or of the wrong kind, an id stands twice, an answer is not at its offset,
@@ -106,6 +107,8 @@ def parse(path: str, value: Any, drop_mismatched: bool = False) -> File:
             context = field(paragraph, "context", str, at_paragraph)
             for k, values in enumerate(field(paragraph, "qas", list, at_paragraph)):
                 question = _question(path, values, f"{at_paragraph}.qas[{k}]", context)
+                if not labelled:
+                    question = dataclasses.replace(question, answers=(), impossible=False)
                 if question.id in questions:
                     raise UserError(f"{path}: question {question.id} stands in it twice; ids must differ")
                 matching = tuple(answer for answer in question.answers if stands(answer, context))
@@ -173,5 +176,5 @@ def _mismatch(question: Question) -> str:
     nearest = f"the text is at {found}" if found >= 0 else "the passage does not contain the text"
     return (
         f"answer {answer.text!r} is said to be at {answer.start}, where the passage has {there!r}; {nearest}; "
-        "mend the offset (characters from 0), or set drop_mismatched to leave such questions out"
+        "mend the offset (characters from 0), or leave such questions out with --config.qa.drop_mismatched=True"
     )

@@ -40,8 +40,11 @@ class Record:
     line: int
 
 
-def read(path: str, columns: Columns = Columns()) -> tuple[list[Record], Columns]:
+def read(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> tuple[list[Record], Columns]:
     """The records of a file, and the columns they were taken from.
+
+    Args:
+      labelled: whether labels are wanted; else there are none, and a column of them is passed over.
 
     Raises:
       UserError: empty, a column that is missing from the header or a line, or a line that is no JSON object; names file
@@ -51,7 +54,7 @@ def read(path: str, columns: Columns = Columns()) -> tuple[list[Record], Columns
     records: list[Record] = []
     found = None
     for line, row in rows:
-        found = found or _found(path, line, row, columns)
+        found = found or _found(path, line, row, columns, labelled)
         for name in (found.text, found.second, found.label):
             if name and row.get(name) is None:
                 corpus_files.reject(path, line, f"no {name}; wanted one in every record")
@@ -59,7 +62,7 @@ def read(path: str, columns: Columns = Columns()) -> tuple[list[Record], Columns
         for name, value in ((found.text, text), (found.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
                 corpus_files.reject(path, line, f"{name} is {value!r}; wanted a text")
-        records.append(Record(text.strip(), second.strip(), row[found.label], line))
+        records.append(Record(text.strip(), second.strip(), row[found.label] if found.label else "", line))
     if found is None:
         corpus_files.reject(path, 1, "a header and nothing else; wanted a record a line")
     return records, found
@@ -67,6 +70,8 @@ def read(path: str, columns: Columns = Columns()) -> tuple[list[Record], Columns
 
 def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     lines = corpus_files.lines(path)
+    if lines[0].startswith(("{", "[{")):
+        corpus_files.reject(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
     tabs = "\t" in lines[0]
     header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
     if tabs:
@@ -97,8 +102,9 @@ def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, row
 
 
-def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns) -> Columns:
+def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, labelled: bool) -> Columns:
     there = ", ".join(row)
+    setting = "config.text." if labelled else ""  # of finetune, of predict
 
     def choose(what: str, chosen: str, usual: Sequence[str], needed: bool) -> str:
         names = [chosen] if chosen else [name for name in usual if name in row]
@@ -108,9 +114,9 @@ def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns) -> Co
             return ""
         wanted = chosen or f"one of {', '.join(usual)}"
         corpus_files.reject(
-            path, line, f"no column {wanted}; there are {there}; name yours with --config.text.{what}_column=NAME"
+            path, line, f"no column {wanted}; there are {there}; name yours with --{setting}{what}_column=NAME"
         )
 
     text = choose("text", columns.text, TEXT, True)
     second = choose("second_text", columns.second, [name for name in SECOND if name != text], False)
-    return Columns(text, second, choose("label", columns.label, LABEL, True))
+    return Columns(text, second, choose("label", columns.label, LABEL, True) if labelled else "")

@@ -12,13 +12,13 @@ import collections
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, metrics, placeholders, tables
+from electramed_jax.finetune import corpus_files, metrics, tables, text_answers, text_inputs
 from electramed_jax.finetune.tables import Columns, Record
 from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
 
@@ -49,9 +49,7 @@ class Corpus:
 
     def placeholders(self) -> list[str]:
         """Of all splits."""
-        return placeholders.found_in(
-            text for records in self.records.values() for record in records for text in (record.text, record.second)
-        )
+        return text_inputs.names_in([record for records in self.records.values() for record in records])
 
 
 def read(paths: dict[str, str], columns: Columns, dev_fraction: float) -> Corpus:
@@ -116,19 +114,16 @@ class Text:
         if self.kind == SIMILARITY:
             return metrics.numbers(gold[:, 0], logits[:, 0])
         if self.kind == MULTILABEL:
-            return metrics.label_sets(gold > 0.5, self._given(logits), self.head.labels)
+            return metrics.label_sets(gold > 0.5, text_answers.given(logits, self._threshold), self.head.labels)
         return metrics.classes(gold, logits.argmax(axis=-1), self.head.labels, self._counted)
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """The line of each record in its file, its label there and the model's."""
         logits = np.stack(outputs)
-        if self.kind == SIMILARITY:
-            said = [f"{value:.4f}" for value in logits[:, 0]]
-        elif self.kind == MULTILABEL:
-            rows = self._given(logits)
-            said = [self._separator.join(np.array(self.head.labels)[row].tolist()) for row in rows]
-        else:
-            said = [self.head.labels[number] for number in logits.argmax(axis=-1)]
+        said = [
+            f"{one:.4f}" if self.kind == SIMILARITY else self._separator.join(one) if self.kind == MULTILABEL else one
+            for one in text_answers.said(logits, self.head, self._threshold)
+        ]
         lines = ["line\tlabel\tpredicted"]
         for record, gold, answer in zip(self._corpus.records[split], self._gold[split], said, strict=True):
             label = f"{gold[0]}" if self.kind == SIMILARITY else self._separator.join(gold)
@@ -197,28 +192,13 @@ class Text:
         counts = {split: collections.Counter(n for of_one in gold for n in of_one) for split, gold in self._gold.items()}
         return {split: {label: counts[split][label] for label in self.head.labels} for split in self.splits}
 
-    def _given(self, logits: np.ndarray) -> np.ndarray:
-        return logits > math.log(self._threshold / (1 - self._threshold))
-
     # ---- examples --------------------------------------------------------------------------------
 
     def _make(self, split: str) -> Examples:
-        records = self._corpus.records[split]
-        first = self._tokenizer.encode_batch([record.text for record in records])
-        second = self._tokenizer.encode_batch([record.second for record in records])
-        cls, sep = [self._tokenizer.special.cls], [self._tokenizer.special.sep]
-        names = self._tokenizer.encode_batch(self._corpus.placeholders())
-        marking = sorted({int(ids[end]) for ids in names for end in (0, -1)})  # first and last pieces: themselves, or @ $
-        input_ids = []
-        for record, a, b in zip(records, first, second, strict=True):
-            room = self.max_length - (3 if record.second else 2)
-            if len(a) + len(b) > room:
-                marks = np.isin(a, marking).sum()
-                a, b = cut(a, b, room, marking)
-                self._cut[split] += 1
-                self._lost[split] += int(np.isin(a, marking).sum() < marks)
-            input_ids.append(np.array([*cls, *a, *sep, *([*b, *sep] if record.second else [])], np.int32))
-        return Examples(input_ids, [self._target(of_one) for of_one in self._gold[split]])
+        names = self._corpus.placeholders()
+        made = text_inputs.make(self._corpus.records[split], names, self._tokenizer, self.max_length)
+        self._cut[split], self._lost[split] = sum(made.cut), made.lost
+        return Examples(made.input_ids, [self._target(of_one) for of_one in self._gold[split]])
 
     def _target(self, of_one: list[Any]) -> np.ndarray:
         if self.kind == SIMILARITY:
@@ -231,34 +211,11 @@ class Text:
         return self._corpus.paths.get(split, self._corpus.paths[TRAIN])
 
     def _check_pieces(self) -> None:
-        """Raises UserError where a placeholder is unknown to the vocabulary: two of them would look alike."""
-        unk = self._tokenizer.special.unk
         names = self._corpus.placeholders()
-        unknown = [n for n, ids in zip(names, self._tokenizer.encode_batch(names), strict=True) if unk in ids]
-        for split, records in self._corpus.records.items() if unknown else ():
-            for record in records:
-                for name in unknown:
-                    if name in record.text or name in record.second:
-                        corpus_files.reject(
-                            self._path(split),
-                            record.line,
-                            f"the vocabulary lacks pieces for the placeholder {name}, which would be read as [UNK]; make "
-                            "it an entry of its own with --config.text.placeholders=whole",
-                        )
+        for split, records in self._corpus.records.items():
 
+            def reject(line: int, why: str, path: str = self._path(split)) -> NoReturn:
+                advice = "make it an entry of its own with --config.text.placeholders=whole"
+                corpus_files.reject(path, line, f"{why}; {advice}")
 
-def cut(a: np.ndarray, b: np.ndarray, room: int, marking: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Two texts' pieces, `room` together: of a pair the longer loses its end until both are of one length.
-
-    A text by itself is cut around what stands between its first and last `marking` piece, where it has any.
-    """
-    if len(b):
-        length = min(len(a), max(room - len(b), room - room // 2))
-        return a[:length], b[: room - length]
-    marked = np.flatnonzero(np.isin(a, marking))
-    if not len(marked):
-        return a[:room], b
-    first, last = int(marked[0]), int(marked[-1])
-    begin = first if last - first >= room else (first + last + 1 - room) // 2
-    begin = max(0, min(begin, len(a) - room))
-    return a[begin : begin + room], b
+            text_inputs.check_placeholders(records, names, self._tokenizer, reject)

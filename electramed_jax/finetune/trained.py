@@ -10,8 +10,9 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
 from electramed_jax.data import vocab
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import loop, workdir
+from electramed_jax.finetune import decoding, loop, workdir
 from electramed_jax.finetune.config import FinetuneOptimizerConfig
+from electramed_jax.finetune.decoding import Decoding
 from electramed_jax.finetune.step import Recipe
 from electramed_jax.training import sharding
 from electramed_jax.training.state import Params
@@ -25,6 +26,7 @@ class Trained:
     tokens: list[str]
     params: Params
     seed: int
+    decoding: Decoding
     results: dict[str, Any]  # what results.json holds
     scores: dict[str, Any]  # what the seed's scores.json holds
 
@@ -65,4 +67,6 @@ def load(folder: str, seed: int | None = None) -> Trained:
     best_folder = files.join(workdir.seed_folder(folder, seed), loop.BEST)
     params = loop.best_params(recipe, best_folder, mesh, runs[seed]["best_step"])
     tokens = vocab.read(files.join(folder, workdir.VOCAB_FILE))
-    return Trained(described, tokens, sharding.to_host(params), seed, results, runs[seed])
+    settings, account = (files.read_json(files.join(folder, name)) for name in (workdir.CONFIG_FILE, workdir.DATA_FILE))
+    read_off = decoding.of_run(described.kind, described.max_length, settings, account)
+    return Trained(described, tokens, sharding.to_host(params), seed, read_off, results, runs[seed])

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
 from electramed_jax.common.trees import named_leaves
 from electramed_jax.config import ModelConfig
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.hf import architecture, card, convert, mapping
-from electramed_jax.hf.mapping import SPAN, Sizes
+from electramed_jax.hf import architecture, card, convert, mapping, networks
+from electramed_jax.hf import folder as folders
+from electramed_jax.hf.mapping import SEQUENCE, SPAN, TOKEN, Sizes
 
 # How transformers' loss, and its text-classification pipeline, take the logits.
 PROBLEMS = {
@@ -20,6 +23,77 @@ PROBLEMS = {
     "sigmoid": "multi_label_classification",
     "squared": "regression",
 }
+
+
+DECODING = "electramed"  # a key of config.json
+# The architectures by the kind of their head.
+KINDS = {architecture.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a folder holds.
+
+    Attributes:
+      params: {"embeddings", "encoder", "head"}, float32 numpy.
+      kind: of the head: "token", "sequence" or "span".
+      labels, loss: as of `export`.
+      decoding: what `export` was given; {} where another program wrote the folder.
+    """
+
+    params: dict[str, Any]
+    model: ModelConfig
+    tokenizer: Tokenizer
+    kind: str
+    labels: tuple[str, ...]
+    loss: str
+    decoding: Any
+
+
+def read(folder: str) -> Held:
+    """A folder that `export`, or transformers' `save_pretrained`, wrote.
+
+    Raises:
+      UserError: no such folder, of another kind of model, or damaged.
+    """
+    path = files.join(folder, folders.CONFIG)
+    if not files.exists(path):
+        raise UserError(
+            f"{folder}: no {folders.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder "
+            "of a fine-tuned ELECTRA"
+        )
+    values = files.read_json(path)
+    classes = values.get("architectures") if isinstance(values, dict) else None
+    found = [KINDS[name] for name in classes or () if name in KINDS]
+    if len(found) != 1:
+        raise UserError(f"{path}: architectures={classes}; wanted a fine-tuned ELECTRA: one of {', '.join(KINDS)}")
+    kind = found[0]
+    network = folders.read_finetuned(folder, kind)
+    sizes = network.sizes
+    labels = _labels(values, kind, sizes.num_labels, path)
+    problem = values.get("problem_type") or PROBLEMS["squared" if len(labels) == 1 else "softmax"]
+    losses = {theirs: ours for ours, theirs in PROBLEMS.items()}
+    if problem not in losses:
+        raise UserError(f"{path}: problem_type={problem!r}; wanted one of {', '.join(losses)}")
+    leaves = mapping.from_tensors(network.tensors, sizes, kind)
+    tops = (networks.EMBEDDINGS, "head/")
+    leaves = {name if name.startswith(tops) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
+    model = ModelConfig(**{name: value for name, value in dataclasses.asdict(sizes).items() if name != "num_labels"})
+    if network.vocabulary is None:
+        raise UserError(f"{folder}: no {folders.VOCABULARY}; without it a text cannot be told to this model")
+    whole = folders.whole_tokens(folder)
+    tokenizer = Tokenizer.of(network.vocabulary, network.lower_case is not False, whole)
+    loss = losses[problem] if kind == SEQUENCE else "softmax"
+    return Held(networks.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
+
+
+def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tuple[str, ...]:
+    if kind == SPAN:
+        return ("start", "end")
+    named = values.get("id2label") or {str(number): f"LABEL_{number}" for number in range(count)}
+    if sorted(named) != sorted(map(str, range(count))):
+        raise UserError(f"{path}: id2label names {', '.join(named)}; the head has {count} labels, from 0 on")
+    return tuple(str(named[str(number)]) for number in range(count))
 
 
 def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_labels: int) -> dict[str, np.ndarray]:
@@ -43,6 +117,7 @@ def export(
     kind: str,
     labels: Sequence[str],
     loss: str,
+    decoding: Mapping[str, Any],
     facts: card.Facts,
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
@@ -53,11 +128,13 @@ def export(
       params, model, kind: as of `to_state_dict`.
       labels: names of the logits, by number.
       loss: "softmax", "sigmoid" or "squared".
+      decoding: how answers are read off the logits, for `read`; transformers passes it over.
       facts: for the card.
     """
     convert.check_vocabulary_size(tokenizer.tokens, model)
     tensors = to_state_dict(params, model, kind, len(labels))
     config = architecture.to_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
+    config |= {DECODING: dict(decoding)}
     if kind != SPAN:
         config |= {
             "id2label": {str(number): label for number, label in enumerate(labels)},

@@ -84,6 +84,22 @@ def read_encoder(folder: str) -> Network:
     return _checked(folder, mapping.ENCODER, sizes, own)
 
 
+def read_finetuned(folder: str, kind: str) -> Network:
+    """A model with a head of a task on it; `kind` is a key of `mapping.HEADS`."""
+    sizes, tensors = _read_sizes(folder), weights.read(folder)
+    last = mapping.HEADS[kind][-1].theirs
+    if last not in tensors:
+        raise UserError(f"{folder}: its weights have no {last}, which {CONFIG} promises; copy the whole folder again")
+    return _checked(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
+
+
+def whole_tokens(folder: str) -> tuple[str, ...]:
+    """Entries of the vocabulary, such as @GENE$, that the folder's tokenizer never cuts; the special ones apart."""
+    path = files.join(folder, TOKENIZER)
+    added = files.read_json(path).get("added_tokens", ()) if files.exists(path) else ()
+    return tuple(token["content"] for token in added if token["content"] not in vocab.SPECIAL_TOKENS)
+
+
 def _prefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Under the names of a model with a head, also where ElectraModel was saved by itself."""
     if any(name.startswith(ENCODER_PREFIX) for name in tensors):

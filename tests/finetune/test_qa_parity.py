@@ -118,6 +118,7 @@ def folder(params, tokenizer, tmp_path_factory) -> str:
         kind=SPAN_HEAD.kind,
         labels=SPAN_HEAD.labels,
         loss=SPAN_HEAD.loss,
+        decoding={},
         facts=Facts("invented", {}, {}, {}),
     )
     return path

@@ -11,7 +11,7 @@ from invented_corpus import TOKENS, start
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import placeholders, tasks, text
+from electramed_jax.finetune import placeholders, tasks, text_inputs
 from electramed_jax.finetune.config import FinetuneConfig, TaskConfig, TextConfig
 
 RELATIONS = {
@@ -95,17 +95,17 @@ def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_lin
 def test_a_long_text_is_cut_around_its_placeholders():
     ids = np.arange(100)
     for marked in ([0, 9], [90, 99], [45, 52], [3, 99]):
-        kept, _ = text.cut(ids, ids[:0], 20, marked)
+        kept, _ = text_inputs.cut(ids, ids[:0], 20, marked)
         assert len(kept) == 20 and marked[0] in kept
         assert marked[1] in kept or marked[1] - marked[0] >= 20
-    assert text.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
+    assert text_inputs.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
 
 
 def test_of_a_long_pair_the_longer_text_is_cut():
     a, b = np.arange(30), np.arange(8)
-    assert [len(one) for one in text.cut(a, b, 20, [])] == [12, 8]
-    assert [len(one) for one in text.cut(b, a, 20, [])] == [8, 12]
-    assert [len(one) for one in text.cut(a, a, 21, [])] == [11, 10]
+    assert [len(one) for one in text_inputs.cut(a, b, 20, [])] == [12, 8]
+    assert [len(one) for one in text_inputs.cut(b, a, 20, [])] == [8, 12]
+    assert [len(one) for one in text_inputs.cut(a, a, 21, [])] == [11, 10]
 
 
 def test_pairs_are_a_and_b(tmp_path):

@@ -51,7 +51,15 @@ class Exported:
         )
         head = self.head
         finetuned.export(
-            folder, self.params, self.config, self.tokenizer, kind=head.kind, labels=head.labels, loss=head.loss, facts=FACTS
+            folder,
+            self.params,
+            self.config,
+            self.tokenizer,
+            kind=head.kind,
+            labels=head.labels,
+            loss=head.loss,
+            decoding={},
+            facts=FACTS,
         )
 
     def logits(self, ids: np.ndarray) -> np.ndarray:

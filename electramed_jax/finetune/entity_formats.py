@@ -1,0 +1,128 @@
+"""Documents with entities as text: JSON lines, BioC JSON, PubTator.
+
+Offsets are characters of the document's text, as Python counts them: title, sections and their labels, joined by line
+breaks (`data.documents.Document.text`). In all three formats they are the same numbers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from electramed_jax.data.documents import Document
+from electramed_jax.finetune.predictor import Found
+
+JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")
+
+
+class Passage(NamedTuple):
+    """A title or a section; `text` stands at `start` of the document's text."""
+
+    type: str
+    label: str | None
+    start: int
+    text: str
+
+
+Marked = tuple[Document, Sequence[tuple[Passage, Sequence[Found]]]]  # entities at characters of the document's text
+
+
+def passages(document: Document) -> list[Passage]:
+    """The parts of a document, labels left out."""
+    found, start = [], 0
+    if document.title:
+        found.append(Passage("title", None, 0, document.title))
+        start = len(document.title) + 1
+    for label, body in document.sections:
+        start += len(f"{label}: ") if label else 0
+        found.append(Passage("abstract" if document.title else "text", label, start, body))
+        start += len(body) + 1
+    return found
+
+
+def writer(form: str) -> Callable[[Iterable[Marked], str], Iterator[str]]:
+    """A function of marked documents and the model's name to pieces of text, for one of `FORMATS`."""
+    return {JSONL: _jsonl, BIOC: _bioc, PUBTATOR: _pubtator}[form]
+
+
+def _jsonl(documents: Iterable[Marked], model: str) -> Iterator[str]:
+    for document, parts in documents:
+        text = document.text
+        entities = [
+            {
+                "start": one.start,
+                "end": one.stop,
+                "text": text[one.start : one.stop],
+                "type": one.type,
+                "confidence": round(one.confidence, 6),
+            }
+            for _, found in parts
+            for one in found
+        ]
+        pmid = {} if document.pmid is None else {"pmid": document.pmid}
+        yield json.dumps({"id": document.id, **pmid, "text": text, "entities": entities}, ensure_ascii=False) + "\n"
+
+
+def _bioc(documents: Iterable[Marked], model: str) -> Iterator[str]:
+    """A collection; written as it comes, a document a line. Source: BioC's DTD, and its JSON form as NCBI serves it."""
+    today, infons = datetime.date.today().isoformat(), {"model": model}
+    head = {"source": "electramed predict", "date": today, "key": "", "infons": infons}
+    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "documents": ['
+    between = "\n"
+    for document, parts in documents:
+        infons = {} if document.pmid is None else {"pmid": str(document.pmid)}
+        made: dict[str, Any] = {"id": document.id, "infons": infons, "passages": [], "annotations": [], "relations": []}
+        number = 0
+        for passage, found in parts:
+            annotations = []
+            for one in found:
+                number += 1
+                place = one.start - passage.start
+                annotations.append(
+                    {
+                        "id": f"T{number}",
+                        "infons": {"type": one.type, "confidence": f"{one.confidence:.6f}"},
+                        "text": passage.text[place : place + one.stop - one.start],
+                        "locations": [{"offset": one.start, "length": one.stop - one.start}],
+                    }
+                )
+            made["passages"].append(
+                {
+                    "offset": passage.start,
+                    "infons": {"type": passage.type} | ({"section": passage.label} if passage.label else {}),
+                    "text": passage.text,
+                    "sentences": [],
+                    "annotations": annotations,
+                    "relations": [],
+                }
+            )
+        yield between + json.dumps(made, ensure_ascii=False)
+        between = ",\n"
+    yield "\n]}\n"
+
+
+def _pubtator(documents: Iterable[Marked], model: str) -> Iterator[str]:
+    """PMID|t|title, PMID|a|abstract, then PMID, start, end, mention, type and "-" (no concept is named), an empty line.
+
+    A text without a title stands as the abstract, one character further on than in itself: readers put a line break
+    between the two.
+    """
+    for document, parts in documents:
+        text = document.text
+        identifier = re.sub(r"[\s|]", "_", str(document.pmid or document.id))
+        title = document.title
+        shift = 0 if title else 1
+        lines = [f"{identifier}|t|{_line(title)}", f"{identifier}|a|{_line(text[len(title) + 1 - shift :])}"]
+        for _, found in parts:
+            for one in found:
+                mention = _line(text[one.start : one.stop])
+                lines.append(f"{identifier}\t{one.start + shift}\t{one.stop + shift}\t{mention}\t{one.type}\t-")
+        yield "\n".join(lines) + "\n\n"
+
+
+def _line(text: str) -> str:
+    """On one line, of the same length."""
+    return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]", " ", text)

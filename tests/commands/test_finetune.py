@@ -1,0 +1,229 @@
+"""`electramed finetune` from what pre-training left, on to Hugging Face; and what it says to a user's mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+import quick
+import quick_run
+import saved_run
+from invented_corpus import write_conll
+
+from electramed_jax import cli
+from electramed_jax.commands.finetune import start_of
+from electramed_jax.common.trees import named_leaves
+from electramed_jax.finetune import config as config_lib
+from electramed_jax.finetune import tags, trained
+from electramed_jax.hf import networks
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+
+
+def flags(corpus, workdir, **settings: object) -> list[str]:
+    settings = {"task.max_length": 32, "batch_size": 8, "epochs": 2, "log_every": 2, "dropout": 0.1} | settings
+    given = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    return [f"--config={CONFIGS}/finetune_ner.py", f"--config.task.data={corpus}", f"--workdir={workdir}", *given]
+
+
+def electramed(*arguments: str) -> tuple[int, dict]:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        code = cli.main([*arguments, "--json"])
+    return code, json.loads(output.getvalue() or "{}")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", quick.jit)
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> pathlib.Path:
+    return write_conll(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, quick_compilation):
+    """(workdir of pre-training, its config, its parameters)."""
+    packed = saved_run.pack(tmp_path_factory.mktemp("packed"))
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, *saved_run.save(packed, workdir, tying="gradient_disentangled")
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained, corpus, tmp_path_factory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("tuned") / "run"
+    code, result = electramed("finetune", *flags(corpus, workdir, init=pretrained[0], seeds=2))
+    assert code == 0 and result["seeds"] == [0, 1] and result["workdir"] == str(workdir)
+    assert 0 <= result["scores"]["test"]["f1"]["mean"] <= 100
+    return workdir
+
+
+def settings_of(*arguments: str):
+    return config_lib.from_flags([a for a in arguments if a.startswith("--config")])
+
+
+def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretrained, corpus, tmp_path):
+    workdir, config, params = pretrained
+    assert cli.main(["export", f"--workdir={workdir}", f"--output={tmp_path}/hf"]) == 0
+    wanted = networks.split(params, config.model.tying)["discriminator"]
+    rows = config.model.vocab_size  # the rest is padding
+    for place in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
+        began = start_of(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))
+        got = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(began.params).items()}
+        assert got.keys() == {name for name in wanted if not name.startswith("head/")}
+        for name, leaf in got.items():
+            keep = rows if name == "embeddings/word" else len(leaf)
+            np.testing.assert_allclose(leaf[:keep], wanted[name][:keep], rtol=1e-6, err_msg=name)
+        assert (began.model.hidden_size, began.model.dropout, began.model.vocab_size) == (16, 0.2, rows)
+
+
+def test_from_scratch_the_sizes_and_the_vocabulary_are_taken_and_nothing_else(pretrained, corpus):
+    workdir, config, _ = pretrained
+    began = start_of(settings_of(*flags(corpus, "w", init="scratch", like=workdir)))
+    assert began.params == {} and began.model.hidden_size == 16 and len(began.tokens) == config.model.vocab_size
+    named = start_of(settings_of(*flags(corpus, "w", init="scratch", like="tiny", vocab=f"{workdir}/vocab.txt")))
+    assert named.params == {} and named.model.hidden_size == 128 and named.tokens == began.tokens
+
+
+def test_a_fine_tuned_model_is_the_start_of_another(tuned, corpus):
+    began = start_of(settings_of(*flags(corpus, "w", init=tuned)))
+    held = trained.load(str(tuned))
+    assert named_leaves(began.params).keys() == named_leaves(held.params).keys()
+    assert "head/logit/kernel" in named_leaves(began.params)
+    scores = json.loads((tuned / "results.json").read_text())
+    best = max(scores["runs"], key=lambda run: run["dev"]["f1"])["seed"]
+    assert held.seed == best
+
+
+def test_a_fine_tuned_model_is_exported_with_its_scores_on_the_card(tuned, tmp_path):
+    code, result = electramed("export", f"--workdir={tuned}", f"--output={tmp_path}/hf", "--seed=1", "--name=Drugs")
+    assert code == 0 and result == {"workdir": str(tuned), "seed": 1, "output": f"{tmp_path}/hf"}
+    held = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert held["architectures"] == ["ElectraForTokenClassification"]
+    assert held["id2label"]["1"] == "B-Disease"
+    card = (tmp_path / "hf" / "README.md").read_text()
+    run = json.loads((tuned / "seed-1" / "scores.json").read_text())
+    assert f"| test f1 | {run['test']['f1']:.4g} |" in card and "# Drugs" in card
+    assert "SHA-256 of train" in card
+
+
+KILLED = """
+import os
+import signal
+import sys
+
+from electramed_jax import cli
+from electramed_jax.training.checkpoint import StateCheckpoints
+
+save, saves = StateCheckpoints.save, []
+
+def save_and_die(self, step, *others, **settings):
+    save(self, step, *others, **settings)
+    saves.append(step)
+    if len(saves) == 3:  # best, checkpoint, and then the best of the second epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+
+StateCheckpoints.save = save_and_die
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_path):
+    """Killed, not told, while a checkpoint of it is being written; and then started in the same way."""
+    workdir = tmp_path / "run"
+    arguments = ["finetune", *flags(corpus, workdir, init=pretrained[0], seeds=2)]
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    process = quick_run.start(*arguments, program=program)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert (workdir / "seed-0" / "best").exists() and not (workdir / "seed-0" / "scores.json").exists()
+    assert cli.main(arguments) == 0
+    for seed in (0, 1):
+        ours, theirs = (json.loads((run / f"seed-{seed}" / "scores.json").read_text()) for run in (workdir, tuned))
+        assert {k: v for k, v in ours.items() if k != "train_seconds"} == {
+            k: v for k, v in theirs.items() if k != "train_seconds"
+        }
+        ours, theirs = (named_leaves(trained.load(str(run), seed).params) for run in (workdir, tuned))
+        for name, leaf in ours.items():
+            np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({}, "no encoder to start from; add --config.init=DIR"),
+        ({"init": "nowhere"}, "nowhere: no such folder"),
+        ({"init": "scratch"}, "add --config.like=DIR"),
+        ({"init": "scratch", "like": "tiny"}, "add --config.vocab=vocab.txt"),
+        ({"init": "x", "like": "tiny"}, "config.like and config.vocab are for config.init=scratch"),
+        ({"init": "x", "epochs": 0}, "config.epochs=0.0 is out of range; wanted a number above 0"),
+        ({"init": "x", "task.kind": "chunks"}, "one of ner, relations, classification"),
+        ({"init": "x", "learning_rate": 1}, "config.learning_rate: no such setting; did you mean"),
+        ({"init": "x", "optimizer.layer_decay_rule": "googles"}, "one of exact, google"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(settings, said, capsys, tmp_path):
+    assert cli.main(["finetune", *flags("nowhere", tmp_path / "run", **settings)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_rows_longer_than_the_encoders_positions_are_a_mistake(pretrained, corpus, tmp_path, capsys):
+    arguments = flags(corpus, tmp_path / "run", init=pretrained[0], **{"task.max_length": 64})
+    assert cli.main(["finetune", *arguments]) == 2
+    assert "max_length=64: the encoder has positions for 32" in capsys.readouterr().err
+
+
+def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_path, capsys):
+    assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}", "--step=3"]) == 2
+    assert cli.main(["export", f"--workdir={pretrained[0]}", f"--output={tmp_path}", "--seed=3"]) == 2
+    assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}", "--seed=7"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "--step says nothing of" in lines[0] and "--seed says nothing of" in lines[1]
+    assert "seed 7 is not done; done are 0, 1" in lines[2]
+
+
+def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its_export(pretrained, tmp_path):
+    """The entities of predictions-test.txt, asked for again as raw text. (Few words are none, so that few steps do.)"""
+    for split, number in {"train": 30, "dev": 8, "test": 12}.items():
+        words = ["acute B-Disease\ngastritis I-Disease", "atenolol B-Drug", "the O", "nephritis B-Disease", "timolol B-Drug"]
+        sentences = [words[n % 5 :] + words[: n % 4] for n in range(number)]
+        (tmp_path / f"{split}.txt").write_text("\n\n".join(map("\n".join, sentences)))
+    workdir, exported = tmp_path / "run", tmp_path / "hf"
+    assert electramed("finetune", *flags(tmp_path, workdir, init=pretrained[0]))[0] == 0
+    assert cli.main(["export", f"--workdir={workdir}", f"--output={exported}"]) == 0
+    lines = (workdir / "seed-0" / "predictions-test.txt").read_text().strip("\n").split("\n\n")
+    sentences = [[line.split("\t") for line in sentence.split("\n")] for sentence in lines]
+    texts = [" ".join(word for word, _, _ in sentence) for sentence in sentences]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts))
+    written = []
+    for model in (workdir, exported):
+        output = tmp_path / f"{model.name}.jsonl"
+        arguments = [f"--model={model}", "--input", f"{tmp_path}/texts.txt", f"--output={output}"]
+        code, result = electramed("predict", *arguments)
+        assert code == 0 and (result["read"], result["kind"]) == (12, "ner")
+        written.append(output.read_text())
+    assert written[0] == written[1]
+    found = 0
+    for sentence, row in zip(sentences, map(json.loads, written[0].splitlines()), strict=True):
+        entities = tags.decode([tag for _, _, tag in sentence])
+        wanted = [(" ".join(w for w, _, _ in sentence[e.start : e.stop]), e.type) for e in entities]
+        assert [(entity["text"], entity["type"]) for entity in row["entities"]] == wanted
+        found += len(wanted)
+    assert found == result["found"] > 0
+
+
+def test_a_model_that_is_not_fine_tuned_predicts_nothing(pretrained, capsys):
+    assert cli.main(["predict", f"--model={pretrained[0]}", "--text=a"]) == 2
+    error = capsys.readouterr().err
+    assert "a workdir of pre-training; fine-tune it first" in error and error.count("\n") == 1

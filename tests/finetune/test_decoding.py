@@ -1,0 +1,49 @@
+"""The settings of training by which answers are read off go with the model, from run to export and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.finetune import decoding
+from electramed_jax.finetune.config import FinetuneConfig, QaConfig, TextConfig
+from electramed_jax.finetune.decoding import Decoding
+from electramed_jax.finetune.tables import Columns
+from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
+
+CONFIG = FinetuneConfig(
+    text=TextConfig(threshold=0.3, text_column="abstract", second_text_column="title"),
+    qa=QaConfig(stride=40, max_question=20, max_answer_pieces=12, null_threshold=-1.5),
+)
+
+
+def of_run(impossible: int = 0) -> Decoding:
+    config = json.loads(json.dumps(dataclasses.asdict(CONFIG)))  # as config.json has it
+    return decoding.of_run("qa", 96, config, {"sizes": {"train": {"impossible": impossible}, "dev": {"examples": 3}}})
+
+
+def test_they_are_those_of_the_run():
+    assert of_run() == Decoding("qa", 96, 0.3, Columns("abstract", "title"), 40, 20, 12, None)
+
+
+def test_a_question_may_stay_unanswered_only_where_the_model_learnt_of_impossible_ones():
+    assert of_run(impossible=2).null_threshold == -1.5
+
+
+def test_an_export_gives_them_back():
+    held = json.loads(json.dumps(decoding.to_json(of_run(2))))
+    assert decoding.from_json(held, Head(SPAN, ("start", "end")), 512, "x") == of_run(2)
+
+
+def test_a_folder_of_another_program_gets_the_usual_ones():
+    assert decoding.from_json({}, Head(SEQUENCE, ("a", "b"), SIGMOID), 512, "x").kind == "multilabel"
+    assert decoding.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == Decoding("ner", 128)
+
+
+@pytest.mark.parametrize("values", [{"kind": "qa"}, {"colour": 1}, [1], {"columns": 3}])
+def test_what_is_not_ours_is_a_mistake(values):
+    with pytest.raises(UserError, match="x: .*export the model again"):
+        decoding.from_json(values, Head(TOKEN, ("O", "B-X")), 128, "x")

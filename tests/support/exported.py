@@ -1,0 +1,48 @@
+"""Exported fine-tuned models of random parameters, one of each kind."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from invented_corpus import TOKENS, start
+
+from electramed_jax.common import trees
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import decoding, model
+from electramed_jax.finetune.decoding import Decoding
+from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.hf import card, finetuned
+
+LENGTH = 48  # pieces of a window
+VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS) + (",", ".", "?", "(", ")")
+TYPES = ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug")
+HEADS = {
+    "ner": Head(TOKEN, TYPES),
+    "relations": Head(SEQUENCE, ("a", "b", "c"), SOFTMAX),
+    "multilabel": Head(SEQUENCE, ("a", "b", "c"), SIGMOID),
+    "similarity": Head(SEQUENCE, ("score",), SQUARED),
+    "qa": Head(SPAN, ("start", "end")),
+}
+
+
+def exported(folder: str, kind: str) -> str:
+    """A model of random parameters."""
+    head = HEADS[kind]
+    sizes = start(VOCABULARY, dropout=0.0, max_positions=LENGTH).model
+    draw = np.random.default_rng(4)
+    shapes = jax.eval_shape(lambda: model.init_params(sizes, head, jax.random.key(0)))
+    params = trees.map_named(
+        lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
+    )
+    finetuned.export(
+        folder,
+        params,
+        sizes,
+        Tokenizer.of(VOCABULARY, True, ("@DRUG$",)),
+        kind=head.kind,
+        labels=head.labels,
+        loss=head.loss,
+        decoding=decoding.to_json(Decoding(kind, LENGTH, max_question=8, stride=16)),
+        facts=card.Facts("a test", {}, {}, {}),
+    )
+    return folder

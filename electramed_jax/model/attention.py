@@ -59,5 +59,5 @@ def attend(
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
-    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key)
+    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key, lead=2)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

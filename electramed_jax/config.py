@@ -8,12 +8,10 @@ A config file returns an `ml_collections.ConfigDict` made by `preset(...)`; `fro
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from electramed_jax.common import settings
 from electramed_jax.common.errors import UserError
 
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
@@ -126,6 +124,10 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
 
+    def warmup(self, total_steps: int) -> float:
+        """Steps of warm-up in a run of `total_steps`."""
+        return self.warmup_steps
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
@@ -228,12 +230,13 @@ def _agree(name: str, configured: int, found: int) -> None:
 
 def check(config: Config) -> None:
     """Raises UserError where a setting is out of range or two contradict each other."""
-    values = _flat(to_dict(config))
+    values = settings.flat(to_dict(config))
     for name, choices in CHOICES.items():
-        _require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
+        settings.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
-        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints data.row_length",
+        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints",
+        "data.row_length",
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
@@ -241,23 +244,23 @@ def check(config: Config) -> None:
         "data.cache_gigabytes",
     ]
     for name in " ".join(positive).split():
-        _require(name, values[name], values[name] > 0, "a number above 0")
+        settings.require(name, values[name], values[name] > 0, "a number above 0")
     for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
-        _require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
+        settings.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
                  "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight",
                  "keep_every"):  # fmt: skip
-        _require(name, values[name], values[name] >= 0, "a number of at least 0")
-    _require(
+        settings.require(name, values[name], values[name] >= 0, "a number of at least 0")
+    settings.require(
         "mesh.data",
         config.mesh.data,
         config.mesh.data == -1 or config.mesh.data > 0,
         "-1 or above 0",
     )
     p = objective.mask_probability
-    _require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
+    settings.require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
     share = objective.mask_token_share
-    _require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
+    settings.require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
     for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
         if encoder.hidden_size % encoder.num_heads:
             raise UserError(
@@ -285,11 +288,6 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.objective.kind=mlm trains one encoder; got config.model.tying={model.tying}; set it to all"
         )
-
-
-def _require(name: str, value: Any, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise UserError(f"config.{name}={value!r} is out of range; wanted {wanted}")
 
 
 # ---- presets -------------------------------------------------------------------------------------------------------
@@ -360,97 +358,21 @@ def preset(size: str):
     return ConfigDict(to_dict(PRESETS[size]))
 
 
-# ---- dataclasses <-> plain dicts <-> flags -------------------------------------------------------------------------
-
-
 def to_dict(config: Config) -> dict[str, Any]:
     """Nested plain dicts, ready for JSON."""
     return dataclasses.asdict(config)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The inverse of `to_dict`; an unknown, missing or ill-typed setting is a UserError that names it."""
-    return _build(Config, values, "config")
+    """The inverse of `to_dict`; see `settings.from_dict`."""
+    return settings.from_dict(Config, values)
 
 
-def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    fields = typing.get_type_hints(cls)
-    unknown, missing = sorted(set(values) - set(fields)), sorted(set(fields) - set(values))
-    if unknown or missing:
-        said = [f"unknown: {name}{_did_you_mean(name, fields)}" for name in unknown]
-        said += [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise UserError(f"{where} does not fit this version's settings ({'; '.join(said)})")
-    built = {}
-    for name, kind in fields.items():
-        value = values[name]
-        if dataclasses.is_dataclass(kind):
-            built[name] = _build(kind, value, f"{where}.{name}")
-        elif kind is float and type(value) is int:
-            built[name] = float(value)
-        elif type(value) is not kind:
-            raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted a {kind.__name__}")
-        else:
-            built[name] = value
-    return cls(**built)
+def from_saved(values: Mapping[str, Any]) -> Config:
+    """As `from_dict`, of a run that may be older than some settings; see `settings.from_saved`."""
+    return settings.from_saved(Config, values)
 
 
 def from_flags(arguments: Sequence[str]) -> Config:
-    """Reads `--config=FILE.py` and any `--config.a.b=value` beside it.
-
-    Raises:
-      UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one),
-      or a value of
-        the wrong type.
-    """
-    from absl import flags
-    from ml_collections import config_flags
-
-    config_files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
-    if not config_files:
-        raise UserError("no config file; add --config=configs/pretrain_small.py or another of configs/")
-    if not os.path.isfile(config_files[-1]):
-        raise UserError(f"{config_files[-1]}: no such config file; see configs/")
-    _check_names(arguments)
-    values = flags.FlagValues()
-    command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
-    # sys_argv: the settings to look for are this call's, which need not be the process's.
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=command)
-    try:
-        left_over = values(command)[1:]
-    except (ImportError, OSError, SyntaxError) as error:
-        raise UserError(f"{config_files[-1]}: cannot be read ({_one_line(error)}); mend it, or see configs/") from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from error
-    if left_over:
-        raise UserError(f"unexpected argument {left_over[0]!r}; settings are written --config.name=value")
-    return from_dict(holder.value.to_dict())
-
-
-def _check_names(arguments: Sequence[str]) -> None:
-    """Raises UserError, with the name most likely meant, for a `--config.name=value` that is no setting."""
-    known = list(_flat(to_dict(Config())))
-    for argument in arguments:
-        name = argument.partition("=")[0].removeprefix("--config.")
-        if argument.startswith("--config.") and name not in known:
-            same_last_part = [other for other in known if other.split(".")[-1] == name.split(".")[-1]]
-            raise UserError(f"config.{name}: no such setting{_did_you_mean(name, same_last_part or known, 'config.')}")
-
-
-def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
-
-
-def _one_line(error: Exception) -> str:
-    message = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(str(message).split())
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    """A pre-training run's; see `settings.from_flags`."""
+    return settings.from_flags(Config, arguments, example="configs/pretrain_small.py")

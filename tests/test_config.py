@@ -11,6 +11,7 @@ import pytest
 from electramed_jax import config as config_lib
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, SpecialIds, from_dict, from_flags, resolve, to_dict
+from electramed_jax.finetune import config as finetune_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 TINY = f"--config={CONFIGS / 'pretrain_tiny.py'}"
@@ -223,11 +224,23 @@ def test_a_value_of_another_type_in_a_file_is_refused():
         from_dict(to_dict(Config()) | {"batch_size": "128"})
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
-def test_every_config_file_loads_and_holds_together(path):
+FINETUNE = "finetune_"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in CONFIGS.glob("*.py") if FINETUNE not in path.stem), ids=lambda path: path.stem
+)
+def test_every_config_file_of_pre_training_loads_and_holds_together(path):
     """With SciVocab and full rows, the dataset that the largest of them are meant for."""
     config = resolved(from_flags([f"--config={path}"]), row_length=512)
     assert config.total_steps > config.optimizer.warmup_steps
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob(f"{FINETUNE}*.py")), ids=lambda path: path.stem)
+def test_every_config_file_of_fine_tuning_loads_and_says_what_it_is_started_from(path):
+    with pytest.raises(UserError, match=r"no encoder to start from; add --config\.init=DIR"):
+        finetune_config.from_flags([f"--config={path}"])
+    assert finetune_config.from_flags([f"--config={path}", "--config.init=some/workdir"]).init == "some/workdir"
 
 
 def test_electramed_base_is_the_published_recipe():
@@ -244,3 +257,13 @@ def test_electramed_base_is_the_published_recipe():
     assert (optimizer.beta1, optimizer.beta2, optimizer.decay_power) == (0.9, 0.999, 1.0)
     assert (objective.kind, objective.mask_probability, objective.mask_token_share) == ("electra", 0.15, 0.85)
     assert (objective.generator_weight, objective.discriminator_weight) == (1.0, 50.0)
+
+
+def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
+    """What is saved stays; what is not known is still refused."""
+    saved = to_dict(config_lib.PRESETS["small"])
+    del saved["accumulation_steps"], saved["optimizer"]["kind"]
+    assert config_lib.from_saved(saved) == config_lib.PRESETS["small"]
+    saved["optimizer"]["momentum"] = 0.9
+    with pytest.raises(UserError, match=r"unknown: momentum"):
+        config_lib.from_saved(saved)

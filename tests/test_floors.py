@@ -19,6 +19,7 @@ FLOORS = {
     "training": 3,
     "finetune": 4,
     "hf": 4,
+    "report": 4,
     "commands": 5,
     "cli": 5,
 }

@@ -6,25 +6,61 @@ import argparse
 import posixpath
 from typing import Any
 
-HELP = """Writes discriminator/ and generator/ for AutoModel...from_pretrained to open, each with
-config.json, model.safetensors, the tokenizer and a model card.
+HELP = """Writes folders for AutoModel...from_pretrained to open, each with config.json, model.safetensors, the
+tokenizer and a model card: discriminator/ and generator/ of a pre-training workdir, one folder of a fine-tuning
+workdir (the seed that is best on dev).
 
-  electramed export --workdir=runs/small --output=models/small"""
+  electramed export --workdir=runs/small --output=models/small
+  electramed export --workdir=runs/ncbi --output=models/ncbi"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, help="what electramed pretrain wrote")
-    parser.add_argument("--output", required=True, help="folder to write the two folders into")
-    parser.add_argument("--step", type=int, help="checkpoint to export; default: the newest")
+    parser.add_argument("--workdir", required=True, help="what electramed pretrain or finetune wrote")
+    parser.add_argument("--output", required=True, help="folder to write the two folders into; of a fine-tuned model, its")
+    parser.add_argument("--step", type=int, help="checkpoint of pre-training to export; default: the newest")
+    parser.add_argument("--seed", type=int, help="of fine-tuning; default: the one that is best on dev")
     parser.add_argument("--name", help="the model's name on its card; default: the workdir's")
     parser.add_argument("--license", help="of the weights, for the card; default: none is stated")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import distributed
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.finetune import workdir
 
+    finetuned = workdir.is_finetuned(args.workdir)
+    wrong = "step" if finetuned else "seed"
+    if getattr(args, wrong) is not None:
+        kind = "fine-tuned" if finetuned else "pre-trained"
+        raise UserError(f"--{wrong} says nothing of {args.workdir}, which holds a {kind} model; leave it out")
     with distributed.joined():
-        return _export(args) | {"another_tells": not distributed.is_main()}
+        exported = _export_finetuned(args) if finetuned else _export(args)
+        return exported | {"another_tells": not distributed.is_main()}
+
+
+def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common import distributed
+    from electramed_jax.finetune import results, trained
+    from electramed_jax.hf import card, finetuned
+    from electramed_jax.training.report import tell
+
+    held = trained.load(args.workdir, args.seed)
+    described = held.described
+    if distributed.is_main():
+        data, recipe, scores = results.for_card(held.results, held.scores)
+        name = args.name or posixpath.basename(args.workdir.rstrip("/"))
+        finetuned.export(
+            args.output,
+            held.params,
+            described.model,
+            held.tokenizer,
+            kind=described.head.kind,
+            labels=described.head.labels,
+            loss=described.head.loss,
+            facts=card.Facts(name, data, recipe, scores, license=args.license),
+        )
+        tell(f"wrote {args.output} (seed {held.seed})")
+    return {"workdir": args.workdir, "seed": held.seed, "output": args.output}
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.commands import runner_flags
 from electramed_jax.common import console
 
 HELP = "tokenise prepared documents and pack them into TFRecord rows"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "google-research/electra's examples, two segments of one document a row, the rest padding",
     )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    runner_flags.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         format=args.format,
         lower_case=not args.cased,
         workers=args.workers,
+        beam=runner_flags.beam(args),
     )
     splits = {}
     for name, split in packed.splits.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.commands import runner_flags
 from electramed_jax.common import console
 
 HELP = "read PubMed XML, JSONL or text; clean, deduplicate and split it"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")
     parser.add_argument("--test", type=float, default=0.01, help="fraction of the documents (default 0.01)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    runner_flags.add_arguments(parser)
     parser.add_argument("--no_labels", action="store_true", help="drop the labels of structured abstracts")
     parser.add_argument(
         "--titles_alone", action="store_true", help="keep PubMed records that have a title and no abstract"
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         languages=args.languages,
         exclude=args.exclude,
         near_duplicates=args.near_duplicates,
+        beam=runner_flags.beam(args),
     )
     for split, figures in account["splits"].items():
         console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from electramed_jax.common import sigterm
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "workdir": args.workdir,
         "step": outcome.step,
+        "alerts": [dataclasses.asdict(alert) for alert in outcome.alerts],
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
         "another_tells": not distributed.is_main(),
     } | outcome.metrics

@@ -68,6 +68,14 @@ def size(path: str | os.PathLike) -> int:
         return int(remote.call(path, lambda storage, name: storage.size(name)))
 
 
+def modified(path: str | os.PathLike) -> float:
+    """When a file was last written, in seconds since 1970, by the clock of whoever stores it."""
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            return os.stat(local).st_mtime
+        return remote.call(path, lambda storage, name: storage.modified(name)).timestamp()
+
+
 def make_dirs(path: str | os.PathLike) -> None:
     """Makes the folder and its parents; one that exists already is fine."""
     with _readable_errors(path):
@@ -191,12 +199,12 @@ def read_into(path: str | os.PathLike, offset: int, buffer: Any) -> int:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike, *, patient: bool = True) -> Iterator[BinaryIO]:
     """Yields a binary file that appears as `path` when the block ends well, and never otherwise.
 
     A local file is written beside its final place, synced and renamed. A remote one is spooled to
     a local temporary file and uploaded whole, since object stores show an upload when it is done.
-    The folder is made where it is missing.
+    The folder is made where it is missing. Not `patient`: an upload that fails is not tried again.
     """
     local = local_path(path)
     if local is None:
@@ -205,7 +213,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
                 yield spool
                 spool.flush()
             with _readable_errors(path):
-                remote.call(path, lambda storage, name: storage.put_file(spool.name, name))
+                remote.call(path, lambda storage, name: storage.put_file(spool.name, name), patient=patient)
         return
     folder = os.path.dirname(local) or "."
     make_dirs(folder)

@@ -179,7 +179,7 @@ class _Uploaded:
         if self._stored == len(self._data):
             return
         try:
-            with files.atomic_write(self._path) as file:
+            with files.atomic_write(self._path, patient=False) as file:  # training does not wait for it
                 file.write(self._data)
         except Exception as error:  # of whichever client library
             self._trouble.met(error)

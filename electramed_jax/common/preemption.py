@@ -60,6 +60,6 @@ class Preemption:
         if not self._over.wait(self._grace_seconds):
             say(
                 f"the grace period of {self._grace_seconds:g} s is over before the save is: it goes on, but if this "
-                "process is killed now, the next goes on from the checkpoint before; raise the platform's grace period, "
-                "and config.grace_seconds with it"
+                "process is killed now, the next goes on from the checkpoint before; raise the platform's grace "
+                "period, and config.grace_seconds with it"
             )

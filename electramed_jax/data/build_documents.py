@@ -7,12 +7,12 @@ killed is taken up where it stopped. The stages, each one task per input or per 
   PMIDs     `dedup.outdated` of the keys of a group of PMIDs -> losses, and the texts' keys of the rest
   texts     `dedup.repeated` of the keys of a group of texts -> losses
   (sign, resemble: see `build_near_duplicates`, where these are to go)
-  write     `write_parts` of one input's lines without what it lost
+  write     `documents_stages.write_parts` of one input's lines without what it lost
 
-All that decides and all that writes a part is in those functions, which know no pool and no scratch
-folder: another runner has but to call them, and `documents_account`, to make the same folder. Between
-the stages keys are regrouped by `shuffle`: no process holds more than the keys of one group, about
-DOCUMENTS_PER_GROUP, and what one input lost, however large the corpus and its files.
+All that decides and all that writes a part is in those functions, which know no pool: with `beam` a
+pipeline calls them (see `build_documents_beam`) and makes the same folder. Between the stages keys are
+regrouped by `shuffle`: no process holds more than the keys of one group, about DOCUMENTS_PER_GROUP, and
+what one input lost, however large the corpus and its files.
 
 A finished documents folder can be an input beside newer files: what these supersede or withdraw
 goes, as if all had been read at once. Only what was dropped when the folder was made is gone. A
@@ -22,12 +22,8 @@ later, and a record that was dropped supersedes no older one that a later file m
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
@@ -37,6 +33,7 @@ from electramed_jax.data import (
     dedup,
     documents,
     documents_account,
+    documents_stages,
     held_out,
     scratch,
     shuffle,
@@ -44,12 +41,12 @@ from electramed_jax.data import (
     workspace,
 )
 from electramed_jax.data import near_duplicates as near
+from electramed_jax.data.build_beam import Beam
 from electramed_jax.data.pool import Pool, peak_bytes
-from electramed_jax.data.reading import MIN_CHARS, Choices, Tally, read_source, remaining
+from electramed_jax.data.reading import MIN_CHARS, Choices, Tally
 from electramed_jax.data.scratch import Losses
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
-_KEYS_AT_ONCE = 4096
 
 
 def prepare(
@@ -65,6 +62,7 @@ def prepare(
     languages: Iterable[str] = (),
     exclude: Iterable[str] = (),
     near_duplicates: float | None = None,
+    beam: Beam | None = None,
 ) -> dict[str, Any]:
     """Makes a documents folder (see `corpus`); returns its account.
 
@@ -76,6 +74,7 @@ def prepare(
         sentence with one is dropped as `held_out`.
       near_duplicates: the similarity from which a document that resembles an earlier one is dropped
         as `near_duplicate`; None keeps them all.
+      beam: has a pipeline do the work instead of `workers` processes here.
 
     Raises:
       UserError: no input, no document left, an output folder that holds something else.
@@ -83,6 +82,9 @@ def prepare(
     choices = Choices(validation, test, min_chars, tuple(languages), strict, reading)
     if near_duplicates is not None:
         near.check(near_duplicates)
+    inputs = list(inputs)
+    if beam is not None:
+        beam.check([output_dir, *inputs])
     inputs = sources.find(inputs)
     evaluation = files.glob(exclude)
     request = documents_account.request(inputs, choices, evaluation, near_duplicates)
@@ -90,15 +92,12 @@ def prepare(
         return _finished(output_dir, request)
     work = workspace.open_in(output_dir, request, lambda name: name in corpus.SPLITS)
     index = _index(work, evaluation, request)
-    with Pool(workers) as pool:
-        tasks = [(work, number, source, choices, index) for number, source in enumerate(inputs)]
-        counts = list(pool.run(_read, tasks, "reading", inside="documents", count=lambda found: found["read"]))
-        groups = _groups(counts)
-        losses = _deduplicate(pool, work, counts, groups)
-        if near_duplicates is not None:
-            losses = build_near_duplicates.find(pool, losses, groups, near_duplicates)
-        tasks = [(output_dir, number, losses) for number in range(len(inputs))]
-        written = list(pool.run(_write, tasks, "writing", inside="documents", count=_documents_in))
+    if beam is None:
+        counts, written = _run(workers, work, output_dir, inputs, choices, index, near_duplicates)
+    else:
+        from electramed_jax.data import build_documents_beam
+
+        counts, written = build_documents_beam.run(beam, work, output_dir, inputs, choices, index, near_duplicates)
     account = documents_account.account(request, counts, written, held_out.load(index) if index else None)
     if not any(split["documents"] for split in account["splits"].values()):
         raise UserError(
@@ -107,8 +106,30 @@ def prepare(
         )
     files.write_json(files.join(output_dir, corpus.FILE), account)
     workspace.close(output_dir)
-    console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
+    if beam is None:
+        console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
     return account
+
+
+def _run(
+    workers: int | None,
+    work: str,
+    output_dir: str,
+    inputs: Sequence[sources.Source],
+    choices: Choices,
+    index: str | None,
+    near_duplicates: float | None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Writes the parts; what reading and writing counted of each input."""
+    with Pool(workers) as pool:
+        tasks = [(work, number, source, choices, index) for number, source in enumerate(inputs)]
+        counts = list(pool.run(_read, tasks, "reading", inside="documents", count=lambda found: found["read"]))
+        groups = _groups(counts)
+        losses = _deduplicate(pool, work, counts, groups)
+        if near_duplicates is not None:
+            losses = build_near_duplicates.find(pool, losses, groups, near_duplicates)
+        tasks = [(output_dir, number, losses) for number in range(len(inputs))]
+        return counts, list(pool.run(_write, tasks, "writing", inside="documents", count=_documents_in))
 
 
 def _finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,19 +160,10 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
     done = files.join(work, f"counts-{number:05d}.json")
     if files.exists(done):
         return files.read_json(done)
-    tally, waiting = Tally(), []
-    evaluation = held_out.load(index) if index else None
-    with (
-        scratch.write_lines(work, number) as lines,
-        shuffle.Writer(_keys_prefix(work, number), _slots_of_keys, shuffle.HASH_SLOTS) as keys,
-    ):
-        for key, line in read_source(source, number, choices, evaluation, tally):
-            lines.write(line)
-            waiting.append(key)
-            if len(waiting) == _KEYS_AT_ONCE:
-                keys.write(np.array(waiting, dedup.KEY))
-                waiting.clear()
-        keys.write(np.array(waiting, dedup.KEY))
+    tally = Tally()
+    with shuffle.Writer(_keys_prefix(work, number), documents_stages.slots_of_keys, shuffle.HASH_SLOTS) as keys:
+        for some in documents_stages.read_lines(work, number, source, choices, index, tally):
+            keys.write(some)
     counts = tally.as_json() | {"files_of_keys": keys.files}
     files.write_json(done, counts)
     return counts
@@ -199,32 +211,10 @@ def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
     work = losses.folder
     done = files.join(work, f"written-{number:05d}.json")
     if not files.exists(done):
-        staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus.SPLITS}
-        with scratch.read_lines(work, number) as lines:
-            written = write_parts(lines, losses.of(number), staged)
-        for split, path in staged.items():
-            files.make_dirs(files.join(output_dir, split))
-            files.move(path, corpus.part_path(output_dir, split, number))
+        written = documents_stages.write_input(output_dir, work, number, losses.of(number))
         files.write_json(done, written)
     scratch.remove_lines(work, number)
     return files.read_json(done)
-
-
-def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
-    """Writes the part of each split of one input from all its lines, in order.
-
-    Args:
-      lost: row -> number of the reason, as in `dedup.REASONS`.
-
-    Returns:
-      What `documents_account.account` takes: {"splits": figures of each part, "lost": reason -> documents}.
-    """
-    with contextlib.ExitStack() as stack:
-        parts = {split: stack.enter_context(corpus.PartWriter(path)) for split, path in paths.items()}
-        for _, split, line in remaining(lines, lost):
-            parts[split].write(line)
-    reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
-    return {"splits": {split: part.figures() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
 
 
 def _groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -246,7 +236,3 @@ def _keys_prefix(work: str, number: int) -> str:
 
 def _texts_path(work: str, first: int, end: int) -> str:
     return files.join(work, f"texts-{first:03d}-{end:03d}")
-
-
-def _slots_of_keys(keys: np.ndarray) -> np.ndarray:
-    return shuffle.hash_slots(dedup.group_hashes(keys))

@@ -8,7 +8,8 @@ Signatures stay on disk, 512 bytes a document; a process reads those of one grou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -52,30 +53,45 @@ def _sign(losses: Losses, number: int, rows: int) -> dict[str, int]:
         return files.read_json(done)
     count = 0
     bands = near.PERMUTATIONS // rows
-    number_of_slots = bands * shuffle.HASH_SLOTS
-
-    def slots(entries: np.ndarray) -> np.ndarray:
-        return np.arange(len(entries)) % bands * shuffle.HASH_SLOTS + shuffle.hash_slots(entries["hash"])
-
-    with (
-        files.atomic_write(_signatures(work, number)) as file,
-        shuffle.Writer(_bands_prefix(work, number), slots, number_of_slots) as writer,
-    ):
-        for places, texts in _batches(work, number, losses.of(number)):
-            signatures = np.array(list(near.signatures(texts)), _SIGNATURE)
-            file.write(signatures.tobytes())
-            entries = np.empty((len(texts), bands), near.BAND)
-            entries["hash"] = near.band_hashes(signatures, rows)
-            entries["input"], entries["row"] = number, np.array(places)[:, None]
-            entries["at"] = np.arange(count, count + len(texts))[:, None]
-            writer.write(entries.ravel())
-            count += len(texts)
+    slots = functools.partial(slots_of_bands, bands=bands)
+    with shuffle.Writer(_bands_prefix(work, number), slots, bands * shuffle.HASH_SLOTS) as writer:
+        for entries in sign(work, number, losses.of(number), rows):
+            writer.write(entries)
+            count += len(entries) // bands
     figures = {"documents": count, "files_of_bands": writer.files}
     files.write_json(done, figures)
     return figures
 
 
-def _batches(work: str, number: int, lost: dict[int, int]) -> Iterator[tuple[list[int], list[str]]]:
+def sign(work: str, number: int, lost: Mapping[int, int], rows: int) -> Iterator[np.ndarray]:
+    """Puts the signatures of what is left of one input into a file, whole after the last of what it yields.
+
+    Args:
+      lost: the rows that are not left.
+      rows: of a band.
+
+    Yields:
+      near_duplicates.BAND[n * bands] of n documents, one after the other.
+    """
+    count = 0
+    with files.atomic_write(_signatures(work, number)) as file:
+        for places, texts in _batches(work, number, lost):
+            signatures = np.array(list(near.signatures(texts)), _SIGNATURE)
+            file.write(signatures.tobytes())
+            entries = np.empty((len(texts), near.PERMUTATIONS // rows), near.BAND)
+            entries["hash"] = near.band_hashes(signatures, rows)
+            entries["input"], entries["row"] = number, np.array(places)[:, None]
+            entries["at"] = np.arange(count, count + len(texts))[:, None]
+            yield entries.ravel()
+            count += len(texts)
+
+
+def slots_of_bands(entries: np.ndarray, bands: int) -> np.ndarray:
+    """int64[n]: which of bands * shuffle.HASH_SLOTS each of what `sign` yields falls into; equal bands, into one."""
+    return np.arange(len(entries)) % bands * shuffle.HASH_SLOTS + shuffle.hash_slots(entries["hash"])
+
+
+def _batches(work: str, number: int, lost: Mapping[int, int]) -> Iterator[tuple[list[int], list[str]]]:
     """(rows, texts) of what is left of one input, some at a time."""
     rows, texts = [], []
     with scratch.read_lines(work, number) as lines:
@@ -96,22 +112,24 @@ def _resemble(
     name = f"near-{first:06d}-{count:03d}"
     if not losses.has(name):
         of_slots = shuffle.read(entries, near.BAND, number_of_slots, first, first + count)
-        lost = [
-            near_to_earlier for group in near.groups(of_slots) for near_to_earlier in _lost_of(group, losses, threshold)
-        ]
-        places = np.concatenate([np.empty(0, near.BAND), *lost])
-        losses.write(name, dedup.losses(places, dedup.NEAR_DUPLICATE))
+        losses.write(name, resembling(losses.folder, of_slots, threshold))
     return name
 
 
-def _lost_of(group: np.ndarray, losses: Losses, threshold: float) -> Iterator[np.ndarray]:
+def resembling(work: str, entries: np.ndarray, threshold: float) -> np.ndarray:
+    """dedup.LOSS[m] of those of BAND[n] that are near to an earlier one of an equal band, once for each such band."""
+    lost = [some for group in near.groups(entries) for some in _lost_of(work, group, threshold)]
+    return dedup.losses(np.concatenate([np.empty(0, near.BAND), *lost]), dedup.NEAR_DUPLICATE)
+
+
+def _lost_of(work: str, group: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     """Those of BAND[m] that are near to an earlier one, some at a time, as the group may be a large one."""
     head, rest = group[: near.COMPARED], group[near.COMPARED :]
-    compared = _read_signatures(head, losses.folder)
+    compared = _read_signatures(head, work)
     yield head[near.resembling(compared, threshold)]
     for start in range(0, len(rest), _COMPARED_AT_ONCE):
         some = rest[start : start + _COMPARED_AT_ONCE]
-        signatures = np.concatenate([compared, _read_signatures(some, losses.folder)])
+        signatures = np.concatenate([compared, _read_signatures(some, work)])
         yield some[near.resembling(signatures, threshold)[len(head) :]]
 
 

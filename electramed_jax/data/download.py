@@ -128,8 +128,8 @@ def _say_plan(chosen: Sequence[Listed], wanted: Sequence[Listed], folder: Folder
     matches = [match for name in folder.names() if (match := listing.NAME.fullmatch(name))]
     if others := {2000 + int(match["year"]) for match in matches} - {chosen[0].year}:
         console.say(
-            f"{folder.path}: also holds files of {', '.join(map(str, sorted(others)))}; the baseline of a year replaces "
-            "everything of earlier years: remove them, or choose another --output"
+            f"{folder.path}: also holds files of {', '.join(map(str, sorted(others)))}; the baseline of a year "
+            "replaces everything of earlier years: remove them, or choose another --output"
         )
 
 

@@ -137,8 +137,8 @@ class Folder:
         record = files.read_json(path)
         if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
             raise UserError(
-                f"{path}: got no record of format {FORMAT_VERSION}, as this program writes it; remove it (the files are "
-                "then read again to verify them), or choose another --output"
+                f"{path}: got no record of format {FORMAT_VERSION}, as this program writes it; remove it (the files "
+                "are then read again to verify them), or choose another --output"
             )
         return record["files"]
 

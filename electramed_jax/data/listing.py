@@ -76,7 +76,7 @@ def _about_bytes(details: str) -> int:
 
 
 def parse_md5(content: bytes, name: str) -> str | None:
-    """The digest in a `.md5`: `MD5(name)= hex` as NLM writes it, or `hex  name`; None if it is neither, or another's."""
+    """The digest in a `.md5`: `MD5(name)= hex` as NLM writes it, or `hex  name`; None if neither, or another's."""
     match = _MD5.fullmatch(content.decode("utf-8", "replace"))
     if not match:
         return None

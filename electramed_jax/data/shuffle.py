@@ -7,7 +7,7 @@ though no process ever holds all of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -60,6 +60,15 @@ def file_name(prefix: str, number: int) -> str:
 def hash_slots(hashes: np.ndarray) -> np.ndarray:
     """The slot, below HASH_SLOTS, of each uint64: its uppermost byte."""
     return (hashes >> np.uint64(56)).astype(np.int64)
+
+
+def by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(slot, its rows) for each slot that has some; within a slot rows keep their order."""
+    in_order = np.argsort(slots, kind="stable")
+    rows, slots = rows[in_order], slots[in_order]
+    bounds = np.flatnonzero(np.diff(slots, prepend=-1, append=-1))
+    for first, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        yield int(slots[first]), rows[first:end]
 
 
 def write(path: str, rows: np.ndarray, slots: np.ndarray, number: int) -> None:

@@ -6,6 +6,7 @@ that neither side holds more than a block, however large the part it came from.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
@@ -97,28 +98,40 @@ def join(pieces: Iterable[Tokens]) -> Tokens:
     return Tokens(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
-def write(path: str, pieces: Iterable[Tokens]) -> None:
+class Block(NamedTuple):
+    """A block of a file: the byte at which it begins, and `Tokens.lengths` of its documents."""
+
+    offset: int
+    lengths: np.ndarray
+
+
+def write(path: str, pieces: Iterable[Tokens]) -> list[Block]:
     """Writes a file, atomically; small pieces are joined to blocks."""
+    blocks: list[Block] = []
     with files.atomic_write(path) as file:
         waiting: list[Tokens] = []
         for piece in pieces:
             waiting.append(piece)
             if sum(len(tokens.ids) for tokens in waiting) >= BLOCK_TOKENS:
-                _write_block(file, waiting)
+                blocks.append(_write_block(file, waiting))
                 waiting = []
         if waiting:
-            _write_block(file, waiting)
+            blocks.append(_write_block(file, waiting))
+    return blocks
 
 
 def read(path: str) -> Iterator[Tokens]:
     """The blocks of a file."""
     with files.open_read(path) as file:
-        while True:
-            try:
-                ids = np.load(file)
-            except EOFError:  # numpy's word for a file that ends before an array begins
-                return
-            yield Tokens(ids, *(np.load(file) for _ in Tokens._fields[1:]))
+        while (block := _read_block(file)) is not None:
+            yield block
+
+
+def read_block(path: str, offset: int) -> Tokens:
+    """The block that begins at a byte of a file."""
+    with files.open_read(path) as file:
+        file.seek(offset)
+        return _read_block(file)
 
 
 def windows(blocks: Iterable[Tokens], tokens_at_once: int) -> Iterator[Tokens]:
@@ -126,24 +139,53 @@ def windows(blocks: Iterable[Tokens], tokens_at_once: int) -> Iterator[Tokens]:
 
     Every document must have a token.
     """
-    waiting: list[Tokens] = []
+    held: dict[int, Tokens] = {}
+
+    def lengths() -> Iterator[np.ndarray]:
+        for number, block in enumerate(blocks):
+            held[number] = block
+            yield block.lengths
+
+    for spans in window_spans(lengths(), tokens_at_once):
+        yield join([held[number].part(start, stop) for number, start, stop in spans])
+        for number in [number for number in held if number < spans[-1][0]]:
+            del held[number]
+
+
+def window_spans(lengths: Iterable[np.ndarray], tokens_at_once: int) -> Iterator[list[tuple[int, int, int]]]:
+    """For each of the `windows` of blocks of such `lengths`, where it lies: (number of the block, start, stop)."""
+    spans: list[tuple[int, int, int]] = []
     size = 0
-    for block in blocks:
-        ends = np.cumsum(block.lengths)
+    for number, of_block in enumerate(lengths):
+        ends = np.cumsum(of_block)
         start = 0
         while start < len(ends):
             before = int(ends[start - 1]) if start else 0
             stop = min(int(np.searchsorted(ends, before + tokens_at_once - size)) + 1, len(ends))
-            waiting.append(block.part(start, stop))
+            spans.append((number, start, stop))
             size += int(ends[stop - 1]) - before
             start = stop
             if size >= tokens_at_once:
-                yield join(waiting)
-                waiting, size = [], 0
-    if waiting:
-        yield join(waiting)
+                yield spans
+                spans, size = [], 0
+    if spans:
+        yield spans
 
 
-def _write_block(file: BinaryIO, pieces: list[Tokens]) -> None:
-    for array in join(pieces):
-        np.save(file, array)
+def _write_block(file: BinaryIO, pieces: list[Tokens]) -> Block:
+    tokens = join(pieces)
+    block = Block(file.tell(), tokens.lengths)
+    data = io.BytesIO()  # numpy, given a file of the system's, does not say why it cannot write to it
+    for array in tokens:
+        np.save(data, array)
+    file.write(data.getbuffer())
+    return block
+
+
+def _read_block(file: BinaryIO) -> Tokens | None:
+    """The block that begins here; None at the end of the file."""
+    try:
+        ids = np.load(file)
+    except EOFError:  # numpy's word for a file that ends before an array begins
+        return None
+    return Tokens(ids, *(np.load(file) for _ in Tokens._fields[1:]))

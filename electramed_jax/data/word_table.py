@@ -53,6 +53,8 @@ class WordTable:
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, int32[n]."""
+        if not texts:
+            return []
         encoded = [text.encode() for text in texts]
         data = b" ".join(encoded).translate(self._plain)
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))]

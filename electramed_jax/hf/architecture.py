@@ -8,9 +8,15 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import ModelConfig
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, TOKEN_TYPES, Sizes
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN, TOKEN_TYPES, Sizes
 
-CLASSES = {DISCRIMINATOR: "ElectraForPreTraining", GENERATOR: "ElectraForMaskedLM"}
+CLASSES = {
+    DISCRIMINATOR: "ElectraForPreTraining",
+    GENERATOR: "ElectraForMaskedLM",
+    TOKEN: "ElectraForTokenClassification",
+    SEQUENCE: "ElectraForSequenceClassification",
+    SPAN: "ElectraForQuestionAnswering",
+}
 # Our field, their key, and ElectraConfig's default where a config.json leaves the key out
 # (transformers 5.23 models/electra/configuration_electra.py).
 FIELDS = (

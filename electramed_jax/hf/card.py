@@ -12,7 +12,7 @@ from electramed_jax import __version__
 from electramed_jax.config import Config, EncoderConfig
 from electramed_jax.data.dataset import folders
 from electramed_jax.data.manifest import Manifest
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
 
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
 PURPOSE = {
@@ -23,6 +23,9 @@ answering.""",
     GENERATOR: """\
 An ELECTRA generator for biomedical text: a masked language model that draws the replacements its
 discriminator has to find. It fills masks; for fine-tuning take the discriminator.""",
+    TOKEN: "An ELECTRA discriminator fine-tuned to find named entities: one IOB2 tag for every word, at its first piece.",
+    SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
+    SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }
 USE = {
     DISCRIMINATOR: """\
@@ -41,12 +44,50 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForMaskedLM.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits [MASK].", return_tensors="pt")
 guesses = model(**inputs).logits.argmax(-1)  # one token a position""",
+    TOKEN: """\
+from transformers import pipeline
+
+find = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")  # where these files are
+entities = find("Aspirin may cause stomach ulcers .")""",
+    SEQUENCE: """\
+from transformers import pipeline
+
+label = pipeline("text-classification", model="FOLDER")  # where these files are
+labels = label("Aspirin inhibits cyclooxygenase.")""",
+    SPAN: """\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+folder = "FOLDER"  # where these files are
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForQuestionAnswering.from_pretrained(folder)
+question, passage = "What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase."
+inputs = tokenizer(question, passage, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
+offsets = inputs.pop("offset_mapping")[0].tolist()
+outputs = model(**inputs)
+scores = outputs.start_logits[0][:, None] + outputs.end_logits[0]  # by first and last token
+inside = torch.tensor([part == 1 for part in inputs.sequence_ids(0)])
+allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order, 30 tokens at most
+first, last = divmod(int(scores.where(allowed, -torch.inf).argmax()), len(inside))
+answer = passage[offsets[first][0] : offsets[last][1]]""",
 }
 NOTE = {
     DISCRIMINATOR: """\
 `AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected:
 they leave the pre-training head behind, which is as it should be.""",
     GENERATOR: "The output matrix is the word table and is not stored a second time.",
+    TOKEN: "Words that were learnt apart, as punctuation was in the corpus, are best given apart.",
+    SEQUENCE: "Texts longer than those it was trained on were never seen whole.",
+    SPAN: """\
+A passage that is too long loses its end here: have the tokenizer make overlapping windows
+(`return_overflowing_tokens=True, stride=...`) and take the best answer of all. transformers has had no pipeline
+for this task since its version 5.""",
+}
+PIPELINES = {
+    GENERATOR: "fill-mask",
+    TOKEN: "token-classification",
+    SEQUENCE: "text-classification",
+    SPAN: "question-answering",
 }
 LIMITS = """\
 The model reflects the literature it was trained on, its errors and gaps included. It is a tool for
@@ -127,7 +168,7 @@ def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
 
 
 def text(network: str, facts: Facts) -> str:
-    """The card of the "discriminator" or "generator" as Markdown with YAML front matter."""
+    """The card of a network, a key of `PURPOSE`, as Markdown with YAML front matter."""
     parts = [
         _front_matter(network, facts),
         f"# {_one_line(facts.name)}: {network}",
@@ -152,8 +193,8 @@ def _front_matter(network: str, facts: Facts) -> str:
     if facts.license is not None:
         values["license"] = facts.license
     values |= {"library_name": "transformers", "tags": list(TAGS)}
-    if network == GENERATOR:
-        values["pipeline_tag"] = "fill-mask"
+    if network in PIPELINES:
+        values["pipeline_tag"] = PIPELINES[network]
     # JSON values are YAML values, quoted wherever YAML would read something else into them.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---"])

@@ -103,25 +103,46 @@ def export_network(
     Raises:
       UserError: the vocabulary and the word table differ in size, or the model lacks the network.
     """
-    from safetensors import numpy as safetensors
+    check_vocabulary_size(vocabulary, model)
+    tensors = to_state_dict(params, model, network)
+    tokenizer = tokenize.Tokenizer.of(vocabulary, lower_case)
+    config = architecture.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
+    write_folder(folder, tensors, config, tokenizer, card.text(network, facts))
 
+
+def check_vocabulary_size(vocabulary: Sequence[str], model: ModelConfig) -> None:
+    """Raises UserError unless there is a row of the word table for each token."""
     if len(vocabulary) != model.vocab_size:
         raise UserError(
             f"the vocabulary has {len(vocabulary):,} tokens but the model {model.vocab_size:,}; "
             "export with the vocab.txt the model was trained with"
         )
-    tensors = to_state_dict(params, model, network)
+
+
+def write_folder(
+    folder: str,
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    tokenizer: tokenize.Tokenizer,
+    readme: str,
+) -> None:
+    """Writes what `from_pretrained` opens; config.json last, having gone first.
+
+    Args:
+      tensors: by Hugging Face's name.
+      config: the content of config.json.
+    """
+    from safetensors import numpy as safetensors
+
+    assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == config["vocab_size"]
     files.remove(files.join(folder, folders.CONFIG))
-    vocab_path = files.join(folder, folders.VOCABULARY)
-    vocab.write(vocab_path, vocabulary)
-    tokenizer = tokenize.Tokenizer(vocab_path, lower_case)
-    assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == model.vocab_size
+    vocab.write(files.join(folder, folders.VOCABULARY), tokenizer.tokens)
     files.write_text(files.join(folder, folders.TOKENIZER), tokenizer.backend.to_str(pretty=True))
-    files.write_json(files.join(folder, folders.TOKENIZER_CONFIG), _tokenizer_config(model, lower_case))
-    files.write_text(files.join(folder, folders.CARD), card.text(network, facts))
+    settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
+    files.write_json(files.join(folder, folders.TOKENIZER_CONFIG), settings)
+    files.write_text(files.join(folder, folders.CARD), readme)
     with files.atomic_write(files.join(folder, folders.WEIGHTS)) as file:
-        file.write(safetensors.save(tensors, metadata={"format": "pt"}))
-    config = architecture.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
+        file.write(safetensors.save(dict(tensors), metadata={"format": "pt"}))
     files.write_json(files.join(folder, folders.CONFIG), config)
 
 
@@ -155,11 +176,11 @@ def import_folder(folder: str, tying: str | None = None) -> Imported:
     )
 
 
-def _tokenizer_config(model: ModelConfig, lower_case: bool) -> dict[str, Any]:
+def _tokenizer_config(max_positions: int, lower_case: bool) -> dict[str, Any]:
     return {
         "tokenizer_class": "ElectraTokenizer",
         "do_lower_case": lower_case,
-        "model_max_length": model.max_positions,
+        "model_max_length": max_positions,
         "unk_token": vocab.UNK,
         "sep_token": vocab.SEP,
         "pad_token": vocab.PAD,

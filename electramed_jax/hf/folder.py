@@ -19,6 +19,7 @@ from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 VOCABULARY, TOKENIZER, TOKENIZER_CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+ENCODER_PREFIX = "electra."
 HEAD_PREFIX = {
     DISCRIMINATOR: "discriminator_predictions.",
     GENERATOR: "generator_predictions.",
@@ -56,12 +57,31 @@ def read(folder: str, wanted: str | None) -> Network:
 
     Rows of the word table beyond the vocabulary are dropped: some folders round their number up.
     """
-    config_path = files.join(folder, CONFIG)
-    sizes = architecture.from_json(files.read_json(config_path), config_path)
-    tensors = _read_weights(folder)
+    sizes, tensors = _read_sizes(folder), _read_weights(folder)
     network = _network_of(folder, tensors)
     if wanted not in (None, network):
         raise UserError(f"{folder}: holds a {network}; wanted a {wanted}; rename the folder to {network}")
+    return _checked(folder, network, sizes, tensors)
+
+
+def read_encoder(folder: str) -> Network:
+    """The encoder of a folder, whatever head is on it, or none; but a generator's is an error."""
+    sizes, tensors = _read_sizes(folder), _read_weights(folder)
+    if any(name.startswith(HEAD_PREFIX[GENERATOR]) for name in tensors):
+        raise UserError(f"{folder}: holds a generator; wanted a discriminator, or a model made of one")
+    bare = not any(name.startswith(ENCODER_PREFIX) for name in tensors)  # ElectraModel, saved by itself
+    tensors = {ENCODER_PREFIX + name if bare else name: tensor for name, tensor in tensors.items()}
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER_PREFIX)}
+    return _checked(folder, mapping.ENCODER, sizes, own)
+
+
+def _read_sizes(folder: str) -> Sizes:
+    path = files.join(folder, CONFIG)
+    return architecture.from_json(files.read_json(path), path)
+
+
+def _checked(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
+    """With its tokenizer, and without rows that no token has."""
     vocabulary, lower_case = _read_tokenizer(folder)
     rows = len(tensors.get(mapping.WORD_TABLE, ()))
     tokens = rows if vocabulary is None else len(vocabulary)

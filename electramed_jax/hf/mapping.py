@@ -8,10 +8,13 @@ value.
     V  vocabulary (padded in ours)  D  encoder width     N  attention heads  L  layers
     P  positions                    O  D, once more      H  size of a head   Q  query, key, value
     S  token types                  F  feed-forward      E  embedding size   1  one
+                                                         K  labels
 
 Their names: transformers 4.46 and 5.23, models/electra/modeling_electra.py, classes
-ElectraForPreTraining (our discriminator) and ElectraForMaskedLM (our generator). torch's Linear
-holds [out, in], our kernels [in, out].
+ElectraForPreTraining (our discriminator), ElectraForMaskedLM (our generator), and those of
+fine-tuned models: ElectraForTokenClassification ("token"), ElectraForSequenceClassification
+("sequence"), ElectraForQuestionAnswering ("span"). ElectraModel is an "encoder" by itself. torch's
+Linear holds [out, in], our kernels [in, out].
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from electramed_jax.config import ModelConfig
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 NETWORKS = (DISCRIMINATOR, GENERATOR)
+ENCODER, TOKEN, SEQUENCE, SPAN = "encoder", "token", "sequence", "span"
 TOKEN_TYPES = 2
 NAMES_SHOWN = 6  # of leaves or tensors, in one error
 
@@ -83,6 +87,21 @@ HEADS = {
         # Its matrix is the word table: generator_lm_head.weight is tied there and is not stored.
         Line("head/output_bias", "V", "generator_lm_head.bias", "V"),
     ),
+    ENCODER: (),
+    TOKEN: (
+        Line("head/logit/kernel", "D K", "classifier.weight", "K D"),
+        Line("head/logit/bias", "K", "classifier.bias", "K"),
+    ),
+    SEQUENCE: (
+        Line("head/dense/kernel", "D O", "classifier.dense.weight", "O D"),
+        Line("head/dense/bias", "O", "classifier.dense.bias", "O"),
+        Line("head/logit/kernel", "D K", "classifier.out_proj.weight", "K D"),
+        Line("head/logit/bias", "K", "classifier.out_proj.bias", "K"),
+    ),
+    SPAN: (
+        Line("head/logit/kernel", "D K", "qa_outputs.weight", "K D"),
+        Line("head/logit/bias", "K", "qa_outputs.bias", "K"),
+    ),
 }
 QKV = ("query", "key", "value")
 SPREAD = "LQ"  # axes of ours that are part of their names
@@ -106,10 +125,11 @@ class Sizes:
     num_layers: int
     num_heads: int
     intermediate_size: int
+    num_labels: int = 1  # of a fine-tuned head
 
     @classmethod
     def of(cls, model: ModelConfig, network: str) -> Sizes:
-        """Those of the "discriminator" or the "generator" of a pair."""
+        """Those of the "generator" of a pair, or of the discriminator and what is made of it."""
         is_generator = network == GENERATOR
         return cls(
             vocab_size=model.vocab_size,
@@ -132,6 +152,7 @@ class Sizes:
             "F": self.intermediate_size,
             "L": self.num_layers,
             "Q": len(QKV),
+            "K": self.num_labels,
             "1": 1,
         }
 
@@ -142,7 +163,7 @@ def to_tensors(leaves: Mapping[str, np.ndarray], sizes: Sizes, network: str) -> 
     Args:
       leaves: that network's leaves by name, as `networks.split` returns them.
       sizes: of that network.
-      network: "discriminator" or "generator".
+      network: a key of `HEADS`.
 
     Raises:
       UserError: a leaf is missing, unknown, or not of the shape the sizes ask for.

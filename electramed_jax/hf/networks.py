@@ -63,7 +63,7 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
     tables = {network: _only(leaves, EMBEDDINGS) for network, leaves in networks.items()}
     if tying == "none":
         params |= tables.get(DISCRIMINATOR, {}) | {f"{GENERATOR}/{n}": leaf for n, leaf in generator.items()}
-        return _unflatten(params)
+        return unflatten(params)
     params |= tables.get(GENERATOR) or tables[DISCRIMINATOR]
     if tying == "gradient_disentangled" and discriminator:
         delta = {n: leaf - params[n] for n, leaf in tables[DISCRIMINATOR].items()}
@@ -72,7 +72,7 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
         if not name.startswith(EMBEDDINGS):
             encoder = DISCRIMINATOR if tying == "all" and not name.startswith("head/") else GENERATOR
             params[f"{encoder}/{name}"] = leaf
-    return _unflatten(params)
+    return unflatten(params)
 
 
 def tying_of(networks: Mapping[str, Leaves]) -> str:
@@ -123,7 +123,7 @@ def _under(leaves: Leaves, prefix: str) -> Leaves:
     return {name.removeprefix(prefix): leaf for name, leaf in _only(leaves, prefix).items()}
 
 
-def _unflatten(leaves: Leaves) -> dict[str, Any]:
+def unflatten(leaves: Leaves) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *parents, last = name.split("/")

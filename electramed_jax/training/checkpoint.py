@@ -11,11 +11,13 @@ beside the checkpoints.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -47,19 +49,22 @@ PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", 
 READ_WAITS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next try; None: no more
 
 
-class Checkpoints:
-    """The checkpoints of one workdir, open for writing. A context manager: leaving it waits for the last save."""
+AbstractState = Callable[[Mesh], TrainState]  # shapes, dtypes and shardings of what the checkpoints hold, on a mesh
 
-    def __init__(self, workdir: str, config: Config):
-        """Claims the workdir for this run on `config.data.directory`, or finds that it is already this run's.
 
-        Raises:
-          UserError: the workdir holds another model, or checkpoints without a config.
+class StateCheckpoints:
+    """The checkpoints of one folder, open for writing. A context manager: leaving it waits for the last save."""
+
+    def __init__(self, workdir: str, abstract_state: AbstractState, *, keep: int, keep_every: int = 0):
+        """Opens workdir/checkpoints, and removes there what interrupted saves have left.
+
+        Args:
+          keep: how many of the newest stay.
+          keep_every: steps; those of its multiples stay for good; 0: none.
         """
         orbax_noise.quiet()
-        self._config, self._workdir = config, workdir
-        workdirs.claim(workdir, config)
-        self._manager = _writer(workdir, config)
+        self._abstract_state, self._workdir = abstract_state, workdir
+        self._manager = _writer(workdir, keep, keep_every)
         self._pending: int | None = None  # the step that is being written
         self._failing_since: float | None = None
         self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
@@ -73,7 +78,7 @@ class Checkpoints:
           UserError: none of those there are can be read; nothing was renamed.
         """
         with _reader(self._workdir) as reader:
-            found, damaged = _newest_readable(reader, self._config, mesh, self._workdir)
+            found, damaged = _newest_readable(reader, self._abstract_state(mesh), mesh, self._workdir)
         if damaged:
             if distributed.is_main():
                 for step in damaged:
@@ -94,9 +99,9 @@ class Checkpoints:
         words, finite = fingerprint.of(state, state.step.sharding.mesh)
         if not finite:
             raise UserError(
-                f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last checkpoint "
-                "is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the "
-                "same command again"
+                f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
+                "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then "
+                "run the same command again"
             )
         clock = clock | {"fingerprint": words}
         self._settle()
@@ -178,7 +183,7 @@ class Checkpoints:
     def _path(self, step: int) -> str:
         return files.join(_folder(self._workdir), str(step))
 
-    def __enter__(self) -> Checkpoints:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -198,25 +203,46 @@ class Checkpoints:
             self._manager.close()
 
 
+class Checkpoints(StateCheckpoints):
+    """Those of a pre-training run."""
+
+    def __init__(self, workdir: str, config: Config):
+        """Claims the workdir for this run on `config.data.directory`, or finds that it is already this run's.
+
+        Raises:
+          UserError: the workdir holds another model, or checkpoints without a config.
+        """
+        workdirs.claim(workdir, config)
+        super().__init__(workdir, _state_of(config), keep=config.keep_checkpoints, keep_every=config.keep_every)
+
+
+def _state_of(config: Config) -> AbstractState:
+    return functools.partial(state_lib.abstract_state, config)
+
+
 def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:
-    """A finished or running workdir's config and state at `step` (None: the newest that can be read), for evaluation
-    and export.
+    """A finished or running pre-training workdir's config and state at `step`; see `load_state`."""
+    config = read_config(workdir)
+    return config, load_state(workdir, _state_of(config), mesh, step)
+
+
+def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: int | None = None) -> TrainState:
+    """The state that workdir/checkpoints holds at `step` (None: the newest that can be read), for evaluation and export.
 
     Raises:
       UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
     """
     orbax_noise.quiet()
-    config = read_config(workdir)
     with _reader(workdir) as reader:
         steps = sorted(reader.all_steps())
         if not steps:
-            raise UserError(f"{workdir}: no complete checkpoint yet; wait for the first save of electramed pretrain")
+            raise UserError(f"{workdir}: no complete checkpoint yet; wait for the first save")
         if step is None:
-            return config, _newest_readable(reader, config, mesh, workdir)[0][0]
+            return _newest_readable(reader, abstract_state(mesh), mesh, workdir)[0][0]
         if step not in steps:
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         try:
-            return config, _read(reader, config, mesh, step)[0]
+            return _read(reader, abstract_state(mesh), mesh, step)[0]
         except _Unreadable as error:
             others = [str(other) for other in steps if other != step]
             raise UserError(
@@ -236,16 +262,16 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def _writer(workdir: str, config: Config) -> ocp.CheckpointManager:
+def _writer(workdir: str, keep: int, keep_every: int) -> ocp.CheckpointManager:
     """Removes what interrupted saves have left."""
     policies = ocp.checkpoint_managers
-    keep = [policies.LatestN(config.keep_checkpoints)]
-    if config.keep_every:
-        keep.append(policies.EveryNSteps(config.keep_every))
+    kept = [policies.LatestN(keep)]
+    if keep_every:
+        kept.append(policies.EveryNSteps(keep_every))
     options = ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,
-        preservation_policy=policies.AnyPreservationPolicy(keep),
+        preservation_policy=policies.AnyPreservationPolicy(kept),
         single_host_load_and_broadcast=True,
         async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
     )
@@ -275,7 +301,7 @@ class _Unreadable(Exception):
 
 
 def _newest_readable(
-    reader: ocp.CheckpointManager, config: Config, mesh: Mesh, workdir: str
+    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, workdir: str
 ) -> tuple[tuple[TrainState, Clock] | None, list[int]]:
     """The newest that every process could read, and the newer steps that one could not; says those."""
     steps, damaged, reason = reader.all_steps(), [], ""
@@ -285,24 +311,26 @@ def _newest_readable(
         if step < 0:
             break
         try:
-            return _read(reader, config, mesh, step), damaged
+            return _read(reader, abstract_state, mesh, step), damaged
         except _Unreadable as error:
             reason = str(error)
             damaged.append(step)
             tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
     if damaged:
         raise UserError(
-            f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: {reason});"
-            " nothing was changed; bring one back from a copy, or start anew with another --workdir"
+            f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: "
+            f"{reason}); nothing was changed; bring one back from a copy, or start anew with another --workdir"
         )
     return None, []
 
 
-def _read(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
+def _read(
+    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int
+) -> tuple[TrainState, Clock]:
     """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
     restored, reason = None, ""
     try:
-        restored = _read_here(reader, config, mesh, step)
+        restored = _read_here(reader, abstract_state, step)
     except _Unreadable as error:
         reason = str(error)
         distributed.say_unless_main(f"step {step}: {reason}")
@@ -316,10 +344,10 @@ def _read(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) 
     return state, clock
 
 
-def _read_here(reader: ocp.CheckpointManager, config: Config, mesh: Mesh, step: int) -> ocp.args.Composite:
+def _read_here(reader: ocp.CheckpointManager, abstract_state: TrainState, step: int) -> ocp.args.Composite:
     """This process's part; storage that does not answer is asked again. Raises _Unreadable."""
     args = ocp.args.Composite(
-        state=ocp.args.StandardRestore(state_lib.abstract_state(config, mesh)),
+        state=ocp.args.StandardRestore(abstract_state),
         clock=ocp.args.JsonRestore(),
     )
     for wait in READ_WAITS_SECONDS:

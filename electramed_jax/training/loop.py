@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, metrics
+from electramed_jax.common import chrono, distributed, metrics
 from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.preemption import Preemption
@@ -24,7 +24,9 @@ from electramed_jax.data.loader import Loader, ordered_batches
 from electramed_jax.training import checkpoint, evaluate, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
+from electramed_jax.training import workdir as workdirs
 from electramed_jax.training.report import Report, metrics_line, tell
+from electramed_jax.training.watch import Alert, Watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Outcome:
     step: int
     preempted: bool
     metrics: dict[str, float]  # of the last validation, prefixed "validation_"
+    alerts: tuple[Alert, ...] = ()  # of the sanity watch, since the run's first step; of the main process
 
 
 def run(
@@ -74,12 +77,19 @@ def run(
         eval_step = step_lib.jit_eval_step(config, mesh)
         report = Report(config, clock, mesh.size, untold)
         started, validation = clock.step, {}
+        workdirs.note_start(workdir, started)
         end = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
 
         def due(step: int, every: int) -> bool:
             return step % every == 0 or step == config.total_steps
 
         with metrics.MetricsWriter(workdir, resumed_step=started) as log:
+            watch = _watch(workdir, config)
+
+            def record(step: int, split: str, figures: dict[str, float]) -> None:
+                log.write(step, split, figures)
+                for alert in watch.see({"step": step, "split": split} | figures):
+                    tell(str(alert))
 
             def save(step: int, *, last: bool) -> None:
                 kept = report.saved()
@@ -93,8 +103,8 @@ def run(
                 means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
                 if means is None:
                     return {}
-                log.write(step, "validation", means)
                 tell(f"validation at step {step:,}: {metrics_line(means)}")
+                record(step, "validation", means)
                 return means
 
             if started and due(started, config.eval_every):
@@ -106,7 +116,7 @@ def run(
                 state, sums = train_step(state, batches.at(step - 1))
                 report.add(step, sums)
                 if step == 1 or due(step, config.log_every):
-                    log.write(step, "train", report.close(step))
+                    record(step, "train", report.close(step))
                 if step == end or due(step, config.save_every) or (due(step, config.log_every) and saved.retry_due()):
                     save(step, last=step == end)
                 if due(step, config.eval_every):
@@ -122,7 +132,8 @@ def run(
         tell(f"{workdir}: told to stop before a step was done; nothing to save")
     else:
         tell(f"{workdir}: step {started:,} was reached before; nothing left to train")
-    return Outcome(clock.step, stopping, {f"validation_{name}": value for name, value in validation.items()})
+    named = {f"validation_{name}": value for name, value in validation.items()}
+    return Outcome(clock.step, stopping, named, tuple(watch.raised))
 
 
 def resolve_with_dataset(config: Config) -> Config:
@@ -136,6 +147,14 @@ def resolve_with_dataset(config: Config) -> Config:
         row_length=manifest.row_length,
         special=manifest.special,
     )
+
+
+def _watch(workdir: str, config: Config) -> Watch:
+    """The sanity watch, which has seen what the run's processes wrote so far; the main one looks, for all."""
+    manifest = datasets.read(config.data.directory).manifest
+    if not distributed.is_main():
+        return Watch(config, manifest)
+    return Watch(config, manifest, metrics.read(workdir), [start["step"] for start in workdirs.read_starts(workdir)])
 
 
 def _cache(config: Config) -> DiskCache | None:

@@ -37,16 +37,20 @@ def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array |
     google-research/electra model/optimization.py:36-45. No warm-up is a factor of 1 (there, 0/0).
     """
 
+    warmup = config.warmup(total_steps)
+
     def learning_rate(step: jax.Array | int) -> jax.Array:
         t = jnp.minimum(jnp.asarray(step, jnp.float32), total_steps)
         decayed = config.learning_rate * (1.0 - t / total_steps) ** config.decay_power
-        return decayed * jnp.minimum(1.0, t / config.warmup_steps) if config.warmup_steps else decayed
+        return decayed * jnp.minimum(1.0, t / warmup) if warmup else decayed
 
     return learning_rate
 
 
-def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), learning rate."""
+def make(
+    config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), `scales`, learning rate."""
 
     def decays(params: Any) -> Any:
         return trees.map_named(lambda name, _: DECAY_RULES(name), params)
@@ -59,7 +63,7 @@ def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformat
     ]
     if config.kind == "lamb":
         steps.append(optax.masked(scale_by_trust_ratio(), decays))  # what does not decay is not scaled, either
-    return optax.chain(*steps, optax.scale_by_learning_rate(schedule(config, total_steps)))
+    return optax.chain(*steps, *scales, optax.scale_by_learning_rate(schedule(config, total_steps)))
 
 
 class AdamState(NamedTuple):

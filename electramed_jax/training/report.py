@@ -71,8 +71,8 @@ class Report:
                             if self._too_late(step)
                             else ""
                         )
-                        + "lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the same command "
-                        "again"
+                        + "lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the same "
+                        "command again"
                     )
             # One after the other, so that a sum is the same bits with a restart in between.
             self._untold = step_lib.add_up([self._untold, sums] if self._untold else [sums])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -52,14 +54,22 @@ def init_params(config: Config) -> Params:
 
 
 def init_state(config: Config) -> TrainState:
-    params = init_params(config)
-    tx = optimizer.make(config.optimizer, config.total_steps)
+    return fresh(init_params(config), optimizer.make(config.optimizer, config.total_steps))
+
+
+def fresh(params: Params, tx: optax.GradientTransformation) -> TrainState:
+    """The state of step 0."""
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: init_state(config))
+    return abstract(lambda: init_state(config), mesh)
+
+
+def abstract(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of what `init` makes."""
+    shapes = jax.eval_shape(init)
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         shapes,
@@ -69,8 +79,17 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
 
 def create(config: Config, mesh: Mesh) -> TrainState:
     """A fresh state, born in its shardings: no device ever holds all of it, unless the mesh says so."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
-    return jax.jit(lambda: init_state(config), out_shardings=shardings)()
+    return born_sharded(lambda: init_state(config), mesh)
+
+
+def born_sharded(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """What `init` makes, in its shardings."""
+    return jax.jit(init, out_shardings=shardings_of(abstract(init, mesh)))()
+
+
+def shardings_of(tree: Any) -> Any:
+    """The sharding of every leaf."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def with_params(state: TrainState, params: Params) -> TrainState:

@@ -4,6 +4,7 @@ the loop, benchmarks and ahead-of-time compilation share them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -138,18 +139,25 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
             sums, gradients = evaluate(drawn, dropout_key)
         else:
             sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
-        with jax.named_scope("optimizer"):
-            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            gradient_norm = optax.tree.norm(gradients)
+        stepped, gradient_norm = stepped_by(gradients, state, tx)
         sums |= {
             "step_count": jnp.float32(1),
             "gradient_norm_sum": gradient_norm,
             "learning_rate_sum": learning_rate(state.step),
         }
-        return TrainState(state.step + 1, params, opt_state), sums
+        return stepped, sums
 
     return step
+
+
+@jax.named_scope("optimizer")
+def stepped_by(
+    gradients: Params, state: TrainState, tx: optax.GradientTransformation
+) -> tuple[TrainState, jax.Array]:
+    """The next state, and the global norm of the gradients before they are clipped."""
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), optax.tree.norm(gradients)
 
 
 def accumulate(
@@ -190,11 +198,18 @@ def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], 
       UserError: the batch cannot be cut into its micro-batches.
     """
     _check_micro_batches(config, mesh)
-    where = jax.tree.map(lambda leaf: leaf.sharding, state_lib.abstract_state(config, mesh))
+    return jit_step(train_step(config), state_lib.abstract_state(config, mesh), mesh)
+
+
+def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> Callable:
+    """Any step(state, batch, ...) -> (state, sums) over the mesh: the state as its leaves are sharded, the batch by
+    rows, what else there is and the sums on every device; the old state's memory is given to the new one."""
+    where, everywhere = state_lib.shardings_of(abstract_state), sharding.replicated(mesh)
+    others = len(inspect.signature(step).parameters) - 2
     return jax.jit(
-        train_step(config),
-        in_shardings=(where, {"input_ids": sharding.batch_sharding(mesh)}),
-        out_shardings=(where, sharding.replicated(mesh)),
+        step,
+        in_shardings=(where, sharding.batch_sharding(mesh), *[everywhere] * others),
+        out_shardings=(where, everywhere),
         donate_argnums=0,
     )
 
@@ -210,15 +225,17 @@ def _check_micro_batches(config: Config, mesh: Mesh) -> None:
 
 def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
     """`eval_step` over the mesh."""
-    where = jax.tree.map(lambda leaf: leaf.sharding, state_lib.abstract_state(config, mesh).params)
+    return jit_measure(eval_step(config), state_lib.abstract_state(config, mesh).params, mesh)
+
+
+def jit_measure(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh) -> Callable:
+    """Any measure(params, batch, ...) over the mesh, its result on every device; see `jit_step`."""
+    everywhere = sharding.replicated(mesh)
+    others = len(inspect.signature(measure).parameters) - 2
     return jax.jit(
-        eval_step(config),
-        in_shardings=(
-            where,
-            {"input_ids": sharding.batch_sharding(mesh)},
-            sharding.replicated(mesh),
-        ),
-        out_shardings=sharding.replicated(mesh),
+        measure,
+        in_shardings=(state_lib.shardings_of(abstract_params), sharding.batch_sharding(mesh), *[everywhere] * others),
+        out_shardings=everywhere,
     )
 
 

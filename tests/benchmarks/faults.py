@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -132,7 +133,10 @@ def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Ran
     if step := under_way(workdir, began):
         return f"amid the save of step {step}"
     lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
-    return f"after “{lines[-1].split('  ')[0].split(':')[0].split(',')[0].strip()}”" if lines else "before any word"
+    if not lines:
+        return "before any word"
+    last = re.split("  |:|,| on ", lines[-1])[0].strip()
+    return f"after “{last}”"
 
 
 def after(said: str, beginning: str) -> str | None:
@@ -211,7 +215,7 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
     )
     for count, devices in ((1, 8), (2, 4)):
         workdir = root / f"starved-{count}"
-        with pod.started(count, devices, *pretrain(dataset, workdir)) as processes:
+        with pod.started(count, devices, *pretrain(dataset, workdir, save_every=8)) as processes:
 
             def largest_file(size: int) -> None:
                 for process in processes:
@@ -234,6 +238,12 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
 # ---- peers -----------------------------------------------------------------------------------------
 
 
+LAST_WORDS = (
+    "another process ended or its machine died",  # ours, where a collective failed
+    "This most likely indicates that another task died",  # jax's, where heartbeats failed
+)
+
+
 def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
     """One of two processes is killed, or falls silent as a machine does that loses its network."""
     print(
@@ -252,9 +262,9 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
             began, other = time.monotonic(), processes[1 - which]
             code = other.ended(90)
             seconds = time.monotonic() - began
-        words = [line for line in other.lines if "another process" in line or "another task died" in line]
+        words = [words for words in LAST_WORDS if words in other.said]
         role = "0 (coordinator)" if which == 0 else "1"
-        print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[-1].strip()[-150:]}", flush=True)
+        print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[0]}", flush=True)
 
 
 TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "storage": storage, "peers": peers}

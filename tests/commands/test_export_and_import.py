@@ -6,82 +6,31 @@ import contextlib
 import dataclasses
 import io
 import json
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 import quick
+import saved_run
 
 from electramed_jax import cli
 from electramed_jax import config as config_lib
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.trees import named_leaves
-from electramed_jax.config import Config, MeshConfig, ModelConfig, ObjectiveConfig
-from electramed_jax.data import build
 from electramed_jax.hf import convert, start
-from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.training import loop
 from electramed_jax.training import state as state_lib
-
-WORDS = "aspirin inhibits fever in the rat and binds a kinase of unknown function".split()
-MODEL = ModelConfig(
-    max_positions=32,
-    embedding_size=8,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    intermediate_size=16,
-    generator_hidden_size=8,
-    generator_num_layers=1,
-    generator_num_heads=1,
-    generator_intermediate_size=16,
-)
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> str:
-    """A packed dataset of invented sentences."""
-    folder = tmp_path_factory.mktemp("packed")
-    rng = np.random.default_rng(0)
-    texts = (" ".join(rng.choice(WORDS, 30)) for _ in range(60))
-    lines = [json.dumps({"text": f"{text}."}) for text in texts]
-    (folder / "text.jsonl").write_text("\n".join(lines))
-    documents, vocab_path = str(folder / "documents"), str(folder / "vocab.txt")
-    build.prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.1, workers=1)
-    build.train_vocab(documents, vocab_path, size=90)
-    build.pack(documents, vocab_path, str(folder / "rows"), row_length=32, workers=1)
-    return str(folder / "rows")
-
-
-def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str = "embeddings"):
-    """A workdir with a checkpoint of random parameters at step 3, and those parameters."""
-    config = loop.resolve_with_dataset(
-        Config(
-            model=dataclasses.replace(MODEL, tying=tying),
-            objective=ObjectiveConfig(kind=kind),
-            data=config_lib.DataConfig(directory=packed),
-            seed=5,
-        )
-    )
-    rng = np.random.default_rng(1)
-    state = jax.tree.map(
-        lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
-        state_lib.abstract_state(config, sharding.make_mesh(MeshConfig())),
-    )
-    with checkpoint.Checkpoints(str(workdir), config) as saved:
-        step = jax.device_put(np.int32(3), state.step.sharding)
-        saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
-    entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]
-    lines = [json.dumps({"step": s, "split": n, "discriminator_auc": v}) for s, n, v in entries]
-    (workdir / "metrics.jsonl").write_text("\n".join(lines))
-    return config, jax.device_get(state.params)
+    return saved_run.pack(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="module")
 def exported(packed, tmp_path_factory):
     """(folder, config and parameters it was exported from)."""
     workdir, folder = (tmp_path_factory.mktemp(name) for name in ("run", "exported"))
-    config, params = save(packed, workdir)
+    config, params = saved_run.save(packed, workdir)
     with contextlib.redirect_stdout(io.StringIO()) as output:
         options = [f"--workdir={workdir}", f"--output={folder}", "--license=mit", "--json"]
         assert cli.main(["export", *options]) == 0
@@ -119,7 +68,7 @@ def test_the_card_tells_the_data_the_recipe_and_the_last_validation_before_the_s
     [("uniform", "embeddings", ["discriminator"]), ("mlm", "all", ["generator"])],
 )
 def test_only_a_network_that_was_trained_is_exported(packed, tmp_path, kind, tying, networks):
-    save(packed, tmp_path / "run", kind, tying)
+    saved_run.save(packed, tmp_path / "run", kind, tying)
     assert cli.main(["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf"]) == 0
     assert [path.name for path in (tmp_path / "hf").iterdir()] == networks
 

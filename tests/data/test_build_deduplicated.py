@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import json
 import pathlib
-import random
 
 import pytest
-from invented_pubmed import HEAD, TAIL, article
+from invented_literature import SENTENCE, literature, record, withdrawal, write_jsonl, write_xml
+from invented_pubmed import article
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build_documents, build_near_duplicates, corpus, near_duplicates, shuffle
-from electramed_jax.data.build_documents import prepare
-
-SENTENCE = (
-    "The invented drug number {} lowered the pressure of blood in all of the many rats that were given any of it."
+from electramed_jax.data import (
+    build_documents,
+    build_near_duplicates,
+    corpus,
+    documents_stages,
+    near_duplicates,
+    shuffle,
 )
-
-
-def write_xml(path: pathlib.Path, *records: str) -> str:
-    path.write_text(HEAD + "".join(records) + TAIL)
-    return str(path)
-
-
-def record(number: int, text: str | None = None, revised: int = 0, **parts: str) -> str:
-    """An article of PMID 99,000,000 + number, revised on that day of May 2020."""
-    date = f"<DateRevised><Year>2020</Year><Month>5</Month><Day>{revised}</Day></DateRevised>" if revised else ""
-    abstract = f"<AbstractText>{text or SENTENCE.format(number)}</AbstractText>"
-    return article(99_000_000 + number, f"Invented title {number}.", abstract, revised=date, **parts)
-
-
-def withdrawal(*numbers: int) -> str:
-    pmids = "".join(f'<PMID Version="1">{99_000_000 + number}</PMID>' for number in numbers)
-    return f"<DeleteCitation>{pmids}</DeleteCitation>"
-
-
-def write_jsonl(path: pathlib.Path, *records: dict) -> str:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return str(path)
+from electramed_jax.data.build_documents import prepare
 
 
 def ids(folder: pathlib.Path) -> list[str]:
@@ -106,40 +87,13 @@ def test_texts_that_differ_in_case_and_punctuation_only_are_one(tmp_path):
     assert account["dropped"] == {"duplicate": 1}
 
 
-def literature(folder: pathlib.Path, seed: int = 0, count: int = 6) -> list[str]:
-    """Files of new articles, revisions, withdrawals, repeated texts and near-duplicates, all intertwined."""
-    draw = random.Random(seed)
-    folder.mkdir()
-    paths, versions = [], {}
-    for number in range(count):
-        records = []
-        for _ in range(20):
-            article_number = draw.randrange(10, 90)
-            versions[article_number] = versions.get(article_number, 0) + 1
-            kind = draw.random()
-            if kind < 0.15:
-                text = SENTENCE.format(draw.randrange(5))
-            elif kind < 0.3:
-                words = [f"term{n}" for n in range(150)]
-                words[draw.randrange(len(words))] = f"word{draw.randrange(1000)}"
-                text = " ".join(words)
-            else:
-                text = f"{SENTENCE.format(article_number)} Version {versions[article_number]}."
-            title = "" if kind < 0.3 else f"Title {article_number}."
-            records.append(article(99_000_000 + article_number, title, f"<AbstractText>{text}</AbstractText>"))
-        if number % 2:
-            records.append(withdrawal(*draw.sample(range(10, 90), 5)))
-        paths.append(write_xml(folder / f"{number}.xml", *records))
-    return paths
-
-
 def test_the_number_of_groups_and_of_processes_changes_nothing(tmp_path, monkeypatch):
     paths = literature(tmp_path / "in")
     whole(paths, tmp_path / "one", near_duplicates=0.8)
     prepare(paths, str(tmp_path / "two"), validation=0, test=0, workers=2, near_duplicates=0.8)
     monkeypatch.setattr(build_documents, "DOCUMENTS_PER_GROUP", 60)
     monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(build_documents, "_KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(documents_stages, "_KEYS_AT_ONCE", 3)
     account = whole(paths, tmp_path / "many", near_duplicates=0.8)
     assert set(account["dropped"]) == {"withdrawn", "superseded", "duplicate", "near_duplicate"}
     assert all(account["dropped"][reason] > 2 for reason in account["dropped"])

@@ -10,11 +10,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.records import RowFile
 from electramed_jax.data import build, build_rows, corpus, manifest, vocab
 from electramed_jax.data.tokenize import Tokenizer
+
+__all__ = ["small_disk"]  # a fixture
 
 WORDS = "kinase binds receptor cells protein gene drug tumour mice dose".split()
 
@@ -137,6 +140,15 @@ def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(docume
     assert train.split_fraction == pytest.approx(train.split_documents / train.documents, abs=1e-6)
     assert train.split_fraction > 0.1 and train.dropped_tokens == 0
     assert train.packed_fill_fraction == train.fill_fraction
+
+
+def test_rows_of_genuine_abstracts_are_full(shared_data, tmp_path):
+    abstracts = str(shared_data / "corpus" / "abstracts-pmc-000.jsonl.gz")
+    build.prepare([abstracts], str(tmp_path / "documents"), workers=1)
+    vocabulary = str(shared_data / "vocab" / "scivocab-uncased.txt")
+    packed = pack(str(tmp_path / "documents"), vocabulary, tmp_path / "rows", row_length=512)
+    assert packed.splits["train"].fill_fraction >= 0.97
+    assert packed.splits["train"].documents > 4000
 
 
 def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_of_full_rows(
@@ -317,6 +329,23 @@ def test_killed_before_any_of_its_files_is_in_place_and_taken_up_it_ends_with_th
     wanted = snapshot(tmp_path / "whole")
     for name in ("again and again", *map(str, range(1, steps + 1))):
         assert snapshot(killed / name) == wanted, name
+
+
+def test_a_full_disk_is_a_user_error_and_with_more_room_packing_goes_on(
+    documents_dir, vocab_path, tmp_path, small_disk
+):
+    whole = pack(documents_dir, vocab_path, tmp_path / "whole")
+    disk, room = small_disk(1 << 20), 4096
+    while not (disk / "out" / "manifest.json").exists():  # the room lets it come a little further each time
+        ballast = fill(disk, leaving=room)
+        try:
+            assert pack(documents_dir, vocab_path, disk / "out") == whole
+        except UserError as error:
+            assert "disk full" in str(error)
+        ballast.unlink()
+        room += 8192
+    assert room > 60_000
+    assert snapshot(disk / "out") == snapshot(tmp_path / "whole")
 
 
 def test_shards_that_are_not_ours_are_left_alone(documents_dir, vocab_path, tmp_path):

@@ -114,6 +114,26 @@ def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text
         assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
 
 
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_offsets_come_with_the_same_ids_and_say_where_each_piece_stands(tmp_path, lower_case):
+    path = str(tmp_path / "vocab.txt")
+    letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
+    vocab.write(path, [*vocab.SPECIAL_TOKENS, "kinase", *letters, *(f"##{letter}" for letter in letters)])
+    tokenizer = Tokenizer(path, lower_case)
+    texts = [*odd_texts(600), "\U0001f600 kinases naïve [SEP]", ""]
+    found = tokenizer.encode_with_offsets(texts)
+    for text, ids, (same_ids, offsets) in zip(texts, tokenizer.encode_batch(texts), found, strict=True):
+        assert same_ids.tolist() == ids.tolist(), ascii(text)
+        assert offsets.shape == (len(ids), 2) and offsets.dtype == np.int32
+        for number, (start, stop) in zip(ids.tolist(), offsets.tolist(), strict=True):
+            there = unicodedata.normalize("NFD", text[start:stop].lower() if lower_case else text[start:stop])
+            piece = unicodedata.normalize("NFD", tokenizer.tokens[number].removeprefix("##"))
+            assert number == tokenizer.special.unk or piece in there, ascii((text, piece, there))
+            assert text[start:stop].strip() == text[start:stop] != ""
+    kinase = found[-2][1][1]
+    assert texts[-2][kinase[0] : kinase[1]] == "kinase"
+
+
 def test_words_are_found_however_many_share_a_place_in_the_table(vocab_path, monkeypatch):
     words = ["kin" + "".join(pieces) for pieces in itertools.product(("ase", "s", "ive"), repeat=6)][:400]
     wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(words)]
@@ -153,3 +173,7 @@ def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_c
     ]
     assert different == []
     assert len(strings) > 200
+
+
+def test_no_texts_have_no_ids(vocab_path):
+    assert Tokenizer(vocab_path).encode_batch([]) == []

@@ -16,6 +16,7 @@ LAUNCHERS = {
         ["create"],
         {"PROJECT": "my-project", "ZONE": "us-west4-a", "NAME": "electra", "ACCELERATOR_TYPE": "v5litepod-16"},
     ),
+    "beam_dataflow.sh": (["prepare"], {"PROJECT": "my-project", "REGION": "us-west4", "BUCKET": "my-bucket"}),
     "gke.sh": (["run", "pretrain"], {"NAME": "electra", "IMAGE": "electramed:1", "TOPOLOGY": "v5e:4x4"}),
 }
 
@@ -73,7 +74,8 @@ def test_a_missing_command_is_asked_for_in_one_line_and_nothing_is_run(programs,
     done = programs.launch(script, *words, **settings)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{script}: give an electramed command, e.g. pretrain --config=")
+    example = {"beam_dataflow.sh": "prepare --input="}.get(script, "pretrain --config=")
+    assert line.startswith(f"{script}: give an electramed command, e.g. {example}")
     assert not programs.calls()
 
 

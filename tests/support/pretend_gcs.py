@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import http.server
 import json
@@ -172,6 +173,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "name": key,
             "size": str(len(content)),
             "generation": "1",
+            "updated": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",  # not kept: of this moment
             "md5Hash": base64.b64encode(hashlib.md5(content).digest()).decode(),
             "crc32c": base64.b64encode(crc).decode(),
         }

@@ -1,0 +1,28 @@
+"""BioASQ factoid questions, with ELECTRAMed's numbers (gmpoli/electramed run_factoid.py: windows, batch, rate, epochs).
+
+    electramed finetune --config=configs/finetune_qa.py --config.init=runs/base --workdir=runs/bioasq \\
+      --config.task.train=training7b.json --config.task.dev_fraction=0.1 \\
+      --config.task.test='BioASQ-test-factoid-7b-*.json' --config.qa.gold='7B*_golden.json'
+
+Files are in SQuAD's form or in BioASQ's own (the organisers' training and golden files; passages are then snippets).
+SQuAD's questions first, as BioBERT and ELECTRAMed did (train-v1.1.json and dev-v1.1.json are at
+https://rajpurkar.github.io/SQuAD-explorer/, the organisers' files at http://participants-area.bioasq.org/):
+
+      --config.qa.first.train=train-v1.1.json --config.qa.first.dev=dev-v1.1.json
+
+SQuAD alone: --config.qa.measures=squad --config.task.train=train-v2.0.json --config.task.dev=dev-v2.0.json
+"""
+
+from ml_collections import ConfigDict
+
+from electramed_jax.finetune import config
+
+
+def get_config() -> ConfigDict:
+    settings = config.defaults("qa")
+    settings.qa.measures = "bioasq"
+    settings.task.max_length = 384
+    settings.batch_size = 32
+    settings.optimizer.learning_rate = 5e-5
+    settings.epochs = 3.0
+    return settings

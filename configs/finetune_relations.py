@@ -1,0 +1,19 @@
+"""Relations in BLUE's tables (ChemProt, DDI-2013), by google-research/electra's settings for fine-tuning.
+
+    electramed finetune --config=configs/finetune_relations.py --config.init=runs/small --config.task.data=ChemProt \
+      --config.seeds=5 --workdir=runs/chemprot
+
+Single texts, pairs, sets of labels and numbers: --config.task.kind=classification, multilabel or similarity.
+"""
+
+from ml_collections import ConfigDict
+
+from electramed_jax.finetune import config
+
+
+def get_config() -> ConfigDict:
+    settings = config.defaults("relations")
+    settings.task.max_length = 256
+    settings.batch_size = 32
+    settings.epochs = 5.0
+    return settings

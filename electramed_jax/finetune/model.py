@@ -1,0 +1,85 @@
+"""The encoder that pre-training left, with a head of the task on it.
+
+Parameters are named as in pre-training, so that rules of sharding and decay hold for them:
+
+    embeddings/...                  the discriminator's
+    encoder/project, encoder/layers
+    head/dense, head/logit          Hugging Face's ElectraForTokenClassification (logit alone),
+                                    ElectraForSequenceClassification (both), ElectraForQuestionAnswering (logit alone)
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from electramed_jax.config import ModelConfig
+from electramed_jax.finetune.task import SEQUENCE, SPAN, Head
+from electramed_jax.model import masking
+from electramed_jax.model.electra import Embeddings, Tower, embed
+from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
+from electramed_jax.training.state import Params
+
+
+class TaskHead(nnx.Module):
+    """Float32 logits of every token; see `task.Head` for the kinds. Those of a "sequence" are of use at [CLS] alone."""
+
+    def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
+        D, dtype = config.hidden_size, jnp.dtype(config.compute_dtype)
+        self.kind, self.dropout_rate = head.kind, config.dropout
+        if head.kind == SEQUENCE:
+            initializer = truncated_normal(config.kernel_stddev)
+            self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype, initializer=initializer)
+        # As google-research/electra's heads, and unlike Hugging Face's, drawn as widely as narrow encoders need.
+        self.logit = Dense(
+            "btd,dk->btk", (D, head.size), (head.size,), rngs=rngs, dtype=jnp.float32, initializer=glorot_uniform
+        )
+
+    def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
+        h_BTD = dropout(h_BTD, self.dropout_rate, hidden_key)
+        if self.kind == SEQUENCE:
+            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dense_key)
+        return self.logit(h_BTD)
+
+
+class Finetuned(nnx.Module):
+    """Embeddings, encoder and head."""
+
+    def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
+        self.embeddings = Embeddings(config, config.embedding_size, rngs=rngs)
+        self.encoder = Tower(config.discriminator, config, config.embedding_size, rngs=rngs)
+        self.head = TaskHead(config, head, rngs=rngs)
+
+    def logits(
+        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Float32[B, T, K] for packed rows; attention stays inside each example. Without a key, without dropout."""
+        encoder_key, head_key = split_key(key, 2)
+        x_BTE = embed(self.embeddings.arrays(), ids_BT, structure)
+        return self.head(self.encoder.encode(x_BTE, structure.segments_BT, encoder_key), head_key)
+
+
+def init_params(config: ModelConfig, head: Head, key: jax.Array) -> Params:
+    """Fresh parameters of all three."""
+    return nnx.to_pure_dict(nnx.split(Finetuned(config, head, rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+
+
+@functools.lru_cache(maxsize=8)
+def _skeleton(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
+    def build() -> Any:
+        return Finetuned(config, head, rngs=nnx.Rngs(params=jax.random.key(0)))
+
+    return nnx.split(nnx.eval_shape(build), nnx.Param)
+
+
+def bind(config: ModelConfig, head: Head, params: Params) -> Finetuned:
+    """The model with these parameters, to be called inside a traced function."""
+    graphdef, abstract = _skeleton(config, head)
+    state = jax.tree.map(lambda x: x, abstract)
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graphdef, state)

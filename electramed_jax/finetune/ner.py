@@ -1,0 +1,206 @@
+"""Named entities: a tag for each word, asked at its first word piece.
+
+Whatever scheme a corpus is in, the model learns IOB2; what it answers is scored as entities, against those of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import conll, corpus_files, metrics, tags, windows
+from electramed_jax.finetune.conll import Sentence
+from electramed_jax.finetune.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
+
+ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
+DETECT, ANY = "detect", "any"  # beside `tags.SCHEMES`, values of config.ner.scheme
+
+
+class Place(NamedTuple):
+    """Where an example's answers belong."""
+
+    sentence: int
+    first: int  # word
+    asked: np.ndarray  # places of the words' first pieces in the example's ids
+
+
+class Ner:
+    """See `task.Task`."""
+
+    kind = "ner"
+    primary = "f1"
+
+    def __init__(
+        self,
+        paths: dict[str, str],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        scheme: str = DETECT,
+        dev_fraction: float = 0.0,
+    ):
+        """Reads the files and makes the examples.
+
+        Args:
+          paths: of the splits.
+          scheme: that the files have to be in; "detect" takes the one they are in, "any" whatever they hold.
+          dev_fraction: of the training sentences, held out where there is no dev file.
+
+        Raises:
+          UserError: names file and line of what cannot be used.
+        """
+        self.max_length = max_length
+        self._paths, self._tokenizer = paths, tokenizer
+        read = {split: conll.read(path) for split, path in paths.items()}
+        self._schemes = {split: _checked_scheme(paths[split], read[split], scheme) for split in read}
+        types = sorted({entity.type for sentence in read[TRAIN] for entity in tags.decode(sentence.tags)})
+        if not types:
+            raise UserError(f"{paths[TRAIN]}: no entity in the whole file; wanted tags other than O")
+        for split, path in paths.items():
+            _check_types(path, read[split], types)
+        self.head = Head(TOKEN, (tags.OUTSIDE, *(_tag(prefix, kind) for kind in types for prefix in "BI")))
+        self._sentences = corpus_files.with_held_out(read, dev_fraction)
+        self.splits = tuple(self._sentences)
+        self._cut = dict.fromkeys(self.splits, 0)
+        made = {split: self._make(split) for split in self.splits}
+        self._examples = {split: examples for split, (examples, _) in made.items()}
+        self._places = {split: places for split, (_, places) in made.items()}
+
+    def examples(self, split: str) -> Examples:
+        return self._examples[split]
+
+    def tags(self, split: str, outputs: Outputs) -> list[list[str]]:
+        """The model's tag of every word of every sentence."""
+        found = [[tags.OUTSIDE] * len(sentence.words) for sentence in self._sentences[split]]
+        for place, logits in zip(self._places[split], outputs, strict=True):
+            best = logits[place.asked].argmax(axis=-1)
+            found[place.sentence][place.first : place.first + len(best)] = [self.head.labels[n] for n in best]
+        return found
+
+    def score(self, split: str, outputs: Outputs) -> dict[str, float]:
+        gold = [sentence.tags for sentence in self._sentences[split]]
+        return metrics.entities(gold, self.tags(split, outputs))
+
+    def predictions(self, split: str, outputs: Outputs) -> str:
+        """Word, the file's tag and the model's, in columns; both in IOB2."""
+        lines = []
+        for sentence, found in zip(self._sentences[split], self.tags(split, outputs), strict=True):
+            gold = tags.encode(tags.decode(sentence.tags), len(sentence.tags))
+            guessed = tags.encode(tags.decode(found), len(found))
+            lines += [f"{word}\t{a}\t{b}" for word, a, b in zip(sentence.words, gold, guessed, strict=True)] + [""]
+        return "\n".join(lines)
+
+    def account(self) -> dict[str, Any]:
+        return {
+            "files": corpus_files.account(self._paths),
+            "sizes": {split: self._sizes(split) for split in self.splits},
+            "tag_schemes": {split: dataclasses.asdict(found) for split, found in self._schemes.items()},
+            "labels": list(self.head.labels),
+        }
+
+    def told(self) -> list[str]:
+        lines = []
+        for split in self.splits:
+            sizes, found = self._sizes(split), self._schemes.get(split)
+            source = self._paths.get(split, "held out of the training file")
+            scheme = f", scheme {found.scheme}" if found else ""
+            broken = f" ({found.irregular} of the entities break it)" if found and found.irregular else ""
+            cut = f"; {self._cut[split]} long sentences in windows" if self._cut[split] else ""
+            lines.append(
+                f"{split}: {source}: {sizes['sentences']:,} sentences, {sizes['entities']:,} entities"
+                f"{scheme}{broken}{cut}"
+            )
+        return lines
+
+    def _sizes(self, split: str) -> dict[str, int]:
+        sentences = self._sentences[split]
+        return {
+            "sentences": len(sentences),
+            "words": sum(len(sentence.words) for sentence in sentences),
+            "entities": sum(len(tags.decode(sentence.tags)) for sentence in sentences),
+            "examples": len(self._examples[split]),
+        }
+
+    def _make(self, split: str) -> tuple[Examples, list[Place]]:
+        sentences, special = self._sentences[split], self._tokenizer.special
+        room = self.max_length - 2
+        pieces = _Pieces(self._tokenizer, sentences, room)
+        numbers = {label: number for number, label in enumerate(self.head.labels)}
+        input_ids, labels, places = [], [], []
+        for number, sentence in enumerate(sentences):
+            of_words = pieces(sentence.words)
+            gold = [numbers[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))]
+            cut = windows.cut([len(ids) for ids in of_words], room)
+            self._cut[split] += len(cut) > 1
+            for begin, stop, first, last in cut:
+                lengths = [len(ids) for ids in of_words[begin:stop]]
+                starts = 1 + np.cumsum([0, *lengths[:-1]])
+                asked = starts[first - begin : last - begin]
+                ids = [special.cls, *(piece for ids in of_words[begin:stop] for piece in ids), special.sep]
+                wanted = np.full(len(ids), IGNORE, np.int32)
+                wanted[asked] = gold[first:last]
+                input_ids.append(np.array(ids, np.int32))
+                labels.append(wanted)
+                places.append(Place(number, first, asked))
+        return Examples(input_ids, labels), places
+
+
+class _Pieces:
+    """The word pieces of words, each distinct one tokenised once; at least one piece a word, at most `room`."""
+
+    def __init__(self, tokenizer: Tokenizer, sentences: Sequence[Sentence], room: int):
+        words = sorted({word for sentence in sentences for word in sentence.words})
+        ids = tokenizer.encode_batch(words)
+        # A word of nothing but characters that the normaliser drops is still a word: it is unknown.
+        self._known = {
+            word: found.tolist()[:room] or [tokenizer.special.unk] for word, found in zip(words, ids, strict=True)
+        }
+
+    def __call__(self, words: Sequence[str]) -> list[list[int]]:
+        return [self._known[word] for word in words]
+
+
+def _tag(prefix: str, kind: str) -> str:
+    return f"{prefix}-{kind}" if kind else prefix
+
+
+def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> tags.Found:
+    """The scheme of a file; raises UserError where it is not the one wanted, naming the first line that shows it."""
+    found = tags.detect([sentence.tags for sentence in sentences])
+    if wanted == ANY:
+        return found
+    scheme = found.scheme if wanted == DETECT else wanted
+    against = tags.against(scheme, [sentence.tags for sentence in sentences])
+    told = tags.Found(scheme, found.entities, len(against))
+    if not tags.is_regular(told):
+        number, entity = against[0]
+        sentence = sentences[number]
+        corpus_files.reject(
+            path,
+            sentence.line + entity.start,
+            f"{' '.join(sentence.tags[entity.start : entity.stop])} is not {scheme}, nor are {len(against):,} of the "
+            f"file's {found.entities:,} entities; "
+            + (
+                "mend the tags, or take them as they are with --config.ner.scheme=any"
+                if wanted == DETECT
+                else f"it looks like {found.scheme}: set --config.ner.scheme=detect"
+            ),
+        )
+    return told
+
+
+def _check_types(path: str, sentences: Sequence[Sentence], types: Sequence[str]) -> None:
+    for sentence in sentences:
+        for entity in tags.decode(sentence.tags):
+            if entity.type not in types:
+                corpus_files.reject(
+                    path,
+                    sentence.line + entity.start,
+                    f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file is of that type "
+                    f"(it has {', '.join(types)}); mend the tag, or the training file",
+                )

@@ -1,0 +1,73 @@
+"""All seeds of a run, and the results they come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from electramed_jax.common import distributed, files
+from electramed_jax.common.preemption import Preemption
+from electramed_jax.finetune import loop, results, workdir
+from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.step import Recipe
+from electramed_jax.finetune.task import TRAIN, Task
+from electramed_jax.training import sharding
+from electramed_jax.training.report import tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    preempted: bool
+    results: Mapping[str, Any]  # what results.json holds; {} where no seed is done
+
+
+def run(config: FinetuneConfig, task: Task, start: Start, described: workdir.Described, folder: str) -> Outcome:
+    """Trains every seed that is not done yet and writes results.json and results.md.
+
+    Args:
+      config: checked.
+      task: with its examples.
+      start: what every seed starts from.
+      folder: the workdir; the same one goes on.
+
+    Raises:
+      UserError: see `workdir.claim` and `loop.run_seed`.
+    """
+    for line in task.told():
+        tell(line)
+    workdir.claim(folder, config, described, start, task)
+    mesh = sharding.make_mesh(config.mesh)
+    total = loop.total_steps(config, len(task.examples(TRAIN)))
+    recipe = Recipe(start.model, task.head, described.special, config.optimizer, total)
+    seeds = range(config.seed, config.seed + config.seeds)
+    done: list[dict[str, Any]] = []
+    began, stopped = time.monotonic(), False
+    with jax.set_mesh(mesh), Preemption(config.grace_seconds).watched() as preemption:
+        program = loop.program(config, task, recipe, mesh)
+        tell(
+            f"{start.source}; {total:,} steps of {config.batch_size} examples in {program.rows} rows of "
+            f"{task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+        )
+        for seed in seeds:
+            scores = loop.run_seed(program, start, folder, seed, preemption.reached)
+            if scores is None:
+                stopped = True
+                break
+            done.append(scores)
+            found = results.gather(config, task, start, done)
+            if distributed.is_main():
+                results.write(folder, found)
+    if not done:
+        return Outcome(stopped, {})
+    if not stopped:
+        for line in results.told(found):
+            tell(line)
+        tell(f"wrote {files.join(folder, workdir.TABLE_FILE)} after {time.monotonic() - began:.0f} s")
+    return Outcome(stopped, found)

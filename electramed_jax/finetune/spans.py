@@ -1,0 +1,195 @@
+"""Questions and passages to windows of word pieces, and the answers' places in them.
+
+A window is `[CLS] question [SEP] piece of the passage [SEP]`. A passage that does not fit is cut into windows that
+overlap, so that an answer cut by one stands whole in the next; no piece is lost.
+
+`stride` is Google's doc_stride, which BioBERT's and ELECTRAMed's scripts have too: pieces from the start of one window
+to the start of the next. Hugging Face's tokenizers call the overlap stride: of windows with room for n pieces of the
+passage, theirs is n minus ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune.squad import Question
+
+_SPECIAL_PIECES = 3  # [CLS] and two [SEP]
+_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Windowing:
+    """How passages are cut, in word pieces. The numbers are BERT's run_squad.py's and ELECTRAMed's.
+
+    Attributes:
+      max_length: of a window, with [CLS] and both [SEP].
+      stride: from the start of one window to the start of the next.
+      max_question: a longer question loses its end.
+    """
+
+    max_length: int = 384
+    stride: int = 128
+    max_question: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_question < 1 or self.stride < 1:
+            raise UserError(
+                f"config.qa.stride={self.stride}, config.qa.max_question={self.max_question}: wanted numbers above 0"
+            )
+        room = self.max_length - self.max_question - _SPECIAL_PIECES
+        if room < self.stride:
+            enough = self.max_question + _SPECIAL_PIECES + 2 * self.stride
+            raise UserError(
+                f"config.task.max_length={self.max_length} leaves room for {room} pieces of the passage beside a "
+                f"question of config.qa.max_question={self.max_question}: less than config.qa.stride={self.stride}, so "
+                f"pieces between windows would be lost; use a max_length of {enough} or more, or a smaller stride"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """One row of input, without padding.
+
+    Attributes:
+      question: index of the question it belongs to.
+      input_ids: int32[n].
+      first: index in `input_ids` of the first piece of the passage; token types are 0 before it and 1 from it on.
+      offsets: int32[c, 2], characters of the passage each of its c pieces is of.
+      most_context: bool[c], whether of all windows with this piece this one has the most around it.
+      start, end: the answer's first and last piece as indices in `input_ids`; 0, [CLS], where it holds no answer.
+    """
+
+    question: int
+    input_ids: np.ndarray
+    first: int
+    offsets: np.ndarray
+    most_context: np.ndarray
+    start: int = 0
+    end: int = 0
+
+    @property
+    def holds_answer(self) -> bool:
+        return self.start > 0
+
+
+@dataclasses.dataclass
+class Account:
+    """What became of the questions.
+
+    Attributes:
+      cut_questions: with more than `max_question` pieces.
+      answered: questions with an answer.
+      widened: of those, answers that begin or end inside a word piece and are trained as the whole pieces.
+      lost: ids of those whose answer stands whole in no window; they are trained as unanswered.
+    """
+
+    questions: int = 0
+    windows: int = 0
+    windows_with_answer: int = 0
+    cut_questions: int = 0
+    answered: int = 0
+    widened: int = 0
+    lost: list[str] = dataclasses.field(default_factory=list)
+
+    def as_json(self) -> dict[str, int]:
+        return {**dataclasses.asdict(self), "lost": len(self.lost)}
+
+
+def windows(
+    questions: Sequence[Question], tokenizer: Tokenizer, windowing: Windowing = Windowing()
+) -> tuple[list[Window], Account]:
+    """The windows of all questions, in order; each question has at least one."""
+    account = Account(questions=len(questions))
+    found: list[Window] = []
+    for begin in range(0, len(questions), _BATCH):
+        batch = questions[begin : begin + _BATCH]
+        contexts = list(dict.fromkeys(question.context for question in batch))
+        pieces = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
+        asked = tokenizer.encode_batch([question.text for question in batch])
+        for number, (question, ids) in enumerate(zip(batch, asked, strict=True), begin):
+            account.cut_questions += len(ids) > windowing.max_question
+            head = np.concatenate(
+                [[tokenizer.special.cls], ids[: windowing.max_question], [tokenizer.special.sep]]
+            ).astype(np.int32)
+            context_ids, offsets = pieces[question.context]
+            span = _span(question, offsets)
+            of_question = _cut(number, head, context_ids, offsets, span, tokenizer.special.sep, windowing)
+            found += of_question
+            if question.answers:
+                account.answered += 1
+                account.widened += span is not None and _is_widened(question, offsets, span)
+                if not any(window.holds_answer for window in of_question):
+                    account.lost.append(question.id)
+    account.windows = len(found)
+    account.windows_with_answer = sum(window.holds_answer for window in found)
+    return found, account
+
+
+def starts(pieces: int, room: int, stride: int) -> list[int]:
+    """Where the windows over a passage begin: steps of `stride` until one reaches the end."""
+    return list(range(0, max(1, pieces - room + stride), stride))
+
+
+def most_context(begins: Sequence[int], pieces: int, room: int) -> np.ndarray:
+    """int64[pieces]: for each piece the window in which it has the most context.
+
+    Context is the smaller of the numbers of pieces before and after it; of equals the first window counts. That is
+    google-research/bert's rule (run_squad.py): the window's length, which it adds, never decides, as only the last
+    window can be shorter.
+    """
+    first = np.asarray(begins)[:, None]
+    length = np.minimum(room, pieces - first)
+    before = np.arange(pieces)[None, :] - first
+    after = length - 1 - before
+    return np.minimum(before, after).argmax(axis=0)
+
+
+def _span(question: Question, offsets: np.ndarray) -> tuple[int, int] | None:
+    """The first and last piece of the passage that share a character with the first answer."""
+    if not question.answers:
+        return None
+    answer = question.answers[0]
+    inside = np.flatnonzero((offsets[:, 1] > answer.start) & (offsets[:, 0] < answer.stop))
+    return (int(inside[0]), int(inside[-1])) if len(inside) else None
+
+
+def _is_widened(question: Question, offsets: np.ndarray, span: tuple[int, int]) -> bool:
+    answer = question.answers[0]
+    return bool(offsets[span[0], 0] < answer.start or offsets[span[1], 1] > answer.stop)
+
+
+def _cut(
+    number: int,
+    head: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    span: tuple[int, int] | None,
+    sep: int,
+    windowing: Windowing,
+) -> list[Window]:
+    room = windowing.max_length - len(head) - 1
+    begins = starts(len(ids), room, windowing.stride)
+    best = most_context(begins, len(ids), room)
+    cut = []
+    for w, begin in enumerate(begins):
+        stop = min(begin + room, len(ids))
+        shift = len(head) - begin
+        whole = span is not None and begin <= span[0] and span[1] < stop
+        cut.append(
+            Window(
+                question=number,
+                input_ids=np.concatenate([head, ids[begin:stop], [sep]]).astype(np.int32),
+                first=len(head),
+                offsets=offsets[begin:stop],
+                most_context=best[begin:stop] == w,
+                start=span[0] + shift if whole else 0,
+                end=span[1] + shift if whole else 0,
+            )
+        )
+    return cut

@@ -1,0 +1,177 @@
+"""Questions about passages, in SQuAD's JSON (1.1 and 2.0), each answer checked against its passage.
+
+    {"data": [{"paragraphs": [{"context": "...", "qas": [
+        {"id": "...", "question": "...", "answers": [{"text": "...", "answer_start": 17}], "is_impossible": false}]}]}]}
+
+`is_impossible` (SQuAD 2.0) says that the passage does not answer the question. A question that has neither answers
+nor that flag is unlabelled: it can be answered, not trained on or scored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from typing import Any, NamedTuple
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+
+_KINDS = {str: "a string", list: "a list", int: "a whole number", dict: "an object", bool: "true or false"}
+
+
+class Answer(NamedTuple):
+    """`context[start:start + len(text)] == text`."""
+
+    text: str
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One question about one passage.
+
+    Attributes:
+      answers: the first is trained on, any of them counts as right; () with `impossible`, and if unlabelled.
+      impossible: the passage is known not to answer it.
+    """
+
+    id: str
+    text: str
+    context: str
+    answers: tuple[Answer, ...] = ()
+    impossible: bool = False
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.impossible or bool(self.answers)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """What `parse` found.
+
+    Attributes:
+      dropped: ids of questions left out because no answer of theirs stands where it should.
+    """
+
+    questions: list[Question]
+    dropped: list[str]
+
+
+def load(path: str) -> Any:
+    """The JSON value of a file, gzip or plain.
+
+    Raises:
+      UserError: no such file, or not JSON (named by line).
+    """
+    data = files.read_bytes(path)
+    if not data.strip():
+        raise UserError(f"{path}: empty; wanted questions in SQuAD's JSON or BioASQ's")
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        return json.loads(data.decode("utf-8-sig"))
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: gzip data is damaged ({error}); fetch the file again") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start:,} is not UTF-8; wanted JSON in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); fetch or mend the file") from error
+
+
+def parse(path: str, value: Any, drop_mismatched: bool = False) -> File:
+    """The questions of a file in SQuAD's form, in order.
+
+    Args:
+      path: for messages.
+      value: what `load` gave.
+      drop_mismatched: leave out answers that do not stand at their offset, and questions left with none,
+        instead of raising.
+
+    Raises:
+      UserError: a field is missing or of the wrong kind, an id stands twice, an answer is not at its offset,
+        or there is no question; the line names file and question.
+    """
+    questions: dict[str, Question] = {}
+    dropped = []
+    for i, entry in enumerate(field(value, "data", list, path)):
+        at_entry = f"{path}: data[{i}]"
+        for j, paragraph in enumerate(field(entry, "paragraphs", list, at_entry)):
+            at_paragraph = f"{at_entry}.paragraphs[{j}]"
+            context = field(paragraph, "context", str, at_paragraph)
+            for k, values in enumerate(field(paragraph, "qas", list, at_paragraph)):
+                question = _question(path, values, f"{at_paragraph}.qas[{k}]", context)
+                if question.id in questions:
+                    raise UserError(f"{path}: question {question.id} stands in it twice; ids must differ")
+                matching = tuple(answer for answer in question.answers if stands(answer, context))
+                if len(matching) < len(question.answers):
+                    if not drop_mismatched:
+                        raise UserError(f"{path}: question {question.id}: {_mismatch(question)}")
+                    if not matching:
+                        dropped.append(question.id)
+                        continue
+                questions[question.id] = dataclasses.replace(question, answers=matching)
+    if not questions:
+        raise UserError(
+            f"{path}: no question in it ({len(dropped)} dropped); wanted SQuAD's JSON with data, paragraphs, qas"
+        )
+    return File(list(questions.values()), dropped)
+
+
+def stands(answer: Answer, context: str) -> bool:
+    """Whether the passage has the answer where it is said to be."""
+    return answer.start >= 0 and bool(answer.text) and context[answer.start : answer.stop] == answer.text
+
+
+def field(values: Any, name: str, kind: type, where: str) -> Any:
+    """`values[name]`, a `kind`.
+
+    Raises:
+      UserError: it is missing or of another kind; `where` begins the message.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: got {json.dumps(values)[:60]}; wanted an object with {name!r}")
+    if name not in values:
+        raise UserError(f"{where} lacks {name!r}; it has {', '.join(map(repr, values)) or 'nothing'}")
+    if type(values[name]) is not kind:
+        raise UserError(f"{where}: {name!r} is {json.dumps(values[name])[:60]}; wanted {_KINDS[kind]}")
+    return values[name]
+
+
+def _question(path: str, values: Any, where: str, context: str) -> Question:
+    identifier = field(values, "id", str, where)
+    where = f"{path}: question {identifier}"
+    text = field(values, "question", str, where)
+    for name, content in (("question", text), ("context", context)):
+        if not content.strip():
+            raise UserError(f"{where}: its {name} is empty; wanted text")
+    if isinstance(values.get("answers"), str):
+        raise UserError(
+            f"{where}: its answer is the word {values['answers']!r}; yes/no questions are classification, "
+            "wanted spans of the passage as [{'text': ..., 'answer_start': ...}]"
+        )
+    impossible = field(values, "is_impossible", bool, where) if "is_impossible" in values else False
+    listed = field(values, "answers", list, where) if "answers" in values else []
+    if impossible and listed:
+        raise UserError(f"{where}: is_impossible is true, yet it has {len(listed)} answers; keep one of the two")
+    answers = tuple(
+        Answer(field(answer, "text", str, f"{where}: answer"), field(answer, "answer_start", int, f"{where}: answer"))
+        for answer in listed
+    )
+    return Question(identifier, text, context, answers, impossible)
+
+
+def _mismatch(question: Question) -> str:
+    answer = next(answer for answer in question.answers if not stands(answer, question.context))
+    there = question.context[max(0, answer.start) : max(0, answer.stop)]
+    found = question.context.find(answer.text) if answer.text else -1
+    nearest = f"the text is at {found}" if found >= 0 else "the passage does not contain the text"
+    return (
+        f"answer {answer.text!r} is said to be at {answer.start}, where the passage has {there!r}; {nearest}; "
+        "mend the offset (characters from 0), or set drop_mismatched to leave such questions out"
+    )

@@ -1,0 +1,60 @@
+"""One run, or two where questions of another kind come first: SQuAD's, then BioASQ's.
+
+The first stage is a run of its own in workdir/first, of one seed; its best parameters, head and all, are what every
+seed of the run proper starts from. The deviation over seeds is therefore that of the second stage alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.finetune import run, tasks, trained, workdir
+from electramed_jax.finetune.config import FinetuneConfig, QaConfig
+from electramed_jax.finetune.run import Outcome
+from electramed_jax.finetune.start import Start
+from electramed_jax.training.report import tell
+
+FIRST = "first"
+
+
+def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
+    """See `run.run`; where the first stage was told to stop, its outcome."""
+    task, start, described = tasks.make(config, start)  # before the first stage: it may hold mistakes
+    if config.qa.first.train:
+        first, first_folder = first_stage(config), files.join(folder, FIRST)
+        first_task, start, first_described = tasks.make(first, start)
+        if leaked := first_task.trains_on(task):
+            raise UserError(
+                f"{first.task.train}: question {leaked[0]} and {len(leaked) - 1} more of the first stage are asked in "
+                "dev or test of the second; leave them out"
+            )
+        workdir.claim(folder, config, described, start, task)
+        tell(f"first stage, in {first_folder}:")
+        outcome = run.run(first, first_task, start, first_described, first_folder)
+        if outcome.preempted:
+            return outcome
+        tell(f"second stage, in {folder}:")
+        learnt = trained.load(first_folder)
+        source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
+        start = dataclasses.replace(start, source=source, params=learnt.params)
+    return run.run(config, task, start, described, folder)
+
+
+def first_stage(config: FinetuneConfig) -> FinetuneConfig:
+    """The settings of the first stage by themselves."""
+    first = config.qa.first
+    optimizer = config.optimizer
+    if first.learning_rate:
+        optimizer = dataclasses.replace(optimizer, learning_rate=first.learning_rate)
+    return dataclasses.replace(
+        config,
+        task=dataclasses.replace(
+            config.task, data="", train=first.train, dev=first.dev, test="", dev_fraction=first.dev_fraction
+        ),
+        qa=dataclasses.replace(config.qa, measures="squad", gold="", first=QaConfig().first),
+        optimizer=optimizer,
+        epochs=first.epochs,
+        seeds=1,
+    )

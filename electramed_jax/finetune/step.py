@@ -1,0 +1,93 @@
+"""The jitted steps of fine-tuning: pure, on the mesh and with the optimiser of pre-training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from electramed_jax.common.rng import key_for
+from electramed_jax.config import ModelConfig, SpecialIds
+from electramed_jax.finetune import losses, model
+from electramed_jax.finetune.config import FinetuneOptimizerConfig
+from electramed_jax.finetune.losses import Batch
+from electramed_jax.finetune.task import Head
+from electramed_jax.model import masking
+from electramed_jax.training import layer_decay, optimizer
+from electramed_jax.training import state as state_lib
+from electramed_jax.training import step as step_lib
+from electramed_jax.training.state import Params, TrainState
+
+Sums = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the steps of a run are made from; its seed is not among it, so that all seeds share what is compiled."""
+
+    model: ModelConfig
+    head: Head
+    special: SpecialIds
+    optimizer: FinetuneOptimizerConfig
+    total_steps: int
+
+    def tx(self) -> optax.GradientTransformation:
+        config = self.optimizer
+        by_depth = layer_decay.scale_by_depth(config.layer_decay, self.model.num_layers, config.layer_decay_rule)
+        return optimizer.make(config, self.total_steps, by_depth)
+
+    def init(self, key: jax.Array) -> TrainState:
+        """A fresh state, encoder and head."""
+        return state_lib.fresh(model.init_params(self.model, self.head, key), self.tx())
+
+    def abstract_state(self, mesh: Mesh) -> TrainState:
+        return state_lib.abstract(lambda: self.init(jax.random.key(0)), mesh)
+
+
+def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+    """step(state, batch, the seed's root key) -> (the next state, sums of the batch)."""
+    tx, schedule = recipe.tx(), optimizer.schedule(recipe.optimizer, recipe.total_steps)
+
+    def step(state: TrainState, batch: Batch, root: jax.Array) -> tuple[TrainState, Sums]:
+        has_dropout = bool(recipe.model.dropout or recipe.model.attention_dropout)
+        key = key_for(root, "finetune/dropout", state.step) if has_dropout else None
+
+        def loss(params: Params) -> tuple[jax.Array, Sums]:
+            structure = masking.structure(batch["input_ids"], recipe.special)
+            logits = model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
+            total, count = losses.of(logits, batch, structure.segments_BT, recipe.head)
+            mean = total / jnp.maximum(count, 1.0)
+            return mean, {"loss_sum": total, "count": count}
+
+        gradients, sums = jax.grad(loss, has_aux=True)(state.params)
+        stepped, norm = step_lib.stepped_by(gradients, state, tx)
+        return stepped, sums | {
+            "gradient_norm_sum": norm,
+            "learning_rate_sum": schedule(state.step),
+            "token_count": jnp.sum(batch["input_ids"] != recipe.special.pad, dtype=jnp.float32),
+            "step_count": jnp.float32(1),
+        }
+
+    return step
+
+
+def predict_step(recipe: Recipe) -> Callable[[Params, Batch], jax.Array]:
+    """predict(params, batch) -> logits float32[R, T, K]."""
+
+    def predict(params: Params, batch: Batch) -> jax.Array:
+        structure = masking.structure(batch["input_ids"], recipe.special)
+        return model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure)
+
+    return predict
+
+
+def jit_train_step(recipe: Recipe, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+    return step_lib.jit_step(train_step(recipe), recipe.abstract_state(mesh), mesh)
+
+
+def jit_predict_step(recipe: Recipe, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:
+    return step_lib.jit_measure(predict_step(recipe), recipe.abstract_state(mesh).params, mesh)

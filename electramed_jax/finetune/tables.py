@@ -1,0 +1,116 @@
+"""Labelled texts: tables with a header, or a JSON object a line.
+
+BLUE's relations are tables separated by tabs, whatever their ending says, in which a quotation mark is a character like
+any other. A file without a tab in its header is taken for comma-separated, with quoting. Columns are known by their
+names, the first of the usual ones that is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from electramed_jax.finetune import corpus_files
+
+ENDINGS = ("tsv", "csv", "jsonl")
+TEXT = ("sentence", "text", "sentence1", "text_a", "premise", "question")
+SECOND = ("sentence2", "text_b", "hypothesis", "context")
+LABEL = ("label", "labels", "score", "similarity", "final_decision")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Names of columns; "" for those that are to be found, and, of `second`, for none."""
+
+    text: str = ""
+    second: str = ""
+    label: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A text, perhaps a second one, the label as it stands in the file, and the line (from 1)."""
+
+    text: str
+    second: str
+    label: Any  # str; of JSON also a number or a list of str
+    line: int
+
+
+def read(path: str, columns: Columns = Columns()) -> tuple[list[Record], Columns]:
+    """The records of a file, and the columns they were taken from.
+
+    Raises:
+      UserError: empty, a column that is missing from the header or a line, or a line that is no JSON object; names file
+        and line.
+    """
+    rows = _json_rows(path) if path.endswith(".jsonl") else _table_rows(path)
+    records: list[Record] = []
+    found = None
+    for line, row in rows:
+        found = found or _found(path, line, row, columns)
+        for name in (found.text, found.second, found.label):
+            if name and row.get(name) is None:
+                corpus_files.reject(path, line, f"no {name}; wanted one in every record")
+        text, second = row[found.text], row[found.second] if found.second else ""
+        for name, value in ((found.text, text), (found.second, second)):
+            if not isinstance(value, str) or (name and not value.strip()):
+                corpus_files.reject(path, line, f"{name} is {value!r}; wanted a text")
+        records.append(Record(text.strip(), second.strip(), row[found.label], line))
+    if found is None:
+        corpus_files.reject(path, 1, "a header and nothing else; wanted a record a line")
+    return records, found
+
+
+def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+    lines = corpus_files.lines(path)
+    tabs = "\t" in lines[0]
+    header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
+    if tabs:
+        cells = ((number, line.split("\t")) for number, line in enumerate(lines[1:], 2))
+    else:
+        reader = csv.reader(lines[1:])
+        cells = ((reader.line_num + 1, row) for row in reader)
+    for number, row in cells:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            corpus_files.reject(
+                path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}"
+            )
+        yield number, dict(zip(header, row, strict=True))
+
+
+def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(corpus_files.lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            corpus_files.reject(path, number, f"not JSON ({error.msg} at column {error.colno})")
+        if not isinstance(row, dict):
+            corpus_files.reject(path, number, "not a JSON object; wanted one with a text and a label")
+        yield number, row
+
+
+def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns) -> Columns:
+    there = ", ".join(row)
+
+    def choose(what: str, chosen: str, usual: Sequence[str], needed: bool) -> str:
+        names = [chosen] if chosen else [name for name in usual if name in row]
+        if names and names[0] in row:
+            return names[0]
+        if not needed and not chosen:
+            return ""
+        wanted = chosen or f"one of {', '.join(usual)}"
+        corpus_files.reject(
+            path, line, f"no column {wanted}; there are {there}; name yours with --config.text.{what}_column=NAME"
+        )
+
+    text = choose("text", columns.text, TEXT, True)
+    second = choose("second_text", columns.second, [name for name in SECOND if name != text], False)
+    return Columns(text, second, choose("label", columns.label, LABEL, True))

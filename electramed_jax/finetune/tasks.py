@@ -1,0 +1,79 @@
+"""From settings to a task with its examples."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electramed_jax.config import SpecialIds
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import corpus_files, ner, placeholders, qa, questions, tables, text
+from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.spans import Windowing
+from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.tables import Columns
+from electramed_jax.finetune.task import Task
+from electramed_jax.finetune.workdir import Described
+
+
+def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
+    """The task of a config in the words of an encoder's vocabulary; the encoder, which may have learnt new words; and
+    what describes the model that comes of both.
+
+    Raises:
+      UserError: names file and line of what cannot be used.
+    """
+    chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
+    whole: tuple[str, ...] = ()
+    if config.task.kind == "ner":
+        paths = corpus_files.find(config.task.data, chosen, ner.ENDINGS)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        task: Task = ner.Ner(
+            paths,
+            tokenizer,
+            max_length=config.task.max_length,
+            scheme=config.ner.scheme,
+            dev_fraction=config.task.dev_fraction,
+        )
+    elif config.task.kind in text.KINDS:
+        paths = corpus_files.find(config.task.data, chosen, tables.ENDINGS)
+        columns = Columns(config.text.text_column, config.text.second_text_column, config.text.label_column)
+        corpus = text.read(paths, columns, config.task.dev_fraction)
+        if config.text.placeholders == "whole":
+            whole = tuple(corpus.placeholders())
+            start = placeholders.add(start, whole)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case, whole)
+        task = text.Text(
+            config.task.kind,
+            corpus,
+            tokenizer,
+            max_length=config.task.max_length,
+            negative=config.text.negative,
+            separator=config.text.label_separator,
+            threshold=config.text.threshold,
+        )
+    else:
+        paths = corpus_files.find(config.task.data, chosen, qa.ENDINGS)
+        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        task = qa.Qa(
+            {split: questions.paths(listed) for split, listed in paths.items()},
+            tokenizer,
+            windowing=Windowing(config.task.max_length, config.qa.stride, config.qa.max_question),
+            measures=config.qa.measures,
+            gold=questions.paths(config.qa.gold),
+            dev_fraction=config.task.dev_fraction,
+            windows_without_answer=config.qa.windows_without_answer,
+            drop_mismatched=config.qa.drop_mismatched,
+            null_threshold=config.qa.null_threshold,
+            max_answer_pieces=config.qa.max_answer_pieces,
+        )
+    described = Described(
+        kind=task.kind,
+        head=task.head,
+        max_length=task.max_length,
+        model=start.model,
+        special=SpecialIds(**dataclasses.asdict(tokenizer.special)),
+        lower_case=start.lower_case,
+        whole_tokens=whole,
+        source=start.source,
+    )
+    return task, start, described

@@ -1,0 +1,116 @@
+"""What a fine-tuning folder holds.
+
+workdir/config.json            the settings
+workdir/task.json              what the model is: its head, sizes, special ids, and the encoder it began as
+workdir/vocab.txt              its vocabulary
+workdir/data.json              the corpus: files with their SHA-256, sizes of the splits
+workdir/results.json, .md      scores, of each seed and over all
+workdir/seed-0/scores.json     a finished run's; its best parameters are in best/checkpoints
+workdir/seed-0/metrics.jsonl   the way there
+workdir/seed-0/checkpoints     while it is on that way
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from electramed_jax.common import distributed, files, settings
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import ModelConfig, SpecialIds
+from electramed_jax.data import vocab
+from electramed_jax.finetune.config import FREE, FinetuneConfig
+from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.task import Head, Task
+
+CONFIG_FILE, TASK_FILE, VOCAB_FILE, DATA_FILE = "config.json", "task.json", "vocab.txt", "data.json"
+RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """task.json: what is needed to run the model."""
+
+    kind: str
+    head: Head
+    max_length: int
+    model: ModelConfig
+    special: SpecialIds
+    lower_case: bool
+    whole_tokens: tuple[str, ...]
+    source: str  # of the encoder
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Described:
+        head = values["head"]
+        return cls(
+            **values
+            | {
+                "head": Head(head["kind"], tuple(head["labels"]), head["loss"]),
+                "model": settings.from_saved(ModelConfig, values["model"], "model"),
+                "special": SpecialIds(**values["special"]),
+                "whole_tokens": tuple(values["whole_tokens"]),
+            }
+        )
+
+
+def seed_folder(workdir: str, seed: int) -> str:
+    return files.join(workdir, f"seed-{seed}")
+
+
+def is_finetuned(workdir: str) -> bool:
+    """Whether a folder is one of these."""
+    return files.exists(files.join(workdir, TASK_FILE))
+
+
+def read_described(workdir: str) -> Described:
+    return Described.from_json(files.read_json(files.join(workdir, TASK_FILE)))
+
+
+def claim(workdir: str, config: FinetuneConfig, described: Described, start: Start, task: Task) -> None:
+    """Writes the files that explain the run, or checks those of an earlier start.
+
+    Raises:
+      UserError, in every process: the folder holds a run of other settings or of other files.
+    """
+    held = {
+        CONFIG_FILE: dataclasses.asdict(config),
+        TASK_FILE: described.to_json(),
+        DATA_FILE: dict(task.account()),
+    }
+    earlier = {name: files.read_json(path) for name, path in _paths(workdir, held) if files.exists(path)}
+    if earlier:
+        changed = [line for name, values in earlier.items() for line in _differences(name, values, held[name])]
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run that was started otherwise ({'; '.join(changed[:4])}); use a new --workdir, or "
+                "start it as it was"
+            )
+    elif files.exists(workdir) and files.list_dir(workdir):
+        raise UserError(f"{workdir}: not empty, and no fine-tuning run; use a new --workdir")
+    distributed.check_shared(workdir)  # nobody writes before all have looked
+    if distributed.is_main():
+        vocab.write(files.join(workdir, VOCAB_FILE), start.tokens)
+        for name, path in _paths(workdir, held):
+            files.write_json(path, held[name])
+
+
+def _paths(workdir: str, held: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, files.join(workdir, name)) for name in held]
+
+
+def _differences(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    a, b = _leaves(earlier), _leaves(now)
+    return [
+        f"{name.removesuffix('.json')}.{key}: {a.get(key)!r} -> {b.get(key)!r}"
+        for key in {**a, **b}
+        if a.get(key) != b.get(key) and not key.removeprefix("model.").startswith(FREE)
+    ]
+
+
+def _leaves(values: Any) -> dict[str, Any]:
+    """Flat, tuples as JSON has them."""
+    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in settings.flat(values).items()}

@@ -1,0 +1,88 @@
+"""An encoder without its pre-training head, wherever it is: a workdir of ours or a Hugging Face folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from electramed_jax.common import files
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import Config, MeshConfig, ModelConfig
+from electramed_jax.data import manifest as manifests
+from electramed_jax.data import vocab
+from electramed_jax.hf import folder as folders
+from electramed_jax.hf import mapping, networks
+from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
+from electramed_jax.training import checkpoint, sharding, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """An encoder by itself.
+
+    Attributes:
+      leaves: float32 numpy by name: "embeddings/...", "project/...", "layers/...".
+      model: its sizes; what is said of a generator means nothing.
+      tokens: the vocabulary, by id.
+      lower_case: whether text is lower-cased.
+      source: for a person: what it is.
+    """
+
+    leaves: dict[str, Any]
+    model: ModelConfig
+    tokens: list[str]
+    lower_case: bool
+    source: str
+
+
+def read(place: str) -> Encoder:
+    """The encoder of a workdir of `electramed pretrain` (its newest checkpoint) or of a Hugging Face ELECTRA folder.
+
+    Raises:
+      UserError: neither, or damaged, or a folder without a vocabulary.
+    """
+    if not files.exists(place):
+        raise UserError(f"{place}: no such folder; wanted a workdir of electramed pretrain or a Hugging Face folder")
+    if files.exists(files.join(place, workdir.DATASET_FILE)):
+        return _of_workdir(place)
+    return _of_folder(place)
+
+
+def sizes(place: str) -> Encoder:
+    """The same without parameters."""
+    if files.exists(files.join(place, workdir.DATASET_FILE)):
+        return _described(place, workdir.read_config(place))
+    return dataclasses.replace(_of_folder(place), leaves={})
+
+
+def _described(place: str, config: Config) -> Encoder:
+    manifest = manifests.load(files.join(place, workdir.DATASET_FILE))
+    tokens = vocab.read(files.join(place, workdir.VOCAB_FILE))
+    return Encoder({}, config.model, tokens, manifest.lower_case, place)
+
+
+def _of_workdir(place: str) -> Encoder:
+    config, state = checkpoint.load(place, sharding.make_mesh(MeshConfig()))
+    params, step = sharding.to_host(state.params), int(state.step)
+    found = networks.split(params, config.model.tying)
+    whole = found.get(DISCRIMINATOR) or found[GENERATOR]  # objective.kind=mlm trains one encoder, under a generator's head
+    leaves = {name: leaf for name, leaf in whole.items() if not name.startswith("head/")}
+    described = _described(place, config)
+    return dataclasses.replace(described, leaves=leaves, source=f"{place}, step {step:,} of {config.total_steps:,}")
+
+
+def _of_folder(place: str) -> Encoder:
+    below = files.join(place, DISCRIMINATOR)  # where `electramed export` puts it
+    at = place if files.exists(files.join(place, folders.CONFIG)) else below
+    if not files.exists(files.join(at, folders.CONFIG)):
+        raise UserError(
+            f"{place}: no {workdir.DATASET_FILE} and no {folders.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; wanted a "
+            "workdir of electramed pretrain or a Hugging Face ELECTRA folder"
+        )
+    network = folders.read_encoder(at)
+    if network.vocabulary is None:
+        raise UserError(f"{at}: no {folders.VOCABULARY}; without it a corpus cannot be told to this model")
+    leaves = mapping.from_tensors(network.tensors, network.sizes, mapping.ENCODER)
+    sizes = {name: value for name, value in dataclasses.asdict(network.sizes).items() if name != "num_labels"}
+    lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default
+    return Encoder(leaves, ModelConfig(**sizes), network.vocabulary, lower_case, place)

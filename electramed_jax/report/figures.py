@@ -1,0 +1,202 @@
+"""Curves drawn with matplotlib: as SVG that follows the page's colours, and as PNG to show elsewhere."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.report import reference, style
+from electramed_jax.report.panels import Panel, Points
+from electramed_jax.report.run import Run
+
+SIZE = (4.4, 2.75)  # inches
+PNG_DOTS = 200  # an inch
+MOST_POINTS = 400  # of a curve; more are averaged
+FONTS = ["DejaVu Sans"]
+
+
+def curves(panel: Panel, runs: Sequence[Run]) -> Any:
+    """A figure of one metric: training thin, validation thick, dashed what it is to be compared with."""
+    figure, axes = _new(panel.title)
+    by_tokens = len({run.tokens_per_step for run in runs}) > 1
+    drawn: list[Points] = []
+    for number, run in enumerate(runs):
+        colour = style.light(style.run_colour(number))
+        scale = run.tokens_per_step / 1e6 if by_tokens else 1
+        for split in ("train", "validation"):
+            points = _points(run, panel.metric, split)
+            if not points:
+                continue
+            drawn.append(points)
+            if split == "train":
+                axes.plot(*_scaled(_thinned(points), scale), color=colour, linewidth=1, alpha=0.55)
+            else:
+                axes.plot(*_scaled(points, scale), color=colour, linewidth=2, marker="o", markersize=2.5)
+        if guide := panel.guide(run):
+            drawn.append(guide.points)
+            alone = len(runs) == 1
+            axes.plot(
+                *_scaled(guide.points, scale),
+                color=style.light("muted") if alone else colour,
+                linewidth=1,
+                linestyle=(0, (4, 3)),
+                label=guide.label if number == 0 else None,
+            )
+        if panel.whole:
+            for start in run.history.starts[1:]:
+                axes.axvline(start["step"] * scale, color=colour, linewidth=0.8, linestyle=(0, (1, 2)))
+    limits = _limits(drawn, panel)
+    _draw_bands(axes, panel.metric, runs, by_tokens)
+    axes.set_xlabel("million tokens, padding included" if by_tokens else "step")
+    longest = max((r.history.step * (r.tokens_per_step / 1e6 if by_tokens else 1) for r in runs), default=1)
+    axes.set_xlim(0, max(longest, 1))
+    if limits:
+        axes.set_ylim(*limits)
+    _legend(axes)
+    return figure
+
+
+def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Any:
+    """A figure of one bar a label for each named series, in the runs' colours."""
+    figure, axes = _new(title)
+    width = 0.8 / len(series)
+    for number, (name, values) in enumerate(series.items()):
+        places = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
+        colour = style.light(style.run_colour(number))
+        axes.bar(places, values, width, color=colour, label=name if len(series) > 1 else None)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x", visible=False)
+    _legend(axes)
+    return figure
+
+
+def svg(figure: Any) -> str:
+    """For the page itself: no declarations, no metadata, colours as variables."""
+    buffer = io.StringIO()
+    with _settings():
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    return style.themed(text)
+
+
+def png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    with _settings():
+        figure.savefig(buffer, format="png", dpi=PNG_DOTS, facecolor=style.light("card"))
+    return buffer.getvalue()
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("a report needs matplotlib; pip install 'electramed_jax[report]'") from error
+    return matplotlib
+
+
+def _settings() -> Any:
+    """svg.hashsalt: the same figure is the same bytes."""
+    ink, muted, grid = style.light("ink"), style.light("muted"), style.light("grid")
+    return _matplotlib().rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "electramed",
+            "font.family": FONTS,
+            "font.size": 9,
+            "text.color": ink,
+            "axes.edgecolor": grid,
+            "axes.labelcolor": muted,
+            "xtick.color": muted,
+            "ytick.color": muted,
+            "grid.color": grid,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    )
+
+
+def _new(title: str) -> tuple[Any, Any]:
+    with _settings():
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        axes.grid(linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: _short(value))
+    return figure, axes
+
+
+def _short(value: float) -> str:
+    """`1.5M`, `20k`, `0.25`, `2e-04`."""
+    size = abs(value)
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{value / unit:.4g}{name}"
+    return f"{value:.4g}" if size >= 1e-3 or not size else f"{value:.1e}"
+
+
+def _points(run: Run, metric: str, split: str) -> list[tuple[int, float]]:
+    """What is not finite leaves a gap."""
+    entries = run.history.split(split)
+    return [(e["step"], e[metric]) for e in entries if metric in e and math.isfinite(e[metric])]
+
+
+def _scaled(points: Points, scale: float) -> tuple[list[float], list[float]]:
+    return [step * scale for step, _ in points], [value for _, value in points]
+
+
+def _thinned(points: Points) -> Points:
+    if len(points) <= MOST_POINTS:
+        return points
+    groups = np.array_split(np.asarray(points, np.float64), MOST_POINTS)
+    return [(group[-1, 0], group[:, 1].mean()) for group in groups]
+
+
+def _limits(curves: Sequence[Points], panel: Panel) -> tuple[float, float] | None:
+    """Of the y axis: everything but the plunge of the first tenth, which would flatten the rest."""
+    shown = list(panel.shown)
+    for points in curves:
+        first = 0 if panel.whole else points[-1][0] / 10
+        shown += [value for step, value in points if step >= first]
+    if not shown:
+        return None
+    low, high = min(shown), max(shown)
+    margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return (0.0 if low == 0 and 0.0 in panel.shown else low - margin), high + margin
+
+
+def _draw_bands(axes: Any, metric: str, runs: Sequence[Run], by_tokens: bool) -> None:
+    """Of each size of model among the runs, once."""
+    done = set()
+    for run in runs:
+        healthy = reference.for_config(run.config)
+        if healthy is None or healthy.name in done or metric not in healthy.bands:
+            continue
+        done.add(healthy.name)
+        per_step = 1e6 if by_tokens else run.tokens_per_step
+        x, low, high = zip(*((s * healthy.tokens_per_step / per_step, a, b) for s, a, b in healthy.bands[metric]))
+        axes.fill_between(x, low, high, color=style.light("band"), linewidth=0, label=healthy.name, zorder=0.5)
+
+
+def _legend(axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        legend = axes.legend(fontsize=7.5, frameon=False, handlelength=1.6, borderpad=0.2, labelspacing=0.3)
+        for text in legend.get_texts():
+            text.set_color(style.light("muted"))

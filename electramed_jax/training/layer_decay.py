@@ -1,0 +1,53 @@
+"""Lower layers learn more slowly: for fine-tuning, where they know most of what they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from electramed_jax.common import trees
+
+EXACT, GOOGLE = RULES = ("exact", "google")
+EMBEDDINGS, LAYERS, HEAD = "embeddings", "layers", "head"
+DEPTHS = trees.RuleTable(
+    "layer-wise decay",
+    (
+        (r"embeddings/.+|encoder/project/.+", EMBEDDINGS),
+        (r"encoder/layers/.+", LAYERS),  # [L, ...]
+        (r"head/.+", HEAD),
+    ),
+)
+
+
+def factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
+    """What the learning rate is multiplied by: of the embeddings, of each layer (float32[L]), of the head.
+
+    Args:
+      decay: of a layer against the one above it.
+      rule: "exact": embeddings are depth 0, layer i is i + 1, the head L + 1, and the factor decay^(L + 1 - depth).
+        "google": google-research/electra's (model/optimization.py, _get_layer_lrs), where the head is one higher, so
+        that the last layer has decay^2 and nothing has decay^1.
+    """
+    top = num_layers + 1 + (rule == GOOGLE)
+    layers = np.float32([decay ** (top - depth) for depth in range(1, num_layers + 1)])
+    return {EMBEDDINGS: decay**top, LAYERS: layers, HEAD: 1.0}
+
+
+def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.GradientTransformation:
+    """Multiplies the updates of a fine-tuned model's parameters (see finetune/model.py) by their `factors`."""
+    by_depth = factors(decay, num_layers, rule)
+
+    def scale(name: str, update: Any) -> Any:
+        factor = by_depth[DEPTHS(name)]
+        if np.ndim(factor):
+            factor = jnp.asarray(factor).reshape((-1,) + (1,) * (update.ndim - 1))
+        return update * factor
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        del params
+        return trees.map_named(scale, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

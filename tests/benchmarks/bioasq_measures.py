@@ -1,0 +1,78 @@
+"""Strict accuracy, lenient accuracy and MRR beside those of the BioASQ organisers' own Java program.
+
+    python tests/benchmarks/bioasq_measures.py --classpath=EVALUATION.jar:commons-cli.jar:gson.jar GOLDEN.json...
+
+For each golden file it makes random submissions (right and wrong answers, synonyms, other capitals, stray white space,
+fewer than five answers, none), has the organisers' `evaluation.EvaluatorTask1b -phaseB -e 5` and
+`finetune.bioasq.measures` score each, and prints in how many all three figures agree. The program and its libraries
+are at github.com/BioASQ/Evaluation-Measures, flat/BioASQEvaluation/dist; it needs Java.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import random
+import subprocess
+import tempfile
+
+from electramed_jax.finetune import bioasq, squad
+
+MEASURES = {"Factoid Strict Acc": "strict_accuracy", "Factoid Lenient Acc": "lenient_accuracy", "Factoid MRR": "mrr"}
+
+
+def random_answers(rng: random.Random, gold: dict[str, set[str]]) -> dict[str, list[str]]:
+    """Answers of any quality to every question."""
+    others = sorted(text for texts in gold.values() for text in texts)
+    skill = rng.random()
+    answers = {}
+    for number, texts in gold.items():
+        offered = rng.sample(others, rng.randrange(5))
+        if rng.random() < skill:
+            text = rng.choice(sorted(texts))
+            text = rng.choice([text, text.upper(), text.lower(), text + " ", text.rstrip(".")])
+            offered.insert(rng.randrange(len(offered) + 1), text)
+        answers[number] = offered
+    return answers
+
+
+def official(classpath: str, golden: pathlib.Path, submission: pathlib.Path) -> dict[str, float]:
+    """What the organisers' program prints, in percent."""
+    command = ["java", "-cp", classpath, "evaluation.EvaluatorTask1b", "-phaseB", "-e", "5"]
+    done = subprocess.run(
+        [*command, str(golden), str(submission), "-verbose"], capture_output=True, text=True, check=True, timeout=60
+    )
+    printed = dict(line.split(": ") for line in done.stdout.splitlines() if ": " in line)
+    return {ours: 100 * float(printed[theirs]) for theirs, ours in MEASURES.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("golden", nargs="+")
+    parser.add_argument("--classpath", required=True)
+    parser.add_argument("--submissions", type=int, default=20, help="random ones for each golden file")
+    arguments = parser.parse_args()
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path, factoids = pathlib.Path(folder) / "submission.json", pathlib.Path(folder) / "factoids.json"
+        for golden in arguments.golden:
+            value = squad.load(golden)
+            gold = bioasq.golds(bioasq.parse(golden, value))
+            # The program wants an answer to every question of the golden file, of whatever type.
+            questions = [question for question in value["questions"] if question["type"] == "factoid"]
+            factoids.write_text(json.dumps({"questions": questions}), encoding="utf-8")
+            equal, scores = 0, []
+            for _ in range(arguments.submissions):
+                answers = random_answers(rng, gold)
+                path.write_text(json.dumps(bioasq.submission(answers)), encoding="utf-8")
+                theirs, ours = official(arguments.classpath, factoids, path), bioasq.measures(gold, answers)
+                equal += all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
+                scores.append(theirs["mrr"])
+            name = pathlib.Path(golden).name
+            spread = f"MRR {min(scores):.1f} to {max(scores):.1f}"
+            print(f"{name}: {len(gold)} questions, {equal} of {arguments.submissions} submissions equal ({spread})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What a pipeline makes on Beam's own DirectRunner is what the pool of processes makes, byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import pathlib
+import subprocess
+import sys
+from unittest.mock import Mock
+
+import pytest
+from invented_literature import SENTENCE, literature, record, write_jsonl, write_xml
+
+from electramed_jax import cli
+from electramed_jax.common import files as storage
+from electramed_jax.common.errors import UserError
+from electramed_jax.data import (
+    build,
+    build_near_duplicates,
+    build_rows,
+    build_rows_beam,
+    dedup,
+    manifest,
+    shuffle,
+    synthetic,
+    token_files,
+)
+from electramed_jax.data.build_beam import Beam
+
+DIRECT = Beam("DirectRunner")
+
+
+def files_of(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> tuple[list[str], str]:
+    """(inputs, an evaluation file): all that can befall a record, across files, in records damaged and sound."""
+    folder = tmp_path_factory.mktemp("corpus")
+    paths = literature(folder / "xml", count=8)
+    cut = write_xml(folder / "xml" / "cut.xml", *(record(n) for n in range(91, 95)))
+    data = pathlib.Path(cut).read_bytes()
+    pathlib.Path(f"{cut}.gz").write_bytes(gzip.compress(data[: len(data) * 2 // 3], mtime=0))
+    pathlib.Path(cut).unlink()
+    many = [
+        {"id": f"j{n}", "text": " ".join(SENTENCE.format(11 * n + m) for m in range(2 + 5 * n % 11))} for n in range(60)
+    ]
+    for n in range(20):  # text until it is tokenised
+        many.insert(4 * n, {"id": f"wordless{n}", "text": "\ue000 " * (40 + n)})
+    many += [{"id": "short", "text": "Few words."}, {"id": "again", "text": many[1]["text"].upper()}, {"text": 3}]
+    held_out = write_jsonl(folder / "held_out.jsonl", {"text": SENTENCE.format(42)})
+    (folder / "empty.jsonl").write_text("")
+    inputs = [*paths, f"{cut}.gz", write_jsonl(folder / "many.jsonl", *many), str(folder / "empty.jsonl")]
+    return inputs, held_out
+
+
+def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, monkeypatch):
+    inputs, held_out = corpus
+    options = {"validation": 0.2, "test": 0.1, "exclude": [held_out], "near_duplicates": 0.8}
+    account = build.prepare(inputs, str(tmp_path / "local"), workers=1, **options)
+    monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 7)  # an input's keys in several pieces
+    monkeypatch.setattr(build_near_duplicates, "_SIGNED_AT_ONCE", 5)
+    assert build.prepare(inputs, str(tmp_path / "beam"), beam=DIRECT, **options) == account
+    assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
+    everything = {"withdrawn", "superseded", "duplicate", "near_duplicate", "held_out", "too_short", "bad_record"}
+    assert everything | {"truncated_xml"} == set(account["dropped"])
+    assert len(files_of(tmp_path / "beam")) == 3 * len(inputs) + 1
+
+
+@pytest.fixture(scope="module")
+def documents(corpus, tmp_path_factory) -> tuple[str, str]:
+    """(documents folder, vocabulary)."""
+    folder = tmp_path_factory.mktemp("documents")
+    build.prepare(corpus[0], str(folder / "out"), validation=0.2, test=0, workers=1)
+    build.train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
+    return str(folder / "out"), str(folder / "vocab.txt")
+
+
+@pytest.mark.parametrize("format", ["packed", "electra"])
+def test_rows_are_those_of_the_local_build_byte_for_byte(documents, tmp_path, monkeypatch, format):
+    monkeypatch.setattr(build_rows, "WINDOW_ROWS", 30)  # several windows, over the borders of parts,
+    monkeypatch.setattr(token_files, "BLOCK_TOKENS", 100)  # of blocks and of shards
+    monkeypatch.setattr(token_files, "_TEXTS_AT_ONCE", 7)
+    options = {"row_length": 64, "rows_per_shard": 40, "format": format}
+    packed = build.pack(*documents, str(tmp_path / "local"), workers=1, **options)
+    assert build.pack(*documents, str(tmp_path / "beam"), beam=DIRECT, **options) == packed
+    assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
+    assert len(packed.splits["train"].shards) > 3 and packed.splits["validation"].rows > 30
+    assert packed.splits["test"].shards == ()
+    assert packed.dropped["no_tokens"] == 20
+
+
+def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothing(tmp_path, gcs):
+    def build_all(root: str, **how: object) -> dict[str, bytes]:
+        inputs, documents, vocabulary, packed = (storage.join(root, n) for n in ("xml", "documents", "v.txt", "packed"))
+        synthetic.write_pubmed_xml(inputs, articles=60, num_files=3)
+        build.prepare([storage.join(inputs, "*.xml.gz")], documents, validation=0.2, test=0, **how)
+        build.train_vocab(documents, vocabulary, size=300)
+        build.pack(documents, vocabulary, packed, row_length=32, rows_per_shard=100, **how)
+        folders = [packed, documents, storage.join(documents, "train"), storage.join(documents, "validation")]
+        paths = [storage.join(folder, name) for folder in folders for name in storage.sizes(folder)]
+        return {path.removeprefix(root): storage.read_bytes(path) for path in paths}
+
+    elsewhere = Beam("DirectRunner", ("--direct_running_mode=multi_processing", "--direct_num_workers=1"))
+    assert build_all("gs://bucket/deep", beam=elsewhere) == build_all(str(tmp_path), workers=1)
+    assert [name for name in gcs.objects if ".work" in name or ".tmp" in name] == []
+
+
+def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_path):
+    write_xml(tmp_path / "a.xml", record(11))
+    damaged = tmp_path / "b.xml"
+    damaged.write_text(damaged.with_name("a.xml").read_text()[:-60])
+    said = []
+    for how in ({"workers": 1}, {"beam": DIRECT}):
+        with pytest.raises(UserError) as caught:
+            build.prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, **how)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "b.xml, line" in said[0]
+
+
+def test_a_mistake_of_an_earlier_run_is_forgotten(tmp_path, monkeypatch):
+    path = write_xml(tmp_path / "a.xml", record(11))
+    for error in (UserError("disk full"), RuntimeError("power failure")):
+        with monkeypatch.context() as patch, pytest.raises(type(error), match=str(error)):
+            patch.setattr(dedup, "outdated", Mock(side_effect=error))
+            build.prepare([path], str(tmp_path / "out"), beam=DIRECT)
+    build.prepare([path], str(tmp_path / "out"), beam=DIRECT)
+
+
+def test_what_a_pipeline_that_failed_has_left_is_no_dataset_and_either_build_goes_on_from_it(
+    documents, tmp_path, monkeypatch
+):
+    options = {"row_length": 64, "rows_per_shard": 40}
+    build.pack(*documents, str(tmp_path / "whole"), workers=1, **options)
+    for then in ({"workers": 1}, {"beam": DIRECT}):
+        out = tmp_path / "-".join(then)
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power failure"):
+            patch.setattr(build_rows_beam.RowFile, "__getitem__", Mock(side_effect=RuntimeError("power failure")))
+            build.pack(*documents, str(out), beam=DIRECT, **options)
+        with pytest.raises(UserError, match="packing did not finish"):
+            manifest.read(str(out))
+        build.pack(*documents, str(out), **then, **options)
+        assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_pipeline_that_ended_while_nobody_waited_is_not_run_again(documents, tmp_path, monkeypatch, capsys):
+    build.pack(*documents, str(tmp_path / "whole"), workers=1, row_length=64)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build_rows.manifest, "write", Mock(side_effect=KeyboardInterrupt))
+        build.pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
+    capsys.readouterr()
+    monkeypatch.setattr(Beam, "_run", Mock(side_effect=AssertionError))
+    build.pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_the_runner_that_would_first_be_fetched_from_the_network_is_left_alone(tmp_path, monkeypatch):
+    prism = Mock()
+    monkeypatch.setattr("apache_beam.runners.portability.prism_runner.PrismRunner", prism)
+    build.prepare([write_xml(tmp_path / "a.xml", record(11))], str(tmp_path / "out"), beam=DIRECT)
+    assert not prism.called
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--runner=Direct"], "runner='Direct': Beam has none of that name; it has DataflowRunner, "),
+        (["--runner=DirectRunner", "--workers=2"], "--workers is not for a --runner"),
+        (["--beam_options=--project=p"], "--beam_options is for a --runner; give one, e.g. --runner=DirectRunner"),
+        (["--runner=DirectRunner", "--beam_options=--porject=p"], "beam_options: Beam knows no --porject"),
+        (["--runner=DirectRunner", "--beam_options=project=p"], "'project=p' is no option; write --name=value"),
+        (["--runner=DirectRunner", "--beam_options=--direct_running_mode=x"], "invalid choice: 'x'"),
+        (["--runner=DirectRunner", "--beam_options=--project='p"], "No closing quotation; quote as in a shell"),
+        (["--runner=DataflowRunner"], "Dataflow's workers cannot reach it; give a path that begins with gs://"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prepare", "pack"])
+def test_flags_that_make_no_sense_are_refused_in_one_line(tmp_path, capsys, command, flags, said, documents):
+    given = {"prepare": ["--input", "absent.xml"], "pack": ["--documents", documents[0], "--vocab", documents[1]]}
+    assert cli.main([command, *given[command], "--output", str(tmp_path / "out"), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_beam_the_extra_to_install_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "apache_beam.options.pipeline_options", raising=False)
+    assert cli.main(["prepare", "--input", "a.xml", "--output", str(tmp_path), "--runner=DirectRunner"]) == 2
+    assert "--runner needs Apache Beam; install electramed_jax[beam]" in capsys.readouterr().err
+
+
+def test_processes_that_ask_for_no_pipeline_do_not_import_beam():
+    code = "import sys; from electramed_jax.data import build; from electramed_jax.commands import prepare, pack; "
+    subprocess.run([sys.executable, "-c", code + "assert 'apache_beam' not in sys.modules"], check=True)

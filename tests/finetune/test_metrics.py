@@ -1,0 +1,84 @@
+"""Our scores are those of the tools that the published ones were made with."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import seqeval.metrics
+import sklearn.metrics
+from invented_tags import random_tags
+from scipy import stats
+
+from electramed_jax.finetune import metrics
+
+SCORES = ("precision", "recall", "f1")
+
+
+def seqevals(gold, predicted):
+    measures = (seqeval.metrics.precision_score, seqeval.metrics.recall_score, seqeval.metrics.f1_score)
+    return [100 * measure(gold, predicted, zero_division=0) for measure in measures]
+
+
+def one_type(sentences):
+    return [[tag if tag == "O" else tag.split("-")[0] + "-E" for tag in sentence] for sentence in sentences]
+
+
+@pytest.mark.parametrize("prefixes", ["BI", "BIES"])
+def test_entity_scores_are_those_of_seqeval_typed_and_merged(prefixes):
+    draw = random.Random(0)
+    for _ in range(400):
+        gold = [random_tags(draw, prefixes, "XYZ") for _ in range(draw.randrange(1, 6))]
+        predicted = [[tag if draw.random() < 0.7 else draw.choice(sentence) for tag in sentence] for sentence in gold]
+        scores = metrics.entities(gold, predicted)
+        assert [scores[name] for name in SCORES] == pytest.approx(seqevals(gold, predicted))
+        merged = seqevals(one_type(gold), one_type(predicted))
+        assert [scores[f"merged_{name}"] for name in SCORES] == pytest.approx(merged)
+
+
+def test_f1_of_each_type_is_seqevals():
+    draw = random.Random(1)
+    gold = [random_tags(draw, "BI", "XYZ") for _ in range(50)]
+    predicted = [[tag if draw.random() < 0.8 else "O" for tag in sentence] for sentence in gold]
+    report = seqeval.metrics.classification_report(gold, predicted, output_dict=True)
+    scores = metrics.entities(gold, predicted)
+    for kind in "XYZ":
+        assert scores[f"f1/{kind}"] == pytest.approx(100 * report[kind]["f1-score"])
+
+
+def test_relations_are_scored_over_the_positive_classes():
+    labels = ["CPR:3", "CPR:4", "false"]
+    draw = np.random.default_rng(0)
+    gold, predicted = draw.integers(0, 3, (2, 500))
+    scores = metrics.classes(gold, predicted, labels, counted=["CPR:3", "CPR:4"])
+    for average, name in (("micro", "f1"), ("macro", "macro_f1")):
+        theirs = sklearn.metrics.f1_score(gold, predicted, labels=[0, 1], average=average)
+        assert scores[name] == pytest.approx(100 * theirs)
+    assert scores["accuracy"] == pytest.approx(100 * np.mean(gold == predicted))
+    assert "f1/false" not in scores
+
+
+def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():
+    draw = np.random.default_rng(1)
+    gold, predicted = draw.random((2, 80, 4)) < 0.3
+    scores = metrics.label_sets(gold, predicted, list("abcd"))
+    assert scores["f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="micro"))
+    assert scores["macro_f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="macro"))
+    assert scores["accuracy"] == pytest.approx(100 * sklearn.metrics.accuracy_score(gold, predicted))
+    wanted = draw.integers(0, 5, 60) / 2  # with ties
+    got = wanted + draw.normal(size=60)
+    scores = metrics.numbers(wanted, got)
+    assert scores["pearson"] == pytest.approx(100 * stats.pearsonr(wanted, got)[0])
+    assert scores["spearman"] == pytest.approx(100 * stats.spearmanr(wanted, got)[0])
+
+
+def test_a_model_that_finds_nothing_scores_nought():
+    assert metrics.entities([["B-X", "O"]], [["O", "O"]])["f1"] == 0
+    assert metrics.entities([["O"]], [["O"]])["f1"] == 0
+    assert metrics.numbers([1.0, 2.0], [3.0, 3.0])["pearson"] == 0
+
+
+def test_several_runs_have_a_mean_and_a_standard_deviation():
+    assert metrics.mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, np.std([1, 2, 4], ddof=1)))
+    assert metrics.mean_and_deviation([5.0]) == (5.0, 0.0)

@@ -1,0 +1,125 @@
+"""The entity task: nothing is lost between a file and a score, and what cannot be used is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from invented_corpus import TOKENS, conll, write_conll
+from seqeval.metrics import f1_score
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import corpus_files, ner
+from electramed_jax.finetune.task import IGNORE
+
+
+def make(folder, **settings) -> ner.Ner:
+    paths = corpus_files.find(str(folder), {}, ner.ENDINGS)
+    return ner.Ner(paths, Tokenizer.of(TOKENS, True), **{"max_length": 32} | settings)
+
+
+def perfect(task: ner.Ner, split: str) -> list[np.ndarray]:
+    """Logits that say what the file says."""
+    sizes = task.head.size
+    return [np.eye(sizes, dtype=np.float32)[np.maximum(labels, 0)] for labels in task.examples(split).labels]
+
+
+def test_the_gold_labels_of_the_examples_score_a_hundred(tmp_path):
+    task = make(write_conll(tmp_path))
+    for split in task.splits:
+        scores = task.score(split, perfect(task, split))
+        assert {scores[name] for name in ("f1", "precision", "recall", "merged_f1")} == {100.0}
+
+
+@pytest.mark.parametrize("max_length", [8, 13, 24])
+def test_long_sentences_in_windows_lose_no_word(tmp_path, max_length):
+    long = " O\n".join(["the", *["patients"] * 60]) + " O\n" + "atenolol B-Drug\nnephritis B-Disease\n" * 20
+    write_conll(tmp_path)
+    (tmp_path / "test.txt").write_text(long)
+    task = make(tmp_path, max_length=max_length)
+    examples = task.examples("test")
+    assert all(len(ids) <= max_length for ids in examples.input_ids)
+    assert sum(int(np.sum(labels != IGNORE)) for labels in examples.labels) == 101
+    assert task.score("test", perfect(task, "test"))["f1"] == 100
+    assert "1 long sentences in windows" in task.told()[2]
+
+
+def test_the_score_is_seqevals_whatever_the_model_says(tmp_path):
+    task = make(write_conll(tmp_path), max_length=10)
+    draw = np.random.default_rng(0)
+    outputs = [draw.normal(size=(len(ids), task.head.size)) for ids in task.examples("dev").input_ids]
+    gold = [text.split("\n") for text in conll(12, 1).strip().split("\n\n")]
+    gold = [[line.split("\t")[1] for line in sentence] for sentence in gold]
+    assert task.score("dev", outputs)["f1"] == pytest.approx(100 * f1_score(gold, task.tags("dev", outputs)))
+    lines = task.predictions("dev", outputs).split("\n")
+    assert [line.split("\t")[1] for line in lines if line] == [tag for sentence in gold for tag in sentence]
+
+
+def test_a_word_is_asked_about_at_its_first_piece_even_if_the_vocabulary_has_none_for_it(tmp_path):
+    write_conll(tmp_path)
+    (tmp_path / "test.txt").write_text("atenolol B-Drug\n\u200b O\nstrange O\n", encoding="utf-8")
+    task = make(tmp_path)
+    (ids,), (labels,) = task.examples("test").input_ids, task.examples("test").labels
+    assert [TOKENS[number] for number in ids] == ["[CLS]", "at", "##en", "##ol", "##ol", "[UNK]", "[UNK]", "[SEP]"]
+    assert np.flatnonzero(labels != IGNORE).tolist() == [1, 5, 6]
+
+
+def test_every_scheme_teaches_the_same(tmp_path):
+    schemes = {
+        "IOB2": "acute B-D\ngastritis I-D\nthe O\natenolol B-C\n",
+        "BIOES": "acute B-D\ngastritis E-D\nthe O\natenolol S-C\n",
+        "scibert": "acute B-D\ngastritis I-D\nthe O\natenolol I-C\n",
+        "IOB1": "acute I-D\ngastritis I-D\nthe O\natenolol I-C\n",
+    }
+    taught = {}
+    for scheme, text in schemes.items():
+        folder = tmp_path / scheme
+        folder.mkdir()
+        for split in ("train", "dev"):
+            (folder / f"{split}.tsv").write_text(text)
+        task = make(folder)
+        assert task.account()["tag_schemes"]["train"]["scheme"] == scheme
+        taught[scheme] = (task.head.labels, task.examples("train").labels[0].tolist())
+    assert len(set(map(str, taught.values()))) == 1
+
+
+def test_without_a_dev_file_training_sentences_can_be_held_out(tmp_path):
+    write_conll(tmp_path)
+    (tmp_path / "dev.txt").unlink()
+    with pytest.raises(UserError, match="no dev file.*dev_fraction"):
+        make(tmp_path)
+    task = make(tmp_path, dev_fraction=0.25)
+    sizes = task.account()["sizes"]
+    assert (sizes["train"]["sentences"], sizes["dev"]["sentences"]) == (30, 10)
+    assert task.examples("dev").input_ids[3].tolist() == make(tmp_path, dev_fraction=0.25).examples("dev").input_ids[3].tolist()
+
+
+@pytest.mark.parametrize(
+    "split, text, said",
+    [
+        ("train", "a O\nb O\n", "train.txt: no entity"),
+        ("test", "a O\n\nb B-Gene\n", "test.txt, line 3: unknown tag 'B-Gene'.*Disease, Drug"),
+        ("test", "a O\n\nb E-Drug\nc L-Drug\nd B-Drug\n", "test.txt, line 3: E-Drug is not"),
+    ],
+)
+def test_tags_that_cannot_be_used_are_named_by_file_and_line(tmp_path, split, text, said):
+    write_conll(tmp_path)
+    (tmp_path / f"{split}.txt").write_text(text)
+    with pytest.raises(UserError, match=said):
+        make(tmp_path)
+
+
+def test_a_chosen_scheme_has_to_be_the_files(tmp_path):
+    write_conll(tmp_path)
+    make(tmp_path, scheme="IOB2")
+    with pytest.raises(UserError, match=r"train.txt, line \d+: .* is not BIOES.*looks like IOB2"):
+        make(tmp_path, scheme="BIOES")
+
+
+def test_two_files_that_could_be_meant_are_a_question(tmp_path):
+    write_conll(tmp_path)
+    (tmp_path / "valid.tsv").write_text("a O\n")
+    with pytest.raises(UserError, match="dev.txt and valid.tsv.*--config.task.dev=FILE"):
+        make(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        make(tmp_path / "nowhere")

@@ -1,0 +1,195 @@
+"""Whole runs on a small invented corpus: interrupted, killed, started again, started otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+import quick
+from invented_corpus import start, write_conll
+
+from electramed_jax.common import trees
+from electramed_jax.common.errors import UserError
+from electramed_jax.config import MeshConfig
+from electramed_jax.finetune import batches, loop, run, tasks, trained
+from electramed_jax.finetune.config import FinetuneConfig, FinetuneOptimizerConfig, TaskConfig
+
+STEPS = 30  # 40 sentences, 4 a step, 3 epochs
+TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "train_seconds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Programs here run for some steps: compiled quickly, and each once for all runs of the same recipe and mesh."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", quick.jit)
+        for name in ("jit_train_step", "jit_predict_step"):
+            patch.setattr(loop, name, functools.lru_cache(getattr(loop, name)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> pathlib.Path:
+    return write_conll(tmp_path_factory.mktemp("corpus"))
+
+
+def small_start():
+    return start(embedding_size=16, hidden_size=32, num_layers=1)
+
+
+def config_of(corpus: pathlib.Path, **changes: object) -> FinetuneConfig:
+    task = TaskConfig(data=str(corpus), max_length=24)
+    optimizer = FinetuneOptimizerConfig(learning_rate=0.005, layer_decay=0.9)
+    settings = dict(task=task, init="scratch", optimizer=optimizer, batch_size=4, epochs=3.0, seeds=2, log_every=4)
+    return FinetuneConfig(**settings | changes)
+
+
+def finetune(config: FinetuneConfig, workdir: pathlib.Path) -> run.Outcome:
+    task, began, described = tasks.make(config, small_start())
+    return run.run(config, task, began, described, str(workdir))
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run that nothing disturbed. Not to be written to."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    assert not finetune(config_of(corpus), workdir).preempted
+    return workdir
+
+
+def told_to_stop(after: int):
+    """A stand-in for `batches.collate` that has the process told to stop (SIGTERM) in the middle of a step."""
+    collate, calls = batches.collate, iter(range(1, 10**6))
+
+    def collate_and_tell(*args: object) -> batches.Batch:
+        if next(calls) == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return collate(*args)
+
+    return collate_and_tell
+
+
+def seed_files(workdir: pathlib.Path, seed: int) -> tuple[dict, list[dict], dict[str, np.ndarray]]:
+    """A seed's scores, its log, and its best parameters, without what a clock measured."""
+    own = workdir / f"seed-{seed}"
+    scores = json.loads((own / "scores.json").read_text())
+    log = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
+    params = trees.named_leaves(trained.load(str(workdir), seed).params)
+    return (
+        {name: value for name, value in scores.items() if name not in TIMINGS},
+        [{name: value for name, value in entry.items() if name not in TIMINGS} for entry in log],
+        {name: np.asarray(leaf) for name, leaf in params.items()},
+    )
+
+
+def assert_same_seed(ours: pathlib.Path, theirs: pathlib.Path, seed: int) -> None:
+    (scores, log, params), (their_scores, their_log, their_params) = seed_files(ours, seed), seed_files(theirs, seed)
+    assert scores == their_scores
+    assert log == their_log
+    for name, leaf in params.items():
+        np.testing.assert_array_equal(leaf, their_params[name], err_msg=name)
+
+
+def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
+    results = json.loads((whole / "results.json").read_text())
+    assert results["seeds"] == [0, 1]
+    f1 = results["scores"]["test"]["f1"]
+    each = [json.loads((whole / f"seed-{seed}" / "scores.json").read_text())["test"]["f1"] for seed in (0, 1)]
+    assert f1["mean"] == pytest.approx(np.mean(each)) and f1["standard_deviation"] == pytest.approx(np.std(each, ddof=1))
+    assert f1["mean"] > 80, "names ending in -ol are not hard to find"
+    assert results["data"]["sizes"]["train"]["sentences"] == 40
+    assert results["data"]["tag_schemes"]["test"]["scheme"] == "IOB2"
+    assert len(results["data"]["files"]["test"]["sha256"]) == 64
+    table = (whole / "results.md").read_text()
+    assert f"| f1 | {results['scores']['dev']['f1']['mean']:.2f} ± " in table
+    assert "no published score is shown" in table
+    assert not (whole / "seed-0" / "checkpoints").exists(), "only the best parameters stay"
+
+
+def test_test_is_scored_with_the_checkpoint_that_dev_chose(whole, corpus):
+    config = config_of(corpus)
+    task, began, described = tasks.make(config, small_start())
+    for seed in (0, 1):
+        scores, log, _ = seed_files(whole, seed)
+        dev = {entry["step"]: entry["f1"] for entry in log if entry["split"] == "dev"}
+        assert list(dev) == [10, 20, 30]
+        assert scores["best_step"] == max(dev, key=dev.get)
+        lines = (whole / f"seed-{seed}" / "predictions-test.txt").read_text().split("\n")
+        gold = [line.split("\t")[1] for line in lines if line]
+        assert gold == [tag for sentence in task._sentences["test"] for tag in sentence.tags]
+
+
+# in the first epoch of a seed; in the second seed; in the very last step
+@pytest.mark.parametrize("after", [3, STEPS + 7, 2 * STEPS])
+def test_a_run_that_was_told_to_stop_goes_on_to_the_same_bits(whole, corpus, tmp_path, monkeypatch, after):
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "collate", told_to_stop(after))
+        outcome = finetune(config_of(corpus), tmp_path / "run")
+    assert outcome.preempted
+    assert not finetune(config_of(corpus), tmp_path / "run").preempted
+    for seed in (0, 1):
+        assert_same_seed(tmp_path / "run", whole, seed)
+
+
+def test_a_seed_that_is_done_is_not_done_again(whole, corpus, tmp_path, monkeypatch):
+    workdir = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(workdir / "seed-1")
+    done = []
+    monkeypatch.setattr(batches, "collate", lambda *args, collate=batches.collate: done.append(1) or collate(*args))
+    finetune(config_of(corpus), workdir)
+    assert len(done) == STEPS
+    assert_same_seed(workdir, whole, 1)
+
+
+def test_more_seeds_may_be_asked_for_later(whole, corpus, tmp_path):
+    workdir = shutil.copytree(whole, tmp_path / "run")
+    outcome = finetune(config_of(corpus, seeds=3), workdir)
+    assert outcome.results["seeds"] == [0, 1, 2]
+    assert_same_seed(workdir, whole, 0)
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole, corpus, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "collate", told_to_stop(13))
+        finetune(config_of(corpus, seeds=1), tmp_path / "run")
+    newest = tmp_path / "run" / "seed-0" / "checkpoints" / "13"
+    for path in (newest / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    finetune(config_of(corpus, seeds=1), tmp_path / "run")
+    assert_same_seed(tmp_path / "run", whole, 0)
+
+
+def test_another_mesh_comes_to_nearly_the_same_scores(whole, corpus, tmp_path):
+    outcome = finetune(config_of(corpus, seeds=1, mesh=MeshConfig(2, 2, 2)), tmp_path / "run")
+    (scores, log, _), (_, their_log, _) = seed_files(tmp_path / "run", 0), seed_files(whole, 0)
+    first, theirs = (next(entry for entry in lines if entry["split"] == "train") for lines in (log, their_log))
+    assert first["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    assert outcome.results["scores"]["test"]["f1"]["mean"] > 80
+
+
+def test_a_workdir_is_for_one_run(whole, corpus, tmp_path):
+    with pytest.raises(UserError, match=r"config.batch_size: 4 -> 2.*new --workdir"):
+        finetune(config_of(corpus, batch_size=2), whole)
+    other = shutil.copytree(corpus, tmp_path / "other")
+    (other / "test.txt").write_text("atenolol B-Drug\n")
+    config = config_of(corpus)
+    changed = dataclasses.replace(config, task=dataclasses.replace(config.task, test=str(other / "test.txt")))
+    with pytest.raises(UserError, match="data.files.test"):
+        finetune(changed, whole)
+    with pytest.raises(UserError, match="not empty, and no fine-tuning run"):
+        finetune(config, other)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):
+    config = config_of(corpus, optimizer=FinetuneOptimizerConfig(learning_rate=1e30))
+    with pytest.raises(UserError, match="seed 0: .*not finite.*learning_rate"):
+        finetune(config, tmp_path / "run")

@@ -1,0 +1,178 @@
+"""Labels of texts: their examples, their scores, and their placeholders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from invented_corpus import TOKENS, start
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import placeholders, tasks, text
+from electramed_jax.finetune.config import FinetuneConfig, TaskConfig, TextConfig
+
+RELATIONS = {
+    "train": [("the @DRUG$ with @GENE$", "CPR:3"), ("@DRUG$ of a @GENE$ dose", "CPR:4"), ("@DRUG$ by @GENE$", "false")],
+    "dev": [("a @DRUG$ with @GENE$", "CPR:3"), ("@GENE$ @DRUG$", "false")],
+    "test": [("@DRUG$ of @GENE$", "CPR:4")],
+}
+
+
+def write(folder, splits: dict[str, list[tuple]], header: str = "sentence\tlabel") -> None:
+    for split, rows in splits.items():
+        lines = [header, *("\t".join(map(str, row)) for row in rows)]
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def make(folder, kind: str, began=None, max_length: int = 32, **settings):
+    config = FinetuneConfig(task=TaskConfig(kind=kind, data=str(folder), max_length=max_length), text=TextConfig(**settings))
+    return tasks.make(config, began or start())
+
+
+def pieces(task, split: str, number: int, tokens) -> str:
+    return " ".join(tokens[token] for token in task.examples(split).input_ids[number])
+
+
+def perfect(task, split: str) -> list[np.ndarray]:
+    labels = task.examples(split).labels
+    if task.kind == "similarity":
+        return [np.float32(label) for label in labels]
+    if task.kind == "multilabel":
+        return [np.where(label > 0, 9.0, -9.0) for label in labels]
+    return [np.eye(task.head.size)[label] for label in labels]
+
+
+def test_relations_are_scored_over_what_is_not_false(tmp_path):
+    write(tmp_path, RELATIONS)
+    task, _, _ = make(tmp_path, "relations")
+    assert task.head.labels == ("CPR:3", "CPR:4", "false")
+    assert task.score("dev", perfect(task, "dev"))["f1"] == 100
+    nothing = [np.array([0, 0, 1])] * 2
+    scores = task.score("dev", nothing)
+    assert (scores["f1"], scores["accuracy"]) == (0, 50)
+    assert task.account()["counted"] == ["CPR:3", "CPR:4"]
+    assert task.predictions("dev", nothing).split("\n")[1:3] == ["2\tCPR:3\tfalse", "3\tfalse\tfalse"]
+
+
+def test_placeholders_are_entries_of_the_vocabulary_or_pieces_by_option(tmp_path):
+    write(tmp_path, RELATIONS)
+    task, began, described = make(tmp_path, "relations")
+    assert described.whole_tokens == ("@DRUG$", "@GENE$")
+    assert pieces(task, "train", 0, began.tokens) == "[CLS] the @DRUG$ with @GENE$ [SEP]"
+    assert len(began.tokens) == len(TOKENS) and "[unused0]" not in began.tokens
+    task, began, described = make(tmp_path, "relations", placeholders="pieces")
+    assert described.whole_tokens == () and tuple(began.tokens) == TOKENS
+    assert pieces(task, "train", 0, TOKENS) == "[CLS] the @ drug $ with @ gene $ [SEP]"
+
+
+def test_a_placeholder_begins_as_its_word():
+    rows = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
+    began = dataclasses.replace(start(), params={"embeddings": {"word": rows}, "encoder": {}})
+    learnt = placeholders.add(began, ["@DRUG$", "@DRUG-GENE$", "@TIMOLOL$"])  # two free entries, then a new one
+    table = learnt.params["embeddings"]["word"]
+    ids = {token: number for number, token in enumerate(learnt.tokens)}
+    assert (ids["@DRUG$"], ids["@DRUG-GENE$"], ids["@TIMOLOL$"]) == (5, 6, len(TOKENS))
+    np.testing.assert_array_equal(table[5], rows[ids["drug"]])
+    np.testing.assert_allclose(table[6], (rows[ids["drug"]] + rows[ids["gene"]]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(table[len(TOKENS)], rows[[ids["tim"], ids["##ol"], ids["##ol"]]].mean(axis=0), rtol=1e-6)
+    others = [number for number in range(len(TOKENS)) if number not in (5, 6)]
+    np.testing.assert_array_equal(table[others], rows[others])
+    assert learnt.model.vocab_size == len(TOKENS) + 1
+    assert placeholders.add(learnt, ["@DRUG$"]) == learnt
+
+
+def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_line(tmp_path):
+    write(tmp_path, RELATIONS)
+    poor = tuple(token for token in TOKENS if token != "$")
+    with pytest.raises(UserError, match="train.tsv, line 2: .*@DRUG.*placeholders=whole"):
+        make(tmp_path, "relations", start(poor), placeholders="pieces")
+    make(tmp_path, "relations", start(poor))
+
+
+def test_a_long_text_is_cut_around_its_placeholders():
+    ids = np.arange(100)
+    for marked in ([0, 9], [90, 99], [45, 52], [3, 99]):
+        kept, _ = text.cut(ids, ids[:0], 20, marked)
+        assert len(kept) == 20 and marked[0] in kept
+        assert marked[1] in kept or marked[1] - marked[0] >= 20
+    assert text.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
+
+
+def test_of_a_long_pair_the_longer_text_is_cut():
+    a, b = np.arange(30), np.arange(8)
+    assert [len(one) for one in text.cut(a, b, 20, [])] == [12, 8]
+    assert [len(one) for one in text.cut(b, a, 20, [])] == [8, 12]
+    assert [len(one) for one in text.cut(a, a, 21, [])] == [11, 10]
+
+
+def test_pairs_are_a_and_b(tmp_path):
+    rows = [("treated by", "the dose", "yes"), ("a", "patients in", "no"), ("of", "a", "maybe")]
+    write(tmp_path, {"train": rows, "dev": rows}, "question\tcontext\tlabel")
+    task, began, _ = make(tmp_path, "classification")
+    assert pieces(task, "train", 0, began.tokens) == "[CLS] treated by [SEP] the dose [SEP]"
+    assert task.score("dev", perfect(task, "dev"))["accuracy"] == 100
+    assert task.head.labels == ("maybe", "no", "yes")
+
+
+def test_sets_of_labels(tmp_path):
+    rows = [("the", "x, y"), ("a dose", "y"), ("patients", "")]
+    write(tmp_path, {"train": rows, "dev": rows})
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": "a", "label": ["y", "x"]}))
+    task, _, _ = make(tmp_path, "multilabel")
+    assert [label.tolist() for label in task.examples("train").labels] == [[1, 1], [0, 1], [0, 0]]
+    assert task.examples("test").labels[0].tolist() == [1, 1]
+    assert task.score("dev", perfect(task, "dev"))["f1"] == 100
+    assert task.predictions("dev", perfect(task, "dev")).split("\n")[1] == "2\tx,y\tx,y"
+
+
+def test_numbers(tmp_path):
+    rows = [("the", "a dose", 0.5), ("a dose", "by", 4), ("patients", "in", "1.25")]
+    write(tmp_path, {"train": rows, "dev": rows}, "sentence1\tsentence2\tscore")
+    task, _, _ = make(tmp_path, "similarity")
+    scores = task.score("dev", perfect(task, "dev"))
+    assert (scores["pearson"], scores["spearman"], scores["mean_squared_error"]) == (pytest.approx(100), pytest.approx(100), 0)
+
+
+@pytest.mark.parametrize(
+    "kind, split, row, said",
+    [
+        ("relations", "test", ("a", "CPR:9"), "test.tsv, line 2: unknown label 'CPR:9'; the training file has CPR:3"),
+        ("classification", "dev", ("a", " "), "dev.tsv, line 2: the label is ' '"),
+        ("similarity", "train", ("a", "high"), "train.tsv, line 2: the label 'high' is not a number"),
+        ("similarity", "train", ("a", "nan"), "train.tsv, line 2: the label 'nan' is not finite"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named_by_file_and_line(tmp_path, kind, split, row, said):
+    write(tmp_path, RELATIONS | {split: [row]})
+    with pytest.raises(UserError, match=said):
+        make(tmp_path, kind)
+
+
+def test_a_relation_needs_a_label_that_is_not_false(tmp_path):
+    write(tmp_path, {"train": [("a", "false"), ("the", "false")], "dev": [("a", "false")]})
+    with pytest.raises(UserError, match="its labels are false; wanted at least two"):
+        make(tmp_path, "relations")
+
+
+def test_a_placeholder_is_one_token_to_the_exported_tokenizer_too():
+    tokens = [*TOKENS, "@GENE$"]
+    tokenizer = Tokenizer.of(tokens, True, ("@GENE$",))
+    wanted = ["the", "@GENE$", "[UNK]", "@", "gene"]
+    assert [tokens[number] for number in tokenizer.encode_batch(["The @GENE$-@gene"])[0]] == wanted
+    assert tokenizer.backend.encode("The @GENE$-@gene", add_special_tokens=False).tokens == wanted
+
+
+@pytest.mark.parametrize("placeholder_mode", ["whole", "pieces"])
+def test_chemprots_own_rows_are_read(shared_data, placeholder_mode):
+    folder = shared_data / "eval" / "re" / "ChemProt"
+    task_config = TaskConfig(kind="relations", train=str(folder / "electramed" / "dev.csv"), dev_fraction=0.1)
+    config = FinetuneConfig(task=task_config, text=TextConfig(placeholders=placeholder_mode))
+    letters = tuple(letter for letter in "abcdefghijklmnopqrstuvwxyz-" if letter not in TOKENS)
+    task, _, described = tasks.make(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
+    assert described.whole_tokens == (("@CHEM-GENE$", "@CHEMICAL$", "@GENE$") if placeholder_mode == "whole" else ())
+    labels = task.account()["labels"]
+    counted = {label: labels["train"][label] + labels["dev"][label] for label in labels["train"]}
+    assert counted == {"CPR:3": 550, "CPR:4": 1094, "CPR:5": 116, "CPR:6": 199, "CPR:9": 457, "false": 9404}

@@ -1,0 +1,153 @@
+"""transformers on torch opens exported fine-tuned models, computes the same logits, and its pipelines say the same."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import quick
+from invented_corpus import TOKENS, start
+
+from electramed_jax.common import trees
+from electramed_jax.config import SpecialIds
+from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.finetune import model
+from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.hf import card, encoder, finetuned
+from electramed_jax.model import masking
+
+WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
+torch = pytest.importorskip("torch", reason=WANTED)
+transformers = pytest.importorskip("transformers", reason=WANTED)
+
+TOLERANCE = 1e-4  # largest difference of a float32 logit; the promise of the export
+FACTS = card.Facts("a test", {}, {}, {})
+VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS)
+TEXT = "The dose of @DRUG$, treated with metoprolol"
+HEADS = {
+    "token": (Head(TOKEN, ("O", "B-Drug", "I-Drug")), "AutoModelForTokenClassification"),
+    "class": (Head(SEQUENCE, ("a", "b", "c"), SOFTMAX), "AutoModelForSequenceClassification"),
+    "labels": (Head(SEQUENCE, ("a", "b", "c"), SIGMOID), "AutoModelForSequenceClassification"),
+    "number": (Head(SEQUENCE, ("score",), SQUARED), "AutoModelForSequenceClassification"),
+    "span": (Head(SPAN, ("start", "end")), "AutoModelForQuestionAnswering"),
+}
+PROBLEMS = {"class": "single_label_classification", "labels": "multi_label_classification", "number": "regression"}
+
+
+class Exported:
+    """A model with random parameters, in a folder; and our logits."""
+
+    def __init__(self, name: str, folder: str):
+        self.head, self.auto = HEADS[name]
+        self.folder = folder
+        self.config = start(VOCABULARY, dropout=0.0, max_positions=24).model
+        self.tokenizer = Tokenizer.of(VOCABULARY, True, ("@DRUG$",))
+        shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
+        draw = np.random.default_rng(3)
+        self.params = trees.map_named(
+            lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
+        )
+        head = self.head
+        finetuned.export(
+            folder, self.params, self.config, self.tokenizer, kind=head.kind, labels=head.labels, loss=head.loss, facts=FACTS
+        )
+
+    def logits(self, ids: np.ndarray) -> np.ndarray:
+        special = SpecialIds(**vars(self.tokenizer.special))
+
+        def compute(params, ids):
+            structure = masking.structure(ids, special)
+            return model.bind(self.config, self.head, params).logits(ids, structure)
+
+        return np.asarray(quick.jit(compute)(self.params, np.int32(ids)))
+
+    def opened(self):
+        """Theirs, after checking that it took every tensor and lacked none."""
+        auto = getattr(transformers, self.auto)
+        opened, report = auto.from_pretrained(self.folder, output_loading_info=True)
+        assert {what: list(names) for what, names in report.items() if names} == {}
+        return opened.eval()
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def exported(request, tmp_path_factory) -> Exported:
+    return Exported(request.param, str(tmp_path_factory.mktemp(request.param) / "model"))
+
+
+def encoded(tokenizer: Tokenizer, *texts: str) -> list[int]:
+    special = tokenizer.special
+    ids = [special.cls]
+    for one in tokenizer.encode_batch(texts):
+        ids += [*one.tolist(), special.sep]
+    return ids
+
+
+def test_logits_are_torchs(exported):
+    ids = encoded(exported.tokenizer, TEXT, "of patients in")
+    theirs = transformers.AutoTokenizer.from_pretrained(exported.folder)
+    inputs = theirs(TEXT, "of patients in", return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == ids
+    ours = exported.logits(np.array([ids]))[0]
+    with torch.no_grad():
+        found = exported.opened()(**inputs)
+    if exported.head.kind == SPAN:
+        wanted = np.stack([found.start_logits[0].numpy(), found.end_logits[0].numpy()], axis=-1)
+    else:
+        wanted = found.logits[0].numpy()
+    ours = ours[0] if exported.head.kind == SEQUENCE else ours
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(ours, wanted, atol=TOLERANCE)
+
+
+def test_config_json_names_the_labels_and_the_problem(exported):
+    held = json.loads(open(f"{exported.folder}/config.json", encoding="utf-8").read())
+    if exported.head.kind == SPAN:
+        assert "id2label" not in held and held["architectures"] == ["ElectraForQuestionAnswering"]
+        return
+    assert held["id2label"] == {str(number): label for number, label in enumerate(exported.head.labels)}
+    opened = exported.opened().config
+    assert [opened.id2label[number] for number in range(exported.head.size)] == list(exported.head.labels)
+    name = next(name for name, (head, _) in HEADS.items() if head == exported.head)
+    if name in PROBLEMS:
+        assert opened.problem_type == PROBLEMS[name]
+
+
+def test_pipelines_say_what_our_logits_say(exported):
+    kind = exported.head.kind
+    if kind == SPAN:  # transformers 5 has no pipeline for questions any more
+        return
+    task = "token-classification" if kind == TOKEN else "text-classification"
+    pipeline = transformers.pipeline(task, model=exported.folder, tokenizer=exported.folder)
+    ids = encoded(exported.tokenizer, TEXT)
+    logits = exported.logits(np.array([ids]))[0]
+    labels = exported.head.labels
+    if kind == TOKEN:
+        found = {entity["index"]: entity["entity"] for entity in pipeline(TEXT)}
+        wanted = {n: labels[best] for n, best in enumerate(logits.argmax(-1)) if best and 0 < n < len(ids) - 1}
+        assert found == wanted and found
+        return
+    scores = {one["label"]: one["score"] for one in pipeline(TEXT, top_k=None)}
+    cls = logits[0]
+    wanted = cls if exported.head.loss == SQUARED else 1 / (1 + np.exp(-cls))
+    if exported.head.loss == SOFTMAX:
+        wanted = np.exp(cls) / np.exp(cls).sum()
+    assert scores == pytest.approx(dict(zip(labels, wanted.tolist(), strict=True)), abs=TOLERANCE)
+
+
+def test_another_run_can_begin_with_the_encoder_of_any_of_them_or_of_a_bare_one(exported, tmp_path):
+    began = encoder.read(exported.folder)
+    kept = {name.removeprefix("encoder/"): leaf for name, leaf in trees.named_leaves(exported.params).items()}
+    kept = {name: leaf for name, leaf in kept.items() if not name.startswith("head/")}
+    assert began.leaves.keys() == kept.keys()
+    for name, leaf in began.leaves.items():
+        rows = len(VOCABULARY) if name == "embeddings/word" else len(leaf)  # padding is no one's
+        np.testing.assert_array_equal(leaf[:rows], kept[name][:rows], err_msg=name)
+    assert tuple(began.tokens) == VOCABULARY and began.lower_case
+    if exported.head.kind == TOKEN:
+        bare = transformers.AutoModel.from_pretrained(exported.folder)
+        bare.save_pretrained(tmp_path)
+        exported.tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+        for name, leaf in encoder.read(str(tmp_path)).leaves.items():
+            np.testing.assert_array_equal(leaf, began.leaves[name], err_msg=name)

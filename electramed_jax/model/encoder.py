@@ -18,6 +18,9 @@ from electramed_jax.model.layers import (
     split_key,
     truncated_normal,
 )
+from electramed_jax.model.residual import add_and_norm
+from electramed_jax.model.saved import REMAT_POLICIES, saved
+
 
 class FeedForward(nnx.Module):
     """Two dense layers with an exact GELU between, dropout, residual and layer norm."""

@@ -1,7 +1,8 @@
 """Dropout, residual and layer norm as one TPU kernel: what enters is read once, what leaves is written once.
 
 XLA makes several passes of it, and in the backward pass, where sums go over features and over tokens, a good many.
-The result is `layers.layer_norm(x + layers.dropout(y))`, down to which units are dropped, to rounding.
+The result is `layers.layer_norm(x + layers.dropout(y))`, down to which units are dropped, to rounding:
+tests hold it so, interpreted. libtpu compiles it for v5e; it has not run on a chip yet.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class _Blocks:
         self.tokens = next((n for n in runs if n * self.D * x.dtype.itemsize <= BLOCK_BYTES), 16)
         self.grid = (self.B, self.T // self.tokens)
 
-    def call(self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool) -> Any:
+    def call(
+        self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool
+    ) -> Any:
         specs = {
             "words": pl.BlockSpec(memory_space=pltpu.SMEM),
             "tokens": pl.BlockSpec((1, self.tokens, self.D), lambda b, t: (b, t, 0)),

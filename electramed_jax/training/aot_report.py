@@ -127,4 +127,6 @@ def _time(compiled: Compiled, estimate: Estimate) -> list[str]:
 def _counted(kernel: Kernel) -> str:
     if kernel.cycles is not None:
         return f"its code, {kernel.cycles:,} cycles, or its bytes, whichever take longer"
-    return "its bytes and declared operations" if kernel.flops is not None else "its bytes alone: it declares no operations"
+    if kernel.flops is not None:
+        return "its bytes and declared operations"
+    return "its bytes alone: it declares no operations"

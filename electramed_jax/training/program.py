@@ -311,9 +311,7 @@ def group_size(attributes: str) -> int:
 # ---- what the compiler does not estimate ----------------------------------------------------------------
 
 
-def _kernel(
-    where: hlo.Computation, instruction: hlo.Instruction, times: int, schedules: Mapping[str, int]
-) -> Kernel:
+def _kernel(where: hlo.Computation, instruction: hlo.Instruction, times: int, schedules: Mapping[str, int]) -> Kernel:
     arrays = [array for shapes in where.operands(instruction) for array in shapes] + list(instruction.results)
     declared = re.search(r'"cost_estimate":\{[^}]*?"flops":"?(\d+)', instruction.attributes)
     turns = re.search(r'kernel_metadata=\{[^}]*?\\?"turns\\?":\s*\\?"(\d+)', instruction.attributes)

@@ -28,8 +28,7 @@ class Schedules:
     def flags(self) -> str:
         """For LIBTPU_INIT_ARGS."""
         return (
-            f"--xla_jf_dump_to={self._folder} --xla_jf_dump_llo_text=true "
-            f"--xla_jf_dump_llo_pass_label_regex={_LABEL}"
+            f"--xla_jf_dump_to={self._folder} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={_LABEL}"
         )
 
     def take(self) -> dict[str, int]:

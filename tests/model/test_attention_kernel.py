@@ -1,4 +1,4 @@
-"""The TPU kernel of attention, interpreted, is the plain form: results, gradients and dropped probabilities."""
+"""The TPU kernel of attention, interpreted, is the plain form: result, gradients and dropped probabilities."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from jax.sharding import AxisType
 from electramed_jax.model import attention, attention_kernel, random_bits, tpu_kernels
 
 SIZES = {  # B, T, N, H
-    "two groups of two heads": (2, 128, 4, 64),
-    "four heads of a group": (3, 128, 4, 32),
+    "two groups of two heads": (1, 128, 4, 64),
+    "two rows of a block": (2, 128, 4, 32),
     "one head, narrower than a register": (1, 256, 1, 64),
 }
 
@@ -65,16 +65,15 @@ def result_and_gradients(run, given: types.SimpleNamespace) -> list[np.ndarray]:
     return [np.asarray(one, np.float32) for one in both(given.qkv, given.bias, given.dy)]
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1])
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("sizes, rate", [(name, 0.1) for name in SIZES] + [("one head, narrower than a register", 0.0)])
 def test_the_kernel_gives_the_plain_forms_result_and_gradients(sizes, rate):
-    given, key = inputs(*sizes), jax.random.key(3)
+    given, key = inputs(*SIZES[sizes]), jax.random.key(3)
     for ours, expected in zip(kernel(given, rate, key), plain(given, rate, key), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_in_bfloat16_the_kernel_is_as_near_to_the_truth_as_the_plain_form():
-    half, key = inputs(2, 128, 2, 64, "bfloat16"), jax.random.key(3)
+    half, key = inputs(1, 128, 2, 64, "bfloat16"), jax.random.key(3)
     exact = types.SimpleNamespace(**vars(half))
     for name in ("qkv", "bias", "dy"):
         setattr(exact, name, getattr(half, name).astype(jnp.float32))
@@ -84,7 +83,7 @@ def test_in_bfloat16_the_kernel_is_as_near_to_the_truth_as_the_plain_form():
 
 
 def test_a_token_in_another_document_changes_nothing():
-    given, key = inputs(2, 128, 2, 64), jax.random.key(0)
+    given, key = inputs(1, 128, 2, 64), jax.random.key(0)
     y, dqkv, _ = kernel(given, 0.0, key)
     there = given.segments == 2
     given.qkv = jnp.where(there[None, :, :, None], 5.0, given.qkv)
@@ -94,15 +93,13 @@ def test_a_token_in_another_document_changes_nothing():
     assert not np.allclose(y[there], changed_y[there])
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2, 1), (2, 1, 2)], ids=["data", "data and fsdp", "tensor"])
-def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(shape):
-    given, key = inputs(4, 128, 4, 64), jax.random.key(3)
-    expected = kernel(given, 0.1, key)
-    devices = jax.devices()[: int(np.prod(shape))]
-    mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=devices)
+def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same():
+    given, key = inputs(2, 128, 4, 64), jax.random.key(3)
+    expected = plain(given, 0.1, key)
+    mesh = jax.make_mesh((1, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:4])
     with jax.set_mesh(mesh):
         for ours, alone in zip(kernel(given, 0.1, key), expected, strict=True):
-            np.testing.assert_allclose(ours, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
+            np.testing.assert_allclose(ours, alone, rtol=1e-4, atol=1e-4 * np.abs(alone).max())
 
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():

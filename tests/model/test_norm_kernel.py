@@ -58,12 +58,11 @@ def test_rows_of_several_blocks_are_counted_through(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2, 1), (2, 1, 2)], ids=["data", "data and fsdp", "tensor"])
-def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(shape):
+def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same():
     given = arguments("float32")
     expected = result_and_gradients(kernel, *given, rate=0.1)
-    devices = jax.devices()[: int(np.prod(shape))]
-    with jax.set_mesh(jax.make_mesh(shape, ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=devices)):
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
         for one, other in zip(result_and_gradients(kernel, *given, rate=0.1), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 

@@ -58,3 +58,13 @@ def test_bits_flip_with_every_bit_of_the_counter_and_of_the_key():
         after = np.asarray(random_bits.hashed(*(np.asarray(argument, np.int32) for argument in arguments)))
         flipped = np.unpackbits((before ^ after).view(np.uint8)).mean()
         assert 0.4 < flipped < 0.6, arguments[1:]
+
+
+def test_the_mesh_does_not_decide_what_is_dropped():
+    """Each device makes the bits of its own part, and they are the whole array's."""
+    shape = (8, 16, 32)
+    mesh = jax.make_mesh((4, 2), ("rows", "features"), (jax.sharding.AxisType.Auto,) * 2)
+    split = jax.sharding.NamedSharding(mesh, jax.P("rows", None, "features"))
+    keep = quick.jit(random_bits.keep, static_argnums=(1, 2), out_shardings=split)(jax.random.key(0), shape, RATE)
+    assert keep.addressable_shards[0].data.shape == (2, 16, 16)
+    np.testing.assert_array_equal(keep, random_bits.keep(jax.random.key(0), shape, RATE))

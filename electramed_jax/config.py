@@ -67,7 +67,7 @@ class ModelConfig:
     kernel_stddev: float = 0.02
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
     remat: str = "full"  # full | dots | none: what the backward pass recomputes, layer by layer
-    # none: plain XLA; auto: hand-written kernels on TPUs, where the sizes suit them; compiled for chips, not yet run on one
+    # none: plain XLA; auto: hand-written kernels on TPUs, where the sizes suit them (not yet run on a chip)
     kernels: str = "none"
 
     @property

@@ -7,7 +7,7 @@ a plain sum of vectors. Heads narrower than the 128 lanes of a register are work
 projections are read and written as they are, without a transpose.
 
 The result is `attention.attend`'s, down to which probabilities are dropped, to rounding: tests hold it so, interpreted.
-libtpu compiles it for v5e; it has not run on a chip yet.
+libtpu compiles it for v4, v5e, v5p and v6e; it has not run on a chip yet.
 """
 
 from __future__ import annotations

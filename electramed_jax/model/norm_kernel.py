@@ -2,7 +2,7 @@
 
 XLA makes several passes of it, and in the backward pass, where sums go over features and over tokens, a good many.
 The result is `layers.layer_norm(x + layers.dropout(y))`, down to which units are dropped, to rounding:
-tests hold it so, interpreted. libtpu compiles it for v5e; it has not run on a chip yet.
+tests hold it so, interpreted. libtpu compiles it for v4, v5e, v5p and v6e; it has not run on a chip yet.
 """
 
 from __future__ import annotations

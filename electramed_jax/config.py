@@ -67,6 +67,8 @@ class ModelConfig:
     kernel_stddev: float = 0.02
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
     remat: str = "full"  # full | dots | none: what the backward pass recomputes, layer by layer
+    # none: plain XLA; auto: hand-written kernels on TPUs, where the sizes suit them (not yet run on a chip)
+    kernels: str = "none"
 
     @property
     def padded_vocab_size(self) -> int:
@@ -192,6 +194,7 @@ CHOICES = {
     "model.tying": ("embeddings", "none", "all", "gradient_disentangled"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "model.remat": ("full", "dots", "none"),
+    "model.kernels": ("none", "auto"),
     "optimizer.kind": ("adam", "lamb"),
     "objective.kind": ("electra", "uniform", "mlm"),
 }

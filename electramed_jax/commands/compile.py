@@ -36,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.training import chips
+    from electramed_jax.training.schedules import Schedules
 
-    chips.prepare_environment()
+    schedules = Schedules()
+    chips.prepare_environment(schedules.flags)
     from electramed_jax import config as config_lib
     from electramed_jax.training import aot, aot_report, sharding
 
@@ -51,9 +53,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = dataclasses.replace(config, batch_size=args.batch * shards)
     say(f"compiling for {aot_report.devices(where, dict(mesh.shape))}; a minute or two for base")
     if args.find_batch:
-        compiled = aot.find_batch(config, where, quick=args.quick, tried=lambda one: say(aot_report.attempt(one)))
+        compiled = aot.find_batch(
+            config, where, quick=args.quick, schedules=schedules, tried=lambda one: say(aot_report.attempt(one))
+        )
     else:
-        compiled = aot.compile_step(config, where, quick=args.quick)
+        compiled = aot.compile_step(config, where, quick=args.quick, schedules=schedules)
     estimate = aot.estimate(compiled) if compiled.fits and not args.quick else None
     for line in aot_report.lines(compiled, estimate):
         say(line)

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
+from electramed_jax.model import attention_kernel, random_bits, tpu_kernels
 from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
+from electramed_jax.model.residual import add_and_norm
+from electramed_jax.model.saved import saved
 
 NEVER = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
 
@@ -17,29 +20,46 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
+        self.num_heads, self.head_size, self.kernels = N, H, config.kernels
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
         common = dict(
             rngs=rngs,
             dtype=jnp.dtype(config.compute_dtype),
             initializer=truncated_normal(config.kernel_stddev),
         )
-        self.qkv = Dense("btd,dcnh->btcnh", (D, 3, N, H), (3, N, H), **common)
-        self.out = Dense("btnh,nhd->btd", (N, H, D), (D,), **common)
+        self.qkv = Dense("btd,dcf->cbtf", (D, 3, N, H), (3, N, H), merged=(D, 3, N * H), **common)
+        self.out = Dense("btf,fd->btd", (N, H, D), (D,), merged=(N * H, D), **common)
         self.norm = LayerNorm(D)
 
     @jax.named_scope("attention")
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         probability_key, output_key = split_key(key, 2)
-        q_BTNH, k_BTNH, v_BTNH = jnp.unstack(self.qkv(x_BTD), axis=2)
-        y_BTNH = attend(
-            q_BTNH,
-            k_BTNH,
-            v_BTNH,
-            segments_BT,
-            dropout_rate=self.attention_dropout_rate,
-            key=probability_key,
-        )
-        return self.norm(x_BTD + dropout(self.out(y_BTNH), self.dropout_rate, output_key))
+        if self.kernels == "auto" and self._kernel_suits(*segments_BT.shape):
+            y_BTF = self._with_kernel(x_BTD, segments_BT, probability_key)
+        else:
+            y_BTF = self._with_einsum(x_BTD, segments_BT, probability_key)
+        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_key, self.kernels)
+
+    def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        qkv_3BTF = saved(self.qkv(x_BTD))
+        q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
+        rate = self.attention_dropout_rate
+        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, dropout_rate=rate, key=key)
+        return saved(y_BTNH.reshape(qkv_3BTF.shape[1:]))
+
+    def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        rate = 0.0 if key is None else self.attention_dropout_rate
+        shape = (segments_BT.shape[0], self.num_heads)
+        words_2BN = random_bits.words(key, shape) if rate else jnp.zeros((2, *shape), jnp.int32)
+        bias_3F = self.qkv.bias[...].reshape(3, -1)
+        return attention_kernel.attend(self.qkv.product(x_BTD), bias_3F, segments_BT, words_2BN, self.head_size, rate)
+
+    def _kernel_suits(self, B: int, T: int) -> bool:
+        """Whether this program is for TPUs, and each device's part of the arrays is one that the kernel takes."""
+        over_rows, over_heads = tpu_kernels.parts(*tpu_kernels.ROWS), tpu_kernels.parts("tensor")
+        if not tpu_kernels.for_tpu() or B % over_rows or self.num_heads % over_heads:
+            return False
+        return attention_kernel.suits(T, self.num_heads // over_heads, self.head_size)
 
 
 def attend(
@@ -59,5 +79,5 @@ def attend(
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
-    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key)
+    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key, lead=2)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

@@ -13,17 +13,13 @@ from electramed_jax.model.attention import SelfAttention
 from electramed_jax.model.layers import (
     Dense,
     LayerNorm,
-    dropout,
     gelu,
     shard_rows,
     split_key,
     truncated_normal,
 )
-
-REMAT_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is computed again
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep products with weights
-}
+from electramed_jax.model.residual import add_and_norm
+from electramed_jax.model.saved import REMAT_POLICIES, saved
 
 
 class FeedForward(nnx.Module):
@@ -31,7 +27,7 @@ class FeedForward(nnx.Module):
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, F = sizes.hidden_size, sizes.intermediate_size
-        self.dropout_rate = config.dropout
+        self.dropout_rate, self.kernels = config.dropout, config.kernels
         common = dict(
             rngs=rngs,
             dtype=jnp.dtype(config.compute_dtype),
@@ -43,7 +39,8 @@ class FeedForward(nnx.Module):
 
     @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
-        return self.norm(x_BTD + dropout(self.down(gelu(self.up(x_BTD))), self.dropout_rate, key))
+        u_BTF = saved(self.up.product(x_BTD)) + self.up.spread_bias()
+        return add_and_norm(x_BTD, self.down, gelu(u_BTF), self.norm, self.dropout_rate, key, self.kernels)
 
 
 class Block(nnx.Module):

@@ -10,11 +10,14 @@ Parameters are float32. Matrix products run in `dtype`; layer-norm statistics, s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from electramed_jax.model import random_bits
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
@@ -27,7 +30,11 @@ glorot_uniform = jax.nn.initializers.glorot_uniform()
 
 
 class Dense(nnx.Module):
-    """`einsum(equation, x, kernel) + bias`, computed in `dtype`."""
+    """`einsum(equation, x, kernel) + bias`, computed in `dtype`.
+
+    With `merged`, axes of the kernel that follow each other are taken as one: "dcnh" kept, merged to (D, 3, N·H),
+    and "dcf" in the equation. A TPU tiles an array's last two axes, and heads are no good tile.
+    """
 
     def __init__(
         self,
@@ -38,16 +45,28 @@ class Dense(nnx.Module):
         rngs: nnx.Rngs,
         dtype: jnp.dtype,
         initializer: jax.nn.initializers.Initializer,
+        merged: Sequence[int] | None = None,
     ):
         self.equation = equation
         self.dtype = dtype
         self.kernel = nnx.Param(initializer(rngs.params(), tuple(kernel_shape), jnp.float32))
         self.bias = nnx.Param(jnp.zeros(tuple(bias_shape), jnp.float32))
+        self.merged = tuple(merged or kernel_shape)
+        _, of_kernel, of_result = re.split(",|->", equation)
+        size = dict(zip(of_kernel, self.merged, strict=True))
+        self.bias_spread = tuple(size.get(axis, 1) for axis in of_result)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
-        y = jnp.einsum(self.equation, x.astype(self.dtype), kernel)
-        return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+        return self.product(x) + self.spread_bias()
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """Without the bias."""
+        kernel = self.kernel[...].astype(self.dtype).reshape(self.merged)
+        return jnp.einsum(self.equation, x.astype(self.dtype), kernel)
+
+    def spread_bias(self) -> jax.Array:
+        """In as many axes as the product has."""
+        return self.bias[...].astype(self.dtype).reshape(self.bias_spread)
 
 
 class LayerNorm(nnx.Module):
@@ -80,15 +99,16 @@ def gelu(x: jax.Array) -> jax.Array:
     return (0.5 * x32 * (1.0 + jax.lax.erf(x32 * 0.5**0.5))).astype(x.dtype)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself."""
+def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:
+    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself.
+
+    `lead` axes are keyed one by one (see random_bits.keep): at least the batch's.
+    """
     if key is None or rate == 0.0:
         return x
-    # The barrier has the bits made once: fused into each of their users they are made again there, and a
-    # TPU's compiler takes minutes over matrix products with a bit generator inside.
     with jax.named_scope("dropout_bits"):
-        keep = jax.lax.optimization_barrier(jax.random.bernoulli(key, 1.0 - rate, x.shape))
-    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+        keep = random_bits.keep(key, x.shape, rate, lead)
+    return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 
 def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:

@@ -22,6 +22,7 @@ from electramed_jax.model import flops
 from electramed_jax.training import chips, program, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
+from electramed_jax.training.schedules import Schedules
 
 # Parameters that could be split but aren't, as a part of all: what MaxText, too, takes for a mistake in the rules.
 MAX_WHOLE_FRACTION = 0.02
@@ -93,12 +94,15 @@ def topology(name: str, num_slices: int = 1) -> Topology:
     return Topology(name, chip, devices, num_slices)
 
 
-def compile_step(config: Config, where: Topology, *, quick: bool = False) -> Compiled:
+def compile_step(
+    config: Config, where: Topology, *, quick: bool = False, schedules: Schedules | None = None
+) -> Compiled:
     """Compiles `step.jit_train_step` with the state and the batch in their shardings.
 
     Args:
       config: resolved; its mesh has to cover the topology and its batch to divide over it.
       quick: with the compiler's least effort; see `LEAST_EFFORT`.
+      schedules: that the process was prepared with; without, kernels count by what they declare.
     """
     mesh = sharding.make_mesh(config.mesh, where.devices)
     rows = sharding.batch_sharding(mesh)
@@ -119,7 +123,7 @@ def compile_step(config: Config, where: Topology, *, quick: bool = False) -> Com
     else:
         memory = compiled.memory_analysis()
         needed = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
-        contents = program.read(compiled.as_text())
+        contents = program.read(compiled.as_text(), schedules.take() if schedules else None)
     fits = contents is not None and needed <= where.chip.hbm_bytes
     return Compiled(
         config=config,
@@ -151,7 +155,12 @@ def _first_line(error: Exception) -> str:
 
 
 def find_batch(
-    config: Config, where: Topology, *, quick: bool = False, tried: Callable[[Compiled], None] = lambda compiled: None
+    config: Config,
+    where: Topology,
+    *,
+    quick: bool = False,
+    schedules: Schedules | None = None,
+    tried: Callable[[Compiled], None] = lambda compiled: None,
 ) -> Compiled:
     """The step with the largest batch that fits, up to a thirty-second of it; one that doesn't where none does.
 
@@ -166,7 +175,9 @@ def find_batch(
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def compiled_with(rows: int, quick: bool) -> Compiled:
-        return compile_step(dataclasses.replace(config, batch_size=rows * shards), where, quick=quick)
+        return compile_step(
+            dataclasses.replace(config, batch_size=rows * shards), where, quick=quick, schedules=schedules
+        )
 
     known: dict[int, int] = {}  # rows of a shard -> bytes needed
     low, high, rows = 0, None, max(1, config.batch_size // shards)  # `low` fits, `high` does not
@@ -206,7 +217,8 @@ class Estimate:
     """How long a step takes on one chip, by the compiler's cycles, and by bandwidth where it says nothing."""
 
     seconds: dict[str, float]  # by group; "collectives" are those that nothing hides
-    by_bandwidth: float  # seconds among them that are not the compiler's: bytes over HBM's or the links' bandwidth
+    by_bandwidth: float  # seconds among them that are not the compiler's: bytes over HBM's or the links' bandwidth,
+    # and kernels by the longest of their code, their operations and their bytes
     utilization: float  # the model's operations over those the chip could do in this time
 
     @property
@@ -224,7 +236,8 @@ def estimate(compiled: Compiled) -> Estimate:
         seconds[group] += moved / chip.hbm_bandwidth
     for kernel in contents.kernels:
         by_memory, by_products = kernel.bytes / chip.hbm_bandwidth, (kernel.flops or 0) / chip.peak_flops
-        seconds[kernel.group] += kernel.times * max(by_memory, by_products)
+        by_code = (kernel.cycles or 0) / chip.clock
+        seconds[kernel.group] += kernel.times * max(by_memory, by_products, by_code)
     sent = sum(one.exposed_link_bytes for one in contents.collectives.values())
     seconds["collectives"] = sent / chip.link_bandwidth
     total = sum(seconds.values())

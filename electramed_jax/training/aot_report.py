@@ -6,6 +6,7 @@ from typing import Any
 
 from electramed_jax.training.aot import MAX_WHOLE_FRACTION, Compiled, Estimate, Topology
 from electramed_jax.training.chips import GIB
+from electramed_jax.training.program import Kernel
 
 
 def devices(where: Topology, mesh: dict[str, int]) -> str:
@@ -117,8 +118,15 @@ def _time(compiled: Compiled, estimate: Estimate) -> list[str]:
         "gathers, scatters and sorts at the memory's"
     )
     for kernel in contents.kernels:
-        what = "bytes and declared operations" if kernel.flops is not None else "bytes alone: it declares no operations"
-        said.append(f"  {kernel.name}, {kernel.times} times: a hand-written kernel, counted by its {what}")
+        said.append(f"  {kernel.name}, {kernel.times} times: a hand-written kernel, counted by {_counted(kernel)}")
     if any(kind.startswith("between slices") for kind in contents.collectives):
         said.append("  exchange between slices is in no figure of time")
     return said
+
+
+def _counted(kernel: Kernel) -> str:
+    if kernel.cycles is not None:
+        return f"its code, {kernel.cycles:,} cycles, or its bytes, whichever take longer"
+    if kernel.flops is not None:
+        return "its bytes and declared operations"
+    return "its bytes alone: it declares no operations"

@@ -103,7 +103,7 @@ def chip_count(shape: str) -> int:
     return count
 
 
-def prepare_environment() -> None:
-    """Makes this process one that only compiles; to be called before jax is imported."""
+def prepare_environment(flags: str = "") -> None:
+    """Makes this process one that only compiles, with more flags for libtpu; to be called before jax is imported."""
     os.environ.update(ENVIRONMENT)
-    os.environ["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {COMPILER_FLAGS}".strip()
+    os.environ["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {COMPILER_FLAGS} {flags}".strip()

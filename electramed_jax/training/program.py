@@ -2,7 +2,8 @@
 
 Loop bodies count as often as they turn. Cycles are the compiler's estimates, instruction by instruction; a fusion's
 are shared among the groups of what is fused in it, in proportion to the work. What carries no estimate is kept apart:
-collectives with their bytes, hand-written kernels with the cost they declare, other instructions with their bytes.
+collectives with their bytes, hand-written kernels with the cost they declare and the length of their code, other
+instructions with their bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from electramed_jax.training import hlo
 
@@ -72,23 +73,30 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """A hand-written (Pallas) kernel, which the compiler does not look into."""
+    """A hand-written (Pallas) kernel, whose time the compiler does not estimate."""
 
     name: str
     group: str
     times: int
     bytes: int  # of its operands and results, a call
     flops: int | None  # a call; None where the kernel declares none
+    cycles: int | None  # a call; None where the length of its code, or how often it turns, isn't known
 
 
-def read(text: str) -> Program:
-    """Accounts for the program printed in `text` (`jax.stages.Compiled.as_text()`)."""
+def read(text: str, schedules: Mapping[str, int] | None = None) -> Program:
+    """Accounts for a compiled program.
+
+    Args:
+      text: the program printed (`jax.stages.Compiled.as_text()`).
+      schedules: length of the machine code of each kernel, in cycles. It is of one turn of the kernel's grid where its
+        body has no loops; how often that turns, the kernel says in its metadata, as "turns".
+    """
     module = hlo.parse(text)
     program, channels = Program(), set()
     for where, instruction, times, unknown in _executed(module, module.entry, 1):
         if unknown:
             program.unknown_loops.append(instruction.name)
-        _add(program, module, where, instruction, times, channels)
+        _add(program, module, where, instruction, times, channels, schedules or {})
     return program
 
 
@@ -113,6 +121,7 @@ def _add(
     instruction: hlo.Instruction,
     times: int,
     channels: set[str],
+    schedules: Mapping[str, int],
 ) -> None:
     for inner_where, inner in _with_fused(module, where, instruction):
         program.flops += times * product_flops(inner_where, inner)
@@ -120,7 +129,7 @@ def _add(
     opcode, cycles = instruction.opcode, instruction.estimated_cycles
     if opcode == "custom-call":
         if "tpu_custom_call" in instruction.attributes:
-            program.kernels.append(kernel := _kernel(where, instruction, times))
+            program.kernels.append(kernel := _kernel(where, instruction, times, schedules))
             program.flops += times * (kernel.flops or 0)
     elif cycles is not None:
         for group, share in shares(module, where, instruction).items():
@@ -302,15 +311,18 @@ def group_size(attributes: str) -> int:
 # ---- what the compiler does not estimate ----------------------------------------------------------------
 
 
-def _kernel(where: hlo.Computation, instruction: hlo.Instruction, times: int) -> Kernel:
+def _kernel(where: hlo.Computation, instruction: hlo.Instruction, times: int, schedules: Mapping[str, int]) -> Kernel:
     arrays = [array for shapes in where.operands(instruction) for array in shapes] + list(instruction.results)
     declared = re.search(r'"cost_estimate":\{[^}]*?"flops":"?(\d+)', instruction.attributes)
+    turns = re.search(r'kernel_metadata=\{[^}]*?\\?"turns\\?":\s*\\?"(\d+)', instruction.attributes)
+    length = schedules.get(instruction.name)
     return Kernel(
         name=instruction.name,
         group=group_of(instruction),
         times=times,
         bytes=sum(array.bytes for array in arrays),
         flops=int(declared[1]) if declared else None,
+        cycles=int(turns[1]) * length if turns and length else None,
     )
 
 

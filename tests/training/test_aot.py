@@ -96,6 +96,17 @@ def test_the_compilers_own_noise_is_not_shown(tiny):
     assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
 
 
+def test_the_compiler_takes_the_hand_written_kernels_and_their_time_is_their_codes(compiler):
+    sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
+    done = electramed_compile(
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128", *sizes,
+        "--config.model.kernels=auto", "--config.model.attention_dropout=0.1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("attention_forward", "attention_backward", "norm_forward", "norm_backward"):
+        assert re.search(rf"{name}\S*, .* counted by its code, [\d,]+ cycles", done.stderr), done.stderr
+
+
 def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises(compiler):
     done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
     assert done.returncode == 0, done.stderr

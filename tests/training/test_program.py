@@ -152,9 +152,16 @@ def test_an_update_in_place_moves_what_is_put_in_not_the_table(tpu):
 
 
 def test_a_hand_written_kernel_counts_by_what_it_declares(tpu):
-    assert tpu.kernels == [program.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096)]
+    assert tpu.kernels == [program.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096, None)]
     silent = program.read(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
     assert silent.kernels[0].flops is None
+
+
+def test_a_hand_written_kernels_cycles_are_its_codes_length_times_the_turns_it_says_it_makes():
+    turning = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
+    assert program.read(turning, {"splash": 700}).kernels[0].cycles == 4200
+    assert program.read(turning).kernels[0].cycles is None, "nothing is known of its code"
+    assert program.read(TPU, {"splash": 700}).kernels[0].cycles is None, "nor here of its turns"
 
 
 def test_text_that_is_no_program_is_refused():

@@ -1,0 +1,72 @@
+"""The TPU kernel of dropout, residual and layer norm, interpreted, is the plain form."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import quick
+from jax.sharding import AxisType
+
+from electramed_jax.model import layers, norm_kernel, random_bits
+
+B, T, D = 4, 48, 256
+
+
+def arguments(dtype: str) -> tuple[jax.Array, ...]:
+    """x, y, y's bias, scale, bias; and a gradient to bring back."""
+    generator = np.random.default_rng(0)
+    x, y, dh = (jnp.asarray(generator.normal(size=(B, T, D)), dtype) for _ in range(3))
+    features = (jnp.asarray(generator.normal(size=D), jnp.float32) for _ in range(3))
+    return x, y, *features, dh
+
+
+def plain(x, y, y_bias, scale, bias, *, rate, key):
+    y = layers.dropout(y.astype(jnp.float32) + y_bias[None, None, :], rate, key)
+    return layers.layer_norm(x.astype(jnp.float32) + y, scale, bias).astype(x.dtype)
+
+
+def kernel(*arguments, rate, key):
+    return norm_kernel.residual_norm(*arguments, random_bits.words(key, (B,)), rate, True)
+
+
+def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
+    @quick.jit
+    def both(dh, *arguments):
+        h, back = jax.vjp(lambda *given: form(*given, rate=rate, key=jax.random.key(3)), *arguments)
+        return h, *back(dh)
+
+    *given, dh = arguments
+    return [np.asarray(one, np.float32) for one in both(dh, *given)]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
+def test_the_kernel_gives_the_plain_forms_result_and_gradients(dtype, tolerance, rate):
+    given = arguments(dtype)
+    ours, expected = (result_and_gradients(form, *given, rate=rate) for form in (kernel, plain))
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
+
+
+def test_rows_of_several_blocks_are_counted_through(monkeypatch):
+    given = arguments("float32")
+    whole = result_and_gradients(kernel, *given, rate=0.1)
+    monkeypatch.setattr(norm_kernel, "BLOCK_BYTES", 16 * D * 4)
+    for one, other in zip(result_and_gradients(kernel, *given, rate=0.1), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
+def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same():
+    given = arguments("float32")
+    expected = result_and_gradients(kernel, *given, rate=0.1)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
+        for one, other in zip(result_and_gradients(kernel, *given, rate=0.1), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
+def test_sizes_without_blocks_are_left_to_the_plain_form():
+    assert norm_kernel.suits(512, 768) and norm_kernel.suits(128, 256)
+    assert not norm_kernel.suits(100, 768) and not norm_kernel.suits(512, 192)

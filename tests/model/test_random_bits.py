@@ -1,0 +1,70 @@
+"""Dropout's bits: fair, without memory of their neighbours, and another's under every key."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import quick
+
+from electramed_jax.model import random_bits
+
+SHAPE, RATE = (16, 128, 256), 0.1
+COUNT = int(np.prod(SHAPE))
+DEVIATION = np.sqrt(RATE * (1 - RATE))
+
+
+@functools.cache
+def kept(seed: int) -> np.ndarray:
+    """Zero mean, unit variance."""
+    keep = quick.jit(random_bits.keep, static_argnums=(1, 2))(jax.random.key(seed), SHAPE, RATE)
+    return (np.asarray(keep, np.float64) - (1 - RATE)) / DEVIATION
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2), (0, 2), (0, 1)], ids=["all", "a row", "a token", "a feature"])
+def test_every_part_keeps_its_share(axes):
+    share = kept(0).mean(axis=axes) * np.sqrt(np.prod([SHAPE[axis] for axis in axes]))
+    assert np.abs(share).max() < 4.5
+    assert share.size == 1 or 0.7 < share.std() < 1.3, "and varies as counts of independent draws do"
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 2), (0, 0, 128), (0, 1, -1), (0, 64, 0)])
+def test_an_element_says_nothing_about_another(shift):
+    correlation = (kept(0) * np.roll(kept(0), shift, axis=(0, 1, 2))).mean()
+    assert abs(correlation) * np.sqrt(COUNT) < 4.5
+
+
+def test_an_element_says_nothing_about_itself_under_another_key():
+    assert abs((kept(0) * kept(1)).mean()) * np.sqrt(COUNT) < 4.5
+
+
+def test_four_elements_of_a_rectangle_are_independent():
+    """The sum of a row's and a column's number, mixed too little, would show here."""
+    corners = kept(0)
+    for axis, by in ((1, 8), (2, 16)):
+        corners = corners * np.roll(corners, by, axis=axis)
+    assert abs(corners.mean()) * np.sqrt(COUNT) < 4.5
+
+
+def test_bits_flip_with_every_bit_of_the_counter_and_of_the_key():
+    counter = np.arange(4096, dtype=np.int32)
+    before = np.asarray(random_bits.hashed(counter, np.int32(12345), np.int32(678)))
+    changed = [(counter ^ 2**bit, 12345, 678) for bit in range(20)]
+    changed += [(counter, 12345 ^ 2**bit, 678) for bit in range(31)]
+    changed += [(counter, 12345, 678 ^ 2**bit) for bit in range(31)]
+    for arguments in changed:
+        after = np.asarray(random_bits.hashed(*(np.asarray(argument, np.int32) for argument in arguments)))
+        flipped = np.unpackbits((before ^ after).view(np.uint8)).mean()
+        assert 0.4 < flipped < 0.6, arguments[1:]
+
+
+def test_the_mesh_does_not_decide_what_is_dropped():
+    """Each device makes the bits of its own part, and they are the whole array's."""
+    shape = (8, 16, 32)
+    mesh = jax.make_mesh((4, 2), ("rows", "features"), (jax.sharding.AxisType.Auto,) * 2)
+    split = jax.sharding.NamedSharding(mesh, jax.P("rows", None, "features"))
+    keep = quick.jit(random_bits.keep, static_argnums=(1, 2), out_shardings=split)(jax.random.key(0), shape, RATE)
+    assert keep.addressable_shards[0].data.shape == (2, 16, 16)
+    np.testing.assert_array_equal(keep, random_bits.keep(jax.random.key(0), shape, RATE))

@@ -7,23 +7,28 @@ import pathlib
 
 import jax
 import pytest
+import quick
+import quick_run
 
 from electramed_jax import cli
 from electramed_jax.data import synthetic
 
 CONFIG = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'pretrain_tiny.py'}"
 TINY = [
+    *(f"--config.{name}={value}" for name, value in quick_run.SETTINGS.items()),
     CONFIG,
     "--vocab_size=100",
     "--row_length=16",
-    "--config.batch_size=8",
-    "--config.model.num_layers=1",
-    "--config.model.generator_num_layers=1",
-    "--config.model.remat=none",
     "--warm_up=1",
     "--repeats=2",
     "--json",
 ]
+
+
+@pytest.fixture
+def compiler_in_a_hurry(monkeypatch):
+    """Promises of the command, not of the compiler."""
+    monkeypatch.setattr(jax, "jit", quick.jit)
 
 
 def result_of(capsys, *arguments: object) -> dict:
@@ -31,7 +36,7 @@ def result_of(capsys, *arguments: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path):
+def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, compiler_in_a_hurry):
     result = result_of(capsys, "bench", "step", *TINY, f"--profile={tmp_path}")
     seconds = result["seconds"]["step"]
     assert len(seconds["all"]) == 2 and 0 < seconds["min"] <= seconds["median"] <= seconds["max"] < seconds["first"]
@@ -43,7 +48,7 @@ def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path):
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
-def test_a_checkpoint_is_timed_in_the_folder_that_is_named(capsys, tmp_path):
+def test_a_checkpoint_is_timed_in_the_folder_that_is_named(capsys, tmp_path, compiler_in_a_hurry):
     result = result_of(capsys, "bench", "checkpoint", *TINY, f"--output={tmp_path}")
     seconds = {name: timing["median"] for name, timing in result["seconds"].items()}
     assert 0 < seconds["pause"] <= seconds["save"] and seconds["restore"] > 0

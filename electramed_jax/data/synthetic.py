@@ -22,6 +22,7 @@ from electramed_jax.data.vocab import SpecialIds
 if TYPE_CHECKING:
     import jax
 
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)  # of random rows
 FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot pass for a real one
 
 
@@ -205,7 +206,6 @@ class SyntheticLoader:
         return row
 
 
-SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 _SHORTEST_ROW = 16
 _SHORTEST_DOCUMENT = 8
 _STREAM = 0x73796E7468657469  # apart from the plan's stream of the same seed

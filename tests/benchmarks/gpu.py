@@ -1,11 +1,12 @@
-"""One GPU: ours beside transformers' ELECTRA pair on PyTorch, on the same rows, in one run of about ten minutes.
+"""One GPU: ours beside transformers' ELECTRA pair on PyTorch, on the same rows, in one run meant for ten minutes.
 
     pip install -e .[cuda,parity]
     python tests/benchmarks/gpu.py                    # base at T=512, then small at T=128
     python tests/benchmarks/gpu.py --cpu_check        # the same code, tiny, on a CPU: no figure of it means anything
 
-Written without a GPU at hand: so far it has been run with --cpu_check alone (there, cuDNN's place is taken by the same
-call's plain form), and no figure of a GPU has been measured with it.
+Written without a GPU at hand; no figure of a GPU has been measured with it. On a CPU, tiny, its own contenders and
+torch's two eager ones have run to the table (there, cuDNN's place is taken by the same call's plain form); the compiled
+ones were not reached. Whether a run fits ten minutes is not known: --only takes one size.
 
 For each size it prints, of every contender: milliseconds a step (median and quartiles of interleaved rounds), non-pad
 tokens a second, model FLOPs utilisation (electramed_jax.model.flops over the data sheet's dense bfloat16 peak), and the

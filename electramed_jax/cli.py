@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "a checkpoint -> validation or test metrics",
     "report": "one page about a run, or several side by side: curves, alerts, speed, data, sentences",
     "doctor": "what is wrong with this machine for a run, and the command that mends it",
+    "bench": "how fast this machine is at a step, the data, preparing and saving, with spread",
     "compile": "does a step fit on a TPU topology, and how fast, by the compiler; no TPU needed",
     "export": "a checkpoint -> Hugging Face folders",
     "import": "a Hugging Face folder -> a config file to train on from",

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from electramed_jax.commands import size_flags
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 
@@ -19,8 +20,6 @@ Topologies are a generation (v4, v5e, v5p, v6e) and the chips along each side of
 step doesn't fit, or parameters are whole on every chip that an axis of the mesh could split."""
 TAKES_CONFIG = True
 
-SCIVOCAB = 31_090  # entries of SciVocab, which ELECTRAMed was trained with
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topology", required=True, help="what to compile for: v5e:4x4, v5p:2x2x4, ...")
@@ -28,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="rows for each chip (for each mesh.tensor chips); default: config")
     parser.add_argument("--find_batch", action="store_true", help="look for the largest batch that fits, and take it")
     parser.add_argument("--quick", action="store_true", help="no estimate of time, in a quarter of the time")
-    parser.add_argument(
-        "--vocab_size", type=int, default=0, help=f"default: the config's or the dataset's, or {SCIVOCAB}"
-    )
-    parser.add_argument("--row_length", type=int, default=0, help="default: the config's, the dataset's, or the most")
+    size_flags.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax import config as config_lib
     from electramed_jax.training import aot, aot_report, sharding
 
-    config = _resolve(config_lib.from_flags(args.settings), args)
+    config = size_flags.resolve(config_lib.from_flags(args.settings), args)
     where = aot.topology(args.topology, args.num_slices)
     mesh = sharding.make_mesh(config.mesh, where.devices)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -63,22 +59,3 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         say(line)
     right = compiled.fits and compiled.whole_fraction <= aot.MAX_WHOLE_FRACTION
     return aot_report.as_json(compiled, estimate) | {"exit_code": EXIT_DONE if right else EXIT_USER_ERROR}
-
-
-def _resolve(config: Any, args: argparse.Namespace) -> Any:
-    """The config on its dataset, if it names one; else with a vocabulary and rows of a size."""
-    from electramed_jax import config as config_lib
-    from electramed_jax.training import loop
-
-    vocab_size = args.vocab_size or config.model.vocab_size
-    row_length = args.row_length or config.data.row_length
-    config = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, vocab_size=vocab_size),
-        data=dataclasses.replace(config.data, row_length=row_length),
-    )
-    if config.data.directory:
-        return loop.resolve_with_dataset(config)
-    vocab_size, row_length = vocab_size or SCIVOCAB, row_length or config.model.max_positions
-    say(f"no dataset: taking a vocabulary of {vocab_size:,} and rows of {row_length} tokens")
-    return config_lib.resolve(config, vocab_size=vocab_size, row_length=row_length, special=config.data.special)

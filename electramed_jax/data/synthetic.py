@@ -22,6 +22,7 @@ from electramed_jax.data.vocab import SpecialIds
 if TYPE_CHECKING:
     import jax
 
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)  # of random rows
 FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot pass for a real one
 
 
@@ -136,10 +137,10 @@ class SyntheticLoader:
         from electramed_jax.data import loader
 
         loader.check_batch_size(batch_size, sharding)
-        if row_length < _SHORTEST_ROW or vocab_size <= _SPECIAL.mask + 1:
+        if row_length < _SHORTEST_ROW or vocab_size <= SPECIAL.mask + 1:
             raise UserError(
                 f"row_length={row_length}, vocab_size={vocab_size}; wanted {_SHORTEST_ROW} or more"
-                f" and more than {_SPECIAL.mask + 1}"
+                f" and more than {SPECIAL.mask + 1}"
             )
         self.manifest = Manifest(
             row_length=row_length,
@@ -147,7 +148,7 @@ class SyntheticLoader:
             vocab_size=vocab_size,
             vocab_sha256="",
             lower_case=True,
-            special=_SPECIAL,
+            special=SPECIAL,
             splits={},
             sources=[],
             dropped={},
@@ -185,7 +186,7 @@ class SyntheticLoader:
         self.close()
 
     def _row(self, step: int, place: int) -> np.ndarray:
-        length, text = self.manifest.row_length, _SPECIAL.mask + 1
+        length, text = self.manifest.row_length, SPECIAL.mask + 1
         raw = np.random.Philox(
             key=np.array([self._seed, _STREAM], np.uint64),
             counter=np.array([0, 0, step, place], np.uint64),
@@ -197,15 +198,14 @@ class SyntheticLoader:
         while length - begin >= _SHORTEST_DOCUMENT:
             size = _SHORTEST_DOCUMENT + next(dice) % (3 * length // 2)
             end = min(begin + size, length)
-            row[begin], row[end - 1] = _SPECIAL.cls, _SPECIAL.sep
+            row[begin], row[end - 1] = SPECIAL.cls, SPECIAL.sep
             if next(dice) % 10:
-                row[begin + 2 + next(dice) % (end - begin - 4)] = _SPECIAL.sep
+                row[begin + 2 + next(dice) % (end - begin - 4)] = SPECIAL.sep
             begin = end
-        row[begin:] = _SPECIAL.pad
+        row[begin:] = SPECIAL.pad
         return row
 
 
-_SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 _SHORTEST_ROW = 16
 _SHORTEST_DOCUMENT = 8
 _STREAM = 0x73796E7468657469  # apart from the plan's stream of the same seed

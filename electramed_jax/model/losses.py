@@ -67,6 +67,8 @@ def objective(
     logits_BMV = model.generator_logits(masked, structure, generator_key)
     sampled_BM = jax.lax.stop_gradient(sample(logits_BMV))
     sums = generator_sums(logits_BMV, sampled_BM, masked)
+    if config.kind == "uniform":
+        sums["generator_correct_sum"] = jnp.float32(0)  # no token is its best
     loss = config.generator_weight * sums["generator_nll_sum"] / totals.masked
     in_use_BT = structure.segments_BT > 0
     sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
@@ -86,10 +88,11 @@ def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking
     log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
     target_logits_BM = jnp.take_along_axis(logits_BMV, masked.targets_BM[..., None], axis=-1)[..., 0]
     weights_BM = masked.weights_BM
-    best_BM = jnp.argmax(logits_BMV, axis=-1)
+    # Says what an argmax over V would, equal logits apart, from the maximum that the normaliser needs anyway.
+    best_BM = target_logits_BM >= jnp.max(logits_BMV, axis=-1)
     return {
         "generator_nll_sum": jnp.sum(weights_BM * (log_normaliser_BM - target_logits_BM)),
-        "generator_correct_sum": jnp.sum(weights_BM * (best_BM == masked.targets_BM)),
+        "generator_correct_sum": jnp.sum(weights_BM * best_BM),
         "sampled_correct_sum": jnp.sum(weights_BM * (sampled_BM == masked.targets_BM)),
         "masked_count": jnp.sum(weights_BM),
     }

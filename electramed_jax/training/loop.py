@@ -21,7 +21,7 @@ from electramed_jax.common.preemption import Preemption
 from electramed_jax.config import Config, resolve, to_dict
 from electramed_jax.data import dataset as datasets
 from electramed_jax.data.loader import Loader, ordered_batches
-from electramed_jax.training import checkpoint, evaluate, sharding
+from electramed_jax.training import checkpoint, compiled, evaluate, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training import workdir as workdirs
@@ -64,6 +64,7 @@ def run(
     data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
+        compiled.kept_in(workdir),
         Preemption(config.grace_seconds).watched() as preemption,
         Loader(
             data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache

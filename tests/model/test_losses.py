@@ -275,3 +275,12 @@ def test_the_mlm_objective_has_no_discriminator():
     metrics = losses.means(sums, config)
     assert metrics["loss"] == pytest.approx(loss)
     assert not any(name.startswith("discriminator") for name in metrics)
+
+
+def test_a_uniform_generator_is_never_called_right():
+    """All its logits are equal: none is the best."""
+    config = small.config(objective=ObjectiveConfig(kind="uniform"))
+    params = small.lively_params(config)
+    ids = jnp.asarray(np.stack([small.row(small.document(12, seed=n), length=16) for n in range(4)]))
+    sums = quick.jit(step.eval_step(config))(params, {"input_ids": ids}, jnp.int32(0))
+    assert sums["masked_count"] > 0 and sums["generator_correct_sum"] == 0

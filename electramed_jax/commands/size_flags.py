@@ -1,0 +1,45 @@
+"""The flags of the commands that can do without a dataset, and the config they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from electramed_jax.common.console import say
+
+if TYPE_CHECKING:
+    from electramed_jax.config import Config, SpecialIds
+
+SCIVOCAB = 31_090  # entries of SciVocab, which ELECTRAMed was trained with
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vocab_size", type=int, default=0, help=f"default: the config's or the dataset's, or {SCIVOCAB}"
+    )
+    parser.add_argument("--row_length", type=int, default=0, help="default: the config's, the dataset's, or the most")
+
+
+def resolve(config: Config, args: argparse.Namespace, special: SpecialIds | None = None) -> Config:
+    """The config on its dataset, if it names one; else with a vocabulary and rows of a size.
+
+    Args:
+      special: ids of the special tokens where there is no dataset; None: the config's.
+    """
+    from electramed_jax import config as config_lib
+    from electramed_jax.training import loop
+
+    vocab_size = args.vocab_size or config.model.vocab_size
+    row_length = args.row_length or config.data.row_length
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+        data=dataclasses.replace(config.data, row_length=row_length),
+    )
+    if config.data.directory:
+        return loop.resolve_with_dataset(config)
+    vocab_size, row_length = vocab_size or SCIVOCAB, row_length or config.model.max_positions
+    say(f"no dataset: taking a vocabulary of {vocab_size:,} and rows of {row_length} tokens")
+    special = special or config.data.special
+    return config_lib.resolve(config, vocab_size=vocab_size, row_length=row_length, special=special)

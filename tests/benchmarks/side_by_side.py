@@ -1,0 +1,88 @@
+"""What the benchmarks beside torch share: our step, rounds in which every contender runs once, and their table."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+from electramed_jax import config as config_lib
+from electramed_jax.data.synthetic import SPECIAL, SyntheticLoader
+from electramed_jax.training import sharding
+from electramed_jax.training import state as state_lib
+from electramed_jax.training import step as step_lib
+
+VOCAB_SIZE = 31_090  # SciVocab's
+
+Step = Callable[[], float]  # trains one step, and returns its loss once the device is done
+
+
+def sized(preset: str, batch_size: int, row_length: int, **model: object) -> config_lib.Config:
+    """A preset for random rows; keyword arguments are settings of the model."""
+    config = config_lib.PRESETS[preset]
+    config = dataclasses.replace(config, batch_size=batch_size, model=dataclasses.replace(config.model, **model))
+    return config_lib.resolve(config, vocab_size=VOCAB_SIZE, row_length=row_length, special=SPECIAL)
+
+
+def random_batch(config: config_lib.Config) -> dict[str, jax.Array]:
+    rows = sharding.batch_sharding(sharding.make_mesh(config.mesh))
+    with SyntheticLoader(config.batch_size, config.data.row_length, VOCAB_SIZE, 0, rows) as loader:
+        return loader.at(0)
+
+
+def our_step(config: config_lib.Config, batch: dict[str, jax.Array]) -> Step:
+    mesh = sharding.make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        state, train_step = state_lib.create(config, mesh), step_lib.jit_train_step(config, mesh)
+
+    def step() -> float:
+        nonlocal state
+        with jax.set_mesh(mesh):
+            state, sums = train_step(state, batch)
+            return float(sums["loss_sum"])
+
+    return step
+
+
+def warm(name: str, step: Step, steps: int = 3) -> None:
+    began = time.perf_counter()
+    losses = [step() for _ in range(steps)]
+    print(
+        f"{name}: warm after {time.perf_counter() - began:.1f} s, losses {losses[0]:.2f} to {losses[-1]:.2f}",
+        flush=True,
+    )
+
+
+Seconds = dict[str, list[float]]
+
+
+def rounds(steps: Mapping[str, Step], count: int) -> tuple[Seconds, Seconds]:
+    """Wall and processor seconds (user and system, all threads) of every contender in every round."""
+    wall, processor = ({name: [] for name in steps} for _ in range(2))
+    for _ in range(count):
+        for name, step in steps.items():
+            cpu, began = _cpu_seconds(), time.perf_counter()
+            step()
+            wall[name].append(time.perf_counter() - began)
+            processor[name].append(_cpu_seconds() - cpu)
+    return wall, processor
+
+
+def ratios(seconds: Seconds, of: str, to: str) -> list[float]:
+    """Round by round: both met the same machine."""
+    return [a / b for a, b in zip(seconds[of], seconds[to], strict=True)]
+
+
+def quartiles(values: list[float]) -> str:
+    """`1.234 [1.200, 1.300]`: median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -23,7 +23,8 @@ def train_vocab(documents_dir: str, output_path: str, *, size: int, lower_case: 
       {"vocab", "size", "wanted", "sha256", "lower_case"}; size is below wanted where the corpus
       has no more pieces that occur twice.
     """
-    tokens = vocab.train(corpus.Texts(documents_dir), size, lower_case)
+    count = corpus.read(documents_dir)["splits"]["train"]["documents"]
+    tokens = vocab.train(corpus.Texts(documents_dir), size, lower_case, count)
     vocab.write(output_path, tokens)
     return {
         "vocab": output_path,

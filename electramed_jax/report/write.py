@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from electramed_jax.common import files
-from electramed_jax.common.console import say
+from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.report import examples, examples_html, figures, page, panels
 from electramed_jax.report import run as run_lib
@@ -76,7 +76,7 @@ def _sentences(runs: Sequence[Run], rows: int, data: str | None) -> str:
         try:
             step, found = examples.of_checkpoint(run.workdir, rows, data)
         except UserError as error:
-            say(f"no sentences of {run.workdir}: {error}")
+            warn(f"no sentences of {run.workdir}: {error}")
             cards.append(page.missing(name, str(error)))
         else:
             cards.append(examples_html.of_run(name, step, found))

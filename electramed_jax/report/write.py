@@ -18,7 +18,7 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
     """Writes OUTPUT/report.html, which needs no other file, and a PNG of each figure.
 
     Args:
-      workdirs: of pre-training runs, finished or not.
+      workdirs: of pre-training runs, finished or not, and of fine-tuning runs, whose scores are shown.
       rows: validation rows to try each newest checkpoint on; 0: none, and no checkpoint is opened.
       data: packed folder to take them from; None: what a run was trained on.
 
@@ -28,6 +28,10 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
     Raises:
       UserError: one is no training workdir, or matplotlib is not there.
     """
+    scores = run_lib.read_scores([workdir for workdir in workdirs if run_lib.is_finetuned(workdir)])
+    workdirs = [workdir for workdir in workdirs if not run_lib.is_finetuned(workdir)]
+    if not workdirs:
+        raise UserError("only workdirs of fine-tuning; name that of the pre-training run first, theirs after it")
     runs = run_lib.read_all(workdirs)
     drawn = {
         panel.metric: figures.curves(panel, runs) for panel in panels.with_data(panels.LEARNING + panels.SPEED, runs)
@@ -40,6 +44,7 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
         page.overview(runs),
         page.alerts(runs),
         page.curves("Learning", page.learning_note(runs), learning),
+        page.downstream(scores),
         _sentences(runs, rows, data) if rows else "",
         page.speed(runs, [svgs[name] for name in svgs if name in speed]),
         page.data(runs, svgs["document_lengths"]),

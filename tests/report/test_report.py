@@ -234,3 +234,21 @@ def test_what_a_file_says_is_text_and_never_markup(other, tmp_path):
     (folder / "dataset.json").write_text(json.dumps(dataset))
     assert cli.main(["report", str(folder), "--rows=0"]) == 0
     assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()
+
+
+def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from(workdir, tmp_path, capsys):
+    finetuned = tmp_path / "ncbi"
+    finetuned.mkdir()
+    f1 = {"f1": {"mean": 87.123, "standard_deviation": 0.456}}
+    found = {"task": "ner", "variant": "NCBI <disease>", "encoder": "runs/first", "primary": "f1", "seeds": [0, 1],
+             "seeds_wanted": 5, "scores": {"dev": f1, "test": {"f1": {"mean": 85.0, "standard_deviation": 1.0}}},
+             "published": [{"model": "ELECTRAMed", "metric": "f1", "value": 87.54, "source": "paper"}]}  # fmt: skip
+    (finetuned / "results.json").write_text(json.dumps(found))
+    assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
+    text = text_of((tmp_path / "out" / "report.html").read_text())
+    assert "ncbi ner: NCBI <disease> runs/first f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ELECTRAMed 87.54 (f1)" in " ".join(
+        cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
+    )
+    assert "Downstream" in text
+    assert cli.main(["report", str(finetuned)]) == 2
+    assert "name that of the pre-training run first" in capsys.readouterr().err

@@ -47,12 +47,16 @@ def overview(runs: Sequence[Run]) -> str:
 
 
 def alerts(runs: Sequence[Run]) -> str:
+    """A card a kind of alert of a run: when it was first raised, and when again."""
     cards = []
     for number, run in enumerate(runs):
-        for alert in run.alerts:
+        kinds = {alert.kind: [one for one in run.alerts if one.kind == alert.kind] for alert in run.alerts}
+        for alert, *later in kinds.values():
+            steps = ", ".join(f"{one.step:,}" for one in later)
+            again = f'<p class="note">Again at step {steps}.</p>' if later else ""
             cards.append(
                 f'<div class="card alert"><h3>{_dot(number, runs)}Step {alert.step:,}: {_text(alert.seen)}</h3>'
-                f"<p>{_text(_sentence(alert.means))}</p><p><b>Try</b> {_text(alert.advice)}.</p></div>"
+                f"<p>{_text(_sentence(alert.means))}</p><p><b>Try</b> {_text(alert.advice)}.</p>{again}</div>"
             )
     if not cards:
         cards = ['<div class="card calm">Nothing to report: no figure was off what a healthy run shows.</div>']
@@ -240,8 +244,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable
 
     def line(cells: Sequence[str], tag: str) -> str:
         made = (
-            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>"
-            for place, cell in enumerate(cells)
+            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>" for place, cell in enumerate(cells)
         )
         return f"<tr>{''.join(made)}</tr>"
 

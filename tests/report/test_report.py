@@ -21,8 +21,10 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, MeshConfig, ModelConfig
 from electramed_jax.data.loader import ordered_batches
 from electramed_jax.report import examples, figures, reference
+from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import checkpoint, sharding, step
+from electramed_jax.training.watch import Alert
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -252,3 +254,10 @@ def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from
     assert "Downstream" in text
     assert cli.main(["report", str(finetuned)]) == 2
     assert "name that of the pre-training run first" in capsys.readouterr().err
+
+
+def test_an_alert_raised_again_is_one_card_with_its_steps(workdir):
+    (run,) = run_lib.read_all([str(workdir)])
+    alerts = tuple(Alert("slow", step_, f"at {step_}", "slower", "waiting") for step_ in (100, 2000, 3000))
+    text = text_of(page_lib.alerts([dataclasses.replace(run, alerts=alerts)]))
+    assert "Step 100: at 100" in text and "Again at step 2,000, 3,000." in text and text.count("waiting") == 1

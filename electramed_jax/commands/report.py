@@ -14,12 +14,13 @@ them. Beside it a PNG of each figure. Needs pip install 'electramed_jax[report]'
 
   electramed report runs/small
   electramed report runs/small runs/wider --output=compared
+  electramed report runs/small runs/ncbi runs/chemprot           # with the scores of what was fine-tuned from it
 
 What `electramed compile ... --json > runs/small/compile.json` said is shown too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="what electramed pretrain wrote")
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="what electramed pretrain wrote, and finetune")
     parser.add_argument("--output", help="folder to write; default: report/ in the (first) workdir")
     parser.add_argument("--data", help="packed folder to take sentences from; default: what a run was trained on")
     parser.add_argument(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from electramed_jax.common import files
-from electramed_jax.common.console import say
+from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 
 _SUFFIX = ".part"
@@ -98,7 +98,7 @@ class DiskCache:
     def _stop(self, why: str) -> None:
         if self._keeps:
             self._keeps = False
-            say(f"{self._directory}: {why}; what is kept is used, the rest comes from remote storage each time")
+            warn(f"{self._directory}: {why}; what is kept is used, the rest comes from remote storage each time")
 
     def _count(self) -> None:
         self._bytes, self._uncounted = sum(copy.bytes for copy in self._copies()), 0

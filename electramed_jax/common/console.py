@@ -1,25 +1,84 @@
 """What a person reads while a command runs: lines and progress, on standard error.
 
-Standard output is kept for results, so that `electramed ... --json | jq` works.
+Standard output is kept for results, so that `electramed ... --json | jq` works. Everything that is said goes through
+here, so that --quiet and --verbose hold everywhere; colours are for terminals, and NO_COLOR does without them.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from electramed_jax.common import chrono
 
 SECONDS_BETWEEN_LINES = 10.0
+BAR = 24  # columns of a bar
 RATE_SECONDS = 60.0  # what is left is told from the speed of the last minute, not of work found done at the start
+
+# How much is said: warnings and mistakes alone; progress too; and what is behind it.
+QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
+YELLOW, RED = "33", "31"
+
+_level = NORMAL
+
+
+@contextlib.contextmanager
+def at_level(level: str) -> Iterator[None]:
+    """How much is said inside, of QUIET, NORMAL and VERBOSE."""
+    global _level
+    before, _level = _level, level
+    try:
+        yield
+    finally:
+        _level = before
+
+
+def set_level(level: str) -> None:
+    """The same from here on, in a process of its own."""
+    global _level
+    _level = level
+
+
+def level() -> str:
+    """How much is said."""
+    return _level
 
 
 def say(line: str) -> None:
-    """Prints one line to standard error at once."""
+    """Prints one line to standard error at once, unless quiet."""
+    if _level != QUIET:
+        _print(line)
+
+
+def warn(line: str) -> None:
+    """The same of what a person should know, quiet or not."""
+    _print(line, YELLOW)
+
+
+def fail(line: str) -> None:
+    """The same of what ended a command."""
+    _print(line, RED)
+
+
+def detail(line: str) -> None:
+    """The same of what is of interest where something is looked for: with --verbose."""
+    if _level == VERBOSE:
+        _print(line)
+
+
+def is_live() -> bool:
+    """Whether something that moves may be drawn: on a terminal that can, unless quiet."""
+    return _level != QUIET and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _print(line: str, colour: str = "") -> None:
+    if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        line = f"\033[{colour}m{line}\033[0m"
     print(line, file=sys.stderr, flush=True)
 
 
@@ -37,7 +96,7 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
         `advance` is given their number m beside that of the units n.
     """
     pace = _Pace(total, unit, inside)
-    if sys.stderr.isatty():
+    if is_live():
         with _live_bar(pace, description) as advance:
             yield advance
         return
@@ -58,6 +117,45 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
     say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
 
 
+class Steps:
+    """A training run as a log tells it: one line an interval."""
+
+    def at(self, step: int) -> None:
+        """So many steps are done."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What is done inside instead of training: "saving"."""
+        yield
+
+    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+        """Figures of a split by name, and the line that tells them."""
+        say(line)
+
+    def alert(self, line: str) -> None:
+        """Something is wrong with the run."""
+        warn(line)
+
+
+@contextlib.contextmanager
+def steps(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[Steps]:
+    """Yields a `Steps`: a live panel on a terminal, a line an interval in a log.
+
+    Args:
+      title: what is trained.
+      start: steps done before.
+      total: of the run.
+      shown: names of the figures that the panel shows, in this order, where an entry has them.
+    """
+    if not is_live():
+        yield Steps()
+        return
+    from electramed_jax.common import live_steps  # rich is kept off the start-up path
+
+    with live_steps.LiveSteps(title, start, total, shown).drawn() as live:
+        yield live
+
+
 class _Pace:
     """How far and how fast, over the last RATE_SECONDS."""
 
@@ -74,13 +172,21 @@ class _Pace:
         while len(self._marks) > 2 and self._marks[1][0] < now - RATE_SECONDS:
             self._marks.popleft()
 
+    def counted(self) -> str:
+        """`1,024/28,879 documents`."""
+        of_total = f"/{self.total:,}" if self.total is not None else ""
+        return f"{self.done:,}{of_total} {self.unit}"
+
     def told(self) -> str:
         """`3.1 files/s, 10 min 20 s left`."""
         then, done, held = self._marks[0]
         seconds = max(time.monotonic() - then, 1e-9)
         rate = (self.done - done) / seconds
-        shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s" if self.inside else f"{rate:,.1f} {self.unit}/s"
-        if self.total is None or not rate:
+        digits = 1 if rate < 100 else 0
+        shown = f"{rate:,.{digits}f} {self.unit}/s"
+        if self.inside:
+            shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s"
+        if self.total is None or not rate or self.done == self.total:
             return shown
         return f"{shown}, {chrono.duration((self.total - self.done) / rate)} left"
 
@@ -92,18 +198,17 @@ def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
 
     with bars.Progress(
         bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn(pace.unit),
+        bars.BarColumn(BAR),
+        bars.TextColumn("{task.fields[count]}"),
         bars.TimeElapsedColumn(),
         bars.TextColumn("{task.fields[told]}"),
         console=console.Console(stderr=True),
     ) as bar:
-        task = bar.add_task(description, total=pace.total, told="")
+        task = bar.add_task(description, total=pace.total, told="", count=pace.counted())
 
         def advance(n: int = 1, m: int = 0) -> None:
             pace.advance(n, m)
-            bar.update(task, advance=n, told=pace.told())
+            bar.update(task, advance=n, told=pace.told(), count=pace.counted())
 
         yield advance
 
@@ -150,7 +255,7 @@ class _LiveTransfer(Transfer):
         super().__init__(files, total_bytes, description)
         self.bars = bars.Progress(
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
+            bars.BarColumn(BAR),
             bars.TextColumn("{task.fields[files]} files"),
             bars.DownloadColumn(),
             bars.TransferSpeedColumn(),
@@ -177,7 +282,7 @@ def transfer(files: int, total_bytes: int, description: str) -> Iterator[Transfe
       total_bytes: about how many bytes they have.
       description: what is being done ("downloading").
     """
-    if sys.stderr.isatty():
+    if is_live():
         live = _LiveTransfer(files, total_bytes, description)
         with live.bars:
             yield live

@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from electramed_jax.common import files, sigterm
-from electramed_jax.common.console import say
+from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
 
 HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are more than the minute we promise
@@ -121,7 +121,7 @@ def means_peer_lost(error: BaseException) -> bool:
 def say_unless_main(line: str) -> None:
     """Says what is this process's alone to tell; the main one tells everything in its own way."""
     if not is_main():
-        say(f"[process {jax.process_index()} of {jax.process_count()}] {line}")
+        warn(f"[process {jax.process_index()} of {jax.process_count()}] {line}")
 
 
 def barrier(name: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from electramed_jax.common import distributed, files, records
-from electramed_jax.common.console import say
+from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.trackers import Run, Trackers
 
@@ -221,7 +221,7 @@ class _Trouble:
                 "or mend the storage, then run the same command again"
             ) from error
         if self._since == now:
-            say(f"{self._path}: cannot be written ({reason}); kept, and tried again with the next entry")
+            warn(f"{self._path}: cannot be written ({reason}); kept, and tried again with the next entry")
 
     def over(self) -> None:
         if self._since is not None:

@@ -11,7 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from electramed_jax.common import distributed, sigterm
-from electramed_jax.common.console import say
+from electramed_jax.common.console import warn
 
 
 class Preemption:
@@ -56,9 +56,9 @@ class Preemption:
         self._told.wait()
         if self._over.is_set() or not distributed.is_main():
             return
-        say("told to stop (SIGTERM): saving, then stopping")
+        warn("told to stop (SIGTERM): saving, then stopping")
         if not self._over.wait(self._grace_seconds):
-            say(
+            warn(
                 f"the grace period of {self._grace_seconds:g} s is over before the save is: it goes on, but if this "
                 "process is killed now, the next goes on from the checkpoint before; raise the platform's grace "
                 "period, and config.grace_seconds with it"

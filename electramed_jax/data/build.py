@@ -30,7 +30,8 @@ def train_vocab(
     """
     texts = corpus.Texts(documents_dir)
     if extend is None:
-        tokens = vocab.train(texts, size, lower_case)
+        count = corpus.read(documents_dir)["splits"]["train"]["documents"]
+        tokens = vocab.train(texts, size, lower_case, count)
     else:
         tokens = vocab_extend.extend(vocab.read(extend), texts, size, lower_case)
     vocab.write(output_path, tokens)

@@ -87,7 +87,7 @@ class Pool:
     def _shared(self, function: Callable[..., Any], tasks: Sequence[tuple], description: str) -> Iterator[Any]:
         if self._executor is None:
             self._executor = concurrent.futures.ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), initializer=_settle
+                self.workers, multiprocessing.get_context("spawn"), initializer=_settle, initargs=(console.level(),)
             )
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         try:
@@ -107,8 +107,9 @@ class Pool:
                 future.cancel()
 
 
-def _settle() -> None:
-    """Makes a worker take one core, leave Ctrl-C to the parent, and end when the parent is gone."""
+def _settle(level: str) -> None:
+    """Makes a worker take one core, say as much as the parent, leave Ctrl-C to it, and end when it is gone."""
+    console.set_level(level)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

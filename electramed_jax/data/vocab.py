@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from electramed_jax.common import files
+from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -29,7 +29,7 @@ class SpecialIds:
     mask: int
 
 
-def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
+def train(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:
     """Trains a WordPiece vocabulary; the same texts give the same tokens in the same order.
 
     The trainer of `tokenizers` takes single letters in the order of a hash map, which differs from
@@ -39,6 +39,7 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]
       texts: walked twice (for letters, then for words), hence a list or the like, no generator.
       size: tokens wanted; a small corpus may give fewer.
       lower_case: lower-case and strip accents, as `Tokenizer` will.
+      count: how many texts there are, to tell how long it will take.
 
     Returns:
       [PAD] [UNK] [CLS] [SEP] [MASK], then letters, then `##` letters, then pieces by merge order.
@@ -50,7 +51,8 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]
 
     assert iter(texts) is not texts, "texts are walked twice; a generator gives them only once"
     normalizer = normalizers.BertNormalizer(lowercase=lower_case)
-    letters = _alphabet(texts, normalizer.normalize_str)
+    with console.progress(count, "documents", "counting letters") as advance:
+        letters = _alphabet(_told(texts, advance), normalizer.normalize_str)
     if not letters:
         raise UserError("no text to train a vocabulary on; check the documents folder")
     fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
@@ -71,7 +73,8 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]
         limit_alphabet=len(letters),
         continuing_subword_prefix="##",
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    with console.progress(count, "documents", "finding word pieces") as advance:
+        tokenizer.train_from_iterator(_told(texts, advance), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]
 
@@ -137,6 +140,12 @@ def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str
             counts[letter] += int(raw[point])
     seen = sorted((letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter))
     return sorted(seen[:MAX_CHARACTERS])
+
+
+def _told(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
+    for batch in _batches(texts):
+        yield from batch
+        advance(len(batch))
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

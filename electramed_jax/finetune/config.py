@@ -44,6 +44,8 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NerConfig:
+    """Named entities."""
+
     # detect | any | IOB2 | IOB1 | scibert | BIOES | BILOU: the scheme the files have to be in
     scheme: str = "detect"
 

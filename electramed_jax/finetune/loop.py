@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.common import chrono, distributed, files, metrics
+from electramed_jax.common import chrono, console, distributed, files, metrics
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.plan import Plan
 from electramed_jax.finetune import batches, forward, start, workdir
@@ -31,11 +31,12 @@ from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.checkpoint import StateCheckpoints, load_state
-from electramed_jax.training.report import tell
+from electramed_jax.training.report import steps, tell
 from electramed_jax.training.state import TrainState
 from electramed_jax.training.workdir import CHECKPOINTS
 
 BEST = "best"
+ALIKE = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
 KEEP = 2  # checkpoints: the one before the newest, too, in case that cannot be read
 
 
@@ -131,8 +132,9 @@ def run_seed(
                 trackers=program.config.trackers,
                 settings=dataclasses.asdict(program.config),
             ) as log,
+            steps(f"finetune, seed {seed}", run.clock.step, program.recipe.total_steps, shown(program.task.primary)) as live,
         ):
-            done = _train(program, run, saved, kept, log, seed, stop)
+            done = _train(program, run, saved, kept, log, live, seed, stop)
     if not done:
         return None
     scores = _finish(program, run, best_folder, seed, stop)
@@ -181,6 +183,7 @@ def _train(
     saved: StateCheckpoints,
     kept: StateCheckpoints,
     log: metrics.MetricsWriter,
+    live: console.Steps,
     seed: int,
     stop: Callable[[], bool],
 ) -> bool:
@@ -213,11 +216,12 @@ def _train(
         log.write(step, "train", found)
         speed = f"  {found['step_seconds']:.3f} s/step" if "step_seconds" in found else ""
         eta = f"  ETA {chrono.duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
-        tell(f"seed {seed}, step {step:,}/{total:,}  loss {found['loss']:.4f}{speed}{eta}")
+        live.entry("train", step, found, f"seed {seed}, step {step:,}/{total:,}  loss {found['loss']:.4f}{speed}{eta}")
 
     def measure(step: int) -> bool:
         """Measures dev and keeps the parameters if they are the best; False where it was told to stop."""
-        outputs = predict(program, run.state.params, DEV, stop)
+        with live.stage("measuring dev"):
+            outputs = predict(program, run.state.params, DEV, stop)
         if outputs is None:
             return False
         scores = task.score(DEV, outputs)
@@ -225,9 +229,8 @@ def _train(
         log.write(step, "dev", scores)
         run.history.append({"step": step, "epoch": epoch} | scores)
         is_best = run.best(task.primary)["step"] == step
-        tell(
-            f"seed {seed}, epoch {epoch:.2f}: dev {line(scores, task.primary)}{'  (the best so far)' if is_best else ''}"
-        )
+        so_far = "  (the best so far)" if is_best else ""
+        live.entry(DEV, step, scores, f"seed {seed}, epoch {epoch:.2f}: dev {line(scores, task.primary)}{so_far}")
         if is_best:
             kept.save(step, without_optimizer(run.state), {"step": step}, last=True)
         return True
@@ -236,7 +239,7 @@ def _train(
         collect()
         kept_of_run = run.saved()
         log.flush()
-        with run.clock.paused():
+        with live.stage("saving"), run.clock.paused():
             saved.save(step, run.state, kept_of_run, last=last)
 
     stopping = stop()
@@ -256,6 +259,7 @@ def _train(
             collect()
             tell(f"seed {seed}: first step after {time.monotonic() - began:.1f} s")
             run.clock.start()
+        live.at(step)
         if step % config.log_every == 0 or step == total:
             entry(step)
         with run.clock.paused():
@@ -325,6 +329,9 @@ def _forget_later_ones(best_folder: str, step: int) -> None:
 
 def line(scores: dict[str, float], primary: str) -> str:
     """ "f1 87.12  precision 86.00  recall 88.27": the primary score and its like."""
-    alike = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
-    shown = [primary, *(name for name in alike if name in scores)]
-    return "  ".join(f"{name} {scores[name]:.2f}" for name in dict.fromkeys(shown))
+    return "  ".join(f"{name} {scores[name]:.2f}" for name in dict.fromkeys((primary, *ALIKE)) if name in scores)
+
+
+def shown(primary: str) -> list[str]:
+    """Names of the figures that a terminal shows."""
+    return list(dict.fromkeys((primary, *ALIKE, "loss", "gradient_norm", "learning_rate")))

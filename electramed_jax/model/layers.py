@@ -23,10 +23,13 @@ LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), an
 
 TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
 
-# Truncated at two standard deviations and not rescaled, as TF1's truncated_normal_initializer.
-truncated_normal = jax.nn.initializers.truncated_normal
 # TF1's default for tf.layers.dense, which google-research/electra leaves in place for projections and logits.
 glorot_uniform = jax.nn.initializers.glorot_uniform()
+
+
+def truncated_normal(stddev: float) -> jax.nn.initializers.Initializer:
+    """Truncated at two standard deviations and not rescaled, as TF1's truncated_normal_initializer."""
+    return jax.nn.initializers.truncated_normal(stddev)
 
 
 class Dense(nnx.Module):

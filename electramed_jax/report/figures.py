@@ -70,7 +70,7 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
         places = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
         colour = style.light(style.run_colour(number))
         axes.bar(places, values, width, color=colour, label=name if len(series) > 1 else None)
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, fontsize=7.5 if len(labels) > 8 else None)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", visible=False)
     _legend(axes)

@@ -47,12 +47,16 @@ def overview(runs: Sequence[Run]) -> str:
 
 
 def alerts(runs: Sequence[Run]) -> str:
+    """A card a kind of alert of a run: when it was first raised, and when again."""
     cards = []
     for number, run in enumerate(runs):
-        for alert in run.alerts:
+        kinds = {alert.kind: [one for one in run.alerts if one.kind == alert.kind] for alert in run.alerts}
+        for alert, *later in kinds.values():
+            steps = ", ".join(f"{one.step:,}" for one in later)
+            again = f'<p class="note">Again at step {steps}.</p>' if later else ""
             cards.append(
                 f'<div class="card alert"><h3>{_dot(number, runs)}Step {alert.step:,}: {_text(alert.seen)}</h3>'
-                f"<p>{_text(_sentence(alert.means))}</p><p><b>Try</b> {_text(alert.advice)}.</p></div>"
+                f"<p>{_text(_sentence(alert.means))}</p><p><b>Try</b> {_text(alert.advice)}.</p>{again}</div>"
             )
     if not cards:
         cards = ['<div class="card calm">Nothing to report: no figure was off what a healthy run shows.</div>']
@@ -156,6 +160,36 @@ def compiled(runs: Sequence[Run]) -> str:
     return section("Compiled ahead of time", "".join(cards), grid=True) if cards else ""
 
 
+def downstream(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Scores of fine-tuned models, of results.json by the name of the workdir; nothing where there are none."""
+    if not scores:
+        return ""
+    rows = []
+    for name, found in scores.items():
+        of_split = {split: values.get(found["primary"]) for split, values in found["scores"].items()}
+        published = [f"{one['model']} {one['value']:.2f} ({one['metric']})" for one in found["published"]]
+        rows.append(
+            [
+                name,
+                f"{found['task']}: {found['variant']}",
+                found["encoder"],
+                found["primary"],
+                *(_score(of_split.get(split), len(found["seeds"])) for split in ("dev", "test")),
+                f"{len(found['seeds'])} of {found['seeds_wanted']}",
+                ", ".join(published) or "none known",
+            ]
+        )
+    head = ["fine-tuned in", "corpus", "from", "score", "dev", "test", "seeds", "published on the same files"]
+    note = "Mean and standard deviation over the seeds; test by the checkpoint that dev chose, measured once."
+    return section("Downstream", f'<div class="card wide">{_table(head, rows, numbers=(4, 5))}</div>', note)
+
+
+def _score(value: Mapping[str, float] | None, seeds: int) -> str:
+    if value is None:
+        return ""
+    return f"{value['mean']:.2f}" + (f" ± {value['standard_deviation']:.2f}" if seeds > 1 else "")
+
+
 def missing(title: Markup, reason: str) -> str:
     """In the place of what could not be shown."""
     return f'<div class="card"><h3>{title}</h3><p class="note">{_text(reason)}</p></div>'
@@ -210,8 +244,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable
 
     def line(cells: Sequence[str], tag: str) -> str:
         made = (
-            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>"
-            for place, cell in enumerate(cells)
+            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>" for place, cell in enumerate(cells)
         )
         return f"<tr>{''.join(made)}</tr>"
 

@@ -24,7 +24,6 @@ class Run:
     Attributes:
       name: the workdir's last part, longer where two runs share it.
       compiled: of `compile.json`, where there is one.
-      results: of `results.json`, where there is one.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Run:
     manifest: Manifest
     alerts: tuple[Alert, ...]
     compiled: dict[str, Any] | None
-    results: dict[str, Any] | None
 
     @property
     def config(self) -> Config:
@@ -71,8 +69,19 @@ def _read(workdir: str, name: str) -> Run:
         manifest=manifest,
         alerts=tuple(past.alerts(manifest)),
         compiled=_if_there(files.join(workdir, COMPILE_FILE)),
-        results=_if_there(files.join(workdir, RESULTS_FILE)),
     )
+
+
+def is_finetuned(workdir: str) -> bool:
+    """Whether a workdir holds scores of fine-tuning."""
+    return files.exists(files.join(workdir, RESULTS_FILE))
+
+
+def read_scores(workdirs: list[str]) -> dict[str, dict[str, Any]]:
+    """What results.json of each workdir of fine-tuning holds, by the name of the workdir."""
+    workdirs = [workdir.rstrip("/") for workdir in workdirs]
+    named = zip(_names(workdirs), workdirs, strict=True) if workdirs else ()
+    return {name: files.read_json(files.join(workdir, RESULTS_FILE)) for name, workdir in named}
 
 
 def _if_there(path: str) -> Any:

@@ -75,7 +75,7 @@ table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:5px 10px 5px 0;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}
 .scroll th,.scroll td{overflow-wrap:normal}
 td.n,th.n{text-align:right;white-space:nowrap}
-th{color:var(--muted);font-weight:500}
+th{color:var(--muted);font-weight:500;overflow-wrap:normal}
 tr:last-child>td{border-bottom:0}
 .alert{border-left:4px solid var(--warn)}
 .alert p{margin:2px 0}

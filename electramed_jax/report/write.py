@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from electramed_jax.common import files
-from electramed_jax.common.console import say
+from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.report import examples, examples_html, figures, page, panels
 from electramed_jax.report import run as run_lib
@@ -18,7 +18,7 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
     """Writes OUTPUT/report.html, which needs no other file, and a PNG of each figure.
 
     Args:
-      workdirs: of pre-training runs, finished or not.
+      workdirs: of pre-training runs, finished or not, and of fine-tuning runs, whose scores are shown.
       rows: validation rows to try each newest checkpoint on; 0: none, and no checkpoint is opened.
       data: packed folder to take them from; None: what a run was trained on.
 
@@ -28,6 +28,10 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
     Raises:
       UserError: one is no training workdir, or matplotlib is not there.
     """
+    scores = run_lib.read_scores([workdir for workdir in workdirs if run_lib.is_finetuned(workdir)])
+    workdirs = [workdir for workdir in workdirs if not run_lib.is_finetuned(workdir)]
+    if not workdirs:
+        raise UserError("only workdirs of fine-tuning; name that of the pre-training run first, theirs after it")
     runs = run_lib.read_all(workdirs)
     drawn = {
         panel.metric: figures.curves(panel, runs) for panel in panels.with_data(panels.LEARNING + panels.SPEED, runs)
@@ -40,6 +44,7 @@ def write(workdirs: list[str], output: str, *, rows: int, data: str | None = Non
         page.overview(runs),
         page.alerts(runs),
         page.curves("Learning", page.learning_note(runs), learning),
+        page.downstream(scores),
         _sentences(runs, rows, data) if rows else "",
         page.speed(runs, [svgs[name] for name in svgs if name in speed]),
         page.data(runs, svgs["document_lengths"]),
@@ -66,7 +71,12 @@ def _lengths(runs: Sequence[Run]):
         histogram = run.manifest.length_histogram
         total = sum(histogram.values()) or 1
         series[run.name] = [100 * histogram.get(str(end), 0) / total for end in bins]
-    return figures.bars("Documents by length (%)", [f"≤{end:,}" for end in bins], series, "tokens")
+    return figures.bars("Documents by length (%)", [_length(end) for end in bins], series, "tokens")
+
+
+def _length(end: int) -> str:
+    """`≤512`, `≤4k`: short, since a dozen stand side by side."""
+    return f"≤{end // 1024}k" if end >= 1024 and end % 1024 == 0 else f"≤{end}"
 
 
 def _sentences(runs: Sequence[Run], rows: int, data: str | None) -> str:
@@ -76,7 +86,7 @@ def _sentences(runs: Sequence[Run], rows: int, data: str | None) -> str:
         try:
             step, found = examples.of_checkpoint(run.workdir, rows, data)
         except UserError as error:
-            say(f"no sentences of {run.workdir}: {error}")
+            warn(f"no sentences of {run.workdir}: {error}")
             cards.append(page.missing(name, str(error)))
         else:
             cards.append(examples_html.of_run(name, step, found))

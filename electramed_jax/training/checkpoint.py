@@ -30,7 +30,7 @@ from electramed_jax.config import Config
 from electramed_jax.training import fingerprint, orbax_noise
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import tell
+from electramed_jax.training.report import tell, warn
 from electramed_jax.training.state import TrainState
 from electramed_jax.training.workdir import CHECKPOINTS, read_config
 
@@ -82,7 +82,7 @@ class StateCheckpoints:
         if damaged:
             if distributed.is_main():
                 for step in damaged:
-                    tell(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
+                    warn(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
             distributed.barrier("damaged checkpoints are out of the way")
             self._manager.reload()
         return found
@@ -163,7 +163,7 @@ class StateCheckpoints:
         lasting = any(sign in str(error) for sign in LASTING) or now - self._failing_since > PATIENCE_SECONDS
         if any(distributed.gathered(int(lasting))):
             raise self._given_up(error) from error
-        tell(
+        warn(
             f"step {step:,} could not be saved ({_first_line(error)}); the checkpoint before it is whole; trying again "
             f"within {self._wait_seconds:g} s"
         )
@@ -315,7 +315,7 @@ def _newest_readable(
         except _Unreadable as error:
             reason = str(error)
             damaged.append(step)
-            tell(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
+            warn(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
     if damaged:
         raise UserError(
             f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: "

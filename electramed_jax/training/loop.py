@@ -25,7 +25,7 @@ from electramed_jax.training import checkpoint, compiled, evaluate, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import Report, metrics_line, tell
+from electramed_jax.training.report import SHOWN, Report, entry_line, steps, tell
 from electramed_jax.training.watch import Alert, Watch
 
 
@@ -84,29 +84,33 @@ def run(
         def due(step: int, every: int) -> bool:
             return step % every == 0 or step == config.total_steps
 
-        with metrics.MetricsWriter(
-            workdir, resumed_step=started, trackers=config.trackers, settings=to_dict(config)
-        ) as log:
+        with (
+            metrics.MetricsWriter(
+                workdir, resumed_step=started, trackers=config.trackers, settings=to_dict(config)
+            ) as log,
+            steps("pretrain", started, config.total_steps, SHOWN) as live,
+        ):
             watch = _watch(workdir, config)
 
             def record(step: int, split: str, figures: dict[str, float]) -> None:
                 log.write(step, split, figures)
+                live.entry(split, step, figures, entry_line(split, step, config.total_steps, figures))
                 for alert in watch.see({"step": step, "split": split} | figures):
-                    tell(str(alert))
+                    live.alert(str(alert))
 
             def save(step: int, *, last: bool) -> None:
                 kept = report.saved()
                 log.flush()
-                with clock.paused():
+                with live.stage("saving"), clock.paused():
                     saved.save(step, state, kept, last=last)
 
             def validate(step: int) -> dict[str, float]:
                 limit = config.eval_batches
                 held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, limit, cache=cache)
-                means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
+                with live.stage("validating"):
+                    means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
                 if means is None:
                     return {}
-                tell(f"validation at step {step:,}: {metrics_line(means)}")
                 record(step, "validation", means)
                 return means
 
@@ -118,6 +122,7 @@ def run(
                 step = clock.step + 1
                 state, sums = train_step(state, batches.at(step - 1))
                 report.add(step, sums)
+                live.at(step)
                 if step == 1 or due(step, config.log_every):
                     record(step, "train", report.close(step))
                 if step == end or due(step, config.save_every) or (due(step, config.log_every) and saved.retry_due()):

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from electramed_jax.common import console
+
 
 def quiet() -> None:
-    """From here on, for the whole process."""
+    """From here on, for the whole process; with --verbose all of it is told."""
     logging.getLogger("absl").addFilter(_not_of_orbax)
     logging.getLogger("asyncio").addFilter(_not_left_behind)
     if not isinstance(sys.unraisablehook, _UnraisableHook):
@@ -21,7 +23,7 @@ def quiet() -> None:
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
+    return "orbax" not in record.pathname or console.level() == console.VERBOSE
 
 
 def _not_left_behind(record: logging.LogRecord) -> bool:

@@ -1,16 +1,16 @@
-"""What the loop says and writes down: sums of steps turned into metrics and one line a person can read."""
+"""What the loop says and writes down: sums of steps turned into metrics, and those into what a person reads."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed
-from electramed_jax.common.console import say
+from electramed_jax.common import chrono, console, distributed
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config
 from electramed_jax.model import flops
@@ -89,7 +89,7 @@ class Report:
         return self._clock.saved() | {"untold": untold}
 
     def close(self, step: int) -> dict[str, float]:
-        """Metrics of the interval that ends here; says them, too."""
+        """Metrics of the interval that ends here."""
         self.check()
         sums, self._untold = self._untold, {}
         metrics = step_lib.train_means(sums, self._config)
@@ -97,11 +97,30 @@ class Report:
         if "step_seconds" in metrics and self._peak:
             work = flops.train_step(self._config)
             metrics["model_flops_utilization"] = work / metrics["step_seconds"] / self._peak
-        tell(f"step {step:,}/{self._config.total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}")
         return metrics
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
+SHOWN = (  # of the figures, those that a terminal shows
+    "loss",
+    "generator_loss",
+    "generator_accuracy",
+    "discriminator_loss",
+    "discriminator_auc",
+    "discriminator_recall",
+    "replaced_fraction",
+    "gradient_norm",
+    "learning_rate",
+)
+
+
+def entry_line(split: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
+    """An entry of the log as a line."""
+    if split == "train":
+        return f"step {step:,}/{total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}"
+    return f"{split} at step {step:,}: {metrics_line(metrics)}"
+
+
+def metrics_line(metrics: Mapping[str, float]) -> str:
     shown = (
         ("loss", "loss {:.3f}"),
         ("generator_loss", "generator {:.3f}"),
@@ -113,7 +132,7 @@ def metrics_line(metrics: dict[str, float]) -> str:
     return "  ".join(form.format(metrics[name]) for name, form in shown if name in metrics)
 
 
-def _speed(metrics: dict[str, float]) -> str:
+def _speed(metrics: Mapping[str, float]) -> str:
     if "step_seconds" not in metrics:
         return ""
     utilization = metrics.get("model_flops_utilization")
@@ -127,4 +146,23 @@ def _speed(metrics: dict[str, float]) -> str:
 def tell(line: str) -> None:
     """Says a line, in the main process alone."""
     if distributed.is_main():
-        say(line)
+        console.say(line)
+
+
+def warn(line: str) -> None:
+    """The same of what a person should know, quiet or not."""
+    if distributed.is_main():
+        console.warn(line)
+
+
+def steps(title: str, start: int, total: int, shown: Sequence[str]) -> contextlib.AbstractContextManager[console.Steps]:
+    """`console.steps` in the main process; the others say nothing."""
+    return console.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
+
+
+class _Silent(console.Steps):
+    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+        pass
+
+    def alert(self, line: str) -> None:
+        pass

@@ -16,7 +16,7 @@ import jax
 
 from electramed_jax import __version__
 from electramed_jax.common import distributed, files, trees
-from electramed_jax.common.console import say
+from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, from_saved, to_dict
 from electramed_jax.data import dataset as datasets
@@ -57,7 +57,7 @@ def claim(workdir: str, config: Config) -> None:
     distributed.check_shared(workdir)  # nobody writes before all have looked
     if distributed.is_main():
         for line in changes:
-            say(line)
+            warn(line)
         files.write_text(vocab_path, vocab.decode())
         files.write_json(files.join(workdir, DATASET_FILE), dataclasses.asdict(dataset.manifest))
         files.write_json(config_path, to_dict(config))

@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import pty
+import re
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -97,21 +99,138 @@ def test_bytes_that_several_threads_count_are_all_counted():
     assert transfer.bytes_done == 20_000
 
 
-def test_a_terminal_shows_a_bar_and_lines_above_it(monkeypatch):
-    ours, theirs = pty.openpty()
-    with io.TextIOWrapper(os.fdopen(theirs, "wb", buffering=0), write_through=True) as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "120")
+@pytest.fixture
+def drawn(monkeypatch) -> Callable[..., str]:
+    """What a pseudo-terminal gets while a function is called, with its control sequences."""
+
+    def call(function: Callable[[], None], columns: int = 120, **environment: str) -> str:
+        ours, theirs = pty.openpty()
+        for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns), **environment}.items():
+            monkeypatch.setenv(name, value)
+        with io.TextIOWrapper(os.fdopen(theirs, "wb", buffering=0), encoding="utf-8", write_through=True) as terminal:
+            with contextlib.redirect_stderr(terminal):
+                function()
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a pseudo-terminal whose other side is closed
+            while read := os.read(ours, 1 << 16):
+                shown += read
+        os.close(ours)
+        return shown.decode()
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return call
+
+
+def test_a_terminal_shows_a_bar_and_lines_above_it(drawn):
+    def work() -> None:
         with console.transfer(2, 2_000_000, "downloading") as transfer:
             transfer.advance(1_000_000)
             console.say("a line between")
             transfer.file_done(1_000_000, 1_000_000)
-    shown = b""
-    with contextlib.suppress(OSError):  # the end of a pseudo-terminal whose other side is closed
-        while read := os.read(ours, 1 << 16):
-            shown += read
-    os.close(ours)
-    shown = shown.decode()
+
+    shown = drawn(work)
     assert "1/2 files" in shown and "1.0/2.0 MB" in shown
     assert "a line between\r\n" in shown
+
+
+# ---- how much is said, and in which colours --------------------------------------------------------------------------
+
+
+def everything() -> None:
+    console.detail("behind it")
+    console.say("a remark")
+    console.warn("a warning")
+    console.fail("a mistake")
+    with console.progress(1, "files", "reading") as advance:
+        advance(1)
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        (console.QUIET, ["a warning", "a mistake"]),
+        (console.NORMAL, ["a remark", "a warning", "a mistake", "reading: 1 files in 0.0 s"]),
+        (console.VERBOSE, ["behind it", "a remark", "a warning", "a mistake", "reading: 1 files in 0.0 s"]),
+    ],
+)
+def test_warnings_and_mistakes_are_told_however_quiet(level, said, clock, capsys):
+    with console.at_level(level):
+        everything()
+    assert capsys.readouterr().err.splitlines() == said
+    assert console.level() == console.NORMAL, "afterwards as before"
+
+
+def test_a_quiet_terminal_shows_no_bar(drawn):
+    with console.at_level(console.QUIET):
+        shown = drawn(everything)
+    assert "reading" not in shown and "a warning" in shown
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(drawn):
+    assert "reading: 1 files in" in drawn(everything, TERM="dumb")
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|38;[0-9;]+)m")
+
+
+def test_a_terminal_shows_warnings_in_colour_unless_told_not_to_and_a_log_never(drawn, capsys):
+    assert "\x1b[33ma warning\x1b[0m" in drawn(everything) and "\x1b[31ma mistake" in drawn(everything)
+    assert not COLOUR.search(drawn(everything, NO_COLOR="1"))
+    everything()
+    assert "\x1b" not in capsys.readouterr().err
+
+
+# ---- a training run --------------------------------------------------------------------------------------------------
+
+
+def train() -> None:
+    with console.steps("pretrain", 0, 300, ["loss", "discriminator_auc", "step_seconds"]) as live:
+        for step in (1, 2, 3):
+            live.at(step)
+            figures = {"loss": 40.0 / step, "step_seconds": 2.0, "tokens_per_second": 1234.0}
+            live.entry("train", step, figures, f"step {step}  loss {40 / step}")
+        with live.stage("validating"):
+            console.say("between")
+        live.entry("validation", 3, {"loss": 12.5, "discriminator_auc": 0.71234}, "validation at step 3: loss 12.5")
+        live.alert("alert at step 3: too bad")
+
+
+def test_a_log_of_a_run_has_one_line_an_entry(capsys):
+    train()
+    lines = [f"step {step}  loss {40 / step}" for step in (1, 2, 3)]
+    said = [*lines, "between", "validation at step 3: loss 12.5", "alert at step 3: too bad"]
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_a_terminal_shows_a_run_s_newest_figures_with_its_speed_and_the_time_left(drawn):
+    shown = drawn(train)
+    panel = shown[shown.rindex("pretrain") :]
+    assert "3/300" in panel and "2.000 s/step   1,234 tokens/s   9 min 54 s left" in panel
+    assert re.search(r"loss\S* +13.33 +12.5 +█▃▁", panel), "training, validation, the trend of the training"
+    assert re.search(r"discriminator_auc +0.7123", panel)
+    assert "1 alert so far" in panel
+
+
+def test_validations_and_alerts_stay_above_the_panel_and_training_figures_are_in_it_alone(drawn):
+    shown = drawn(train)
+    assert "validation at step 3: loss 12.5\r\n" in shown and "alert at step 3: too bad" in shown
+    assert "step 2  loss" not in shown
+    with console.at_level(console.VERBOSE):
+        assert "step 2  loss 20.0" in drawn(train)
+
+
+def test_a_panel_on_a_narrow_terminal_leaves_trends_out_and_breaks_no_line(drawn):
+    shown = drawn(train, columns=60)
+    panel = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown[shown.rindex("pretrain") :])
+    assert "█▃▁" not in panel and "13.33" in panel
+    assert max(map(len, panel.splitlines())) <= 60
+
+
+def test_a_run_that_ends_early_or_with_an_error_leaves_the_terminal_as_it_was(drawn):
+    def fail() -> None:
+        with contextlib.suppress(ValueError), console.steps("pretrain", 0, 9, []):
+            raise ValueError
+
+    for work, told in ((train, "stopped"), (fail, "compiling")):
+        shown = drawn(work)
+        assert told in shown[shown.rindex("pretrain") :] and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import pool
 
@@ -83,3 +84,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     killed = subprocess.run([sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60)
     assert killed.returncode == -9  # its pipes are closed only when its workers are gone as well
     assert int(killed.stdout) > 0
+
+
+def test_workers_say_as_much_as_the_process_that_started_them():
+    with console.at_level(console.QUIET):
+        assert list(pool.run(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2

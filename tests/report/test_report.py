@@ -21,8 +21,10 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config, MeshConfig, ModelConfig
 from electramed_jax.data.loader import ordered_batches
 from electramed_jax.report import examples, figures, reference
+from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import checkpoint, sharding, step
+from electramed_jax.training.watch import Alert
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -234,3 +236,28 @@ def test_what_a_file_says_is_text_and_never_markup(other, tmp_path):
     (folder / "dataset.json").write_text(json.dumps(dataset))
     assert cli.main(["report", str(folder), "--rows=0"]) == 0
     assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()
+
+
+def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from(workdir, tmp_path, capsys):
+    finetuned = tmp_path / "ncbi"
+    finetuned.mkdir()
+    f1 = {"f1": {"mean": 87.123, "standard_deviation": 0.456}}
+    found = {"task": "ner", "variant": "NCBI <disease>", "encoder": "runs/first", "primary": "f1", "seeds": [0, 1],
+             "seeds_wanted": 5, "scores": {"dev": f1, "test": {"f1": {"mean": 85.0, "standard_deviation": 1.0}}},
+             "published": [{"model": "ELECTRAMed", "metric": "f1", "value": 87.54, "source": "paper"}]}  # fmt: skip
+    (finetuned / "results.json").write_text(json.dumps(found))
+    assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
+    text = text_of((tmp_path / "out" / "report.html").read_text())
+    assert "ncbi ner: NCBI <disease> runs/first f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ELECTRAMed 87.54 (f1)" in " ".join(
+        cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
+    )
+    assert "Downstream" in text
+    assert cli.main(["report", str(finetuned)]) == 2
+    assert "name that of the pre-training run first" in capsys.readouterr().err
+
+
+def test_an_alert_raised_again_is_one_card_with_its_steps(workdir):
+    (run,) = run_lib.read_all([str(workdir)])
+    alerts = tuple(Alert("slow", step_, f"at {step_}", "slower", "waiting") for step_ in (100, 2000, 3000))
+    text = text_of(page_lib.alerts([dataclasses.replace(run, alerts=alerts)]))
+    assert "Step 100: at 100" in text and "Again at step 2,000, 3,000." in text and text.count("waiting") == 1

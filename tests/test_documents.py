@@ -1,0 +1,59 @@
+"""The Markdown files: what they tell a reader to type is what the commands take."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from electramed_jax import cli
+from electramed_jax import config as pretraining
+from electramed_jax.finetune import config as finetuning
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *ROOT.glob("[!.]*/README.md")])
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
+PATH = re.compile(r"`((?:configs|launch|tests|electramed_jax)/[\w/.-]+)`")
+PLACEHOLDERS = {"...", "DIR", "PATH", "WORKDIR…"}
+
+
+def commands(document: str) -> list[list[str]]:
+    """The words of each `electramed` command in the indented blocks, those launchers are given as well."""
+    text = (ROOT / document).read_text().replace("\\\n", " ")
+    found = []
+    for line in re.findall(r"^    (.+)$", text, re.MULTILINE):
+        for part in re.split(r"&&|;", line):
+            if match := re.search(r"(?:\belectramed|\bbabysit|(?:tpu_vm|gke|processes|slurm)\S* (?:run)?) +(.*)", part):
+                words = shlex.split(match[1], comments=True)
+                if words and words[0] in cli.COMMANDS and not PLACEHOLDERS.intersection(words):
+                    found.append(words)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [pytest.param(d, words, id=f"{d}: {' '.join(words)[:60]}") for d in DOCUMENTS for words in commands(d)],
+)
+def test_every_command_in_a_document_has_flags_and_settings_that_exist(document, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command, args = cli.parse(words[0], words[1:])
+    if config := next((word for word in args.settings if word.startswith("--config=configs/")), None):
+        assert pathlib.Path(config.removeprefix("--config=")).exists()
+        read = finetuning.from_flags if words[0] == "finetune" else pretraining.from_flags
+        read(args.settings)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_a_document_names_is_there(document):
+    text = (ROOT / document).read_text()
+    links = [(ROOT / document).parent / link for link in LINK.findall(text)]
+    missing = [str(path) for path in [*links, *(ROOT / path for path in PATH.findall(text))] if not path.exists()]
+    assert not missing
+
+
+def test_the_recipes_are_read_as_commands():
+    """So that the test above looks at them."""
+    names = [words[0] for words in commands("configs/README.md")]
+    assert {"prepare", "vocab", "pack", "pretrain", "report", "export", "finetune", "import"} <= set(names)

@@ -45,6 +45,8 @@ EXTRAS = {
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "scikit-learn>=1.5",
         "seqeval>=1.2",
         "gcsfs>=2025.1",  # against a local stand-in for Google's storage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import signal
 import types
 import uuid
 
@@ -59,6 +60,14 @@ def folder_in(request, tmp_path):
         return f"{kind}://{uuid.uuid4().hex}"
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before():
+    """A run that SIGTERM has stopped ignores it from then on; the next test's processes would inherit that."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,9 @@ class Beam:
         try:
             import apache_beam.runners.dataflow.internal.apiclient  # noqa: F401
         except ImportError as error:
-            raise UserError("--runner=DataflowRunner needs Google's libraries; install electramed_jax[dataflow]") from error
+            raise UserError(
+                "--runner=DataflowRunner needs Google's libraries; install electramed_jax[dataflow]"
+            ) from error
 
     def run(self, work: str, name: str, build: Callable[[apache_beam.Pipeline], apache_beam.PCollection]) -> list[Any]:
         """Runs a pipeline to its end, unless a run that was cut short had come to it; returns its result, in no order.

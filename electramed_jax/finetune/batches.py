@@ -64,9 +64,7 @@ def collate(examples: Examples, chosen: Sequence[int], head: Head, rows: int, ro
     return lay_out(examples, places, head, rows, row_length, pad)
 
 
-def lay_out(
-    examples: Examples, places: list[Place], head: Head, rows: int, row_length: int, pad: int
-) -> Batch:
+def lay_out(examples: Examples, places: list[Place], head: Head, rows: int, row_length: int, pad: int) -> Batch:
     input_ids = np.full((rows, row_length), pad, np.int32)
     labels = _no_labels(head, rows, row_length)
     for number, row, start in places:
@@ -96,9 +94,7 @@ def rows_needed(examples: Examples, plan: Plan, total_steps: int, row_length: in
     return max(1 + max(row for row, _ in pack(batch, row_length)) for batch in batches)
 
 
-def measured(
-    examples: Examples, head: Head, rows: int, row_length: int, pad: int
-) -> Iterator[Batch]:
+def measured(examples: Examples, head: Head, rows: int, row_length: int, pad: int) -> Iterator[Batch]:
     """Every example once, in as few batches of `rows` rows as packing all of them together gives."""
     placed = pack([len(ids) for ids in examples.input_ids], row_length)
     by_batch: dict[int, list[Place]] = {}

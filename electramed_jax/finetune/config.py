@@ -22,7 +22,7 @@ class FinetuneOptimizerConfig(OptimizerConfig):
     warmup_fraction: float = 0.1  # ... configure_finetuning.py
     # Rate of a layer over that of the layer above it; 1: all learn alike. ... configure_finetuning.py
     layer_decay: float = 0.8
-    # exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); google: all but the head once more by d
+    # exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); google: all but the head by d again
     layer_decay_rule: str = EXACT
 
     def warmup(self, total_steps: int) -> float:
@@ -138,8 +138,8 @@ CHOICES = {
     "remat": ("none", "dots", "full"),
 }
 POSITIVE = (
-    "task.max_length optimizer.epsilon optimizer.clip_norm optimizer.layer_decay mesh.fsdp mesh.tensor seeds batch_size "
-    "epochs log_every grace_seconds qa.stride qa.max_question qa.max_answer_pieces qa.first.epochs"
+    "task.max_length optimizer.epsilon optimizer.clip_norm optimizer.layer_decay mesh.fsdp mesh.tensor seeds "
+    "batch_size epochs log_every grace_seconds qa.stride qa.max_question qa.max_answer_pieces qa.first.epochs"
 )
 FRACTIONS = (
     "optimizer.beta1 optimizer.beta2 optimizer.warmup_fraction task.dev_fraction dropout attention_dropout "
@@ -176,8 +176,8 @@ def check(config: FinetuneConfig) -> None:
     trackers.check(config.trackers)
     if not config.init:
         raise UserError(
-            "no encoder to start from; add --config.init=DIR, a workdir of electramed pretrain or a Hugging Face ELECTRA "
-            "folder, or --config.init=scratch"
+            "no encoder to start from; add --config.init=DIR, a workdir of electramed pretrain or a Hugging Face "
+            "ELECTRA folder, or --config.init=scratch"
         )
     if config.init == SCRATCH and not config.like:
         raise UserError(

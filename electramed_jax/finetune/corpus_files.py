@@ -44,7 +44,8 @@ def find(folder: str, chosen: Mapping[str, str], endings: Sequence[str]) -> dict
     if TRAIN not in found:
         wanted = ", ".join(f"train.{ending}" for ending in endings)
         raise UserError(
-            f"no training file in {folder!r}; wanted {wanted}; add --config.task.data=FOLDER, or --config.task.train=FILE"
+            f"no training file in {folder!r}; wanted {wanted}; "
+            "add --config.task.data=FOLDER, or --config.task.train=FILE"
         )
     return {split: found[split] for split in SPLITS if split in found}
 
@@ -76,8 +77,8 @@ def with_held_out(splits: dict[str, list[Record]], fraction: float) -> dict[str,
         return splits
     if not fraction:
         raise UserError(
-            "the corpus has no dev file, by which the best checkpoint is chosen; add --config.task.dev=FILE, or hold out "
-            "a tenth of the training examples with --config.task.dev_fraction=0.1"
+            "the corpus has no dev file, by which the best checkpoint is chosen; add --config.task.dev=FILE, or hold "
+            "out a tenth of the training examples with --config.task.dev_fraction=0.1"
         )
     records = splits[TRAIN]
     held_out = set(permutation((0, 0), (0, 0), len(records))[: max(1, round(fraction * len(records)))].tolist())

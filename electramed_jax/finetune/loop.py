@@ -73,9 +73,7 @@ def total_steps(config: FinetuneConfig, examples: int) -> int:
 
 def program(config: FinetuneConfig, task: Task, recipe: Recipe, mesh: Mesh) -> Program:
     """Counts the rows that the fullest batch of any seed needs, and makes the steps."""
-    made = Program(
-        config, task, recipe, mesh, 0, jit_train_step(recipe, mesh), jit_predict_step(recipe, mesh)
-    )
+    made = Program(config, task, recipe, mesh, 0, jit_train_step(recipe, mesh), jit_predict_step(recipe, mesh))
     seeds = range(config.seed, config.seed + config.seeds)
     needed = max(
         batches.rows_needed(task.examples(TRAIN), made.plan(seed), recipe.total_steps, task.max_length)
@@ -132,7 +130,9 @@ def run_seed(
                 trackers=program.config.trackers,
                 settings=dataclasses.asdict(program.config),
             ) as log,
-            steps(f"finetune, seed {seed}", run.clock.step, program.recipe.total_steps, shown(program.task.primary)) as live,
+            steps(
+                f"finetune, seed {seed}", run.clock.step, program.recipe.total_steps, shown(program.task.primary)
+            ) as live,
         ):
             done = _train(program, run, saved, kept, log, live, seed, stop)
     if not done:
@@ -199,8 +199,9 @@ def _train(
         for sums in jax.device_get(pending):
             if not math.isfinite(sums["loss_sum"]) or not math.isfinite(sums["gradient_norm_sum"]):
                 raise UserError(
-                    f"seed {seed}: the loss or its gradient was not finite near step {run.clock.step}; stopped, the last "
-                    "checkpoint is from before it; lower config.optimizer.learning_rate, then start with a new --workdir"
+                    f"seed {seed}: the loss or its gradient was not finite near step {run.clock.step}; stopped, the "
+                    "last checkpoint is from before it; lower config.optimizer.learning_rate, then start "
+                    "with a new --workdir"
                 )
             run.untold = {name: run.untold.get(name, 0.0) + float(value) for name, value in sums.items()}
         pending.clear()

@@ -32,8 +32,10 @@ def of(logits_RTK: jax.Array, batch: Batch, segments_RT: jax.Array, head: Head) 
     if head.loss in (SIGMOID, SQUARED):
         asked = labels[..., 0] != IGNORE
         wanted = jnp.where(asked[..., None], labels, 0.0)
-        each = optax.sigmoid_binary_cross_entropy(logits_RTK, wanted) if head.loss == SIGMOID else (
-            jnp.square(logits_RTK - wanted)
+        each = (
+            optax.sigmoid_binary_cross_entropy(logits_RTK, wanted)
+            if head.loss == SIGMOID
+            else (jnp.square(logits_RTK - wanted))
         )
         losses = jnp.mean(each, axis=-1)
     else:

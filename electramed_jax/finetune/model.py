@@ -55,9 +55,7 @@ class Finetuned(nnx.Module):
         self.encoder = Tower(config.discriminator, config, config.embedding_size, rngs=rngs)
         self.head = TaskHead(config, head, rngs=rngs)
 
-    def logits(
-        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
-    ) -> jax.Array:
+    def logits(self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None) -> jax.Array:
         """Float32[B, T, K] for packed rows; attention stays inside each example. Without a key, without dropout."""
         encoder_key, head_key = split_key(key, 2)
         x_BTE = embed(self.embeddings.arrays(), ids_BT, structure)

@@ -64,9 +64,7 @@ def paths(listed: str) -> list[str]:
     return files.glob([name.strip() for name in listed.split(",") if name.strip()]) if listed else []
 
 
-def read(
-    listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True
-) -> Split:
+def read(listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True) -> Split:
     """The questions of a split's files.
 
     Args:

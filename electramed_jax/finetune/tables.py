@@ -83,9 +83,7 @@ def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
-            corpus_files.reject(
-                path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}"
-            )
+            corpus_files.reject(path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}")
         yield number, dict(zip(header, row, strict=True))
 
 

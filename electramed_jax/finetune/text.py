@@ -1,9 +1,9 @@
 """Labels of texts and of pairs of texts: relations, classes, sets of labels, and numbers.
 
-    relations       one of the labels; scored over those that are not "no relation"
-    classification  one of the labels; accuracy
-    multilabel      any number of the labels; micro F1
-    similarity      a number; Pearson's correlation
+relations       one of the labels; scored over those that are not "no relation"
+classification  one of the labels; accuracy
+multilabel      any number of the labels; micro F1
+similarity      a number; Pearson's correlation
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Text:
         self._corpus, self._tokenizer = corpus, tokenizer
         self._separator, self._threshold = separator, threshold
         self._check_pieces()
-        self._gold = {split: [self._labels_of(split, record) for record in corpus.records[split]] for split in self.splits}
+        self._gold = {
+            split: [self._labels_of(split, record) for record in corpus.records[split]] for split in self.splits
+        }
         if kind == SIMILARITY:
             labels: tuple[str, ...] = (SCORE,)
         else:
@@ -189,7 +191,9 @@ class Text:
     def _label_counts(self) -> dict[str, dict[str, int]]:
         if self.kind == SIMILARITY:
             return {split: {f"{min(gold)[0]:g} to {max(gold)[0]:g}": len(gold)} for split, gold in self._gold.items()}
-        counts = {split: collections.Counter(n for of_one in gold for n in of_one) for split, gold in self._gold.items()}
+        counts = {
+            split: collections.Counter(n for of_one in gold for n in of_one) for split, gold in self._gold.items()
+        }
         return {split: {label: counts[split][label] for label in self.head.labels} for split in self.splits}
 
     # ---- examples --------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ class Window(NamedTuple):
 def cut(lengths: Sequence[int], room: int) -> list[Window]:
     """Windows over words of these lengths (in pieces, each at most `room`), each of at most `room` pieces.
 
-    Neighbours overlap by half a window, and share the overlap's words equally: but at the ends of the sentence a word has
-    about a quarter of a window before it and after it.
+    Neighbours overlap by half a window, and share the overlap's words equally: but at the ends of the sentence a word
+    has about a quarter of a window before it and after it.
     """
     sums = [0, *itertools.accumulate(lengths)]
     words = len(lengths)

@@ -24,7 +24,7 @@ answering.""",
     GENERATOR: """\
 An ELECTRA generator for biomedical text: a masked language model that draws the replacements its
 discriminator has to find. It fills masks; for fine-tuning take the discriminator.""",
-    TOKEN: "An ELECTRA discriminator fine-tuned to find named entities: one IOB2 tag for every word, at its first piece.",
+    TOKEN: "An ELECTRA discriminator fine-tuned to find named entities: an IOB2 tag for each word, at its first piece.",
     SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
     SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }

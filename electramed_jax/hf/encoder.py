@@ -65,7 +65,9 @@ def _of_workdir(place: str) -> Encoder:
     config, state = checkpoint.load(place, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
     found = networks.split(params, config.model.tying)
-    whole = found.get(DISCRIMINATOR) or found[GENERATOR]  # objective.kind=mlm trains one encoder, under a generator's head
+    whole = (
+        found.get(DISCRIMINATOR) or found[GENERATOR]
+    )  # objective.kind=mlm trains one encoder, under a generator's head
     leaves = {name: leaf for name, leaf in whole.items() if not name.startswith("head/")}
     described = _described(place, config)
     return dataclasses.replace(described, leaves=leaves, source=f"{place}, step {step:,} of {config.total_steps:,}")
@@ -76,8 +78,8 @@ def _of_folder(place: str) -> Encoder:
     at = place if files.exists(files.join(place, folders.CONFIG)) else below
     if not files.exists(files.join(at, folders.CONFIG)):
         raise UserError(
-            f"{place}: no {workdir.DATASET_FILE} and no {folders.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; wanted a "
-            "workdir of electramed pretrain or a Hugging Face ELECTRA folder"
+            f"{place}: no {workdir.DATASET_FILE} and no {folders.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; "
+            "wanted a workdir of electramed pretrain or a Hugging Face ELECTRA folder"
         )
     network = folders.read_encoder(at)
     if network.vocabulary is None:

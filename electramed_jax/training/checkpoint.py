@@ -227,7 +227,7 @@ def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, Tra
 
 
 def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: int | None = None) -> TrainState:
-    """The state that workdir/checkpoints holds at `step` (None: the newest that can be read), for evaluation and export.
+    """The state that workdir/checkpoints holds at `step` (None: the newest readable one), for evaluation and export.
 
     Raises:
       UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
@@ -324,9 +324,7 @@ def _newest_readable(
     return None, []
 
 
-def _read(
-    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int
-) -> tuple[TrainState, Clock]:
+def _read(reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
     """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
     restored, reason = None, ""
     try:

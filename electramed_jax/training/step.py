@@ -151,9 +151,7 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
 
 
 @jax.named_scope("optimizer")
-def stepped_by(
-    gradients: Params, state: TrainState, tx: optax.GradientTransformation
-) -> tuple[TrainState, jax.Array]:
+def stepped_by(gradients: Params, state: TrainState, tx: optax.GradientTransformation) -> tuple[TrainState, jax.Array]:
     """The next state, and the global norm of the gradients before they are clipped."""
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

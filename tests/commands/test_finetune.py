@@ -196,7 +196,13 @@ def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_pa
 def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its_export(pretrained, tmp_path):
     """The entities of predictions-test.txt, asked for again as raw text. (Few words are none, so that few steps do.)"""
     for split, number in {"train": 30, "dev": 8, "test": 12}.items():
-        words = ["acute B-Disease\ngastritis I-Disease", "atenolol B-Drug", "the O", "nephritis B-Disease", "timolol B-Drug"]
+        words = [
+            "acute B-Disease\ngastritis I-Disease",
+            "atenolol B-Drug",
+            "the O",
+            "nephritis B-Disease",
+            "timolol B-Drug",
+        ]
         sentences = [words[n % 5 :] + words[: n % 4] for n in range(number)]
         (tmp_path / f"{split}.txt").write_text("\n\n".join(map("\n".join, sentences)))
     workdir, exported = tmp_path / "run", tmp_path / "hf"

@@ -27,9 +27,7 @@ def write(path: str, rows: np.ndarray = ROWS, dtype: str = "uint16") -> RowWrite
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
-@pytest.mark.parametrize(
-    "indices", [[0], [4, 0, 2], [1, 1, 3], [], slice(1, 4), slice(None), np.array([3, 4])]
-)
+@pytest.mark.parametrize("indices", [[0], [4, 0, 2], [1, 1, 3], [], slice(1, 4), slice(None), np.array([3, 4])])
 def test_rows_come_back_in_the_order_asked_for(path, dtype, indices):
     write(path, dtype=dtype)
     file = RowFile(path, 32, dtype)
@@ -46,9 +44,7 @@ def test_the_writer_knows_its_rows_and_digest(path):
     assert writer.sha256 == files.sha256(path)
 
 
-@pytest.mark.parametrize(
-    ("row_length", "dtype"), [(32, "uint16"), (128, "uint32"), (512, "uint16")]
-)
+@pytest.mark.parametrize(("row_length", "dtype"), [(32, "uint16"), (128, "uint32"), (512, "uint16")])
 def test_a_record_is_the_example_that_tfds_writes(tmp_path, row_length, dtype):
     import tensorflow_datasets as tfds
 
@@ -71,9 +67,7 @@ def test_a_record_is_the_example_that_tfds_writes(tmp_path, row_length, dtype):
 
 def test_the_bytes_are_those_that_tensorflow_writes(tmp_path):
     # tf.io.TFRecordWriter of TensorFlow 2.21, a tf.train.Example of one bytes feature, ids 0..3.
-    golden = (
-        "1d00000000000000602fdf230a1b0a190a09696e7075745f696473120c0a0a0a08000001000200030088b98a1f"
-    )
+    golden = "1d00000000000000602fdf230a1b0a190a09696e7075745f696473120c0a0a0a08000001000200030088b98a1f"
     with RowWriter(str(tmp_path / "rows"), 4, "uint16") as writer:
         writer.write(np.arange(4)[None])
     assert (tmp_path / "rows").read_bytes().hex() == golden

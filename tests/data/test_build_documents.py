@@ -215,9 +215,7 @@ def test_an_empty_corpus_is_a_user_error_that_tells_what_was_dropped(tmp_path):
 @pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (0.1, 2.0), (float("nan"), 0.1)])
 def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path, fractions):
     with pytest.raises(UserError, match="wanted fractions from 0 with a sum below 1"):
-        prepare(
-            inputs(tmp_path, 3), str(tmp_path / "o"), validation=fractions[0], test=fractions[1]
-        )
+        prepare(inputs(tmp_path, 3), str(tmp_path / "o"), validation=fractions[0], test=fractions[1])
 
 
 def test_a_damaged_part_is_named_when_it_is_read(tmp_path):

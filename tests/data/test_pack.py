@@ -70,9 +70,7 @@ def test_every_token_of_every_document_stands_in_exactly_one_row(row_length, lon
     np.testing.assert_array_equal(np.concatenate(pieces), ids)
     starts = np.cumsum(lengths) - lengths + FIRST_WORD
     for piece in pieces:  # no piece holds tokens of two documents
-        assert np.searchsorted(starts, piece[0], "right") == np.searchsorted(
-            starts, piece[-1], "right"
-        )
+        assert np.searchsorted(starts, piece[0], "right") == np.searchsorted(starts, piece[-1], "right")
 
 
 @pytest.mark.parametrize("row_length", [32, 128, 512])

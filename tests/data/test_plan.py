@@ -104,9 +104,7 @@ def test_rows_of_one_block_are_spread_over_their_window():
 @pytest.mark.parametrize("block_rows, window_blocks", [(256, 64), (4, 2)])
 def test_every_place_in_the_epoch_is_equally_likely_for_a_row(block_rows, window_blocks):
     """Over 400 seeds, the mean place of each row is the middle within 5 standard errors."""
-    places = np.stack(
-        [np.argsort(Plan(37, 37, seed, block_rows, window_blocks).rows(0)) for seed in range(400)]
-    )
+    places = np.stack([np.argsort(Plan(37, 37, seed, block_rows, window_blocks).rows(0)) for seed in range(400)])
     standard_error = math.sqrt((37**2 - 1) / 12 / 400)
     assert np.abs(places.mean(0) - 18).max() < 5 * standard_error
 

@@ -142,5 +142,7 @@ def test_the_loss_is_torchs(results):
 
 def test_every_example_is_measured_once():
     held = examples(HEADS["tags"], 57)
-    seen = [place.example for batch in batches.measured(held, HEADS["tags"], 4, 16, SPECIAL.pad) for place in batch.places]
+    seen = [
+        place.example for batch in batches.measured(held, HEADS["tags"], 4, 16, SPECIAL.pad) for place in batch.places
+    ]
     assert sorted(seen) == list(range(57))

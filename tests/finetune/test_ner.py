@@ -91,7 +91,10 @@ def test_without_a_dev_file_training_sentences_can_be_held_out(tmp_path):
     task = make(tmp_path, dev_fraction=0.25)
     sizes = task.account()["sizes"]
     assert (sizes["train"]["sentences"], sizes["dev"]["sentences"]) == (30, 10)
-    assert task.examples("dev").input_ids[3].tolist() == make(tmp_path, dev_fraction=0.25).examples("dev").input_ids[3].tolist()
+    assert (
+        task.examples("dev").input_ids[3].tolist()
+        == make(tmp_path, dev_fraction=0.25).examples("dev").input_ids[3].tolist()
+    )
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
     assert results["seeds"] == [0, 1]
     f1 = results["scores"]["test"]["f1"]
     each = [json.loads((whole / f"seed-{seed}" / "scores.json").read_text())["test"]["f1"] for seed in (0, 1)]
-    assert f1["mean"] == pytest.approx(np.mean(each)) and f1["standard_deviation"] == pytest.approx(np.std(each, ddof=1))
+    assert f1["mean"] == pytest.approx(np.mean(each)) and f1["standard_deviation"] == pytest.approx(
+        np.std(each, ddof=1)
+    )
     assert f1["mean"] > 80, "names ending in -ol are not hard to find"
     assert results["data"]["sizes"]["train"]["sentences"] == 40
     assert results["data"]["tag_schemes"]["test"]["scheme"] == "IOB2"
@@ -175,7 +177,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, corpus, tmp_path, monkeypatc
 
 def test_another_mesh_comes_to_nearly_the_same_scores(whole, corpus, tmp_path):
     outcome = finetune(config_of(corpus, seeds=1, mesh=MeshConfig(2, 2, 2)), tmp_path / "run")
-    (scores, log, _), (_, their_log, _) = seed_files(tmp_path / "run", 0), seed_files(whole, 0)
+    (_, log, _), (_, their_log, _) = seed_files(tmp_path / "run", 0), seed_files(whole, 0)
     first, theirs = (next(entry for entry in lines if entry["split"] == "train") for lines in (log, their_log))
     assert first["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     assert outcome.results["scores"]["test"]["f1"]["mean"] > 80

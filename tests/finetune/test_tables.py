@@ -31,7 +31,10 @@ def test_commas_separate_and_quote_where_no_tab_does(tmp_path):
 
 
 def test_json_lines_may_have_lists_of_labels_and_a_second_text(tmp_path):
-    rows = [{"question": "Is it?", "context": "It is.", "label": "yes"}, {"question": "So?", "context": "No.", "label": "no"}]
+    rows = [
+        {"question": "Is it?", "context": "It is.", "label": "yes"},
+        {"question": "So?", "context": "No.", "label": "no"},
+    ]
     (record, _), columns = read(tmp_path, "train.jsonl", "\n".join(map(json.dumps, rows)))
     assert (record.text, record.second, record.label) == ("Is it?", "It is.", "yes")
     assert columns == Columns("question", "context", "label")

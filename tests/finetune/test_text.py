@@ -28,7 +28,9 @@ def write(folder, splits: dict[str, list[tuple]], header: str = "sentence\tlabel
 
 
 def make(folder, kind: str, began=None, max_length: int = 32, **settings):
-    config = FinetuneConfig(task=TaskConfig(kind=kind, data=str(folder), max_length=max_length), text=TextConfig(**settings))
+    config = FinetuneConfig(
+        task=TaskConfig(kind=kind, data=str(folder), max_length=max_length), text=TextConfig(**settings)
+    )
     return tasks.make(config, began or start())
 
 
@@ -133,7 +135,11 @@ def test_numbers(tmp_path):
     write(tmp_path, {"train": rows, "dev": rows}, "sentence1\tsentence2\tscore")
     task, _, _ = make(tmp_path, "similarity")
     scores = task.score("dev", perfect(task, "dev"))
-    assert (scores["pearson"], scores["spearman"], scores["mean_squared_error"]) == (pytest.approx(100), pytest.approx(100), 0)
+    assert (scores["pearson"], scores["spearman"], scores["mean_squared_error"]) == (
+        pytest.approx(100),
+        pytest.approx(100),
+        0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,7 @@ def shapes_of(config: Config) -> dict:
 def make_pair() -> Callable[..., Pair]:
     """make_pair(seed, tying=..., kind=..., **sizes): every parameter random, padded rows too."""
 
-    def make(
-        seed: int = 0, *, tying: str = "embeddings", kind: str = "electra", **sizes: int
-    ) -> Pair:
+    def make(seed: int = 0, *, tying: str = "embeddings", kind: str = "electra", **sizes: int) -> Pair:
         config = Config(
             model=ModelConfig(tying=tying, **SIZES | sizes),
             objective=ObjectiveConfig(kind=kind),

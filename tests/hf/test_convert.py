@@ -50,8 +50,7 @@ def test_both_folders_hold_everything_a_loader_wants(folder):
 
 def test_each_config_holds_its_own_network_s_sizes(folder):
     discriminator, generator = (
-        json.loads((folder / network / "config.json").read_text())
-        for network in ("discriminator", "generator")
+        json.loads((folder / network / "config.json").read_text()) for network in ("discriminator", "generator")
     )
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     assert [discriminator[key] for key in sizes] == [16, 2, 2, 20]
@@ -91,9 +90,7 @@ def test_the_tokenizer_travels_with_its_case(make_pair, tmp_path, lower_case):
     assert settings["model_max_length"] == 24
     assert convert.import_folder(str(tmp_path)).lower_case is lower_case
     backend = Tokenizer(str(tmp_path / "discriminator" / "vocab.txt"), lower_case).backend
-    assert (tmp_path / "discriminator" / "tokenizer.json").read_text() == backend.to_str(
-        pretty=True
-    )
+    assert (tmp_path / "discriminator" / "tokenizer.json").read_text() == backend.to_str(pretty=True)
 
 
 @pytest.mark.parametrize("tying", CHOICES["model.tying"])
@@ -245,9 +242,7 @@ def test_half_precision_weights_become_float32(folder):
     assert {leaf.dtype for leaf in leaves.values()} == {np.dtype(np.float32)}
 
 
-def test_an_export_with_another_vocabulary_is_refused_before_anything_is_written(
-    make_pair, tmp_path
-):
+def test_an_export_with_another_vocabulary_is_refused_before_anything_is_written(make_pair, tmp_path):
     pair = dataclasses.replace(make_pair(), vocabulary=[*make_pair().vocabulary, "more"])
     with pytest.raises(UserError, match="65 tokens but the model 64"):
         export(pair, tmp_path)
@@ -260,9 +255,7 @@ def test_exporting_a_generator_that_was_not_trained_is_refused(make_pair, tmp_pa
         export(pair, tmp_path)
 
 
-def test_an_interrupted_export_leaves_no_config_so_nothing_opens_the_folder(
-    make_pair, folder, monkeypatch
-):
+def test_an_interrupted_export_leaves_no_config_so_nothing_opens_the_folder(make_pair, folder, monkeypatch):
     def full_disk(*args, **kwargs):
         raise UserError("disk full")
 
@@ -286,6 +279,4 @@ def test_remote_folders_are_written_and_read_alike(make_pair):
     )
     imported = convert.import_folder("memory://exported")
     kernel = pair.params["discriminator"]["head"]["dense"]["kernel"]
-    np.testing.assert_array_equal(
-        imported.params["discriminator"]["head"]["dense"]["kernel"], kernel
-    )
+    np.testing.assert_array_equal(imported.params["discriminator"]["head"]["dense"]["kernel"], kernel)

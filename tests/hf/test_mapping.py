@@ -21,14 +21,11 @@ def both(names: list[str]) -> set[str]:
 
 # What transformers 5.23's classes hold with one layer and embedding_size != hidden_size, less the
 # tied matrix.
-ENCODER = {
-    f"electra.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")
-}
+ENCODER = {f"electra.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
 ENCODER |= both(["electra.embeddings.LayerNorm", "electra.embeddings_project"])
 ENCODER |= both([LAYER + name for name in LINEARS + NORMS])
 STATE_DICT = {
-    DISCRIMINATOR: ENCODER
-    | both(["discriminator_predictions.dense", "discriminator_predictions.dense_prediction"]),
+    DISCRIMINATOR: ENCODER | both(["discriminator_predictions.dense", "discriminator_predictions.dense_prediction"]),
     GENERATOR: ENCODER
     | both(["generator_predictions.LayerNorm", "generator_predictions.dense"])
     | {"generator_lm_head.bias"},
@@ -87,13 +84,9 @@ def test_a_head_of_the_query_is_a_band_of_rows_of_its_weight(one):
         second_head = slice(head_size, 2 * head_size)
         kernel_DH = leaves["layers/attention/qkv/kernel"][1, :, number, 1, :]
         np.testing.assert_array_equal(weight[second_head], kernel_DH.T)
-        np.testing.assert_array_equal(
-            bias[second_head], leaves["layers/attention/qkv/bias"][1, number, 1]
-        )
+        np.testing.assert_array_equal(bias[second_head], leaves["layers/attention/qkv/bias"][1, number, 1])
     out = tensors["electra.encoder.layer.1.attention.output.dense.weight"]
-    np.testing.assert_array_equal(
-        out[:, second_head], leaves["layers/attention/out/kernel"][1, 1].T
-    )
+    np.testing.assert_array_equal(out[:, second_head], leaves["layers/attention/out/kernel"][1, 1].T)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -134,9 +127,7 @@ def test_an_error_over_a_whole_network_stays_one_short_line(one):
 def test_an_export_refuses_parameters_that_do_not_fit_the_configuration(one, make_pair):
     leaves, _ = one(DISCRIMINATOR)
     wider = Sizes.of(make_pair(intermediate_size=24).model, DISCRIMINATOR)
-    with pytest.raises(
-        UserError, match=r"feed_forward/up/kernel \[2, 16, 20\] instead of \[2, 16, 24\]"
-    ):
+    with pytest.raises(UserError, match=r"feed_forward/up/kernel \[2, 16, 20\] instead of \[2, 16, 24\]"):
         mapping.to_tensors(leaves, wider, DISCRIMINATOR)
 
 

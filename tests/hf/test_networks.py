@@ -34,9 +34,7 @@ def test_gradient_disentangled_embeddings_are_merged_for_the_discriminator_alone
     pair = make_pair(tying="gradient_disentangled")
     split = networks.split(pair.params, "gradient_disentangled")
     shared, delta = pair.params["embeddings"], pair.params["discriminator"]["embedding_delta"]
-    np.testing.assert_array_equal(
-        split[DISCRIMINATOR]["embeddings/word"], shared["word"] + delta["word"]
-    )
+    np.testing.assert_array_equal(split[DISCRIMINATOR]["embeddings/word"], shared["word"] + delta["word"])
     merged_scale = shared["norm"]["scale"] + delta["norm"]["scale"]
     np.testing.assert_array_equal(split[DISCRIMINATOR]["embeddings/norm/scale"], merged_scale)
     np.testing.assert_array_equal(split[GENERATOR]["embeddings/word"], shared["word"])

@@ -84,9 +84,7 @@ def random_rows(pair, seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray,
     """(ids, attention mask, token types), padded: `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`."""
     rng = np.random.default_rng(seed)
     special, T = pair.config.data.special, pair.config.data.row_length
-    words = [
-        i for i in range(pair.model.vocab_size) if i not in (special.pad, special.cls, special.sep)
-    ]
+    words = [i for i in range(pair.model.vocab_size) if i not in (special.pad, special.cls, special.sep)]
     ids = np.full((rows, T), special.pad)
     mask, token_types = np.zeros((rows, T), int), np.zeros((rows, T), int)
     for row in range(rows):
@@ -172,14 +170,10 @@ def test_auto_model_opens_the_discriminator_without_missing_tensors(make_pair, t
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
-def test_a_folder_that_transformers_saved_is_imported_and_computes_the_same(
-    make_pair, tmp_path, network
-):
+def test_a_folder_that_transformers_saved_is_imported_and_computes_the_same(make_pair, tmp_path, network):
     pair = make_pair()
     model = open_model(export(pair, tmp_path / "ours", network), network)
-    transformers.AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(
-        tmp_path / "theirs"
-    )
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
     model.save_pretrained(tmp_path / "theirs")
     imported = convert.import_folder(str(tmp_path / "theirs"))
     assert imported.vocabulary == pair.vocabulary

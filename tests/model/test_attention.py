@@ -46,9 +46,7 @@ def logits():
         "third": small.row(THIRD, length=LENGTH),
     }
     both = jax.device_get(run(small.lively_params(config), jnp.stack([jnp.asarray(ids) for ids in rows.values()])))
-    return {
-        network: types.SimpleNamespace(**dict(zip(rows, values, strict=True))) for network, values in both.items()
-    }
+    return {network: types.SimpleNamespace(**dict(zip(rows, values, strict=True))) for network, values in both.items()}
 
 
 @pytest.mark.parametrize("network", ["generator", "discriminator"])

@@ -46,7 +46,9 @@ def _evaluate(run, remat: str) -> types.SimpleNamespace:
     def everything(params):
         gradients, dropped = jax.grad(loss, has_aux=True)(params, jax.random.key(0))
         layers = gradients["discriminator"]["layers"]
-        return dict(gradients=layers, dropped=dropped, otherwise=output(params, jax.random.key(1)), whole=output(params, None))
+        return dict(
+            gradients=layers, dropped=dropped, otherwise=output(params, jax.random.key(1)), whole=output(params, None)
+        )
 
     return types.SimpleNamespace(**jax.device_get(everything(small.lively_params(CONFIG))))
 

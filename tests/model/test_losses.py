@@ -91,9 +91,9 @@ def test_nothing_replaced_and_nothing_said_gives_precision_and_recall_of_zero():
 
 def test_the_loss_of_huge_logits_is_finite_and_so_is_its_gradient():
     def loss(logits):
-        return losses.discriminator_sums(
-            logits, jnp.array([[True, False]]), jnp.ones((1, 2), bool)
-        )["discriminator_nll_sum"]
+        return losses.discriminator_sums(logits, jnp.array([[True, False]]), jnp.ones((1, 2), bool))[
+            "discriminator_nll_sum"
+        ]
 
     value, gradient = jax.value_and_grad(loss)(jnp.array([[-1e4, 1e4]]))
     assert value == 2e4

@@ -43,18 +43,12 @@ def rows():
 # ---- how many ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("row_length", "probability"), [(128, 0.15), (128, 0.25), (512, 0.15), (512, 0.25)]
-)
+@pytest.mark.parametrize(("row_length", "probability"), [(128, 0.15), (128, 0.25), (512, 0.15), (512, 0.25)])
 def test_as_many_predictions_as_the_reference_for_every_length(helpers, row_length, probability):
     name = f"n_predict/{row_length}_{probability}"
-    config = Config(
-        objective=ObjectiveConfig(mask_probability=probability), data=DataConfig(row_length=row_length)
-    )
+    config = Config(objective=ObjectiveConfig(mask_probability=probability), data=DataConfig(row_length=row_length))
     assert config.max_predictions == helpers[f"{name}/max_predictions_per_seq"]
-    ours = masking.predictions_per_row(
-        jnp.asarray(helpers[f"{name}/num_tokens"]), probability, config.max_predictions
-    )
+    ours = masking.predictions_per_row(jnp.asarray(helpers[f"{name}/num_tokens"]), probability, config.max_predictions)
     np.testing.assert_array_equal(ours, helpers[f"{name}/num_to_predict"])
 
 
@@ -76,9 +70,7 @@ def test_maskable_tokens_are_the_references_candidates(helpers):
 
 
 def test_positions_are_distinct_maskable_and_of_the_wanted_number(rows):
-    positions_BM, weights_BM = jax.tree.map(
-        np.asarray, choose_positions(jax.random.key(0), rows, SPECIAL, 0.3, 12)
-    )
+    positions_BM, weights_BM = jax.tree.map(np.asarray, choose_positions(jax.random.key(0), rows, SPECIAL, 0.3, 12))
     for ids, positions, weights in zip(np.asarray(rows), positions_BM, weights_BM, strict=True):
         chosen = positions[weights == 1]
         assert set(weights) <= {0.0, 1.0}
@@ -100,9 +92,7 @@ def test_a_row_with_little_to_mask_masks_no_more_than_that():
 def test_every_maskable_position_is_equally_likely():
     draws = 4000
     ids_T = row(document(9, 7), document(5), length=32)
-    positions_BM, weights_BM = choose_positions(
-        jax.random.key(3), jnp.tile(ids_T, (draws, 1)), SPECIAL, 0.15, 5
-    )
+    positions_BM, weights_BM = choose_positions(jax.random.key(3), jnp.tile(ids_T, (draws, 1)), SPECIAL, 0.15, 5)
     words = np.flatnonzero(ids_T >= FIRST_WORD)
     counts = np.bincount(np.asarray(positions_BM)[np.asarray(weights_BM) == 1], minlength=32)
     assert counts[words].sum() == counts.sum() == 4 * draws  # round(0.15 · 26) of each row

@@ -60,9 +60,7 @@ def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     positions_BM, weights_BM = masking.choose_positions(
         key, ids_BT, special, objective.mask_probability, max_predictions
     )
-    masked = masking.mask(
-        key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share
-    )
+    masked = masking.mask(key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
 
     used = compared.used
     np.testing.assert_array_equal(weights_BM, oracle.outputs["masked_lm_weights"])
@@ -94,7 +92,9 @@ def test_generator_predictions_agree(compared):
     np.testing.assert_array_equal(predicted[used], outputs["masked_lm_preds"][used])
     correct = (outputs["masked_lm_preds"] == outputs["masked_lm_ids"])[used].sum()
     assert compared.ours.sums["generator_correct_sum"] == correct
-    assert compared.ours.sums["sampled_correct_sum"] == (outputs["sampled_tokids"] == outputs["masked_lm_ids"])[used].sum()
+    assert (
+        compared.ours.sums["sampled_correct_sum"] == (outputs["sampled_tokids"] == outputs["masked_lm_ids"])[used].sum()
+    )
 
 
 def test_samples_land_in_the_discriminators_input(compared):

@@ -12,7 +12,21 @@ DRUGS = ("atenolol", "metoprolol", "timolol")
 DISEASES = ("gastritis", "arthritis", "nephritis")
 OTHER = ("the", "of", "in", "with", "patients", "treated", "by", "a", "dose")
 PIECES = ("at", "##en", "##ol", "met", "##op", "##r", "tim", "gast", "##ritis", "arth", "neph", "acute")
-TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]", *OTHER, *PIECES, "@", "$", "drug", "gene")
+TOKENS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "[unused0]",
+    "[unused1]",
+    *OTHER,
+    *PIECES,
+    "@",
+    "$",
+    "drug",
+    "gene",
+)
 
 
 def conll(sentences: int, seed: int = 0, between: str = "\t") -> str:

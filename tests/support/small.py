@@ -12,9 +12,7 @@ SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 FIRST_WORD = 5  # ids from here on are words
 
 
-def config(
-    row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig(), **model: object
-) -> Config:
+def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig(), **model: object) -> Config:
     """Two layers, no dropout; keyword arguments are settings of the model."""
     sizes = dict(
         vocab_size=150,

@@ -13,7 +13,8 @@ from electramed_jax import config as pretraining
 from electramed_jax.finetune import config as finetuning
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *ROOT.glob("[!.]*/README.md")])
+FOLDERS = ("electramed_jax", "configs", "launch", "tests")
+DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for f in FOLDERS for p in (ROOT / f).rglob("README.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 PATH = re.compile(r"`((?:configs|launch|tests|electramed_jax)/[\w/.-]+)`")
 PLACEHOLDERS = {"...", "DIR", "PATH", "WORKDIR…"}

@@ -49,7 +49,7 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
     for n in range(20):  # text until it is tokenised
         many.insert(4 * n, {"id": f"wordless{n}", "text": "\ue000 " * (40 + n)})
     many += [{"id": "short", "text": "Few words."}, {"id": "again", "text": many[1]["text"].upper()}, {"text": 3}]
-    held_out = write_jsonl(folder / "held_out.jsonl", {"text": SENTENCE.format(42)})
+    held_out = write_jsonl(folder / "held_out.jsonl", {"text": SENTENCE.format(36)})
     (folder / "empty.jsonl").write_text("")
     inputs = [*paths, f"{cut}.gz", write_jsonl(folder / "many.jsonl", *many), str(folder / "empty.jsonl")]
     return inputs, held_out

@@ -68,3 +68,8 @@ def test_the_mesh_does_not_decide_what_is_dropped():
     keep = quick.jit(random_bits.keep, static_argnums=(1, 2), out_shardings=split)(jax.random.key(0), shape, RATE)
     assert keep.addressable_shards[0].data.shape == (2, 16, 16)
     np.testing.assert_array_equal(keep, random_bits.keep(jax.random.key(0), shape, RATE))
+
+
+def test_more_rows_change_nothing_in_the_rows_before_them():
+    few, more = (random_bits.keep(jax.random.key(0), (rows, 16, 32), RATE) for rows in (3, 8))
+    np.testing.assert_array_equal(few, more[:3])

@@ -202,7 +202,7 @@ def pretend(needed, *, in_full=0):
     """A `compile_step` that only counts: `needed(rows a chip)` bytes, and `in_full` more where not quick."""
     tries = []
 
-    def compile_step(config, where, *, quick=False):
+    def compile_step(config, where, *, quick=False, schedules=None):
         rows = config.batch_size // 8
         tries.append((rows, quick))
         size = int(needed(rows) + (0 if quick else in_full))

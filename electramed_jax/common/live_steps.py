@@ -40,10 +40,8 @@ class LiveSteps(console.Steps):
     @contextlib.contextmanager
     def drawn(self) -> Iterator[LiveSteps]:
         with Live(get_renderable=self._draw, console=self._console, refresh_per_second=REFRESHES):
-            try:
-                yield self
-            finally:
-                self._stage = "stopped" if self._step < self._total else "done"
+            yield self
+            self._stage = "stopped" if self._step < self._total else "done"
 
     def at(self, step: int) -> None:
         if self._stage == "compiling":

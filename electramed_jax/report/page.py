@@ -152,10 +152,10 @@ def compiled(runs: Sequence[Run]) -> str:
             "topology": f"{found['topology']}, {found['chips']} chips",
             "rows a chip": f"{found['rows_per_chip']:g} of {found['row_length']} tokens",
             "fits": "yes" if found["fits"] else "no",
-            "memory at the peak": f"{found['peak_bytes'] / 2**30:.1f} of {found['available_bytes'] / 2**30:.2f} GiB",
+            "memory at the peak": f"{found['peak_bytes'] / 2**30:.3g} of {found['available_bytes'] / 2**30:.2f} GiB",
         }
-        if "step_seconds" in found:
-            rows["a step, as the compiler estimates"] = f"{found['step_seconds'] * 1e3:.0f} ms"
+        if "estimated_step_seconds" in found:
+            rows["a step, as the compiler estimates"] = f"{found['estimated_step_seconds'] * 1e3:.3g} ms"
         cards.append(f'<div class="card"><h3>{named(run, number, runs)}</h3>{_list(rows)}</div>')
     return section("Compiled ahead of time", "".join(cards), grid=True) if cards else ""
 
@@ -181,7 +181,7 @@ def downstream(scores: Mapping[str, Mapping[str, Any]]) -> str:
         )
     head = ["fine-tuned in", "corpus", "from", "score", "dev", "test", "seeds", "published on the same files"]
     note = "Mean and standard deviation over the seeds; test by the checkpoint that dev chose, measured once."
-    return section("Downstream", f'<div class="card wide">{_table(head, rows, numbers=(4, 5))}</div>', note)
+    return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(4, 5))}</div>', note)
 
 
 def _score(value: Mapping[str, float] | None, seeds: int) -> str:
@@ -204,9 +204,9 @@ def _run_card(run: Run, number: int, shape: str) -> str:
         "time on steps": chrono.duration(past.seconds()),
     }
     if hours := past.device_hours():
-        rows["devices"] = ", ".join(
-            f"{count} × {kind}, {used:,.1f} device hours" for (kind, count), used in hours.items()
-        )
+        rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
+        used = sum(hours.values())
+        rows["device hours"] = f"{used:,.0f}" if used >= 100 else f"{used:.2g}"
     for name, label, form in (
         ("loss", "loss", "{:.3f}"),
         ("generator_loss", "generator loss", "{:.3f}"),

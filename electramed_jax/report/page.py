@@ -112,7 +112,7 @@ def data(runs: Sequence[Run], figure: str) -> str:
         seen = run.history.tokens() / max(1, manifest.splits["train"].tokens)
         cards.append(
             f'<div class="card two scroll"><h3>{named(run, number, runs)}</h3>{table}'
-            f'<p class="note">{len(manifest.sources):,} source files, vocabulary of {manifest.vocab_size:,}, rows of '
+            f'<p class="note">{len(manifest.sources):,} source file{"" if len(manifest.sources) == 1 else "s"}, vocabulary of {manifest.vocab_size:,}, rows of '
             f"{manifest.row_length}, {'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
         )
@@ -171,17 +171,17 @@ def downstream(scores: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
-                f"{found['task']}: {found['variant']}",
-                found["encoder"],
                 found["primary"],
                 *(_score(of_split.get(split), len(found["seeds"])) for split in ("dev", "test")),
                 f"{len(found['seeds'])} of {found['seeds_wanted']}",
+                f"{found['task']}: {found['variant']}",
+                found["encoder"],
                 ", ".join(published) or "none known",
             ]
         )
-    head = ["fine-tuned in", "corpus", "from", "score", "dev", "test", "seeds", "published on the same files"]
+    head = ["fine-tuned in", "score", "dev", "test", "seeds", "corpus", "from", "published on the same files"]
     note = "Mean and standard deviation over the seeds; test by the checkpoint that dev chose, measured once."
-    return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(4, 5))}</div>', note)
+    return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(2, 3, 4))}</div>', note)
 
 
 def _score(value: Mapping[str, float] | None, seeds: int) -> str:

@@ -249,7 +249,7 @@ def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from
     (finetuned / "results.json").write_text(json.dumps(found))
     assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
     text = text_of((tmp_path / "out" / "report.html").read_text())
-    assert "ncbi ner: NCBI <disease> runs/first f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ELECTRAMed 87.54 (f1)" in " ".join(
+    assert "ncbi f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ner: NCBI <disease> runs/first ELECTRAMed 87.54 (f1)" in " ".join(
         cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
     )
     assert "Downstream" in text

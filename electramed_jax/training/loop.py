@@ -61,6 +61,8 @@ def run(
     """
     mesh = sharding.make_mesh(config.mesh)
     rows = sharding.batch_sharding(mesh)
+    train_step = step_lib.jit_train_step(config, mesh)  # before the workdir is this run's: it may refuse the batch
+    eval_step = step_lib.jit_eval_step(config, mesh)
     data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
@@ -74,8 +76,6 @@ def run(
         state, clock, untold = _start(config, mesh, saved, init_params)
         for line in batches.shares(config.total_steps):
             tell(line)
-        train_step = step_lib.jit_train_step(config, mesh)
-        eval_step = step_lib.jit_eval_step(config, mesh)
         report = Report(config, clock, mesh.size, untold)
         started, validation = clock.step, {}
         workdirs.note_start(workdir, started)

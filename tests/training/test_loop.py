@@ -461,6 +461,12 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
 # ---- the dataset ---------------------------------------------------------------------------------
 
 
+def test_a_batch_that_cannot_be_run_in_parts_is_refused_before_there_is_a_workdir(pretrain, tmp_path, capsys):
+    assert pretrain(tmp_path / "run", accumulation_steps=3) == 2
+    assert "not divisible by accumulation_steps" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_without_a_dataset_says_which_setting_is_missing(run_config):
     data = dataclasses.replace(run_config.data, directory="")
     with pytest.raises(UserError, match=r"no dataset; add --config\.data\.directory=DIR"):

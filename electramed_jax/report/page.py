@@ -110,10 +110,11 @@ def data(runs: Sequence[Run], figure: str) -> str:
         head = ["split", "documents", "rows", "tokens", "fill", "unigram nats"]
         table = _table(head, rows, numbers=range(1, 6))
         seen = run.history.tokens() / max(1, manifest.splits["train"].tokens)
+        files = f"{len(manifest.sources):,} source file{'' if len(manifest.sources) == 1 else 's'}"
         cards.append(
             f'<div class="card two scroll"><h3>{named(run, number, runs)}</h3>{table}'
-            f'<p class="note">{len(manifest.sources):,} source file{"" if len(manifest.sources) == 1 else "s"}, vocabulary of {manifest.vocab_size:,}, rows of '
-            f"{manifest.row_length}, {'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
+            f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length}, '
+            f"{'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
         )
     return section("Data", "".join(cards), grid=True)

@@ -10,6 +10,7 @@ Parameters are float32. Matrix products run in `dtype`; layer-norm statistics, s
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -100,22 +101,35 @@ def gelu(x: jax.Array) -> jax.Array:
 
     jax.nn.gelu's exact form goes by erfc, whose branches cost a TPU's compiler seven times as long.
     """
-    x32 = x.astype(jnp.float32)
-    return (x32 * _normal_cdf(x32)).astype(x.dtype)
+    return (x.astype(jnp.float32) * _normal_cdf(x)).astype(x.dtype)
 
 
 def _gelu_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
     x32 = x.astype(jnp.float32)
     density = jnp.exp(-0.5 * x32 * x32) * (2 * math.pi) ** -0.5
-    return ((dy.astype(jnp.float32) * (_normal_cdf(x32) + x32 * density)).astype(x.dtype),)
+    return ((dy.astype(jnp.float32) * (_normal_cdf(x) + x32 * density)).astype(x.dtype),)
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
+# Odd polynomial whose tanh is erf(x/√2): at most 2.9e-6 off, and x·Φ(x) by 0.2 % of itself where x > -3.5, which is
+# less than the rounding of 16 bits. Least squares, weighted towards the largest error; past x² = 25 it is held.
+ERF_AS_TANH = (0.79786971, 0.036392285, -8.7825440e-05, -3.6693687e-05, 1.4250210e-06)
+HELD_FROM = 25.0
+
 
 def _normal_cdf(x: jax.Array) -> jax.Array:
-    """Φ(x) = (1 + erf(x/√2))/2."""
-    return 0.5 * (1.0 + jax.lax.erf(x * 0.5**0.5))
+    """Φ(x) = (1 + erf(x/√2))/2 in float32, to the accuracy of x.dtype.
+
+    Of 16-bit numbers by a tanh, which chips have an instruction for, where an erf would take a TPU's vector units as
+    long as the matrix units take for the products around it.
+    """
+    x32 = x.astype(jnp.float32)
+    if x.dtype.itemsize > 2:
+        return 0.5 * (1.0 + jax.lax.erf(x32 * 0.5**0.5))
+    square = jnp.minimum(x32 * x32, HELD_FROM)
+    slope = functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH))
+    return 0.5 + 0.5 * jnp.tanh(x32 * slope)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:

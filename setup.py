@@ -76,5 +76,5 @@ setup(
     packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["electramed = electramed_jax.cli:main"]},
+    entry_points={"console_scripts": ["electramed = electramed_jax.cli:program"]},
 )

@@ -4,11 +4,10 @@
     electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --row_length 512
     electramed pretrain --config=configs/electramed_base.py --config.data.directory=packed --workdir=DIR
 
-SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-4 with 10,000 steps of
-warm-up, 1,000,000 steps: the
-size and the settings of the released checkpoint `electramed_base_scivocab_1M`. The rows' room for masked
-positions is derived from the
-512 tokens (79 of them); the original code derived it before it set the length, and could come out at 19.
+SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-4 with 10,000 steps of warm-up,
+1,000,000 steps: the size and the settings of the released checkpoint `electramed_base_scivocab_1M`. The rows' room
+for masked positions is derived from the 512 tokens (79 of them); the original code derived it before it set the
+length, and could come out at 19.
 
 Compiled ahead of time for v5e:4x4 (16 rows a chip): 2.6 GiB of the 15.75 of a chip at the peak, 131 ms a step as the
 compiler estimates it; see pretrain_base.py for more.

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from electramed_jax import __version__
-from electramed_jax.common import console
+from electramed_jax.common import console, sigint
 from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
 
 COMMANDS = {
@@ -34,6 +34,15 @@ COMMANDS = {
     "inspect": "look into a shard, a manifest, documents or a workdir",
 }
 MODULES = {"import": "import_"}  # `import` is a word of Python's
+
+
+def program() -> NoReturn:
+    """`electramed`, in a process of its own."""
+    sigint.listen()
+    code = main()
+    if code == EXIT_INTERRUPTED:
+        sigint.leave()
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,4 +152,4 @@ def _overview() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -20,7 +20,7 @@ workdir (the seed that is best on dev).
 --push uploads to the Hub, by the token of `hf auth login` or HF_TOKEN: to USER/NAME-discriminator and
 USER/NAME-generator; a fine-tuned model to USER/NAME."""
 
-ONLY_PRETRAINED = ("step", "data_license", "results", "watts")
+ONLY_PRETRAINED = ("step", "data_license", "results")
 ONLY_FINETUNED = ("seed",)
 
 
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import distributed
-    from electramed_jax.finetune import card_scores, decoding, results, trained
-    from electramed_jax.hf import card, finetuned, push
+    from electramed_jax.finetune import card_scores, decoding, results, stages, trained
+    from electramed_jax.hf import card, card_sections, finetuned, push
     from electramed_jax.training.report import tell
 
     repositories = push.repositories(args.push, {"": args.output}) if args.push else {}
@@ -84,6 +84,10 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     data, recipe, scores = results.for_card(held.results, held.scores)
     name = _name(args)
     metadata = card_scores.metadata(name, [held.results], held.seed)
+    sections = [(f"Learning curve of seed {held.seed}", results.curve(held.results, held.scores))]
+    if hardware := card_sections.hardware(stages.device_hours(args.workdir), args.watts):
+        whose = f"Fine-tuning alone, of all {len(held.results['seeds'])} seeds."
+        sections.append(("Hardware and energy", f"{whose}\n\n{hardware}"))
     finetuned.export(
         args.output,
         held.params,
@@ -93,7 +97,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         labels=described.head.labels,
         loss=described.head.loss,
         decoding=decoding.to_json(held.decoding),
-        facts=card.Facts(name, data, recipe, scores, license=args.license, metadata=metadata),
+        facts=card.Facts(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
     tell(f"wrote {args.output} (seed {held.seed})")
     return told | _push(args, repositories, f"Seed {held.seed}")

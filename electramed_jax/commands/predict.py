@@ -30,7 +30,6 @@ The model is a workdir of electramed finetune (the seed that is best on dev) or 
 Offsets are characters of the text that stands beside them. The output appears when it is whole."""
 
 FOUND = {"token": "entities in", "sequence": "labelled of", "span": "answered of"}
-READ = {"token": "documents", "sequence": "texts", "span": "questions and passages"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +79,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.text is not None:
             paths, columns = [stack.enter_context(_as_file(args.text))], Columns()
         write = stack.enter_context(_sink(args.output))
+        if args.output is None and sys.stdout.isatty():  # a bar would be drawn between the answers
+            stack.enter_context(console.at_level(console.QUIET))
         for piece in predicting.run(
             predictor,
             paths,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
     if args.output:
-        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {READ[kind]}")
+        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predicting.READ[kind]}")
     counts = {"read": account.read, "found": account.found, "dropped": dict(account.dropped)}
     return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from electramed_jax.common.console import say
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import EXIT_INTERRUPTED, UserError
 
 HELP = """Writes some thousand invented PubMed articles, then runs the real commands on them, from XML to Hugging Face
 folders, and shows the trained discriminator spotting replaced words. A few minutes on two CPU cores; no network.
@@ -76,7 +76,10 @@ def _electramed(command: Sequence[str]) -> None:
     from electramed_jax import cli  # the commands below are run exactly as from a shell
 
     say("\n$ electramed " + " ".join(f'"{word}"' if "*" in word else word for word in command))
-    if code := cli.main(command):
+    code = cli.main(command)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
         raise UserError(f"electramed {command[0]} ended with {code}; its message is above")
 
 

@@ -84,12 +84,12 @@ def _print(line: str, colour: str = "") -> None:
 
 @contextlib.contextmanager
 def progress(total: int | None, unit: str, description: str, inside: str = "") -> Iterator[Callable[..., None]]:
-    """Yields `advance(n, m)`: a live bar on a terminal, a plain line every few seconds in a log.
+    """Yields `advance(n, m, total=None)`: a live bar on a terminal, a plain line every few seconds in a log.
 
     Both tell how fast the work goes and, where the total is known, how long it will still take.
 
     Args:
-      total: how many units there are, or None where that is not known.
+      total: how many units there are, or None where that is not known; `advance` may be told of it later.
       unit: what is counted, in the plural ("files").
       description: what is being done ("reading").
       inside: what the units hold, in the plural ("documents"): the rate is told in these, and
@@ -102,13 +102,13 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
         return
     last_line = pace.started
 
-    def advance(n: int = 1, m: int = 0) -> None:
+    def advance(n: int = 1, m: int = 0, total: int | None = None) -> None:
         nonlocal last_line
-        pace.advance(n, m)
+        pace.advance(n, m, total)
         now = time.monotonic()
         if now - last_line >= SECONDS_BETWEEN_LINES:
             last_line = now
-            of_total = f" of {total:,}" if total is not None else ""
+            of_total = f" of {pace.total:,}" if pace.total is not None else ""
             say(f"{description}: {pace.done:,}{of_total} {unit}, {pace.told()}")
 
     yield advance
@@ -165,8 +165,9 @@ class _Pace:
         self.started = time.monotonic()
         self._marks = collections.deque([(self.started, 0, 0)])
 
-    def advance(self, n: int, m: int) -> None:
+    def advance(self, n: int, m: int, total: int | None = None) -> None:
         self.done, self.held = self.done + n, self.held + m
+        self.total = self.total if total is None else total
         now = time.monotonic()
         self._marks.append((now, self.done, self.held))
         while len(self._marks) > 2 and self._marks[1][0] < now - RATE_SECONDS:
@@ -206,9 +207,9 @@ def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
     ) as bar:
         task = bar.add_task(description, total=pace.total, told="", count=pace.counted())
 
-        def advance(n: int = 1, m: int = 0) -> None:
-            pace.advance(n, m)
-            bar.update(task, advance=n, told=pace.told(), count=pace.counted())
+        def advance(n: int = 1, m: int = 0, total: int | None = None) -> None:
+            pace.advance(n, m, total)
+            bar.update(task, advance=n, total=pace.total, told=pace.told(), count=pace.counted())
 
         yield advance
 

@@ -33,7 +33,7 @@ from electramed_jax.training import step as step_lib
 from electramed_jax.training.checkpoint import StateCheckpoints, load_state
 from electramed_jax.training.report import steps, tell
 from electramed_jax.training.state import TrainState
-from electramed_jax.training.workdir import CHECKPOINTS
+from electramed_jax.training.workdir import CHECKPOINTS, note_start
 
 BEST = "best"
 ALIKE = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
@@ -122,6 +122,7 @@ def run_seed(
     with StateCheckpoints(own, program.recipe.abstract_state, keep=KEEP) as saved:
         run = _begin(program, start_from, saved, seed)
         _forget_later_ones(best_folder, run.clock.step)
+        note_start(own, run.clock.step)
         with (
             StateCheckpoints(best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP) as kept,
             metrics.MetricsWriter(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from electramed_jax.common import console
+from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents
 from electramed_jax.data.documents import Document, Reading
@@ -32,6 +32,8 @@ ENDINGS = {
     SEQUENCE: tuple(dict.fromkeys(_TABLES + tuple(e for e in _DOCUMENTS if not e.startswith(".jsonl")))),
     SPAN: (".json", ".json.gz"),
 }
+READ = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what a step of progress is
+_READING = Reading(titles_alone=True)
 _CHARACTERS_A_TOKEN = 4  # about
 _BATCHES_AT_ONCE = 4
 _ANSWERS_SHOWN = 5
@@ -79,39 +81,66 @@ def run(
     """
     characters = batch_tokens * _CHARACTERS_A_TOKEN * _BATCHES_AT_ONCE
     kind = predictor.model.head.kind
-    if kind == TOKEN:
-        marked = mark(predictor, _documents(paths, account, strict), account, characters)
-        yield from entity_formats.writer(form)(marked, predictor.model.source)
-    elif kind == SEQUENCE:
-        yield from _labels(predictor, _rows(paths, predictor, columns, account, strict), account, characters)
-    else:
-        yield from _answers(predictor, paths, form, account, characters)
+    with console.progress(None, READ[kind], "predicting") as advance:
+        if kind == TOKEN:
+            given = _documents(_counted(paths, _count_documents, advance), account, strict)
+            marked = _mark(predictor, given, account, characters, advance)
+            yield from entity_formats.writer(form)(marked, predictor.model.source)
+        elif kind == SEQUENCE:
+            counted = _counted(paths, lambda path: _count_rows(path, columns), advance)
+            rows = _rows(counted, len(paths) > 1, predictor, columns, account, strict)
+            yield from _labels(predictor, rows, account, characters, advance)
+        else:
+            yield from _answers(predictor, paths, form, account, characters, advance)
 
 
-def mark(predictor: Predictor, given: Iterable[Document], account: Account, characters: int) -> Iterator[Marked]:
+def _counted(paths: Sequence[str], count: Callable[[str], int], advance: Callable[..., None]) -> Iterator[str]:
+    """The files, each counted before it is read, which takes a fraction of predicting; the total is what those so far
+    let expect of all, by their bytes."""
+    sizes = [files.size(path) for path in paths]
+    held = 0
+    for number, path in enumerate(paths, 1):
+        held += count(path)
+        advance(0, total=round(held * sum(sizes) / max(1, sum(sizes[:number]))))
+        yield path
+
+
+def _count_documents(path: str) -> int:
+    return sum(1 for _ in documents.read(path, collections.Counter(), reading=_READING))
+
+
+def _count_rows(path: str, columns: Columns) -> int:
+    is_table = path.lower().endswith(_TABLES)
+    return len(tables.read(path, columns, labelled=False)[0]) if is_table else _count_documents(path)
+
+
+def _mark(
+    predictor: Predictor,
+    given: Iterable[Document],
+    account: Account,
+    characters: int,
+    advance: Callable[..., None],
+) -> Iterator[Marked]:
     """Documents with their entities. Title and sections are read apart, as no entity goes from one into another."""
-    with console.progress(None, "documents", "predicting") as advance:
-        for chunk in _chunks(given, lambda document: len(document.text), characters):
-            parts = [(document, part) for document in chunk for part in entity_formats.passages(document)]
-            found = iter(predictor.entities([part.text for _, part in parts]))
-            for document in chunk:
-                of_document = []
-                for part in entity_formats.passages(document):
-                    moved = [
-                        one._replace(start=one.start + part.start, stop=one.stop + part.start) for one in next(found)
-                    ]
-                    of_document.append((part, moved))
-                    account.found += len(moved)
-                account.read += 1
-                yield document, of_document
-            advance(len(chunk))
+    for chunk in _chunks(given, lambda document: len(document.text), characters):
+        parts = [(document, part) for document in chunk for part in entity_formats.passages(document)]
+        found = iter(predictor.entities([part.text for _, part in parts]))
+        for document in chunk:
+            of_document = []
+            for part in entity_formats.passages(document):
+                moved = [one._replace(start=one.start + part.start, stop=one.stop + part.start) for one in next(found)]
+                of_document.append((part, moved))
+                account.found += len(moved)
+            account.read += 1
+            yield document, of_document
+        advance(len(chunk))
 
 
-def _documents(paths: Sequence[str], account: Account, strict: bool) -> Iterator[Document]:
+def _documents(paths: Iterable[str], account: Account, strict: bool) -> Iterator[Document]:
     for path in paths:
         drops: collections.Counter = collections.Counter()
         number = 0
-        for document in documents.read(path, drops, strict, Reading(titles_alone=True)):
+        for document in documents.read(path, drops, strict, _READING):
             number += 1
             yield document
         account.dropped.update(drops)
@@ -127,7 +156,7 @@ def _wanted(path: str) -> str:
 
 
 def _rows(
-    paths: Sequence[str], predictor: Predictor, columns: Columns, account: Account, strict: bool
+    paths: Iterable[str], several: bool, predictor: Predictor, columns: Columns, account: Account, strict: bool
 ) -> Iterator[tuple[dict[str, Any], Record]]:
     """(what names a row, the row)."""
     for path in paths:
@@ -140,7 +169,7 @@ def _rows(
 
             text_inputs.check_placeholders(records, names, predictor.model.tokenizer, reject)
             for record in records:
-                yield ({"file": path} if len(paths) > 1 else {}) | {"line": record.line}, record
+                yield ({"file": path} if several else {}) | {"line": record.line}, record
         else:
             for document in _documents([path], account, strict):
                 pmid = {} if document.pmid is None else {"pmid": document.pmid}
@@ -148,31 +177,41 @@ def _rows(
 
 
 def _labels(
-    predictor: Predictor, rows: Iterable[tuple[dict[str, Any], Record]], account: Account, characters: int
+    predictor: Predictor,
+    rows: Iterable[tuple[dict[str, Any], Record]],
+    account: Account,
+    characters: int,
+    advance: Callable[..., None],
 ) -> Iterator[str]:
-    with console.progress(None, "texts", "predicting") as advance:
-        for chunk in _chunks(rows, lambda row: len(row[1].text) + len(row[1].second), characters):
-            for (named, _), said in zip(chunk, predictor.labels([record for _, record in chunk]), strict=True):
-                yield json.dumps(named | _rounded(said), ensure_ascii=False) + "\n"
-            account.read += len(chunk)
-            account.found += len(chunk)
-            advance(len(chunk))
+    for chunk in _chunks(rows, lambda row: len(row[1].text) + len(row[1].second), characters):
+        for (named, _), said in zip(chunk, predictor.labels([record for _, record in chunk]), strict=True):
+            yield json.dumps(named | _rounded(said), ensure_ascii=False) + "\n"
+        account.read += len(chunk)
+        account.found += len(chunk)
+        advance(len(chunk))
 
 
-def _answers(predictor: Predictor, paths: Sequence[str], form: str, account: Account, characters: int) -> Iterator[str]:
+def _answers(
+    predictor: Predictor,
+    paths: Sequence[str],
+    form: str,
+    account: Account,
+    characters: int,
+    advance: Callable[..., None],
+) -> Iterator[str]:
     asked = questions.read(paths, for_training=False, labelled=False).questions
     threshold = predictor.model.decoding.null_threshold
+    advance(0, total=len(asked))
     pairs = []
-    with console.progress(len(asked), "questions and passages", "predicting") as advance:
-        for chunk in _chunks(asked, lambda question: len(question.context), characters):
-            found = list(zip(chunk, predictor.answers(chunk), strict=True))
-            account.read += len(chunk)
-            account.found += sum(bool(answers.text(threshold)) for _, answers in found)
-            if form == entity_formats.JSONL:
-                yield from (_answer_line(question, answers, threshold) for question, answers in found)
-            else:
-                pairs += found
-            advance(len(chunk))
+    for chunk in _chunks(asked, lambda question: len(question.context), characters):
+        found = list(zip(chunk, predictor.answers(chunk), strict=True))
+        account.read += len(chunk)
+        account.found += sum(bool(answers.text(threshold)) for _, answers in found)
+        if form == entity_formats.JSONL:
+            yield from (_answer_line(question, answers, threshold) for question, answers in found)
+        else:
+            pairs += found
+        advance(len(chunk))
     if form == SQUAD:
         texts = {question.id: answers.text(threshold) for question, answers in pairs}
         yield json.dumps(texts, ensure_ascii=False, indent=1) + "\n"

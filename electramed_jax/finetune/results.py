@@ -8,8 +8,10 @@ from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.common import files
+from electramed_jax.common.markdown import table
 from electramed_jax.finetune import metrics, published, workdir
 from electramed_jax.finetune.config import FinetuneConfig
+from electramed_jax.finetune.loop import ALIKE
 from electramed_jax.finetune.start import Start
 from electramed_jax.finetune.task import DEV, TEST, Task
 
@@ -126,6 +128,16 @@ def for_card(found: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], di
     over = found["scores"].get(TEST, found["scores"][DEV])[found["primary"]]
     scores[f"{found['primary']} over {len(found['seeds'])} seeds"] = _shown(over, len(found["seeds"]))
     return data, recipe, scores
+
+
+def curve(found: Results, run: Mapping[str, Any]) -> str:
+    """Dev scores of one of the runs, from its first epoch to its last, as Markdown."""
+    names = [name for name in dict.fromkeys((found["primary"], *ALIKE)) if name in run["history"][0]]
+    rows = [
+        [f"{scores['epoch']:.2f}", f"{scores['step']:,}", *(f"{scores[name]:.2f}" for name in names)]
+        for scores in run["history"]
+    ]
+    return table(["epoch", "step", *(f"dev {name}" for name in names)], rows)
 
 
 def _shown(value: Mapping[str, float] | None, seeds: int) -> str:

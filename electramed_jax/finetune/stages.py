@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.common import files
+from electramed_jax.common import files, metrics
 from electramed_jax.common.errors import UserError
 from electramed_jax.finetune import run, tasks, trained, workdir
 from electramed_jax.finetune.config import FinetuneConfig, QaConfig
 from electramed_jax.finetune.run import Outcome
 from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.task import TRAIN
+from electramed_jax.training import history
+from electramed_jax.training.history import DeviceHours
 from electramed_jax.training.report import tell
+from electramed_jax.training.workdir import read_starts
 
 FIRST = "first"
 
@@ -40,6 +44,19 @@ def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
         source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
         start = dataclasses.replace(start, source=source, params=learnt.params)
     return run.run(config, task, start, described, folder)
+
+
+def device_hours(folder: str) -> DeviceHours:
+    """Of every seed that is done, the first stage's included (see `history.device_hours`)."""
+    hours: DeviceHours = {}
+    for stage in (folder, files.join(folder, FIRST)):
+        path = files.join(stage, workdir.RESULTS_FILE)
+        for seed in files.read_json(path)["seeds"] if files.exists(path) else ():
+            own = workdir.seed_folder(stage, seed)
+            entries = [entry for entry in metrics.read(own) if entry["split"] == TRAIN]
+            for key, used in history.device_hours(entries, read_starts(own)).items():
+                hours[key] = hours.get(key, 0.0) + used
+    return hours
 
 
 def first_stage(config: FinetuneConfig) -> FinetuneConfig:

@@ -7,6 +7,7 @@ workdir/data.json              the corpus: files with their SHA-256, sizes of th
 workdir/results.json, .md      scores, of each seed and over all
 workdir/seed-0/scores.json     a finished run's; its best parameters are in best/checkpoints
 workdir/seed-0/metrics.jsonl   the way there
+workdir/seed-0/starts.json     when it was begun or went on, and on what
 workdir/seed-0/checkpoints     while it is on that way
 """
 

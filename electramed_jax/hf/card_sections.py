@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from electramed_jax.common import chrono, markdown
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.manifest import Manifest
-from electramed_jax.training.history import History
+from electramed_jax.training.history import DeviceHours, History
 
 CURVE_ROWS = 8  # validations shown, evenly spread, the last among them
 CURVE = {
@@ -62,7 +62,7 @@ def of_run(
     """
     found = [
         ("Sources and licences", sources(manifest, licences)),
-        ("Hardware and energy", hardware(past, step, watts)),
+        ("Hardware and energy", hardware(past.device_hours(step), watts)),
         ("Learning curve", curve(past, step, pictures)),
     ]
     return [(title, text) for title, text in found if text]
@@ -89,9 +89,8 @@ def sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
     return text
 
 
-def hardware(past: History, step: int, watts: float | None) -> str:
-    """Device hours up to the step, and the energy that follows from them."""
-    hours = past.device_hours(step)
+def hardware(hours: DeviceHours, watts: float | None) -> str:
+    """Device hours, and the energy that follows from them."""
     if not hours:
         return ""
     rows, energy, unknown = [], 0.0, False
@@ -99,17 +98,20 @@ def hardware(past: History, step: int, watts: float | None) -> str:
         each = watts if watts is not None else WATTS.get(kind)
         unknown |= each is None
         energy += used * (each or 0) / 1000
-        rows.append([f"{count:,} × {kind}", chrono.duration(used * 3600 / count), f"{used:,.2f}"])
+        rows.append([f"{count:,} × {kind}", chrono.duration(used * 3600 / count), _few_digits(used)])
     text = markdown.table(["devices", "time on steps", "device hours"], rows)
     text += "\n\nCompilation, evaluation, saving, and steps that were lost and done again are not in the time."
     if unknown:
         return f"{text} The energy is not estimated: the power of these devices is not known."
     source = "as its user states" if watts is not None else "by its maker's data sheet or published measurement"
-    shown = f"{energy:,.1f}" if energy >= 0.1 else f"{energy:.2g}"
     return (
-        f"{text} Estimated energy: {shown} kWh, for device hours at the power of a device {source}; hosts, cooling and "
-        "idle time are left out."
+        f"{text} Estimated energy: {_few_digits(energy)} kWh, for device hours at the power of a device {source}; "
+        "hosts, cooling and idle time are left out."
     )
+
+
+def _few_digits(value: float) -> str:
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def curve(past: History, step: int, pictures: Sequence[str] = ()) -> str:

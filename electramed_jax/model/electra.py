@@ -97,6 +97,7 @@ class Tower(nnx.Module):
             segments_BT,
             num_layers=self.num_layers,
             remat=self.config.remat,
+            scan=self.config.scan_layers,
             key=blocks_key,
         )
 

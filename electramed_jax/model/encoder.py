@@ -74,9 +74,14 @@ def run_blocks(
     *,
     num_layers: int,
     remat: str,
+    scan: bool,
     key: jax.Array | None,
 ) -> jax.Array:
-    """Applies stacked blocks one after the other; the compiler sees one of them, whatever the depth."""
+    """Applies stacked blocks one after the other.
+
+    With `scan` the compiler sees one of them, whatever the depth. Without, it sees all: what is kept for the backward
+    pass stays where it was made, instead of being copied to a stack and back, and compiling takes the longer.
+    """
     keys = None if key is None else jax.random.split(key, num_layers)
 
     def apply(x_BTD: jax.Array, block: Block, key: jax.Array | None) -> jax.Array:
@@ -84,8 +89,28 @@ def run_blocks(
 
     if remat != "none":
         # Inside a scan no common-subexpression pass can undo the recomputation, so its barriers are not needed.
-        apply = nnx.remat(apply, prevent_cse=False, policy=REMAT_POLICIES[remat])
-    scan = functools.partial(nnx.scan, out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: None})
+        apply = nnx.remat(apply, prevent_cse=not scan, policy=REMAT_POLICIES[remat])
+    if not scan:
+        for i, block in enumerate(_unstacked(blocks, num_layers)):
+            x_BTD = apply(x_BTD, block, None if keys is None else keys[i])
+        return x_BTD
+    scanned = functools.partial(nnx.scan, out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: None})
     if keys is None:
-        return scan(lambda x, block: apply(x, block, None), in_axes=(nnx.Carry, 0))(x_BTD, blocks)
-    return scan(apply, in_axes=(nnx.Carry, 0, 0))(x_BTD, blocks, keys)
+        return scanned(lambda x, block: apply(x, block, None), in_axes=(nnx.Carry, 0))(x_BTD, blocks)
+    return scanned(apply, in_axes=(nnx.Carry, 0, 0))(x_BTD, blocks, keys)
+
+
+def _unstacked(blocks: Block, num_layers: int) -> list[Block]:
+    graph, stacked = nnx.split(blocks)
+    leaves, tree = jax.tree.flatten(stacked)
+    layers = zip(*(_unstack(leaf, num_layers) for leaf in leaves), strict=True)
+    return [nnx.merge(graph, jax.tree.unflatten(tree, layer)) for layer in layers]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _unstack(x: jax.Array, count: int) -> tuple[jax.Array, ...]:
+    """x[0], x[1], ...; their gradients are put together at once, not padded and added up one by one."""
+    return tuple(x[i] for i in range(count))
+
+
+_unstack.defvjp(lambda x, count: (_unstack(x, count), None), lambda count, _, gradients: (jnp.stack(gradients),))

@@ -20,7 +20,7 @@ FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 
 def words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there; more rows change none of them."""
+    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there, however many rows there are."""
     pairs = jax.random.bits(key, (*shape, 2), jnp.uint32)
     return jax.lax.bitcast_convert_type(jnp.moveaxis(pairs, -1, 0), jnp.int32)
 

@@ -110,10 +110,11 @@ def data(runs: Sequence[Run], figure: str) -> str:
         head = ["split", "documents", "rows", "tokens", "fill", "unigram nats"]
         table = _table(head, rows, numbers=range(1, 6))
         seen = run.history.tokens() / max(1, manifest.splits["train"].tokens)
+        files = f"{len(manifest.sources):,} source file{'' if len(manifest.sources) == 1 else 's'}"
         cards.append(
             f'<div class="card two scroll"><h3>{named(run, number, runs)}</h3>{table}'
-            f'<p class="note">{len(manifest.sources):,} source files, vocabulary of {manifest.vocab_size:,}, rows of '
-            f"{manifest.row_length}, {'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
+            f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length}, '
+            f"{'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
         )
     return section("Data", "".join(cards), grid=True)
@@ -152,10 +153,10 @@ def compiled(runs: Sequence[Run]) -> str:
             "topology": f"{found['topology']}, {found['chips']} chips",
             "rows a chip": f"{found['rows_per_chip']:g} of {found['row_length']} tokens",
             "fits": "yes" if found["fits"] else "no",
-            "memory at the peak": f"{found['peak_bytes'] / 2**30:.1f} of {found['available_bytes'] / 2**30:.2f} GiB",
+            "memory at the peak": f"{found['peak_bytes'] / 2**30:.3g} of {found['available_bytes'] / 2**30:.2f} GiB",
         }
-        if "step_seconds" in found:
-            rows["a step, as the compiler estimates"] = f"{found['step_seconds'] * 1e3:.0f} ms"
+        if "estimated_step_seconds" in found:
+            rows["a step, as the compiler estimates"] = f"{found['estimated_step_seconds'] * 1e3:.3g} ms"
         cards.append(f'<div class="card"><h3>{named(run, number, runs)}</h3>{_list(rows)}</div>')
     return section("Compiled ahead of time", "".join(cards), grid=True) if cards else ""
 
@@ -171,17 +172,17 @@ def downstream(scores: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
-                f"{found['task']}: {found['variant']}",
-                found["encoder"],
                 found["primary"],
                 *(_score(of_split.get(split), len(found["seeds"])) for split in ("dev", "test")),
                 f"{len(found['seeds'])} of {found['seeds_wanted']}",
+                f"{found['task']}: {found['variant']}",
+                found["encoder"],
                 ", ".join(published) or "none known",
             ]
         )
-    head = ["fine-tuned in", "corpus", "from", "score", "dev", "test", "seeds", "published on the same files"]
+    head = ["fine-tuned in", "score", "dev", "test", "seeds", "corpus", "from", "published on the same files"]
     note = "Mean and standard deviation over the seeds; test by the checkpoint that dev chose, measured once."
-    return section("Downstream", f'<div class="card wide">{_table(head, rows, numbers=(4, 5))}</div>', note)
+    return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(2, 3, 4))}</div>', note)
 
 
 def _score(value: Mapping[str, float] | None, seeds: int) -> str:
@@ -204,9 +205,9 @@ def _run_card(run: Run, number: int, shape: str) -> str:
         "time on steps": chrono.duration(past.seconds()),
     }
     if hours := past.device_hours():
-        rows["devices"] = ", ".join(
-            f"{count} × {kind}, {used:,.1f} device hours" for (kind, count), used in hours.items()
-        )
+        rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
+        used = sum(hours.values())
+        rows["device hours"] = f"{used:,.0f}" if used >= 100 else f"{used:.2g}"
     for name, label, form in (
         ("loss", "loss", "{:.3f}"),
         ("generator_loss", "generator loss", "{:.3f}"),

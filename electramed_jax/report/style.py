@@ -71,9 +71,11 @@ figure{margin:0}
 figure svg{width:100%;height:auto;display:block}
 svg text{font-family:inherit!important}
 .scroll{overflow-x:auto}
+section>.card+.card{margin-top:14px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:5px 10px 5px 0;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}
 .scroll th,.scroll td{overflow-wrap:normal}
+.scroll td:not(.n){min-width:7em}
 td.n,th.n{text-align:right;white-space:nowrap}
 th{color:var(--muted);font-weight:500;overflow-wrap:normal}
 tr:last-child>td{border-bottom:0}

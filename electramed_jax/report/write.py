@@ -86,8 +86,9 @@ def _sentences(runs: Sequence[Run], rows: int, data: str | None) -> str:
         try:
             step, found = examples.of_checkpoint(run.workdir, rows, data)
         except UserError as error:
-            warn(f"no sentences of {run.workdir}: {error}")
-            cards.append(page.missing(name, str(error)))
+            reason = f"{error} (--data=DIR takes its rows from another packed folder, --rows=0 does without)"
+            warn(f"no sentences of {run.workdir}: {reason}")
+            cards.append(page.missing(name, reason))
         else:
             cards.append(examples_html.of_run(name, step, found))
     return page.section(

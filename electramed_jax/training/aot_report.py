@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from electramed_jax.training.aot import MAX_WHOLE_FRACTION, Compiled, Estimate, Topology
@@ -117,8 +118,11 @@ def _time(compiled: Compiled, estimate: Estimate) -> list[str]:
         f"  {estimate.by_bandwidth * 1e3:.2f} ms of these are not the compiler's: collectives at the links' bandwidth, "
         "gathers, scatters and sorts at the memory's"
     )
+    alike: Counter[tuple[str, str]] = Counter()
     for kernel in contents.kernels:
-        said.append(f"  {kernel.name}, {kernel.times} times: a hand-written kernel, counted by {_counted(kernel)}")
+        alike[kernel.own_name, _counted(kernel)] += kernel.times
+    for (name, counted), times in alike.items():
+        said.append(f"  {name}, {times} times: a hand-written kernel, counted by {counted}")
     if any(kind.startswith("between slices") for kind in contents.collectives):
         said.append("  exchange between slices is in no figure of time")
     return said

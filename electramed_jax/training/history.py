@@ -12,6 +12,8 @@ from electramed_jax.data import manifest as manifests
 from electramed_jax.training import watch
 from electramed_jax.training import workdir as workdirs
 
+DeviceHours = dict[tuple[str, int], float]
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -22,16 +24,12 @@ class Interval:
       steps: how many.
       seconds: spent on them, without compilation, evaluation and saving; 0 where nothing was timed.
       tokens: seen in them, padding left out.
-      device_kind: as jax names it; None where the workdir does not tell.
-      devices: how many computed; 0 where the workdir does not tell.
     """
 
     step: int
     steps: int
     seconds: float
     tokens: float
-    device_kind: str | None
-    devices: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +58,12 @@ class History:
         found, before, slots = [], 0, self.config.batch_size * self.config.data.row_length
         for entry in self.split("train", up_to):
             steps = entry["step"] - before
-            start = self._start_of(entry["step"])
             found.append(
                 Interval(
                     step=entry["step"],
                     steps=steps,
                     seconds=entry.get("step_seconds", 0.0) * steps,
                     tokens=entry["fill_fraction"] * slots * steps,
-                    device_kind=start.get("device_kind"),
-                    devices=start.get("devices", 0),
                 )
             )
             before = entry["step"]
@@ -83,18 +78,29 @@ class History:
         that a crash made it do again."""
         return sum(interval.seconds for interval in self.intervals(up_to))
 
-    def device_hours(self, up_to: int | None = None) -> dict[tuple[str, int], float]:
-        """`seconds` in hours times devices, by (kind of device, how many of it at once), where the workdir tells."""
-        hours: dict[tuple[str, int], float] = {}
-        for one in self.intervals(up_to):
-            if one.device_kind is not None:
-                key = (one.device_kind, one.devices)
-                hours[key] = hours.get(key, 0.0) + one.seconds * one.devices / 3600
-        return hours
+    def device_hours(self, up_to: int | None = None) -> DeviceHours:
+        """See `device_hours`."""
+        return device_hours(self.split("train", up_to), self.starts)
 
-    def _start_of(self, step: int) -> dict[str, Any]:
-        """Of the last start before a step: what was done by an earlier process beyond it was done again."""
-        return next((start for start in reversed(self.starts) if start["step"] < step), {})
+
+def device_hours(entries: Sequence[watch.Entry], starts: Sequence[dict[str, Any]]) -> DeviceHours:
+    """Time on steps, in hours times devices, by (kind of device, how many of it at once), where the workdir tells.
+
+    Args:
+      entries: of the train split, in order.
+      starts: of starts.json.
+    """
+    hours: DeviceHours = {}
+    before = 0
+    for entry in entries:
+        # Of the last start before the step: what an earlier process did beyond that start was done again.
+        start = next((start for start in reversed(starts) if start["step"] < entry["step"]), None)
+        if start is not None:
+            key = (start["device_kind"], start["devices"])
+            seconds = entry.get("step_seconds", 0.0) * (entry["step"] - before)
+            hours[key] = hours.get(key, 0.0) + seconds * start["devices"] / 3600
+        before = entry["step"]
+    return hours
 
 
 def read(workdir: str) -> History:

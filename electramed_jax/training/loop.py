@@ -25,7 +25,7 @@ from electramed_jax.training import checkpoint, compiled, evaluate, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import SHOWN, Report, entry_line, steps, tell
+from electramed_jax.training.report import SHOWN, NotFinite, Report, entry_line, steps, tell
 from electramed_jax.training.watch import Alert, Watch
 
 
@@ -118,22 +118,30 @@ def run(
                 if not metrics.has(workdir, started, "validation"):  # stopped right after its save
                     validation = validate(started)
             stopping = preemption.reached()
-            while clock.step < end and not stopping:
-                step = clock.step + 1
-                state, sums = train_step(state, batches.at(step - 1))
-                report.add(step, sums)
-                live.at(step)
-                if step == 1 or due(step, config.log_every):
-                    record(step, "train", report.close(step))
-                if step == end or due(step, config.save_every) or (due(step, config.log_every) and saved.retry_due()):
-                    save(step, last=step == end)
-                if due(step, config.eval_every):
-                    report.check()
-                    with clock.paused():
-                        validation = validate(step)
-                stopping = preemption.reached()
-            if stopping and clock.step > started:
-                save(clock.step, last=True)
+            try:
+                while clock.step < end and not stopping:
+                    step = clock.step + 1
+                    state, sums = train_step(state, batches.at(step - 1))
+                    report.add(step, sums)
+                    live.at(step)
+                    if step == 1 or due(step, config.log_every):
+                        record(step, "train", report.close(step))
+                    if (
+                        step == end
+                        or due(step, config.save_every)
+                        or (due(step, config.log_every) and saved.retry_due())
+                    ):
+                        save(step, last=step == end)
+                    if due(step, config.eval_every):
+                        report.check()
+                        with clock.paused():
+                            validation = validate(step)
+                    stopping = preemption.reached()
+                if stopping and clock.step > started:
+                    save(clock.step, last=True)
+            except NotFinite as error:  # the figures that say so stay, for a report
+                record(error.step, "train", error.figures)
+                raise
     if clock.step > started:
         tell(f"saved step {clock.step:,} in {workdir}")
     elif stopping:

@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from electramed_jax.training import hlo
 
@@ -82,6 +83,15 @@ class Kernel:
     flops: int | None  # a call; None where the kernel declares none
     cycles: int | None  # a call; None where the length of its code, or how often it turns, isn't known
 
+    @property
+    def own_name(self) -> str:
+        return own_name(self.name)
+
+
+def own_name(instruction: str) -> str:
+    """A kernel's, of the instruction's name, which a number tells from its like: norm_forward.2."""
+    return re.sub(r"(\.\d+)+$", "", instruction)
+
 
 def read(text: str, schedules: Mapping[str, int] | None = None) -> Program:
     """Accounts for a compiled program.
@@ -89,14 +99,16 @@ def read(text: str, schedules: Mapping[str, int] | None = None) -> Program:
     Args:
       text: the program printed (`jax.stages.Compiled.as_text()`).
       schedules: length of the machine code of each kernel, in cycles. It is of one turn of the kernel's grid where its
-        body has no loops; how often that turns, the kernel says in its metadata, as "turns".
+        body has no loops; how often that turns, the kernel says in its metadata, as "turns". Of kernels that are
+        alike the compiler writes one.
     """
     module = hlo.parse(text)
     program, channels = Program(), set()
+    lengths = _code_lengths(module, schedules or {})
     for where, instruction, times, unknown in _executed(module, module.entry, 1):
         if unknown:
             program.unknown_loops.append(instruction.name)
-        _add(program, module, where, instruction, times, channels, schedules or {})
+        _add(program, module, where, instruction, times, channels, lengths)
     return program
 
 
@@ -121,7 +133,7 @@ def _add(
     instruction: hlo.Instruction,
     times: int,
     channels: set[str],
-    schedules: Mapping[str, int],
+    lengths: Mapping[Any, int],
 ) -> None:
     for inner_where, inner in _with_fused(module, where, instruction):
         program.flops += times * product_flops(inner_where, inner)
@@ -129,7 +141,7 @@ def _add(
     opcode, cycles = instruction.opcode, instruction.estimated_cycles
     if opcode == "custom-call":
         if "tpu_custom_call" in instruction.attributes:
-            program.kernels.append(kernel := _kernel(where, instruction, times, schedules))
+            program.kernels.append(kernel := _kernel(where, instruction, times, lengths))
             program.flops += times * (kernel.flops or 0)
     elif cycles is not None:
         for group, share in shares(module, where, instruction).items():
@@ -311,11 +323,28 @@ def group_size(attributes: str) -> int:
 # ---- what the compiler does not estimate ----------------------------------------------------------------
 
 
-def _kernel(where: hlo.Computation, instruction: hlo.Instruction, times: int, schedules: Mapping[str, int]) -> Kernel:
+def _code_lengths(module: hlo.Module, schedules: Mapping[str, int]) -> dict[Any, int]:
+    """Length of a kernel's code by its instruction's name, and, the longest of those alike, by `_likeness`."""
+    lengths: dict[Any, int] = dict(schedules)
+    for where in module.computations.values():
+        for instruction in where.values():
+            if length := schedules.get(instruction.name):
+                alike = _likeness(where, instruction)
+                lengths[alike] = max(length, lengths.get(alike, 0))
+    return lengths
+
+
+def _likeness(where: hlo.Computation, instruction: hlo.Instruction) -> tuple[Any, ...]:
+    """The kernel's own name, without the number that makes it the instruction's, and its arrays."""
+    arrays = (array for shapes in (*where.operands(instruction), instruction.results) for array in shapes)
+    return own_name(instruction.name), *((array.dtype, array.dims) for array in arrays)
+
+
+def _kernel(where: hlo.Computation, instruction: hlo.Instruction, times: int, lengths: Mapping[Any, int]) -> Kernel:
     arrays = [array for shapes in where.operands(instruction) for array in shapes] + list(instruction.results)
     declared = re.search(r'"cost_estimate":\{[^}]*?"flops":"?(\d+)', instruction.attributes)
     turns = re.search(r'kernel_metadata=\{[^}]*?\\?"turns\\?":\s*\\?"(\d+)', instruction.attributes)
-    length = schedules.get(instruction.name)
+    length = lengths.get(instruction.name) or lengths.get(_likeness(where, instruction))
     return Kernel(
         name=instruction.name,
         group=group_of(instruction),

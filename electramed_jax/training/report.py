@@ -17,6 +17,15 @@ from electramed_jax.model import flops
 from electramed_jax.training import step as step_lib
 
 
+class NotFinite(UserError):
+    """The run has diverged."""
+
+    def __init__(self, step: int, figures: dict[str, float], message: str):
+        """`figures`: the metrics of that step."""
+        super().__init__(message)
+        self.step, self.figures = step, figures
+
+
 class Report:
     """Collects the steps' sums on the device, and turns an interval of them into metrics.
 
@@ -56,7 +65,7 @@ class Report:
             self._started = True
 
     def check(self) -> None:
-        """Waits for every step so far; a UserError names the first with a loss or gradient norm not finite."""
+        """Waits for every step so far; raises `NotFinite` of the first with a loss or gradient norm that is not."""
         for step, sums in self._pending:
             sums = jax.device_get(sums)
             for name, value in (
@@ -64,7 +73,10 @@ class Report:
                 ("gradient norm", sums["gradient_norm_sum"]),
             ):
                 if not math.isfinite(value):
-                    raise UserError(
+                    figures = step_lib.train_means(sums, self._config)
+                    raise NotFinite(
+                        step,
+                        figures,
                         f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; "
                         + (
                             f"it has diverged already: move checkpoints/{step - 1} away, "
@@ -72,7 +84,7 @@ class Report:
                             else ""
                         )
                         + "lower config.optimizer.learning_rate or lengthen its warmup_steps, then run the same "
-                        "command again"
+                        "command again",
                     )
             # One after the other, so that a sum is the same bits with a restart in between.
             self._untold = step_lib.add_up([self._untold, sums] if self._untold else [sums])

@@ -31,7 +31,8 @@ PACE = 20  # entries that a throughput is compared with
 CALM = {"train": 10, "validation": 3}  # entries in a row after which an alert may be raised again
 
 GENERATOR_SCATTER = 1.0  # nats around ln V at step 0; logits of standard deviation 1 add half a nat
-DISCRIMINATOR_RANGE = (0.6, 1.2)  # nats at step 0; logits of standard deviation 2 make 1.1 of ln 2 = 0.69
+# Nats at step 0: logits of standard deviation 2 make 1.1 of ln 2 = 0.69; ones that all lean to "original" 0.42 at best.
+DISCRIMINATOR_RANGE = (0.4, 1.2)
 NO_GAIN = 0.01  # of the replaced tokens, that accuracy lies above "all original"
 LOW_RECALL = 0.1
 STRONG_GENERATOR = 0.65  # generator accuracy; ELECTRA-Small reaches 0.46, runs on text easy to predict 0.6
@@ -39,6 +40,11 @@ AUC_LOSS = 0.02  # below the best so far
 GENERATOR_RISE = 0.5  # nats above the best so far
 FILL_LOSS = 0.02
 SLOW = 0.7  # of the throughput before
+TOO_STRONG = (
+    "the generator is too strong: few tokens are replaced, and by words as good as the originals",
+    "a narrower generator (model.generator_hidden_size a quarter to a third of hidden_size), a higher "
+    "objective.mask_probability, or objective.temperature above 1",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +191,9 @@ def _low_recall(view: _View) -> _Found:
     recall = view.recent("discriminator_recall")
     if not view.settled or recall is None or recall >= LOW_RECALL:
         return None
+    accuracy = view.recent("generator_accuracy")
+    if accuracy is not None and accuracy > STRONG_GENERATOR:  # from the start; later its AUC falls
+        return (f"generator_accuracy {accuracy:.3f} and discriminator_recall {recall:.3f}", *TOO_STRONG)
     return (
         f"discriminator_recall {recall:.3f}",
         "it calls nearly every replacement original; usual only before the warm-up ends",
@@ -244,9 +253,7 @@ def _strong_generator(view: _View) -> _Found:
         return None
     return (
         f"generator_accuracy {accuracy:.3f} and discriminator_auc {fallen[1]:.3f}, after {fallen[0]:.3f}",
-        "the generator is too strong: few tokens are replaced, and by words as good as the originals",
-        "a narrower generator (model.generator_hidden_size a quarter to a third of hidden_size), a higher "
-        "objective.mask_probability, or objective.temperature above 1",
+        *TOO_STRONG,
     )
 
 

@@ -30,7 +30,10 @@ IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
 # What decides, beside the rows themselves, which of them a step sees: free to change, but not without a word.
 ORDER = ("data.weights", "data.seed", "batch_size")
 # Settings of how a model is run, not of what it is.
-FREE = ("model.remat", "model.kernels", "model.compute_dtype", "model.dropout", "model.attention_dropout")
+FREE = (
+    "model.remat", "model.scan_layers", "model.kernels", "model.compute_dtype", "model.dropout",
+    "model.attention_dropout",
+)  # fmt: skip
 
 
 def claim(workdir: str, config: Config) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import signal
 
 import jax
@@ -114,6 +115,26 @@ def test_a_fine_tuned_model_is_exported_with_its_scores_on_the_card(tuned, tmp_p
     run = json.loads((tuned / "seed-1" / "scores.json").read_text())
     assert f"| test f1 | {run['test']['f1']:.4g} |" in card and "# Drugs" in card
     assert "SHA-256 of train" in card
+    last = run["history"][-1]
+    assert f"| {last['epoch']:.2f} | {last['step']:,} | {last['f1']:.2f} |" in card
+
+
+def test_the_card_of_a_fine_tuned_model_tells_the_device_hours_of_all_seeds_and_the_energy(tuned, tmp_path):
+    code, _ = electramed("export", f"--workdir={tuned}", f"--output={tmp_path}", "--watts=2000")
+    assert code == 0
+    seconds = 0.0
+    for seed in (0, 1):
+        before = 0
+        for line in (tuned / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            if entry["split"] == "train":
+                seconds += entry.get("step_seconds", 0.0) * (entry["step"] - before)
+                before = entry["step"]
+    devices = jax.device_count()
+    card = (tmp_path / "README.md").read_text()
+    assert f"| {devices} × cpu | " in card and "of all 2 seeds" in card
+    energy = float(re.search(r"Estimated energy: (\S+) kWh", card)[1])
+    assert energy == pytest.approx(2 * seconds * devices / 3600, rel=0.1) and energy > 0
 
 
 KILLED = """

@@ -12,6 +12,7 @@ import pytest
 from exported import exported
 
 from electramed_jax import cli
+from electramed_jax.common import console
 from electramed_jax.data import synthetic
 from electramed_jax.finetune import predictor
 
@@ -150,6 +151,18 @@ def test_a_mistake_is_one_clear_line(folders, place, capsys, kind, arguments, sa
     assert cli.main(["predict", f"--model={folders[kind]}", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["ner", "relations"])
+def test_several_files_are_told_of_with_rate_and_time_left(folders, place, kind, capsys, monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    for name in ("one", "two"):
+        pathlib.Path(f"{name}.txt").write_text("\n\n".join(["A dose of atenolol"] * 300))
+    arguments = ["--input", "one.txt", "two.txt", "--output=out", "--batch_size=1"]
+    assert cli.main(["predict", f"--model={folders[kind]}", *arguments]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("predicting: ")]
+    assert any(" of 600 " in line and "/s, " in line and line.endswith(" left") for line in lines)
+    assert lines[-1].startswith("predicting: 600 ") and " in " in lines[-1]
 
 
 def test_what_fails_on_the_way_leaves_the_earlier_output_as_it_was(folders, place, monkeypatch):

@@ -211,8 +211,8 @@ def test_a_model_is_exported_with_its_seed_s_scores_on_the_card_and_pushed(whole
 
 
 def test_what_is_said_of_pre_training_alone_is_refused_of_a_fine_tuned_model(whole, tmp_path, capsys):
-    assert cli.main(["export", f"--workdir={whole}", f"--output={tmp_path}/out", "--watts=70"]) == 2
-    assert "--watts says nothing of" in capsys.readouterr().err
+    assert cli.main(["export", f"--workdir={whole}", f"--output={tmp_path}/out", "--data_license=a=b"]) == 2
+    assert "--data_license says nothing of" in capsys.readouterr().err
 
 
 def test_a_tracker_is_told_of_every_seed(corpus, tmp_path, monkeypatch):

@@ -47,19 +47,19 @@ def test_documents_are_counted_by_licence_and_what_is_not_known_is_said():
 
 
 def test_hardware_tells_device_hours_up_to_the_checkpoint_and_what_the_energy_assumes():
-    text = card_sections.hardware(PAST, 3000, None)
+    text = card_sections.hardware(PAST.device_hours(3000), None)
     hours = 1999 * 0.5 * 4 / 3600 + 1000 * 0.5 * 8 / 3600
-    assert "| 4 × TPU v4 | 16 min 40 s | 1.11 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.11 |" in text
-    assert f"Estimated energy: {hours * 170 / 1000:,.1f} kWh" in text and "cooling" in text
-    assert "8 × TPU v4" not in card_sections.hardware(PAST, 1000, None)
-    assert f"{hours * 50 / 1000:,.1f} kWh" in card_sections.hardware(PAST, 3000, 50.0)
+    assert "| 4 × TPU v4 | 16 min 40 s | 1.1 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.1 |" in text
+    assert f"Estimated energy: {hours * 170 / 1000:.2g} kWh" in text and "cooling" in text
+    assert "8 × TPU v4" not in card_sections.hardware(PAST.device_hours(1000), None)
+    assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.hardware(PAST.device_hours(3000), 50.0)
 
 
 def test_no_energy_is_invented_for_a_device_whose_power_is_not_known():
     starts = [start | {"device_kind": "TPU v9"} for start in PAST.starts]
-    text = card_sections.hardware(dataclasses.replace(PAST, starts=starts), 3000, None)
+    text = card_sections.hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), None)
     assert "kWh" not in text and "not estimated" in text
-    assert card_sections.hardware(dataclasses.replace(PAST, starts=[]), 3000, None) == ""
+    assert card_sections.hardware({}, None) == ""
 
 
 def test_the_curve_is_the_validations_up_to_the_checkpoint():

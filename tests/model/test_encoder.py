@@ -1,4 +1,4 @@
-"""A scanned and recomputed stack of blocks against the same blocks applied one after the other."""
+"""A scanned or unrolled, and recomputed, stack of blocks against the same blocks applied one after the other."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ X = np.random.default_rng(0).normal(size=(2, LENGTH, CONFIG.model.hidden_size)).
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [6, 2, 5, 3]), np.repeat([1], 16)])
 
 
-def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, key):
+def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, scan, key):
     """What `run_blocks` stands for: the i-th block with the i-th of the key's parts."""
-    del remat
+    del remat, scan
     graph, stacked = nnx.split(blocks)
     keys = [None] * num_layers if key is None else jax.random.split(key, num_layers)
     for i in range(num_layers):
@@ -31,12 +31,13 @@ def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, key):
     return x_BTD
 
 
-def _evaluate(run, remat: str) -> types.SimpleNamespace:
+def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
     """Outputs under two dropout keys and under none, and the gradient for the first."""
 
     def output(params, key):
         blocks = state.bind(CONFIG, params).discriminator.layers
-        return run(blocks, jnp.asarray(X), jnp.asarray(SEGMENTS), num_layers=LAYERS, remat=remat, key=key)
+        x_BTD, segments_BT = jnp.asarray(X), jnp.asarray(SEGMENTS)
+        return run(blocks, x_BTD, segments_BT, num_layers=LAYERS, remat=remat, scan=scan, key=key)
 
     def loss(params, key):
         y_BTD = output(params, key)
@@ -58,10 +59,12 @@ def expected():
     return _evaluate(_one_after_the_other, "none")
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-def test_a_scanned_stack_is_its_blocks_one_after_the_other_with_the_same_units_dropped(expected, remat):
-    """In the backward pass, too, where recomputation has to drop them again."""
-    ours = _evaluate(encoder.run_blocks, remat)
+@pytest.mark.parametrize(
+    ("remat", "scan"), [("none", True), ("dots", True), ("full", True), ("none", False), ("dots", False)]
+)
+def test_a_stack_is_its_blocks_one_after_the_other_with_the_same_units_dropped(expected, remat, scan):
+    """Scanned or not; in the backward pass, too, where recomputation has to drop them again."""
+    ours = _evaluate(encoder.run_blocks, remat, scan)
     for name in ("whole", "dropped", "otherwise"):
         np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=1e-5, err_msg=name)
     jax.tree.map(

@@ -8,6 +8,7 @@ import numpy as np
 import oracle_numbers
 import pytest
 import quick
+import scipy.special
 
 from electramed_jax.model import layers
 
@@ -20,6 +21,19 @@ def helpers(shared_data):
 def test_gelu_is_the_references_exact_one(helpers):
     """The tanh approximation would be off by 4.7e-4."""
     np.testing.assert_allclose(quick.jit(layers.gelu)(helpers["gelu/x"]), helpers["gelu/y"], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gelu_and_its_slope_are_the_exact_ones_to_the_rounding_of_their_type(dtype):
+    """Against float64, over all that 16 bits can tell apart from 0 and from x."""
+    x = jnp.concatenate([jnp.linspace(-3.5, 40.0, 8001), jnp.asarray([-1e4, -6.0, 0.0, 1e4])]).astype(dtype)
+    y, slope = quick.jit(lambda x: (layers.gelu(x), jax.grad(lambda x: jnp.sum(layers.gelu(x)))(x)))(x)
+    x64 = np.asarray(x, np.float64)
+    cdf = 0.5 * scipy.special.erfc(-x64 * 0.5**0.5)
+    exact_slope = cdf + x64 * np.exp(-0.5 * x64**2) * (2 * np.pi) ** -0.5
+    relative, absolute = {"float32": (1e-4, 1e-6), "bfloat16": (2**-8 * 1.5, 1e-5)}[x.dtype.name]
+    np.testing.assert_allclose(np.asarray(y, np.float64), x64 * cdf, rtol=relative, atol=absolute)
+    np.testing.assert_allclose(np.asarray(slope, np.float64), exact_slope, rtol=relative, atol=absolute)
 
 
 def test_layer_norm_is_the_references_down_to_tiny_deviations(helpers):

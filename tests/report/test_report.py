@@ -8,6 +8,7 @@ import json
 import pathlib
 import shutil
 import sys
+import types
 
 import invented_metrics
 import jax
@@ -23,7 +24,7 @@ from electramed_jax.data.loader import ordered_batches
 from electramed_jax.report import examples, figures, reference
 from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
-from electramed_jax.training import checkpoint, sharding, step
+from electramed_jax.training import aot_report, checkpoint, sharding, step
 from electramed_jax.training.watch import Alert
 
 
@@ -248,7 +249,7 @@ def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from
     (finetuned / "results.json").write_text(json.dumps(found))
     assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
     text = text_of((tmp_path / "out" / "report.html").read_text())
-    assert "ncbi ner: NCBI <disease> runs/first f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ELECTRAMed 87.54 (f1)" in " ".join(
+    assert "ncbi f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ner: NCBI <disease> runs/first ELECTRAMed 87.54 (f1)" in " ".join(
         cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
     )
     assert "Downstream" in text
@@ -261,3 +262,18 @@ def test_an_alert_raised_again_is_one_card_with_its_steps(workdir):
     alerts = tuple(Alert("slow", step_, f"at {step_}", "slower", "waiting") for step_ in (100, 2000, 3000))
     text = text_of(page_lib.alerts([dataclasses.replace(run, alerts=alerts)]))
     assert "Step 100: at 100" in text and "Again at step 2,000, 3,000." in text and text.count("waiting") == 1
+
+
+def test_what_the_compiler_said_stands_on_the_page_with_its_time_for_a_step(other, tmp_path):
+    """By the names that `electramed compile --json` prints."""
+    of = types.SimpleNamespace
+    where = of(name="v5e:4x4", num_slices=1, devices=[None] * 16, chip=of(hbm_bytes=16 * 2**30))
+    config = of(batch_size=256, data=of(row_length=512))
+    program = of(flops=1.0, collectives={}, unknown_loops=[], cycles={})
+    sizes = {"mesh": {}, "rows_per_chip": 16.0, "needed_bytes": 3 * 2**29, "whole_fraction": 0.0, "model_flops": 1.0}
+    compiled = of(topology=where, config=config, fits=True, seconds=70.0, program=program, **sizes)
+    estimate = of(seconds={}, by_bandwidth=0.0, step_seconds=0.131, utilization=0.2)
+    folder = shutil.copytree(other, tmp_path / "run")
+    (folder / "compile.json").write_text(json.dumps(aot_report.as_json(compiled, estimate)))
+    text = text_of(page_lib.compiled(run_lib.read_all([str(folder)])))
+    assert "v5e:4x4, 16 chips" in text and "1.5 of 16.00 GiB" in text and "131 ms" in text

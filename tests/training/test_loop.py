@@ -26,7 +26,7 @@ from electramed_jax.common import chrono, files, preemption, trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import MeshConfig
 from electramed_jax.model import flops
-from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.training import checkpoint, history, loop, sharding
 from electramed_jax.training import workdir as workdirs
 from electramed_jax.training.report import Report
 
@@ -283,7 +283,11 @@ def test_an_absurd_learning_rate_stops_the_run_with_the_last_checkpoint_still_go
     # Step 14 moves the parameters; 15 is the first to feel it, and due to be saved.
     assert " at step 15; stopped" in said
     assert "config.optimizer.learning_rate" in said
-    assert saved_steps(half_done)[-1] == STOP and entries(half_done) == before
+    *kept, last = entries(half_done)
+    assert saved_steps(half_done)[-1] == STOP and kept == before
+    assert last["split"] == "train" and not np.isfinite(last["loss"])
+    told = history.read(str(half_done)).alerts(history.read_manifest(str(half_done)))
+    assert ("not_finite", last["step"]) in [(alert.kind, alert.step) for alert in told]
     for name, leaf in leaves(half_done).items():
         assert np.isfinite(leaf).all(), name
 

@@ -164,6 +164,17 @@ def test_a_hand_written_kernels_cycles_are_its_codes_length_times_the_turns_it_s
     assert program.read(TPU, {"splash": 700}).kernels[0].cycles is None, "nor here of its turns"
 
 
+def test_of_kernels_that_are_alike_the_code_of_one_is_the_code_of_all():
+    """libtpu compiles one of them; its schedule has that one's name."""
+    turning = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
+    splash = turning[turning.index("  %splash =") : turning.index("  %token =")]
+    again = splash.replace("%splash", "%splash.4").replace("{1,0} custom-call", "{1,0:S(1)} custom-call")
+    wider = splash.replace("%splash = bf16[8,128]", "%splash.5 = bf16[8,256]")
+    kernels = program.read(turning.replace(splash, splash + again + wider), {"splash.4": 700}).kernels
+    assert [kernel.cycles for kernel in kernels] == [4200, 4200, None]
+    assert {kernel.own_name for kernel in kernels} == {"splash"}
+
+
 def test_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="not the text of a compiled program"):
         program.read("HloModule nothing\n")

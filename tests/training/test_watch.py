@@ -94,6 +94,7 @@ def test_the_early_transient_of_the_auc_is_no_alert_in_a_short_run_either():
     ("generator", "discriminator", "raised"),
     [
         (math.log(VOCABULARY), 0.79, False),  # kernels of 0.08 in a narrow model: a real run's figures
+        (math.log(VOCABULARY), 0.59, False),  # a fresh head that happens to lean to "original": a real run's figures
         (math.log(VOCABULARY) + 3, math.log(2), True),
         (7.0, math.log(2), True),
         (math.log(VOCABULARY), 2.0, True),
@@ -114,6 +115,8 @@ def test_a_discriminator_no_better_than_calling_everything_original_is_an_alert(
 def test_a_recall_near_zero_is_an_alert_after_the_warm_up_and_not_before():
     assert kinds(train(*range(1_000, 50_000, 500), discriminator_recall=0.0)) == []
     assert kinds(train(*LATE, discriminator_recall=0.05)) == [("low_recall", 60_400)]
+    (strong,) = alerts(train(*LATE, discriminator_recall=0.05, generator_accuracy=0.7), CONFIG, MANIFEST)
+    assert "too strong" in strong.means and "generator_hidden_size" in strong.advice
 
 
 def test_a_falling_auc_is_an_alert():

@@ -1,0 +1,42 @@
+"""Ctrl-C: the first ends a command in order, a second one at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from electramed_jax.common.errors import EXIT_INTERRUPTED
+
+SHOW_CURSOR = "\033[?25h"
+
+
+def listen() -> None:
+    """From here on, in a process of its own; where Ctrl-C is ignored (nohup, a shell's background) it stays so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _first)
+
+
+def leave() -> NoReturn:
+    """Ends the process without the interpreter's farewell, which crashes where XLA was compiling.
+
+    As after a kill, nothing half-written is taken for whole; and the terminal gets its cursor back.
+    """
+    with contextlib.suppress(Exception):  # standard output may be gone, or be written to just now
+        sys.stdout.flush()
+    if os.isatty(2):
+        os.write(2, SHOW_CURSOR.encode())
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _first(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGINT, _second)
+    raise KeyboardInterrupt
+
+
+def _second(number: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"\ninterrupted again: ended at once\n")
+    leave()

@@ -1,0 +1,82 @@
+"""Ctrl-C as a person presses it: in a terminal, while something moves."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+
+import pytest
+
+from electramed_jax.common import sigint
+
+HIDE_CURSOR = "\033[?25l"
+PROGRAM = """
+import atexit, os, signal, sys, time
+from electramed_jax import cli
+from electramed_jax.commands import inspect
+from electramed_jax.common import console
+
+def run(args):
+    with console.progress(2, "files", "reading"):
+        print("READY", flush=True)
+        try:
+            time.sleep(60)
+        finally:
+            if args.path == "slow-to-end":
+                print("ENDING", flush=True)
+                time.sleep(60)
+
+inspect.run = run
+atexit.register(os.kill, os.getpid(), signal.SIGSEGV)  # as XLA's threads have it
+sys.argv[1:] = ["inspect", sys.argv[1]]
+cli.program()
+"""
+
+
+def pressed(case: str, *after: str) -> tuple[int, str]:
+    """Exit code and screen of a command in a terminal, Ctrl-C pressed when each of these is read."""
+    child, terminal = pty.fork()
+    if not child:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, case])
+    screen, waiting = b"", [word.encode() for word in after]
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            break
+        screen += piece
+        if not piece:
+            break
+        if waiting and waiting[0] in screen:
+            os.write(terminal, b"\x03")
+            waiting.pop(0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
+
+
+def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
+    code, screen = pressed("x", "READY")
+    assert code == 130
+    assert screen.count("electramed inspect: interrupted; run the same command again to go on") == 1
+    assert "Traceback" not in screen
+    assert screen.rindex(sigint.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
+
+
+def test_a_second_ctrl_c_ends_at_once_with_the_cursor_shown():
+    code, screen = pressed("slow-to-end", "READY", "ENDING")
+    assert code == 130
+    assert "interrupted again: ended at once" in screen and "Traceback" not in screen
+    assert screen.rindex(sigint.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_ctrl_c_stays_ignored_where_nohup_or_a_shell_had_it_ignored(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        sigint.listen()
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from types import FrameType
 from typing import NoReturn
 
 from electramed_jax.common.errors import EXIT_INTERRUPTED
 
 SHOW_CURSOR = "\033[?25h"
+TERMINAL_SECONDS = 0.1  # a terminal sends the signal first, and then drops what has been written since
 
 
 def listen() -> None:
@@ -34,9 +36,11 @@ def leave() -> NoReturn:
 
 def _first(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGINT, _second)
+    time.sleep(TERMINAL_SECONDS)
     raise KeyboardInterrupt
 
 
 def _second(number: int, frame: FrameType | None) -> NoReturn:
+    time.sleep(TERMINAL_SECONDS)
     os.write(2, b"\ninterrupted again: ended at once\n")
     leave()

@@ -20,8 +20,8 @@ from electramed_jax.common import console
 
 def run(args):
     with console.progress(2, "files", "reading"):
-        print("READY", flush=True)
         try:
+            print("READY", flush=True)
             time.sleep(60)
         finally:
             if args.path == "slow-to-end":

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.model import random_bits
+from electramed_jax.model import cpu_products, random_bits
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
@@ -66,12 +66,14 @@ class Dense(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """Without the bias."""
+        if cpu_products.suit(self.dtype):
+            return cpu_products.dense(self.equation, x, self.kernel[...].reshape(self.merged))
         kernel = self.kernel[...].astype(self.dtype).reshape(self.merged)
         return jnp.einsum(self.equation, x.astype(self.dtype), kernel)
 
     def spread_bias(self) -> jax.Array:
         """In as many axes as the product has."""
-        return self.bias[...].astype(self.dtype).reshape(self.bias_spread)
+        return self.bias[...].astype(cpu_products.activations(self.dtype)).reshape(self.bias_spread)
 
 
 class LayerNorm(nnx.Module):

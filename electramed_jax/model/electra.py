@@ -30,6 +30,7 @@ from electramed_jax.model.layers import (
     dropout,
     gelu,
     glorot_uniform,
+    gradients_by_width,
     layer_norm,
     shard_rows,
     split_key,
@@ -65,7 +66,8 @@ def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.
         + whole(tables["position"])[structure.positions_BT]
         + whole(tables["token_type"])[structure.token_types_BT]
     )
-    return layer_norm(shard_rows(x_BTE), tables["norm"]["scale"], tables["norm"]["bias"])
+    x_BTE = shard_rows(gradients_by_width(x_BTE))
+    return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
 
 
 class Tower(nnx.Module):

@@ -158,11 +158,33 @@ def shard_rows(x: jax.Array) -> jax.Array:
     return _laid_out(x, jax.P(("data", "fsdp"), *[None] * (x.ndim - 1)))
 
 
+@jax.custom_vjp
 def whole(table: jax.Array) -> jax.Array:
     """Says that every device needs all rows: a sharded table is gathered once,
-    not what is looked up in it moved around.
+    not what is looked up in it moved around. Of its gradient nothing is said.
     """
     return _laid_out(table, jax.P())
+
+
+whole.defvjp(lambda table: (whole(table), None), lambda _, g: (g,))
+
+
+@jax.custom_vjp
+def gradients_by_width(x_BTE: jax.Array) -> jax.Array:
+    """x; its gradient goes to the devices that keep its columns of the table, before it is added up to the table's:
+    tokens of a batch are fewer than rows of a table.
+    """
+    return x_BTE
+
+
+def _by_width(_: None, g_BTE: jax.Array) -> tuple[jax.Array]:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["fsdp"] == 1 or g_BTE.shape[-1] % mesh.shape["fsdp"]:
+        return (g_BTE,)
+    return (_laid_out(g_BTE, jax.P("data", None, "fsdp")),)
+
+
+gradients_by_width.defvjp(lambda x: (x, None), _by_width)
 
 
 def _laid_out(x: jax.Array, spec: jax.sharding.PartitionSpec) -> jax.Array:

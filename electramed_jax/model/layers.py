@@ -161,12 +161,12 @@ def shard_rows(x: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def whole(table: jax.Array) -> jax.Array:
     """Says that every device needs all rows: a sharded table is gathered once,
-    not what is looked up in it moved around. Of its gradient nothing is said.
+    not what is looked up in it moved around. So with its gradient, but where devices keep columns of it.
     """
     return _laid_out(table, jax.P())
 
 
-whole.defvjp(lambda table: (whole(table), None), lambda _, g: (g,))
+whole.defvjp(lambda table: (whole(table), None), lambda _, g: (g if _shards("fsdp") > 1 else _laid_out(g, jax.P()),))
 
 
 @jax.custom_vjp
@@ -178,13 +178,15 @@ def gradients_by_width(x_BTE: jax.Array) -> jax.Array:
 
 
 def _by_width(_: None, g_BTE: jax.Array) -> tuple[jax.Array]:
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape["fsdp"] == 1 or g_BTE.shape[-1] % mesh.shape["fsdp"]:
-        return (g_BTE,)
-    return (_laid_out(g_BTE, jax.P("data", None, "fsdp")),)
+    shards = _shards("fsdp")
+    return (g_BTE if shards == 1 or g_BTE.shape[-1] % shards else _laid_out(g_BTE, jax.P("data", None, "fsdp")),)
 
 
 gradients_by_width.defvjp(lambda x: (x, None), _by_width)
+
+
+def _shards(axis: str) -> int:
+    return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 1)
 
 
 def _laid_out(x: jax.Array, spec: jax.sharding.PartitionSpec) -> jax.Array:

@@ -62,6 +62,12 @@ def folder_in(request, tmp_path):
     return make
 
 
+def pytest_configure():
+    """Started in the background by a shell, a process ignores Ctrl-C, and so would those that tests start and stop."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def _sigterm_as_before():
     """A run that SIGTERM has stopped ignores it from then on; the next test's processes would inherit that."""

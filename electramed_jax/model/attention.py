@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import attention_kernel, random_bits, tpu_kernels
+from electramed_jax.model import attention_kernel, cpu_products, random_bits, tpu_kernels
 from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
 from electramed_jax.model.residual import add_and_norm
 from electramed_jax.model.saved import saved
@@ -44,7 +44,7 @@ class SelfAttention(nnx.Module):
         qkv_3BTF = saved(self.qkv(x_BTD))
         q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
         rate = self.attention_dropout_rate
-        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, dropout_rate=rate, key=key)
+        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, key=key)
         return saved(y_BTNH.reshape(qkv_3BTF.shape[1:]))
 
     def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -67,17 +67,25 @@ def attend(
     k_BTNH: jax.Array,
     v_BTNH: jax.Array,
     segments_BT: jax.Array,
+    dtype: jnp.dtype,
     *,
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention between tokens of the same segment; scores and softmax in float32.
+    """Softmax attention between tokens of the same segment; products in `dtype`, scores and softmax in float32.
 
     Padding is segment 0 and attends to padding, so no row of the softmax is empty.
     """
-    scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
+    by_hand = cpu_products.suit(dtype)
+    if by_hand:
+        scores_BNTS = cpu_products.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
+    else:
+        scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key, lead=2)
+    if by_hand:
+        y_BNHT = cpu_products.times_transposed(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS)
+        return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import masking
+from electramed_jax.model import cpu_products, masking
 from electramed_jax.model.encoder import run_blocks, stack_blocks
 from electramed_jax.model.layers import (
     TABLE_STDDEV,
@@ -30,6 +30,7 @@ from electramed_jax.model.layers import (
     dropout,
     gelu,
     glorot_uniform,
+    gradients_by_width,
     layer_norm,
     shard_rows,
     split_key,
@@ -65,7 +66,8 @@ def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.
         + whole(tables["position"])[structure.positions_BT]
         + whole(tables["token_type"])[structure.token_types_BT]
     )
-    return layer_norm(shard_rows(x_BTE), tables["norm"]["scale"], tables["norm"]["bias"])
+    x_BTE = shard_rows(gradients_by_width(x_BTE))
+    return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
 
 
 class Tower(nnx.Module):
@@ -85,9 +87,10 @@ class Tower(nnx.Module):
         self.layers = stack_blocks(sizes, config, rngs=rngs)
 
     def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Hidden states [B, T, D] in the compute dtype; without a key, without dropout."""
+        """Hidden states [B, T, D] in cpu_products' dtype of activations; without a key, without dropout."""
         embedding_key, blocks_key = split_key(key, 2)
-        x = dropout(x_BTE, self.config.dropout, embedding_key).astype(jnp.dtype(self.config.compute_dtype))
+        dtype = cpu_products.activations(jnp.dtype(self.config.compute_dtype))
+        x = dropout(x_BTE, self.config.dropout, embedding_key).astype(dtype)
         if hasattr(self, "project"):
             x = self.project(x)
         return run_blocks(
@@ -131,7 +134,12 @@ class GeneratorHead(nnx.Module):
     @jax.named_scope("generator_head")
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
-        logits_BMV = jnp.einsum("bme,ve->bmv", x_BME, word_VE.astype(self.dtype), preferred_element_type=jnp.float32)
+        if cpu_products.suit(self.dtype):
+            flat = cpu_products.times_transposed(x_BME.reshape(-1, x_BME.shape[-1]), word_VE)
+            logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
+        else:
+            word_VE = word_VE.astype(self.dtype)
+            logits_BMV = jnp.einsum("bme,ve->bmv", x_BME, word_VE, preferred_element_type=jnp.float32)
         return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
 
 

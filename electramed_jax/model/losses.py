@@ -72,7 +72,8 @@ def objective(
     loss = config.generator_weight * sums["generator_nll_sum"] / totals.masked
     in_use_BT = structure.segments_BT > 0
     sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
-    sums["slot_count"] = jnp.float32(ids_BT.size)
+    # Rows of padding alone fill up an evaluation's last batch, and are no rows of the dataset.
+    sums["slot_count"] = ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32)
     if config.kind != "mlm":
         corrupted_BT = masking.put(ids_BT, masked.positions_BM, sampled_BM)
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled real

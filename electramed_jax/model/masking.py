@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from electramed_jax.config import SpecialIds
 
-LANES = 128  # block of the vocabulary summed at a time when sampling; the padded vocabulary is a multiple
+COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
 
 
 class Structure(NamedTuple):
@@ -114,30 +114,34 @@ def sample(
 ) -> jax.Array:
     """Draws one token a position, exactly from softmax(logits / temperature), in float32.
 
-    One uniform number a position is looked up in the cumulative distribution, by blocks of the vocabulary: the same
-    distribution as an argmax over V Gumbel-perturbed logits for 1/V of the random bits. The result carries no gradient.
+    One uniform number a position is looked up in the cumulative distribution of the columns' sums, then in that of the
+    column's entries: the same distribution as an argmax over V Gumbel-perturbed logits for 1/V of the random bits. The
+    result carries no gradient.
 
     Args:
       uniform_BM: in [0, 1), one number a position.
-      logits_BMV: float32, V a multiple of 128; padded entries very negative.
+      logits_BMV: float32; padded entries very negative.
       forbidden_BM: an id per position that must not be drawn (ELECTRA's disallow_correct), or None.
 
     Returns:
       int32[B, M].
     """
-    B, M, V = logits_BMV.shape
+    V = logits_BMV.shape[-1]
     logits_BMV = jax.lax.stop_gradient(logits_BMV.astype(jnp.float32)) / temperature
     if forbidden_BM is not None:
         ids_V = jnp.arange(V)[None, None, :]
         logits_BMV = jnp.where(ids_V == forbidden_BM[..., None], -jnp.inf, logits_BMV)
     weights_BMV = jnp.exp(logits_BMV - jnp.max(logits_BMV, axis=-1, keepdims=True))
-    weights_BMKL = weights_BMV.reshape(B, M, V // LANES, LANES)
-    blocks_BMK = jnp.sum(weights_BMKL, axis=-1)
-    target_BM = uniform_BM * jnp.sum(blocks_BMK, axis=-1)
-    block_BM, before_BM = _first_above(blocks_BMK, target_BM)
-    weights_BML = jnp.take_along_axis(weights_BMKL, block_BM[..., None, None], axis=2)[:, :, 0]
-    lane_BM, _ = _first_above(weights_BML, target_BM - before_BM)
-    return (block_BM * LANES + lane_BM).astype(jnp.int32)
+    # Slices, not one array with an axis more: that would be a copy of everything on a TPU, and sums across its lanes.
+    rows_BMC = [weights_BMV[..., start : start + COLUMNS] for start in range(0, V, COLUMNS)]
+    rows_BMC[-1] = jnp.pad(rows_BMC[-1], ((0, 0), (0, 0), (0, -V % COLUMNS)))
+    columns_BMC = sum(rows_BMC[1:], start=rows_BMC[0])
+    target_BM = uniform_BM * jnp.sum(columns_BMC, axis=-1)
+    column_BM, before_BM = _first_above(columns_BMC, target_BM)
+    drawn_BMC = column_BM[..., None] == jnp.arange(COLUMNS)[None, None, :]
+    weights_BMR = jnp.stack([jnp.sum(jnp.where(drawn_BMC, row, 0.0), axis=-1) for row in rows_BMC], axis=-1)
+    row_BM, _ = _first_above(weights_BMR, target_BM - before_BM)
+    return (row_BM * COLUMNS + column_BM).astype(jnp.int32)
 
 
 def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,11 +11,14 @@ the axis does not divide is kept whole on every device.
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import mesh_utils, multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
 from electramed_jax.common.errors import UserError
@@ -90,14 +93,50 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
+    return trees.map_named(lambda name, leaf: NamedSharding(mesh, _spec(name, leaf.shape, mesh)), tree)
 
-    def sharding(name: str, leaf: Any) -> NamedSharding:
-        axes = [MESH_AXIS_OF[logical] for logical in PARAM_RULES(name)]
-        assert len(axes) == len(leaf.shape), f"{name}: {len(axes)} axes for the shape {leaf.shape}"
-        fits = [a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, leaf.shape, strict=True)]
-        return NamedSharding(mesh, jax.P(*fits))
 
-    return trees.map_named(sharding, tree)
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
+    axes = [MESH_AXIS_OF[logical] for logical in PARAM_RULES(name)]
+    assert len(axes) == len(shape), f"{name}: {len(axes)} axes for the shape {shape}"
+    return jax.P(*[a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)])
+
+
+def gathered(params: Any, dtype: str) -> Any:
+    """Inside a jitted function: the parameters as a step computes with them, whole along `fsdp`.
+
+    Each is gathered once, the layers' kernels as the `dtype` they are multiplied in; gradients are added up over the
+    rows of `fsdp` into the part that a device keeps. Left to itself the compiler gathers some of them twice, and adds
+    up whole gradients of the tables on every device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["fsdp"] == 1:
+        return params
+
+    def one(name: str, x: jax.Array) -> jax.Array:
+        kept = _spec(name, x.shape, mesh)
+        computed = jax.P(*[None if axis == "fsdp" else axis for axis in kept])
+        if computed == kept:
+            return x
+        return _gathered(x, kept, computed, jnp.dtype(dtype) if _OF_A_LAYER.search(name) else x.dtype)
+
+    return trees.map_named(one, params)
+
+
+_OF_A_LAYER = re.compile(r"layers/.*/kernel$")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _gathered(x: jax.Array, kept: jax.P, computed: jax.P, dtype: jnp.dtype) -> jax.Array:
+    x = jax.lax.with_sharding_constraint(x.astype(dtype), kept)
+    return jax.lax.with_sharding_constraint(x, computed)
+
+
+def _gathered_backward(kept: jax.P, computed: jax.P, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.with_sharding_constraint(g, kept).astype(jnp.float32),)
+
+
+_gathered.defvjp(lambda x, *where: (_gathered(x, *where), None), _gathered_backward)
 
 
 def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:

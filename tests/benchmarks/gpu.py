@@ -54,7 +54,7 @@ PEERS = {
 }
 
 
-def fused_attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, *, dropout_rate=0.0, key=None):
+def fused_attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, dtype, *, dropout_rate=0.0, key=None):
     """As attention.attend, by cuDNN's kernel."""
     assert key is None or dropout_rate == 0.0, "no dropout inside the kernel"
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]

@@ -40,7 +40,7 @@ def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
     def run(qkv, bias):
         qkv = qkv + bias[:, None, None, :]
         q, k, v = qkv.reshape(*qkv.shape[:3], *given.heads)
-        y = attention.attend(q, k, v, given.segments, dropout_rate=rate, key=key)
+        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, key=key)
         return y.reshape(qkv.shape[1:])
 
     return result_and_gradients(run, given)

@@ -32,7 +32,7 @@ def _scored(seed: int, *, rows: int = 40, length: int = 50):
 def _metrics(logits, replaced, in_use) -> dict[str, float]:
     """Of a discriminator beside a generator that was asked nothing."""
     asked_nothing = ("generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count")
-    counts = {"token_count": in_use.sum(), "slot_count": in_use.size}
+    counts = {"token_count": in_use.sum(), "slot_count": in_use.any(axis=1).sum() * in_use.shape[1]}
     sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
     return losses.means(dict.fromkeys(asked_nothing, 0.0) | counts | sums, CONFIG)
 

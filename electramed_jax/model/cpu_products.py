@@ -1,0 +1,91 @@
+"""bfloat16 matrix products in the forms that XLA's CPU compiler has fast code for.
+
+On processors with bfloat16 instructions a product then takes half of float32's time, but only where the left operand's
+last axis is summed over and the result is float32: every other form falls back to code slower than float32's, and
+elementwise bfloat16 is converted back and forth. So gradients, most of which are of other forms, are written here by
+hand, with a transposed copy of the smaller array; and what is not a product stays float32.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+
+ENTERS = jnp.bfloat16  # the dtype of what is multiplied
+
+
+def suit(dtype: jnp.dtype) -> bool:
+    """Whether products in this dtype are those of this module: bfloat16, in a program for one CPU device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    platform, devices = (jax.default_backend(), 1) if mesh.empty else (mesh.abstract_device.platform, mesh.size)
+    return dtype == ENTERS and platform == "cpu" and devices == 1
+
+
+def activations(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype of what is between products in `dtype`: itself, but where they are those of this module."""
+    return jnp.dtype(jnp.float32) if suit(dtype) else dtype
+
+
+def dense(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """einsum over x's last and the kernel's first axis, float32."""
+    of_x, of_kernel, of_result = equation.replace("->", ",").split(",")
+    flat = times(x.reshape(-1, x.shape[-1]), kernel.reshape(kernel.shape[0], -1))
+    spread = flat.reshape(*x.shape[:-1], *kernel.shape[1:])
+    return jnp.einsum(f"{of_x[:-1]}{of_kernel[1:]}->{of_result}", spread)
+
+
+@jax.custom_vjp
+def times(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a [..., M, K] times b [..., K, N], float32[..., M, N]."""
+    return _product(a.astype(ENTERS), b.astype(ENTERS), -2)
+
+
+def _times_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    kept = a.astype(ENTERS), b.astype(ENTERS)
+    return _product(*kept, -2), (*kept, *_empty_like(a, b))
+
+
+def _times_backward(kept: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    a, b, like_a, like_b = kept
+    g = g.astype(ENTERS)
+    return _product(g, b, -1).astype(like_a.dtype), _product(_transposed(a), g, -2).astype(like_b.dtype)
+
+
+times.defvjp(_times_forward, _times_backward)
+
+
+@jax.custom_vjp
+def times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a [..., M, K] times b [..., N, K] transposed, float32[..., M, N]."""
+    return _product(a.astype(ENTERS), b.astype(ENTERS), -1)
+
+
+def _times_transposed_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    kept = a.astype(ENTERS), b.astype(ENTERS)
+    return _product(*kept, -1), (*kept, *_empty_like(a, b))
+
+
+def _times_transposed_backward(kept: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    a, b, like_a, like_b = kept
+    g = g.astype(ENTERS)
+    return _product(g, b, -2).astype(like_a.dtype), _product(_transposed(g), a, -2).astype(like_b.dtype)
+
+
+times_transposed.defvjp(_times_transposed_forward, _times_transposed_backward)
+
+
+def _product(a: jax.Array, b: jax.Array, summed: int) -> jax.Array:
+    batch = tuple(range(a.ndim - 2))
+    numbers = (((a.ndim - 1,), (b.ndim + summed,)), (batch, batch))
+    return jax.lax.dot_general(a, b, numbers, preferred_element_type=jnp.float32)
+
+
+def _transposed(x: jax.Array) -> jax.Array:
+    """The last two axes swapped in memory: without the constraint XLA would fold it into a product of a slow form."""
+    return with_layout_constraint(jnp.swapaxes(x, -1, -2), Layout(tuple(range(x.ndim))))
+
+
+def _empty_like(*arrays: jax.Array) -> list[jax.Array]:
+    """What remembers their dtypes, which gradients have to have."""
+    return [jnp.zeros((0,), x.dtype) for x in arrays]

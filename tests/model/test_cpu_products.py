@@ -1,0 +1,66 @@
+"""bfloat16 products on one CPU device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from electramed_jax.model import cpu_products
+from electramed_jax.model.attention import attend
+from electramed_jax.model.layers import Dense, truncated_normal
+
+
+def rounded(shape: tuple[int, ...], seed: int) -> jax.Array:
+    """float32 numbers that bfloat16 can hold, so that only sums are rounded."""
+    return jax.random.normal(jax.random.key(seed), shape).astype(jnp.bfloat16).astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "ours, equation, a, b",
+    [
+        (cpu_products.times, "...mk,...kn->...mn", (33, 24), (24, 40)),
+        (cpu_products.times, "...mk,...kn->...mn", (2, 3, 17, 8), (2, 3, 8, 1)),
+        (cpu_products.times_transposed, "...mk,...nk->...mn", (19, 24), (384, 24)),
+        (cpu_products.times_transposed, "...mk,...nk->...mn", (2, 1, 8, 16), (2, 1, 16, 16)),
+    ],
+)
+def test_products_and_their_gradients_are_einsums(ours, equation, a, b):
+    a, b = rounded(a, 0), rounded(b, 1)
+    result, backward = jax.vjp(jax.jit(ours), a, b)
+    wanted, wanted_backward = jax.vjp(lambda a, b: jnp.einsum(equation, a, b, precision="highest"), a, b)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
+    g = rounded(result.shape, 2)
+    for one, other in zip(backward(g), wanted_backward(g), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
+
+
+def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
+    q, k, v = (rounded((2, 16, 2, 8), seed) for seed in range(3))
+    segments, key = jnp.array([[1] * 9 + [2] * 5 + [0] * 2, [1] * 16]), jax.random.key(3)
+
+    def run(dtype: jnp.dtype) -> tuple:
+        def total(q, k, v):
+            return jnp.sum(jnp.sin(attend(q, k, v, segments, dtype, dropout_rate=0.1, key=key)))
+
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(q, k, v)
+
+    assert cpu_products.suit(jnp.dtype(jnp.bfloat16))
+    for one, other in zip(jax.tree.leaves(run(jnp.bfloat16)), jax.tree.leaves(run(jnp.float32)), strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02 * float(jnp.max(jnp.abs(other))))
+
+
+def test_what_is_between_products_is_float32_on_one_device_and_bfloat16_on_several():
+    layer = Dense(
+        "btd,dcf->cbtf", (4, 3, 6), (3, 6), rngs=nnx.Rngs(0), dtype=jnp.dtype(jnp.bfloat16),
+        initializer=truncated_normal(0.1),
+    )  # fmt: skip
+    x = rounded((8, 5, 4), 0)
+    alone = layer(x)
+    assert alone.shape == (3, 8, 5, 6) and alone.dtype == jnp.float32
+    if jax.device_count() > 1:
+        with jax.set_mesh(jax.make_mesh((jax.device_count(),), ("data",))):
+            together = jax.jit(lambda x: layer(x))(x)
+        assert together.dtype == jnp.bfloat16
+        np.testing.assert_allclose(alone, together.astype(jnp.float32), rtol=0.02, atol=1e-3)

@@ -81,6 +81,15 @@ def test_data_parallel_chips_exchange_the_gradients_and_nothing_else(tiny):
     assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
 
 
+def test_fsdp_gathers_every_parameter_once(compiler):
+    """A little more than the parameters' 19.9 MB; a second gather of the kernels, for gradients, would be 5 MB more."""
+    done = electramed_compile(
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128", "--quick", "--config.mesh.fsdp=4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0.95 < json.loads(done.stdout)["collectives"]["all-gather"]["bytes"] / 20.2e6 < 1.05
+
+
 def test_every_group_but_dropouts_has_its_time(tiny):
     result, _ = tiny
     seconds = result["estimated_seconds"]

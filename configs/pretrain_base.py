@@ -15,15 +15,15 @@ it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base
     v5e:4x4 --config.model.remat=none
             --config.model.kernels=auto
             --config.model.scan_layers=False
-            --config.model.attention_dropout=0  256 rows  16 a chip   4.9 of 15.75 GiB    66 ms
+            --config.model.attention_dropout=0  256 rows  16 a chip   4.2 of 15.75 GiB    64 ms
     v5e:4x4 --find_batch                        4,992 rows 312 a chip  14.7 of 15.75 GiB  4236 ms
     v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.2 of 15.75 GiB    93 ms
     v4:2x2x4                                      256 rows  16 a chip   2.8 of 30.75 GiB   184 ms
     v5p:2x2x4                                     256 rows  16 a chip   2.8 of 95.74 GiB    86 ms
     v6e:4x4                                       256 rows  16 a chip   2.7 of 31.25 GiB    97 ms
 
-With scan_layers=False a step takes six minutes to compile. The first two date from before GELU kept its input alone for
-gradients. The last five date from before dropout's bits were hashed, which took the first from 183 to 131 ms.
+With scan_layers=False a step takes three to six minutes to compile. The first two date from before GELU kept its input
+alone for gradients. The last five date from before dropout's bits were hashed, which took the first from 183 to 131 ms.
 """
 
 from electramed_jax.config import preset

@@ -161,12 +161,15 @@ def shard_rows(x: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def whole(table: jax.Array) -> jax.Array:
     """Says that every device needs all rows: a sharded table is gathered once,
-    not what is looked up in it moved around. So with its gradient, but where devices keep columns of it.
+    not what is looked up in it moved around. So with its gradient, but for gradients_by_width.
     """
     return _laid_out(table, jax.P())
 
 
-whole.defvjp(lambda table: (whole(table), None), lambda _, g: (g if _shards("fsdp") > 1 else _laid_out(g, jax.P()),))
+whole.defvjp(
+    lambda table: (whole(table), table.shape[1]),
+    lambda width, g: (g if _columns_apart(width) else _laid_out(g, jax.P()),),
+)
 
 
 @jax.custom_vjp
@@ -177,16 +180,18 @@ def gradients_by_width(x_BTE: jax.Array) -> jax.Array:
     return x_BTE
 
 
-def _by_width(_: None, g_BTE: jax.Array) -> tuple[jax.Array]:
-    shards = _shards("fsdp")
-    return (g_BTE if shards == 1 or g_BTE.shape[-1] % shards else _laid_out(g_BTE, jax.P("data", None, "fsdp")),)
+gradients_by_width.defvjp(
+    lambda x_BTE: (x_BTE, None),
+    lambda _, g: (_laid_out(g, jax.P(None, None, "fsdp")) if _columns_apart(g.shape[-1]) else g,),
+)
 
 
-gradients_by_width.defvjp(lambda x: (x, None), _by_width)
-
-
-def _shards(axis: str) -> int:
-    return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 1)
+def _columns_apart(width: int) -> bool:
+    """Whether each device keeps its own columns of the tables. Where rows are split over `data`, too, the compiler
+    would send tokens between the slices of a pod for it.
+    """
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    return sizes.get("fsdp", 1) > 1 and sizes["data"] == 1 and width % sizes["fsdp"] == 0
 
 
 def _laid_out(x: jax.Array, spec: jax.sharding.PartitionSpec) -> jax.Array:

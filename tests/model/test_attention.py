@@ -70,7 +70,7 @@ def test_attention_is_the_softmax_over_its_own_segment():
     generator = np.random.default_rng(0)
     q, k, v = generator.normal(size=(3, 2, 6, 3, 4)).astype(np.float32)
     segments = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
-    ours = quick.jit(attention.attend)(q, k, v, segments)
+    ours = quick.jit(lambda *given: attention.attend(*given, q.dtype))(q, k, v, segments)
     for b, t, n in np.ndindex(2, 6, 3):
         keys = np.flatnonzero(segments[b] == segments[b, t])
         weights = np.exp(k[b, keys, n].astype(np.float64) @ q[b, t, n] / np.sqrt(4))

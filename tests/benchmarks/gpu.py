@@ -4,9 +4,9 @@
     python tests/benchmarks/gpu.py                    # base at T=512, then small at T=128
     python tests/benchmarks/gpu.py --cpu_check        # the same code, tiny, on a CPU: no figure of it means anything
 
-Written without a GPU at hand; no figure of a GPU has been measured with it. On a CPU, tiny, its own contenders and
-torch's two eager ones have run to the table (there, cuDNN's place is taken by the same call's plain form); the compiled
-ones were not reached. Whether a run fits ten minutes is not known: --only takes one size.
+Written without a GPU at hand; no figure of a GPU has been measured with it. On a CPU, tiny, every contender has run to
+the table (there, cuDNN's place is taken by the same call's plain form). Whether a run fits ten minutes is not known:
+--only takes one size.
 
 For each size it prints, of every contender: milliseconds a step (median and quartiles of interleaved rounds), non-pad
 tokens a second, model FLOPs utilisation (electramed_jax.model.flops over the data sheet's dense bfloat16 peak), and the

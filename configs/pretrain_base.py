@@ -9,7 +9,7 @@ ELECTRAMed recipe, with its vocabulary pinned, see electramed_base.py.
 Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
 it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base.py --topology=...`:
 
-    v5e:4x4                                       256 rows  16 a chip   2.6 of 15.75 GiB   131 ms
+    v5e:4x4                                       256 rows  16 a chip   2.6 of 15.75 GiB   132 ms
     v5e:4x4 --config.model.remat=dots
             --config.model.kernels=auto           256 rows  16 a chip   4.3 of 15.75 GiB    82 ms
     v5e:4x4 --config.model.remat=none
@@ -22,7 +22,7 @@ it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base
     v5p:2x2x4                                     256 rows  16 a chip   2.8 of 95.74 GiB    86 ms
     v6e:4x4                                       256 rows  16 a chip   2.7 of 31.25 GiB    97 ms
 
-With scan_layers=False a step takes three to six minutes to compile. The first two date from before GELU kept its input
+The first takes a minute to compile, scan_layers=False three to six. The second dates from before GELU kept its input
 alone for gradients. The last five date from before dropout's bits were hashed, which took the first from 183 to 131 ms.
 """
 

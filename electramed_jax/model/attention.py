@@ -86,6 +86,6 @@ def attend(
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key, lead=2)
     if by_hand:
-        y_BNHT = cpu_products.times_transposed(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS)
+        y_BNHT = cpu_products.times(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

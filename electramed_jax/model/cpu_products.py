@@ -8,6 +8,8 @@ hand, with a transposed copy of the smaller array; and what is not a product sta
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
@@ -35,57 +37,34 @@ def dense(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum(f"{of_x[:-1]}{of_kernel[1:]}->{of_result}", spread)
 
 
-@jax.custom_vjp
-def times(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a [..., M, K] times b [..., K, N], float32[..., M, N]."""
-    return _product(a.astype(ENTERS), b.astype(ENTERS), -2)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def times(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
+    """a [..., M, K] times b [..., K, N], or with `transposed` b [..., N, K]: [..., M, N]; all are float32."""
+    return _product(a.astype(ENTERS), b.astype(ENTERS), transposed)
 
 
-def _times_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(a: jax.Array, b: jax.Array, transposed: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     kept = a.astype(ENTERS), b.astype(ENTERS)
-    return _product(*kept, -2), (*kept, *_empty_like(a, b))
+    return _product(*kept, transposed), kept
 
 
-def _times_backward(kept: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    a, b, like_a, like_b = kept
+def _backward(transposed: bool, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    a, b = kept
     g = g.astype(ENTERS)
-    return _product(g, b, -1).astype(like_a.dtype), _product(_transposed(a), g, -2).astype(like_b.dtype)
+    of_b = (g, a) if transposed else (a, g)
+    return _product(g, b, not transposed), _product(_swapped(of_b[0]), of_b[1], False)
 
 
-times.defvjp(_times_forward, _times_backward)
+times.defvjp(_forward, _backward)
 
 
-@jax.custom_vjp
-def times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a [..., M, K] times b [..., N, K] transposed, float32[..., M, N]."""
-    return _product(a.astype(ENTERS), b.astype(ENTERS), -1)
-
-
-def _times_transposed_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    kept = a.astype(ENTERS), b.astype(ENTERS)
-    return _product(*kept, -1), (*kept, *_empty_like(a, b))
-
-
-def _times_transposed_backward(kept: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    a, b, like_a, like_b = kept
-    g = g.astype(ENTERS)
-    return _product(g, b, -2).astype(like_a.dtype), _product(_transposed(g), a, -2).astype(like_b.dtype)
-
-
-times_transposed.defvjp(_times_transposed_forward, _times_transposed_backward)
-
-
-def _product(a: jax.Array, b: jax.Array, summed: int) -> jax.Array:
+def _product(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
     batch = tuple(range(a.ndim - 2))
-    numbers = (((a.ndim - 1,), (b.ndim + summed,)), (batch, batch))
+    summed = b.ndim - 1 if transposed else b.ndim - 2
+    numbers = (((a.ndim - 1,), (summed,)), (batch, batch))
     return jax.lax.dot_general(a, b, numbers, preferred_element_type=jnp.float32)
 
 
-def _transposed(x: jax.Array) -> jax.Array:
+def _swapped(x: jax.Array) -> jax.Array:
     """The last two axes swapped in memory: without the constraint XLA would fold it into a product of a slow form."""
     return with_layout_constraint(jnp.swapaxes(x, -1, -2), Layout(tuple(range(x.ndim))))
-
-
-def _empty_like(*arrays: jax.Array) -> list[jax.Array]:
-    """What remembers their dtypes, which gradients have to have."""
-    return [jnp.zeros((0,), x.dtype) for x in arrays]

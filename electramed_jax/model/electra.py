@@ -135,7 +135,7 @@ class GeneratorHead(nnx.Module):
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
         if cpu_products.suit(self.dtype):
-            flat = cpu_products.times_transposed(x_BME.reshape(-1, x_BME.shape[-1]), word_VE)
+            flat = cpu_products.times(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
             logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
         else:
             word_VE = word_VE.astype(self.dtype)

@@ -37,9 +37,13 @@ def dense(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum(f"{of_x[:-1]}{of_kernel[1:]}->{of_result}", spread)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def times(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
-    """a [..., M, K] times b [..., K, N], or with `transposed` b [..., N, K]: [..., M, N]; all are float32."""
+    """a [..., M, K] times b [..., K, N], or with `transposed` b [..., N, K]: float32[..., M, N]."""
+    return _times(a.astype(jnp.float32), b.astype(jnp.float32), transposed)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _times(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
     return _product(a.astype(ENTERS), b.astype(ENTERS), transposed)
 
 
@@ -55,7 +59,7 @@ def _backward(transposed: bool, kept: tuple[jax.Array, jax.Array], g: jax.Array)
     return _product(g, b, not transposed), _product(_swapped(of_b[0]), of_b[1], False)
 
 
-times.defvjp(_forward, _backward)
+_times.defvjp(_forward, _backward)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:

@@ -67,9 +67,9 @@ class ModelConfig:
     kernel_stddev: float = 0.02
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
     remat: str = "full"  # full | dots | none: what the backward pass recomputes, layer by layer
-    # False: the compiler sees every layer, not one for all: faster steps on TPUs for a compilation that takes minutes
+    # False: the compiler sees every layer, not one for all: faster steps on TPUs and GPUs for a longer compilation
     scan_layers: bool = True
-    # none: plain XLA; auto: hand-written kernels on TPUs, where the sizes suit them (not yet run on a chip)
+    # none: plain XLA; auto: hand-written kernels on TPUs (not yet run on a chip) and GPUs, where the sizes suit them
     kernels: str = "none"
 
     @property

@@ -80,5 +80,5 @@ def bind(config: ModelConfig, head: Head, params: Params) -> Finetuned:
     """The model with these parameters, to be called inside a traced function."""
     graphdef, abstract = _skeleton(config, head)
     state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, sharding.gathered(params, config.compute_dtype))
+    nnx.replace_by_pure_dict(state, sharding.gathered(params, config))
     return nnx.merge(graphdef, state)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import attention_kernel, cpu_products, random_bits, tpu_kernels
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
+from electramed_jax.model import attention_kernel, cpu_products, random_bits
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal, wide_product
 from electramed_jax.model.residual import add_and_norm
 from electramed_jax.model.saved import saved
 
@@ -34,7 +34,7 @@ class SelfAttention(nnx.Module):
     @jax.named_scope("attention")
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         probability_key, output_key = split_key(key, 2)
-        if self.kernels == "auto" and self._kernel_suits(*segments_BT.shape):
+        if self.kernels == "auto" and attention_kernel.suits(*segments_BT.shape, self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_key)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_key)
@@ -51,15 +51,11 @@ class SelfAttention(nnx.Module):
         rate = 0.0 if key is None else self.attention_dropout_rate
         shape = (segments_BT.shape[0], self.num_heads)
         words_2BN = random_bits.words(key, shape) if rate else jnp.zeros((2, *shape), jnp.int32)
-        bias_3F = self.qkv.bias[...].reshape(3, -1)
-        return attention_kernel.attend(self.qkv.product(x_BTD), bias_3F, segments_BT, words_2BN, self.head_size, rate)
-
-    def _kernel_suits(self, B: int, T: int) -> bool:
-        """Whether this program is for TPUs, and each device's part of the arrays is one that the kernel takes."""
-        over_rows, over_heads = tpu_kernels.parts(*tpu_kernels.ROWS), tpu_kernels.parts("tensor")
-        if not tpu_kernels.for_tpu() or B % over_rows or self.num_heads % over_heads:
-            return False
-        return attention_kernel.suits(T, self.num_heads // over_heads, self.head_size)
+        dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
+        kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.merged)
+        return attention_kernel.attend(
+            x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, words_2BN, self.head_size, rate
+        )
 
 
 def attend(
@@ -80,7 +76,7 @@ def attend(
     if by_hand:
         scores_BNTS = cpu_products.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
     else:
-        scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
+        scores_BNTS = wide_product("btnh,bsnh->bnts", q_BTNH, k_BTNH, q_BTNH.dtype)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)

@@ -36,6 +36,7 @@ from electramed_jax.model.layers import (
     split_key,
     truncated_normal,
     whole,
+    wide_product,
 )
 
 NEVER = -1e9  # logit of a padded vocabulary entry
@@ -138,8 +139,7 @@ class GeneratorHead(nnx.Module):
             flat = cpu_products.times(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
             logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
         else:
-            word_VE = word_VE.astype(self.dtype)
-            logits_BMV = jnp.einsum("bme,ve->bmv", x_BME, word_VE, preferred_element_type=jnp.float32)
+            logits_BMV = wide_product("bme,ve->bmv", x_BME, word_VE, self.dtype)
         return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
 
 

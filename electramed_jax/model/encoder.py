@@ -9,14 +9,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
+from electramed_jax.model import gelu_kernel_gpu
 from electramed_jax.model.attention import SelfAttention
 from electramed_jax.model.layers import (
     Dense,
     LayerNorm,
-    gelu,
+    biased_gelu,
     shard_rows,
     split_key,
     truncated_normal,
+    unstack,
 )
 from electramed_jax.model.residual import add_and_norm
 from electramed_jax.model.saved import REMAT_POLICIES, saved
@@ -39,8 +41,12 @@ class FeedForward(nnx.Module):
 
     @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
-        u_BTF = saved(self.up.product(x_BTD)) + self.up.spread_bias()
-        return add_and_norm(x_BTD, self.down, gelu(u_BTF), self.norm, self.dropout_rate, key, self.kernels)
+        product_BTF, bias_F = saved(self.up.product(x_BTD)), self.up.bias[...]
+        if self.kernels == "auto" and gelu_kernel_gpu.suits(product_BTF.shape, product_BTF.dtype):
+            y_BTF = gelu_kernel_gpu.biased_gelu(product_BTF, bias_F)
+        else:
+            y_BTF = biased_gelu(product_BTF, bias_F)
+        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, key, self.kernels)
 
 
 class Block(nnx.Module):
@@ -103,14 +109,5 @@ def run_blocks(
 def _unstacked(blocks: Block, num_layers: int) -> list[Block]:
     graph, stacked = nnx.split(blocks)
     leaves, tree = jax.tree.flatten(stacked)
-    layers = zip(*(_unstack(leaf, num_layers) for leaf in leaves), strict=True)
+    layers = zip(*(unstack(leaf, num_layers) for leaf in leaves), strict=True)
     return [nnx.merge(graph, jax.tree.unflatten(tree, layer)) for layer in layers]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _unstack(x: jax.Array, count: int) -> tuple[jax.Array, ...]:
-    """x[0], x[1], ...; their gradients are put together at once, not padded and added up one by one."""
-    return tuple(x[i] for i in range(count))
-
-
-_unstack.defvjp(lambda x, count: (_unstack(x, count), None), lambda count, _, gradients: (jnp.stack(gradients),))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -87,32 +87,69 @@ class LayerNorm(nnx.Module):
         return layer_norm(x, self.scale[...], self.bias[...])
 
 
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Zero mean and unit variance over the last axis, then scaled and shifted; float32 inside, `x.dtype` out."""
+@jax.custom_vjp
+def layer_norm(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array:
+    """Zero mean and unit variance over the last axis, then scaled and shifted; float32 inside, `x.dtype` out.
+
+    For gradients x and two numbers a token are kept.
+    """
+    return _layer_norm_forward(x, scale_D, bias_D)[0]
+
+
+def _layer_norm_forward(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> tuple[jax.Array, tuple]:
     x32 = x.astype(jnp.float32)
-    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    normal = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
-    last = (1,) * (x.ndim - 1) + (-1,)
-    return (normal * scale.reshape(last) + bias.reshape(last)).astype(x.dtype)
+    mean = jnp.mean(x32, axis=-1, keepdims=True)
+    centred = x32 - mean
+    inverse = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+    y = centred * inverse * _along_last(scale_D, x) + _along_last(bias_D, x)
+    return y.astype(x.dtype), (x, mean, inverse, scale_D)
+
+
+def _layer_norm_backward(kept: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, inverse, scale_D = kept
+    normal, dy32 = (x.astype(jnp.float32) - mean) * inverse, dy.astype(jnp.float32)
+    scaled = dy32 * _along_last(scale_D, x)
+    along = jnp.mean(scaled * normal, axis=-1, keepdims=True)
+    dx = (scaled - jnp.mean(scaled, axis=-1, keepdims=True) - normal * along) * inverse
+    tokens = tuple(range(x.ndim - 1))
+    return dx.astype(x.dtype), jnp.sum(dy32 * normal, axis=tokens), jnp.sum(dy32, axis=tokens)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+def _along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """The vector with as many axes as x has."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact form, x·Φ(x), as in ELECTRA; float32 inside, `x.dtype` out."""
+    return biased_gelu(x, jnp.zeros((x.shape[-1],), x.dtype))
 
 
 @jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact form, x·Φ(x), as in ELECTRA; float32 inside, `x.dtype` out. For gradients x alone is kept.
-
-    jax.nn.gelu's exact form goes by erfc, whose branches cost a TPU's compiler seven times as long.
-    """
-    return (x.astype(jnp.float32) * _normal_cdf(x)).astype(x.dtype)
+def biased_gelu(x: jax.Array, bias_F: jax.Array) -> jax.Array:
+    """GELU of x + bias. For gradients x alone is kept, a product that is kept anyway."""
+    return gelu_and_slope(x + _along_last(bias_F.astype(x.dtype), x))[0].astype(x.dtype)
 
 
-def _gelu_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
-    x32 = x.astype(jnp.float32)
-    density = jnp.exp(-0.5 * x32 * x32) * (2 * math.pi) ** -0.5
-    return ((dy.astype(jnp.float32) * (_normal_cdf(x) + x32 * density)).astype(x.dtype),)
+def _biased_gelu_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, bias_F = kept
+    _, slope = gelu_and_slope(x + _along_last(bias_F.astype(x.dtype), x))
+    dx = (dy.astype(jnp.float32) * slope).astype(x.dtype)
+    return dx, _sum_of_tokens(dx).astype(bias_F.dtype)
 
 
-gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+def _sum_of_tokens(x: jax.Array) -> jax.Array:
+    """float32[F]. Of 16-bit numbers as a product: a TPU's matrix units have nothing else to do meanwhile."""
+    if x.dtype.itemsize > 2:
+        return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+    tokens = x.reshape(-1, x.shape[-1])
+    return jnp.einsum("n,nf->f", jnp.ones(len(tokens), x.dtype), tokens, preferred_element_type=jnp.float32)
+
+
+biased_gelu.defvjp(lambda x, bias_F: (biased_gelu(x, bias_F), (x, bias_F)), _biased_gelu_backward)
 
 # Odd polynomial whose tanh is erf(x/√2): at most 2.9e-6 off, and x·Φ(x) by 0.2 % of itself where x > -3.5, which is
 # less than the rounding of 16 bits. Least squares, weighted towards the largest error; past x² = 25 it is held.
@@ -120,18 +157,46 @@ ERF_AS_TANH = (0.79786971, 0.036392285, -8.7825440e-05, -3.6693687e-05, 1.425021
 HELD_FROM = 25.0
 
 
-def _normal_cdf(x: jax.Array) -> jax.Array:
-    """Φ(x) = (1 + erf(x/√2))/2 in float32, to the accuracy of x.dtype.
+def gelu_and_slope(u: jax.Array, tanh: Callable[[jax.Array], jax.Array] = jnp.tanh) -> tuple[jax.Array, jax.Array]:
+    """u·Φ(u) and its derivative in float32, to the accuracy of u.dtype.
 
-    Of 16-bit numbers by a tanh, which chips have an instruction for, where an erf would take a TPU's vector units as
-    long as the matrix units take for the products around it.
+    Φ = (1 + erf(u/√2))/2 of 16-bit numbers by a tanh, which chips have an instruction for, where an erf would take a
+    TPU's vector units as long as the matrix units take for the products around it. (jax.nn.gelu's exact form goes by
+    erfc, whose branches cost a TPU's compiler seven times as long.)
     """
-    x32 = x.astype(jnp.float32)
-    if x.dtype.itemsize > 2:
-        return 0.5 * (1.0 + jax.lax.erf(x32 * 0.5**0.5))
-    square = jnp.minimum(x32 * x32, HELD_FROM)
-    slope = functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH))
-    return 0.5 + 0.5 * jnp.tanh(x32 * slope)
+    u32 = u.astype(jnp.float32)
+    if u.dtype.itemsize > 2:
+        cdf = 0.5 * (1.0 + jax.lax.erf(u32 * 0.5**0.5))
+    else:
+        square = jnp.minimum(u32 * u32, HELD_FROM)
+        cdf = 0.5 + 0.5 * tanh(u32 * functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH)))
+    density = jnp.exp(-0.5 * u32 * u32) * (2 * math.pi) ** -0.5
+    return u32 * cdf, cdf + u32 * density
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def wide_product(equation: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """An einsum with a float32 result, of arrays multiplied in `dtype`; so are those multiplied for its gradients."""
+    return _wide(equation, x.astype(dtype), y.astype(dtype))
+
+
+def _wide_product_backward(
+    equation: str, dtype: jnp.dtype, kept: tuple[jax.Array, jax.Array], dz: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, y = kept
+    of_x, of_y, of_z = re.split(",|->", equation)
+    dz = dz.astype(dtype)
+    dx, dy = _wide(f"{of_z},{of_y}->{of_x}", dz, y.astype(dtype)), _wide(f"{of_z},{of_x}->{of_y}", dz, x.astype(dtype))
+    return dx.astype(x.dtype), dy.astype(y.dtype)
+
+
+def _wide(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
+
+
+wide_product.defvjp(
+    lambda equation, x, y, dtype: (wide_product(equation, x, y, dtype), (x, y)), _wide_product_backward
+)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:
@@ -149,6 +214,15 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) 
 def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:
     """`n` keys from one, or `n` times None from None."""
     return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def unstack(x: jax.Array, count: int) -> tuple[jax.Array, ...]:
+    """x[0], x[1], ...; their gradients are put together at once, not padded and added up one by one."""
+    return tuple(x[i] for i in range(count))
+
+
+unstack.defvjp(lambda x, count: (unstack(x, count), None), lambda count, _, gradients: (jnp.stack(gradients),))
 
 
 def shard_rows(x: jax.Array) -> jax.Array:

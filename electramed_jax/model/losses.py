@@ -86,17 +86,42 @@ def objective(
 @jax.named_scope("generator_loss")
 def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking.Masked) -> Sums:
     """Negative log likelihood and hits of the generator over the masked positions."""
-    log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
-    target_logits_BM = jnp.take_along_axis(logits_BMV, masked.targets_BM[..., None], axis=-1)[..., 0]
+    nll_BM = negative_log_likelihood(logits_BMV, masked.targets_BM)
     weights_BM = masked.weights_BM
     # Says what an argmax over V would, equal logits apart, from the maximum that the normaliser needs anyway.
-    best_BM = target_logits_BM >= jnp.max(logits_BMV, axis=-1)
+    best_BM = target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
     return {
-        "generator_nll_sum": jnp.sum(weights_BM * (log_normaliser_BM - target_logits_BM)),
+        "generator_nll_sum": jnp.sum(weights_BM * nll_BM),
         "generator_correct_sum": jnp.sum(weights_BM * best_BM),
         "sampled_correct_sum": jnp.sum(weights_BM * (sampled_BM == masked.targets_BM)),
         "masked_count": jnp.sum(weights_BM),
     }
+
+
+@jax.custom_vjp
+def negative_log_likelihood(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
+    """Of the targets under softmax(logits), float32[B, M]. Its gradient is one pass over the logits."""
+    return _nll_forward(logits_BMV, targets_BM)[0]
+
+
+def _nll_forward(logits_BMV: jax.Array, targets_BM: jax.Array) -> tuple[jax.Array, tuple]:
+    log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
+    nll_BM = log_normaliser_BM - target_logits(logits_BMV, targets_BM)
+    return nll_BM, (logits_BMV, targets_BM, log_normaliser_BM)
+
+
+def _nll_backward(kept: tuple, d_BM: jax.Array) -> tuple[jax.Array, None]:
+    logits_BMV, targets_BM, log_normaliser_BM = kept
+    probabilities_BMV = jnp.exp(logits_BMV - log_normaliser_BM[..., None])
+    target_BMV = targets_BM[..., None] == jnp.arange(logits_BMV.shape[-1])[None, None]
+    return (probabilities_BMV - target_BMV) * d_BM[..., None], None
+
+
+negative_log_likelihood.defvjp(_nll_forward, _nll_backward)
+
+
+def target_logits(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1)[..., 0]
 
 
 def discriminator_sums(

@@ -1,30 +1,27 @@
-"""Dropout, residual and layer norm as one TPU kernel: what enters is read once, what leaves is written once.
+"""Dropout, residual and layer norm as one kernel: what enters is read once, what leaves is written once.
 
 XLA makes several passes of it, and in the backward pass, where sums go over features and over tokens, a good many.
 The result is `layers.layer_norm(x + layers.dropout(y))`, down to which units are dropped, to rounding:
-tests hold it so, interpreted. libtpu compiles it for v4, v5e, v5p and v6e; it has not run on a chip yet.
+tests hold it so, interpreted. norm_kernel_tpu.py has the kernels of a TPU, norm_kernel_gpu.py those of a GPU.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
-from electramed_jax.model import random_bits
-from electramed_jax.model.tpu_kernels import LANES, ROWS, on_every_device
+from electramed_jax.model import kernels, norm_kernel_gpu, norm_kernel_tpu
 
-EPSILON = 1e-12
-BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
+KERNELS = {"tpu": norm_kernel_tpu, "gpu": norm_kernel_gpu}
+TOKENS, FEATURES, WORDS = jax.P(kernels.ROWS), jax.P(), jax.P(None, kernels.ROWS)
 
 
-def suits(row_length: int, width: int) -> bool:
-    """Whether the kernel has blocks for these sizes."""
-    return row_length % 16 == 0 and width % LANES == 0
+def suits(rows: int, row_length: int, width: int) -> bool:
+    """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
+    module = KERNELS.get(kernels.platform())
+    return module is not None and rows % kernels.parts(*kernels.ROWS) == 0 and module.suits(row_length, width)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -36,7 +33,7 @@ def residual_norm(
     bias_D: jax.Array,
     words_2B: jax.Array,
     dropout_rate: float = 0.0,
-    interpret: bool = False,
+    interpreted: str | None = None,
 ) -> jax.Array:
     """Layer norm of x + dropout(y + its bias), [B, T, D].
 
@@ -44,132 +41,31 @@ def residual_norm(
       x_BTD, y_BTD: of one dtype, the result's.
       y_bias_D: of the layer that y comes from; here, because its gradient is a sum the kernel can take on its way.
       words_2B: `random_bits.words` of dropout; not looked at where the rate is 0.
-      interpret: as plain JAX, on any machine; slow.
+      interpreted: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
     """
-    return _forward(x_BTD, y_BTD, y_bias_D, scale_D, bias_D, words_2B, dropout_rate, interpret)[0]
-
-
-TOKENS, FEATURES, WORDS = jax.P(ROWS), jax.P(), jax.P(None, ROWS)
+    return _forward(x_BTD, y_BTD, y_bias_D, scale_D, bias_D, words_2B, dropout_rate, interpreted)[0]
 
 
 def _forward(
     x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array, words: jax.Array,
-    dropout_rate: float, interpret: bool,
+    dropout_rate: float, interpreted: str | None,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
-    call = functools.partial(_call_forward, dropout_rate=dropout_rate, interpret=interpret)
+    module = KERNELS[interpreted or kernels.platform()]
+    call = functools.partial(module.forward, dropout_rate=dropout_rate, interpret=interpreted is not None)
     specs = (WORDS, TOKENS, TOKENS, FEATURES, FEATURES, FEATURES)
-    h = on_every_device(call, specs, TOKENS)(words, x, y, y_bias, scale, bias)
+    h = kernels.on_every_device(call, specs, TOKENS)(words, x, y, y_bias, scale, bias)
     return h, (words, x, y, y_bias, scale)
 
 
 def _backward(
-    dropout_rate: float, interpret: bool, kept: tuple[jax.Array, ...], dh: jax.Array
+    dropout_rate: float, interpreted: str | None, kept: tuple[jax.Array, ...], dh: jax.Array
 ) -> tuple[jax.Array | None, ...]:
-    call = functools.partial(_call_backward, dropout_rate=dropout_rate, interpret=interpret)
+    module = KERNELS[interpreted or kernels.platform()]
+    call = functools.partial(module.backward, dropout_rate=dropout_rate, interpret=interpreted is not None)
     specs = (WORDS, TOKENS, TOKENS, FEATURES, FEATURES, TOKENS)
-    dx, dy, sums = on_every_device(call, specs, TOKENS)(*kept, dh)
-    dscale, dbias, dy_bias = jnp.sum(sums, axis=(0, 1))[:3]
+    dx, dy, sums = kernels.on_every_device(call, specs, TOKENS)(*kept, dh)
+    dscale, dbias, dy_bias = jnp.sum(sums, axis=0)
     return dx, dy, dy_bias, dscale, dbias, None
 
 
 residual_norm.defvjp(_forward, _backward)
-
-
-class _Blocks:
-    """How one device's arrays are cut up: into runs of tokens, whole features."""
-
-    def __init__(self, x: jax.Array, dropout_rate: float):
-        self.B, self.T, self.D = x.shape
-        self.rate, self.dtype = dropout_rate, x.dtype
-        runs = (n for n in range(self.T, 0, -16) if self.T % n == 0)
-        self.tokens = next((n for n in runs if n * self.D * x.dtype.itemsize <= BLOCK_BYTES), 16)
-        self.grid = (self.B, self.T // self.tokens)
-
-    def call(
-        self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool
-    ) -> Any:
-        specs = {
-            "words": pl.BlockSpec(memory_space=pltpu.SMEM),
-            "tokens": pl.BlockSpec((1, self.tokens, self.D), lambda b, t: (b, t, 0)),
-            "features": pl.BlockSpec((1, self.D), lambda b, t: (0, 0)),
-            "sums": pl.BlockSpec((1, 1, 8, self.D), lambda b, t: (b, t, 0, 0)),
-        }
-        return pl.pallas_call(
-            functools.partial(body, self),
-            grid=self.grid,
-            in_specs=[specs[one] for one in inputs],
-            out_specs=[specs[one] for one in outputs],
-            out_shape=shapes,
-            compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
-            name=name,
-            metadata={"turns": str(self.grid[0] * self.grid[1])},
-            interpret=interpret,
-        )
-
-    # What follows is called inside the kernels.
-
-    def survives(self, words: Any) -> jax.Array:
-        """bool[tokens, D]: what dropout leaves."""
-        row, first = pl.program_id(0), pl.program_id(1) * self.tokens
-        token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
-        counter = (token + first) * self.D + feature
-        return random_bits.kept(counter, words[0, row], words[1, row], self.rate)
-
-    def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Normalised x + dropout(y), and the reciprocal of its standard deviation."""
-        y = y[0].astype(jnp.float32) + y_bias[...]
-        if survives is not None:
-            y = jnp.where(survives, y * (1.0 / (1.0 - self.rate)), 0.0)
-        z = x[0].astype(jnp.float32) + y
-        centred = z - jnp.mean(z, axis=-1, keepdims=True)
-        rstd = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + EPSILON)
-        return centred * rstd, rstd
-
-
-def _call_forward(
-    words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
-) -> jax.Array:
-    blocks = _Blocks(x, dropout_rate)
-    inputs = ["words", "tokens", "tokens", "features", "features", "features"]
-    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    call = blocks.call(_forward_body, "norm_forward", inputs, ["tokens"], [shape], interpret)
-    return call(words, x, y, *(one[None] for one in features))[0]
-
-
-def _forward_body(blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
-    normal, _ = blocks.normal(x, y, y_bias, blocks.survives(words) if blocks.rate else None)
-    h[0] = (normal * scale[...] + bias[...]).astype(blocks.dtype)
-
-
-def _call_backward(
-    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
-    *, dropout_rate: float, interpret: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """dx, dy, and per block the sums over its tokens: gradients of scale, bias and y's bias, in rows 0 to 2 of 8."""
-    blocks = _Blocks(x, dropout_rate)
-    inputs = ["words", "tokens", "tokens", "features", "features", "tokens"]
-    gradient = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    sums = jax.ShapeDtypeStruct((*blocks.grid, 8, blocks.D), jnp.float32)
-    gradients = 2 if dropout_rate else 1  # without dropout it is the same for x and y
-    outputs, shapes = ["tokens"] * gradients + ["sums"], [gradient] * gradients + [sums]
-    call = blocks.call(_backward_body, "norm_backward", inputs, outputs, shapes, interpret)
-    dx, *dy, sums = call(words, x, y, y_bias[None], scale[None], dh)
-    return dx, (dy[0] if dy else dx), sums
-
-
-def _backward_body(
-    blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
-) -> None:
-    survives = blocks.survives(words) if blocks.rate else None
-    normal, rstd = blocks.normal(x, y, y_bias, survives)
-    dh = dh[0].astype(jnp.float32)
-    dnormal = dh * scale[...]
-    along = jnp.mean(dnormal * normal, axis=-1, keepdims=True)
-    dz = rstd * (dnormal - jnp.mean(dnormal, axis=-1, keepdims=True) - normal * along)
-    dx[0] = dz.astype(blocks.dtype)
-    dy, sums = dz, outputs[-1]
-    if survives is not None:
-        dy = jnp.where(survives, dz * (1.0 / (1.0 - blocks.rate)), 0.0)
-        outputs[0][0] = dy.astype(blocks.dtype)
-    of_tokens = [jnp.sum(one, axis=0, keepdims=True) for one in (dh * normal, dh, dy)]
-    sums[0, 0] = jnp.concatenate([*of_tokens, jnp.zeros((5, blocks.D), jnp.float32)])

@@ -22,7 +22,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig
+from electramed_jax.config import MeshConfig, ModelConfig
+from electramed_jax.model.layers import unstack
 
 MESH_AXES = ("data", "fsdp", "tensor")
 MESH_AXIS_OF = {
@@ -102,12 +103,12 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P
     return jax.P(*[a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)])
 
 
-def gathered(params: Any, dtype: str) -> Any:
+def gathered(params: Any, model: ModelConfig) -> Any:
     """Inside a jitted function: the parameters as a step computes with them, whole along `fsdp`.
 
-    Each is gathered once, the layers' kernels as the `dtype` they are multiplied in; gradients are added up over the
-    rows of `fsdp` into the part that a device keeps. Left to itself the compiler gathers some of them twice, and adds
-    up whole gradients of the tables on every device.
+    Each is gathered once, the layers' kernels as what they are multiplied in, and layer by layer where no scan runs
+    through them; gradients are added up over the rows of `fsdp` into the part that a device keeps. Left to itself the
+    compiler gathers some of them twice, and adds up whole gradients of the tables on every device.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape["fsdp"] == 1:
@@ -118,12 +119,16 @@ def gathered(params: Any, dtype: str) -> Any:
         computed = jax.P(*[None if axis == "fsdp" else axis for axis in kept])
         if computed == kept:
             return x
-        return _gathered(x, kept, computed, jnp.dtype(dtype) if _OF_A_LAYER.search(name) else x.dtype)
+        dtype = jnp.dtype(model.compute_dtype) if _KERNEL_OF_LAYERS.search(name) else x.dtype
+        if "layers/" in name and not model.scan_layers and kept[0] is None:
+            parts = unstack(x, len(x))
+            return jnp.stack([_gathered(part, jax.P(*kept[1:]), jax.P(*computed[1:]), dtype) for part in parts])
+        return _gathered(x, kept, computed, dtype)
 
     return trees.map_named(one, params)
 
 
-_OF_A_LAYER = re.compile(r"layers/.*/kernel$")
+_KERNEL_OF_LAYERS = re.compile(r"layers/.*/kernel$")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

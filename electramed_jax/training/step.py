@@ -26,6 +26,18 @@ from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
+# What XLA would not choose by itself, by platform; tests/benchmarks/README.md has what it is worth.
+COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
+    # cuBLASLt's products, which add biases and residuals on their way, and none of them merged.
+    "gpu": {
+        "xla_gpu_enable_cublaslt": True,
+        "xla_gpu_enable_triton_gemm": False,
+        "xla_gpu_dot_merger_threshold_mb": 0,
+    },
+    # Gathered parameters multiplied whole, not piece by piece as they arrive.
+    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
+}
+
 IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
 
 
@@ -204,11 +216,13 @@ def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainS
     rows, what else there is and the sums on every device; the old state's memory is given to the new one."""
     where, everywhere = state_lib.shardings_of(abstract_state), sharding.replicated(mesh)
     others = len(inspect.signature(step).parameters) - 2
+    options = COMPILER_OPTIONS.get(mesh.devices.flat[0].platform)
     return jax.jit(
         step,
         in_shardings=(where, sharding.batch_sharding(mesh), *[everywhere] * others),
         out_shardings=(where, everywhere),
         donate_argnums=0,
+        **({"compiler_options": options} if options else {}),
     )
 
 

@@ -7,6 +7,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -18,7 +19,7 @@ from electramed_jax.training import step as step_lib
 
 VOCAB_SIZE = 31_090  # SciVocab's
 
-Step = Callable[[], float]  # trains one step, and returns its loss once the device is done
+Step = Callable[[], Any]  # begins one training step, and returns its loss, which float() waits for
 
 
 def sized(preset: str, batch_size: int, row_length: int, **model: object) -> config_lib.Config:
@@ -39,18 +40,18 @@ def our_step(config: config_lib.Config, batch: dict[str, jax.Array]) -> Step:
     with jax.set_mesh(mesh):
         state, train_step = state_lib.create(config, mesh), step_lib.jit_train_step(config, mesh)
 
-    def step() -> float:
+    def step() -> jax.Array:
         nonlocal state
         with jax.set_mesh(mesh):
             state, sums = train_step(state, batch)
-            return float(sums["loss_sum"])
+            return sums["loss_sum"]
 
     return step
 
 
 def warm(name: str, step: Step, steps: int = 3) -> None:
     began = time.perf_counter()
-    losses = [step() for _ in range(steps)]
+    losses = [float(step()) for _ in range(steps)]
     print(
         f"{name}: warm after {time.perf_counter() - began:.1f} s, losses {losses[0]:.2f} to {losses[-1]:.2f}",
         flush=True,
@@ -60,15 +61,19 @@ def warm(name: str, step: Step, steps: int = 3) -> None:
 Seconds = dict[str, list[float]]
 
 
-def rounds(steps: Mapping[str, Step], count: int) -> tuple[Seconds, Seconds]:
-    """Wall and processor seconds (user and system, all threads) of every contender in every round."""
+def rounds(steps: Mapping[str, Step], count: int, at_a_time: int = 1) -> tuple[Seconds, Seconds]:
+    """Wall and processor seconds (user and system, all threads) a step, of every contender in every round.
+
+    In a round a contender runs `at_a_time` steps, one given to the device after the other, as a training loop does.
+    """
     wall, processor = ({name: [] for name in steps} for _ in range(2))
     for _ in range(count):
         for name, step in steps.items():
             cpu, began = _cpu_seconds(), time.perf_counter()
-            step()
-            wall[name].append(time.perf_counter() - began)
-            processor[name].append(_cpu_seconds() - cpu)
+            losses = [step() for _ in range(at_a_time)]
+            float(losses[-1])
+            wall[name].append((time.perf_counter() - began) / at_a_time)
+            processor[name].append((_cpu_seconds() - cpu) / at_a_time)
     return wall, processor
 
 

@@ -81,8 +81,8 @@ def stepper(
     attention: str = "sdpa",
     bfloat16: bool = False,
     compiled: bool = False,
-) -> Callable[[], float]:
-    """A function that trains one step on the rows and returns the loss, once the device is done."""
+) -> Callable[[], torch.Tensor]:
+    """A function that begins one training step on the rows and returns the loss, which float() waits for."""
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
     pair = Pair(config, attention).to(device).train()
@@ -90,7 +90,7 @@ def stepper(
     chosen = torch.optim.AdamW(pair.parameters(), lr=1e-4, eps=1e-6, weight_decay=0.01, fused=True)
     ids_BT = torch.from_numpy(np.asarray(rows, np.int64)).to(device)
 
-    def step() -> float:
+    def step() -> torch.Tensor:
         cast = torch.autocast(device, dtype=torch.bfloat16) if bfloat16 else contextlib.nullcontext()
         with cast:
             loss = forward(ids_BT)
@@ -98,6 +98,6 @@ def stepper(
         torch.nn.utils.clip_grad_norm_(pair.parameters(), 1.0)
         chosen.step()
         chosen.zero_grad(set_to_none=True)
-        return loss.item()
+        return loss.detach()
 
     return step

@@ -1,4 +1,4 @@
-"""The TPU kernel of dropout, residual and layer norm, interpreted, is the plain form."""
+"""The kernels of dropout, residual and layer norm, interpreted, are the plain form."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import quick
 from jax.sharding import AxisType
 
-from electramed_jax.model import layers, norm_kernel, random_bits
+from electramed_jax.model import layers, norm_kernel, norm_kernel_gpu, norm_kernel_tpu, random_bits
 
 B, T, D = 4, 48, 256
+of_each_platform = pytest.mark.parametrize("platform", [*norm_kernel.KERNELS])
 
 
 def arguments(dtype: str) -> tuple[jax.Array, ...]:
@@ -27,8 +28,10 @@ def plain(x, y, y_bias, scale, bias, *, rate, key):
     return layers.layer_norm(x.astype(jnp.float32) + y, scale, bias).astype(x.dtype)
 
 
-def kernel(*arguments, rate, key):
-    return norm_kernel.residual_norm(*arguments, random_bits.words(key, (B,)), rate, True)
+def kernel(platform):
+    return lambda *arguments, rate, key: norm_kernel.residual_norm(
+        *arguments, random_bits.words(key, (B,)), rate, platform
+    )
 
 
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
@@ -41,32 +44,45 @@ def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.nd
     return [np.asarray(one, np.float32) for one in both(dh, *given)]
 
 
+@of_each_platform
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
-def test_the_kernel_gives_the_plain_forms_result_and_gradients(dtype, tolerance, rate):
+def test_the_kernel_gives_the_plain_forms_result_and_gradients(dtype, tolerance, rate, platform):
     given = arguments(dtype)
-    ours, expected = (result_and_gradients(form, *given, rate=rate) for form in (kernel, plain))
+    ours, expected = (result_and_gradients(form, *given, rate=rate) for form in (kernel(platform), plain))
     for one, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
 
 
 def test_rows_of_several_blocks_are_counted_through(monkeypatch):
     given = arguments("float32")
-    whole = result_and_gradients(kernel, *given, rate=0.1)
-    monkeypatch.setattr(norm_kernel, "BLOCK_BYTES", 16 * D * 4)
-    for one, other in zip(result_and_gradients(kernel, *given, rate=0.1), whole, strict=True):
+    whole = result_and_gradients(kernel("tpu"), *given, rate=0.1)
+    monkeypatch.setattr(norm_kernel_tpu, "BLOCK_BYTES", 16 * D * 4)
+    for one, other in zip(result_and_gradients(kernel("tpu"), *given, rate=0.1), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same():
+@of_each_platform
+def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
     given = arguments("float32")
-    expected = result_and_gradients(kernel, *given, rate=0.1)
+    expected = result_and_gradients(plain, *given, rate=0.1)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):
-        for one, other in zip(result_and_gradients(kernel, *given, rate=0.1), expected, strict=True):
+        for one, other in zip(result_and_gradients(kernel(platform), *given, rate=0.1), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
+def test_a_width_that_is_no_power_of_two_is_filled_up_on_a_gpu():
+    given = [one[..., :200] for one in arguments("float32")]
+    ours, expected = (result_and_gradients(form, *given, rate=0.1) for form in (kernel("gpu"), plain))
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
 def test_sizes_without_blocks_are_left_to_the_plain_form():
-    assert norm_kernel.suits(512, 768) and norm_kernel.suits(128, 256)
-    assert not norm_kernel.suits(100, 768) and not norm_kernel.suits(512, 192)
+    for kernels in (norm_kernel_tpu, norm_kernel_gpu):
+        assert kernels.suits(512, 768) and kernels.suits(128, 256)
+        assert not kernels.suits(100, 768)
+    assert not norm_kernel_tpu.suits(512, 192), "a register and a half"
+    assert not norm_kernel_gpu.suits(512, 8192), "more than a program's registers"
+    assert not norm_kernel.suits(4, 512, 768), "there is no kernel for a CPU"

@@ -1,4 +1,8 @@
-"""What the hand-written TPU kernels have in common: when they can be used, and how they meet a mesh."""
+"""What the hand-written kernels have in common: when they can be used, and how they meet a mesh.
+
+A TPU's are written in Pallas for Mosaic, a GPU's in Pallas for Triton. Of the latter jax 0.11 says that it will go some
+day, in favour of the same language outside jax (jax-triton): setup.py keeps to versions that have it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ from typing import Any
 
 import jax
 
-LANES = 128  # of a vector register
+LANES = 128  # of a TPU's vector register
 ROWS = ("data", "fsdp")  # mesh axes that the batch is split over
 
 
-def for_tpu() -> bool:
-    """Whether what is traced now will run on TPUs."""
+def platform() -> str:
+    """What the program that is traced now will run on: "tpu", "gpu" or "cpu"."""
     mesh = jax.sharding.get_abstract_mesh()
-    return (jax.default_backend() if mesh.empty else mesh.abstract_device.platform) == "tpu"
+    name = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+    return "gpu" if name == "cuda" else name
 
 
 def parts(*axes: str) -> int:

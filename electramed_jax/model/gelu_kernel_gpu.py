@@ -1,0 +1,106 @@
+"""GELU of a product and its bias as GPU kernels, through Pallas and Triton.
+
+XLA's tanh is a fraction of polynomials, which takes longer than the memory does; here it is the chip's instruction. The
+backward pass adds up the bias's gradient on its way.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from electramed_jax.model import kernels
+from electramed_jax.model.layers import gelu_and_slope
+
+COLUMNS, WARPS = 256, 4
+FORWARD_ROWS, BACKWARD_ROWS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and of a program
+PRODUCT, BIAS, SUMS = jax.P(kernels.ROWS, None, "tensor"), jax.P("tensor"), jax.P(kernels.ROWS, "tensor")
+
+
+def suits(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
+    """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
+    B, T, F = shape
+    over_rows, over_columns = kernels.parts(*kernels.ROWS), kernels.parts("tensor")
+    in_blocks = B % over_rows == 0 and T % BACKWARD_RUN == 0 and F % (COLUMNS * over_columns) == 0
+    return kernels.platform() == "gpu" and dtype.itemsize == 2 and in_blocks
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) -> jax.Array:
+    """As layers.biased_gelu."""
+    return _forward(x_BTF, bias_F, interpret)[0]
+
+
+def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    call = functools.partial(_call_forward, interpret=interpret)
+    return kernels.on_every_device(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
+
+
+def _backward(interpret: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    call = functools.partial(_call_backward, interpret=interpret)
+    dx, sums = kernels.on_every_device(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
+    return dx, jnp.sum(sums, axis=0).astype(kept[1].dtype)
+
+
+biased_gelu.defvjp(_forward, _backward)
+
+
+def _tanh(interpret: bool) -> Any:
+    return jnp.tanh if interpret else triton.approx_tanh
+
+
+def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Array:
+    tokens, width = x.shape[0] * x.shape[1], x.shape[2]
+
+    def body(x: Any, bias: Any, y: Any) -> None:
+        rows, columns = pl.ds(pl.program_id(0) * FORWARD_ROWS, FORWARD_ROWS), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)
+        u = x[rows, columns] + bias[columns].astype(x.dtype)[None]
+        y[rows, columns] = gelu_and_slope(u, _tanh(interpret))[0].astype(y.dtype)
+
+    return pl.pallas_call(
+        body,
+        grid=(tokens // FORWARD_ROWS, width // COLUMNS),
+        out_shape=jax.ShapeDtypeStruct((tokens, width), x.dtype),
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        name="gelu_forward",
+        interpret=interpret,
+    )(x.reshape(tokens, width), bias).reshape(x.shape)
+
+
+def _call_backward(x: jax.Array, bias: jax.Array, dy: jax.Array, *, interpret: bool) -> tuple[jax.Array, jax.Array]:
+    """dx, and of each run of tokens its sums [runs, F]."""
+    tokens, width = x.shape[0] * x.shape[1], x.shape[2]
+    runs = tokens // BACKWARD_RUN
+
+    def body(x: Any, bias: Any, dy: Any, dx: Any, sums: Any) -> None:
+        run, columns = pl.program_id(0), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)
+        bias_1C = bias[columns].astype(x.dtype)[None]
+
+        def some(i: jax.Array, total: jax.Array) -> jax.Array:
+            rows = pl.ds(run * BACKWARD_RUN + i * BACKWARD_ROWS, BACKWARD_ROWS)
+            slope = gelu_and_slope(x[rows, columns] + bias_1C, _tanh(interpret))[1]
+            gradient = dy[rows, columns].astype(jnp.float32) * slope
+            dx[rows, columns] = gradient.astype(dx.dtype)
+            return total + gradient
+
+        nothing = jnp.zeros((BACKWARD_ROWS, COLUMNS), jnp.float32)
+        total = jax.lax.fori_loop(0, BACKWARD_RUN // BACKWARD_ROWS, some, nothing)
+        sums[run, columns] = jnp.sum(total, axis=0)
+
+    dx, sums = pl.pallas_call(
+        body,
+        grid=(runs, width // COLUMNS),
+        out_shape=(
+            jax.ShapeDtypeStruct((tokens, width), x.dtype),
+            jax.ShapeDtypeStruct((runs, width), jnp.float32),
+        ),
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=2),
+        name="gelu_backward",
+        interpret=interpret,
+    )(x.reshape(tokens, width), bias, dy.reshape(tokens, width))
+    return dx.reshape(x.shape), sums

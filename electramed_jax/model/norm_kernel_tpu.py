@@ -1,0 +1,125 @@
+"""The TPU's kernels of norm_kernel.py. libtpu compiles them for v4, v5e, v5p and v6e; they have not run on a chip yet.
+
+A block is a run of one row's tokens with all their features.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from electramed_jax.model import random_bits
+from electramed_jax.model.kernels import LANES
+
+EPSILON = 1e-12
+BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
+
+
+def suits(row_length: int, width: int) -> bool:
+    """Whether the kernel has blocks for these sizes."""
+    return row_length % 16 == 0 and width % LANES == 0
+
+
+class _Blocks:
+    """How one device's arrays are cut up: into runs of tokens, whole features."""
+
+    def __init__(self, x: jax.Array, dropout_rate: float):
+        self.B, self.T, self.D = x.shape
+        self.rate, self.dtype = dropout_rate, x.dtype
+        runs = (n for n in range(self.T, 0, -16) if self.T % n == 0)
+        self.tokens = next((n for n in runs if n * self.D * x.dtype.itemsize <= BLOCK_BYTES), 16)
+        self.grid = (self.B, self.T // self.tokens)
+
+    def call(
+        self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool
+    ) -> Any:
+        specs = {
+            "words": pl.BlockSpec(memory_space=pltpu.SMEM),
+            "tokens": pl.BlockSpec((1, self.tokens, self.D), lambda b, t: (b, t, 0)),
+            "features": pl.BlockSpec((1, self.D), lambda b, t: (0, 0)),
+            "sums": pl.BlockSpec((1, 1, 8, self.D), lambda b, t: (b, t, 0, 0)),
+        }
+        return pl.pallas_call(
+            functools.partial(body, self),
+            grid=self.grid,
+            in_specs=[specs[one] for one in inputs],
+            out_specs=[specs[one] for one in outputs],
+            out_shape=shapes,
+            compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
+            name=name,
+            metadata={"turns": str(self.grid[0] * self.grid[1])},
+            interpret=interpret,
+        )
+
+    # What follows is called inside the kernels.
+
+    def survives(self, words: Any) -> jax.Array:
+        """bool[tokens, D]: what dropout leaves."""
+        row, first = pl.program_id(0), pl.program_id(1) * self.tokens
+        token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
+        counter = (token + first) * self.D + feature
+        return random_bits.kept(counter, words[0, row], words[1, row], self.rate)
+
+    def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Normalised x + dropout(y), and the reciprocal of its standard deviation."""
+        y = y[0].astype(jnp.float32) + y_bias[...]
+        if survives is not None:
+            y = jnp.where(survives, y * (1.0 / (1.0 - self.rate)), 0.0)
+        z = x[0].astype(jnp.float32) + y
+        centred = z - jnp.mean(z, axis=-1, keepdims=True)
+        rstd = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + EPSILON)
+        return centred * rstd, rstd
+
+
+def forward(
+    words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
+) -> jax.Array:
+    blocks = _Blocks(x, dropout_rate)
+    inputs = ["words", "tokens", "tokens", "features", "features", "features"]
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    call = blocks.call(_forward_body, "norm_forward", inputs, ["tokens"], [shape], interpret)
+    return call(words, x, y, *(one[None] for one in features))[0]
+
+
+def _forward_body(blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
+    normal, _ = blocks.normal(x, y, y_bias, blocks.survives(words) if blocks.rate else None)
+    h[0] = (normal * scale[...] + bias[...]).astype(blocks.dtype)
+
+
+def backward(
+    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
+    *, dropout_rate: float, interpret: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
+    """dx, dy, and of each block the sums over its tokens [blocks, 3, D]: gradients of scale, bias and y's bias."""
+    blocks = _Blocks(x, dropout_rate)
+    inputs = ["words", "tokens", "tokens", "features", "features", "tokens"]
+    gradient = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    sums = jax.ShapeDtypeStruct((*blocks.grid, 8, blocks.D), jnp.float32)
+    gradients = 2 if dropout_rate else 1  # without dropout it is the same for x and y
+    outputs, shapes = ["tokens"] * gradients + ["sums"], [gradient] * gradients + [sums]
+    call = blocks.call(_backward_body, "norm_backward", inputs, outputs, shapes, interpret)
+    dx, *dy, sums = call(words, x, y, y_bias[None], scale[None], dh)
+    return dx, (dy[0] if dy else dx), sums.reshape(-1, 8, blocks.D)[:, :3]
+
+
+def _backward_body(
+    blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
+) -> None:
+    survives = blocks.survives(words) if blocks.rate else None
+    normal, rstd = blocks.normal(x, y, y_bias, survives)
+    dh = dh[0].astype(jnp.float32)
+    dnormal = dh * scale[...]
+    along = jnp.mean(dnormal * normal, axis=-1, keepdims=True)
+    dz = rstd * (dnormal - jnp.mean(dnormal, axis=-1, keepdims=True) - normal * along)
+    dx[0] = dz.astype(blocks.dtype)
+    dy, sums = dz, outputs[-1]
+    if survives is not None:
+        dy = jnp.where(survives, dz * (1.0 / (1.0 - blocks.rate)), 0.0)
+        outputs[0][0] = dy.astype(blocks.dtype)
+    of_tokens = [jnp.sum(one, axis=0, keepdims=True) for one in (dh * normal, dh, dy)]
+    sums[0, 0] = jnp.concatenate([*of_tokens, jnp.zeros((5, blocks.D), jnp.float32)])

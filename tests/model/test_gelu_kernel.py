@@ -1,0 +1,58 @@
+"""The kernels of GELU, interpreted, are the plain form."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import quick
+from jax.sharding import AxisType
+
+from electramed_jax.model import gelu_kernel_gpu, layers
+
+B, T, F = 4, 128, 512
+
+
+def given() -> tuple[jax.Array, ...]:
+    """x, its bias, and a gradient to bring back."""
+    generator = np.random.default_rng(0)
+    x, dy = (jnp.asarray(2 * generator.normal(size=(B, T, F)), jnp.bfloat16) for _ in range(2))
+    return x, jnp.asarray(generator.normal(size=F), jnp.float32), dy
+
+
+def result_and_gradients(form, x: jax.Array, bias: jax.Array, dy: jax.Array) -> list[np.ndarray]:
+    @quick.jit
+    def both(x, bias, dy):
+        y, back = jax.vjp(form, x, bias)
+        return y, *back(dy)
+
+    return [np.asarray(one, np.float32) for one in both(x, bias, dy)]
+
+
+def kernel(x: jax.Array, bias: jax.Array) -> jax.Array:
+    return gelu_kernel_gpu.biased_gelu(x, bias, True)
+
+
+def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3 * np.abs(other).max())
+
+
+def test_the_kernel_gives_the_plain_forms_result_and_gradients():
+    assert_near(result_and_gradients(kernel, *given()), result_and_gradients(layers.biased_gelu, *given()))
+
+
+def test_on_a_mesh_each_device_runs_its_part():
+    expected = result_and_gradients(layers.biased_gelu, *given())
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
+        assert_near(result_and_gradients(kernel, *given()), expected)
+
+
+def test_elsewhere_and_where_sizes_do_not_fit_the_plain_form_is_used(monkeypatch):
+    half, shape = jnp.dtype(jnp.bfloat16), (4, 512, 3072)
+    assert not gelu_kernel_gpu.suits(shape, half), "there is no kernel for a CPU"
+    monkeypatch.setattr(gelu_kernel_gpu.kernels, "platform", lambda: "gpu")
+    assert gelu_kernel_gpu.suits(shape, half)
+    assert not gelu_kernel_gpu.suits(shape, jnp.dtype(jnp.float32)), "the chip's tanh has 16 bits' accuracy"
+    assert not gelu_kernel_gpu.suits((4, 512, 96), half) and not gelu_kernel_gpu.suits((4, 100, 3072), half)

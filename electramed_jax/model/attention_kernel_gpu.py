@@ -143,9 +143,7 @@ def _call_forward(
     return tuple(blocks.call(_forward_body, "attention_forward", inputs, (y, lse), interpret))
 
 
-def _forward_body(
-    blocks: _Blocks, neighbours: Any, segments: Any, words: Any, qkv: Any, y: Any, lse: Any
-) -> None:
+def _forward_body(blocks: _Blocks, neighbours: Any, segments: Any, words: Any, qkv: Any, y: Any, lse: Any) -> None:
     block, n, b = (pl.program_id(axis) for axis in range(3))
     queries, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
     q_QH, of_query_Q = qkv[b, queries, 0, head], segments[b, queries]

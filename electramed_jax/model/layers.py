@@ -194,9 +194,7 @@ def _wide(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
-wide_product.defvjp(
-    lambda equation, x, y, dtype: (wide_product(equation, x, y, dtype), (x, y)), _wide_product_backward
-)
+wide_product.defvjp(lambda equation, x, y, dtype: (wide_product(equation, x, y, dtype), (x, y)), _wide_product_backward)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:

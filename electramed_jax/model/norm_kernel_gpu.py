@@ -31,6 +31,7 @@ class _Runs:
     """How one device's arrays, flat in memory, are cut up."""
 
     def __init__(self, x: jax.Array, dropout_rate: float, run: int):
+        assert x.size < 2**31, f"{x.shape} is too large for numbers to be counted in 32 bits"
         self.B, self.T, self.D = x.shape
         self.rate, self.dtype, self.run = dropout_rate, x.dtype, run
         self.programs = self.B * self.T // run

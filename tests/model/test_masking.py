@@ -148,7 +148,7 @@ REAL, PADDED = 200, 256  # entries of the vocabulary, the last of them padding
 
 def _draw(logits_V: np.ndarray, draws: int, *, key: int = 0, forbidden: int | None = None, **options) -> np.ndarray:
     @quick.jit
-    def sample() -> jax.Array:
+    def sample(logits_V: jax.Array) -> jax.Array:  # an argument: the compiler would work constants out, for minutes
         return masking.sample(
             jax.random.uniform(jax.random.key(key), (draws // 10, 10)),
             jnp.broadcast_to(logits_V, (draws // 10, 10, logits_V.size)),
@@ -156,7 +156,7 @@ def _draw(logits_V: np.ndarray, draws: int, *, key: int = 0, forbidden: int | No
             **options,
         )
 
-    return np.asarray(sample()).ravel()
+    return np.asarray(sample(logits_V)).ravel()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
 from electramed_jax.model import attention_kernel, cpu_products, random_bits
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal, wide_product
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
 from electramed_jax.model.residual import add_and_norm
 from electramed_jax.model.saved import saved
 
@@ -76,7 +76,7 @@ def attend(
     if by_hand:
         scores_BNTS = cpu_products.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
     else:
-        scores_BNTS = wide_product("btnh,bsnh->bnts", q_BTNH, k_BTNH, q_BTNH.dtype)
+        scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)

@@ -74,3 +74,14 @@ def test_dropout_without_a_key_or_a_rate_is_the_identity():
     x = jnp.arange(6.0)
     np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
     np.testing.assert_array_equal(layers.dropout(x, 0.0, jax.random.key(0)), x)
+
+
+def test_gradients_of_a_layer_norm_are_torchs():
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    given = [generator.normal(size=size).astype(np.float32) for size in ((2, 5, 48), (48,), (48,), (2, 5, 48))]
+    x, scale, bias, dy = (torch.tensor(one, requires_grad=True) for one in given)
+    (torch.nn.functional.layer_norm(x, (48,), scale, bias, layers.LAYER_NORM_EPSILON) * dy).sum().backward()
+    ours = jax.grad(lambda *of: jnp.sum(layers.layer_norm(*of) * given[3]), argnums=(0, 1, 2))(*given[:3])
+    for one, other in zip(ours, (x, scale, bias), strict=True):
+        np.testing.assert_allclose(one, other.grad, rtol=1e-4, atol=1e-5)

@@ -284,3 +284,18 @@ def test_a_uniform_generator_is_never_called_right():
     ids = jnp.asarray(np.stack([small.row(small.document(12, seed=n), length=16) for n in range(4)]))
     sums = quick.jit(step.eval_step(config))(params, {"input_ids": ids}, jnp.int32(0))
     assert sums["masked_count"] > 0 and sums["generator_correct_sum"] == 0
+
+
+def test_the_gradient_of_a_negative_log_likelihood_is_torchs():
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    logits_BMV, targets_BM = generator.normal(size=(2, 3, 50)).astype(np.float32), generator.integers(0, 50, (2, 3))
+    weights_BM = generator.uniform(size=(2, 3)).astype(np.float32)
+
+    def weighed(logits_BMV):
+        return jnp.sum(losses.negative_log_likelihood(logits_BMV, jnp.asarray(targets_BM)) * weights_BM)
+
+    theirs = torch.tensor(logits_BMV, requires_grad=True)
+    nll = torch.nn.functional.cross_entropy(theirs.flatten(0, 1), torch.tensor(targets_BM.ravel()), reduction="none")
+    (nll * torch.tensor(weights_BM.ravel())).sum().backward()
+    np.testing.assert_allclose(jax.grad(weighed)(logits_BMV), theirs.grad, rtol=1e-5, atol=1e-7)

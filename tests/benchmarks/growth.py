@@ -27,7 +27,7 @@ import numpy as np
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BASE = {"width": 256, "tokens": 128, "rows": 32, "chips": 4}
-SERIES = {"width": (128, 256, 512, 1024), "tokens": (64, 128, 256, 512), "rows": (8, 32, 128), "chips": (4, 16, 64)}
+SERIES = {"width": (128, 256, 512, 1024), "tokens": (64, 128, 256, 512), "rows": (8, 32, 128), "chips": (4, 16, 64, 256)}
 TOPOLOGY = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
 COLUMNS = {
     "model": "model, operations",
@@ -90,8 +90,13 @@ def exponent(sizes: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def known_of_all(found: list[dict[str, float]]) -> list[str]:
+    """The columns of a series: a CPU's step is not one of many chips."""
+    return [column for column in COLUMNS if all(column in cost for cost in found)]
+
+
 def table(name: str, sizes: list[int], found: list[dict[str, float]]) -> list[str]:
-    columns = [column for column in COLUMNS if column in found[0]]
+    columns = known_of_all(found)
     lines = [f"| {name} | {' | '.join(COLUMNS[column] for column in columns)} |", "|" + "---|" * (len(columns) + 1)]
     for size, cost in zip(sizes, found, strict=True):
         lines.append(f"| {size:,} | {' | '.join(f'{cost[column]:,.4g}' for column in columns)} |")
@@ -107,7 +112,7 @@ def plot(path: str, series: dict[str, tuple[list[int], list[dict[str, float]]]])
 
     figure, panels = pyplot.subplots(1, len(series), figsize=(4 * len(series), 4), squeeze=False, sharey=True)
     for panel, (name, (sizes, found)) in zip(panels[0], series.items(), strict=True):
-        for column in found[0]:
+        for column in known_of_all(found):
             values = [cost[column] / found[0][column] if found[0][column] else math.nan for cost in found]
             panel.loglog(sizes, values, marker="o", label=COLUMNS[column])
         panel.set_xlabel(name)

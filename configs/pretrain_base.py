@@ -16,14 +16,14 @@ it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base
             --config.model.kernels=auto
             --config.model.scan_layers=False
             --config.mesh.fsdp=16                 256 rows  16 a chip   2.4 of 15.75 GiB    55 ms
+    v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.2 of 15.75 GiB    68 ms
+    v4:2x2x4                                      256 rows  16 a chip   2.6 of 30.75 GiB   112 ms
+    v5p:2x2x4                                     256 rows  16 a chip   2.7 of 95.74 GiB    67 ms
+    v6e:4x4                                       256 rows  16 a chip   2.7 of 31.25 GiB    65 ms
     v5e:4x4 --find_batch                        4,992 rows 312 a chip  14.7 of 15.75 GiB  4236 ms
-    v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.2 of 15.75 GiB    93 ms
-    v4:2x2x4                                      256 rows  16 a chip   2.8 of 30.75 GiB   184 ms
-    v5p:2x2x4                                     256 rows  16 a chip   2.8 of 95.74 GiB    86 ms
-    v6e:4x4                                       256 rows  16 a chip   2.7 of 31.25 GiB    97 ms
 
 The third is the fastest: every layer compiled by itself, kernels of our own (which have not run on a TPU yet), the
-optimizer's work split over the chips. The last five date from before dropout's bits were hashed, which took the first
+optimizer's work split over the chips. The last line dates from before dropout's bits were hashed, which took the first
 from 183 to 131 ms.
 """
 

@@ -19,8 +19,7 @@ ROWS = ("data", "fsdp")  # mesh axes that the batch is split over
 def platform() -> str:
     """What the program that is traced now will run on: "tpu", "gpu" or "cpu"."""
     mesh = jax.sharding.get_abstract_mesh()
-    name = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
-    return "gpu" if name == "cuda" else name
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
 
 
 def parts(*axes: str) -> int:

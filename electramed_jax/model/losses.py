@@ -89,7 +89,7 @@ def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking
     nll_BM = negative_log_likelihood(logits_BMV, masked.targets_BM)
     weights_BM = masked.weights_BM
     # Says what an argmax over V would, equal logits apart, from the maximum that the normaliser needs anyway.
-    best_BM = target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
+    best_BM = _target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
     return {
         "generator_nll_sum": jnp.sum(weights_BM * nll_BM),
         "generator_correct_sum": jnp.sum(weights_BM * best_BM),
@@ -106,7 +106,7 @@ def negative_log_likelihood(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax
 
 def _nll_forward(logits_BMV: jax.Array, targets_BM: jax.Array) -> tuple[jax.Array, tuple]:
     log_normaliser_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
-    nll_BM = log_normaliser_BM - target_logits(logits_BMV, targets_BM)
+    nll_BM = log_normaliser_BM - _target_logits(logits_BMV, targets_BM)
     return nll_BM, (logits_BMV, targets_BM, log_normaliser_BM)
 
 
@@ -120,7 +120,7 @@ def _nll_backward(kept: tuple, d_BM: jax.Array) -> tuple[jax.Array, None]:
 negative_log_likelihood.defvjp(_nll_forward, _nll_backward)
 
 
-def target_logits(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
+def _target_logits(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1)[..., 0]
 
 

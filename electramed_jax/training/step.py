@@ -216,13 +216,12 @@ def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainS
     rows, what else there is and the sums on every device; the old state's memory is given to the new one."""
     where, everywhere = state_lib.shardings_of(abstract_state), sharding.replicated(mesh)
     others = len(inspect.signature(step).parameters) - 2
-    options = COMPILER_OPTIONS.get(mesh.devices.flat[0].platform)
     return jax.jit(
         step,
         in_shardings=(where, sharding.batch_sharding(mesh), *[everywhere] * others),
         out_shardings=(where, everywhere),
         donate_argnums=0,
-        **({"compiler_options": options} if options else {}),
+        compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
     )
 
 

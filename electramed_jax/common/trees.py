@@ -15,9 +15,9 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in leaves}
 
 
-def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    """Applies `function(name, leaf)` to every leaf."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(_name(path), leaf), tree)
+def map_named(function: Callable[..., Any], tree: Any, *alike: Any) -> Any:
+    """Applies `function(name, leaf, ...)` to every leaf, and to those in its place in trees that are alike."""
+    return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(_name(path), *leaves), tree, *alike)
 
 
 def _name(path: tuple) -> str:

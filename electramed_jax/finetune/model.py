@@ -22,7 +22,6 @@ from electramed_jax.finetune.task import SEQUENCE, SPAN, Head
 from electramed_jax.model import masking
 from electramed_jax.model.electra import Embeddings, Tower, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
-from electramed_jax.training import sharding
 from electramed_jax.training.state import Params
 
 
@@ -80,5 +79,5 @@ def bind(config: ModelConfig, head: Head, params: Params) -> Finetuned:
     """The model with these parameters, to be called inside a traced function."""
     graphdef, abstract = _skeleton(config, head)
     state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, sharding.gathered(params, config))
+    nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)

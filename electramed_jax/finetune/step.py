@@ -20,6 +20,7 @@ from electramed_jax.model import masking
 from electramed_jax.training import layer_decay, optimizer
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
+from electramed_jax.training.exchange import EVERYWHERE, ROWS, Exchange
 from electramed_jax.training.state import Params, TrainState
 
 Sums = dict[str, jax.Array]
@@ -56,14 +57,20 @@ def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple
         has_dropout = bool(recipe.model.dropout or recipe.model.attention_dropout)
         key = key_for(root, "finetune/dropout", state.step) if has_dropout else None
 
-        def loss(params: Params) -> tuple[jax.Array, Sums]:
-            structure = masking.structure(batch["input_ids"], recipe.special)
-            logits = model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
-            total, count = losses.of(logits, batch, structure.segments_BT, recipe.head)
-            mean = total / jnp.maximum(count, 1.0)
-            return mean, {"loss_sum": total, "count": count}
+        devices = Exchange(state.params, recipe.model)
 
-        gradients, sums = jax.grad(loss, has_aux=True)(state.params)
+        def on_device(params: Params, rows: Batch, key: jax.Array | None) -> tuple[Params, Sums]:
+            def loss(params: Params) -> tuple[jax.Array, Sums]:
+                """What these rows add to the mean over the batch."""
+                structure = masking.structure(rows["input_ids"], recipe.special)
+                logits = _logits(recipe, devices.gathered(params), rows, structure, key)
+                total, count = losses.of(logits, rows, structure.segments_BT, recipe.head)
+                return total / jnp.maximum(devices.added_up(count), 1.0), {"loss_sum": total, "count": count}
+
+            gradients, sums = jax.grad(loss, has_aux=True)(params)
+            return gradients, devices.added_up(sums)
+
+        gradients, sums = devices.run(on_device, (devices.shards, EVERYWHERE), state.params, batch, key)
         stepped, norm = step_lib.stepped_by(gradients, state, tx)
         return stepped, sums | {
             "gradient_norm_sum": norm,
@@ -75,12 +82,22 @@ def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple
     return step
 
 
+def _logits(
+    recipe: Recipe, params: Params, batch: Batch, structure: masking.Structure, key: jax.Array | None = None
+) -> jax.Array:
+    return model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
+
+
 def predict_step(recipe: Recipe) -> Callable[[Params, Batch], jax.Array]:
     """predict(params, batch) -> logits float32[R, T, K]."""
 
     def predict(params: Params, batch: Batch) -> jax.Array:
-        structure = masking.structure(batch["input_ids"], recipe.special)
-        return model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure)
+        devices = Exchange(params, recipe.model)
+
+        def on_device(params: Params, rows: Batch) -> jax.Array:
+            return _logits(recipe, devices.gathered(params), rows, masking.structure(rows["input_ids"], recipe.special))
+
+        return devices.run(on_device, ROWS, params, batch)
 
     return predict
 

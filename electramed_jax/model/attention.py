@@ -34,7 +34,7 @@ class SelfAttention(nnx.Module):
     @jax.named_scope("attention")
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         probability_key, output_key = split_key(key, 2)
-        if self.kernels == "auto" and attention_kernel.suits(*segments_BT.shape, self.num_heads, self.head_size):
+        if self.kernels == "auto" and attention_kernel.suits(segments_BT.shape[1], self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_key)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_key)

@@ -13,13 +13,10 @@ from electramed_jax.model import attention_kernel_gpu, attention_kernel_tpu, ker
 KERNELS = {"tpu": attention_kernel_tpu, "gpu": attention_kernel_gpu}
 
 
-def suits(rows: int, row_length: int, num_heads: int, head_size: int) -> bool:
+def suits(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
-    over_rows, over_heads = kernels.parts(*kernels.ROWS), kernels.parts("tensor")
-    module = KERNELS.get(kernels.platform())
-    if module is None or rows % over_rows or num_heads % over_heads:
-        return False
-    return module.suits(row_length, num_heads // over_heads, head_size)
+    module, parts = KERNELS.get(kernels.platform()), kernels.parts()
+    return module is not None and num_heads % parts == 0 and module.suits(row_length, num_heads // parts, head_size)
 
 
 def attend(

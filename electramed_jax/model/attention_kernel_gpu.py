@@ -19,7 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model import random_bits
-from electramed_jax.model.kernels import ROWS, on_every_device
+from electramed_jax.model.kernels import over_tensor
 from electramed_jax.model.saved import saved
 
 BLOCK = 64  # tokens
@@ -59,15 +59,15 @@ def _attend(
     return _forward(qkv, segments, words, head_size, dropout_rate, interpret)[0]
 
 
-QKV, SEGMENTS, WORDS = jax.P(ROWS, None, None, "tensor"), jax.P(ROWS), jax.P(None, ROWS, "tensor")
-Y, PER_QUERY = jax.P(ROWS, None, "tensor"), jax.P(ROWS, "tensor")
+QKV, SEGMENTS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
+Y, PER_QUERY = jax.P(None, None, "tensor"), jax.P(None, "tensor")
 
 
 def _forward(
     qkv: jax.Array, segments: jax.Array, words: jax.Array, head_size: int, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    y, lse = on_every_device(call, (QKV, SEGMENTS, WORDS), (Y, PER_QUERY))(qkv, segments, words)
+    y, lse = over_tensor(call, (QKV, SEGMENTS, WORDS), (Y, PER_QUERY))(qkv, segments, words)
     y, lse = saved(y), saved(lse)
     return y, (qkv, segments, words, y, lse)
 
@@ -76,7 +76,7 @@ def _backward(
     head_size: int, dropout_rate: float, interpret: bool, kept: tuple[jax.Array, ...], dy: jax.Array
 ) -> tuple[jax.Array, None, None]:
     call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    return on_every_device(call, (QKV, SEGMENTS, WORDS, Y, PER_QUERY, Y), QKV)(*kept, dy), None, None
+    return over_tensor(call, (QKV, SEGMENTS, WORDS, Y, PER_QUERY, Y), QKV)(*kept, dy), None, None
 
 
 _attend.defvjp(_forward, _backward)

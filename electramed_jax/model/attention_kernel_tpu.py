@@ -22,7 +22,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model import random_bits
-from electramed_jax.model.kernels import LANES, ROWS, on_every_device
+from electramed_jax.model.kernels import LANES, over_tensor
 from electramed_jax.model.saved import saved
 
 LONGEST = 512  # tokens: the code for a square is unrolled, and grows with it
@@ -65,8 +65,8 @@ def _attend(
     return _forward(qkv_3BTF, bias_3F, segments_BT, words_2BN, head_size, dropout_rate, interpret)[0]
 
 
-QKV, SEGMENTS, WORDS = jax.P(None, ROWS, None, "tensor"), jax.P(ROWS), jax.P(None, ROWS, "tensor")
-Y, LSE = jax.P(ROWS, None, "tensor"), jax.P(ROWS, "tensor")
+QKV, SEGMENTS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
+Y, LSE = jax.P(None, None, "tensor"), jax.P(None, "tensor")
 
 
 def _forward(
@@ -75,7 +75,7 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
     qkv = saved(qkv + bias.astype(qkv.dtype)[:, None, None, :])
-    y, lse = on_every_device(call, (QKV, SEGMENTS, WORDS), (Y, LSE))(qkv, segments, words)
+    y, lse = over_tensor(call, (QKV, SEGMENTS, WORDS), (Y, LSE))(qkv, segments, words)
     y, lse = saved(y), saved(lse)
     return y, (qkv, bias, segments, words, y, lse)
 
@@ -85,8 +85,7 @@ def _backward(
 ) -> tuple[jax.Array | None, ...]:
     qkv, bias, segments, words, y, lse = kept
     call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    sums = jax.P(None, ROWS, None, "tensor")
-    on_devices = on_every_device(call, (QKV, SEGMENTS, WORDS, Y, LSE, Y), (QKV, sums))
+    on_devices = over_tensor(call, (QKV, SEGMENTS, WORDS, Y, LSE, Y), (QKV, QKV))
     dqkv, dbias = on_devices(qkv, segments, words, y, lse, dy)
     return dqkv, jnp.sum(dbias, axis=(1, 2)).astype(bias.dtype), None, None
 

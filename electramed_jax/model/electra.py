@@ -30,12 +30,9 @@ from electramed_jax.model.layers import (
     dropout,
     gelu,
     glorot_uniform,
-    gradients_by_width,
     layer_norm,
-    shard_rows,
     split_key,
     truncated_normal,
-    whole,
     wide_product,
 )
 
@@ -63,11 +60,10 @@ class Embeddings(nnx.Module):
 def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
     """Layer-normed sum of the three look-ups, float32[B, T, E]."""
     x_BTE = (
-        whole(tables["word"])[ids_BT]
-        + whole(tables["position"])[structure.positions_BT]
-        + whole(tables["token_type"])[structure.token_types_BT]
+        tables["word"][ids_BT]
+        + tables["position"][structure.positions_BT]
+        + tables["token_type"][structure.token_types_BT]
     )
-    x_BTE = shard_rows(gradients_by_width(x_BTE))
     return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
 
 
@@ -96,7 +92,7 @@ class Tower(nnx.Module):
             x = self.project(x)
         return run_blocks(
             self.layers,
-            shard_rows(x),
+            x,
             segments_BT,
             num_layers=self.num_layers,
             remat=self.config.remat,

@@ -15,7 +15,6 @@ from electramed_jax.model.layers import (
     Dense,
     LayerNorm,
     biased_gelu,
-    shard_rows,
     split_key,
     truncated_normal,
     unstack,
@@ -59,7 +58,7 @@ class Block(nnx.Module):
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         attention_key, feed_forward_key = split_key(key, 2)
         x_BTD = self.attention(x_BTD, segments_BT, attention_key)
-        return shard_rows(self.feed_forward(x_BTD, feed_forward_key))
+        return self.feed_forward(x_BTD, feed_forward_key)
 
 
 def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:

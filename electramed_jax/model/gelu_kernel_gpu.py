@@ -19,14 +19,13 @@ from electramed_jax.model.layers import gelu_and_slope
 
 COLUMNS, WARPS = 256, 4
 FORWARD_ROWS, BACKWARD_ROWS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and of a program
-PRODUCT, BIAS, SUMS = jax.P(kernels.ROWS, None, "tensor"), jax.P("tensor"), jax.P(kernels.ROWS, "tensor")
+PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, "tensor")
 
 
 def suits(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
     """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
-    B, T, F = shape
-    over_rows, over_columns = kernels.parts(*kernels.ROWS), kernels.parts("tensor")
-    in_blocks = B % over_rows == 0 and T % BACKWARD_RUN == 0 and F % (COLUMNS * over_columns) == 0
+    _, T, F = shape
+    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * kernels.parts()) == 0
     return kernels.platform() == "gpu" and dtype.itemsize == 2 and in_blocks
 
 
@@ -38,12 +37,12 @@ def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) ->
 
 def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     call = functools.partial(_call_forward, interpret=interpret)
-    return kernels.on_every_device(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
+    return kernels.over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
 
 
 def _backward(interpret: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     call = functools.partial(_call_backward, interpret=interpret)
-    dx, sums = kernels.on_every_device(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
+    dx, sums = kernels.over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
     return dx, jnp.sum(sums, axis=0).astype(kept[1].dtype)
 
 

@@ -6,14 +6,12 @@ day, in favour of the same language outside jax (jax-triton): setup.py keeps to 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 LANES = 128  # of a TPU's vector register
-ROWS = ("data", "fsdp")  # mesh axes that the batch is split over
 
 
 def platform() -> str:
@@ -22,14 +20,15 @@ def platform() -> str:
     return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
 
 
-def parts(*axes: str) -> int:
-    """Devices along these axes of the mesh; 1 without a mesh."""
+def parts() -> int:
+    """Devices that share the heads and features of a row; 1 without a mesh."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get("tensor", 1)
+
+
+def over_tensor(call: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`call` on each device's part of the arrays along `tensor`: the compiler cannot split a kernel by itself."""
     mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(dict(mesh.shape).get(axis, 1) for axis in axes)
-
-
-def on_every_device(call: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """`call` on each device's part of the arrays: the compiler cannot split a kernel by itself."""
-    if jax.sharding.get_abstract_mesh().empty:
+    left = set(mesh.axis_names) - set(mesh.manual_axes)
+    if not left:
         return call
-    return jax.shard_map(call, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return jax.shard_map(call, in_specs=in_specs, out_specs=out_specs, axis_names=left, check_vma=False)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from electramed_jax.config import SpecialIds
+from electramed_jax.model import rows
 
 COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
 
@@ -79,13 +80,18 @@ def choose_positions(
     """
     B, T = ids_BT.shape
     allowed_BT = maskable(ids_BT, special)
-    scores_BT = jnp.where(allowed_BT, jax.random.uniform(key, (B, T)), -1.0)
+    scores_BT = jnp.where(allowed_BT, uniform(key, (B, T)), -1.0)
     best_BM, positions_BM = jax.lax.top_k(scores_BT, min(max_predictions, T))
     num_tokens_B = jnp.sum(ids_BT != special.pad, axis=1)
     wanted_B = predictions_per_row(num_tokens_B, mask_probability, max_predictions)
     rank_M = jnp.arange(positions_BM.shape[1])
     used_BM = (rank_M[None, :] < wanted_B[:, None]) & (best_BM >= 0.0)
     return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
+
+
+def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """float32[shape] in [0, 1), a row for a row of the batch, whichever device has it."""
+    return rows.of_this_device(lambda count: jax.random.uniform(key, (count, shape[1])), shape[0])
 
 
 @jax.named_scope("masking")
@@ -98,7 +104,7 @@ def mask(
     mask_token_share: float,
 ) -> Masked:
     """Puts `[MASK]` at a share of the chosen positions; the others keep their token and are predicted all the same."""
-    uniform_BM = jax.random.uniform(key, positions_BM.shape)
+    uniform_BM = uniform(key, positions_BM.shape)
     targets_BM = gather(ids_BT, positions_BM)
     put_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
     return Masked(positions_BM, weights_BM, targets_BM, put(ids_BT, positions_BM, put_BM))

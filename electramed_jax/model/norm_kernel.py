@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from electramed_jax.model import kernels, norm_kernel_gpu, norm_kernel_tpu
 
 KERNELS = {"tpu": norm_kernel_tpu, "gpu": norm_kernel_gpu}
-TOKENS, FEATURES, WORDS = jax.P(kernels.ROWS), jax.P(), jax.P(None, kernels.ROWS)
+WHOLE = jax.P()  # along tensor
 
 
-def suits(rows: int, row_length: int, width: int) -> bool:
+def suits(row_length: int, width: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
     module = KERNELS.get(kernels.platform())
-    return module is not None and rows % kernels.parts(*kernels.ROWS) == 0 and module.suits(row_length, width)
+    return module is not None and module.suits(row_length, width)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -52,8 +52,7 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     module = KERNELS[interpreted or kernels.platform()]
     call = functools.partial(module.forward, dropout_rate=dropout_rate, interpret=interpreted is not None)
-    specs = (WORDS, TOKENS, TOKENS, FEATURES, FEATURES, FEATURES)
-    h = kernels.on_every_device(call, specs, TOKENS)(words, x, y, y_bias, scale, bias)
+    h = kernels.over_tensor(call, WHOLE, WHOLE)(words, x, y, y_bias, scale, bias)
     return h, (words, x, y, y_bias, scale)
 
 
@@ -62,8 +61,7 @@ def _backward(
 ) -> tuple[jax.Array | None, ...]:
     module = KERNELS[interpreted or kernels.platform()]
     call = functools.partial(module.backward, dropout_rate=dropout_rate, interpret=interpreted is not None)
-    specs = (WORDS, TOKENS, TOKENS, FEATURES, FEATURES, TOKENS)
-    dx, dy, sums = kernels.on_every_device(call, specs, TOKENS)(*kept, dh)
+    dx, dy, sums = kernels.over_tensor(call, WHOLE, WHOLE)(*kept, dh)
     dscale, dbias, dy_bias = jnp.sum(sums, axis=0)
     return dx, dy, dy_bias, dscale, dbias, None
 

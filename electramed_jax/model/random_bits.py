@@ -14,14 +14,16 @@ import math
 import jax
 import jax.numpy as jnp
 
+from electramed_jax.model import rows
+
 # Multipliers of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
 # with a probability of a half, to 0.2 %.
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 
 def words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there, however many rows there are."""
-    pairs = jax.random.bits(key, (*shape, 2), jnp.uint32)
+    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows."""
+    pairs = rows.of_this_device(lambda count: jax.random.bits(key, (count, *shape[1:], 2), jnp.uint32), shape[0])
     return jax.lax.bitcast_convert_type(jnp.moveaxis(pairs, -1, 0), jnp.int32)
 
 

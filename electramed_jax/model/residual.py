@@ -15,7 +15,7 @@ def add_and_norm(
 ) -> jax.Array:
     """norm(x + dropout(dense(y))), by one kernel where there is one; `kernels` is the config's."""
     product_BTD = saved(dense.product(y))
-    if kernels == "auto" and norm_kernel.suits(*x_BTD.shape):
+    if kernels == "auto" and norm_kernel.suits(*x_BTD.shape[1:]):
         rate = 0.0 if key is None else rate
         words_2B = jnp.zeros((2, len(x_BTD)), jnp.int32) if rate == 0.0 else random_bits.words(key, (len(x_BTD),))
         biases = (dense.bias[...], norm.scale[...], norm.bias[...])

@@ -103,12 +103,12 @@ def read(text: str, schedules: Mapping[str, int] | None = None) -> Program:
         alike the compiler writes one.
     """
     module = hlo.parse(text)
-    program, channels = Program(), set()
+    program, pieces = Program(), set()
     lengths = _code_lengths(module, schedules or {})
     for where, instruction, times, unknown in _executed(module, module.entry, 1):
         if unknown:
             program.unknown_loops.append(instruction.name)
-        _add(program, module, where, instruction, times, channels, lengths)
+        _add(program, module, where, instruction, times, pieces, lengths)
     return program
 
 
@@ -132,12 +132,15 @@ def _add(
     where: hlo.Computation,
     instruction: hlo.Instruction,
     times: int,
-    channels: set[str],
+    pieces: set[tuple],
     lengths: Mapping[Any, int],
 ) -> None:
     for inner_where, inner in _with_fused(module, where, instruction):
         program.flops += times * product_flops(inner_where, inner)
-        _add_collective(program, inner_where, inner, times, channels)
+        # A reduce-scatter that libtpu wrote as a fusion: an all-reduce, of which each device keeps a part.
+        scatters = instruction.called.get("calls", "").startswith("all-reduce-scatter")
+        kind = "reduce-scatter" if scatters and inner.opcode == "all-reduce" else _kind(inner.opcode)
+        _add_collective(program, inner_where, inner, kind, times, pieces)
     opcode, cycles = instruction.opcode, instruction.estimated_cycles
     if opcode == "custom-call":
         if "tpu_custom_call" in instruction.attributes:
@@ -264,19 +267,25 @@ def _add_collective(
     program: Program,
     where: hlo.Computation,
     instruction: hlo.Instruction,
+    kind: str | None,
     times: int,
-    channels: set[str],
+    pieces: set[tuple],
 ) -> None:
-    """Counts a collective once, though it may be spread over several fusions: pieces share their channel."""
-    kind = _kind(instruction.opcode)
+    """Counts a collective once, though it may be spread over several fusions: pieces share their channel and result.
+
+    (So may whole ones: the compiler numbers anew only what it made, or cut up, itself.)
+    """
     if between := re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes):
         if instruction.opcode == "send":
             _add_between_slices(program, where, instruction, times, between[1])
         return
-    if kind is None or instruction.channel in channels:
+    if kind is None:
         return
-    if instruction.channel is not None:
-        channels.add(instruction.channel)
+    if "async_collective_fusion_config" in instruction.attributes:
+        piece = (instruction.channel, *[(array.dtype, array.dims) for array in instruction.results])
+        if piece in pieces:
+            return
+        pieces.add(piece)
     goes_in = sum(array.bytes for shapes in where.operands(instruction) for array in shapes)
     comes_out = sum(array.bytes for array in instruction.results)
     if instruction.opcode.endswith("-start") and kind != "all-reduce":

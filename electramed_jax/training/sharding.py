@@ -11,19 +11,16 @@ the axis does not divide is kept whole on every device.
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig, ModelConfig
-from electramed_jax.model.layers import unstack
+from electramed_jax.config import MeshConfig
+from electramed_jax.model import rows
 
 MESH_AXES = ("data", "fsdp", "tensor")
 MESH_AXIS_OF = {
@@ -85,7 +82,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of int32[B, T]: rows over data and fsdp."""
-    return NamedSharding(mesh, jax.P(("data", "fsdp")))
+    return NamedSharding(mesh, jax.P(rows.AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -94,54 +91,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
-    return trees.map_named(lambda name, leaf: NamedSharding(mesh, _spec(name, leaf.shape, mesh)), tree)
+    return trees.map_named(lambda name, leaf: NamedSharding(mesh, spec(name, leaf.shape, mesh)), tree)
 
 
-def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
+def spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
+    """The mesh axis of each dimension of the leaf `name`, or None."""
     axes = [MESH_AXIS_OF[logical] for logical in PARAM_RULES(name)]
     assert len(axes) == len(shape), f"{name}: {len(axes)} axes for the shape {shape}"
     return jax.P(*[a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)])
-
-
-def gathered(params: Any, model: ModelConfig) -> Any:
-    """Inside a jitted function: the parameters as a step computes with them, whole along `fsdp`.
-
-    Each is gathered once, the layers' kernels as what they are multiplied in, and layer by layer where no scan runs
-    through them; gradients are added up over the rows of `fsdp` into the part that a device keeps. Left to itself the
-    compiler gathers some of them twice, and adds up whole gradients of the tables on every device.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape["fsdp"] == 1:
-        return params
-
-    def one(name: str, x: jax.Array) -> jax.Array:
-        kept = _spec(name, x.shape, mesh)
-        computed = jax.P(*[None if axis == "fsdp" else axis for axis in kept])
-        if computed == kept:
-            return x
-        dtype = jnp.dtype(model.compute_dtype) if _KERNEL_OF_LAYERS.search(name) else x.dtype
-        if "layers/" in name and not model.scan_layers and kept[0] is None:
-            parts = unstack(x, len(x))
-            return jnp.stack([_gathered(part, jax.P(*kept[1:]), jax.P(*computed[1:]), dtype) for part in parts])
-        return _gathered(x, kept, computed, dtype)
-
-    return trees.map_named(one, params)
-
-
-_KERNEL_OF_LAYERS = re.compile(r"layers/.*/kernel$")
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _gathered(x: jax.Array, kept: jax.P, computed: jax.P, dtype: jnp.dtype) -> jax.Array:
-    x = jax.lax.with_sharding_constraint(x.astype(dtype), kept)
-    return jax.lax.with_sharding_constraint(x, computed)
-
-
-def _gathered_backward(kept: jax.P, computed: jax.P, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
-    return (jax.lax.with_sharding_constraint(g, kept).astype(jnp.float32),)
-
-
-_gathered.defvjp(lambda x, *where: (_gathered(x, *where), None), _gathered_backward)
 
 
 def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
@@ -153,9 +110,9 @@ def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
     found = {}
     placed = trees.named_leaves(tree_shardings(params, mesh))
     for name, leaf in trees.named_leaves(params).items():
-        spec = placed[name].spec
-        free = [n for n, axis in zip(leaf.shape, spec, strict=True) if axis is None]
-        idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in spec]
+        taken = placed[name].spec
+        free = [n for n, axis in zip(leaf.shape, taken, strict=True) if axis is None]
+        idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in taken]
         if any(n % mesh.shape[axis] == 0 for axis in idle for n in free):
             found[name] = leaf.size * leaf.dtype.itemsize
     return found

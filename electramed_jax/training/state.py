@@ -44,7 +44,7 @@ def bind(config: Config, params: Params) -> Electra:
     """The model with these parameters, to be called inside a traced function."""
     graphdef, abstract = _skeleton(config)
     state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, sharding.gathered(params, config.model))
+    nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)
 
 

@@ -4,6 +4,7 @@ the loop, benchmarks and ahead-of-time compilation share them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,9 +20,10 @@ from electramed_jax.common.rng import key_for
 from electramed_jax.config import Config
 from electramed_jax.model import losses, masking
 from electramed_jax.model.electra import Electra
-from electramed_jax.model.layers import shard_rows, split_key
+from electramed_jax.model.layers import split_key
 from electramed_jax.training import optimizer, sharding
 from electramed_jax.training import state as state_lib
+from electramed_jax.training.exchange import EVERYWHERE, Exchange
 from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
@@ -34,8 +36,6 @@ COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
         "xla_gpu_enable_triton_gemm": False,
         "xla_gpu_dot_merger_threshold_mb": 0,
     },
-    # Gathered parameters multiplied whole, not piece by piece as they arrive.
-    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
 }
 
 IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
@@ -47,22 +47,6 @@ class Drawn(NamedTuple):
     ids_BT: jax.Array
     masked: masking.Masked
     uniform_BM: jax.Array  # in [0, 1): decides which token the generator's distribution gives
-
-
-def loss_and_sums(
-    model: Electra,
-    batch: Batch,
-    config: Config,
-    stream: str,
-    step: jax.Array,
-    *,
-    with_dropout: bool,
-    with_auc: bool,
-) -> tuple[jax.Array, losses.Sums]:
-    """Masks the batch, runs both networks and returns the loss. `stream` and `step` name the randomness."""
-    drawn = draw(batch["input_ids"], config, stream, step)
-    dropout_key = _key(config, f"{stream}/dropout", step) if with_dropout else None
-    return loss_of(model, drawn, config, dropout_key, with_auc=with_auc)
 
 
 def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Drawn:
@@ -77,7 +61,7 @@ def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Dra
     )
     mask_key = _key(config, f"{stream}/mask", step)
     masked = masking.mask(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
-    uniform_BM = jax.random.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
+    uniform_BM = masking.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
     return Drawn(ids_BT, masked, uniform_BM)
 
 
@@ -133,24 +117,9 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
     learning_rate = optimizer.schedule(config.optimizer, config.total_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
-        drawn = draw(batch["input_ids"], config, "train", state.step)
-        totals = losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special))
-        dropout_key = _key(config, "train/dropout", state.step)
-
-        def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
-            """Sums (the loss among them) and gradients of some of the rows."""
-
-            def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
-                model = state_lib.bind(config, params)
-                return loss_of(model, rows, config, key, totals=totals, with_auc=False)
-
-            (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-            return sums | {"loss_sum": value}, gradients
-
-        if config.accumulation_steps == 1:
-            sums, gradients = evaluate(drawn, dropout_key)
-        else:
-            sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
+        devices = Exchange(state.params, config.model)
+        on_device = functools.partial(sums_and_gradients, config, devices)
+        sums, gradients = devices.run(on_device, (EVERYWHERE, devices.shards), state.params, batch, state.step)
         stepped, gradient_norm = stepped_by(gradients, state, tx)
         sums |= {
             "step_count": jnp.float32(1),
@@ -160,6 +129,29 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
         return stepped, sums
 
     return step
+
+
+def sums_and_gradients(
+    config: Config, devices: Exchange, params: Params, batch: Batch, step: jax.Array
+) -> tuple[losses.Sums, Params]:
+    """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
+    drawn = draw(batch["input_ids"], config, "train", step)
+    totals = devices.added_up(losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special)))
+
+    def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
+        def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
+            model = state_lib.bind(config, devices.gathered(params))
+            return loss_of(model, rows, config, key, totals=totals, with_auc=False)
+
+        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return sums | {"loss_sum": value}, gradients
+
+    dropout_key = _key(config, "train/dropout", step)
+    if config.accumulation_steps == 1:
+        sums, gradients = evaluate(drawn, dropout_key)
+    else:
+        sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
+    return devices.added_up(sums), gradients
 
 
 @jax.named_scope("optimizer")
@@ -175,16 +167,14 @@ def accumulate(
 ) -> tuple[losses.Sums, Params]:
     """Adds up `evaluate(rows, key)` over `count` micro-batches, each with a key of its own.
 
-    Micro-batch i takes rows i, i + count, ...: of the rows on each device, an equal share, so none has to move.
+    Micro-batch i takes rows i, i + count, ... of a device's.
     """
 
     def micro(rows: jax.Array) -> jax.Array:
-        split = rows.reshape(rows.shape[0] // count, count, *rows.shape[1:])
-        return shard_rows(split).swapaxes(0, 1)
+        return rows.reshape(rows.shape[0] // count, count, *rows.shape[1:]).swapaxes(0, 1)
 
     def add(total: tuple[losses.Sums, Params], one: tuple[Drawn, jax.Array]) -> tuple[Any, None]:
-        rows, micro_key = one
-        return jax.tree.map(jnp.add, total, evaluate(jax.tree.map(shard_rows, rows), micro_key)), None
+        return jax.tree.map(jnp.add, total, evaluate(*one)), None
 
     parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts)))
@@ -195,8 +185,14 @@ def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sum
     """Sums of one validation batch; masked by its index alone, so that every evaluation asks the same questions."""
 
     def step(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
-        model = state_lib.bind(config, params)
-        return loss_and_sums(model, batch, config, "validation", index, with_dropout=False, with_auc=True)[1]
+        devices = Exchange(params, config.model)
+
+        def on_device(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
+            model = state_lib.bind(config, devices.gathered(params))
+            drawn = draw(batch["input_ids"], config, "validation", index)
+            return devices.added_up(loss_of(model, drawn, config, None, with_auc=True)[1])
+
+        return devices.run(on_device, EVERYWHERE, params, batch, index)
 
     return step
 

@@ -229,15 +229,7 @@ def _sums_of_a_sure_generator(bias: float, **objective) -> dict[str, np.ndarray]
 
     @quick.jit
     def run(params):
-        return step.loss_and_sums(
-            state.bind(config, params),
-            {"input_ids": jnp.asarray(ids_BT)},
-            config,
-            "train",
-            jnp.int32(0),
-            with_dropout=False,
-            with_auc=False,
-        )[1]
+        return small.loss_and_sums(config, params, ids_BT)[1]
 
     return jax.device_get(run(params))
 

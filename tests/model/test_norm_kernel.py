@@ -85,4 +85,4 @@ def test_sizes_without_blocks_are_left_to_the_plain_form():
         assert not kernels.suits(100, 768)
     assert not norm_kernel_tpu.suits(512, 192), "a register and a half"
     assert not norm_kernel_gpu.suits(512, 8192), "more than a program's registers"
-    assert not norm_kernel.suits(4, 512, 768), "there is no kernel for a CPU"
+    assert not norm_kernel.suits(512, 768), "there is no kernel for a CPU"

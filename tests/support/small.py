@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
-from electramed_jax.training import state
+from electramed_jax.model import losses
+from electramed_jax.training import state, step
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 FIRST_WORD = 5  # ids from here on are words
@@ -35,6 +37,12 @@ def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig
         objective=objective,
         data=DataConfig(row_length=row_length, special=SPECIAL),
     )
+
+
+def loss_and_sums(config: Config, params: state.Params, ids_BT: np.ndarray) -> tuple[jax.Array, losses.Sums]:
+    """Of the rows, masked and sampled as a run's first batch, without dropout."""
+    drawn = step.draw(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
+    return step.loss_of(state.bind(config, params), drawn, config, None, with_auc=False)
 
 
 def lively_params(config: Config, seed: int = 0) -> state.Params:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import oracle_numbers
 import pytest
@@ -15,7 +14,7 @@ import small
 
 from electramed_jax.common import trees
 from electramed_jax.config import ModelConfig, ObjectiveConfig
-from electramed_jax.training import state, step
+from electramed_jax.training import state
 
 LENGTH = 32
 IDS = np.stack(
@@ -28,29 +27,17 @@ IDS = np.stack(
 )
 
 
-def _loss(config, params):
-    return step.loss_and_sums(
-        state.bind(config, params),
-        {"input_ids": jnp.asarray(IDS)},
-        config,
-        "train",
-        jnp.int32(0),
-        with_dropout=False,
-        with_auc=False,
-    )
-
-
 @functools.cache
 def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
     config = small.config(LENGTH, tying=tying, objective=ObjectiveConfig(mask_probability=0.3, **objective))
-    gradient = quick.jit(jax.grad(lambda params: _loss(config, params)[0]))
+    gradient = quick.jit(jax.grad(lambda params: small.loss_and_sums(config, params, IDS)[0]))
     return jax.device_get(trees.named_leaves(gradient(small.lively_params(config))))
 
 
 def test_the_first_loss_is_that_of_guessing():
     """ln V for every masked token, ln 2 for every token, times their weights; Glorot logits are a little off 0."""
     config = small.config(LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256)
-    loss, sums = quick.jit(lambda: _loss(config, state.init_params(config)))()
+    loss, sums = quick.jit(lambda: small.loss_and_sums(config, state.init_params(config), IDS))()
     assert sums["generator_nll_sum"] / sums["masked_count"] == pytest.approx(np.log(31_090), rel=5e-3)
     assert sums["discriminator_nll_sum"] / sums["token_count"] == pytest.approx(np.log(2), rel=6e-2)
     assert loss == pytest.approx(np.log(31_090) + 50 * np.log(2), rel=5e-2)

@@ -1,0 +1,102 @@
+"""What devices tell each other in a step: every collective over `data` and `fsdp` is in this file.
+
+A step is written for one device, which has its shard of the parameters and its rows of the batch. It gathers the
+parameters whole along `fsdp`; their gradients are added up over all rows into the shards that devices keep, which is
+the gather's transpose, a reduce-scatter; and sums are added up. What `tensor` splits is left to the compiler.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from electramed_jax.common import trees
+from electramed_jax.config import ModelConfig
+from electramed_jax.model import kernels, rows
+from electramed_jax.model.layers import unstack
+from electramed_jax.training import sharding
+
+ROWS, EVERYWHERE = jax.P(rows.AXES), jax.P()
+
+# Multiplied in the model's compute_dtype: gathered, and their gradients added up, as that.
+_MULTIPLIED = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
+
+
+class Exchange:
+    """How the devices of the mesh that is set share a function of parameters and rows; of a single one, nothing."""
+
+    def __init__(self, params: Any, model: ModelConfig):
+        mesh = jax.sharding.get_abstract_mesh()
+        self._over = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
+        # XLA:CPU adds up 16-bit numbers as float32 anyway, and fails at it where `tensor` splits something.
+        self._dtype = jnp.dtype(jnp.float32 if kernels.platform() == "cpu" else model.compute_dtype)
+        # Of tensor the compiler need not know anything where it splits nothing.
+        self._axes = {axis for axis, size in mesh.shape.items() if axis in rows.AXES or size == 1}
+        self.shards = trees.map_named(lambda name, x: _along_fsdp(name, x.shape, mesh), params) if self._over else None
+
+    def run(self, call: Callable[..., Any], out: Any, params: Any, batch: Any, *others: Any) -> Any:
+        """call(shards of the parameters, a device's rows of each array of the batch, others) on every device.
+
+        Args:
+          out: where each result lies: EVERYWHERE, after `added_up`; ROWS, a row for a row; or `shards`.
+        """
+        if not self._over:
+            return call(params, batch, *others)
+        specs = (self.shards, ROWS, *[EVERYWHERE] * len(others))
+        mapped = jax.shard_map(call, in_specs=specs, out_specs=out, axis_names=self._axes, check_vma=False)
+        return mapped(params, batch, *others)
+
+    def gathered(self, params: Any) -> Any:
+        """Inside `call`: the parameters whole along fsdp, to be differentiated through.
+
+        Each is gathered once, stacks layer by layer: neither the first nor the last has to wait for all.
+        """
+        if not self._over:
+            return params
+
+        def one(name: str, shard: jax.Array, spec: jax.P) -> jax.Array:
+            dtype = self._dtype if _MULTIPLIED.search(name) else shard.dtype
+            axis = spec.index("fsdp") if "fsdp" in spec else None
+            if "layers/" in name and axis:
+                return jnp.stack([_gathered(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
+            return _gathered(shard, axis, dtype)
+
+        return trees.map_named(one, params, self.shards)
+
+    def added_up(self, sums: Any) -> Any:
+        """Inside `call`: sums over the batch from sums over a device's rows."""
+        return jax.lax.psum(sums, rows.AXES) if self._over else sums
+
+
+def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
+    return jax.P(
+        *[axis if axis == "fsdp" and mesh.shape[axis] > 1 else None for axis in sharding.spec(name, shape, mesh)]
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array:
+    shard = shard.astype(dtype)
+    return shard if axis is None else jax.lax.all_gather(shard, "fsdp", axis=axis, tiled=True)
+
+
+def _gathered_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
+    if axis is None:
+        return (_added_up(g, rows.AXES).astype(jnp.float32),)
+    # Devices in an axis of their own, in front: where it is no tile's, libtpu can scatter any size.
+    devices = jax.lax.axis_size("fsdp")
+    apart = jnp.moveaxis(g.reshape(*g.shape[:axis], devices, -1, *g.shape[axis + 1 :]), axis, 0)
+    return (_added_up(jax.lax.psum_scatter(apart, "fsdp"), ("data",)).astype(jnp.float32),)
+
+
+def _added_up(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    axes = tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
+    return jax.lax.psum(x, axes) if axes else x
+
+
+_gathered.defvjp(lambda shard, *how: (_gathered(shard, *how), None), _gathered_backward)

@@ -58,12 +58,11 @@ class Embeddings(nnx.Module):
 
 @jax.named_scope("embedding")
 def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
-    """Layer-normed sum of the three look-ups, float32[B, T, E]."""
-    x_BTE = (
-        tables["word"][ids_BT]
-        + tables["position"][structure.positions_BT]
-        + tables["token_type"][structure.token_types_BT]
-    )
+    """Layer-normed sum of what the three tables say of each token, float32[B, T, E]."""
+    # Chosen, not looked up: the gradient of a look-up would add every token to one of two rows.
+    first_E, second_E = tables["token_type"]
+    types_BTE = jnp.where(structure.token_types_BT[..., None] == 0, first_E[None, None], second_E[None, None])
+    x_BTE = tables["word"][ids_BT] + tables["position"][structure.positions_BT] + types_BTE
     return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
 
 

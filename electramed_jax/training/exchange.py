@@ -8,6 +8,7 @@ the gather's transpose, a reduce-scatter; and sums are added up. What `tensor` s
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,7 @@ class Exchange:
         def one(name: str, shard: jax.Array, spec: jax.P) -> jax.Array:
             dtype = self._dtype if _MULTIPLIED.search(name) else shard.dtype
             axis = spec.index("fsdp") if "fsdp" in spec else None
-            if "layers/" in name and axis:
+            if "layers/" in name and axis is not None:
                 return jnp.stack([_gathered(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
             return _gathered(shard, axis, dtype)
 
@@ -70,7 +71,7 @@ class Exchange:
 
     def added_up(self, sums: Any) -> Any:
         """Inside `call`: sums over the batch from sums over a device's rows."""
-        return jax.lax.psum(sums, rows.AXES) if self._over else sums
+        return _added_up(sums, rows.AXES) if self._over else sums
 
 
 def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
@@ -88,13 +89,20 @@ def _gathered(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array
 def _gathered_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
     if axis is None:
         return (_added_up(g, rows.AXES).astype(jnp.float32),)
-    # Devices in an axis of their own, in front: where it is no tile's, libtpu can scatter any size.
-    devices = jax.lax.axis_size("fsdp")
-    apart = jnp.moveaxis(g.reshape(*g.shape[:axis], devices, -1, *g.shape[axis + 1 :]), axis, 0)
-    return (_added_up(jax.lax.psum_scatter(apart, "fsdp"), ("data",)).astype(jnp.float32),)
+    scattered = jnp.moveaxis(_scattered(jnp.moveaxis(g, axis, 0)), 0, axis)
+    return (_added_up(scattered, ("data",)).astype(jnp.float32),)
 
 
-def _added_up(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+def _scattered(g: jax.Array) -> jax.Array:
+    """A device's part along the first axis of the sum over fsdp, in forms of which libtpu makes no all-reduce."""
+    if g.ndim > 3:  # queries, keys and values, which do not lie side by side
+        return jnp.stack([_scattered(g[:, i]) for i in range(g.shape[1])], axis=1)
+    # Devices have an axis of their own, which is no tile's; heads, which are no good tile (see layers.Dense), have none.
+    apart = g.reshape(jax.lax.axis_size("fsdp"), -1, math.prod(g.shape[1:]))
+    return jax.lax.psum_scatter(apart, "fsdp").reshape(-1, *g.shape[1:])
+
+
+def _added_up(x: Any, axes: tuple[str, ...]) -> Any:
     axes = tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
     return jax.lax.psum(x, axes) if axes else x
 

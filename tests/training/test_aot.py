@@ -81,13 +81,17 @@ def test_data_parallel_chips_exchange_the_gradients_and_nothing_else(tiny):
     assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
 
 
-def test_fsdp_gathers_every_parameter_once(compiler):
-    """A little more than the parameters' 19.9 MB; a second gather of the kernels, for gradients, would be 5 MB more."""
+def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler):
+    """Of 19.9 MB of parameters; a second gather of the kernels, for gradients, would be 5 MB more. No gradient is added
+    up whole, which over the links would be twice as much."""
     done = electramed_compile(
         "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128", "--quick", "--config.mesh.fsdp=4"
     )
     assert done.returncode == 0, done.stderr
-    assert 0.95 < json.loads(done.stdout)["collectives"]["all-gather"]["bytes"] / 20.2e6 < 1.05
+    collectives = json.loads(done.stdout)["collectives"]
+    assert 0.95 < collectives["all-gather"]["bytes"] / 20.2e6 < 1.05
+    assert collectives["reduce-scatter"]["bytes"] == pytest.approx(collectives["all-gather"]["bytes"], rel=1e-3)
+    assert collectives["all-reduce"]["bytes"] < 0.2e6, "biases, norms and sums"
 
 
 def test_every_group_but_dropouts_has_its_time(tiny):

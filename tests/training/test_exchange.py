@@ -1,4 +1,4 @@
-"""What devices exchange in a step: what their mesh asks for, no byte more; and nothing depends on who has which rows."""
+"""What devices exchange in a step: what their mesh asks for, no byte more. Nothing depends on who has which rows."""
 
 from __future__ import annotations
 

@@ -12,14 +12,13 @@ import pytest
 import small
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from electramed_jax.training import state, step
+from electramed_jax.training import sharding, state, step
 
 LAYERS, ROWS, LENGTH = 2, 4, 64
 A_GPU = AbstractDevice("NVIDIA H200", 132, "gpu")
-MESH = AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, abstract_device=A_GPU)
 
 
-def kernels_of_a_step(**settings: object) -> dict[str, int]:
+def kernels_of_a_step(devices: tuple[int, int, int] = (1, 1, 1), **settings: object) -> dict[str, int]:
     """How often each kernel is called in a training step, of a generator and a discriminator of LAYERS each."""
     sizes = dict(hidden_size=64, num_heads=2, intermediate_size=256, num_layers=LAYERS, generator_num_layers=LAYERS)
     generator = dict(generator_hidden_size=32, generator_num_heads=1, generator_intermediate_size=256)
@@ -27,7 +26,8 @@ def kernels_of_a_step(**settings: object) -> dict[str, int]:
     config = small.config(LENGTH, **sizes | generator | fast | settings)
     config = dataclasses.replace(config, batch_size=ROWS)
     batch = {"input_ids": jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)}
-    with jax.sharding.use_abstract_mesh(MESH):
+    mesh = AbstractMesh(devices, sharding.MESH_AXES, (AxisType.Auto,) * 3, abstract_device=A_GPU)
+    with jax.sharding.use_abstract_mesh(mesh):
         traced = jax.jit(step.train_step(config)).trace(jax.eval_shape(lambda: state.init_state(config)), batch)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     return collections.Counter(re.findall(r'name = "(\w+)_(?:forward|backward)"', text))
@@ -38,6 +38,11 @@ def test_every_layer_of_both_networks_is_made_of_kernels(attention_dropout):
     there_and_back = 2 * 2 * LAYERS
     found = kernels_of_a_step(attention_dropout=attention_dropout)
     assert found == {"attention": there_and_back, "norm": 2 * there_and_back, "gelu": there_and_back}
+
+
+@pytest.mark.parametrize("devices", [(2, 1, 1), (1, 2, 1), (2, 2, 1)])
+def test_so_is_it_on_several_devices(devices):
+    assert kernels_of_a_step(devices) == kernels_of_a_step()
 
 
 def test_without_them_there_are_none():

@@ -42,6 +42,13 @@ TPU = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(bf16[
   ROOT %gathered.2 = bf16[16,128]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0'}, dimensions={1}, backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
 }
 
+%all-reduce-scatter.3 (p: f32[4,128]) -> f32[8,128] {
+  %p = f32[4,128]{1,0} parameter(0)
+  %padded = f32[64,128]{1,0} pad(%p, %p), padding=0_60x0_0
+  %whole = f32[64,128]{1,0} all-reduce(%padded), channel_id=12, replica_groups=[2,8]<=[16], to_apply=%add
+  ROOT %mine = f32[8,128]{1,0} dynamic-slice(%whole, %p, %p), dynamic_slice_sizes={8,128}
+}
+
 %body (state: (s32[], bf16[8,128], bf16[12,128,64])) -> (s32[], bf16[8,128], bf16[12,128,64]) {
   %state = (s32[]{:T(128)}, bf16[8,128]{1,0}, /*index=2*/bf16[12,128,64]{2,1,0}) parameter(0)
   %turn = s32[]{:T(128)} get-tuple-element(%state), index=0
@@ -82,6 +89,8 @@ ENTRY %main (h: bf16[8,128], w: bf16[12,128,64]) -> bf16[8,128] {
   %sent = (f32[4,128]{1,0}, u32[], token[]) send(%rows, %token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
   %started = (bf16[8,128]{1,0}, bf16[8,1024]{1,0}) all-gather-start(%h), channel_id=11, replica_groups=[2,8]<=[16], dimensions={1}
   %done = bf16[8,1024]{1,0} all-gather-done(%started)
+  %another = bf16[16,64]{1,0} all-gather(%h), channel_id=7, replica_groups=[2,8]<=[16], dimensions={1}
+  %part = f32[8,128]{1,0} fusion(%rows), kind=kCustom, calls=%all-reduce-scatter.3
   ROOT %answer = bf16[8,128]{1,0} get-tuple-element(%loop), index=1
 }
 """
@@ -130,9 +139,9 @@ def test_cycles_of_a_fusion_are_shared_by_the_work_in_it(tpu):
 
 def test_a_collective_spread_over_fusions_is_one_and_hidden(tpu):
     gather = tpu.collectives["all-gather"]
-    assert gather.count == 12 + 1
-    assert gather.bytes == 12 * 16 * 128 * 2 + 8 * 1024 * 2
-    assert gather.exposed_link_bytes == 0
+    assert gather.count == 12 + 1 + 1
+    assert gather.bytes == 12 * 16 * 128 * 2 + 8 * 1024 * 2 + 16 * 64 * 2
+    assert gather.exposed_link_bytes == 16 * 64 * 2 * 7 / 8, "another's, though its channel has the same number"
     assert gather.hidden_link_bytes == 12 * 16 * 128 * 2 * 15 / 16 + 8 * 1024 * 2 * 7 / 8
 
 
@@ -140,6 +149,11 @@ def test_an_all_reduce_sends_its_bytes_twice_but_for_a_chips_own_part(tpu):
     reduce = tpu.collectives["all-reduce"]
     assert (reduce.count, reduce.bytes) == (12, 12 * 480)
     assert reduce.exposed_link_bytes == 12 * 480 * 2 * 3 / 4
+
+
+def test_a_fusion_that_keeps_a_part_of_an_all_reduce_is_a_reduce_scatter(tpu):
+    scatter = tpu.collectives["reduce-scatter"]
+    assert (scatter.count, scatter.bytes, scatter.exposed_link_bytes) == (1, 64 * 128 * 4, 64 * 128 * 4 * 7 / 8)
 
 
 def test_what_slices_exchange_is_told_apart(tpu):

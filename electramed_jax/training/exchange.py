@@ -82,13 +82,12 @@ def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _gathered(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array:
-    shard = shard.astype(dtype)
-    return shard if axis is None else jax.lax.all_gather(shard, "fsdp", axis=axis, tiled=True)
+    return shard if axis is None else jax.lax.all_gather(shard.astype(dtype), "fsdp", axis=axis, tiled=True)
 
 
 def _gathered_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
     if axis is None:
-        return (_added_up(g, rows.AXES).astype(jnp.float32),)
+        return (_added_up(g.astype(dtype), rows.AXES).astype(jnp.float32),)
     scattered = jnp.moveaxis(_scattered(jnp.moveaxis(g, axis, 0)), 0, axis)
     return (_added_up(scattered, ("data",)).astype(jnp.float32),)
 
@@ -97,7 +96,7 @@ def _scattered(g: jax.Array) -> jax.Array:
     """A device's part along the first axis of the sum over fsdp, in forms of which libtpu makes no all-reduce."""
     if g.ndim > 3:  # queries, keys and values, which do not lie side by side
         return jnp.stack([_scattered(g[:, i]) for i in range(g.shape[1])], axis=1)
-    # Devices have an axis of their own, which is no tile's; heads, which are no good tile (see layers.Dense), have none.
+    # Devices have an axis of their own, which is no tile's; heads, no good tile (see layers.Dense), have none.
     apart = g.reshape(jax.lax.axis_size("fsdp"), -1, math.prod(g.shape[1:]))
     return jax.lax.psum_scatter(apart, "fsdp").reshape(-1, *g.shape[1:])
 

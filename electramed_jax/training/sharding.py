@@ -6,7 +6,7 @@ have logical names; each name is laid along one mesh axis:
     vocabulary, heads, feed_forward -> tensor        width -> fsdp
 
 In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that
-the axis does not divide is kept whole on every device.
+the axis does not divide is kept whole on every device. What is exchanged for it in a step: exchange.py.
 """
 
 from __future__ import annotations

@@ -13,16 +13,11 @@ import jax
 AXES = ("data", "fsdp")  # mesh axes that the batch's rows are split over
 
 
-def are_split() -> bool:
-    """Whether what is traced now has one device's rows, and not the whole batch."""
-    return set(AXES) <= set(jax.sharding.get_abstract_mesh().manual_axes)
-
-
 def of_this_device(draw: Callable[[int], jax.Array], rows: int) -> jax.Array:
     """`draw(rows of the batch)`, [rows of the batch, ...], of which a device's `rows` are taken.
 
     The compiler computes no more of it than is taken.
     """
-    if not are_split():
-        return draw(rows)
+    if not set(AXES) <= set(jax.sharding.get_abstract_mesh().manual_axes):
+        return draw(rows)  # what is traced now has the whole batch
     return jax.lax.dynamic_slice_in_dim(draw(rows * jax.lax.axis_size(AXES)), jax.lax.axis_index(AXES) * rows, rows)

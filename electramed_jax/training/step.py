@@ -137,13 +137,13 @@ def sums_and_gradients(
     """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
     drawn = draw(batch["input_ids"], config, "train", step)
     totals = devices.added_up(losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special)))
+    whole, of_shards = jax.vjp(devices.gathered, params)
 
     def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
-        def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
-            model = state_lib.bind(config, devices.gathered(params))
-            return loss_of(model, rows, config, key, totals=totals, with_auc=False)
+        def loss(whole: Params) -> tuple[jax.Array, losses.Sums]:
+            return loss_of(state_lib.bind(config, whole), rows, config, key, totals=totals, with_auc=False)
 
-        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(whole)
         return sums | {"loss_sum": value}, gradients
 
     dropout_key = _key(config, "train/dropout", step)
@@ -151,7 +151,8 @@ def sums_and_gradients(
         sums, gradients = evaluate(drawn, dropout_key)
     else:
         sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
-    return devices.added_up(sums), gradients
+        gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
+    return devices.added_up(sums), *of_shards(gradients)
 
 
 @jax.named_scope("optimizer")
@@ -165,7 +166,7 @@ def stepped_by(gradients: Params, state: TrainState, tx: optax.GradientTransform
 def accumulate(
     evaluate: Callable[[Drawn, jax.Array], tuple[losses.Sums, Params]], drawn: Drawn, key: jax.Array, count: int
 ) -> tuple[losses.Sums, Params]:
-    """Adds up `evaluate(rows, key)` over `count` micro-batches, each with a key of its own.
+    """Adds up `evaluate(rows, key)`, in float32, over `count` micro-batches, each with a key of its own.
 
     Micro-batch i takes rows i, i + count, ... of a device's.
     """
@@ -177,7 +178,8 @@ def accumulate(
         return jax.tree.map(jnp.add, total, evaluate(*one)), None
 
     parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts)))
+    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts))
+    zeros = jax.tree.map(lambda one: jnp.zeros(one.shape, jnp.float32), shapes)
     return jax.lax.scan(add, zeros, parts)[0]
 
 

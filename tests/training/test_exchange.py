@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +34,10 @@ def compiled_step(config: Config) -> jax.stages.Compiled:
         return step.jit_train_step(config, mesh).lower(state.abstract_state(config, mesh), batch).compile()
 
 
-@functools.cache
-def exchanged(mesh: tuple[int, int, int], scan_layers: bool) -> dict[str, int]:
+def exchanged(mesh: tuple[int, int, int], scan_layers: bool, accumulation_steps: int = 1) -> dict[str, int]:
     """Bytes of a compiled step, by kind of collective."""
-    compiled = compiled_step(config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1))
+    config = config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1)
+    compiled = compiled_step(dataclasses.replace(config, accumulation_steps=accumulation_steps))
     return {kind: one.bytes for kind, one in program.read(compiled.as_text()).collectives.items()}
 
 
@@ -51,18 +50,25 @@ def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:
     return split, sum(leaf.size * 4 for leaf in leaves) - split
 
 
-@pytest.mark.parametrize("scan_layers", [True, False])
-def test_data_parallel_devices_add_up_the_gradients_and_nothing_else(scan_layers, quick_compilation):
+FORMS = pytest.mark.parametrize(("scan_layers", "accumulation_steps"), [(True, 1), (False, 1), (True, 4)])
+
+
+@FORMS
+def test_data_parallel_devices_add_up_the_gradients_and_nothing_else(
+    scan_layers, accumulation_steps, quick_compilation
+):
     _, gradients = parameter_bytes((8, 1, 1))
-    found = exchanged((8, 1, 1), scan_layers)
+    found = exchanged((8, 1, 1), scan_layers, accumulation_steps)
     assert found.keys() == {"all-reduce"}
     assert gradients < found["all-reduce"] <= gradients + SUMS
 
 
-@pytest.mark.parametrize("scan_layers", [True, False])
-def test_fsdp_gathers_each_parameter_and_scatters_each_gradient_once(scan_layers, quick_compilation):
+@FORMS
+def test_fsdp_gathers_each_parameter_and_scatters_each_gradient_once(
+    scan_layers, accumulation_steps, quick_compilation
+):
     split, whole = parameter_bytes((1, 8, 1))
-    found = exchanged((1, 8, 1), scan_layers)
+    found = exchanged((1, 8, 1), scan_layers, accumulation_steps)
     assert found.keys() == {"all-gather", "reduce-scatter", "all-reduce"}
     assert found["all-gather"] == found["reduce-scatter"] == split > 10 * whole
     assert whole < found["all-reduce"] <= whole + SUMS

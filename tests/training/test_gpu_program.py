@@ -40,9 +40,12 @@ def test_every_layer_of_both_networks_is_made_of_kernels(attention_dropout):
     assert found == {"attention": there_and_back, "norm": 2 * there_and_back, "gelu": there_and_back}
 
 
-@pytest.mark.parametrize("devices", [(2, 1, 1), (1, 2, 1), (2, 2, 1)])
+@pytest.mark.parametrize("devices", [(2, 1, 1), (1, 2, 1), (2, 2, 2)])
 def test_so_is_it_on_several_devices(devices):
-    assert kernels_of_a_step(devices) == kernels_of_a_step()
+    in_two = dict(
+        intermediate_size=512, generator_hidden_size=64, generator_num_heads=2, generator_intermediate_size=512
+    )
+    assert kernels_of_a_step(devices, **in_two) == kernels_of_a_step()
 
 
 def test_without_them_there_are_none():

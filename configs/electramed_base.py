@@ -9,7 +9,7 @@ SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-
 for masked positions is derived from the 512 tokens (79 of them); the original code derived it before it set the
 length, and could come out at 19.
 
-Compiled ahead of time for v5e:4x4 (16 rows a chip): 2.6 GiB of the 15.75 of a chip at the peak, 130 ms a step as the
+Compiled ahead of time for v5e:4x4 (16 rows a chip): 2.4 GiB of the 15.75 of a chip at the peak, 132 ms a step as the
 compiler estimates it; see pretrain_base.py for more.
 
     electramed compile --config=configs/electramed_base.py --topology=v5e:4x4

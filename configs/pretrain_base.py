@@ -9,22 +9,21 @@ ELECTRAMed recipe, with its vocabulary pinned, see electramed_base.py.
 Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
 it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base.py --topology=...`:
 
-    v5e:4x4                                       256 rows  16 a chip   2.6 of 15.75 GiB   130 ms
+    v5e:4x4                                       256 rows  16 a chip   2.4 of 15.75 GiB   132 ms
     v5e:4x4 --config.model.remat=dots
-            --config.model.kernels=auto           256 rows  16 a chip   4.3 of 15.75 GiB    81 ms
+            --config.model.kernels=auto           256 rows  16 a chip   3.9 of 15.75 GiB    79 ms
     v5e:4x4 --config.model.remat=none
             --config.model.kernels=auto
             --config.model.scan_layers=False
-            --config.mesh.fsdp=16                 256 rows  16 a chip   2.4 of 15.75 GiB    55 ms
-    v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.2 of 15.75 GiB    68 ms
-    v4:2x2x4                                      256 rows  16 a chip   2.6 of 30.75 GiB   112 ms
-    v5p:2x2x4                                     256 rows  16 a chip   2.7 of 95.74 GiB    67 ms
-    v6e:4x4                                       256 rows  16 a chip   2.7 of 31.25 GiB    65 ms
-    v5e:4x4 --find_batch                        4,992 rows 312 a chip  14.7 of 15.75 GiB  4236 ms
+            --config.mesh.fsdp=16                 256 rows  16 a chip   3.1 of 15.75 GiB    55 ms
+    v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.0 of 15.75 GiB    67 ms
+    v4:2x2x4                                      256 rows  16 a chip   2.4 of 30.75 GiB   111 ms
+    v5p:2x2x4                                     256 rows  16 a chip   2.5 of 95.74 GiB    67 ms
+    v6e:4x4                                       256 rows  16 a chip   2.5 of 31.25 GiB    64 ms
+    v5e:4x4 --find_batch                        5,504 rows 344 a chip  15.2 of 15.75 GiB  4317 ms
 
 The third is the fastest: every layer compiled by itself, kernels of our own (which have not run on a TPU yet), the
-optimizer's work split over the chips. The last line dates from before dropout's bits were hashed, which took the first
-from 183 to 131 ms.
+optimizer's work split over the chips. All of them: tests/benchmarks/topologies.py.
 """
 
 from electramed_jax.config import preset

@@ -9,11 +9,9 @@ Source of the numbers: google-research/electra configure_pretraining.py, model_s
 Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
 it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_large.py --topology=...`:
 
-    v5p:2x4x4                                   2,048 rows  64 a chip  11.5 of 95.74 GiB   887 ms
-    v5p:4x4x8                                   2,048 rows  16 a chip   7.3 of 95.74 GiB   238 ms
-    v5e:16x16                                   2,048 rows   8 a chip   6.4 of 15.75 GiB   267 ms
-
-These date from before dropout's bits were hashed, which took a step of base from 183 to 131 ms.
+    v5p:2x4x4                                   2,048 rows  64 a chip   9.4 of 95.74 GiB   653 ms
+    v5p:4x4x8                                   2,048 rows  16 a chip   6.4 of 95.74 GiB   178 ms
+    v5e:16x16                                   2,048 rows   8 a chip   5.8 of 15.75 GiB   201 ms
 """
 
 from electramed_jax.config import preset

@@ -90,8 +90,8 @@ def choose_positions(
 
 
 def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """float32[shape] in [0, 1), a row for a row of the batch, whichever device has it."""
-    return rows.of_this_device(lambda count: jax.random.uniform(key, (count, shape[1])), shape[0])
+    """float32[shape] in [0, 1), each row of the batch from a key of its own."""
+    return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(rows.keys(key, shape[0]))
 
 
 @jax.named_scope("masking")

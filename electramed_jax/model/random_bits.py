@@ -23,8 +23,8 @@ FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 def words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows."""
-    pairs = rows.of_this_device(lambda count: jax.random.bits(key, (count, *shape[1:], 2), jnp.uint32), shape[0])
-    return jax.lax.bitcast_convert_type(jnp.moveaxis(pairs, -1, 0), jnp.int32)
+    pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(rows.keys(key, shape[0]))
+    return jax.lax.bitcast_convert_type(pairs.swapaxes(0, 1), jnp.int32)
 
 
 def hashed(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:

@@ -54,7 +54,7 @@ def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     scores_BT = np.zeros(ids_BT.shape, np.float32)
     np.put_along_axis(scores_BT, drawn_BM, np.linspace(1, 0.5, max_predictions, dtype=np.float32)[None, :], axis=1)
     draws = iter([scores_BT, oracle.inputs["replace_uniform"]])
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.asarray(next(draws)).reshape(shape))
+    monkeypatch.setattr(masking, "uniform", lambda key, shape: jnp.asarray(next(draws)).reshape(shape))
 
     key = jax.random.key(0)
     positions_BM, weights_BM = masking.choose_positions(

@@ -35,7 +35,7 @@ def attend(
       x_BTD, kernel_D3F: of one dtype; their product are queries, keys and values, here because each kernel wants them
         to lie in its own way.
       bias_3F: their biases; their gradient is a sum that a kernel can take on its way.
-      segments_BT: number of each token's document.
+      segments_BT: number of each token's document; a document's tokens follow each other.
       words_2BN: `random_bits.words` of dropout; not looked at where the rate is 0.
       interpreted: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
     """

@@ -1,9 +1,10 @@
 """Attention inside documents as GPU kernels, through Pallas and Triton: see attention_kernel.py.
 
 The flash algorithm (Dao 2022, 2023): a program takes a block of queries and goes through blocks of keys with a running
-softmax; in the backward pass, a block of keys through queries for their gradients, and then as queries through keys.
-It goes through the blocks that share a document with its own alone: of rows that hold several documents, a part of the
-square. Queries, keys and values are read from one array as the product left it, and so are their gradients written.
+softmax. In the backward pass a first kernel goes through keys for the gradients of queries, a second through queries for
+those of keys and values. All go through the blocks that share a document with their own alone: of rows that hold several
+documents, a part of the square; and where both blocks are of one document, nothing is masked. Queries, keys and values
+are read from one array as the product left it, and so are their gradients written; their biases' are summed on the way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,27 @@ from jax.experimental.pallas import triton
 
 from electramed_jax.model import random_bits
 from electramed_jax.model.kernels import over_tensor
+from electramed_jax.model.ptx import Instructions
 from electramed_jax.model.saved import saved
 
-BLOCK = 64  # tokens
-WARPS, STAGES = 4, 3  # of a program; of a loop: blocks that are on their way from memory
 HEAD_SIZES = (16, 32, 64, 128)
 NEVER = -1e9  # score of a key in another document
 LOG2E = math.log2(math.e)
+
+
+class Tiles(NamedTuple):
+    """How a kernel cuts the square of a head's scores."""
+
+    mine: int  # tokens of a program's own block
+    others: int  # and of those that it goes through
+    warps: int
+    stages: int  # of the loop: blocks that are on their way from memory
+
+
+FORWARD = Tiles(64, 64, 4, 3)
+QUERIES = Tiles(64, 64, 4, 3)  # backward, for the gradients of queries
+KEYS = Tiles(64, 64, 4, 3)  # and for those of keys and values
+BLOCK = max(max(tiles.mine, tiles.others) for tiles in (FORWARD, QUERIES, KEYS))
 
 
 def suits(row_length: int, num_heads: int, head_size: int) -> bool:
@@ -46,37 +61,55 @@ def attend(
 ) -> jax.Array:
     """See attention_kernel.py."""
     # As one matrix, to whose columns cuBLASLt can add the bias.
-    kernel_DG, bias_G = kernel_D3F.reshape(len(kernel_D3F), -1), bias_3F.reshape(-1)
-    qkv_BTG = jnp.einsum("btd,dg->btg", x_BTD, kernel_DG) + bias_G.astype(x_BTD.dtype)[None, None]
-    qkv_BT3F = saved(qkv_BTG.reshape(*x_BTD.shape[:2], *bias_3F.shape))
-    return _attend(qkv_BT3F, segments_BT, words_2BN, head_size, dropout_rate, interpret)
+    kernel_DG = kernel_D3F.reshape(len(kernel_D3F), -1)
+    product_BTG = jnp.einsum("btd,dg->btg", x_BTD, kernel_DG)
+    return _attend(product_BTG, bias_3F, spans(segments_BT), words_2BN, head_size, dropout_rate, interpret)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def spans(segments_BT: jax.Array) -> jax.Array:
+    """int32[2, B, T]: where in the row each token's document begins, and where it ends."""
+    T = segments_BT.shape[1]
+    place_1T, differs = jnp.arange(T, dtype=jnp.int32)[None], segments_BT[:, 1:] != segments_BT[:, :-1]
+    begins_BT = jnp.pad(differs, ((0, 0), (1, 0)), constant_values=True)
+    ends_BT = jnp.pad(differs, ((0, 0), (0, 1)), constant_values=True)
+    begin_BT = jax.lax.cummax(jnp.where(begins_BT, place_1T, 0), axis=1)
+    end_BT = jax.lax.cummin(jnp.where(ends_BT, place_1T + 1, T), axis=1, reverse=True)
+    return jnp.stack([begin_BT, end_BT])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _attend(
-    qkv: jax.Array, segments: jax.Array, words: jax.Array, head_size: int, dropout_rate: float, interpret: bool
-) -> jax.Array:
-    return _forward(qkv, segments, words, head_size, dropout_rate, interpret)[0]
+    product: jax.Array, bias: jax.Array, spans: jax.Array, words: jax.Array, head_size: int, dropout_rate: float,
+    interpret: bool,
+) -> jax.Array:  # fmt: skip
+    return _forward(product, bias, spans, words, head_size, dropout_rate, interpret)[0]
 
-
-QKV, SEGMENTS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
-Y, PER_QUERY = jax.P(None, None, "tensor"), jax.P(None, "tensor")
+# How the kernels' arrays lie along `tensor`.
+QKV, SPANS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
+Y, LSE, BIAS_SUMS = jax.P(None, None, "tensor"), jax.P(None, "tensor"), jax.P(None, None, None, "tensor")
 
 
 def _forward(
-    qkv: jax.Array, segments: jax.Array, words: jax.Array, head_size: int, dropout_rate: float, interpret: bool
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    product: jax.Array, bias: jax.Array, spans: jax.Array, words: jax.Array, head_size: int, dropout_rate: float,
+    interpret: bool,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
+    qkv = product + bias.reshape(-1).astype(product.dtype)[None, None]
+    qkv = saved(qkv.reshape(*product.shape[:2], *bias.shape))
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    y, lse = over_tensor(call, (QKV, SEGMENTS, WORDS), (Y, PER_QUERY))(qkv, segments, words)
+    y, lse = over_tensor(call, (QKV, SPANS, WORDS), (Y, LSE))(qkv, spans, words)
     y, lse = saved(y), saved(lse)
-    return y, (qkv, segments, words, y, lse)
+    return y, (bias, qkv, spans, words, y, lse)
 
 
 def _backward(
     head_size: int, dropout_rate: float, interpret: bool, kept: tuple[jax.Array, ...], dy: jax.Array
-) -> tuple[jax.Array, None, None]:
+) -> tuple[jax.Array, jax.Array, None, None]:
+    bias, *others = kept
     call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    return over_tensor(call, (QKV, SEGMENTS, WORDS, Y, PER_QUERY, Y), QKV)(*kept, dy), None, None
+    specs = (QKV, SPANS, WORDS, Y, LSE, Y), (QKV, BIAS_SUMS, BIAS_SUMS)
+    dqkv, q_sums, kv_sums = over_tensor(call, *specs)(*others, dy)
+    dbias = jnp.concatenate([jnp.sum(sums, axis=(0, 1)) for sums in (q_sums, kv_sums)])
+    return dqkv.reshape(*dy.shape[:2], -1), dbias.astype(bias.dtype), None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -85,43 +118,71 @@ _attend.defvjp(_forward, _backward)
 class _Blocks:
     """How one device's arrays are cut up: a program has one block of tokens, of one head and one row."""
 
-    def __init__(self, qkv: jax.Array, head_size: int, dropout_rate: float):
+    def __init__(self, qkv: jax.Array, spans: jax.Array, tiles: Tiles, head_size: int, rate: float, interpret: bool):
         self.B, self.T, _, self.F = qkv.shape
-        self.H, self.rate, self.dtype, self.size = head_size, dropout_rate, qkv.dtype, BLOCK
-        self.N = self.F // head_size
+        self.H, self.rate, self.dtype, self.tiles, self.interpret = head_size, rate, qkv.dtype, tiles, interpret
+        self.N, self.count = self.F // head_size, self.T // tiles.mine
+        self.do, self.spans, self.scale = Instructions(interpret), spans, head_size**-0.5
 
     def call(
-        self, body: Callable[..., None], name: str, inputs: tuple[jax.Array, ...], shapes: Any, interpret: bool
+        self, body: Callable[..., None], name: str, inputs: tuple[jax.Array, ...], shapes: Any, aliases: dict[int, int]
     ) -> Any:
         return pl.pallas_call(
             functools.partial(body, self),
-            grid=(self.T // self.size, self.N, self.B),
+            grid=(self.count, self.N, self.B),
             out_shape=shapes,
-            compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=STAGES),
+            compiler_params=triton.CompilerParams(num_warps=self.tiles.warps, num_stages=self.tiles.stages),
+            input_output_aliases=aliases,
             name=name,
-            interpret=interpret,
-        )(*inputs)
+            interpret=self.interpret,
+        )(self._reach(), self.spans, *inputs)
 
-    def neighbours(self, segments_BT: jax.Array) -> jax.Array:
-        """int32[B, blocks, 2]: for each block, from where to where others may share a document with it."""
-        in_blocks = segments_BT.reshape(self.B, -1, self.size)
-        low, high = jnp.min(in_blocks, axis=-1), jnp.max(in_blocks, axis=-1)
-        meet = (low[:, :, None] <= high[:, None, :]) & (low[:, None, :] <= high[:, :, None])
-        first = jnp.argmax(meet, axis=-1)
-        last = meet.shape[-1] - 1 - jnp.argmax(meet[:, :, ::-1], axis=-1)
-        return jnp.stack([first, last + 1], axis=-1).astype(jnp.int32)
+    def _reach(self) -> jax.Array:
+        """int32[B, blocks, 4]: for each block of `mine`, the first and the end of `others` that share a document with
+        it, and the first and the end of those that, like it, are of that document alone."""
+        begin, end = self.spans.reshape(2, self.B, -1, self.tiles.mine)
+        size, first, last = self.tiles.others, (..., 0), (..., -1)
+        near = begin[first] // size, pl.cdiv(end[last], size)
+        # Of a block with several documents the last begins after the first ends: no block is left.
+        same = pl.cdiv(begin[last], size), end[first] // size
+        return jnp.stack([*near, *same], axis=-1).astype(jnp.int32)
 
     # What follows is called inside the kernels.
 
-    def tokens(self, block: jax.Array) -> Any:
-        return pl.ds(block * self.size, self.size)
+    def through(self, reach: Any, b: jax.Array, block: jax.Array, do: Callable[..., Any], carry: Any) -> Any:
+        """do(number of another block, whether all of it and of mine is one document, carry), one after the other."""
+        first, end, same_first, same_end = (reach[b, block, i] for i in range(4))
+
+        def one(other: jax.Array, carry: Any) -> Any:
+            return do(other, (other >= same_first) & (other < same_end), carry)
+
+        return jax.lax.fori_loop(first, end, one, carry)
+
+    def mine(self, block: jax.Array) -> Any:
+        return pl.ds(block * self.tiles.mine, self.tiles.mine)
+
+    def others(self, other: jax.Array) -> Any:
+        return pl.ds(other * self.tiles.others, self.tiles.others)
+
+    def inside(self, scores_MO: jax.Array, other: jax.Array, same: jax.Array, span_2M: jax.Array) -> jax.Array:
+        """Scores, NEVER where the other token is in another document than mine."""
+        place_1O = (other * self.tiles.others + jnp.arange(self.tiles.others, dtype=jnp.int32))[None, :]
+        begin_M, end_M = span_2M
+
+        def masked(scores_MO: jax.Array) -> jax.Array:
+            return jnp.where((place_1O >= begin_M[:, None]) & (place_1O < end_M[:, None]), scores_MO, NEVER)
+
+        return jax.lax.cond(same, lambda scores_MO: scores_MO, masked, scores_MO)
+
+    def probabilities(self, scores: jax.Array, lse: jax.Array) -> jax.Array:
+        return self.do.exp2(scores, self.scale * LOG2E, -lse)
 
     def kept(self, words: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
         """bool: what dropout leaves, of queries and keys at these places of the row."""
         return random_bits.kept(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
 
-    def places(self, block: jax.Array) -> jax.Array:
-        return block * self.size + jnp.arange(self.size, dtype=jnp.int32)
+    def places(self, at: Any) -> jax.Array:
+        return at.start + jnp.arange(at.size, dtype=jnp.int32)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
@@ -134,41 +195,37 @@ def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
 
 
 def _call_forward(
-    qkv: jax.Array, segments: jax.Array, words: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
+    qkv: jax.Array, spans: jax.Array, words: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, jax.Array]:
-    blocks = _Blocks(qkv, head_size, dropout_rate)
+    blocks = _Blocks(qkv, spans, FORWARD, head_size, dropout_rate, interpret)
     y = jax.ShapeDtypeStruct((blocks.B, blocks.T, blocks.F), qkv.dtype)
     lse = jax.ShapeDtypeStruct((blocks.B, blocks.N, blocks.T), jnp.float32)
-    inputs = (blocks.neighbours(segments), segments, words, qkv)
-    return tuple(blocks.call(_forward_body, "attention_forward", inputs, (y, lse), interpret))
+    return tuple(blocks.call(_forward_body, "attention_forward", (words, qkv), (y, lse), {}))
 
 
-def _forward_body(blocks: _Blocks, neighbours: Any, segments: Any, words: Any, qkv: Any, y: Any, lse: Any) -> None:
+def _forward_body(blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, y: Any, lse: Any) -> None:
     block, n, b = (pl.program_id(axis) for axis in range(3))
-    queries, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
-    q_QH, of_query_Q = qkv[b, queries, 0, head], segments[b, queries]
-    query_Q1 = blocks.places(block)[:, None]
+    queries, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    q_QH, span_2Q = qkv[b, queries, 0, head], (spans[0, b, queries], spans[1, b, queries])
 
-    def one(other: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def one(other: jax.Array, same: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         y_QH, highest_Q, total_Q = carry
-        keys = blocks.tokens(other)
-        scores_QK = _product(q_QH, qkv[b, keys, 1, head], True) * (blocks.H**-0.5 * LOG2E)
-        same_QK = of_query_Q[:, None] == segments[b, keys][None, :]
-        scores_QK = jnp.where(same_QK, scores_QK, NEVER)
-        before_Q, highest_Q = highest_Q, jnp.maximum(highest_Q, jnp.max(scores_QK, axis=1))
-        weights_QK, shrunk_Q = jnp.exp2(scores_QK - highest_Q[:, None]), jnp.exp2(before_Q - highest_Q)
+        keys = blocks.others(other)
+        scores_QK = blocks.inside(_product(q_QH, qkv[b, keys, 1, head], True), other, same, span_2Q)
+        before_Q = highest_Q
+        highest_Q = jnp.maximum(before_Q, jnp.max(scores_QK, axis=1) * (blocks.scale * LOG2E))
+        weights_QK, shrunk_Q = blocks.probabilities(scores_QK, highest_Q[:, None]), jnp.exp2(before_Q - highest_Q)
         total_Q = total_Q * shrunk_Q + jnp.sum(weights_QK, axis=1)
         if blocks.rate:
-            key_1K = blocks.places(other)[None, :]
-            weights_QK = jnp.where(blocks.kept(words, b, n, query_Q1, key_1K), weights_QK, 0.0)
+            kept_QK = blocks.kept(words, b, n, blocks.places(queries)[:, None], blocks.places(keys)[None, :])
+            weights_QK = jnp.where(kept_QK, weights_QK, 0.0)
         y_QH = y_QH * shrunk_Q[:, None] + _product(weights_QK.astype(blocks.dtype), qkv[b, keys, 2, head])
         return y_QH, highest_Q, total_Q
 
-    size = blocks.size
+    size = blocks.tiles.mine
     nothing = jnp.zeros((size, blocks.H), jnp.float32), jnp.full((size,), 2 * NEVER), jnp.zeros((size,), jnp.float32)
-    first, end = neighbours[b, block, 0], neighbours[b, block, 1]
-    y_QH, highest_Q, total_Q = jax.lax.fori_loop(first, end, one, nothing)
-    y[b, queries, head] = (y_QH / (total_Q * (1.0 - blocks.rate))[:, None]).astype(blocks.dtype)
+    y_QH, highest_Q, total_Q = blocks.through(reach, b, block, one, nothing)
+    y[b, queries, head] = (y_QH * (1.0 / (total_Q * (1.0 - blocks.rate)))[:, None]).astype(blocks.dtype)
     lse[b, n, queries] = highest_Q + jnp.log2(total_Q)
 
 
@@ -177,7 +234,7 @@ def _forward_body(blocks: _Blocks, neighbours: Any, segments: Any, words: Any, q
 
 def _call_backward(
     qkv: jax.Array,
-    segments: jax.Array,
+    spans: jax.Array,
     words: jax.Array,
     y: jax.Array,
     lse: jax.Array,
@@ -186,71 +243,86 @@ def _call_backward(
     head_size: int,
     dropout_rate: float,
     interpret: bool,
-) -> jax.Array:
-    blocks = _Blocks(qkv, head_size, dropout_rate)
-    # Of a softmax: the gradient of each score is p·(dp - Σ p·dp), and that sum is y·dy.
-    both_BTNH = (y.astype(jnp.float32) * dy.astype(jnp.float32)).reshape(*y.shape[:2], blocks.N, blocks.H)
-    sums_BNT = jnp.sum(both_BTNH, axis=-1).swapaxes(1, 2)
-    inputs = (blocks.neighbours(segments), segments, words, qkv, lse, sums_BNT, dy)
-    dqkv = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
-    return blocks.call(_backward_body, "attention_backward", inputs, dqkv, interpret)
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The gradient of qkv, and its sums over the tokens of each block: float32[B, blocks, 1 or 2, F]."""
+    shape = jax.ShapeDtypeStruct
+
+    def outputs(blocks: _Blocks, parts: int) -> list[Any]:
+        return [shape(qkv.shape, qkv.dtype), shape((blocks.B, blocks.count, parts, blocks.F), jnp.float32)]
+
+    blocks = _Blocks(qkv, spans, QUERIES, head_size, dropout_rate, interpret)
+    shapes = [*outputs(blocks, 1), shape(lse.shape, jnp.float32)]
+    dqkv, q_sums, means = blocks.call(_queries_body, "attention_backward_q", (words, qkv, y, lse, dy), shapes, {})
+    blocks = _Blocks(qkv, spans, KEYS, head_size, dropout_rate, interpret)
+    inputs = (words, qkv, lse, means, dy, dqkv)
+    aliases = {len(inputs) + 1: 0}  # the keys' and values' parts are written beside the queries'
+    dqkv, kv_sums = blocks.call(_keys_body, "attention_backward_kv", inputs, outputs(blocks, 2), aliases)
+    return dqkv, q_sums, kv_sums
 
 
-def _backward_body(
-    blocks: _Blocks, neighbours: Any, segments: Any, words: Any, qkv: Any, lse: Any, sums: Any, dy: Any, dqkv: Any
-) -> None:
+def _gradients(
+    blocks: _Blocks, probabilities: jax.Array, kept: jax.Array | None, dprobabilities: jax.Array, means: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Probabilities after dropout, and the gradient of scores: p·(dp - Σ p·dp). Queries may be down or across."""
+    dropped = probabilities
+    if kept is not None:
+        survival = 1.0 - blocks.rate
+        dropped = jnp.where(kept, probabilities * (1.0 / survival), 0.0)
+        dprobabilities = jnp.where(kept, dprobabilities * (1.0 / survival), 0.0)
+    return dropped.astype(blocks.dtype), (probabilities * (dprobabilities - means)).astype(blocks.dtype)
+
+
+def _queries_body(
+    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, y: Any, lse: Any, dy: Any,
+    dqkv: Any, sums: Any, means: Any,
+) -> None:  # fmt: skip
     block, n, b = (pl.program_id(axis) for axis in range(3))
-    mine, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
-    q_mine, k_mine, v_mine = (qkv[b, mine, c, head] for c in range(3))
-    dy_mine, lse_mine, sums_mine = dy[b, mine, head], lse[b, n, mine], sums[b, n, mine]
-    document_mine, place_mine = segments[b, mine], blocks.places(block)
-    first, end = neighbours[b, block, 0], neighbours[b, block, 1]
-    scale, survival = blocks.H**-0.5, 1.0 - blocks.rate
+    queries, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    q_QH, dy_QH, lse_Q = qkv[b, queries, 0, head], dy[b, queries, head], lse[b, n, queries]
+    span_2Q = spans[0, b, queries], spans[1, b, queries]
+    means_Q = jnp.sum(y[b, queries, head].astype(jnp.float32) * dy_QH.astype(jnp.float32), axis=1)  # Σ p·dp is y·dy
+    means[b, n, queries] = means_Q
 
-    def gradients(
-        scores: jax.Array, same: jax.Array, lse: jax.Array, dprobabilities: jax.Array, sums: jax.Array,
-        query: jax.Array, key: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-        """Probabilities after dropout, and the gradient of scores; queries may be down or across."""
-        probabilities = jnp.where(same, jnp.exp2(scores * (scale * LOG2E) - lse), 0.0)
-        dropped = probabilities
-        if blocks.rate:
-            kept = blocks.kept(words, b, n, query, key)
-            dropped = jnp.where(kept, probabilities * (1.0 / survival), 0.0)
-            dprobabilities = jnp.where(kept, dprobabilities * (1.0 / survival), 0.0)
-        return dropped.astype(blocks.dtype), (probabilities * (dprobabilities - sums)).astype(blocks.dtype)
-
-    def through_queries(other: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        dk_KH, dv_KH = carry
-        queries = blocks.tokens(other)
-        q_QH, dy_QH = qkv[b, queries, 0, head], dy[b, queries, head]
-        dropped_KQ, dscores_KQ = gradients(
-            _product(k_mine, q_QH, True),
-            document_mine[:, None] == segments[b, queries][None, :],
-            lse[b, n, queries][None, :],
-            _product(v_mine, dy_QH, True),
-            sums[b, n, queries][None, :],
-            blocks.places(other)[None, :],
-            place_mine[:, None],
-        )
-        return dk_KH + _product(dscores_KQ, q_QH), dv_KH + _product(dropped_KQ, dy_QH)
-
-    def through_keys(other: jax.Array, dq_QH: jax.Array) -> jax.Array:
-        keys = blocks.tokens(other)
+    def one(other: jax.Array, same: jax.Array, dq_QH: jax.Array) -> jax.Array:
+        keys = blocks.others(other)
         k_KH = qkv[b, keys, 1, head]
-        _, dscores_QK = gradients(
-            _product(q_mine, k_KH, True),
-            document_mine[:, None] == segments[b, keys][None, :],
-            lse_mine[:, None],
-            _product(dy_mine, qkv[b, keys, 2, head], True),
-            sums_mine[:, None],
-            place_mine[:, None],
-            blocks.places(other)[None, :],
-        )
+        scores_QK = blocks.inside(_product(q_QH, k_KH, True), other, same, span_2Q)
+        probabilities_QK, kept_QK = blocks.probabilities(scores_QK, lse_Q[:, None]), None
+        if blocks.rate:
+            kept_QK = blocks.kept(words, b, n, blocks.places(queries)[:, None], blocks.places(keys)[None, :])
+        dp_QK = _product(dy_QH, qkv[b, keys, 2, head], True)
+        _, dscores_QK = _gradients(blocks, probabilities_QK, kept_QK, dp_QK, means_Q[:, None])
         return dq_QH + _product(dscores_QK, k_KH)
 
-    nothing = jnp.zeros((blocks.size, blocks.H), jnp.float32)
-    dk_KH, dv_KH = jax.lax.fori_loop(first, end, through_queries, (nothing, nothing))
-    dq_QH = jax.lax.fori_loop(first, end, through_keys, nothing)
-    for c, gradient in enumerate((dq_QH * scale, dk_KH * scale, dv_KH)):
-        dqkv[b, mine, c, head] = gradient.astype(blocks.dtype)
+    nothing = jnp.zeros((blocks.tiles.mine, blocks.H), jnp.float32)
+    dq_QH = blocks.through(reach, b, block, one, nothing) * blocks.scale
+    dqkv[b, queries, 0, head] = dq_QH.astype(blocks.dtype)
+    sums[b, block, 0, head] = jnp.sum(dq_QH, axis=0)
+
+
+def _keys_body(
+    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, lse: Any, means: Any, dy: Any, _: Any,
+    dqkv: Any, sums: Any,
+) -> None:  # fmt: skip
+    block, n, b = (pl.program_id(axis) for axis in range(3))
+    keys, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    k_KH, v_KH = qkv[b, keys, 1, head], qkv[b, keys, 2, head]
+    span_2K = spans[0, b, keys], spans[1, b, keys]
+
+    def one(other: jax.Array, same: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        dk_KH, dv_KH = carry
+        queries = blocks.others(other)
+        q_QH, dy_QH = qkv[b, queries, 0, head], dy[b, queries, head]
+        scores_KQ = blocks.inside(_product(k_KH, q_QH, True), other, same, span_2K)
+        probabilities_KQ, kept_KQ = blocks.probabilities(scores_KQ, lse[b, n, queries][None, :]), None
+        if blocks.rate:
+            kept_KQ = blocks.kept(words, b, n, blocks.places(queries)[None, :], blocks.places(keys)[:, None])
+        dp_KQ = _product(v_KH, dy_QH, True)
+        dropped_KQ, dscores_KQ = _gradients(blocks, probabilities_KQ, kept_KQ, dp_KQ, means[b, n, queries][None, :])
+        return dk_KH + _product(dscores_KQ, q_QH), dv_KH + _product(dropped_KQ, dy_QH)
+
+    nothing = jnp.zeros((blocks.tiles.mine, blocks.H), jnp.float32)
+    dk_KH, dv_KH = blocks.through(reach, b, block, one, (nothing, nothing))
+    for part, gradient in enumerate((dk_KH * blocks.scale, dv_KH)):
+        dqkv[b, keys, 1 + part, head] = gradient.astype(blocks.dtype)
+        sums[b, block, part, head] = jnp.sum(gradient, axis=0)

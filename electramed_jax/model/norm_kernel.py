@@ -52,8 +52,8 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     module = KERNELS[interpreted or kernels.platform()]
     call = functools.partial(module.forward, dropout_rate=dropout_rate, interpret=interpreted is not None)
-    h = kernels.over_tensor(call, WHOLE, WHOLE)(words, x, y, y_bias, scale, bias)
-    return h, (words, x, y, y_bias, scale)
+    h, statistics = kernels.over_tensor(call, WHOLE, WHOLE)(words, x, y, y_bias, scale, bias)
+    return h, (words, x, y, y_bias, scale, *statistics)
 
 
 def _backward(

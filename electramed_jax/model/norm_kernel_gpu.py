@@ -1,12 +1,12 @@
 """A GPU's kernels of norm_kernel.py, through Pallas and Triton.
 
-A program of the grid takes a run of one row's tokens, one at a time; its features, filled up to a power of two, stay in
-registers. In the backward pass so do the sums over tokens, until the run is through.
+A program of the grid takes a few tokens of a row at a time, a warp for each; a token's features stay in the warp's
+registers, as pieces of a power of two. In the backward pass so do the sums over tokens, until the program is through.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,132 +15,172 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model import random_bits
+from electramed_jax.model.ptx import Instructions
 
 EPSILON = 1e-12
-FORWARD_RUN, BACKWARD_RUN = 2, 16  # tokens of a program
-FEATURES_PER_WARP = 1024
-MAX_WIDTH = 4096
+TOKENS, WARPS = 4, 4  # at a time, and for them
+FORWARD_STEPS, BACKWARD_STEPS = 1, 8  # of so many tokens each, in a program
+PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
 
 
 def suits(row_length: int, width: int) -> bool:
     """Whether the kernels have blocks for these sizes."""
-    return row_length % BACKWARD_RUN == 0 and width % 8 == 0 and width <= MAX_WIDTH
+    return row_length % (TOKENS * BACKWARD_STEPS) == 0 and width % 8 == 0 and width // _piece(width) <= MAX_PIECES
 
 
-class _Runs:
+def _piece(width: int) -> int:
+    """The largest power of two that divides the width, PIECE at most."""
+    return min(PIECE, width & -width)
+
+
+class _Tokens:
     """How one device's arrays, flat in memory, are cut up."""
 
-    def __init__(self, x: jax.Array, dropout_rate: float, run: int):
+    def __init__(self, x: jax.Array, dropout_rate: float, steps: int, interpret: bool):
         assert x.size < 2**31, f"{x.shape} is too large for numbers to be counted in 32 bits"
         self.B, self.T, self.D = x.shape
-        self.rate, self.dtype, self.run = dropout_rate, x.dtype, run
-        self.programs = self.B * self.T // run
-        self.lanes = pl.next_power_of_2(self.D)
+        self.piece = _piece(self.D)
+        self.pieces = range(self.D // self.piece)
+        self.steps, self.programs = steps, self.B * self.T // (TOKENS * steps)
+        self.rate, self.interpret, self.do = dropout_rate, interpret, Instructions(interpret)
 
-    def call(self, body: Any, name: str, arrays: list[jax.Array], shapes: Any, interpret: bool) -> Any:
+    def call(self, body: Callable[..., None], name: str, arrays: Sequence[jax.Array], shapes: Any) -> Any:
+        def kernel(*refs: Any) -> None:
+            body(self, *refs)
+
         return pl.pallas_call(
-            functools.partial(body, self),
+            kernel,
             grid=(self.programs,),
             out_shape=shapes,
-            compiler_params=triton.CompilerParams(num_warps=max(1, self.lanes // FEATURES_PER_WARP)),
+            compiler_params=triton.CompilerParams(num_warps=WARPS),
             name=name,
-            interpret=interpret,
+            interpret=self.interpret,
         )(*(one.reshape(-1) for one in arrays))
 
-    # What follows is called inside the kernels.
+    # What follows is called inside the kernels. Arrays are lists of pieces, [TOKENS, piece] each.
 
-    def lane(self) -> jax.Array:
-        return jnp.arange(self.lanes, dtype=jnp.int32)
-
-    def load(self, ref: Any, start: jax.Array | int = 0) -> jax.Array:
-        """float32[lanes]: the D numbers from `start` on, then zeros."""
-        lane = self.lane()
-        return triton.load(ref.at[start + lane], mask=lane < self.D, other=0.0).astype(jnp.float32)
-
-    def store(self, ref: Any, start: jax.Array | int, values: jax.Array) -> None:
-        lane = self.lane()
-        triton.store(ref.at[start + lane], values.astype(ref.dtype), mask=lane < self.D)
-
-    def mean(self, values: jax.Array) -> jax.Array:
-        return jnp.sum(values) / self.D
-
-    def each_token(self, words: Any, do: Any, carry: Any) -> Any:
-        """do(where the token's numbers start, what dropout leaves of them, carry) for the tokens of this run."""
-        first = pl.program_id(0) * self.run
+    def each_step(self, do: Callable[..., Any], carry: Any) -> Any:
+        """do(their row, numbers of the tokens [TOKENS], carry), one after the other."""
+        first, lane = pl.program_id(0) * (self.steps * TOKENS), jnp.arange(TOKENS, dtype=jnp.int32)
         row = first // self.T
-        keys = (words[row], words[row + self.B]) if self.rate else None
-        lane = self.lane()
+        if self.steps == 1:
+            return do(row, first + lane, carry)
+        return jax.lax.fori_loop(0, self.steps, lambda i, carry: do(row, first + i * TOKENS + lane, carry), carry)
 
-        def one(i: jax.Array, carry: Any) -> Any:
-            counter = (first - row * self.T + i) * self.D + lane
-            survives = random_bits.kept(counter, *keys, self.rate) if keys else None
-            return do((first + i) * self.D, survives, carry)
+    def features(self, piece: int) -> jax.Array:
+        """int32[TOKENS, piece]: their numbers, the same for each token."""
+        one_1P = piece * self.piece + jnp.arange(self.piece, dtype=jnp.int32)[None, :]
+        return jnp.broadcast_to(one_1P, (TOKENS, self.piece))
 
-        return jax.lax.fori_loop(0, self.run, one, carry)
+    def places(self, token: jax.Array) -> list[jax.Array]:
+        return [token[:, None] * self.D + self.features(piece) for piece in self.pieces]
 
-    def normal(
-        self, x: jax.Array, y: jax.Array, y_bias: jax.Array, survives: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Normalised x + dropout(y), and the reciprocal of its standard deviation."""
-        y = y + y_bias
-        if survives is not None:
-            y = jnp.where(survives, y * (1.0 / (1.0 - self.rate)), 0.0)
-        z = x + y
-        centred = jnp.where(self.lane() < self.D, z - self.mean(z), 0.0)
-        rstd = jax.lax.rsqrt(self.mean(centred * centred) + EPSILON)
-        return centred * rstd, rstd
+    def load(self, ref: Any, places: list[jax.Array]) -> list[jax.Array]:
+        return [triton.load(ref.at[one]).astype(jnp.float32) for one in places]
+
+    def store(self, ref: Any, places: list[jax.Array], values: list[jax.Array]) -> None:
+        for one, value in zip(places, values, strict=True):
+            triton.store(ref.at[one], value.astype(ref.dtype))
+
+    def of_features(self, ref: Any) -> list[jax.Array]:
+        """What there is one of for each feature."""
+        return self.load(ref, [self.features(piece) for piece in self.pieces])
+
+    def mean(self, pieces: list[jax.Array]) -> jax.Array:
+        """[TOKENS, 1]"""
+        total = pieces[0]
+        for one in pieces[1:]:
+            total = total + one
+        return (jnp.sum(total, axis=1) * (1.0 / self.D))[:, None]
+
+    def factors(self, words: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
+        """What dropout multiplies each number by: 0, or what makes up for that."""
+        if not self.rate:
+            return [1.0] * len(self.pieces)
+        keys, place_in_row = (words[row], words[row + self.B]), (token - row * self.T)[:, None] * self.D
+        kept = [random_bits.kept(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
+        return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
+
+    def sums(
+        self, x: Any, y: Any, y_bias: Any, places: list[jax.Array], factors: list[jax.Array | float]
+    ) -> list[jax.Array]:
+        """x + dropout(y + its bias)."""
+        parts = zip(self.load(x, places), self.load(y, places), self.of_features(y_bias), factors, strict=True)
+        return [self.do.multiply_add(y + y_bias, factor, x) for x, y, y_bias, factor in parts]
 
 
 def forward(
     words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
-) -> jax.Array:
-    runs = _Runs(x, dropout_rate, FORWARD_RUN)
-    shape = jax.ShapeDtypeStruct((x.size,), x.dtype)
-    return runs.call(_forward_body, "norm_forward", [words, x, y, *features], shape, interpret).reshape(x.shape)
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The result; of each token the mean and the reciprocal of the standard deviation."""
+    tokens = _Tokens(x, dropout_rate, FORWARD_STEPS, interpret)
+    statistic = jax.ShapeDtypeStruct((tokens.B * tokens.T,), jnp.float32)
+    shapes = (jax.ShapeDtypeStruct((x.size,), x.dtype), statistic, statistic)
+    h, *statistics = tokens.call(_forward_body, "norm_forward", [words, x, y, *features], shapes)
+    return h.reshape(x.shape), tuple(one.reshape(x.shape[:2]) for one in statistics)
 
 
-def _forward_body(runs: _Runs, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
-    y_bias, scale, bias = runs.load(y_bias), runs.load(scale), runs.load(bias)
+def _forward_body(
+    tokens: _Tokens, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any, means: Any, rstds: Any
+) -> None:
+    def one(row: jax.Array, token: jax.Array, carry: None) -> None:
+        places, multiply_add = tokens.places(token), tokens.do.multiply_add
+        z = tokens.sums(x, y, y_bias, places, tokens.factors(words, row, token))
+        mean = tokens.mean(z)
+        centred = [piece - mean for piece in z]
+        rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centred]) + EPSILON)
+        parts = zip(centred, tokens.of_features(scale), tokens.of_features(bias), strict=True)
+        tokens.store(h, places, [multiply_add(centred * rstd, scale, bias) for centred, scale, bias in parts])
+        triton.store(means.at[token], mean[:, 0])
+        triton.store(rstds.at[token], rstd[:, 0])
 
-    def one(start: jax.Array, survives: jax.Array | None, carry: None) -> None:
-        normal, _ = runs.normal(runs.load(x, start), runs.load(y, start), y_bias, survives)
-        runs.store(h, start, normal * scale + bias)
-
-    runs.each_token(words, one, None)
+    tokens.each_step(one, None)
 
 
 def backward(
-    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
-    *, dropout_rate: float, interpret: bool,
+    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array,
+    means: jax.Array, rstds: jax.Array, dh: jax.Array, *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """dx, dy, and of each run the sums over its tokens [runs, 3, D]: gradients of scale, bias and y's bias."""
-    runs = _Runs(x, dropout_rate, BACKWARD_RUN)
+    """dx, dy, and of each program the sums over its tokens [programs, 3, D]: gradients of scale, bias and y's bias."""
+    tokens = _Tokens(x, dropout_rate, BACKWARD_STEPS, interpret)
     gradient = jax.ShapeDtypeStruct((x.size,), x.dtype)
-    sums = jax.ShapeDtypeStruct((runs.programs * 3 * runs.D,), jnp.float32)
+    sums = jax.ShapeDtypeStruct((tokens.programs * 3 * tokens.D,), jnp.float32)
     gradients = [gradient] * (2 if dropout_rate else 1)  # without dropout it is the same for x and y
-    arrays = [words, x, y, y_bias, scale, dh]
-    dx, *dy, sums = runs.call(_backward_body, "norm_backward", arrays, [*gradients, sums], interpret)
+    arrays = [words, x, y, y_bias, scale, means, rstds, dh]
+    dx, *dy, sums = tokens.call(_backward_body, "norm_backward", arrays, [*gradients, sums])
     dx = dx.reshape(x.shape)
-    return dx, (dy[0].reshape(x.shape) if dy else dx), sums.reshape(-1, 3, runs.D)
+    return dx, (dy[0].reshape(x.shape) if dy else dx), sums.reshape(-1, 3, tokens.D)
 
 
 def _backward_body(
-    runs: _Runs, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
-) -> None:
-    y_bias, scale = runs.load(y_bias), runs.load(scale)
+    tokens: _Tokens, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, means: Any, rstds: Any, dh: Any,
+    dx: Any, *outputs: Any,
+) -> None:  # fmt: skip
+    multiply_add = tokens.do.multiply_add
 
-    def one(start: jax.Array, survives: jax.Array | None, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        normal, rstd = runs.normal(runs.load(x, start), runs.load(y, start), y_bias, survives)
-        dh_D = runs.load(dh, start)
-        dnormal = dh_D * scale
-        dz = rstd * (dnormal - runs.mean(dnormal) - normal * runs.mean(dnormal * normal))
-        runs.store(dx, start, dz)
-        dy = dz
-        if survives is not None:
-            dy = jnp.where(survives, dz * (1.0 / (1.0 - runs.rate)), 0.0)
-            runs.store(outputs[0], start, dy)
-        return tuple(total + of_token for total, of_token in zip(totals, (dh_D * normal, dh_D, dy), strict=True))
+    def one(row: jax.Array, token: jax.Array, totals: tuple[list[jax.Array], ...]) -> tuple[list[jax.Array], ...]:
+        places, factors = tokens.places(token), tokens.factors(words, row, token)
+        mean, rstd = triton.load(means.at[token])[:, None], triton.load(rstds.at[token])[:, None]
+        z, dh_of = tokens.sums(x, y, y_bias, places, factors), tokens.load(dh, places)
+        normal = [multiply_add(piece, rstd, -mean * rstd) for piece in z]
+        dnormal = [dh * scale for dh, scale in zip(dh_of, tokens.of_features(scale), strict=True)]
+        along = tokens.mean([dn * n for dn, n in zip(dnormal, normal, strict=True)]) * -rstd
+        shift = tokens.mean(dnormal) * -rstd
+        dz = [multiply_add(dn, rstd, multiply_add(n, along, shift)) for dn, n in zip(dnormal, normal, strict=True)]
+        dy = [piece * factor for piece, factor in zip(dz, factors, strict=True)] if tokens.rate else dz
+        tokens.store(dx, places, dz)
+        if tokens.rate:
+            tokens.store(outputs[0], places, dy)
+        scale_total, bias_total, y_bias_total = totals
+        return (
+            [multiply_add(dh, n, total) for dh, n, total in zip(dh_of, normal, scale_total, strict=True)],
+            [total + dh for dh, total in zip(dh_of, bias_total, strict=True)],
+            [total + piece for piece, total in zip(dy, y_bias_total, strict=True)],
+        )
 
-    program, nothing = pl.program_id(0), jnp.zeros((runs.lanes,), jnp.float32)
-    for i, total in enumerate(runs.each_token(words, one, (nothing, nothing, nothing))):
-        runs.store(outputs[-1], (3 * program + i) * runs.D, total)
+    nothing = [jnp.zeros((TOKENS, tokens.piece), jnp.float32) for _ in tokens.pieces]
+    for i, total in enumerate(tokens.each_step(one, (nothing, nothing, nothing))):
+        for piece, of_tokens in zip(tokens.pieces, total, strict=True):
+            start = (3 * pl.program_id(0) + i) * tokens.D + piece * tokens.piece
+            place = start + jnp.arange(tokens.piece, dtype=jnp.int32)
+            triton.store(outputs[-1].at[place], jnp.sum(of_tokens, axis=0))

@@ -83,9 +83,9 @@ def test_the_kernel_gives_the_plain_forms_result_and_gradients(sizes, rate, plat
 
 
 @of_each_platform
-def test_documents_need_not_be_in_order(platform):
+def test_documents_may_have_any_numbers(platform):
     given, key = inputs(2, 256, 1, 64), jax.random.key(3)
-    given.segments = np.random.default_rng(1).permutation(given.segments.reshape(2, -1, 32), axis=1).reshape(2, 256)
+    given.segments = np.random.default_rng(1).permutation(256)[given.segments].astype(np.int32)
     assert_near(kernel(given, 0.1, key, platform), plain(given, 0.1, key))
 
 

@@ -1,4 +1,4 @@
-"""The kernels of GELU, interpreted, are the plain form."""
+"""The kernels of GELU, interpreted, are the plain form in float32, rounded."""
 
 from __future__ import annotations
 
@@ -35,15 +35,20 @@ def kernel(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3 * np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=5e-3, atol=1e-3 * np.abs(other).max())
+
+
+def exact() -> list[np.ndarray]:
+    x, bias, dy = given()
+    return result_and_gradients(layers.biased_gelu, x.astype(jnp.float32), bias, dy.astype(jnp.float32))
 
 
 def test_the_kernel_gives_the_plain_forms_result_and_gradients():
-    assert_near(result_and_gradients(kernel, *given()), result_and_gradients(layers.biased_gelu, *given()))
+    assert_near(result_and_gradients(kernel, *given()), exact())
 
 
 def test_on_a_mesh_each_device_runs_its_part():
-    expected = result_and_gradients(layers.biased_gelu, *given())
+    expected = exact()
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):
         assert_near(result_and_gradients(kernel, *given()), expected)
@@ -54,5 +59,5 @@ def test_elsewhere_and_where_sizes_do_not_fit_the_plain_form_is_used(monkeypatch
     assert not gelu_kernel_gpu.suits(shape, half), "there is no kernel for a CPU"
     monkeypatch.setattr(gelu_kernel_gpu.kernels, "platform", lambda: "gpu")
     assert gelu_kernel_gpu.suits(shape, half)
-    assert not gelu_kernel_gpu.suits(shape, jnp.dtype(jnp.float32)), "the chip's tanh has 16 bits' accuracy"
+    assert not gelu_kernel_gpu.suits(shape, jnp.dtype(jnp.float32)), "its tanh is for 16 bits"
     assert not gelu_kernel_gpu.suits((4, 512, 96), half) and not gelu_kernel_gpu.suits((4, 100, 3072), half)

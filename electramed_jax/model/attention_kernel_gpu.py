@@ -1,10 +1,11 @@
 """Attention inside documents as GPU kernels, through Pallas and Triton: see attention_kernel.py.
 
 The flash algorithm (Dao 2022, 2023): a program takes a block of queries and goes through blocks of keys with a running
-softmax. In the backward pass a first kernel goes through keys for the gradients of queries, a second through queries for
-those of keys and values. All go through the blocks that share a document with their own alone: of rows that hold several
-documents, a part of the square; and where both blocks are of one document, nothing is masked. Queries, keys and values
-are read from one array as the product left it, and so are their gradients written; their biases' are summed on the way.
+softmax. In the backward pass a first kernel goes through keys for the gradients of queries, a second through queries
+for those of keys and values. All go through the blocks that share a document with their own alone: of rows that hold
+several documents, a part of the square; and where both blocks are of one document, nothing is masked. Queries, keys and
+values are read from one array as the product left it, and so are their gradients written; those of biases are summed on
+the way.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def _attend(
     interpret: bool,
 ) -> jax.Array:  # fmt: skip
     return _forward(product, bias, spans, words, head_size, dropout_rate, interpret)[0]
+
 
 # How the kernels' arrays lie along `tensor`.
 QKV, SPANS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")

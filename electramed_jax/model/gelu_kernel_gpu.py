@@ -19,8 +19,9 @@ from electramed_jax.model import kernels
 from electramed_jax.model.layers import ERF_AS_TANH, HELD_FROM
 from electramed_jax.model.ptx import Instructions
 
-COLUMNS, WARPS = 256, 4
-FORWARD_ROWS, BACKWARD_ROWS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and of a program
+COLUMNS = 256
+FORWARD_ROWS, FORWARD_WARPS = 8, 8  # tokens, and warps for them
+BACKWARD_ROWS, BACKWARD_WARPS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and of a program
 PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, "tensor")
 
 
@@ -82,7 +83,7 @@ def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Arra
         body,
         grid=(tokens // FORWARD_ROWS, width // COLUMNS),
         out_shape=jax.ShapeDtypeStruct((tokens, width), x.dtype),
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=FORWARD_WARPS, num_stages=1),
         name="gelu_forward",
         interpret=interpret,
     )(x.reshape(tokens, width), bias.astype(jnp.float32)).reshape(x.shape)
@@ -117,7 +118,7 @@ def _call_backward(x: jax.Array, bias: jax.Array, dy: jax.Array, *, interpret: b
             jax.ShapeDtypeStruct((tokens, width), x.dtype),
             jax.ShapeDtypeStruct((runs, width), jnp.float32),
         ),
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=BACKWARD_WARPS, num_stages=1),
         name="gelu_backward",
         interpret=interpret,
     )(x.reshape(tokens, width), bias.astype(jnp.float32), dy.reshape(tokens, width))

@@ -169,7 +169,8 @@ def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
         cdf = 0.5 * (1.0 + jax.lax.erf(u32 * 0.5**0.5))
     else:
         square = jnp.minimum(u32 * u32, HELD_FROM)
-        cdf = 0.5 + 0.5 * jnp.tanh(u32 * functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH)))
+        over_u = functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH))
+        cdf = 0.5 + 0.5 * jnp.tanh(u32 * over_u)
     density = jnp.exp(-0.5 * u32 * u32) * (2 * math.pi) ** -0.5
     return u32 * cdf, cdf + u32 * density
 

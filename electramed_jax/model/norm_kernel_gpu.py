@@ -1,13 +1,13 @@
 """A GPU's kernels of norm_kernel.py, through Pallas and Triton.
 
-A program of the grid takes a few tokens of a row at a time, a warp for each; a token's features stay in the warp's
-registers, as pieces of a power of two. In the backward pass so do the sums over tokens, until the program is through.
+A program of the grid takes one or two tokens of a row at a time; their features stay in registers, as pieces of a power
+of two. In the backward pass so do the sums over tokens, until the program is through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,24 @@ from electramed_jax.model import random_bits
 from electramed_jax.model.ptx import Instructions
 
 EPSILON = 1e-12
-TOKENS, WARPS = 4, 4  # at a time, and for them
-FORWARD_STEPS, BACKWARD_STEPS = 1, 8  # of so many tokens each, in a program
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
+
+
+class Program(NamedTuple):
+    """What one program of the grid does."""
+
+    tokens: int  # at a time
+    steps: int  # of so many tokens
+    warps: int
+
+
+FORWARD, BACKWARD = Program(1, 1, 1), Program(2, 16, 4)
 
 
 def suits(row_length: int, width: int) -> bool:
     """Whether the kernels have blocks for these sizes."""
-    return row_length % (TOKENS * BACKWARD_STEPS) == 0 and width % 8 == 0 and width // _piece(width) <= MAX_PIECES
+    whole = row_length % (BACKWARD.tokens * BACKWARD.steps) == 0 and width % 8 == 0
+    return whole and width // _piece(width) <= MAX_PIECES
 
 
 def _piece(width: int) -> int:
@@ -36,12 +46,12 @@ def _piece(width: int) -> int:
 class _Tokens:
     """How one device's arrays, flat in memory, are cut up."""
 
-    def __init__(self, x: jax.Array, dropout_rate: float, steps: int, interpret: bool):
+    def __init__(self, x: jax.Array, dropout_rate: float, program: Program, interpret: bool):
         assert x.size < 2**31, f"{x.shape} is too large for numbers to be counted in 32 bits"
         self.B, self.T, self.D = x.shape
         self.piece = _piece(self.D)
         self.pieces = range(self.D // self.piece)
-        self.steps, self.programs = steps, self.B * self.T // (TOKENS * steps)
+        self.program, self.count = program, self.B * self.T // (program.tokens * program.steps)
         self.rate, self.interpret, self.do = dropout_rate, interpret, Instructions(interpret)
 
     def call(self, body: Callable[..., None], name: str, arrays: Sequence[jax.Array], shapes: Any) -> Any:
@@ -50,27 +60,26 @@ class _Tokens:
 
         return pl.pallas_call(
             kernel,
-            grid=(self.programs,),
+            grid=(self.count,),
             out_shape=shapes,
-            compiler_params=triton.CompilerParams(num_warps=WARPS),
+            compiler_params=triton.CompilerParams(num_warps=self.program.warps),
             name=name,
             interpret=self.interpret,
         )(*(one.reshape(-1) for one in arrays))
 
-    # What follows is called inside the kernels. Arrays are lists of pieces, [TOKENS, piece] each.
+    # What follows is called inside the kernels. Arrays are lists of pieces, [tokens, piece] each.
 
     def each_step(self, do: Callable[..., Any], carry: Any) -> Any:
-        """do(their row, numbers of the tokens [TOKENS], carry), one after the other."""
-        first, lane = pl.program_id(0) * (self.steps * TOKENS), jnp.arange(TOKENS, dtype=jnp.int32)
-        row = first // self.T
-        if self.steps == 1:
-            return do(row, first + lane, carry)
-        return jax.lax.fori_loop(0, self.steps, lambda i, carry: do(row, first + i * TOKENS + lane, carry), carry)
+        """do(their row, numbers of the tokens, carry), step after step."""
+        tokens, steps, _ = self.program
+        first = pl.program_id(0) * (steps * tokens)
+        row, lane = first // self.T, jnp.arange(tokens, dtype=jnp.int32)
+        return jax.lax.fori_loop(0, steps, lambda i, carry: do(row, first + i * tokens + lane, carry), carry)
 
     def features(self, piece: int) -> jax.Array:
-        """int32[TOKENS, piece]: their numbers, the same for each token."""
+        """int32[tokens, piece]: their numbers, the same for each token."""
         one_1P = piece * self.piece + jnp.arange(self.piece, dtype=jnp.int32)[None, :]
-        return jnp.broadcast_to(one_1P, (TOKENS, self.piece))
+        return jnp.broadcast_to(one_1P, (self.program.tokens, self.piece))
 
     def places(self, token: jax.Array) -> list[jax.Array]:
         return [token[:, None] * self.D + self.features(piece) for piece in self.pieces]
@@ -87,7 +96,7 @@ class _Tokens:
         return self.load(ref, [self.features(piece) for piece in self.pieces])
 
     def mean(self, pieces: list[jax.Array]) -> jax.Array:
-        """[TOKENS, 1]"""
+        """[tokens, 1]"""
         total = pieces[0]
         for one in pieces[1:]:
             total = total + one
@@ -113,7 +122,7 @@ def forward(
     words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The result; of each token the mean and the reciprocal of the standard deviation."""
-    tokens = _Tokens(x, dropout_rate, FORWARD_STEPS, interpret)
+    tokens = _Tokens(x, dropout_rate, FORWARD, interpret)
     statistic = jax.ShapeDtypeStruct((tokens.B * tokens.T,), jnp.float32)
     shapes = (jax.ShapeDtypeStruct((x.size,), x.dtype), statistic, statistic)
     h, *statistics = tokens.call(_forward_body, "norm_forward", [words, x, y, *features], shapes)
@@ -142,9 +151,9 @@ def backward(
     means: jax.Array, rstds: jax.Array, dh: jax.Array, *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """dx, dy, and of each program the sums over its tokens [programs, 3, D]: gradients of scale, bias and y's bias."""
-    tokens = _Tokens(x, dropout_rate, BACKWARD_STEPS, interpret)
+    tokens = _Tokens(x, dropout_rate, BACKWARD, interpret)
     gradient = jax.ShapeDtypeStruct((x.size,), x.dtype)
-    sums = jax.ShapeDtypeStruct((tokens.programs * 3 * tokens.D,), jnp.float32)
+    sums = jax.ShapeDtypeStruct((tokens.count * 3 * tokens.D,), jnp.float32)
     gradients = [gradient] * (2 if dropout_rate else 1)  # without dropout it is the same for x and y
     arrays = [words, x, y, y_bias, scale, means, rstds, dh]
     dx, *dy, sums = tokens.call(_backward_body, "norm_backward", arrays, [*gradients, sums])
@@ -178,7 +187,7 @@ def _backward_body(
             [total + piece for piece, total in zip(dy, y_bias_total, strict=True)],
         )
 
-    nothing = [jnp.zeros((TOKENS, tokens.piece), jnp.float32) for _ in tokens.pieces]
+    nothing = [jnp.zeros((BACKWARD.tokens, tokens.piece), jnp.float32) for _ in tokens.pieces]
     for i, total in enumerate(tokens.each_step(one, (nothing, nothing, nothing))):
         for piece, of_tokens in zip(tokens.pieces, total, strict=True):
             start = (3 * pl.program_id(0) + i) * tokens.D + piece * tokens.piece

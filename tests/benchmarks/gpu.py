@@ -10,8 +10,8 @@ sheet's dense bfloat16 peak), and the ratio of our best to it. Wanted: utilisati
 the best of the peers. --ahead compiles the peers beside ours, in processes of their own that leave it in caches: it
 needs the memory of all of them.
 
-Contenders compute in bfloat16 (the peers by autocast), with hidden dropout 0.1 and --attention_dropout. Peers attend
-to the whole row: less work for them than a mask of documents would be.
+Contenders compute in bfloat16 (the peers by autocast), with --dropout and --attention_dropout. Peers attend to the whole
+row: less work for them than a mask of documents would be.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def contender(name: str, size: str, args: argparse.Namespace) -> side_by_side.St
 
 
 def sized(size: str, args: argparse.Namespace, **settings: object) -> Config:
-    common = dict(compute_dtype="bfloat16", attention_dropout=args.attention_dropout, dropout=0.1)
-    return side_by_side.sized(*SIZES[size], **common | settings)
+    common = dict(compute_dtype="bfloat16", attention_dropout=args.attention_dropout, dropout=args.dropout)
+    preset, rows, length = SIZES[size]
+    return side_by_side.sized(preset, args.rows or rows, length, **common | settings)
 
 
 def rows_of(size: str, args: argparse.Namespace) -> dict[str, jax.Array]:
@@ -114,6 +115,8 @@ def main() -> None:
     parser.add_argument("--ahead", action="store_true", help="compile the peers in other processes meanwhile")
     parser.add_argument("--rounds", type=int, default=10, help="0: compile only")
     parser.add_argument("--steps", type=int, default=8, help="of a contender in a round")
+    parser.add_argument("--rows", type=int, help="of a batch, instead of 64 and 512")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of hidden states")
     parser.add_argument("--attention_dropout", type=float, default=0.0)
     parser.add_argument("--only", choices=[*SIZES], help="one size")
     parser.add_argument("--contenders", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])

@@ -30,14 +30,15 @@ def kernels_of_a_step(devices: tuple[int, int, int] = (1, 1, 1), **settings: obj
     with jax.sharding.use_abstract_mesh(mesh):
         traced = jax.jit(step.train_step(config)).trace(jax.eval_shape(lambda: state.init_state(config)), batch)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    return collections.Counter(re.findall(r'name = "(\w+)_(?:forward|backward)"', text))
+    return collections.Counter(re.findall(r'name = "(\w+?)_(?:forward|backward)', text))
 
 
 @pytest.mark.parametrize("attention_dropout", [0.0, 0.1])
 def test_every_layer_of_both_networks_is_made_of_kernels(attention_dropout):
-    there_and_back = 2 * 2 * LAYERS
+    layers = 2 * LAYERS
     found = kernels_of_a_step(attention_dropout=attention_dropout)
-    assert found == {"attention": there_and_back, "norm": 2 * there_and_back, "gelu": there_and_back}
+    # There and back; attention comes back in two.
+    assert found == {"attention": 3 * layers, "norm": 2 * 2 * layers, "gelu": 2 * layers}
 
 
 @pytest.mark.parametrize("devices", [(2, 1, 1), (1, 2, 1), (2, 2, 2)])

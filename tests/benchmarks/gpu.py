@@ -10,8 +10,8 @@ sheet's dense bfloat16 peak), and the ratio of our best to it. Wanted: utilisati
 the best of the peers. --ahead compiles the peers beside ours, in processes of their own that leave it in caches: it
 needs the memory of all of them.
 
-Contenders compute in bfloat16 (the peers by autocast), with --dropout and --attention_dropout. Peers attend to the whole
-row: less work for them than a mask of documents would be.
+Contenders compute in bfloat16 (the peers by autocast), with --dropout and --attention_dropout. Peers attend to the
+whole row: less work for them than a mask of documents would be.
 """
 
 from __future__ import annotations
@@ -69,11 +69,7 @@ def rows_of(size: str, args: argparse.Namespace) -> dict[str, jax.Array]:
 
 def compiled_ahead(sizes: list[str], names: list[str], args: argparse.Namespace) -> list[subprocess.Popen]:
     return [
-        subprocess.Popen(
-            [sys.executable, *sys.argv, "--only", size, "--contenders", name, "--rounds", "0"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        subprocess.Popen([sys.executable, *sys.argv, "--only", size, "--contenders", name, "--rounds", "0"])
         for size in sizes
         for name in names
         if PEERS.get(name, {}).get("compiled")

@@ -177,6 +177,7 @@ class _Blocks:
         return jax.lax.cond(same, lambda scores_MO: scores_MO, masked, scores_MO)
 
     def probabilities(self, scores: jax.Array, lse: jax.Array) -> jax.Array:
+        """exp of what is over a softmax's normaliser, whose logarithm `lse` is to base 2."""
         return self.do.exp2(scores, self.scale * LOG2E, -lse)
 
     def kept(self, words: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """What the hand-written kernels have in common: when they can be used, and how they meet a mesh.
 
-A TPU's are written in Pallas for Mosaic, a GPU's in Pallas for Triton. Of the latter jax 0.11 says that it will go some
-day, in favour of the same language outside jax (jax-triton): setup.py keeps to versions that have it.
+A TPU's are written in Pallas for Mosaic, those of NVIDIA's GPUs in Pallas for Triton. Of the latter jax 0.11 says that it
+will go some day, in favour of the same language outside jax (jax-triton): setup.py keeps to versions that have it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ LANES = 128  # of a TPU's vector register
 
 
 def platform() -> str:
-    """What the program that is traced now will run on: "tpu", "gpu" or "cpu"."""
+    """What the program that is traced now will run on: "tpu", "gpu" (NVIDIA's), "rocm" (AMD's) or "cpu"."""
     mesh = jax.sharding.get_abstract_mesh()
-    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+    device = jax.devices()[0] if mesh.empty else mesh.abstract_device
+    return "rocm" if device.device_kind.startswith(("AMD", "gfx")) else device.platform
 
 
 def parts() -> int:

@@ -18,7 +18,9 @@ LAYERS, ROWS, LENGTH = 2, 4, 64
 A_GPU = AbstractDevice("NVIDIA H200", 132, "gpu")
 
 
-def kernels_of_a_step(devices: tuple[int, int, int] = (1, 1, 1), **settings: object) -> dict[str, int]:
+def kernels_of_a_step(
+    devices: tuple[int, int, int] = (1, 1, 1), device: AbstractDevice = A_GPU, **settings: object
+) -> dict[str, int]:
     """How often each kernel is called in a training step, of a generator and a discriminator of LAYERS each."""
     sizes = dict(hidden_size=64, num_heads=2, intermediate_size=256, num_layers=LAYERS, generator_num_layers=LAYERS)
     generator = dict(generator_hidden_size=32, generator_num_heads=1, generator_intermediate_size=256)
@@ -26,7 +28,7 @@ def kernels_of_a_step(devices: tuple[int, int, int] = (1, 1, 1), **settings: obj
     config = small.config(LENGTH, **sizes | generator | fast | settings)
     config = dataclasses.replace(config, batch_size=ROWS)
     batch = {"input_ids": jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)}
-    mesh = AbstractMesh(devices, sharding.MESH_AXES, (AxisType.Auto,) * 3, abstract_device=A_GPU)
+    mesh = AbstractMesh(devices, sharding.MESH_AXES, (AxisType.Auto,) * 3, abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         traced = jax.jit(step.train_step(config)).trace(jax.eval_shape(lambda: state.init_state(config)), batch)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
@@ -51,6 +53,10 @@ def test_so_is_it_on_several_devices(devices):
 
 def test_without_them_there_are_none():
     assert not kernels_of_a_step(kernels="none")
+
+
+def test_nor_on_a_gpu_of_another_maker():
+    assert not kernels_of_a_step(device=AbstractDevice("AMD Instinct MI300X", 304, "gpu"))
 
 
 def test_in_float32_gelu_is_not_left_to_an_instruction_of_16_bits_accuracy():

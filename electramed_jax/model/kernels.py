@@ -1,7 +1,7 @@
 """What the hand-written kernels have in common: when they can be used, and how they meet a mesh.
 
-A TPU's are written in Pallas for Mosaic, those of NVIDIA's GPUs in Pallas for Triton. Of the latter jax 0.11 says that it
-will go some day, in favour of the same language outside jax (jax-triton): setup.py keeps to versions that have it.
+A TPU's are written in Pallas for Mosaic, those of NVIDIA's GPUs in Pallas for Triton. Of the latter jax 0.11 says that
+it will go some day, in favour of the same language outside jax (jax-triton): setup.py keeps to versions that have it.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ def stepper(
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
     pair = Pair(config, attention).to(device).train()
-    forward = torch.compile(pair) if compiled else pair
+    # By itself it would take a second size of the same code for a sign that sizes vary.
+    forward = torch.compile(pair, dynamic=False) if compiled else pair
     chosen = torch.optim.AdamW(pair.parameters(), lr=1e-4, eps=1e-6, weight_decay=0.01, fused=True)
     ids_BT = torch.from_numpy(np.asarray(rows, np.int64)).to(device)
 

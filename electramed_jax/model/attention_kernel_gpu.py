@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,24 +25,11 @@ from electramed_jax.model.kernels import over_tensor
 from electramed_jax.model.ptx import Instructions
 from electramed_jax.model.saved import saved
 
+BLOCK = 64  # tokens
+WARPS, STAGES = 4, 3  # of a program; of a loop: blocks that are on their way from memory
 HEAD_SIZES = (16, 32, 64, 128)
 NEVER = -1e9  # score of a key in another document
 LOG2E = math.log2(math.e)
-
-
-class Tiles(NamedTuple):
-    """How a kernel cuts the square of a head's scores."""
-
-    mine: int  # tokens of a program's own block
-    others: int  # and of those that it goes through
-    warps: int
-    stages: int  # of the loop: blocks that are on their way from memory
-
-
-FORWARD = Tiles(64, 64, 4, 3)
-QUERIES = Tiles(64, 64, 4, 3)  # backward, for the gradients of queries
-KEYS = Tiles(64, 64, 4, 3)  # and for those of keys and values
-BLOCK = max(max(tiles.mine, tiles.others) for tiles in (FORWARD, QUERIES, KEYS))
 
 
 def suits(row_length: int, num_heads: int, head_size: int) -> bool:
@@ -88,7 +75,7 @@ def _attend(
 
 # How the kernels' arrays lie along `tensor`.
 QKV, SPANS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
-Y, LSE, BIAS_SUMS = jax.P(None, None, "tensor"), jax.P(None, "tensor"), jax.P(None, None, None, "tensor")
+Y, LSE = jax.P(None, None, "tensor"), jax.P(None, "tensor")
 
 
 def _forward(
@@ -108,10 +95,8 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array, None, None]:
     bias, *others = kept
     call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    specs = (QKV, SPANS, WORDS, Y, LSE, Y), (QKV, BIAS_SUMS, BIAS_SUMS)
-    dqkv, q_sums, kv_sums = over_tensor(call, *specs)(*others, dy)
-    dbias = jnp.concatenate([jnp.sum(sums, axis=(0, 1)) for sums in (q_sums, kv_sums)])
-    return dqkv.reshape(*dy.shape[:2], -1), dbias.astype(bias.dtype), None, None
+    dqkv, sums = over_tensor(call, (QKV, SPANS, WORDS, Y, LSE, Y), (QKV, QKV))(*others, dy)
+    return dqkv.reshape(*dy.shape[:2], -1), jnp.sum(sums, axis=(0, 1)).astype(bias.dtype), None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -120,10 +105,10 @@ _attend.defvjp(_forward, _backward)
 class _Blocks:
     """How one device's arrays are cut up: a program has one block of tokens, of one head and one row."""
 
-    def __init__(self, qkv: jax.Array, spans: jax.Array, tiles: Tiles, head_size: int, rate: float, interpret: bool):
+    def __init__(self, qkv: jax.Array, spans: jax.Array, head_size: int, rate: float, interpret: bool):
         self.B, self.T, _, self.F = qkv.shape
-        self.H, self.rate, self.dtype, self.tiles, self.interpret = head_size, rate, qkv.dtype, tiles, interpret
-        self.N, self.count = self.F // head_size, self.T // tiles.mine
+        self.H, self.rate, self.dtype, self.interpret = head_size, rate, qkv.dtype, interpret
+        self.N, self.count = self.F // head_size, self.T // BLOCK
         self.do, self.spans, self.scale = Instructions(interpret), spans, head_size**-0.5
 
     def call(
@@ -133,20 +118,20 @@ class _Blocks:
             functools.partial(body, self),
             grid=(self.count, self.N, self.B),
             out_shape=shapes,
-            compiler_params=triton.CompilerParams(num_warps=self.tiles.warps, num_stages=self.tiles.stages),
+            compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=STAGES),
             input_output_aliases=aliases,
             name=name,
             interpret=self.interpret,
         )(self._reach(), self.spans, *inputs)
 
     def _reach(self) -> jax.Array:
-        """int32[B, blocks, 4]: for each block of `mine`, the first and the end of `others` that share a document with
-        it, and the first and the end of those that, like it, are of that document alone."""
-        begin, end = self.spans.reshape(2, self.B, -1, self.tiles.mine)
-        size, first, last = self.tiles.others, (..., 0), (..., -1)
-        near = begin[first] // size, pl.cdiv(end[last], size)
+        """int32[B, blocks, 4]: for each block, the first and the end of those that share a document with it, and the
+        first and the end of those that, like it, are of that document alone."""
+        begin, end = self.spans.reshape(2, self.B, -1, BLOCK)
+        first, last = (..., 0), (..., -1)
+        near = begin[first] // BLOCK, pl.cdiv(end[last], BLOCK)
         # Of a block with several documents the last begins after the first ends: no block is left.
-        same = pl.cdiv(begin[last], size), end[first] // size
+        same = pl.cdiv(begin[last], BLOCK), end[first] // BLOCK
         return jnp.stack([*near, *same], axis=-1).astype(jnp.int32)
 
     # What follows is called inside the kernels.
@@ -160,15 +145,15 @@ class _Blocks:
 
         return jax.lax.fori_loop(first, end, one, carry)
 
-    def mine(self, block: jax.Array) -> Any:
-        return pl.ds(block * self.tiles.mine, self.tiles.mine)
+    def tokens(self, block: jax.Array) -> Any:
+        return pl.ds(block * BLOCK, BLOCK)
 
-    def others(self, other: jax.Array) -> Any:
-        return pl.ds(other * self.tiles.others, self.tiles.others)
+    def places(self, block: jax.Array) -> jax.Array:
+        return block * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
 
     def inside(self, scores_MO: jax.Array, other: jax.Array, same: jax.Array, span_2M: jax.Array) -> jax.Array:
         """Scores, NEVER where the other token is in another document than mine."""
-        place_1O = (other * self.tiles.others + jnp.arange(self.tiles.others, dtype=jnp.int32))[None, :]
+        place_1O = self.places(other)[None, :]
         begin_M, end_M = span_2M
 
         def masked(scores_MO: jax.Array) -> jax.Array:
@@ -184,9 +169,6 @@ class _Blocks:
         """bool: what dropout leaves, of queries and keys at these places of the row."""
         return random_bits.kept(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
 
-    def places(self, at: Any) -> jax.Array:
-        return at.start + jnp.arange(at.size, dtype=jnp.int32)
-
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
     """a @ b, or a @ b.T, in float32."""
@@ -200,7 +182,7 @@ def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
 def _call_forward(
     qkv: jax.Array, spans: jax.Array, words: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, jax.Array]:
-    blocks = _Blocks(qkv, spans, FORWARD, head_size, dropout_rate, interpret)
+    blocks = _Blocks(qkv, spans, head_size, dropout_rate, interpret)
     y = jax.ShapeDtypeStruct((blocks.B, blocks.T, blocks.F), qkv.dtype)
     lse = jax.ShapeDtypeStruct((blocks.B, blocks.N, blocks.T), jnp.float32)
     return tuple(blocks.call(_forward_body, "attention_forward", (words, qkv), (y, lse), {}))
@@ -208,25 +190,24 @@ def _call_forward(
 
 def _forward_body(blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, y: Any, lse: Any) -> None:
     block, n, b = (pl.program_id(axis) for axis in range(3))
-    queries, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    queries, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
     q_QH, span_2Q = qkv[b, queries, 0, head], (spans[0, b, queries], spans[1, b, queries])
 
     def one(other: jax.Array, same: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         y_QH, highest_Q, total_Q = carry
-        keys = blocks.others(other)
+        keys = blocks.tokens(other)
         scores_QK = blocks.inside(_product(q_QH, qkv[b, keys, 1, head], True), other, same, span_2Q)
         before_Q = highest_Q
         highest_Q = jnp.maximum(before_Q, jnp.max(scores_QK, axis=1) * (blocks.scale * LOG2E))
         weights_QK, shrunk_Q = blocks.probabilities(scores_QK, highest_Q[:, None]), jnp.exp2(before_Q - highest_Q)
         total_Q = total_Q * shrunk_Q + jnp.sum(weights_QK, axis=1)
         if blocks.rate:
-            kept_QK = blocks.kept(words, b, n, blocks.places(queries)[:, None], blocks.places(keys)[None, :])
+            kept_QK = blocks.kept(words, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
             weights_QK = jnp.where(kept_QK, weights_QK, 0.0)
         y_QH = y_QH * shrunk_Q[:, None] + _product(weights_QK.astype(blocks.dtype), qkv[b, keys, 2, head])
         return y_QH, highest_Q, total_Q
 
-    size = blocks.tiles.mine
-    nothing = jnp.zeros((size, blocks.H), jnp.float32), jnp.full((size,), 2 * NEVER), jnp.zeros((size,), jnp.float32)
+    nothing = jnp.zeros((BLOCK, blocks.H), jnp.float32), jnp.full((BLOCK,), 2 * NEVER), jnp.zeros((BLOCK,), jnp.float32)
     y_QH, highest_Q, total_Q = blocks.through(reach, b, block, one, nothing)
     y[b, queries, head] = (y_QH * (1.0 / (total_Q * (1.0 - blocks.rate)))[:, None]).astype(blocks.dtype)
     lse[b, n, queries] = highest_Q + jnp.log2(total_Q)
@@ -246,21 +227,15 @@ def _call_backward(
     head_size: int,
     dropout_rate: float,
     interpret: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The gradient of qkv, and its sums over the tokens of each block: float32[B, blocks, 1 or 2, F]."""
-    shape = jax.ShapeDtypeStruct
-
-    def outputs(blocks: _Blocks, parts: int) -> list[Any]:
-        return [shape(qkv.shape, qkv.dtype), shape((blocks.B, blocks.count, parts, blocks.F), jnp.float32)]
-
-    blocks = _Blocks(qkv, spans, QUERIES, head_size, dropout_rate, interpret)
-    shapes = [*outputs(blocks, 1), shape(lse.shape, jnp.float32)]
-    dqkv, q_sums, means = blocks.call(_queries_body, "attention_backward_q", (words, qkv, y, lse, dy), shapes, {})
-    blocks = _Blocks(qkv, spans, KEYS, head_size, dropout_rate, interpret)
-    inputs = (words, qkv, lse, means, dy, dqkv)
-    aliases = {len(inputs) + 1: 0}  # the keys' and values' parts are written beside the queries'
-    dqkv, kv_sums = blocks.call(_keys_body, "attention_backward_kv", inputs, outputs(blocks, 2), aliases)
-    return dqkv, q_sums, kv_sums
+) -> tuple[jax.Array, jax.Array]:
+    """The gradient of qkv, and its sums over the tokens of each block, float32[B, blocks, 3, F]."""
+    blocks, shape = _Blocks(qkv, spans, head_size, dropout_rate, interpret), jax.ShapeDtypeStruct
+    gradient = shape(qkv.shape, qkv.dtype), shape((blocks.B, blocks.count, 3, blocks.F), jnp.float32)
+    inputs, shapes = (words, qkv, y, lse, dy), (*gradient, shape(lse.shape, jnp.float32))
+    *of_queries, means = blocks.call(_queries_body, "attention_backward_q", inputs, shapes, {})
+    inputs = (words, qkv, lse, means, dy, *of_queries)
+    aliases = {len(inputs): 0, len(inputs) + 1: 1}  # the keys' and values' parts are written beside the queries'
+    return tuple(blocks.call(_keys_body, "attention_backward_kv", inputs, gradient, aliases))
 
 
 def _gradients(
@@ -280,52 +255,52 @@ def _queries_body(
     dqkv: Any, sums: Any, means: Any,
 ) -> None:  # fmt: skip
     block, n, b = (pl.program_id(axis) for axis in range(3))
-    queries, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    queries, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
     q_QH, dy_QH, lse_Q = qkv[b, queries, 0, head], dy[b, queries, head], lse[b, n, queries]
     span_2Q = spans[0, b, queries], spans[1, b, queries]
     means_Q = jnp.sum(y[b, queries, head].astype(jnp.float32) * dy_QH.astype(jnp.float32), axis=1)  # Σ p·dp is y·dy
     means[b, n, queries] = means_Q
 
     def one(other: jax.Array, same: jax.Array, dq_QH: jax.Array) -> jax.Array:
-        keys = blocks.others(other)
+        keys = blocks.tokens(other)
         k_KH = qkv[b, keys, 1, head]
         scores_QK = blocks.inside(_product(q_QH, k_KH, True), other, same, span_2Q)
         probabilities_QK, kept_QK = blocks.probabilities(scores_QK, lse_Q[:, None]), None
         if blocks.rate:
-            kept_QK = blocks.kept(words, b, n, blocks.places(queries)[:, None], blocks.places(keys)[None, :])
+            kept_QK = blocks.kept(words, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
         dp_QK = _product(dy_QH, qkv[b, keys, 2, head], True)
         _, dscores_QK = _gradients(blocks, probabilities_QK, kept_QK, dp_QK, means_Q[:, None])
         return dq_QH + _product(dscores_QK, k_KH)
 
-    nothing = jnp.zeros((blocks.tiles.mine, blocks.H), jnp.float32)
+    nothing = jnp.zeros((BLOCK, blocks.H), jnp.float32)
     dq_QH = blocks.through(reach, b, block, one, nothing) * blocks.scale
     dqkv[b, queries, 0, head] = dq_QH.astype(blocks.dtype)
     sums[b, block, 0, head] = jnp.sum(dq_QH, axis=0)
 
 
 def _keys_body(
-    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, lse: Any, means: Any, dy: Any, _: Any,
-    dqkv: Any, sums: Any,
+    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, lse: Any, means: Any, dy: Any,
+    _dqkv: Any, _sums: Any, dqkv: Any, sums: Any,
 ) -> None:  # fmt: skip
     block, n, b = (pl.program_id(axis) for axis in range(3))
-    keys, head = blocks.mine(block), pl.ds(n * blocks.H, blocks.H)
+    keys, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
     k_KH, v_KH = qkv[b, keys, 1, head], qkv[b, keys, 2, head]
     span_2K = spans[0, b, keys], spans[1, b, keys]
 
     def one(other: jax.Array, same: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         dk_KH, dv_KH = carry
-        queries = blocks.others(other)
+        queries = blocks.tokens(other)
         q_QH, dy_QH = qkv[b, queries, 0, head], dy[b, queries, head]
         scores_KQ = blocks.inside(_product(k_KH, q_QH, True), other, same, span_2K)
         probabilities_KQ, kept_KQ = blocks.probabilities(scores_KQ, lse[b, n, queries][None, :]), None
         if blocks.rate:
-            kept_KQ = blocks.kept(words, b, n, blocks.places(queries)[None, :], blocks.places(keys)[:, None])
+            kept_KQ = blocks.kept(words, b, n, blocks.places(other)[None, :], blocks.places(block)[:, None])
         dp_KQ = _product(v_KH, dy_QH, True)
         dropped_KQ, dscores_KQ = _gradients(blocks, probabilities_KQ, kept_KQ, dp_KQ, means[b, n, queries][None, :])
         return dk_KH + _product(dscores_KQ, q_QH), dv_KH + _product(dropped_KQ, dy_QH)
 
-    nothing = jnp.zeros((blocks.tiles.mine, blocks.H), jnp.float32)
+    nothing = jnp.zeros((BLOCK, blocks.H), jnp.float32)
     dk_KH, dv_KH = blocks.through(reach, b, block, one, (nothing, nothing))
-    for part, gradient in enumerate((dk_KH * blocks.scale, dv_KH)):
-        dqkv[b, keys, 1 + part, head] = gradient.astype(blocks.dtype)
+    for part, gradient in ((1, dk_KH * blocks.scale), (2, dv_KH)):
+        dqkv[b, keys, part, head] = gradient.astype(blocks.dtype)
         sums[b, block, part, head] = jnp.sum(gradient, axis=0)

@@ -1,7 +1,7 @@
 """GELU of a product and its bias as GPU kernels, through Pallas and Triton.
 
-Written out in a chip's own instructions it takes no longer than the memory does, which XLA's form of it, twice as many,
-would. The backward pass adds up the bias's gradient on its way.
+In the chip's own instructions it takes no longer than the memory does; XLA's form has twice as many and would. The
+backward pass adds up the bias's gradient on its way.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ of two. In the backward pass so do the sums over tokens, until the program is th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model import random_bits
+from electramed_jax.model.layers import LAYER_NORM_EPSILON
 from electramed_jax.model.ptx import Instructions
 
-EPSILON = 1e-12
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
 
 
@@ -55,11 +56,8 @@ class _Tokens:
         self.rate, self.interpret, self.do = dropout_rate, interpret, Instructions(interpret)
 
     def call(self, body: Callable[..., None], name: str, arrays: Sequence[jax.Array], shapes: Any) -> Any:
-        def kernel(*refs: Any) -> None:
-            body(self, *refs)
-
         return pl.pallas_call(
-            kernel,
+            functools.partial(body, self),
             grid=(self.count,),
             out_shape=shapes,
             compiler_params=triton.CompilerParams(num_warps=self.program.warps),
@@ -97,10 +95,7 @@ class _Tokens:
 
     def mean(self, pieces: list[jax.Array]) -> jax.Array:
         """[tokens, 1]"""
-        total = pieces[0]
-        for one in pieces[1:]:
-            total = total + one
-        return (jnp.sum(total, axis=1) * (1.0 / self.D))[:, None]
+        return (jnp.sum(sum(pieces[1:], start=pieces[0]), axis=1) * (1.0 / self.D))[:, None]
 
     def factors(self, words: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
         """What dropout multiplies each number by: 0, or what makes up for that."""
@@ -110,7 +105,7 @@ class _Tokens:
         kept = [random_bits.kept(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
         return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
 
-    def sums(
+    def added(
         self, x: Any, y: Any, y_bias: Any, places: list[jax.Array], factors: list[jax.Array | float]
     ) -> list[jax.Array]:
         """x + dropout(y + its bias)."""
@@ -134,10 +129,10 @@ def _forward_body(
 ) -> None:
     def one(row: jax.Array, token: jax.Array, carry: None) -> None:
         places, multiply_add = tokens.places(token), tokens.do.multiply_add
-        z = tokens.sums(x, y, y_bias, places, tokens.factors(words, row, token))
+        z = tokens.added(x, y, y_bias, places, tokens.factors(words, row, token))
         mean = tokens.mean(z)
         centred = [piece - mean for piece in z]
-        rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centred]) + EPSILON)
+        rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centred]) + LAYER_NORM_EPSILON)
         parts = zip(centred, tokens.of_features(scale), tokens.of_features(bias), strict=True)
         tokens.store(h, places, [multiply_add(centred * rstd, scale, bias) for centred, scale, bias in parts])
         triton.store(means.at[token], mean[:, 0])
@@ -170,7 +165,7 @@ def _backward_body(
     def one(row: jax.Array, token: jax.Array, totals: tuple[list[jax.Array], ...]) -> tuple[list[jax.Array], ...]:
         places, factors = tokens.places(token), tokens.factors(words, row, token)
         mean, rstd = triton.load(means.at[token])[:, None], triton.load(rstds.at[token])[:, None]
-        z, dh_of = tokens.sums(x, y, y_bias, places, factors), tokens.load(dh, places)
+        z, dh_of = tokens.added(x, y, y_bias, places, factors), tokens.load(dh, places)
         normal = [multiply_add(piece, rstd, -mean * rstd) for piece in z]
         dnormal = [dh * scale for dh, scale in zip(dh_of, tokens.of_features(scale), strict=True)]
         along = tokens.mean([dn * n for dn, n in zip(dnormal, normal, strict=True)]) * -rstd

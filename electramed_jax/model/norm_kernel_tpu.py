@@ -15,8 +15,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model import random_bits
 from electramed_jax.model.kernels import LANES
+from electramed_jax.model.layers import LAYER_NORM_EPSILON
 
-EPSILON = 1e-12
 BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
 
 
@@ -72,7 +72,7 @@ class _Blocks:
             y = jnp.where(survives, y * (1.0 / (1.0 - self.rate)), 0.0)
         z = x[0].astype(jnp.float32) + y
         centred = z - jnp.mean(z, axis=-1, keepdims=True)
-        rstd = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + EPSILON)
+        rstd = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
         return centred * rstd, rstd
 
 

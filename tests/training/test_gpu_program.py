@@ -59,5 +59,5 @@ def test_nor_on_a_gpu_of_another_maker():
     assert not kernels_of_a_step(device=AbstractDevice("AMD Instinct MI300X", 304, "gpu"))
 
 
-def test_in_float32_gelu_is_not_left_to_an_instruction_of_16_bits_accuracy():
+def test_in_float32_gelu_is_not_left_to_a_polynomial_of_16_bits_accuracy():
     assert set(kernels_of_a_step(compute_dtype="float32")) == {"attention", "norm"}

@@ -19,7 +19,7 @@ from flax import nnx
 
 from electramed_jax.config import ModelConfig
 from electramed_jax.finetune.task import SEQUENCE, SPAN, Head
-from electramed_jax.model import masking
+from electramed_jax.model import masking, random_bits
 from electramed_jax.model.electra import Embeddings, Tower, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
 from electramed_jax.training.state import Params
@@ -40,10 +40,12 @@ class TaskHead(nnx.Module):
         )
 
     def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
-        hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
-        h_BTD = dropout(h_BTD, self.dropout_rate, hidden_key)
+        hidden_words, dense_words = None, None
+        if key is not None and self.kind != SPAN:
+            hidden_words, dense_words = (random_bits.words(one, h_BTD.shape[:1]) for one in jax.random.split(key))
+        h_BTD = dropout(h_BTD, self.dropout_rate, hidden_words)
         if self.kind == SEQUENCE:
-            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dense_key)
+            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dense_words)
         return self.logit(h_BTD)
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import attention_kernel, cpu_products, random_bits
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, split_key, truncated_normal
+from electramed_jax.model import attention_kernel, cpu_products
+from electramed_jax.model.layers import Dense, LayerNorm, dropout, truncated_normal
 from electramed_jax.model.residual import add_and_norm
 from electramed_jax.model.saved import saved
 
@@ -32,25 +32,30 @@ class SelfAttention(nnx.Module):
         self.norm = LayerNorm(D)
 
     @jax.named_scope("attention")
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
-        probability_key, output_key = split_key(key, 2)
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        segments_BT: jax.Array,
+        probability_words_2BN: jax.Array | None,
+        output_words_2B: jax.Array | None,
+    ) -> jax.Array:
         if self.kernels == "auto" and attention_kernel.suits(segments_BT.shape[1], self.num_heads, self.head_size):
-            y_BTF = self._with_kernel(x_BTD, segments_BT, probability_key)
+            y_BTF = self._with_kernel(x_BTD, segments_BT, probability_words_2BN)
         else:
-            y_BTF = self._with_einsum(x_BTD, segments_BT, probability_key)
-        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_key, self.kernels)
+            y_BTF = self._with_einsum(x_BTD, segments_BT, probability_words_2BN)
+        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_words_2B, self.kernels)
 
-    def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+    def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
         qkv_3BTF = saved(self.qkv(x_BTD))
         q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
         rate = self.attention_dropout_rate
-        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, key=key)
+        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, words_2BN=words_2BN)
         return saved(y_BTNH.reshape(qkv_3BTF.shape[1:]))
 
-    def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
-        rate = 0.0 if key is None else self.attention_dropout_rate
-        shape = (segments_BT.shape[0], self.num_heads)
-        words_2BN = random_bits.words(key, shape) if rate else jnp.zeros((2, *shape), jnp.int32)
+    def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
+        rate = self.attention_dropout_rate
+        if words_2BN is None or rate == 0.0:
+            rate, words_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
         dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
         kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.merged)
         return attention_kernel.attend(
@@ -66,7 +71,7 @@ def attend(
     dtype: jnp.dtype,
     *,
     dropout_rate: float = 0.0,
-    key: jax.Array | None = None,
+    words_2BN: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention between tokens of the same segment; products in `dtype`, scores and softmax in float32.
 
@@ -80,7 +85,7 @@ def attend(
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
-    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, key, lead=2)
+    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, words_2BN)
     if by_hand:
         y_BNHT = cpu_products.times(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)

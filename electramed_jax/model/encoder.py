@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import gelu_kernel_gpu
+from electramed_jax.model import gelu_kernel_gpu, random_bits
 from electramed_jax.model.attention import SelfAttention
 from electramed_jax.model.layers import (
     Dense,
     LayerNorm,
     biased_gelu,
-    split_key,
     truncated_normal,
     unstack,
 )
@@ -39,13 +39,32 @@ class FeedForward(nnx.Module):
         self.norm = LayerNorm(D)
 
     @jax.named_scope("feed_forward")
-    def __call__(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, words_2B: jax.Array | None) -> jax.Array:
         product_BTF, bias_F = saved(self.up.product(x_BTD)), self.up.bias[...]
         if self.kernels == "auto" and gelu_kernel_gpu.suits(product_BTF.shape, product_BTF.dtype):
             y_BTF = gelu_kernel_gpu.biased_gelu(product_BTF, bias_F)
         else:
             y_BTF = biased_gelu(product_BTF, bias_F)
-        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, key, self.kernels)
+        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, words_2B, self.kernels)
+
+
+class DropoutWords(NamedTuple):
+    """`random_bits.words` of a block's dropouts: in each row its own, in attention each head's. None: no dropout."""
+
+    probabilities_2BN: jax.Array | None = None
+    attention_2B: jax.Array | None = None
+    feed_forward_2B: jax.Array | None = None
+
+
+def draw_words(key: jax.Array, batch_size: int, num_heads: int) -> DropoutWords:
+    """Those of one block."""
+    attention_key, feed_forward_key = jax.random.split(key)
+    probability_key, output_key = jax.random.split(attention_key)
+    return DropoutWords(
+        random_bits.words(probability_key, (batch_size, num_heads)),
+        random_bits.words(output_key, (batch_size,)),
+        random_bits.words(feed_forward_key, (batch_size,)),
+    )
 
 
 class Block(nnx.Module):
@@ -55,10 +74,9 @@ class Block(nnx.Module):
         self.attention = SelfAttention(sizes, config, rngs=rngs)
         self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
-        attention_key, feed_forward_key = split_key(key, 2)
-        x_BTD = self.attention(x_BTD, segments_BT, attention_key)
-        return self.feed_forward(x_BTD, feed_forward_key)
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, words: DropoutWords) -> jax.Array:
+        x_BTD = self.attention(x_BTD, segments_BT, words.probabilities_2BN, words.attention_2B)
+        return self.feed_forward(x_BTD, words.feed_forward_2B)
 
 
 def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
@@ -87,22 +105,25 @@ def run_blocks(
     With `scan` the compiler sees one of them, whatever the depth. Without, it sees all: what is kept for the backward
     pass stays where it was made, instead of being copied to a stack and back, and compiling takes the longer.
     """
-    keys = None if key is None else jax.random.split(key, num_layers)
+    words = DropoutWords()
+    if key is not None:
+        # For all blocks at once: not hundreds of random generators, which take a quarter of the time of compiling.
+        draw = functools.partial(draw_words, batch_size=len(x_BTD), num_heads=blocks.attention.num_heads)
+        words = jax.vmap(draw)(jax.random.split(key, num_layers))
 
-    def apply(x_BTD: jax.Array, block: Block, key: jax.Array | None) -> jax.Array:
-        return block(x_BTD, segments_BT, key)
+    def apply(x_BTD: jax.Array, block: Block, words: DropoutWords) -> jax.Array:
+        return block(x_BTD, segments_BT, words)
 
     if remat != "none":
         # Inside a scan no common-subexpression pass can undo the recomputation, so its barriers are not needed.
         apply = nnx.remat(apply, prevent_cse=not scan, policy=REMAT_POLICIES[remat])
     if not scan:
         for i, block in enumerate(_unstacked(blocks, num_layers)):
-            x_BTD = apply(x_BTD, block, None if keys is None else keys[i])
+            x_BTD = apply(x_BTD, block, jax.tree.map(lambda stacked, i=i: stacked[i], words))
         return x_BTD
-    scanned = functools.partial(nnx.scan, out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: None})
-    if keys is None:
-        return scanned(lambda x, block: apply(x, block, None), in_axes=(nnx.Carry, 0))(x_BTD, blocks)
-    return scanned(apply, in_axes=(nnx.Carry, 0, 0))(x_BTD, blocks, keys)
+    metadata = {nnx.PARTITION_NAME: None}
+    scanned = nnx.scan(apply, in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry, transform_metadata=metadata)
+    return scanned(x_BTD, blocks, words)
 
 
 def _unstacked(blocks: Block, num_layers: int) -> list[Block]:

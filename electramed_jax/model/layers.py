@@ -198,15 +198,16 @@ def _wide(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
 wide_product.defvjp(lambda equation, x, y, dtype: (wide_product(equation, x, y, dtype), (x, y)), _wide_product_backward)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None, *, lead: int = 1) -> jax.Array:
-    """Zeroes a fraction `rate` of x and scales up the rest; without a key (evaluation) or rate, x itself.
+def dropout(x: jax.Array, rate: float, words: jax.Array | None) -> jax.Array:
+    """Zeroes a fraction `rate` of x and scales up the rest; without words (evaluation) or rate, x itself.
 
-    `lead` axes are keyed one by one (see random_bits.keep): at least the batch's.
+    Args:
+      words: `random_bits.words` for x's first axes, at least the batch's.
     """
-    if key is None or rate == 0.0:
+    if words is None or rate == 0.0:
         return x
     with jax.named_scope("dropout_bits"):
-        keep = random_bits.keep(key, x.shape, rate, lead)
+        keep = random_bits.keep(words, x.shape, rate)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 

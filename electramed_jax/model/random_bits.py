@@ -43,15 +43,16 @@ def kept(counter: jax.Array, first: jax.Array, second: jax.Array, rate: float) -
     return hashed(counter, first, second) >= jnp.int32(round(rate * 2**32) - 2**31)
 
 
-def keep(key: jax.Array, shape: tuple[int, ...], rate: float, lead: int = 1) -> jax.Array:
+def keep(words: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     """bool[shape], True with a probability of 1 - rate.
 
-    Each place of the first `lead` axes has key words of its own; within it, elements are counted.
+    Each place of shape's first axes, those of `words`, has key words of its own; within it, elements are counted.
     """
+    lead = words.ndim - 1
     assert math.prod(shape[lead:]) < 2**31, f"{shape[lead:]} is too large to be counted in 32 bits"
     counter, stride = jnp.zeros(shape, jnp.int32), 1
     for axis in reversed(range(lead, len(shape))):
         counter += jax.lax.broadcasted_iota(jnp.int32, shape, axis) * stride
         stride *= shape[axis]
-    first, second = words(key, shape[:lead]).reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
+    first, second = words.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
     return kept(counter, first, second, rate)

@@ -51,7 +51,9 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
 
     def plain(product: jax.Array, bias: jax.Array) -> jax.Array:
         qkv = (product + bias.reshape(-1).astype(product.dtype)).reshape(rows, T, 3, N, H)
-        y = attention.attend(*(qkv[:, :, i] for i in range(3)), segments, product.dtype, dropout_rate=rate, key=KEY)
+        y = attention.attend(
+            *(qkv[:, :, i] for i in range(3)), segments, product.dtype, dropout_rate=rate, words_2BN=words
+        )
         return y.reshape(rows, T, D)
 
     return kernel, plain, [normal(1, rows, T, 3 * D), normal(2, 3, D, dtype="float32")]
@@ -64,7 +66,7 @@ def norm_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
         return norm_kernel.residual_norm(*given, words, rate, "gpu" if CPU_CHECK else None)
 
     def plain(x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        return layers.layer_norm(x + layers.dropout(y + y_bias.astype(y.dtype), rate, KEY), scale, bias)
+        return layers.layer_norm(x + layers.dropout(y + y_bias.astype(y.dtype), rate, words), scale, bias)
 
     tokens, features = [normal(i, rows, T, D) for i in (1, 2)], [normal(i, D, dtype="float32") for i in (3, 4, 5)]
     return kernel, plain, [*tokens, *features]

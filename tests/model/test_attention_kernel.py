@@ -41,22 +41,26 @@ def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.Simp
     )
 
 
+def words_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
+    return random_bits.words(key, (len(given.segments), given.heads[0]))
+
+
 def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
     def run(x, kernel, bias):
         qkv = jnp.einsum("btd,dcf->cbtf", x, kernel) + bias[:, None, None, :]
         q, k, v = qkv.reshape(*qkv.shape[:3], *given.heads)
-        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, key=key)
+        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, words_2BN=words_of(key, given))
         return y.reshape(x.shape)
 
     return result_and_gradients(run, given)
 
 
 def kernel(given: types.SimpleNamespace, rate: float, key: jax.Array, platform: str):
-    N, H = given.heads
-    words = random_bits.words(key, (given.segments.shape[0], N))
+    words = words_of(key, given)
 
     def run(x, kernel, bias):
-        return attention_kernel.attend(x, kernel, bias, jnp.asarray(given.segments), words, H, rate, platform)
+        segments, head_size = jnp.asarray(given.segments), given.heads[1]
+        return attention_kernel.attend(x, kernel, bias, segments, words, head_size, rate, platform)
 
     return result_and_gradients(run, given)
 

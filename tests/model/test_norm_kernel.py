@@ -23,21 +23,20 @@ def arguments(dtype: str) -> tuple[jax.Array, ...]:
     return x, y, *features, dh
 
 
-def plain(x, y, y_bias, scale, bias, *, rate, key):
-    y = layers.dropout(y.astype(jnp.float32) + y_bias[None, None, :], rate, key)
+def plain(x, y, y_bias, scale, bias, *, rate, words):
+    y = layers.dropout(y.astype(jnp.float32) + y_bias[None, None, :], rate, words)
     return layers.layer_norm(x.astype(jnp.float32) + y, scale, bias).astype(x.dtype)
 
 
 def kernel(platform):
-    return lambda *arguments, rate, key: norm_kernel.residual_norm(
-        *arguments, random_bits.words(key, (B,)), rate, platform
-    )
+    return lambda *arguments, rate, words: norm_kernel.residual_norm(*arguments, words, rate, platform)
 
 
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
     @quick.jit
     def both(dh, *arguments):
-        h, back = jax.vjp(lambda *given: form(*given, rate=rate, key=jax.random.key(3)), *arguments)
+        words = random_bits.words(jax.random.key(3), (B,))
+        h, back = jax.vjp(lambda *given: form(*given, rate=rate, words=words), *arguments)
         return h, *back(dh)
 
     *given, dh = arguments

@@ -40,12 +40,11 @@ class TaskHead(nnx.Module):
         )
 
     def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
-        hidden_words, dense_words = None, None
-        if key is not None and self.kind != SPAN:
-            hidden_words, dense_words = (random_bits.words(one, h_BTD.shape[:1]) for one in jax.random.split(key))
-        h_BTD = dropout(h_BTD, self.dropout_rate, hidden_words)
+        hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
+        rows = h_BTD.shape[:1]
+        h_BTD = dropout(h_BTD, self.dropout_rate, random_bits.words(hidden_key, rows))
         if self.kind == SEQUENCE:
-            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dense_words)
+            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, random_bits.words(dense_key, rows))
         return self.logit(h_BTD)
 
 

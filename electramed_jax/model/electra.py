@@ -85,7 +85,7 @@ class Tower(nnx.Module):
     def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         """Hidden states [B, T, D] in cpu_products' dtype of activations; without a key, without dropout."""
         embedding_key, blocks_key = split_key(key, 2)
-        words_2B = None if key is None else random_bits.words(embedding_key, x_BTE.shape[:1])
+        words_2B = random_bits.words(embedding_key, x_BTE.shape[:1])
         dtype = cpu_products.activations(jnp.dtype(self.config.compute_dtype))
         x = dropout(x_BTE, self.config.dropout, words_2B).astype(dtype)
         if hasattr(self, "project"):

@@ -21,8 +21,13 @@ from electramed_jax.model import rows
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 
-def words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows."""
+def words(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
+    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows.
+
+    None without a key, as in evaluation: nothing is dropped.
+    """
+    if key is None:
+        return None
     pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(rows.keys(key, shape[0]))
     return jax.lax.bitcast_convert_type(pairs.swapaxes(0, 1), jnp.int32)
 

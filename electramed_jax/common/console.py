@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 from electramed_jax.common import chrono
 
@@ -115,45 +115,6 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
     seconds = time.monotonic() - pace.started
     held = f", {pace.held:,} {inside}" if inside else ""
     say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
-
-
-class Steps:
-    """A training run as a log tells it: one line an interval."""
-
-    def at(self, step: int) -> None:
-        """So many steps are done."""
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """What is done inside instead of training: "saving"."""
-        yield
-
-    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
-        """Figures of a split by name, and the line that tells them."""
-        say(line)
-
-    def alert(self, line: str) -> None:
-        """Something is wrong with the run."""
-        warn(line)
-
-
-@contextlib.contextmanager
-def steps(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[Steps]:
-    """Yields a `Steps`: a live panel on a terminal, a line an interval in a log.
-
-    Args:
-      title: what is trained.
-      start: steps done before.
-      total: of the run.
-      shown: names of the figures that the panel shows, in this order, where an entry has them.
-    """
-    if not is_live():
-        yield Steps()
-        return
-    from electramed_jax.common import live_steps  # rich is kept off the start-up path
-
-    with live_steps.LiveSteps(title, start, total, shown).drawn() as live:
-        yield live
 
 
 class _Pace:

@@ -23,8 +23,28 @@ WIDE = 72  # columns, from which there is room for trends
 BAR = 32  # columns at most
 
 
-class LiveSteps(console.Steps):
-    """See `console.steps`. Training figures replace one another in the panel; what other splits said, and alerts,
+class Steps:
+    """A training run as a log tells it: one line an interval."""
+
+    def at(self, step: int) -> None:
+        """So many steps are done."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What is done inside instead of training: "saving"."""
+        yield
+
+    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+        """Figures of a split by name, and the line that tells them."""
+        console.say(line)
+
+    def alert(self, line: str) -> None:
+        """Something is wrong with the run."""
+        console.warn(line)
+
+
+class LiveSteps(Steps):
+    """See `steps`. Training figures replace one another in the panel; what other splits said, and alerts,
     stay above it."""
 
     def __init__(self, title: str, start: int, total: int, shown: Sequence[str]):
@@ -134,3 +154,20 @@ def trend_of(values: Sequence[float]) -> str:
         return ""
     low, span = min(finite), (max(finite) - min(finite)) or 1.0
     return "".join(LEVELS[int((value - low) / span * (len(LEVELS) - 1) + 0.5)] for value in finite)
+
+
+@contextlib.contextmanager
+def steps(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[Steps]:
+    """Yields a `Steps`: a live panel on a terminal, a line an interval in a log.
+
+    Args:
+      title: what is trained.
+      start: steps done before.
+      total: of the run.
+      shown: names of the figures that the panel shows, in this order, where an entry has them.
+    """
+    if not console.is_live():
+        yield Steps()
+        return
+    with LiveSteps(title, start, total, shown).drawn() as live:
+        yield live

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.common import chrono, console, distributed, files, metrics
+from electramed_jax.common import chrono, distributed, files, live_steps, metrics
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.plan import Plan
 from electramed_jax.finetune import batches, forward, start, workdir
@@ -184,7 +184,7 @@ def _train(
     saved: StateCheckpoints,
     kept: StateCheckpoints,
     log: metrics.MetricsWriter,
-    live: console.Steps,
+    live: live_steps.Steps,
     seed: int,
     stop: Callable[[], bool],
 ) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, console, distributed
+from electramed_jax.common import chrono, console, distributed, live_steps
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import Config
 from electramed_jax.model import flops
@@ -167,12 +167,14 @@ def warn(line: str) -> None:
         console.warn(line)
 
 
-def steps(title: str, start: int, total: int, shown: Sequence[str]) -> contextlib.AbstractContextManager[console.Steps]:
+def steps(
+    title: str, start: int, total: int, shown: Sequence[str]
+) -> contextlib.AbstractContextManager[live_steps.Steps]:
     """`console.steps` in the main process; the others say nothing."""
-    return console.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
+    return live_steps.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
 
 
-class _Silent(console.Steps):
+class _Silent(live_steps.Steps):
     def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
         pass
 

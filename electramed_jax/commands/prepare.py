@@ -66,7 +66,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import build, documents, pool
+    from electramed_jax.data import build, document, pool
 
     account = build.prepare(
         args.input,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         test=args.test,
         workers=args.workers,
         strict=args.strict,
-        reading=documents.Reading(
+        reading=document.Reading(
             section_labels=not args.no_labels,
             titles_alone=args.titles_alone,
             other_abstracts=args.other_abstracts,

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents
+from electramed_jax.data.document import Document
 
 FILE = "documents.json"
 FORMAT_VERSION = 1
@@ -52,7 +53,7 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}{PART_SUFFIX}"
 
 
-def read_part(path: str) -> Iterator[documents.Document]:
+def read_part(path: str) -> Iterator[Document]:
     """The documents of one part.
 
     Raises:
@@ -91,7 +92,7 @@ def read(directory: str) -> dict[str, Any]:
     return account
 
 
-def split_of(document: documents.Document, validation: float, test: float) -> str:
+def split_of(document: Document, validation: float, test: float) -> str:
     """The split of a document: a hash of its PMID, else of its id, which is made from the text
     where the input gives none. It does not depend on the other documents."""
     key = f"pmid:{document.pmid}" if document.pmid else document.id
@@ -106,7 +107,7 @@ def stable_hash(text: str | bytes) -> int:
     return int.from_bytes(digest, "little")
 
 
-def to_line(document: documents.Document) -> bytes:
+def to_line(document: Document) -> bytes:
     """A document as one line of JSON, as `documents.read` takes it.
 
     What is not known is 0 or "", not null: programs that infer a column's type from the first lines
@@ -126,10 +127,10 @@ def to_line(document: documents.Document) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
-def from_line(line: bytes) -> documents.Document:
+def from_line(line: bytes) -> Document:
     """The document that `to_line` wrote."""
     record = json.loads(line)
-    return documents.Document(**record | {"sections": tuple(map(tuple, record["sections"]))})
+    return Document(**record | {"sections": tuple(map(tuple, record["sections"]))})
 
 
 class PartWriter:

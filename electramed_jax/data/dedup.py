@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from electramed_jax.data import corpus, documents, pubmed_record
+from electramed_jax.data import corpus, pubmed_record
+from electramed_jax.data.document import Document
 
 DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of a key: to be kept, read but dropped, DeleteCitation
 REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")
@@ -46,7 +47,7 @@ _ASCII_OTHERS = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbouring PMIDs fall far apart
 
 
-def key(document: documents.Document, text: str, used: bool, number: int, row: int) -> tuple:
+def key(document: Document, text: str, used: bool, number: int, row: int) -> tuple:
     """The key (see KEY) of record `row` of input `number`."""
     pmid = document.pmid or 0 if document.source in (pubmed_record.SOURCE, pubmed_record.OTHER_ABSTRACT) else 0
     part = corpus.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT else 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import electramed_jax
 from electramed_jax.common import files
-from electramed_jax.data import corpus, documents, held_out, sources
+from electramed_jax.data import corpus, document, held_out, sources
 from electramed_jax.data.reading import Choices
 
 
@@ -47,7 +47,7 @@ def account(
     inputs, total, repairs, held = [], Counter(), Counter(), Counter()
     for (name, _), of_input, parts in zip(request["inputs"], counts, written, strict=True):
         drops = Counter(of_input["drops"])
-        repaired = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(documents.REPAIRED)}
+        repaired = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(document.REPAIRED)}
         drops += Counter(parts["lost"])
         total += drops
         repairs += Counter(repaired)

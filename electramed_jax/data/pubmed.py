@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from electramed_jax.data import pubmed_record, pubmed_scan
-from electramed_jax.data.documents import REPAIRED, Document, Findings, Reading, whole_number
+from electramed_jax.data.document import REPAIRED, Document, Findings, Reading, whole_number
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _OF_XML = {b"amp", b"lt", b"gt", b"quot", b"apos"}

@@ -13,7 +13,8 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import clean, corpus, dedup, documents, held_out
+from electramed_jax.data import clean, corpus, dedup, held_out
+from electramed_jax.data.document import REPAIRED, Document, Reading
 from electramed_jax.data.sources import Source
 
 MIN_CHARS = 32
@@ -38,7 +39,7 @@ class Choices:
     min_chars: int = MIN_CHARS
     languages: tuple[str, ...] = ()
     strict: bool = False
-    reading: documents.Reading = documents.Reading()
+    reading: Reading = Reading()
 
     def __post_init__(self) -> None:
         if not (0 <= self.validation and 0 <= self.test and self.validation + self.test < 1):
@@ -100,7 +101,7 @@ def read_source(
             yield key, b"%d" % split + corpus.to_line(document)
     for pmid in deletions:
         yield dedup.withdrawal(pmid, number), b"\n"
-    repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(documents.REPAIRED))
+    repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(REPAIRED))
     tally.read = kept + tally.drops.total() - repaired
 
 
@@ -111,7 +112,7 @@ def remaining(lines: Iterable[bytes], lost: Container[int]) -> Iterator[tuple[in
             yield row, corpus.SPLITS[int(line[:1])], line[1:]
 
 
-def _cleaned(document: documents.Document) -> documents.Document:
+def _cleaned(document: Document) -> Document:
     sections = ((clean.clean(label) or None if label else None, clean.clean(text)) for label, text in document.sections)
     return dataclasses.replace(
         document,
@@ -123,7 +124,7 @@ def _cleaned(document: documents.Document) -> documents.Document:
 
 
 def _reason_to_drop(
-    document: documents.Document, text: str, choices: Choices, evaluation: held_out.Index | None, tally: Tally
+    document: Document, text: str, choices: Choices, evaluation: held_out.Index | None, tally: Tally
 ) -> str | None:
     if reason := clean.reason_to_drop(text, choices.min_chars):
         return reason

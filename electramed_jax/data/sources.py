@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import corpus, documents
+from electramed_jax.data import corpus, document, documents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Source:
         return sum(map(files.size, self.parts)) if self.parts else documents.size(self.path)
 
     def read(
-        self, drops: Counter, strict: bool, reading: documents.Reading, deletions: list[int]
-    ) -> Iterator[documents.Document]:
+        self, drops: Counter, strict: bool, reading: document.Reading, deletions: list[int]
+    ) -> Iterator[document.Document]:
         """The documents, as `documents.read` gives them.
 
         Raises:

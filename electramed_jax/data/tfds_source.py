@@ -25,7 +25,7 @@ import numpy as np
 
 from electramed_jax.common import files, records
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.documents import TFDS, Document, text_id, whole_number
+from electramed_jax.data.document import TFDS, Document, text_id, whole_number
 
 _SETTINGS = ("split", "text", "title", "id", "pmid", "data_dir")
 _OF_SHARDS = ("text", "title", "id", "pmid", "skip", "take")

@@ -15,7 +15,7 @@ import numpy as np
 
 from electramed_jax.common import files
 from electramed_jax.data import corpus
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 from electramed_jax.data.manifest import dtype_for
 from electramed_jax.data.pack import SentenceEnds
 from electramed_jax.data.tokenize import Tokenizer

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from electramed_jax.common import console, files
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents
-from electramed_jax.data.documents import Document, Reading
+from electramed_jax.data.document import Document, Reading
 from electramed_jax.finetune import bioasq, corpus_files, entity_formats, questions, tables, text_inputs
 from electramed_jax.finetune.entity_formats import Marked
 from electramed_jax.finetune.predictor import Predictor

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from electramed_jax.data import build, corpus, manifest
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 from electramed_jax.data.rows import SplitRows
 
 SENTENCE_END = re.compile(r"(?<=[.?!]) +(?![0-9])")

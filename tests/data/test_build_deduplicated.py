@@ -65,7 +65,7 @@ def test_what_lost_to_a_newer_version_takes_no_other_text_with_it(tmp_path):
 
 
 def test_further_abstracts_of_an_article_stay_beside_it_and_go_with_it(tmp_path):
-    from electramed_jax.data.documents import Reading
+    from electramed_jax.data.document import Reading
 
     other = '<OtherAbstract Language="fre"><AbstractText>Un autre texte, assez long pour rester.</AbstractText>'
     paths = [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.data import build, corpus
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 
 PLAIN = Document("a", None, "", ((None, "A plain text of which nothing else is known but this."),), None, "notes")
 KNOWN = Document(

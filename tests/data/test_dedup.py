@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.data import dedup, shuffle
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 
 
 def keys(*rows: dict) -> np.ndarray:

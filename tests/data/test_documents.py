@@ -8,7 +8,7 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document, whole_number
 
 
 def read(path, strict: bool = False) -> tuple[list[Document], dict[str, int]]:
@@ -131,7 +131,7 @@ def test_a_document_without_an_id_is_named_by_its_text(tmp_path):
     + [(1.5, None), (None, None), ("²", None), ("9" * 40, None)],
 )
 def test_only_positive_whole_numbers_are_taken_for_pmids(value, wanted):
-    assert documents.whole_number(value) == wanted
+    assert whole_number(value) == wanted
 
 
 def test_an_empty_file_holds_no_documents(tmp_path):

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from electramed_jax.data import evaluation_files, held_out
-from electramed_jax.data.documents import whole_number
+from electramed_jax.data.document import whole_number
 
 # 86 letters and digits; as a tokenised corpus has it, and as an article may.
 LONG = (

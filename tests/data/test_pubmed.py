@@ -11,11 +11,12 @@ from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents, pubmed
+from electramed_jax.data.document import Document, Findings, Reading
 
 
 def test_an_article_becomes_a_document(tmp_path):
     document = one(tmp_path)
-    assert document == documents.Document(
+    assert document == Document(
         id="PMID99000001",
         pmid=99_000_001,
         title="Invented title.",
@@ -93,7 +94,7 @@ def test_articles_are_found_wherever_the_chunks_of_the_file_end(tmp_path):
     records = (hidden, article(), hidden, article(pmid=99_000_002), article(pmid=99_000_003), withdrawn)
     xml = "".join((HEAD, *records, TAIL)).encode()
     for size in (1, 7, 64, 500):
-        findings = documents.Findings("a.xml", Counter(), strict=True)
+        findings = Findings("a.xml", Counter(), strict=True)
         chunks = (xml[at : at + size] for at in range(0, len(xml), size))
         deletions = []
         found = list(pubmed.read(chunks, findings, deletions=deletions))
@@ -218,5 +219,5 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
         } == wanted, path
         assert not drops, path
         assert all(document.sections and document.source == "pubmed" for document in found), path
-        with_titles = list(documents.read(str(path), drops, reading=documents.Reading(titles_alone=True)))
+        with_titles = list(documents.read(str(path), drops, reading=Reading(titles_alone=True)))
         assert len(with_titles) == wanted["records"] - wanted["without text"], path

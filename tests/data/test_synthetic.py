@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import documents, invented, synthetic, vocab
+from electramed_jax.data.document import Reading
 
 
 def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
@@ -44,7 +45,7 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
         "invented-0003.xml.gz",
     ]
     drops: collections.Counter = collections.Counter()
-    everything = documents.Reading(titles_alone=True)
+    everything = Reading(titles_alone=True)
     read = [document for path in paths for document in documents.read(path, drops, strict=True, reading=everything)]
     assert not drops
     assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data import build, corpus, documents
+from electramed_jax.data.document import Document
 
 PAPERS = [
     {
@@ -63,7 +64,7 @@ def texts_of(paper: dict, *fields: str) -> str:
     return "\n".join("\n".join(paper[field]) if field == "authors" else paper[field] for field in fields)
 
 
-def prepared(tmp_path, name: str, workers: int = 1) -> list[documents.Document]:
+def prepared(tmp_path, name: str, workers: int = 1) -> list[Document]:
     build.prepare([name], str(tmp_path / "out"), validation=0, test=0, workers=workers)
     parts = glob.glob(str(tmp_path / "out" / "train" / "*"))
     return [document for part in sorted(parts) for document in corpus.read_part(part)]

@@ -7,7 +7,7 @@ import pytest
 
 from electramed_jax.common import files
 from electramed_jax.data import token_files, vocab
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 from electramed_jax.data.pack import SentenceEnds
 from electramed_jax.data.tokenize import Tokenizer
 

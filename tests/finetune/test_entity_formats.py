@@ -8,7 +8,7 @@ import bioc
 import pytest
 from bioc import biocjson, pubtator
 
-from electramed_jax.data.documents import Document
+from electramed_jax.data.document import Document
 from electramed_jax.finetune import entity_formats
 from electramed_jax.finetune.predictor import Found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections import Counter
 
-from electramed_jax.data import documents
+from electramed_jax.data import document, documents
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle//EN" "https://dtd.invalid/p.dtd">
@@ -41,16 +41,16 @@ def read(
     strict: bool = False,
     deletions: list[int] | None = None,
     **reading: object,
-) -> tuple[list[documents.Document], dict[str, int]]:
+) -> tuple[list[document.Document], dict[str, int]]:
     """(documents, drops) of a file that is `xml`, `reading` as the options of `documents.Reading`."""
     path = folder / "a.xml"
     path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
     drops: Counter = Counter()
-    found = documents.read(str(path), drops, strict, documents.Reading(**reading), deletions)
+    found = documents.read(str(path), drops, strict, document.Reading(**reading), deletions)
     return list(found), dict(drops)
 
 
-def one(folder: pathlib.Path, **parts: str) -> documents.Document:
+def one(folder: pathlib.Path, **parts: str) -> document.Document:
     """The document of a file with one such `article`."""
     (found,), drops = read(folder, HEAD + article(**parts) + TAIL)
     assert drops == {}

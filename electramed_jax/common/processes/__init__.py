@@ -1,0 +1,1 @@
+"""The processes of a run: jax.distributed, signals and preemption, checks of the environment."""

@@ -1,0 +1,1 @@
+"""Files on disk and in object stores, TFRecord rows, an HTTP client and a disk cache."""

@@ -1,0 +1,1 @@
+"""Every setting of pre-training and fine-tuning."""

@@ -1,0 +1,1 @@
+"""`electramed prepare`: filters, deduplicates, decontaminates and splits documents."""

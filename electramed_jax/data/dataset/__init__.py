@@ -1,0 +1,1 @@
+"""The packed dataset on disk and its input pipeline."""

@@ -1,0 +1,1 @@
+"""PubMed's files from NLM's server."""

@@ -1,0 +1,1 @@
+"""`electramed pack`: token ids to full rows in TFRecord shards."""

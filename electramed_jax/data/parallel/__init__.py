@@ -1,0 +1,1 @@
+"""How data stages run: process pool, Apache Beam, shuffle files."""

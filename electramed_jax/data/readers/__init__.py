@@ -1,0 +1,1 @@
+"""Input files in any format to documents."""

@@ -1,0 +1,1 @@
+"""Generated PubMed articles for tests and the quickstart."""

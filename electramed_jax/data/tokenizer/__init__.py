@@ -1,0 +1,1 @@
+"""WordPiece vocabularies and the tokenizer."""

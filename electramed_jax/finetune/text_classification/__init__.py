@@ -1,0 +1,1 @@
+"""Relations, sentence pairs, classification and similarity."""

@@ -1,0 +1,1 @@
+"""Training of one seed of a fine-tuning run."""

@@ -1,0 +1,1 @@
+"""Names, shapes and files of Hugging Face and TF1 checkpoints."""

@@ -1,0 +1,1 @@
+"""Functional pieces that modules and kernels share."""

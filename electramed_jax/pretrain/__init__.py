@@ -1,0 +1,1 @@
+"""ELECTRA pre-training: step, loop, evaluation, alerts."""

@@ -6,7 +6,7 @@
 
 from ml_collections import ConfigDict
 
-from electramed_jax.finetune import config
+from electramed_jax.config import finetune as config
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ SQuAD alone: --config.qa.measures=squad --config.task.train=train-v2.0.json --co
 
 from ml_collections import ConfigDict
 
-from electramed_jax.finetune import config
+from electramed_jax.config import finetune as config
 
 
 def get_config() -> ConfigDict:

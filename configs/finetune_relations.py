@@ -8,7 +8,7 @@ Single texts, pairs, sets of labels and numbers: --config.task.kind=classificati
 
 from ml_collections import ConfigDict
 
-from electramed_jax.finetune import config
+from electramed_jax.config import finetune as config
 
 
 def get_config() -> ConfigDict:

@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from electramed_jax import __version__
-from electramed_jax.common import console, sigint
+from electramed_jax.common import console
 from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
+from electramed_jax.common.processes import sigint
 
 COMMANDS = {
     "quickstart": "the whole way in a few minutes on invented text: start here",

@@ -43,7 +43,7 @@ def gcs(_pretended_gcs):
     instant = types.SimpleNamespace(sleep=lambda _: asyncio.sleep(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gcsfs.retry.asyncio", instant)
-        patch.setattr("electramed_jax.common.remote.PAUSE_SECONDS", (0, 0, 0))
+        patch.setattr("electramed_jax.common.storage.remote.PAUSE_SECONDS", (0, 0, 0))
         yield _pretended_gcs
     _pretended_gcs.clear()
 

@@ -9,8 +9,8 @@ import shlex
 import pytest
 
 from electramed_jax import cli
-from electramed_jax import config as pretraining
-from electramed_jax.finetune import config as finetuning
+from electramed_jax.config import finetune as finetuning
+from electramed_jax.config import pretrain as pretraining
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("electramed_jax", "configs", "launch", "tests")

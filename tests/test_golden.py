@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import quick
 
-from electramed_jax import config as config_lib
-from electramed_jax.common import trees
-from electramed_jax.config import Config, SpecialIds
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import Config, SpecialIds
 from electramed_jax.training import optimizer, sharding, state
 
 HERE = pathlib.Path(__file__).resolve().parent

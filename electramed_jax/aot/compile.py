@@ -15,14 +15,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from electramed_jax.aot import chips
+from electramed_jax.aot import cost_model as program
+from electramed_jax.aot.bundle_sizes import Schedules
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config
-from electramed_jax.data.loader import check_batch_size
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.loader import check_batch_size
 from electramed_jax.model import flops
-from electramed_jax.training import chips, program, sharding
+from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.schedules import Schedules
 
 # Parameters that could be split but aren't, as a part of all: what MaxText, too, takes for a mistake in the rules.
 MAX_WHOLE_FRACTION = 0.02

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from electramed_jax.training.aot import MAX_WHOLE_FRACTION, Compiled, Estimate, Topology
-from electramed_jax.training.chips import GIB
-from electramed_jax.training.program import Kernel
+from electramed_jax.aot.chips import GIB
+from electramed_jax.aot.compile import MAX_WHOLE_FRACTION, Compiled, Estimate, Topology
+from electramed_jax.aot.cost_model import Kernel
 
 
 def devices(where: Topology, mesh: dict[str, int]) -> str:

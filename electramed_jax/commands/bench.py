@@ -8,9 +8,9 @@ import tempfile
 from typing import Any
 
 from electramed_jax.commands import size_flags
-from electramed_jax.common import files
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 HELP = """Times one thing on this machine, after a warm-up: median and spread, device and versions.
 
@@ -62,15 +62,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _step(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax.training import bench
+    from electramed_jax.pretrain import bench
 
     timing, figures = bench.step(_config(args), **_counts(args))
     return {"step": timing}, figures, bench.machine()
 
 
 def _data(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax import config as config_lib
-    from electramed_jax.training import bench, loop
+    from electramed_jax.config import pretrain as config_lib
+    from electramed_jax.pretrain import bench, loop
 
     config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
     timing, figures = bench.data(config, batches=args.batches, **_counts(args))
@@ -78,7 +78,7 @@ def _data(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax.training import bench
+    from electramed_jax.pretrain import bench
 
     if args.output and files.exists(args.output) and (not files.is_dir(args.output) or files.list_dir(args.output)):
         raise UserError(f"--output={args.output}: is there and not empty; name an empty or a new folder")
@@ -90,8 +90,9 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.common.timing import repeat, timed
-    from electramed_jax.data import build, corpus
-    from electramed_jax.training import bench
+    from electramed_jax.data.corpus import corpus_dir as corpus
+    from electramed_jax.data.tokenizer import train_vocab as build
+    from electramed_jax.pretrain import bench
 
     if not args.input:
         raise UserError("prepare needs --input, files or quoted patterns; see electramed prepare --help")
@@ -117,8 +118,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _config(args: argparse.Namespace) -> Any:
-    from electramed_jax import config as config_lib
-    from electramed_jax.data import synthetic
+    from electramed_jax.config import pretrain as config_lib
+    from electramed_jax.data.synthetic import pubmed_xml as synthetic
 
     return size_flags.resolve(config_lib.from_flags(args.settings), args, synthetic.SPECIAL)
 

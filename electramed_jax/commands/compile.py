@@ -31,15 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax import config as config_lib
-    from electramed_jax.training import chips
-    from electramed_jax.training.schedules import Schedules
+    from electramed_jax.aot import chips
+    from electramed_jax.aot.bundle_sizes import Schedules
+    from electramed_jax.config import pretrain as config_lib
 
     config = config_lib.from_flags(args.settings)
     # To write them down takes libtpu a quarter of the time, and only kernels are counted by them.
     schedules = Schedules() if config.model.kernels == "auto" and not args.quick else None
     chips.prepare_environment(schedules.flags if schedules else "")
-    from electramed_jax.training import aot, aot_report, sharding
+    from electramed_jax.aot import compile as aot
+    from electramed_jax.aot import report as aot_report
+    from electramed_jax.training import sharding
 
     config = size_flags.resolve(config, args)
     where = aot.topology(args.topology, args.num_slices)

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import console, distributed, health
+    from electramed_jax.common import console
+    from electramed_jax.common.processes import distributed, health
 
     if args.together:
         with distributed.joined():
@@ -52,7 +53,7 @@ def _alone(args: argparse.Namespace) -> list[Any]:
     import jax
     from jax._src import hardware_utils
 
-    from electramed_jax.common import health
+    from electramed_jax.common.processes import health
 
     devices = health.devices()
     checks = [
@@ -74,9 +75,9 @@ def _alone(args: argparse.Namespace) -> list[Any]:
 
 def _dataset(directory: str) -> Any:
     """Whether a packed dataset is whole, by the sizes of its files."""
-    from electramed_jax.common import health
     from electramed_jax.common.errors import UserError
-    from electramed_jax.data import dataset as datasets
+    from electramed_jax.common.processes import health
+    from electramed_jax.data.dataset import dataset as datasets
 
     try:
         manifest = datasets.read(directory).manifest

@@ -21,8 +21,8 @@ and password from ~/.netrc. NLM's terms: https://ftp.ncbi.nlm.nih.gov/pubmed/bas
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from electramed_jax.common.http import Manners
-    from electramed_jax.data import download
+    from electramed_jax.common.storage.http_client import Manners
+    from electramed_jax.data.download import download
 
     add, manners = parser.add_argument, Manners()
     add("--output", required=True, metavar="DIR", help="folder to fill; gs:// too, where a broken file begins anew")
@@ -63,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import http
-    from electramed_jax.data import download, listing
+    from electramed_jax.common.storage import http_client as http
+    from electramed_jax.data.download import download
+    from electramed_jax.data.download import mirror_listing as listing
 
     chosen = [name for name in download.FOLDERS if getattr(args, name)]
     account = download.download(

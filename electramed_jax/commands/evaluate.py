@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import distributed
+    from electramed_jax.common.processes import distributed
 
     with distributed.joined():
         return _measure(args) | {"another_tells": not distributed.is_main()}
@@ -29,11 +29,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
-    from electramed_jax.config import MeshConfig
-    from electramed_jax.data import dataset as datasets
-    from electramed_jax.data.loader import ordered_batches
-    from electramed_jax.training import checkpoint, evaluate, loop, sharding, step
-    from electramed_jax.training.report import tell
+    from electramed_jax.config.pretrain import MeshConfig
+    from electramed_jax.data.dataset import dataset as datasets
+    from electramed_jax.data.dataset.loader import ordered_batches
+    from electramed_jax.pretrain import evaluate, loop
+    from electramed_jax.training import checkpoint, sharding, step
+    from electramed_jax.training.step_metrics import tell
 
     config = checkpoint.read_config(args.workdir)
     if args.data:

@@ -51,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import distributed
     from electramed_jax.common.errors import UserError
-    from electramed_jax.finetune import workdir
+    from electramed_jax.common.processes import distributed
+    from electramed_jax.finetune.training import workdir
 
     finetuned = workdir.is_finetuned(args.workdir)
     for wrong in ONLY_PRETRAINED if finetuned else ONLY_FINETUNED:
@@ -70,10 +70,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import distributed
-    from electramed_jax.finetune import card_scores, decoding, results, stages, trained
-    from electramed_jax.hf import card, card_sections, finetuned, push
-    from electramed_jax.training.report import tell
+    from electramed_jax.common.processes import distributed
+    from electramed_jax.finetune import card_scores, results, stages
+    from electramed_jax.finetune import load_model as trained
+    from electramed_jax.finetune import postprocess_config as decoding
+    from electramed_jax.hf import card, card_sections, finetuned
+    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.training.step_metrics import tell
 
     repositories = push.repositories(args.push, {"": args.output}) if args.push else {}
     held = trained.load(args.workdir, args.seed)
@@ -104,13 +107,16 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import distributed, files
-    from electramed_jax.config import MeshConfig
-    from electramed_jax.data import vocab
-    from electramed_jax.finetune import trained
-    from electramed_jax.hf import card_sections, convert, push
-    from electramed_jax.training import checkpoint, history, sharding, workdir
-    from electramed_jax.training.report import tell
+    from electramed_jax.common.processes import distributed
+    from electramed_jax.common.storage import files
+    from electramed_jax.config.pretrain import MeshConfig
+    from electramed_jax.data.tokenizer import vocab
+    from electramed_jax.finetune import load_model as trained
+    from electramed_jax.hf import card_sections, convert
+    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.pretrain import history, workdir
+    from electramed_jax.training import checkpoint, sharding
+    from electramed_jax.training.step_metrics import tell
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     licences = card_sections.read_licences(args.data_license or [])
@@ -192,7 +198,7 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
     """PNGs of the learning curve, by file name; a card does without where there is no matplotlib."""
     from electramed_jax.common.errors import UserError
     from electramed_jax.report import pictures
-    from electramed_jax.training.report import tell
+    from electramed_jax.training.step_metrics import tell
 
     try:
         return pictures.of_learning(workdir, step)
@@ -202,8 +208,8 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
 
 
 def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
-    from electramed_jax.hf import push
-    from electramed_jax.training.report import tell
+    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.training.step_metrics import tell
 
     if not repositories:
         return {}

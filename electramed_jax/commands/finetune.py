@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from electramed_jax.common import sigterm
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
+from electramed_jax.common.processes import signals as sigterm
 
 if TYPE_CHECKING:
-    from electramed_jax.finetune.config import FinetuneConfig
-    from electramed_jax.finetune.start import Start
+    from electramed_jax.config.finetune import FinetuneConfig
+    from electramed_jax.finetune.task.init_encoder import Start
 
 HELP = """Trains an encoder on a corpus, chooses the best checkpoint on dev, and scores it on test.
 
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with sigterm.held():  # until the run listens
-        from electramed_jax.common import distributed
-        from electramed_jax.finetune import config as config_lib
+        from electramed_jax.common.processes import distributed
+        from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages
 
         config = config_lib.from_flags(args.settings)
@@ -51,11 +51,12 @@ def start_of(config: FinetuneConfig) -> Start:
     import dataclasses
 
     from electramed_jax.common.errors import UserError
-    from electramed_jax.config import PRESETS
-    from electramed_jax.data import vocab
-    from electramed_jax.finetune import trained, workdir
-    from electramed_jax.finetune.config import SCRATCH
-    from electramed_jax.finetune.start import Start
+    from electramed_jax.config.finetune import SCRATCH
+    from electramed_jax.config.pretrain import PRESETS
+    from electramed_jax.data.tokenizer import vocab
+    from electramed_jax.finetune import load_model as trained
+    from electramed_jax.finetune.task.init_encoder import Start
+    from electramed_jax.finetune.training import workdir
     from electramed_jax.hf import encoder as encoders
 
     params: dict[str, Any] = {}
@@ -92,7 +93,7 @@ def start_of(config: FinetuneConfig) -> Start:
 
 def unflattened(leaves: dict[str, Any]) -> dict[str, Any]:
     """{"embeddings": {...}, "encoder": {...}} of an encoder's leaves."""
-    from electramed_jax.hf import networks
+    from electramed_jax.hf.format import tying as networks
 
     ours = {n if n.startswith(networks.EMBEDDINGS) else f"encoder/{n}": leaf for n, leaf in leaves.items()}
     return networks.unflatten(ours)

@@ -8,9 +8,9 @@ import os
 import posixpath
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 HELP = """Checks a Hugging Face ELECTRA folder, or the parent of discriminator/ and generator/, and
 writes a config file that trains on from it with a fresh optimiser: its sizes, and the settings of
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.hf import tf_checkpoint
+    from electramed_jax.hf.format import tf_checkpoint
 
     prefix = tf_checkpoint.find(args.input)
     if bool(args.data) != bool(args.output):
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
-    from electramed_jax.hf import tf_convert
+    from electramed_jax.hf import convert_tf as tf_convert
 
     beside = files.join(args.input if files.is_dir(args.input) else posixpath.dirname(prefix) or ".", "vocab.txt")
     found = tf_convert.convert_checkpoint(
@@ -89,9 +89,10 @@ def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
 
 
 def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
-    from electramed_jax.config import HF_FOLDER
-    from electramed_jax.data import dataset as datasets
-    from electramed_jax.hf import convert, start
+    from electramed_jax.config.pretrain import HF_FOLDER
+    from electramed_jax.data.dataset import dataset as datasets
+    from electramed_jax.hf import convert
+    from electramed_jax.hf import initialize as start
 
     imported, new_tokens = start.fitted(folder, convert.import_folder(folder, headless=True), data)
     size, model = start.model_settings(folder, imported)

@@ -8,8 +8,9 @@ import json
 import posixpath
 from typing import Any
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 HELP = "show what a packed dataset, shard, documents folder or training folder holds"
 
@@ -55,9 +56,9 @@ def _folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common.records import RowFile
-    from electramed_jax.data import manifest
-    from electramed_jax.data.tokenize import Tokenizer
+    from electramed_jax.common.storage.tfrecord import RowFile
+    from electramed_jax.data.dataset import manifest
+    from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
     packed = manifest.read(folder)
     if args.verify:
@@ -92,7 +93,7 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
 
 
 def _documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import corpus
+    from electramed_jax.data.corpus import corpus_dir as corpus
 
     account = corpus.read(path)
     if args.split not in corpus.SPLITS:

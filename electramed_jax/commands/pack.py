@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import build
+    from electramed_jax.data.tokenizer import train_vocab as build
 
     packed = build.pack(
         args.documents,

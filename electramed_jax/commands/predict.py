@@ -48,12 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common import console, files
+    from electramed_jax.common import console
     from electramed_jax.common.errors import UserError
-    from electramed_jax.finetune import predicting
+    from electramed_jax.common.storage import files
+    from electramed_jax.finetune import predict_files as predicting
     from electramed_jax.finetune.predictor import Predictor
-    from electramed_jax.finetune.tables import Columns
-    from electramed_jax.finetune.task import SPAN
+    from electramed_jax.finetune.task.task import SPAN
+    from electramed_jax.finetune.text_classification.tables import Columns
 
     if bool(args.input) == (args.text is not None):
         raise UserError("what is to be read? give either --input FILES or --text TEXT")
@@ -106,13 +107,15 @@ def model_of(place: str, seed: int | None) -> Model:
     Raises:
       UserError: neither, or a damaged one.
     """
-    from electramed_jax.common import files
     from electramed_jax.common.errors import UserError
-    from electramed_jax.finetune import decoding, trained, workdir
+    from electramed_jax.common.storage import files
+    from electramed_jax.finetune import load_model as trained
+    from electramed_jax.finetune import postprocess_config as decoding
     from electramed_jax.finetune.predictor import Model
-    from electramed_jax.finetune.task import Head
+    from electramed_jax.finetune.task.task import Head
+    from electramed_jax.finetune.training import workdir
     from electramed_jax.hf import finetuned
-    from electramed_jax.training import workdir as pretraining
+    from electramed_jax.pretrain import workdir as pretraining
 
     if not files.is_dir(place):
         raise UserError(
@@ -146,8 +149,8 @@ def _as_file(text: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _sink(path: str | None) -> Iterator[Callable[[str], Any]]:
-    from electramed_jax.common import files
     from electramed_jax.common.errors import UserError
+    from electramed_jax.common.storage import files
 
     if path is None:
         try:

@@ -66,7 +66,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import build, document, pool
+    from electramed_jax.data.parallel import process_pool as pool
+    from electramed_jax.data.readers import document
+    from electramed_jax.data.tokenizer import train_vocab as build
 
     account = build.prepare(
         args.input,

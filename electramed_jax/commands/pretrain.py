@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import sigterm
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
+from electramed_jax.common.processes import signals as sigterm
 
 HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where
 there is one.
@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with sigterm.held():  # until the loop listens
-        from electramed_jax import config as config_lib
-        from electramed_jax.common import distributed
-        from electramed_jax.hf import start
-        from electramed_jax.training import loop, workdir
+        from electramed_jax.common.processes import distributed
+        from electramed_jax.config import pretrain as config_lib
+        from electramed_jax.hf import initialize as start
+        from electramed_jax.pretrain import loop, workdir
 
         config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
         with distributed.joined():

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import synthetic
+    from electramed_jax.data.synthetic import pubmed_xml as synthetic
 
     began, out = time.monotonic(), pathlib.Path(args.output)
     say(f"Writing {args.articles:,} invented PubMed articles to {out / 'xml'}")
@@ -85,7 +85,7 @@ def _electramed(command: Sequence[str]) -> None:
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
     """Swaps one word at the beginning of every test article and asks the exported discriminator which."""
-    from electramed_jax.data import corpus
+    from electramed_jax.data.corpus import corpus_dir as corpus
     from electramed_jax.hf import detect
 
     swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")))

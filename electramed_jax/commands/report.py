@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.console import say
+from electramed_jax.common.storage import files
 
 HELP = """Writes a self-contained HTML page about training runs, finished or going on: curves over bands of healthy
 runs, what the sanity watch found, speed and restarts, the data, and sentences with what the newest checkpoint makes of

@@ -6,7 +6,7 @@ import argparse
 import shlex
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.build_beam import Beam
+from electramed_jax.data.parallel.beam_runner import Beam
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from electramed_jax.common.console import say
 
 if TYPE_CHECKING:
-    from electramed_jax.config import Config, SpecialIds
+    from electramed_jax.config.pretrain import Config, SpecialIds
 
 SCIVOCAB = 31_090  # entries of SciVocab, which ELECTRAMed was trained with
 
@@ -27,8 +27,8 @@ def resolve(config: Config, args: argparse.Namespace, special: SpecialIds | None
     Args:
       special: ids of the special tokens where there is no dataset; None: the config's.
     """
-    from electramed_jax import config as config_lib
-    from electramed_jax.training import loop
+    from electramed_jax.config import pretrain as config_lib
+    from electramed_jax.pretrain import loop
 
     vocab_size = args.vocab_size or config.model.vocab_size
     row_length = args.row_length or config.data.row_length

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data import build
+    from electramed_jax.data.tokenizer import train_vocab as build
 
     result = build.train_vocab(
         args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend

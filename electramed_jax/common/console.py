@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from electramed_jax.common import chrono
+from electramed_jax.common import step_timer as chrono
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = 24  # columns of a bar

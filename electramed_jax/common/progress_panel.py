@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from electramed_jax.common import chrono, console
+from electramed_jax.common import console
+from electramed_jax.common import step_timer as chrono
 
 TRAIN = "train"  # the split whose lines only the panel tells
 REFRESHES = 4  # a second

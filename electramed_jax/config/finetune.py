@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from electramed_jax.common import settings, trackers
+from electramed_jax.common import config_io as settings
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig, OptimizerConfig
+from electramed_jax.common.tracking import trackers
+from electramed_jax.config.pretrain import MeshConfig, OptimizerConfig
 from electramed_jax.training.layer_decay import EXACT, GOOGLE
 
 SCRATCH = "scratch"

@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electramed_jax.common import settings, trackers
+from electramed_jax.common import config_io as settings
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.tracking import trackers
 
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from electramed_jax.common import markdown
 from electramed_jax.finetune import published
-from electramed_jax.finetune.task import DEV, TEST
+from electramed_jax.finetune.task.task import DEV, TEST
 
 # The Hub's names for kinds of tasks.
 HUB_TASKS = {"ner": "token-classification", "qa": "question-answering"}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig
-from electramed_jax.data import vocab
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import decoding, loop, workdir
-from electramed_jax.finetune.config import FinetuneOptimizerConfig
-from electramed_jax.finetune.decoding import Decoding
-from electramed_jax.finetune.step import Recipe
+from electramed_jax.common.storage import files
+from electramed_jax.config.finetune import FinetuneOptimizerConfig
+from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.training import loop, workdir
+from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.training import sharding
 from electramed_jax.training.state import Params
 

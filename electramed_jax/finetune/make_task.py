@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.config import SpecialIds
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, ner, placeholders, qa, questions, tables, text
-from electramed_jax.finetune.config import FinetuneConfig
-from electramed_jax.finetune.spans import Windowing
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.tables import Columns
-from electramed_jax.finetune.task import Task
-from electramed_jax.finetune.workdir import Described
+from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import task as ner
+from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa import task as qa
+from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import Task
+from electramed_jax.finetune.text_classification import placeholders, tables
+from electramed_jax.finetune.text_classification import task as text
+from electramed_jax.finetune.text_classification.tables import Columns
+from electramed_jax.finetune.training.workdir import Described
 
 
 def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:

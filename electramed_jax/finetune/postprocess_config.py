@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import nbest, text
-from electramed_jax.finetune.spans import Windowing
-from electramed_jax.finetune.tables import Columns
-from electramed_jax.finetune.task import SEQUENCE, SPAN, TOKEN, Head
+from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN, Head
+from electramed_jax.finetune.text_classification import task as text
+from electramed_jax.finetune.text_classification.tables import Columns
 
 KINDS = {TOKEN: ("ner",), SEQUENCE: text.KINDS, SPAN: ("qa",)}  # of task, by that of their head
 _DEFAULT = Windowing()

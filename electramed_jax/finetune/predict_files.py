@@ -8,17 +8,23 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import documents
-from electramed_jax.data.document import Document, Reading
-from electramed_jax.finetune import bioasq, corpus_files, entity_formats, questions, tables, text_inputs
-from electramed_jax.finetune.entity_formats import Marked
+from electramed_jax.common.storage import files
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Document, Reading
+from electramed_jax.finetune.ner import entity_formats
+from electramed_jax.finetune.ner.entity_formats import Marked
 from electramed_jax.finetune.predictor import Predictor
-from electramed_jax.finetune.questions import BIOASQ, SQUAD
-from electramed_jax.finetune.squad import Question
-from electramed_jax.finetune.tables import Columns, Record
-from electramed_jax.finetune.task import SEQUENCE, SPAN, TOKEN
+from electramed_jax.finetune.qa import bioasq
+from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN
+from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import tables
+from electramed_jax.finetune.text_classification.tables import Columns, Record
 
 FORMATS = {
     TOKEN: entity_formats.FORMATS,

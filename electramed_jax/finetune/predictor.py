@@ -12,16 +12,23 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from electramed_jax.config import MeshConfig, ModelConfig, SpecialIds
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import batches, forward, nbest, spans, tags, text_answers, text_inputs, words
-from electramed_jax.finetune.config import FinetuneOptimizerConfig
-from electramed_jax.finetune.decoding import Decoding
-from electramed_jax.finetune.nbest import Answers
-from electramed_jax.finetune.squad import Question
-from electramed_jax.finetune.step import Recipe, jit_predict_step
-from electramed_jax.finetune.tables import Record
-from electramed_jax.finetune.task import IGNORE, SIGMOID, SPAN, SQUARED, TOKEN, Examples, Head, Outputs
+from electramed_jax.config.finetune import FinetuneOptimizerConfig
+from electramed_jax.config.pretrain import MeshConfig, ModelConfig, SpecialIds
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import tags
+from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.nbest import Answers
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SPAN, SQUARED, TOKEN, Examples, Head, Outputs
+from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import labels as text_answers
+from electramed_jax.finetune.text_classification.tables import Record
+from electramed_jax.finetune.training import batches
+from electramed_jax.finetune.training import predict_logits as forward
+from electramed_jax.finetune.training.step import Recipe, jit_predict_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params

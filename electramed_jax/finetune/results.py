@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
-from electramed_jax.common import files
 from electramed_jax.common.markdown import table
-from electramed_jax.finetune import metrics, published, workdir
-from electramed_jax.finetune.config import FinetuneConfig
-from electramed_jax.finetune.loop import ALIKE
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.task import DEV, TEST, Task
+from electramed_jax.common.storage import files
+from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.finetune import published
+from electramed_jax.finetune.task import metrics
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import DEV, TEST, Task
+from electramed_jax.finetune.training import workdir
+from electramed_jax.finetune.training.loop import ALIKE
 
 Results = dict[str, Any]
 

@@ -9,15 +9,17 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import distributed, files
-from electramed_jax.common.preemption import Preemption
-from electramed_jax.finetune import loop, results, workdir
-from electramed_jax.finetune.config import FinetuneConfig
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.step import Recipe
-from electramed_jax.finetune.task import TRAIN, Task
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.preemption import Preemption
+from electramed_jax.common.storage import files
+from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.finetune import results
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import TRAIN, Task
+from electramed_jax.finetune.training import loop, workdir
+from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.training import sharding
-from electramed_jax.training.report import tell
+from electramed_jax.training.step_metrics import tell
 
 
 @dataclasses.dataclass(frozen=True)

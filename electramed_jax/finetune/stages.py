@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.common import files, metrics
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import run, tasks, trained, workdir
-from electramed_jax.finetune.config import FinetuneConfig, QaConfig
+from electramed_jax.common.storage import files
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.config.finetune import FinetuneConfig, QaConfig
+from electramed_jax.finetune import load_model as trained
+from electramed_jax.finetune import make_task as tasks
+from electramed_jax.finetune import run
 from electramed_jax.finetune.run import Outcome
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.task import TRAIN
-from electramed_jax.training import history
-from electramed_jax.training.history import DeviceHours
-from electramed_jax.training.report import tell
-from electramed_jax.training.workdir import read_starts
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import TRAIN
+from electramed_jax.finetune.training import workdir
+from electramed_jax.pretrain import history
+from electramed_jax.pretrain.history import DeviceHours
+from electramed_jax.pretrain.workdir import read_starts
+from electramed_jax.training.step_metrics import tell
 
 FIRST = "first"
 

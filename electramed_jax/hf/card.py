@@ -10,10 +10,10 @@ from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.common import markdown
-from electramed_jax.config import HF_FOLDER, Config, EncoderConfig
-from electramed_jax.data.dataset import folders
-from electramed_jax.data.manifest import Manifest
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
+from electramed_jax.config.pretrain import HF_FOLDER, Config, EncoderConfig
+from electramed_jax.data.dataset.dataset import folders
+from electramed_jax.data.dataset.manifest import Manifest
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
 
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
 PURPOSE = {

@@ -6,10 +6,11 @@ import fnmatch
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from electramed_jax.common import chrono, markdown
+from electramed_jax.common import markdown
+from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.manifest import Manifest
-from electramed_jax.training.history import DeviceHours, History
+from electramed_jax.data.dataset.manifest import Manifest
+from electramed_jax.pretrain.history import DeviceHours, History
 
 CURVE_ROWS = 8  # validations shown, evenly spread, the last among them
 CURVE = {

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, ModelConfig
-from electramed_jax.data import tokenize, vocab
-from electramed_jax.hf import architecture, card, mapping, networks
-from electramed_jax.hf import folder as folders
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config, ModelConfig
+from electramed_jax.data.tokenizer import tokenizer as tokenize
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.hf import card
+from electramed_jax.hf.format import config_json as architecture
+from electramed_jax.hf.format import mapping
+from electramed_jax.hf.format import model_dir as folders
+from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 
 @dataclasses.dataclass(frozen=True)

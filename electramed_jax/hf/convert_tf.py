@@ -7,12 +7,15 @@ import posixpath
 from typing import Any
 
 from electramed_jax import __version__
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import ModelConfig
-from electramed_jax.data import tokenize, vocab
-from electramed_jax.hf import architecture, card, convert, mapping, tf_checkpoint
-from electramed_jax.hf.mapping import DISCRIMINATOR
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.data.tokenizer import tokenizer as tokenize
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.hf import card, convert
+from electramed_jax.hf.format import config_json as architecture
+from electramed_jax.hf.format import mapping, tf_checkpoint
+from electramed_jax.hf.format.mapping import DISCRIMINATOR
 
 CARD = """\
 ---

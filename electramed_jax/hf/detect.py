@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
-from electramed_jax.hf import folder as folders
+from electramed_jax.hf.format import model_dir as folders
 from electramed_jax.model import masking
 from electramed_jax.training import state as state_lib
 

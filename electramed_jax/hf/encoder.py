@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, MeshConfig, ModelConfig
-from electramed_jax.data import manifest as manifests
-from electramed_jax.data import vocab
-from electramed_jax.hf import folder as folders
-from electramed_jax.hf import mapping, networks
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
-from electramed_jax.training import checkpoint, sharding, workdir
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.hf.format import mapping
+from electramed_jax.hf.format import model_dir as folders
+from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
+from electramed_jax.pretrain import workdir
+from electramed_jax.training import checkpoint, sharding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import map_named
-from electramed_jax.config import ModelConfig
-from electramed_jax.data.vocab import UNK
+from electramed_jax.common.tree_rules import map_named
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.data.tokenizer.vocab import UNK
 
 UNUSED = re.compile(r"\[unused\d+\]")  # entries that BERT's vocabularies keep free
 PER_TOKEN = ("word", "output_bias")  # leaves with a row for every token

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.config import ModelConfig
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.hf import architecture, card, convert, mapping, networks
-from electramed_jax.hf import folder as folders
-from electramed_jax.hf.mapping import SEQUENCE, SPAN, TOKEN, Sizes
+from electramed_jax.common.storage import files
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.hf import card, convert
+from electramed_jax.hf.format import config_json as architecture
+from electramed_jax.hf.format import mapping
+from electramed_jax.hf.format import model_dir as folders
+from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
 
 # How transformers' loss, and its text-classification pipeline, take the logits.
 PROBLEMS = {

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.config import EncoderConfig, ModelConfig
-from electramed_jax.model import cpu_products, masking, random_bits
+from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
+from electramed_jax.model import masking
 from electramed_jax.model.encoder import run_blocks, stack_blocks
 from electramed_jax.model.layers import (
     TABLE_STDDEV,
@@ -35,6 +35,8 @@ from electramed_jax.model.layers import (
     truncated_normal,
     wide_product,
 )
+from electramed_jax.model.ops import cpu_matmul as cpu_products
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 NEVER = -1e9  # logit of a padded vocabulary entry
 

@@ -8,7 +8,7 @@ on the M gathered positions alone. Recomputation is not counted: this is the mod
 
 from __future__ import annotations
 
-from electramed_jax.config import Config, EncoderConfig
+from electramed_jax.config.pretrain import Config, EncoderConfig
 
 
 def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:

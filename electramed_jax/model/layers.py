@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.model import cpu_products, random_bits
+from electramed_jax.model.ops import cpu_matmul as cpu_products
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electramed_jax.config import ObjectiveConfig
+from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import masking
 from electramed_jax.model.electra import Electra
 

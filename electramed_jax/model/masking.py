@@ -12,8 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.config import SpecialIds
-from electramed_jax.model import rows
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.model.ops import batch_axes as rows
 
 COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
 

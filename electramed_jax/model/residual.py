@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model import norm_kernel
+from electramed_jax.model.kernels import residual_norm as norm_kernel
 from electramed_jax.model.layers import Dense, LayerNorm, dropout
-from electramed_jax.model.saved import saved
+from electramed_jax.model.ops.remat import saved
 
 
 def add_and_norm(

@@ -18,8 +18,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from electramed_jax.config import Config
-from electramed_jax.data.manifest import Manifest
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.manifest import Manifest
 
 Entry = Mapping[str, Any]  # a line of metrics.jsonl: "step", "split" and figures by name
 

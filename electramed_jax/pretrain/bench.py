@@ -13,9 +13,9 @@ import numpy as np
 
 from electramed_jax import __version__
 from electramed_jax.common.timing import Timing, repeat, timed
-from electramed_jax.config import Config
-from electramed_jax.data.loader import Loader
-from electramed_jax.data.synthetic import SyntheticLoader
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.loader import Loader
+from electramed_jax.data.synthetic.pubmed_xml import SyntheticLoader
 from electramed_jax.model import flops
 from electramed_jax.training import checkpoint, sharding
 from electramed_jax.training import state as state_lib

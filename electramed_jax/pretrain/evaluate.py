@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.config import Config
+from electramed_jax.config.pretrain import Config
 from electramed_jax.model import losses
 from electramed_jax.training.state import Params
 from electramed_jax.training.step import IN_FLIGHT, Batch, add_up

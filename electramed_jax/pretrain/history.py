@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from electramed_jax.common import files, metrics
-from electramed_jax.config import Config
-from electramed_jax.data import manifest as manifests
-from electramed_jax.training import watch
-from electramed_jax.training import workdir as workdirs
+from electramed_jax.common.storage import files
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.pretrain import alerts as watch
+from electramed_jax.pretrain import workdir as workdirs
 
 DeviceHours = dict[tuple[str, int], float]
 

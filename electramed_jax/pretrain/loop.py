@@ -14,19 +14,23 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, distributed, metrics
-from electramed_jax.common.cache import DiskCache
+from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.preemption import Preemption
-from electramed_jax.config import Config, resolve, to_dict
-from electramed_jax.data import dataset as datasets
-from electramed_jax.data.loader import Loader, ordered_batches
-from electramed_jax.training import checkpoint, compiled, evaluate, sharding
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.preemption import Preemption
+from electramed_jax.common.storage.disk_cache import DiskCache
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.config.pretrain import Config, resolve, to_dict
+from electramed_jax.data.dataset import dataset as datasets
+from electramed_jax.data.dataset.loader import Loader, ordered_batches
+from electramed_jax.pretrain import evaluate
+from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.pretrain.alerts import Alert, Watch
+from electramed_jax.training import checkpoint, sharding
+from electramed_jax.training import compilation_cache as compiled
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import SHOWN, NotFinite, Report, entry_line, steps, tell
-from electramed_jax.training.watch import Alert, Watch
+from electramed_jax.training.step_metrics import SHOWN, NotFinite, Report, entry_line, steps, tell
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,14 @@ from typing import Any
 import jax
 
 from electramed_jax import __version__
-from electramed_jax.common import distributed, files, trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, from_saved, to_dict
-from electramed_jax.data import dataset as datasets
-from electramed_jax.data import manifest as manifests
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config, from_saved, to_dict
+from electramed_jax.data.dataset import dataset as datasets
+from electramed_jax.data.dataset import manifest as manifests
 
 CONFIG_FILE, VOCAB_FILE, DATASET_FILE, CHECKPOINTS = "config.json", "vocab.txt", "dataset.json", "checkpoints"
 STARTS_FILE = "starts.json"

@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.config import Config, MeshConfig
-from electramed_jax.data import vocab
-from electramed_jax.data.loader import ordered_batches
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config, MeshConfig
+from electramed_jax.data.dataset.loader import ordered_batches
+from electramed_jax.data.tokenizer import vocab
 from electramed_jax.model import masking
-from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.pretrain import loop
+from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.training import checkpoint, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training import workdir as workdirs
 
 TOKENS = 64  # of a row that are shown
 GUESSES = 3  # of the generator, the likeliest

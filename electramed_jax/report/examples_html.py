@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from electramed_jax.data import vocab
+from electramed_jax.data.tokenizer import vocab
 from electramed_jax.report import examples
 from electramed_jax.report.examples import Token
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.report import reference, style
+from electramed_jax.report import reference_curves as reference
+from electramed_jax.report import style
 from electramed_jax.report.panels import Panel, Points
 from electramed_jax.report.run import Run
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
-from electramed_jax.common import chrono
-from electramed_jax.config import to_dict
-from electramed_jax.report import reference, style
+from electramed_jax.common import step_timer as chrono
+from electramed_jax.config.pretrain import to_dict
+from electramed_jax.pretrain.workdir import changed_settings
+from electramed_jax.report import reference_curves as reference
+from electramed_jax.report import style
 from electramed_jax.report.run import Run
-from electramed_jax.training.workdir import changed_settings
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

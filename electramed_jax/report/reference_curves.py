@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from electramed_jax.config import Config
+from electramed_jax.config.pretrain import Config
 
 Point = tuple[int, float, float]  # step, low, high
 

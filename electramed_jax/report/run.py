@@ -6,12 +6,12 @@ import dataclasses
 import posixpath
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config
-from electramed_jax.data.manifest import Manifest
-from electramed_jax.training import history
-from electramed_jax.training.watch import Alert
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.manifest import Manifest
+from electramed_jax.pretrain import history
+from electramed_jax.pretrain.alerts import Alert
 
 COMPILE_FILE = "compile.json"  # what `electramed compile --json` prints, kept beside the checkpoints
 RESULTS_FILE = "results.json"  # of fine-tuning

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from electramed_jax.common import files
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 from electramed_jax.report import examples, examples_html, figures, page, panels
 from electramed_jax.report import run as run_lib
 from electramed_jax.report.run import Run

@@ -24,15 +24,17 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
-from electramed_jax.common import distributed, files
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config
-from electramed_jax.training import fingerprint, orbax_noise
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import Config
+from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.pretrain.workdir import CHECKPOINTS, read_config
+from electramed_jax.training import fingerprint
+from electramed_jax.training import orbax_logging as orbax_noise
 from electramed_jax.training import state as state_lib
-from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import tell, warn
 from electramed_jax.training.state import TrainState
-from electramed_jax.training.workdir import CHECKPOINTS, read_config
+from electramed_jax.training.step_metrics import tell, warn
 
 Clock = dict[str, Any]  # what a run counts, ready for JSON
 

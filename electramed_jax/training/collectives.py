@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.common import trees
-from electramed_jax.config import ModelConfig
-from electramed_jax.model import kernels, rows
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.model.kernels import platform as kernels
 from electramed_jax.model.layers import unstack
+from electramed_jax.model.ops import batch_axes as rows
 from electramed_jax.training import sharding
 
 ROWS, EVERYWHERE = jax.P(rows.AXES), jax.P()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from electramed_jax.common import files
+from electramed_jax.common.storage import files
 
 FOLDER = "compiled"  # in the workdir; may be removed at any time
 LEAST_SECONDS = 0.5  # of compilation: what is faster is not kept

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 
 EXACT, GOOGLE = RULES = ("exact", "google")
 EMBEDDINGS, LAYERS, HEAD = "embeddings", "layers", "head"

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from electramed_jax.common import trees
-from electramed_jax.config import OptimizerConfig
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import OptimizerConfig
 
 # Weights and tables decay; layer norms and biases, the generator's output bias among them, do not.
 DECAY_RULES = trees.RuleTable(

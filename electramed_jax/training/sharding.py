@@ -17,10 +17,10 @@ import jax
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig
-from electramed_jax.model import rows
+from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.model.ops import batch_axes as rows
 
 MESH_AXES = ("data", "fsdp", "tensor")
 MESH_AXIS_OF = {

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from electramed_jax.config import Config
+from electramed_jax.config.pretrain import Config
 from electramed_jax.model.electra import Electra
 from electramed_jax.training import optimizer, sharding
 

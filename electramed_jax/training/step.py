@@ -17,13 +17,13 @@ from jax.sharding import Mesh
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.rng import key_for
-from electramed_jax.config import Config
+from electramed_jax.config.pretrain import Config
 from electramed_jax.model import losses, masking
 from electramed_jax.model.electra import Electra
 from electramed_jax.model.layers import split_key
 from electramed_jax.training import optimizer, sharding
 from electramed_jax.training import state as state_lib
-from electramed_jax.training.exchange import EVERYWHERE, Exchange
+from electramed_jax.training.collectives import EVERYWHERE, Exchange
 from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}

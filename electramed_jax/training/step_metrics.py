@@ -10,9 +10,12 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import chrono, console, distributed, live_steps
+from electramed_jax.common import console
+from electramed_jax.common import progress_panel as live_steps
+from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config
+from electramed_jax.common.processes import distributed
+from electramed_jax.config.pretrain import Config
 from electramed_jax.model import flops
 from electramed_jax.training import step as step_lib
 

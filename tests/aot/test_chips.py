@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from electramed_jax.aot import chips
 from electramed_jax.common.errors import UserError
-from electramed_jax.training import chips
 
 # cloud.google.com/tpu/docs: GB of memory.
 DATA_SHEET_GB = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}

@@ -14,10 +14,13 @@ import jax
 import pytest
 import small
 
-from electramed_jax import config as config_lib
+from electramed_jax.aot import chips
+from electramed_jax.aot import compile as aot
+from electramed_jax.aot import cost_model as program
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import PRESETS, MeshConfig
-from electramed_jax.training import aot, chips, program, sharding
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import PRESETS, MeshConfig
+from electramed_jax.training import sharding
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 GIB = chips.GIB

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from electramed_jax.training import hlo, program
+from electramed_jax.aot import cost_model as program
+from electramed_jax.aot import hlo
 
 # One layer turns twelve times: a product (fused with random bits), an all-reduce and an all-gather that is spread over
 # two fusions. Before it, an update of a table that lives in HBM; after it, a kernel and an exchange between slices.

@@ -32,8 +32,9 @@ import numpy as np  # noqa: E402
 import quick_run  # noqa: E402
 
 from electramed_jax import cli  # noqa: E402
-from electramed_jax.data import build, loader  # noqa: E402
-from electramed_jax.training import watch  # noqa: E402
+from electramed_jax.data.dataset import loader  # noqa: E402
+from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.pretrain import alerts as watch  # noqa: E402
 
 SETTLED, TRANSIENT = 150, 200
 WORDS, LENGTH = 60, 28

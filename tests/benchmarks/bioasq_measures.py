@@ -17,7 +17,7 @@ import random
 import subprocess
 import tempfile
 
-from electramed_jax.finetune import bioasq, squad
+from electramed_jax.finetune.qa import bioasq, squad
 
 MEASURES = {"Factoid Strict Acc": "strict_accuracy", "Factoid Lenient Acc": "lenient_accuracy", "Factoid MRR": "mrr"}
 

@@ -36,8 +36,8 @@ import numpy as np
 import pod
 import quick_run
 
-from electramed_jax.common import trees
-from electramed_jax.config import MeshConfig
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.training import checkpoint, sharding
 
 STEPS, SAVE_EVERY = 480, 40
@@ -171,7 +171,7 @@ def flip_a_bit(path: pathlib.Path) -> None:
 def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
     """Each file of the newest checkpoint, damaged in four ways: it is said and the one before taken, or what is read
     is bit-equal all the same (files that orbax wrote and does not read); never other numbers."""
-    from electramed_jax.training import loop
+    from electramed_jax.pretrain import loop
     from electramed_jax.training.checkpoint import Checkpoints
 
     print(

@@ -30,7 +30,7 @@ import numpy as np
 import side_by_side
 from side_by_side import quartiles, ratios
 
-from electramed_jax.config import Config
+from electramed_jax.config.pretrain import Config
 from electramed_jax.model import flops
 
 CPU_CHECK = "--cpu_check" in sys.argv

@@ -25,15 +25,11 @@ import jax
 import jax.numpy as jnp
 import side_by_side
 
-from electramed_jax.model import (
-    attention,
-    attention_kernel_gpu,
-    gelu_kernel_gpu,
-    layers,
-    masking,
-    norm_kernel,
-    random_bits,
-)
+from electramed_jax.model import attention, layers, masking
+from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
+from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
+from electramed_jax.model.kernels import residual_norm as norm_kernel
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 T, N, H, F = (64, 2, 32, 256) if CPU_CHECK else (512, 12, 64, 3072)
 D, KEY = N * H, jax.random.key(3)

@@ -27,7 +27,12 @@ import numpy as np
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BASE = {"width": 256, "tokens": 128, "rows": 32, "chips": 4}
-SERIES = {"width": (128, 256, 512, 1024), "tokens": (64, 128, 256, 512), "rows": (8, 32, 128), "chips": (4, 16, 64, 256)}
+SERIES = {
+    "width": (128, 256, 512, 1024),
+    "tokens": (64, 128, 256, 512),
+    "rows": (8, 32, 128),
+    "chips": (4, 16, 64, 256),
+}
 TOPOLOGY = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
 COLUMNS = {
     "model": "model, operations",

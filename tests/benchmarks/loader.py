@@ -44,9 +44,9 @@ CONTENDERS = ("plan", "rows", "rows, later", "mixture", "loader", "loader, later
 
 
 def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> None:
-    from electramed_jax.common import records
-    from electramed_jax.data import manifest as manifests
-    from electramed_jax.data import vocab
+    from electramed_jax.common.storage import tfrecord as records
+    from electramed_jax.data.dataset import manifest as manifests
+    from electramed_jax.data.tokenizer import vocab
 
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(31_085))]
     ids = np.random.default_rng(0).integers(5, len(tokens), (rows // shards, LENGTH), np.uint16)
@@ -96,7 +96,8 @@ def batches(name: str, folder: pathlib.Path) -> Iterator[np.ndarray | None]:
     elif kind == "loader":
         yield from with_loader(str(folder / "whole"), later=name != kind)
     else:
-        from electramed_jax.data import dataset, mixture, rows
+        from electramed_jax.data.dataset import dataset, mixture
+        from electramed_jax.data.dataset import row_reader as rows
 
         directory, weights = str(folder / "whole"), ""
         if kind == "mixture":
@@ -118,7 +119,7 @@ def with_loader(directory: str, *, later: bool) -> Iterator[np.ndarray | None]:
     import jax
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    from electramed_jax.data.loader import Loader
+    from electramed_jax.data.dataset.loader import Loader
 
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     with Loader(directory, "train", BATCH, 0, NamedSharding(mesh, PartitionSpec("data"))) as loader:

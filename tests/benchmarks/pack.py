@@ -33,9 +33,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from electramed_jax.data import build, corpus, manifest
-from electramed_jax.data.document import Document
-from electramed_jax.data.rows import SplitRows
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset.row_reader import SplitRows
+from electramed_jax.data.readers.document import Document
+from electramed_jax.data.tokenizer import train_vocab as build
 
 SENTENCE_END = re.compile(r"(?<=[.?!]) +(?![0-9])")
 GOOGLE = "google-research/electra"

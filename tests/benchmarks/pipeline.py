@@ -26,14 +26,16 @@ from collections.abc import Callable
 import jax
 import side_by_side
 
-from electramed_jax import config as config_lib
-from electramed_jax.common import chrono, metrics
-from electramed_jax.config import Config
-from electramed_jax.data.loader import Loader, ordered_batches
-from electramed_jax.training import checkpoint, evaluate, loop, sharding
+from electramed_jax.common import step_timer as chrono
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.loader import Loader, ordered_batches
+from electramed_jax.pretrain import evaluate, loop
+from electramed_jax.training import checkpoint, sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.report import Report
+from electramed_jax.training.step_metrics import Report
 
 
 def seconds_of(run: Callable[[], object]) -> float:

@@ -104,7 +104,8 @@ def run(name: str, paths: list[str], workers: int, **options: object) -> dict:
 
 
 def one(request: str) -> None:
-    from electramed_jax.data import build, pool
+    from electramed_jax.data.parallel import process_pool as pool
+    from electramed_jax.data.tokenizer import train_vocab as build
 
     paths, output, options = json.loads(request)
     start = time.monotonic()
@@ -161,7 +162,7 @@ def seconds_each(of_name: list[dict]) -> float:
 
 def filter_alone(rounds: int) -> float:
     """Seconds of a processor that one abstract takes to be looked through."""
-    from electramed_jax.data import held_out
+    from electramed_jax.data.corpus import decontaminate as held_out
 
     index = held_out.read(test_sets())
     lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))

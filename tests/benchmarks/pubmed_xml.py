@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 
 from lxml import etree
 
-from electramed_jax.data import documents
+from electramed_jax.data.readers import reader as documents
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 HEAD = """<?xml version="1.0" encoding="utf-8"?>

@@ -33,9 +33,10 @@ LENGTH, SHARDS = 512, 8
 
 
 def pack(folder: str, rows: int) -> None:
-    from electramed_jax.common import files, records
-    from electramed_jax.data import manifest as manifests
-    from electramed_jax.data import vocab
+    from electramed_jax.common.storage import files
+    from electramed_jax.common.storage import tfrecord as records
+    from electramed_jax.data.dataset import manifest as manifests
+    from electramed_jax.data.tokenizer import vocab
 
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(60_000))]
     vocab.write(files.join(folder, "vocab.txt"), tokens)
@@ -88,8 +89,8 @@ def main() -> None:
     import jax
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    from electramed_jax.common.cache import DiskCache
-    from electramed_jax.data import loader as loaders
+    from electramed_jax.common.storage.disk_cache import DiskCache
+    from electramed_jax.data.dataset import loader as loaders
 
     sharding = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec("data"))
     with pretend_gcs.running() as storage, tempfile.TemporaryDirectory() as folder:

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-from electramed_jax import config as config_lib
-from electramed_jax.data.synthetic import SPECIAL, SyntheticLoader
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.data.synthetic.pubmed_xml import SPECIAL, SyntheticLoader
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib

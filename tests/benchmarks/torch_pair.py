@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 
-from electramed_jax.config import Config, EncoderConfig
+from electramed_jax.config.pretrain import Config, EncoderConfig
 
 
 def _hf_config(config: Config, sizes: EncoderConfig, attention: str) -> transformers.ElectraConfig:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from electramed_jax.data import corpus
+from electramed_jax.data.corpus import corpus_dir as corpus
 
 
 def spread(values: list[float]) -> str:

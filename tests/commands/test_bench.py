@@ -11,7 +11,7 @@ import quick
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.data import synthetic
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
 
 CONFIG = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'pretrain_tiny.py'}"
 TINY = [

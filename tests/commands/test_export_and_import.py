@@ -16,11 +16,12 @@ import quick_run
 import saved_run
 
 from electramed_jax import cli
-from electramed_jax import config as config_lib
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.hf import convert, start
-from electramed_jax.training import loop
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.hf import convert
+from electramed_jax.hf import initialize as start
+from electramed_jax.pretrain import loop
 from electramed_jax.training import state as state_lib
 
 

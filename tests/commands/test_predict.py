@@ -13,7 +13,7 @@ from exported import exported
 
 from electramed_jax import cli
 from electramed_jax.common import console
-from electramed_jax.data import synthetic
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
 from electramed_jax.finetune import predictor
 
 TABLE = "index\tsentence\tlabel\n7\tThe dose of @DRUG$.\ta\n9\tpatients with @DRUG$\t?\n"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from electramed_jax.common import console, live_steps
+from electramed_jax.common import console
+from electramed_jax.common import progress_panel as live_steps
 
 
 class Clock:

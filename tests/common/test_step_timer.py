@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from electramed_jax.common.chrono import Chrono, duration
+from electramed_jax.common.step_timer import Chrono, duration
 
 
 class Clock:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 
 
 class Moments(NamedTuple):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from electramed_jax.finetune import config as configs
+from electramed_jax.config import finetune as configs
 
 FILES = ("finetune_ner", "finetune_qa", "finetune_relations")
 

@@ -8,10 +8,10 @@ import pathlib
 
 import pytest
 
-from electramed_jax import config as config_lib
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, SpecialIds, from_dict, from_flags, resolve, to_dict
-from electramed_jax.finetune import config as finetune_config
+from electramed_jax.config import finetune as finetune_config
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import Config, SpecialIds, from_dict, from_flags, resolve, to_dict
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 TINY = f"--config={CONFIGS / 'pretrain_tiny.py'}"
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_said_in_one_line(arguments, said):
         ("def get_config(:\n", "cannot be read (invalid syntax"),
         ("import nowhere\n", "cannot be read (No module named 'nowhere')"),
         (
-            "from electramed_jax.config import preset\n"
+            "from electramed_jax.config.pretrain import preset\n"
             "def get_config():\n    c = preset('tiny')\n    c.model.hiden_size = 3\n    return c\n",
             "config.model does not fit this version's settings (unknown: hiden_size; did you mean hidden_size?)",
         ),

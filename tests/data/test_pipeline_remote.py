@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from electramed_jax.common import files
-from electramed_jax.data import build, synthetic
-from electramed_jax.data import manifest as manifests
+from electramed_jax.common.storage import files
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import train_vocab as build
 
 
 def build_all(root: str) -> manifests.Manifest:

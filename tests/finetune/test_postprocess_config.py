@@ -8,11 +8,11 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import decoding
-from electramed_jax.finetune.config import FinetuneConfig, QaConfig, TextConfig
-from electramed_jax.finetune.decoding import Decoding
-from electramed_jax.finetune.tables import Columns
-from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
+from electramed_jax.config.finetune import FinetuneConfig, QaConfig, TextConfig
+from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
+from electramed_jax.finetune.text_classification.tables import Columns
 
 CONFIG = FinetuneConfig(
     text=TextConfig(threshold=0.3, text_column="abstract", second_text_column="title"),

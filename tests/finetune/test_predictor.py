@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, start
 
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import model
-from electramed_jax.finetune.decoding import Decoding
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.predictor import Model, Predictor
-from electramed_jax.finetune.task import TOKEN, Head
+from electramed_jax.finetune.task.task import TOKEN, Head
+from electramed_jax.finetune.training import model
 
 HEAD = Head(TOKEN, ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug"))
 # What a perfect model says at the first piece of a word.

@@ -21,11 +21,14 @@ import quick
 from invented_corpus import start, write_conll
 
 from electramed_jax import cli
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig
-from electramed_jax.finetune import batches, loop, run, tasks, trained
-from electramed_jax.finetune.config import FinetuneConfig, FinetuneOptimizerConfig, TaskConfig
+from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConfig, TaskConfig
+from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.finetune import load_model as trained
+from electramed_jax.finetune import make_task as tasks
+from electramed_jax.finetune import run
+from electramed_jax.finetune.training import batches, loop
 
 STEPS = 30  # 40 sentences, 4 a step, 3 epochs
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "train_seconds"}

@@ -10,12 +10,12 @@ import pytest
 import quick
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import ModelConfig
-from electramed_jax.data import vocab
-from electramed_jax.finetune import config as configs
+from electramed_jax.config import finetune as configs
+from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConfig, QaConfig, QaStageConfig, TaskConfig
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune import stages
-from electramed_jax.finetune.config import FinetuneConfig, FinetuneOptimizerConfig, QaConfig, QaStageConfig, TaskConfig
-from electramed_jax.finetune.start import Start
+from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.training import sharding
 
 GENES = [f"gene{number}" for number in range(8)]
@@ -120,7 +120,9 @@ def test_what_the_first_stage_learnt_is_what_the_second_one_starts_from(whole):
 def test_a_run_stopped_in_its_first_stage_goes_on_there(config, whole, tmp_path, monkeypatch):
     folder, asked = tmp_path / "run", iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr("electramed_jax.common.preemption.Preemption.reached", lambda self, *_: next(asked) > 10)
+        patch.setattr(
+            "electramed_jax.common.processes.preemption.Preemption.reached", lambda self, *_: next(asked) > 10
+        )
         assert stages.run_all(config, START, str(folder)).preempted
     assert (folder / "first" / "seed-0" / "checkpoints").exists() and not (folder / "results.json").exists()
     stages.run_all(config, START, str(folder))

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from electramed_jax.common.trees import map_named
-from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.common.tree_rules import map_named
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
 from electramed_jax.hf.card import Facts
 from electramed_jax.training import state
 

@@ -9,10 +9,10 @@ import invented_metrics
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, DataConfig, ModelConfig, SpecialIds
-from electramed_jax.data.manifest import Manifest
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, SpecialIds
+from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf import card, card_sections
-from electramed_jax.training.history import History
+from electramed_jax.pretrain.history import History
 
 (NLM,) = card_sections.KNOWN.values()
 CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(row_length=32), batch_size=8)

@@ -11,9 +11,9 @@ import pytest
 from safetensors import numpy as safetensors
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import differences, named_leaves
-from electramed_jax.config import CHOICES
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.tree_rules import differences, named_leaves
+from electramed_jax.config.pretrain import CHOICES
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 
 FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.hf import extend
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.hf import extend_embeddings as extend
 
 OLD = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cyclo", "##oxy", "##gen", "##ase", "a", "##a"]
 IDS = {token: number for number, token in enumerate(OLD)}

@@ -10,11 +10,11 @@ import pytest
 import quick
 from invented_corpus import TOKENS, start
 
-from electramed_jax.common import trees
-from electramed_jax.config import SpecialIds
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import model
-from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.training import model
 from electramed_jax.hf import card, encoder, finetuned
 from electramed_jax.model import masking
 

@@ -10,11 +10,12 @@ from invented_corpus import DISEASES, DRUGS, OTHER
 
 from electramed_jax.commands import predict
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import nbest, spans
-from electramed_jax.finetune.decoding import Decoding
+from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.predictor import Predictor
-from electramed_jax.finetune.squad import Question
-from electramed_jax.finetune.tables import Record
+from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.text_classification.tables import Record
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)

@@ -7,7 +7,7 @@ import pytest
 from hub_server import TOKEN
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.hf import push
+from electramed_jax.hf import push_to_hub as push
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import quick
 
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 from electramed_jax.model import masking
 from electramed_jax.training import state

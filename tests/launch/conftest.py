@@ -7,7 +7,8 @@ import quick
 import quick_run
 from stand_ins import Programs
 
-from electramed_jax.data import build, synthetic
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import train_vocab as build
 
 
 @pytest.fixture

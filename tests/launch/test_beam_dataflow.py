@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.build_beam import Beam
+from electramed_jax.data.parallel.beam_runner import Beam
 
 SETTINGS = {"PROJECT": "my-project", "REGION": "us-west4", "BUCKET": "my-bucket"}
 PREPARE = ["prepare", "--input", "gs://my-bucket/*.xml.gz", "--output=gs://my-bucket/documents"]

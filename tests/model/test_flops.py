@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.config import ObjectiveConfig
+from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import flops
 from electramed_jax.training import state
 

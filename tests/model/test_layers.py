@@ -10,7 +10,8 @@ import pytest
 import quick
 import scipy.special
 
-from electramed_jax.model import layers, random_bits
+from electramed_jax.model import layers
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import scipy.special
 import sklearn.metrics
 import small
 
-from electramed_jax.config import ObjectiveConfig
+from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import losses, masking
 from electramed_jax.training import state, step
 

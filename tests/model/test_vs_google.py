@@ -17,7 +17,7 @@ import oracle_numbers
 import pytest
 import quick
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.model import masking
 from electramed_jax.training import state
 

@@ -10,9 +10,9 @@ import pytest
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
-from electramed_jax.data.manifest import Manifest, Split
-from electramed_jax.training.watch import CHECKS, Watch, alerts
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
+from electramed_jax.data.dataset.manifest import Manifest, Split
+from electramed_jax.pretrain.alerts import CHECKS, Watch, alerts
 
 VOCABULARY = 31_090
 CONFIG = Config(

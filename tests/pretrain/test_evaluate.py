@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.config import Config, MeshConfig
-from electramed_jax.data.loader import ordered_batches
-from electramed_jax.training import evaluate, sharding, state, step
+from electramed_jax.config.pretrain import Config, MeshConfig
+from electramed_jax.data.dataset.loader import ordered_batches
+from electramed_jax.pretrain import evaluate
+from electramed_jax.training import sharding, state, step
 
 BATCHES = 3
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, MeshConfig, OptimizerConfig
+from electramed_jax.config.pretrain import Config, MeshConfig, OptimizerConfig
 from electramed_jax.training import sharding, state, step
 
 LENGTH, ROWS = 16, 32

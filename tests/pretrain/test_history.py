@@ -8,8 +8,8 @@ import math
 import invented_metrics
 import pytest
 
-from electramed_jax.config import Config, DataConfig, ModelConfig, to_dict
-from electramed_jax.training import history
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, to_dict
+from electramed_jax.pretrain import history
 
 CONFIG = Config(model=ModelConfig(vocab_size=100), data=DataConfig(row_length=32), batch_size=8)
 

@@ -22,13 +22,17 @@ import quick_run
 from small_disk import fill, small_disk
 
 from electramed_jax import cli
-from electramed_jax.common import chrono, files, preemption, trees
+from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import MeshConfig
+from electramed_jax.common.processes import preemption
+from electramed_jax.common.storage import files
+from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.model import flops
-from electramed_jax.training import checkpoint, history, loop, sharding
-from electramed_jax.training import workdir as workdirs
-from electramed_jax.training.report import Report
+from electramed_jax.pretrain import history, loop
+from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.training import checkpoint, sharding
+from electramed_jax.training.step_metrics import Report
 
 __all__ = ["small_disk"]  # a fixture
 

@@ -11,10 +11,12 @@ import pytest
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.common import trees
-from electramed_jax.config import MeshConfig
-from electramed_jax.data import build, dataset, synthetic
-from electramed_jax.data import manifest as manifests
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.data.dataset import dataset
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import train_vocab as build
 from electramed_jax.training import checkpoint, sharding
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}

@@ -18,14 +18,16 @@ import saved_run
 from lxml import html
 
 from electramed_jax import cli
+from electramed_jax.aot import report as aot_report
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import Config, MeshConfig, ModelConfig
-from electramed_jax.data.loader import ordered_batches
-from electramed_jax.report import examples, figures, reference
+from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
+from electramed_jax.data.dataset.loader import ordered_batches
+from electramed_jax.pretrain.alerts import Alert
+from electramed_jax.report import examples, figures
 from electramed_jax.report import page as page_lib
+from electramed_jax.report import reference_curves as reference
 from electramed_jax.report import run as run_lib
-from electramed_jax.training import aot_report, checkpoint, sharding, step
-from electramed_jax.training.watch import Alert
+from electramed_jax.training import checkpoint, sharding, step
 
 
 @pytest.fixture(scope="module", autouse=True)

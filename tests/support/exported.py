@@ -6,11 +6,12 @@ import jax
 import numpy as np
 from invented_corpus import TOKENS, start
 
-from electramed_jax.common import trees
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import decoding, model
-from electramed_jax.finetune.decoding import Decoding
-from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.training import model
 from electramed_jax.hf import card, finetuned
 
 LENGTH = 48  # pieces of a window

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 import random
 
-from electramed_jax.config import ModelConfig
-from electramed_jax.finetune.start import Start
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.finetune.task.init_encoder import Start
 
 DRUGS = ("atenolol", "metoprolol", "timolol")
 DISEASES = ("gastritis", "arthritis", "nephritis")

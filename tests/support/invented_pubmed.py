@@ -5,7 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections import Counter
 
-from electramed_jax.data import document, documents
+from electramed_jax.data.readers import document
+from electramed_jax.data.readers import reader as documents
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle//EN" "https://dtd.invalid/p.dtd">

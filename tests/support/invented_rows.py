@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from electramed_jax.common import files, records
-from electramed_jax.data import manifest as manifests
-from electramed_jax.data import vocab
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.tokenizer import vocab
 
 T = 12
 

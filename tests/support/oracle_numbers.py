@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import quick
 
-from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
 from electramed_jax.model import losses, masking
 from electramed_jax.training import state
 

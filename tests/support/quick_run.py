@@ -9,7 +9,8 @@ import sys
 
 import quick
 
-from electramed_jax.data import build, synthetic
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import train_vocab as build
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROW_LENGTH = 32

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from electramed_jax import cli
-from electramed_jax.data import loader
+from electramed_jax.data.dataset import loader
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ import time
 
 import jax
 
-from electramed_jax.common import distributed
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes import distributed
 
 
 def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:

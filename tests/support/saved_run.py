@@ -9,10 +9,11 @@ import pathlib
 import jax
 import numpy as np
 
-from electramed_jax import config as config_lib
-from electramed_jax.config import Config, MeshConfig, ModelConfig, ObjectiveConfig
-from electramed_jax.data import build
-from electramed_jax.training import checkpoint, loop, sharding
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.pretrain import loop
+from electramed_jax.training import checkpoint, sharding
 from electramed_jax.training import state as state_lib
 
 WORDS = "aspirin inhibits fever in the rat and binds a kinase of unknown function".split()

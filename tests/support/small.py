@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electramed_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
 from electramed_jax.model import losses
 from electramed_jax.training import state, step
 

@@ -10,9 +10,9 @@ import quick
 import quick_run
 from jax.experimental.compilation_cache import compilation_cache
 
-from electramed_jax import config as config_lib
-from electramed_jax.config import Config
-from electramed_jax.training import loop
+from electramed_jax.config import pretrain as config_lib
+from electramed_jax.config.pretrain import Config
+from electramed_jax.pretrain import loop
 
 CACHE = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,

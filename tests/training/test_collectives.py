@@ -12,11 +12,14 @@ import quick
 import small
 from jax.sharding import AxisType
 
-from electramed_jax.common import trees
-from electramed_jax.config import Config, MeshConfig
-from electramed_jax.model import masking, norm_kernel, random_bits
-from electramed_jax.training import program, sharding, state, step
-from electramed_jax.training.exchange import ROWS, Exchange
+from electramed_jax.aot import cost_model as program
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import Config, MeshConfig
+from electramed_jax.model import masking
+from electramed_jax.model.kernels import residual_norm as norm_kernel
+from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.training import sharding, state, step
+from electramed_jax.training.collectives import ROWS, Exchange
 
 LENGTH, BATCH = 16, 32
 SUMS = 50 * 4  # bytes: of float32 numbers that say how a step went, and of each leaf's part of the norm

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from electramed_jax.training import compiled
+from electramed_jax.training import compilation_cache as compiled
 
 
 @pytest.fixture(autouse=True)

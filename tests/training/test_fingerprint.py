@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from electramed_jax.config import MeshConfig
+from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.training import fingerprint, sharding
 
 TREE = {

@@ -13,8 +13,8 @@ import pytest
 import quick
 import small
 
-from electramed_jax.common import trees
-from electramed_jax.config import OptimizerConfig
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import OptimizerConfig
 from electramed_jax.training import optimizer, state
 
 # ---- learning rate -------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.common import trees
+from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import PRESETS, Config, MeshConfig, ObjectiveConfig
-from electramed_jax.data.loader import Loader
-from electramed_jax.training import loop, sharding, state, step
+from electramed_jax.config.pretrain import PRESETS, Config, MeshConfig, ObjectiveConfig
+from electramed_jax.data.dataset.loader import Loader
+from electramed_jax.pretrain import loop
+from electramed_jax.training import sharding, state, step
 
 VARIANTS = [
     *[(tying, "electra") for tying in ("embeddings", "none", "all", "gradient_disentangled")],

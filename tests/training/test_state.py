@@ -12,8 +12,8 @@ import pytest
 import quick
 import small
 
-from electramed_jax.common import trees
-from electramed_jax.config import ModelConfig, ObjectiveConfig
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import ModelConfig, ObjectiveConfig
 from electramed_jax.training import state
 
 LENGTH = 32

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from electramed_jax.common import files, sigterm
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
+from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.storage import files
 
 HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are more than the minute we promise
 START_SECONDS = 300  # for which the first process waits for the last; jax's own

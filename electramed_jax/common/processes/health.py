@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from electramed_jax.common import distributed, files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 PACKAGE = "electramed_jax"

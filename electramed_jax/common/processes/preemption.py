@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from electramed_jax.common import distributed, sigterm
 from electramed_jax.common.console import warn
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes import signals as sigterm
 
 
 class Preemption:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 _SUFFIX = ".part"
 _RECOUNT_BYTES = 256 << 20  # other processes write here too: count anew after writing so much

@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from electramed_jax.common import remote
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import remote
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY_SUFFIX = ".tmp"

@@ -19,9 +19,9 @@ from typing import TypeVar
 import requests
 import urllib3
 
-from electramed_jax.common.chrono import duration
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.step_timer import duration
 
 OVERLOADED = {408, 425, 429, 500, 502, 503, 504}  # the same request may do later
 RANGE_REFUSED = 416

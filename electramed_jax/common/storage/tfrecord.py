@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 import google_crc32c
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 FEATURE = "input_ids"
 _HEAD_BYTES = 12  # the uint64 length and its CRC

@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from electramed_jax.common import distributed, files, records
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trackers import Run, Trackers
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.tracking.trackers import Run, Trackers
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 UPLOAD_SECONDS = 60.0  # between uploads of a file that cannot be appended to

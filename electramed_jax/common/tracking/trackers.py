@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from electramed_jax.common import files
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,26 +25,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import (
-    build_near_duplicates,
-    corpus,
-    dedup,
-    document,
-    documents_account,
-    documents_stages,
-    held_out,
-    scratch,
-    shuffle,
-    sources,
-    workspace,
-)
-from electramed_jax.data import near_duplicates as near
-from electramed_jax.data.build_beam import Beam
-from electramed_jax.data.pool import Pool, peak_bytes
-from electramed_jax.data.reading import MIN_CHARS, Choices, Tally
-from electramed_jax.data.scratch import Losses
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import build_near_duplicates, dedup, scratch
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import inputs as sources
+from electramed_jax.data.corpus import minhash as near
+from electramed_jax.data.corpus import stages as documents_stages
+from electramed_jax.data.corpus import stats as documents_account
+from electramed_jax.data.corpus.filtering import MIN_CHARS, Choices, Tally
+from electramed_jax.data.corpus.scratch import Losses
+from electramed_jax.data.parallel import build_dir as workspace
+from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.parallel.process_pool import Pool, peak_bytes
+from electramed_jax.data.readers import document
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
 
@@ -95,7 +92,7 @@ def prepare(
     if beam is None:
         counts, written = _run(workers, work, output_dir, inputs, choices, index, near_duplicates)
     else:
-        from electramed_jax.data import build_documents_beam
+        from electramed_jax.data.corpus import build_beam as build_documents_beam
 
         counts, written = build_documents_beam.run(beam, work, output_dir, inputs, choices, index, near_duplicates)
     account = documents_account.account(request, counts, written, held_out.load(index) if index else None)

@@ -16,11 +16,13 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from electramed_jax.data import build_near_duplicates, dedup, documents_stages, shuffle
-from electramed_jax.data import near_duplicates as near
-from electramed_jax.data.build_beam import Beam, told
-from electramed_jax.data.reading import Choices, Tally
-from electramed_jax.data.sources import Source
+from electramed_jax.data.corpus import build_near_duplicates, dedup
+from electramed_jax.data.corpus import minhash as near
+from electramed_jax.data.corpus import stages as documents_stages
+from electramed_jax.data.corpus.filtering import Choices, Tally
+from electramed_jax.data.corpus.inputs import Source
+from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel.beam_runner import Beam, told
 
 Rows = tuple[int, bytes]  # of a slot, or of an input
 OfInput = tuple[int, tuple[Iterable[dict[str, Any]], Iterable[bytes]]]  # its counts, of which there are one, and losses

@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.data import corpus, dedup, scratch, shuffle
-from electramed_jax.data import near_duplicates as near
-from electramed_jax.data.pool import Pool
-from electramed_jax.data.reading import remaining
-from electramed_jax.data.scratch import Losses
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import dedup, scratch
+from electramed_jax.data.corpus import minhash as near
+from electramed_jax.data.corpus.filtering import remaining
+from electramed_jax.data.corpus.scratch import Losses
+from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel.process_pool import Pool
 
 _SIGNED_AT_ONCE = 1024
 _COMPARED_AT_ONCE = 16_384

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import documents
-from electramed_jax.data.document import Document
+from electramed_jax.common.storage import files
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Document
 
 FILE = "documents.json"
 FORMAT_VERSION = 1

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.data import evaluation_files
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import eval_texts as evaluation_files
 
 LONG, SHORT, DISJOINT = 80, 48, 3
 WINDOW = 24  # bytes, three words of eight; 2 * WINDOW - 1 <= SHORT

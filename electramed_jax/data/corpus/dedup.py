@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from electramed_jax.data import corpus, pubmed_record
-from electramed_jax.data.document import Document
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.readers import pubmed_record
+from electramed_jax.data.readers.document import Document
 
 DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of a key: to be kept, read but dropped, DeleteCitation
 REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")

@@ -22,8 +22,8 @@ import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 _TEXT_KEYS = {"abstract", "context", "contexts", "passage", "sections", "sentence", "text", "title"}
 _ADDRESS = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")

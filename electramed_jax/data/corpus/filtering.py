@@ -13,9 +13,12 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import clean, corpus, dedup, held_out
-from electramed_jax.data.document import REPAIRED, Document, Reading
-from electramed_jax.data.sources import Source
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import dedup
+from electramed_jax.data.corpus.inputs import Source
+from electramed_jax.data.readers import normalize as clean
+from electramed_jax.data.readers.document import REPAIRED, Document, Reading
 
 MIN_CHARS = 32
 _LANGUAGE = re.compile("[a-z]{3}")

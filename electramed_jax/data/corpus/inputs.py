@@ -7,9 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import corpus, document, documents
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.readers import document
+from electramed_jax.data.readers import reader as documents
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import IO
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.data import corpus, dedup, shuffle
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import dedup
+from electramed_jax.data.parallel import shuffle_files as shuffle
 
 _GZIP_LEVEL = 1  # well under half the time of the level of parts, a fifth larger
 

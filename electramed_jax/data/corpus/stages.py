@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.data import corpus, dedup, held_out, scratch, shuffle
-from electramed_jax.data.reading import Choices, Tally, read_source, remaining
-from electramed_jax.data.sources import Source
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import dedup, scratch
+from electramed_jax.data.corpus.filtering import Choices, Tally, read_source, remaining
+from electramed_jax.data.corpus.inputs import Source
+from electramed_jax.data.parallel import shuffle_files as shuffle
 
 _KEYS_AT_ONCE = 4096
 

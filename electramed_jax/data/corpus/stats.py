@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import electramed_jax
-from electramed_jax.common import files
-from electramed_jax.data import corpus, document, held_out, sources
-from electramed_jax.data.reading import Choices
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import inputs as sources
+from electramed_jax.data.corpus.filtering import Choices
+from electramed_jax.data.readers import document
 
 
 def request(

@@ -12,9 +12,10 @@ from concurrent import futures
 
 import numpy as np
 
-from electramed_jax.common import files, records
-from electramed_jax.common.cache import DiskCache
-from electramed_jax.data.manifest import Shard
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage.disk_cache import DiskCache
+from electramed_jax.data.dataset.manifest import Shard
 
 BLOCK_ROWS = 256
 # Two windows of the plan, the one in use and the one to come, and some blocks to spare.

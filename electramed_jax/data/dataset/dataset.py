@@ -7,10 +7,10 @@ import dataclasses
 import posixpath
 from collections.abc import Iterable, Sequence
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import manifest as manifests
-from electramed_jax.data.manifest import Manifest, Split
+from electramed_jax.common.storage import files
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.dataset.manifest import Manifest, Split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from concurrent import futures
 import jax
 import numpy as np
 
-from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import dataset as datasets
-from electramed_jax.data import mixture
-from electramed_jax.data.blocks import BLOCK_ROWS, KEPT_BLOCKS
-from electramed_jax.data.rows import DatasetRows
+from electramed_jax.common.storage.disk_cache import DiskCache
+from electramed_jax.data.dataset import dataset as datasets
+from electramed_jax.data.dataset import mixture
+from electramed_jax.data.dataset.block_reader import BLOCK_ROWS, KEPT_BLOCKS
+from electramed_jax.data.dataset.row_reader import DatasetRows
 
 Batch = dict[str, jax.Array]
 

@@ -7,9 +7,10 @@ import os
 import tempfile
 from typing import Any
 
-from electramed_jax.common import files, records
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.data.tokenizer import vocab
 
 FILE = "manifest.json"
 VOCAB_FILE = "vocab.txt"

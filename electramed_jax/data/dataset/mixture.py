@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.plan import Plan, permutation
+from electramed_jax.data.dataset.sampler import Plan, permutation
 
 # Enough to give a member of one row in 65,536 its due, and yet shuffled in some milliseconds.
 ROUND_POSITIONS = 1 << 16

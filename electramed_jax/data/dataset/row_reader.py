@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from electramed_jax.common import records
-from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.blocks import KEPT_BLOCKS, Blocks
-from electramed_jax.data.dataset import Dataset
-from electramed_jax.data.manifest import Manifest
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage.disk_cache import DiskCache
+from electramed_jax.data.dataset.block_reader import KEPT_BLOCKS, Blocks
+from electramed_jax.data.dataset.dataset import Dataset
+from electramed_jax.data.dataset.manifest import Manifest
 
 
 class SplitRows:

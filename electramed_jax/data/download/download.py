@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import electramed_jax
-from electramed_jax.common import console, files, http
+from electramed_jax.common import console
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from electramed_jax.data import listing
-from electramed_jax.data.download_folder import Folder, md5_of
-from electramed_jax.data.listing import Listed
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import http_client as http
+from electramed_jax.data.download import mirror_listing as listing
+from electramed_jax.data.download.download_dir import Folder, md5_of
+from electramed_jax.data.download.mirror_listing import Listed
 
 NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed"
 FOLDERS = {"baseline": "baseline", "updates": "updatefiles"}

@@ -16,9 +16,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.listing import Listed
+from electramed_jax.common.storage import files
+from electramed_jax.data.download.mirror_listing import Listed
 
 RECORD = "download.json"
 PARTIAL_SUFFIX = ".part"

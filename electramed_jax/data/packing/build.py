@@ -19,15 +19,21 @@ from typing import Any
 import numpy as np
 
 import electramed_jax
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import corpus, manifest, pool, token_files, vocab, workspace
-from electramed_jax.data import pack as packing
-from electramed_jax.data.build_beam import Beam
-from electramed_jax.data.row_making import ELECTRA, FORMATS, PACKED, Figures, Order, RowMaker
-from electramed_jax.data.shards import ShardWriter, place
-from electramed_jax.data.token_files import Tokens
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import pack as packing
+from electramed_jax.data.packing import token_files
+from electramed_jax.data.packing.row_builder import ELECTRA, FORMATS, PACKED, Figures, Order, RowMaker
+from electramed_jax.data.packing.shard_writer import ShardWriter, place
+from electramed_jax.data.packing.token_files import Tokens
+from electramed_jax.data.parallel import build_dir as workspace
+from electramed_jax.data.parallel import process_pool as pool
+from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 ROWS_PER_SHARD = 65_536
 WINDOW_ROWS = 16_384  # rows' worth of tokens packed at a time
@@ -89,7 +95,7 @@ def pack(
     if beam is None:
         built = _run(workers, documents_dir, parts, work, output_dir, order)
     else:
-        from electramed_jax.data import build_rows_beam
+        from electramed_jax.data.packing import build_beam as build_rows_beam
 
         built = build_rows_beam.run(beam, documents_dir, parts, work, output_dir, order)
     splits, histogram, wordless = {}, Counter(), 0

@@ -18,13 +18,15 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.common.records import RowFile, RowWriter
-from electramed_jax.data import corpus, manifest, token_files
-from electramed_jax.data import pack as packing
-from electramed_jax.data.build_beam import Beam, told
-from electramed_jax.data.row_making import ELECTRA, Figures, Order, RowMaker
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage.tfrecord import RowFile, RowWriter
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import pack as packing
+from electramed_jax.data.packing import token_files
+from electramed_jax.data.packing.row_builder import ELECTRA, Figures, Order, RowMaker
+from electramed_jax.data.parallel.beam_runner import Beam, told
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 OfSplit = tuple[str, Any]
 Span = tuple[int, int, int, int]  # part, byte at which a block of its tokens begins, start and stop of documents in it

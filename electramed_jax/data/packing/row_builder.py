@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.data import electra_examples, manifest, vocab
-from electramed_jax.data import pack as packing
-from electramed_jax.data.token_files import Tokens
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import electra_format as electra_examples
+from electramed_jax.data.packing import pack as packing
+from electramed_jax.data.packing.token_files import Tokens
+from electramed_jax.data.tokenizer import vocab
 
 PAIRED_FRACTION = 0.9
 FORMATS = (PACKED, ELECTRA) = ("packed", "electra")

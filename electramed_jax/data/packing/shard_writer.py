@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.common.records import RowWriter
-from electramed_jax.data.manifest import Shard, shard_name
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage.tfrecord import RowWriter
+from electramed_jax.data.dataset.manifest import Shard, shard_name
 
 
 class ShardWriter:

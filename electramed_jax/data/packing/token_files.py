@@ -13,12 +13,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from electramed_jax.common import files
-from electramed_jax.data import corpus
-from electramed_jax.data.document import Document
-from electramed_jax.data.manifest import dtype_for
-from electramed_jax.data.pack import SentenceEnds
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage import files
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.dataset.manifest import dtype_for
+from electramed_jax.data.packing.pack import SentenceEnds
+from electramed_jax.data.readers.document import Document
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 BLOCK_TOKENS = 1 << 20  # a block ends with the batch of documents that reaches it
 _TEXTS_AT_ONCE = 256

@@ -15,8 +15,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 if TYPE_CHECKING:
     import apache_beam

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 FOLDER = ".work"
 _REQUEST = "request.json"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from electramed_jax.common import files
+from electramed_jax.common.storage import files
 
 HASH_SLOTS = 256
 ROWS_AT_ONCE = 500_000  # held before they are put into a file

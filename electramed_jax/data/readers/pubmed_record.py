@@ -23,8 +23,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from electramed_jax.data import pubmed_text
-from electramed_jax.data.document import Document, Findings, Reading, text_id, whole_number
+from electramed_jax.data.readers import pubmed_text
+from electramed_jax.data.readers.document import Document, Findings, Reading, text_id, whole_number
 
 SOURCE = "pubmed"
 OTHER_ABSTRACT = "pubmed-other-abstract"  # apart from SOURCE: no duplicate of its own article

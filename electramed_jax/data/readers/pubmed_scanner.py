@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from electramed_jax.data.document import Findings
+from electramed_jax.data.readers.document import Findings
 
 MAX_BYTES = 64 << 20  # of one record, or of what stands before the first: no end will come
 

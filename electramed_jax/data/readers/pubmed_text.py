@@ -14,7 +14,7 @@ import html.entities
 import re
 from typing import Any
 
-from electramed_jax.data import mathml
+from electramed_jax.data.readers import mathml
 
 _MARKS = {"sup": "^", "sub": "_"}
 _SIGNED_NUMBER = re.compile(r"\s*[+\-−–]?\d")

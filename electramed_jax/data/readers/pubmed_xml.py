@@ -19,8 +19,9 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from electramed_jax.data import pubmed_record, pubmed_scan
-from electramed_jax.data.document import REPAIRED, Document, Findings, Reading, whole_number
+from electramed_jax.data.readers import pubmed_record
+from electramed_jax.data.readers import pubmed_scanner as pubmed_scan
+from electramed_jax.data.readers.document import REPAIRED, Document, Findings, Reading, whole_number
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _OF_XML = {b"amp", b"lt", b"gt", b"quot", b"apos"}

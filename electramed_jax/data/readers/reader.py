@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.document import REPAIRED, TFDS, Document, Findings, Reading, text_id, whole_number
+from electramed_jax.common.storage import files
+from electramed_jax.data.readers.document import REPAIRED, TFDS, Document, Findings, Reading, text_id, whole_number
 
 _CHUNK_BYTES = 1 << 20
 
@@ -34,7 +34,7 @@ def find(patterns: Iterable[str]) -> list[str]:
     patterns = list(patterns)
     found = files.glob(pattern for pattern in patterns if not pattern.startswith(TFDS))
     for name in (pattern for pattern in patterns if pattern.startswith(TFDS)):
-        from electramed_jax.data import tfds_source
+        from electramed_jax.data.readers import tfds_reader as tfds_source
 
         found += tfds_source.shards(name)
     return sorted(set(found))
@@ -43,7 +43,7 @@ def find(patterns: Iterable[str]) -> list[str]:
 def size(path: str) -> int:
     """Bytes of the file behind a name that `find` gave."""
     if path.startswith(TFDS):
-        from electramed_jax.data import tfds_source
+        from electramed_jax.data.readers import tfds_reader as tfds_source
 
         path = tfds_source.path_of(path)
     return files.size(path)
@@ -72,14 +72,14 @@ def read(
       UserError: missing file, unknown extension; when strict, damage, with file and line.
     """
     if path.startswith(TFDS):
-        from electramed_jax.data import tfds_source
+        from electramed_jax.data.readers import tfds_reader as tfds_source
 
         yield from tfds_source.read(path)
         return
     name = os.path.basename(path).lower().removesuffix(".gz")
     findings = Findings(path, drops, strict)
     if name.endswith(".xml"):
-        from electramed_jax.data import pubmed  # needs lxml, which the other formats do without
+        from electramed_jax.data.readers import pubmed_xml as pubmed  # needs lxml, which the other formats do without
 
         yield from pubmed.read(chunks(findings), findings, reading, deletions)
     elif name.endswith(".jsonl"):

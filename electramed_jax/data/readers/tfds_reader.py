@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.common import files, records
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.document import TFDS, Document, text_id, whole_number
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.data.readers.document import TFDS, Document, text_id, whole_number
 
 _SETTINGS = ("split", "text", "title", "id", "pmid", "data_dir")
 _OF_SHARDS = ("text", "title", "id", "pmid", "skip", "take")

@@ -13,11 +13,11 @@ from xml.sax import saxutils
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.invented import Article, article
-from electramed_jax.data.manifest import Manifest, dtype_for
-from electramed_jax.data.vocab import SpecialIds
+from electramed_jax.common.storage import files
+from electramed_jax.data.dataset.manifest import Manifest, dtype_for
+from electramed_jax.data.synthetic.articles import Article, article
+from electramed_jax.data.tokenizer.vocab import SpecialIds
 
 if TYPE_CHECKING:
     import jax
@@ -134,7 +134,7 @@ class SyntheticLoader:
         seed: int,
         sharding: jax.sharding.NamedSharding,
     ) -> None:
-        from electramed_jax.data import loader
+        from electramed_jax.data.dataset import loader
 
         loader.check_batch_size(batch_size, sharding)
         if row_length < _SHORTEST_ROW or vocab_size <= SPECIAL.mask + 1:

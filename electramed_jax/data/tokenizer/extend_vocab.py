@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 BATCH = 1024
 

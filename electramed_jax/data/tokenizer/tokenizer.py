@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from electramed_jax.data import vocab
-from electramed_jax.data.word_table import WordTable
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.word_cache import WordTable
 
 MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
 

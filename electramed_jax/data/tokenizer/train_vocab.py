@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from electramed_jax.data import corpus, vocab, vocab_extend
-from electramed_jax.data.build_documents import prepare
-from electramed_jax.data.build_rows import pack
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.packing.build import pack
+from electramed_jax.data.tokenizer import extend_vocab as vocab_extend
+from electramed_jax.data.tokenizer import vocab
 
 __all__ = ["pack", "prepare", "train_vocab"]
 

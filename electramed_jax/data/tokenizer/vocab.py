@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from electramed_jax.common import console, files
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_CHARACTERS = 1000  # letters kept in the alphabet, the most frequent first; the rest are [UNK]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from electramed_jax.finetune import corpus_files
+from electramed_jax.finetune.task import split_files as corpus_files
 
 DOCUMENT = "-DOCSTART-"
 # O, or a letter of a scheme alone or with a type after a hyphen.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from electramed_jax.data.document import Document
+from electramed_jax.data.readers.document import Document
 from electramed_jax.finetune.predictor import Found
 
 JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import conll, corpus_files, metrics, tags, words
-from electramed_jax.finetune.conll import Sentence
-from electramed_jax.finetune.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import conll, tags
+from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.ner.conll import Sentence
+from electramed_jax.finetune.task import metrics
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
 
 ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
 DETECT, ANY = "detect", "any"  # beside `tags.SCHEMES`, values of config.ner.scheme

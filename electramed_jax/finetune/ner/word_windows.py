@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from electramed_jax.config import SpecialIds
-from electramed_jax.finetune import windows
-from electramed_jax.finetune.task import Outputs
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.finetune.ner import windows
+from electramed_jax.finetune.task.task import Outputs
 
 
 class Example(NamedTuple):

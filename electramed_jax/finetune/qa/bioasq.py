@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune.nbest import Answers, Candidate
-from electramed_jax.finetune.squad import Answer, Question, field
+from electramed_jax.finetune.qa.nbest import Answers, Candidate
+from electramed_jax.finetune.qa.squad import Answer, Question, field
 
 MAX_ANSWERS = 5
 MAX_ANSWER_CHARACTERS = 100  # a longer exact answer is not accepted: the challenge's guidelines

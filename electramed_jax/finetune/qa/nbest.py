@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from electramed_jax.finetune.spans import Window
-from electramed_jax.finetune.squad import Question
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.qa.windows import Window
 
 SIZE = 20  # google-research/bert run_squad.py: n_best_size
 MAX_PIECES = 30  # ... max_answer_length

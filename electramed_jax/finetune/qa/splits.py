@@ -11,10 +11,10 @@ import hashlib
 import os
 from collections.abc import Sequence, Set
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import bioasq, squad
-from electramed_jax.finetune.squad import Question
+from electramed_jax.common.storage import files
+from electramed_jax.finetune.qa import bioasq, squad
+from electramed_jax.finetune.qa.squad import Question
 
 SQUAD, BIOASQ = "squad", "bioasq"
 _GOLD_SUFFIX = "_golden"

@@ -14,8 +14,8 @@ import gzip
 import json
 from typing import Any, NamedTuple
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 _KINDS = {str: "a string", list: "a list", int: "a whole number", dict: "an object", bool: "true or false"}
 

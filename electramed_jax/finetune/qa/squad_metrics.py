@@ -10,7 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from electramed_jax.finetune.squad import Question
+from electramed_jax.finetune.qa.squad import Question
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

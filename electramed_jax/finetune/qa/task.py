@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import bioasq, corpus_files, nbest, questions, spans, squad_measures
-from electramed_jax.finetune.nbest import Answers
-from electramed_jax.finetune.questions import BIOASQ, SQUAD, Split
-from electramed_jax.finetune.spans import Account, Window, Windowing
-from electramed_jax.finetune.squad import Question
-from electramed_jax.finetune.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.qa import bioasq, nbest
+from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa import squad_metrics as squad_measures
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.nbest import Answers
+from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD, Split
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.qa.windows import Account, Window, Windowing
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
 ENDINGS = ("json", "json.gz")
 CLS, DROP = "cls", "drop"

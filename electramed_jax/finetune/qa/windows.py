@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune.squad import Question
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.qa.squad import Question
 
 _SPECIAL_PIECES = 3  # [CLS] and two [SEP]
 _BATCH = 1024

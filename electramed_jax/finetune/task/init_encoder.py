@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from electramed_jax.common import trees
-from electramed_jax.config import ModelConfig
+from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import TrainState
 

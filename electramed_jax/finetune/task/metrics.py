@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from electramed_jax.finetune import tags
+from electramed_jax.finetune.ner import tags
 
 Tags = Sequence[Sequence[str]]  # a tag a word, for each sentence
 

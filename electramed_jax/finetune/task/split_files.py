@@ -7,10 +7,10 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.plan import permutation
-from electramed_jax.finetune.task import DEV, SPLITS, TRAIN
+from electramed_jax.common.storage import files
+from electramed_jax.data.dataset.sampler import permutation
+from electramed_jax.finetune.task.task import DEV, SPLITS, TRAIN
 
 NAMES = {"train": ("train", "training"), "dev": ("dev", "devel", "development", "valid", "validation", "val"),
          "test": ("test",)}  # fmt: skip

@@ -7,9 +7,9 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import placeholders
-from electramed_jax.finetune.tables import Record
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.text_classification import placeholders
+from electramed_jax.finetune.text_classification.tables import Record
 
 
 class Inputs(NamedTuple):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from electramed_jax.finetune.task import SIGMOID, SOFTMAX, SQUARED, Head
+from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 
 
 def given(logits: np.ndarray, threshold: float) -> np.ndarray:

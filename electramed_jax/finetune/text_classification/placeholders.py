@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune.start import Start
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.task.init_encoder import Start
 
 PATTERN = re.compile(r"@[A-Z][A-Z0-9-]*\$")
 UNUSED = re.compile(r"\[unused\d+\]")

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from electramed_jax.finetune import corpus_files
+from electramed_jax.finetune.task import split_files as corpus_files
 
 ENDINGS = ("tsv", "csv", "jsonl")
 TEXT = ("sentence", "text", "sentence1", "text_a", "premise", "question")

@@ -17,10 +17,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, metrics, tables, text_answers, text_inputs
-from electramed_jax.finetune.tables import Columns, Record
-from electramed_jax.finetune.task import SEQUENCE, SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.task import metrics
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
+from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import labels as text_answers
+from electramed_jax.finetune.text_classification import tables
+from electramed_jax.finetune.text_classification.tables import Columns, Record
 
 RELATIONS, CLASSIFICATION, MULTILABEL, SIMILARITY = KINDS = (
     "relations",

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from electramed_jax.data.plan import Plan
-from electramed_jax.finetune.task import IGNORE, SEQUENCE, SOFTMAX, SPAN, TOKEN, Examples, Head
+from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SOFTMAX, SPAN, TOKEN, Examples, Head
 
 
 class Place(NamedTuple):

@@ -19,21 +19,27 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.common import chrono, distributed, files, live_steps, metrics
+from electramed_jax.common import progress_panel as live_steps
+from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.plan import Plan
-from electramed_jax.finetune import batches, forward, start, workdir
-from electramed_jax.finetune.config import FinetuneConfig
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.step import Recipe, jit_predict_step, jit_train_step
-from electramed_jax.finetune.task import DEV, TEST, TRAIN, Task
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.finetune.task import init_encoder as start
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Task
+from electramed_jax.finetune.training import batches, workdir
+from electramed_jax.finetune.training import predict_logits as forward
+from electramed_jax.finetune.training.step import Recipe, jit_predict_step, jit_train_step
+from electramed_jax.pretrain.workdir import CHECKPOINTS, note_start
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.checkpoint import StateCheckpoints, load_state
-from electramed_jax.training.report import steps, tell
 from electramed_jax.training.state import TrainState
-from electramed_jax.training.workdir import CHECKPOINTS, note_start
+from electramed_jax.training.step_metrics import steps, tell
 
 BEST = "best"
 ALIKE = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")

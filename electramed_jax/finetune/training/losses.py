@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from electramed_jax.finetune.task import IGNORE, SIGMOID, SPAN, SQUARED, Head
+from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SPAN, SQUARED, Head
 
 NEVER = -1e9  # logit of a token of another example
 

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.config import ModelConfig
-from electramed_jax.finetune.task import SEQUENCE, SPAN, Head
-from electramed_jax.model import masking, random_bits
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.finetune.task.task import SEQUENCE, SPAN, Head
+from electramed_jax.model import masking
 from electramed_jax.model.electra import Embeddings, Tower, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
+from electramed_jax.model.ops import dropout_bits as random_bits
 from electramed_jax.training.state import Params
 
 

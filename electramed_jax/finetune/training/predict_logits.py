@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.finetune import batches
-from electramed_jax.finetune.step import Recipe
-from electramed_jax.finetune.task import Examples, Outputs
+from electramed_jax.finetune.task.task import Examples, Outputs
+from electramed_jax.finetune.training import batches
+from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.training import sharding
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.state import Params

@@ -11,16 +11,16 @@ import optax
 from jax.sharding import Mesh
 
 from electramed_jax.common.rng import key_for
-from electramed_jax.config import ModelConfig, SpecialIds
-from electramed_jax.finetune import losses, model
-from electramed_jax.finetune.config import FinetuneOptimizerConfig
-from electramed_jax.finetune.losses import Batch
-from electramed_jax.finetune.task import Head
+from electramed_jax.config.finetune import FinetuneOptimizerConfig
+from electramed_jax.config.pretrain import ModelConfig, SpecialIds
+from electramed_jax.finetune.task.task import Head
+from electramed_jax.finetune.training import losses, model
+from electramed_jax.finetune.training.losses import Batch
 from electramed_jax.model import masking
 from electramed_jax.training import layer_decay, optimizer
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.exchange import EVERYWHERE, ROWS, Exchange
+from electramed_jax.training.collectives import EVERYWHERE, ROWS, Exchange
 from electramed_jax.training.state import Params, TrainState
 
 Sums = dict[str, jax.Array]

@@ -16,13 +16,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import distributed, files, settings
+from electramed_jax.common import config_io as settings
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import ModelConfig, SpecialIds
-from electramed_jax.data import vocab
-from electramed_jax.finetune.config import FREE, FinetuneConfig
-from electramed_jax.finetune.start import Start
-from electramed_jax.finetune.task import Head, Task
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.storage import files
+from electramed_jax.config.finetune import FREE, FinetuneConfig
+from electramed_jax.config.pretrain import ModelConfig, SpecialIds
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.task import Head, Task
 
 CONFIG_FILE, TASK_FILE, VOCAB_FILE, DATA_FILE = "config.json", "task.json", "vocab.txt", "data.json"
 RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"

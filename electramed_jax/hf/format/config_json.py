@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import ModelConfig
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN, TOKEN_TYPES, Sizes
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN, TOKEN_TYPES, Sizes
 
 CLASSES = {
     DISCRIMINATOR: "ElectraForPreTraining",

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config import ModelConfig
+from electramed_jax.config.pretrain import ModelConfig
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 NETWORKS = (DISCRIMINATOR, GENERATOR)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
-from electramed_jax.hf import architecture, mapping, weights
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+from electramed_jax.common.storage import files
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.hf.format import config_json as architecture
+from electramed_jax.hf.format import mapping, weights
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 CONFIG, WEIGHTS, CARD = "config.json", weights.SAFETENSORS, "README.md"
 VOCABULARY, TOKENIZER, TOKENIZER_CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"

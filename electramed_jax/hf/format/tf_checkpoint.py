@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, Sizes
+from electramed_jax.common.storage import files
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, Sizes
 
 INDEX, STATE = ".index", "checkpoint"  # of a checkpoint PREFIX; the file that names a folder's newest
 NOT_WEIGHTS = re.compile(r"(.*/)?(adam_[mv]|global_step|Adam(_1)?|beta[12]_power)$")  # of the optimiser

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS
 
 EMBEDDINGS = "embeddings/"
 DELTA = "discriminator/embedding_delta/"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # of several files: which tensor is in which

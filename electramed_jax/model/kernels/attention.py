@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import jax
 
-from electramed_jax.model import attention_kernel_gpu, attention_kernel_tpu, kernels
+from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
+from electramed_jax.model.kernels import attention_tpu as attention_kernel_tpu
+from electramed_jax.model.kernels import platform as kernels
 
 KERNELS = {"tpu": attention_kernel_tpu, "gpu": attention_kernel_gpu}
 

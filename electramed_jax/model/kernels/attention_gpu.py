@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model import random_bits
-from electramed_jax.model.kernels import over_tensor
-from electramed_jax.model.ptx import Instructions
-from electramed_jax.model.saved import saved
+from electramed_jax.model.kernels.platform import over_tensor
+from electramed_jax.model.kernels.ptx import Instructions
+from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops.remat import saved
 
 BLOCK = 64  # tokens
 WARPS, STAGES = 4, 3  # of a program; of a loop: blocks that are on their way from memory

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from electramed_jax.model import random_bits
-from electramed_jax.model.kernels import LANES, over_tensor
-from electramed_jax.model.saved import saved
+from electramed_jax.model.kernels.platform import LANES, over_tensor
+from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops.remat import saved
 
 LONGEST = 512  # tokens: the code for a square is unrolled, and grows with it
 NEVER = -1e9  # score of a key in another document

@@ -12,7 +12,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model import kernels, norm_kernel_gpu, norm_kernel_tpu
+from electramed_jax.model.kernels import platform as kernels
+from electramed_jax.model.kernels import residual_norm_gpu as norm_kernel_gpu
+from electramed_jax.model.kernels import residual_norm_tpu as norm_kernel_tpu
 
 KERNELS = {"tpu": norm_kernel_tpu, "gpu": norm_kernel_gpu}
 WHOLE = jax.P()  # along tensor

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model import random_bits
+from electramed_jax.model.kernels.ptx import Instructions
 from electramed_jax.model.layers import LAYER_NORM_EPSILON
-from electramed_jax.model.ptx import Instructions
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
 

@@ -14,7 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model import rows
+from electramed_jax.model.ops import batch_axes as rows
 
 # Multipliers of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
 # with a probability of a half, to 0.2 %.

@@ -11,8 +11,8 @@ import time
 import pod
 import pytest
 
-from electramed_jax.common import distributed
 from electramed_jax.common.errors import EXIT_PEER_LOST, UserError
+from electramed_jax.common.processes import distributed
 
 ROUNDS = pathlib.Path(pod.__file__).with_name("rounds.py")
 FOREVER = 1_000_000

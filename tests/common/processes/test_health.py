@@ -11,9 +11,9 @@ import pod
 import pytest
 
 from electramed_jax import cli
-from electramed_jax.common import health
-from electramed_jax.common.distributed import ADDRESS
-from electramed_jax.common.health import OK, WARNING, WRONG
+from electramed_jax.common.processes import health
+from electramed_jax.common.processes.distributed import ADDRESS
+from electramed_jax.common.processes.health import OK, WARNING, WRONG
 
 
 def installed(**versions: str):

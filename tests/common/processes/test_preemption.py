@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from electramed_jax.common import sigterm
-from electramed_jax.common.preemption import Preemption
+from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes.preemption import Preemption
 
 
 @pytest.fixture(autouse=True)

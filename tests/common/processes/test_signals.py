@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from electramed_jax.common import sigint
+from electramed_jax.common.processes import sigint
 
 HIDE_CURSOR = "\033[?25l"
 PROGRAM = """

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_disk import fill, small_disk
 
-from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage.disk_cache import DiskCache
 
 __all__ = ["small_disk"]  # a fixture
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 
 
 @pytest.fixture(params=["local", "memory", "gs"])

@@ -13,7 +13,7 @@ import trustme
 from pubmed_server import NAME, PubMedServer, content
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.http import Client, Manners, NoAnswer, Refused, Stopped
+from electramed_jax.common.storage.http_client import Client, Manners, NoAnswer, Refused, Stopped
 
 PATH = f"/baseline/{NAME.format(1)}"
 QUICK = Manners(retries=2, stall_seconds=5, first_wait_seconds=0.001)
@@ -175,7 +175,7 @@ def test_nobody_there_is_said_in_the_words_of_the_operating_system(server):
 
 
 def test_a_page_without_end_is_refused(server, monkeypatch):
-    monkeypatch.setattr("electramed_jax.common.http._LONGEST_PAGE_BYTES", 40_000)
+    monkeypatch.setattr("electramed_jax.common.storage.http_client._LONGEST_PAGE_BYTES", 40_000)
     with pytest.raises(UserError, match="got more than 40,000 bytes, wanted a page"):
         client().read(server.url + PATH)
 

@@ -13,8 +13,8 @@ import google.auth.exceptions
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from electramed_jax.common import files, remote
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files, remote
 
 
 class AilingFileSystem(MemoryFileSystem):

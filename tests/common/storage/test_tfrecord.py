@@ -5,9 +5,10 @@ import uuid
 import numpy as np
 import pytest
 
-from electramed_jax.common import files, records
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.records import RowFile, RowWriter
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage.tfrecord import RowFile, RowWriter
 
 ROWS = np.arange(5 * 32).reshape(5, 32) * 7 % 65_536
 

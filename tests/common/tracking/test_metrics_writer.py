@@ -12,8 +12,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from small_disk import fill, small_disk
 
-from electramed_jax.common import files, metrics
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
+from electramed_jax.common.tracking import metrics_writer as metrics
 
 __all__ = ["small_disk"]  # a fixture
 

@@ -8,8 +8,10 @@ import types
 
 import pytest
 
-from electramed_jax.common import distributed, metrics, trackers
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes import distributed
+from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common.tracking import trackers
 
 
 class Recorder:

@@ -7,8 +7,10 @@ import os
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build_documents, corpus, documents
-from electramed_jax.data.build_documents import prepare
+from electramed_jax.data.corpus import build as build_documents
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.readers import reader as documents
 
 
 def write(path, *records) -> str:

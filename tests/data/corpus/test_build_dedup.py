@@ -10,15 +10,13 @@ from invented_literature import SENTENCE, literature, record, withdrawal, write_
 from invented_pubmed import article
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import (
-    build_documents,
-    build_near_duplicates,
-    corpus,
-    documents_stages,
-    near_duplicates,
-    shuffle,
-)
-from electramed_jax.data.build_documents import prepare
+from electramed_jax.data.corpus import build as build_documents
+from electramed_jax.data.corpus import build_near_duplicates
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import minhash as near_duplicates
+from electramed_jax.data.corpus import stages as documents_stages
+from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.parallel import shuffle_files as shuffle
 
 
 def ids(folder: pathlib.Path) -> list[str]:
@@ -65,7 +63,7 @@ def test_what_lost_to_a_newer_version_takes_no_other_text_with_it(tmp_path):
 
 
 def test_further_abstracts_of_an_article_stay_beside_it_and_go_with_it(tmp_path):
-    from electramed_jax.data.document import Reading
+    from electramed_jax.data.readers.document import Reading
 
     other = '<OtherAbstract Language="fre"><AbstractText>Un autre texte, assez long pour rester.</AbstractText>'
     paths = [

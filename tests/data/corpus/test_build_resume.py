@@ -15,7 +15,7 @@ import pytest
 from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build_documents
+from electramed_jax.data.corpus import build as build_documents
 
 __all__ = ["small_disk"]  # a fixture
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.data import build, corpus
-from electramed_jax.data.document import Document
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.readers.document import Document
+from electramed_jax.data.tokenizer import train_vocab as build
 
 PLAIN = Document("a", None, "", ((None, "A plain text of which nothing else is known but this."),), None, "notes")
 KNOWN = Document(

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from electramed_jax.data import evaluation_files, held_out
-from electramed_jax.data.document import whole_number
+from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import eval_texts as evaluation_files
+from electramed_jax.data.readers.document import whole_number
 
 # 86 letters and digits; as a tokenised corpus has it, and as an article may.
 LONG = (

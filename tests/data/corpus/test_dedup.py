@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from electramed_jax.data import dedup, shuffle
-from electramed_jax.data.document import Document
+from electramed_jax.data.corpus import dedup
+from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.readers.document import Document
 
 
 def keys(*rows: dict) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import evaluation_files
+from electramed_jax.data.corpus import eval_texts as evaluation_files
 
 FIRST = "The invented drug zolamine lowered pressure in rats ."
 SECOND = "No harm was seen ( p = 0.3 ) ."

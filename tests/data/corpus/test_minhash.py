@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import near_duplicates
+from electramed_jax.data.corpus import minhash as near_duplicates
 
 THRESHOLD = 0.8
 

@@ -9,13 +9,14 @@ import invented_rows
 import numpy as np
 import pytest
 
-from electramed_jax.common import files, records
-from electramed_jax.common.cache import DiskCache
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import blocks
-from electramed_jax.data import manifest as manifests
-from electramed_jax.data.plan import Plan
-from electramed_jax.data.rows import SplitRows
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage.disk_cache import DiskCache
+from electramed_jax.data.dataset import block_reader as blocks
+from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.dataset.row_reader import SplitRows
+from electramed_jax.data.dataset.sampler import Plan
 
 SHARD_ROWS = {"train": (400, 400, 130)}
 BLOCK = 16

@@ -7,10 +7,10 @@ import dataclasses
 import invented_rows
 import pytest
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import dataset
-from electramed_jax.data import manifest as manifests
+from electramed_jax.common.storage import files
+from electramed_jax.data.dataset import dataset
+from electramed_jax.data.dataset import manifest as manifests
 
 SHARD_ROWS = {"train": (20, 10), "validation": (5,)}
 

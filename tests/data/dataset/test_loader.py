@@ -18,8 +18,9 @@ from invented_rows import T
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import loader, mixture, rows
-from electramed_jax.data.plan import Plan
+from electramed_jax.data.dataset import loader, mixture
+from electramed_jax.data.dataset import row_reader as rows
+from electramed_jax.data.dataset.sampler import Plan
 
 SHARD_ROWS = {"train": (40, 40, 13), "validation": (30, 7), "test": ()}
 MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.records import RowWriter
-from electramed_jax.data import manifest, vocab
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage.tfrecord import RowWriter
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.tokenizer import vocab
 
 TOKENS = [*vocab.SPECIAL_TOKENS, "a", "b"]
 ROWS = np.arange(6 * 32).reshape(6, 32) % 7

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import mixture
-from electramed_jax.data.mixture import Mixture, parse_weights
-from electramed_jax.data.plan import Plan
+from electramed_jax.data.dataset import mixture
+from electramed_jax.data.dataset.mixture import Mixture, parse_weights
+from electramed_jax.data.dataset.sampler import Plan
 
 ROUND = mixture.ROUND_POSITIONS
 

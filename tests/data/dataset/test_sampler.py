@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.plan import Plan
+from electramed_jax.data.dataset.sampler import Plan
 
 SMALL_PLANS = [
     Plan(num_rows, batch_size, seed=5, block_rows=block_rows, window_blocks=window_blocks)

@@ -15,11 +15,11 @@ import pytest
 from pubmed_server import NAME, PubMedServer, content
 from small_disk import fill, small_disk  # noqa: F401
 
-from electramed_jax.common import files
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.http import Manners
-from electramed_jax.data import download
-from electramed_jax.data.download_folder import RECORD
+from electramed_jax.common.storage import files
+from electramed_jax.common.storage.http_client import Manners
+from electramed_jax.data.download import download
+from electramed_jax.data.download.download_dir import RECORD
 
 QUICK = Manners(retries=3, stall_seconds=20, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import listing
+from electramed_jax.data.download import mirror_listing as listing
 
 URL = "https://server.example/pubmed/updatefiles/"
 HEX = "0123456789abcdef0123456789abcdef"

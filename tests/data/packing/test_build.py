@@ -13,9 +13,13 @@ import pytest
 from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.records import RowFile
-from electramed_jax.data import build, build_rows, corpus, manifest, vocab
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage.tfrecord import RowFile
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import build as build_rows
+from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["small_disk"]  # a fixture
 

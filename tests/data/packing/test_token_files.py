@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from electramed_jax.common import files
-from electramed_jax.data import token_files, vocab
-from electramed_jax.data.document import Document
-from electramed_jax.data.pack import SentenceEnds
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.common.storage import files
+from electramed_jax.data.packing import token_files
+from electramed_jax.data.packing.pack import SentenceEnds
+from electramed_jax.data.readers.document import Document
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 WORDS = ["kinase", "binds", "methods", ".", "?", ":", "0", "5"]
 

@@ -12,20 +12,17 @@ import pytest
 from invented_literature import SENTENCE, literature, record, write_jsonl, write_xml
 
 from electramed_jax import cli
-from electramed_jax.common import files as storage
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import (
-    build,
-    build_near_duplicates,
-    build_rows,
-    build_rows_beam,
-    dedup,
-    manifest,
-    shuffle,
-    synthetic,
-    token_files,
-)
-from electramed_jax.data.build_beam import Beam
+from electramed_jax.common.storage import files as storage
+from electramed_jax.data.corpus import build_near_duplicates, dedup
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import build as build_rows
+from electramed_jax.data.packing import build_beam as build_rows_beam
+from electramed_jax.data.packing import token_files
+from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import train_vocab as build
 
 DIRECT = Beam("DirectRunner")
 

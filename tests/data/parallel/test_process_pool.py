@@ -8,7 +8,7 @@ import pytest
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import pool
+from electramed_jax.data.parallel import process_pool as pool
 
 
 def test_results_come_in_the_order_of_the_tasks_for_any_number_of_processes():

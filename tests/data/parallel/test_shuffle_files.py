@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from electramed_jax.data import shuffle
+from electramed_jax.data.parallel import shuffle_files as shuffle
 
 ROW = np.dtype([("slot", "<i4"), ("value", "<u8")])
 

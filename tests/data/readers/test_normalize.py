@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from electramed_jax.data import clean as cleaning
-from electramed_jax.data.clean import clean, reason_to_drop
+from electramed_jax.data.readers import normalize as cleaning
+from electramed_jax.data.readers.normalize import clean, reason_to_drop
 
 
 @pytest.mark.parametrize(

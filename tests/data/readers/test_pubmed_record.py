@@ -4,7 +4,7 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.document import Reading, text_id
+from electramed_jax.data.readers.document import Reading, text_id
 
 
 def abstract(*sections: str) -> str:

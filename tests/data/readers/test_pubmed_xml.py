@@ -10,8 +10,9 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import documents, pubmed
-from electramed_jax.data.document import Document, Findings, Reading
+from electramed_jax.data.readers import pubmed_xml as pubmed
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Document, Findings, Reading
 
 
 def test_an_article_becomes_a_document(tmp_path):

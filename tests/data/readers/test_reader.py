@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import documents
-from electramed_jax.data.document import Document, whole_number
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Document, whole_number
 
 
 def read(path, strict: bool = False) -> tuple[list[Document], dict[str, int]]:

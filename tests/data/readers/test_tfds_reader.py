@@ -12,8 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import build, corpus, documents
-from electramed_jax.data.document import Document
+from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Document
+from electramed_jax.data.tokenizer import train_vocab as build
 
 PAPERS = [
     {

@@ -15,8 +15,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import documents, invented, synthetic, vocab
-from electramed_jax.data.document import Reading
+from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers.document import Reading
+from electramed_jax.data.synthetic import articles as invented
+from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.tokenizer import vocab
 
 
 def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
-from electramed_jax.data.vocab_extend import extend
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.extend_vocab import extend
 
 TEXTS = [
     "The kinase phosphorylates the receptor kinase.",

@@ -8,8 +8,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from electramed_jax.data import vocab, word_table
-from electramed_jax.data.tokenize import Tokenizer
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer import word_cache as word_table
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 WORDS = [
     "[",

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import normalizers
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
+from electramed_jax.data.tokenizer import vocab
 
 TEXTS = [
     "The kinase phosphorylates the receptor kinase.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import conll
+from electramed_jax.finetune.ner import conll
 
 
 def read(tmp_path, text: str, encoding: str = "utf-8"):

@@ -8,8 +8,8 @@ import bioc
 import pytest
 from bioc import biocjson, pubtator
 
-from electramed_jax.data.document import Document
-from electramed_jax.finetune import entity_formats
+from electramed_jax.data.readers.document import Document
+from electramed_jax.finetune.ner import entity_formats
 from electramed_jax.finetune.predictor import Found
 
 SECTIONS = (("AIM", "To treat\tmania 😀."), (None, "Lithium\nworks in β-thalassemia."))

@@ -8,8 +8,8 @@ import pytest
 from invented_tags import random_tags
 from seqeval.metrics.sequence_labeling import get_entities
 
-from electramed_jax.finetune import tags
-from electramed_jax.finetune.tags import Entity
+from electramed_jax.finetune.ner import tags
+from electramed_jax.finetune.ner.tags import Entity
 
 # aspirin, kidney failure; two diseases side by side; nothing
 IN_SCHEME = {

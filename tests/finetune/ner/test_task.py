@@ -8,9 +8,10 @@ from invented_corpus import TOKENS, conll, write_conll
 from seqeval.metrics import f1_score
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import corpus_files, ner
-from electramed_jax.finetune.task import IGNORE
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import task as ner
+from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task.task import IGNORE
 
 
 def make(folder, **settings) -> ner.Ner:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from electramed_jax.finetune import windows
+from electramed_jax.finetune.ner import windows
 
 
 def test_a_sentence_that_fits_is_one_window():

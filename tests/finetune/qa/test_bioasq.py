@@ -7,8 +7,8 @@ import random
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import bioasq, squad
-from electramed_jax.finetune.nbest import Candidate
+from electramed_jax.finetune.qa import bioasq, squad
+from electramed_jax.finetune.qa.nbest import Candidate
 
 FILE = {
     "questions": [

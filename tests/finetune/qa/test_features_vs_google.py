@@ -11,10 +11,13 @@ import json
 import numpy as np
 import pytest
 
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import spans, squad, text_inputs, words
-from electramed_jax.finetune.spans import Windowing
-from electramed_jax.finetune.tables import Record
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.qa import squad
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification.tables import Record
 
 
 @pytest.fixture(scope="module")

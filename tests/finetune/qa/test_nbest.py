@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from electramed_jax.finetune import nbest
-from electramed_jax.finetune.spans import Window
+from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa.windows import Window
 
 CONTEXT = "".join(f"w{number:02d} " for number in range(40))
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import squad
+from electramed_jax.finetune.qa import squad
 
 CONTEXT = "Imatinib inhibits BCR-ABL. β-Catenin is not a target of imatinib."
 GOOD = {

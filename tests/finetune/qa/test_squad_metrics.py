@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from electramed_jax.finetune import squad_measures
-from electramed_jax.finetune.squad import Answer, Question
+from electramed_jax.finetune.qa import squad_metrics as squad_measures
+from electramed_jax.finetune.qa.squad import Answer, Question
 
 WORDS = [
     "the",

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import bioasq, questions
-from electramed_jax.finetune.qa import Qa
-from electramed_jax.finetune.spans import Windowing
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.qa import bioasq
+from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa.task import Qa
+from electramed_jax.finetune.qa.windows import Windowing
 
 SMALL = Windowing(max_length=32, stride=8, max_question=12)
 FILLER = "the cell was kept in the dark and then it was seen to grow again and again "

@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 import quick
 
-from electramed_jax.common.trees import map_named
-from electramed_jax.config import ModelConfig, SpecialIds
-from electramed_jax.data import vocab
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import model as models
-from electramed_jax.finetune import nbest, spans
-from electramed_jax.finetune.spans import Windowing
-from electramed_jax.finetune.squad import Question
-from electramed_jax.finetune.task import SPAN_HEAD
+from electramed_jax.common.tree_rules import map_named
+from electramed_jax.config.pretrain import ModelConfig, SpecialIds
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.squad import Question
+from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.task.task import SPAN_HEAD
+from electramed_jax.finetune.training import model as models
 from electramed_jax.hf import finetuned
 from electramed_jax.hf.card import Facts
 from electramed_jax.model import masking

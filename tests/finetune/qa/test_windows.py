@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data import vocab
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import spans
-from electramed_jax.finetune.squad import Answer, Question
+from electramed_jax.data.tokenizer import vocab
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa.squad import Answer, Question
 
 WORDS = ["kinase", "inhibitor", "BCR-ABL", "β-Catenin", "(p53)", "naïve", "the", "of", "\u2003", "\n"]
 

@@ -11,7 +11,7 @@ import sklearn.metrics
 from invented_tags import random_tags
 from scipy import stats
 
-from electramed_jax.finetune import metrics
+from electramed_jax.finetune.task import metrics
 
 SCORES = ("precision", "recall", "f1")
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune import tables
-from electramed_jax.finetune.tables import Columns
+from electramed_jax.finetune.text_classification import tables
+from electramed_jax.finetune.text_classification.tables import Columns
 
 
 def read(tmp_path, name: str, text: str, columns: Columns = Columns()):

@@ -10,9 +10,11 @@ import pytest
 from invented_corpus import TOKENS, start
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenize import Tokenizer
-from electramed_jax.finetune import placeholders, tasks, text_inputs
-from electramed_jax.finetune.config import FinetuneConfig, TaskConfig, TextConfig
+from electramed_jax.config.finetune import FinetuneConfig, TaskConfig, TextConfig
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune import make_task as tasks
+from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import placeholders
 
 RELATIONS = {
     "train": [("the @DRUG$ with @GENE$", "CPR:3"), ("@DRUG$ of a @GENE$ dose", "CPR:4"), ("@DRUG$ by @GENE$", "false")],

@@ -10,10 +10,10 @@ import pytest
 import quick
 from invented_corpus import start
 
-from electramed_jax.config import SpecialIds
-from electramed_jax.data.plan import Plan
-from electramed_jax.finetune import batches, losses, model
-from electramed_jax.finetune.task import IGNORE, SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Examples, Head
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Examples, Head
+from electramed_jax.finetune.training import batches, losses, model
 from electramed_jax.model import masking
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)

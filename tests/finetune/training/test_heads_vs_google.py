@@ -13,12 +13,12 @@ import oracle_numbers
 import pytest
 import quick
 
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.config import SpecialIds
-from electramed_jax.finetune import losses, model
-from electramed_jax.finetune.config import FinetuneOptimizerConfig
-from electramed_jax.finetune.step import Recipe
-from electramed_jax.finetune.task import IGNORE, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.config.finetune import FinetuneOptimizerConfig
+from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.training import losses, model
+from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.model import masking
 from electramed_jax.training import optimizer
 

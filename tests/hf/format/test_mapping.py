@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.hf import mapping, networks
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+from electramed_jax.hf.format import mapping
+from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 LAYER = "electra.encoder.layer.0."
 LINEARS = ["attention.self.query", "attention.self.key", "attention.self.value"]

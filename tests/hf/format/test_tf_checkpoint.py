@@ -12,8 +12,9 @@ import pytest
 import transformers
 
 from electramed_jax import cli
-from electramed_jax.common.trees import named_leaves
-from electramed_jax.hf import convert, tf_checkpoint
+from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.hf import convert
+from electramed_jax.hf.format import tf_checkpoint
 
 # Checkpoint, the reference's variables and results of it, the heads that its shapes do not tell.
 CASES = {"c1": ("model.ckpt-3", "after3", "forward_after3", 2), "c2": ("electra_tiny", "vars", "outputs", 4)}

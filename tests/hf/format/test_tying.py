@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.trees import differences, named_leaves
-from electramed_jax.config import CHOICES
-from electramed_jax.hf import networks
-from electramed_jax.hf.mapping import DISCRIMINATOR, GENERATOR
+from electramed_jax.common.tree_rules import differences, named_leaves
+from electramed_jax.config.pretrain import CHOICES
+from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
 
 TYINGS = CHOICES["model.tying"]
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import torch as safetensors
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.hf import weights
+from electramed_jax.hf.format import weights
 
 TENSORS = {
     "a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -11,7 +11,11 @@ import pytest
 import quick
 from jax.sharding import AxisType
 
-from electramed_jax.model import attention, attention_kernel, attention_kernel_gpu, attention_kernel_tpu, random_bits
+from electramed_jax.model import attention
+from electramed_jax.model.kernels import attention as attention_kernel
+from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
+from electramed_jax.model.kernels import attention_tpu as attention_kernel_tpu
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 SIZES = {  # B, T, N, H
     "two groups of two heads": (1, 128, 4, 64),

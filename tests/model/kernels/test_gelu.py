@@ -8,7 +8,8 @@ import numpy as np
 import quick
 from jax.sharding import AxisType
 
-from electramed_jax.model import gelu_kernel_gpu, layers
+from electramed_jax.model import layers
+from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
 
 B, T, F = 4, 128, 512
 

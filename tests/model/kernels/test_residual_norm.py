@@ -9,7 +9,11 @@ import pytest
 import quick
 from jax.sharding import AxisType
 
-from electramed_jax.model import layers, norm_kernel, norm_kernel_gpu, norm_kernel_tpu, random_bits
+from electramed_jax.model import layers
+from electramed_jax.model.kernels import residual_norm as norm_kernel
+from electramed_jax.model.kernels import residual_norm_gpu as norm_kernel_gpu
+from electramed_jax.model.kernels import residual_norm_tpu as norm_kernel_tpu
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 B, T, D = 4, 64, 256
 of_each_platform = pytest.mark.parametrize("platform", [*norm_kernel.KERNELS])

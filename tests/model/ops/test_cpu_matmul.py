@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from electramed_jax.model import cpu_products, random_bits
 from electramed_jax.model.attention import attend
 from electramed_jax.model.layers import Dense, truncated_normal
+from electramed_jax.model.ops import cpu_matmul as cpu_products
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 
 def rounded(shape: tuple[int, ...], seed: int) -> jax.Array:

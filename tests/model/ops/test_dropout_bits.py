@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import quick
 
-from electramed_jax.model import random_bits
+from electramed_jax.model.ops import dropout_bits as random_bits
 
 SHAPE, RATE = (16, 128, 256), 0.1
 COUNT = int(np.prod(SHAPE))

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from electramed_jax import __version__
 from electramed_jax.common import console
 from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
-from electramed_jax.common.processes import sigint
+from electramed_jax.common.processes import signals
 
 COMMANDS = {
     "quickstart": "the whole way in a few minutes on invented text: start here",
@@ -39,10 +39,10 @@ MODULES = {"import": "import_"}  # `import` is a word of Python's
 
 def program() -> NoReturn:
     """`electramed`, in a process of its own."""
-    sigint.listen()
+    signals.listen()
     code = main()
     if code == EXIT_INTERRUPTED:
-        sigint.leave()
+        signals.leave()
     sys.exit(code)
 
 

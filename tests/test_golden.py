@@ -14,8 +14,10 @@ import quick
 
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.config import pretrain as config_lib
-from electramed_jax.config.pretrain import Config, SpecialIds
-from electramed_jax.training import optimizer, sharding, state
+from electramed_jax.config.pretrain import Config
+from electramed_jax.config.special_tokens import SpecialIds
+from electramed_jax.pretrain.state import init_params
+from electramed_jax.training import optimizer, sharding
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROW_LENGTHS = {
@@ -45,8 +47,8 @@ def config_text(config: Config) -> str:
 
 def params_text(config: Config, *, measured: bool) -> str:
     """A line a parameter: name, dtype and shape, axes, decay, and (where measured) what it begins as."""
-    shapes = trees.named_leaves(jax.eval_shape(lambda: state.init_params(config)))
-    values = trees.named_leaves(quick.jit(lambda: state.init_params(config))()) if measured else {}
+    shapes = trees.named_leaves(jax.eval_shape(lambda: init_params(config)))
+    values = trees.named_leaves(quick.jit(lambda: init_params(config))()) if measured else {}
     lines = []
     for name, leaf in shapes.items():
         axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name))

@@ -22,9 +22,9 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import check_batch_size
 from electramed_jax.model import flops
+from electramed_jax.pretrain.state import abstract_state
+from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
-from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
 
 # Parameters that could be split but aren't, as a part of all: what MaxText, too, takes for a mistake in the rules.
 MAX_WHOLE_FRACTION = 0.02
@@ -111,10 +111,10 @@ def compile_step(
     check_batch_size(config.batch_size, rows)
     began = time.monotonic()
     with jax.set_mesh(mesh):
-        state = state_lib.abstract_state(config, mesh)
+        state = abstract_state(config, mesh)
         shape = (config.batch_size, config.data.row_length)
         batch = {"input_ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)}
-        lowered = step_lib.jit_train_step(config, mesh).lower(state, batch)
+        lowered = jit_train_step(config, mesh).lower(state, batch)
     contents = None
     try:
         compiled = lowered.compile(compiler_options=LEAST_EFFORT if quick else None)

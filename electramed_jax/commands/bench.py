@@ -91,7 +91,7 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.common.timing import repeat, timed
     from electramed_jax.data.corpus import corpus_dir as corpus
-    from electramed_jax.data.tokenizer import train_vocab as build
+    from electramed_jax.data.corpus.build import prepare
     from electramed_jax.pretrain import bench
 
     if not args.input:
@@ -103,7 +103,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
 
     def once() -> float:
         with tempfile.TemporaryDirectory() as output:
-            seconds = timed(lambda: build.prepare(args.input, output, validation=0, test=0, workers=args.workers))
+            seconds = timed(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
             account.update(corpus.read(output))
         return seconds
 
@@ -119,9 +119,9 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
 
 def _config(args: argparse.Namespace) -> Any:
     from electramed_jax.config import pretrain as config_lib
-    from electramed_jax.data.synthetic import pubmed_xml as synthetic
+    from electramed_jax.data.dataset import synthetic_loader
 
-    return size_flags.resolve(config_lib.from_flags(args.settings), args, synthetic.SPECIAL)
+    return size_flags.resolve(config_lib.from_flags(args.settings), args, synthetic_loader.SPECIAL)
 
 
 def _counts(args: argparse.Namespace) -> dict[str, Any]:

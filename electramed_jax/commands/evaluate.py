@@ -29,12 +29,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
+    from electramed_jax.common.processes.main_console import tell
     from electramed_jax.config.pretrain import MeshConfig
     from electramed_jax.data.dataset import dataset as datasets
     from electramed_jax.data.dataset.loader import ordered_batches
     from electramed_jax.pretrain import evaluate, loop
-    from electramed_jax.training import checkpoint, sharding, step
-    from electramed_jax.training.step_metrics import tell
+    from electramed_jax.pretrain.checkpoint import load
+    from electramed_jax.pretrain.step import jit_eval_step
+    from electramed_jax.training import checkpoint, sharding
 
     config = checkpoint.read_config(args.workdir)
     if args.data:
@@ -42,10 +44,10 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):
-        state = checkpoint.load(args.workdir, mesh, args.step)[1]
+        state = load(args.workdir, mesh, args.step)[1]
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
-        metrics = evaluate.run(state.params, batches, step.jit_eval_step(config, mesh), config)
+        metrics = evaluate.run(state.params, batches, jit_eval_step(config, mesh), config)
     unigram = datasets.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():

@@ -71,12 +71,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
+    from electramed_jax.common.processes.main_console import tell
     from electramed_jax.finetune import card_scores, results, stages
     from electramed_jax.finetune import load_model as trained
     from electramed_jax.finetune import postprocess_config as decoding
     from electramed_jax.hf import card, card_sections, finetuned
     from electramed_jax.hf import push_to_hub as push
-    from electramed_jax.training.step_metrics import tell
 
     repositories = push.repositories(args.push, {"": args.output}) if args.push else {}
     held = trained.load(args.workdir, args.seed)
@@ -108,6 +108,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
+    from electramed_jax.common.processes.main_console import tell
     from electramed_jax.common.storage import files
     from electramed_jax.config.pretrain import MeshConfig
     from electramed_jax.data.tokenizer import vocab
@@ -115,8 +116,8 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.hf import card_sections, convert
     from electramed_jax.hf import push_to_hub as push
     from electramed_jax.pretrain import history, workdir
-    from electramed_jax.training import checkpoint, sharding
-    from electramed_jax.training.step_metrics import tell
+    from electramed_jax.pretrain.checkpoint import load
+    from electramed_jax.training import sharding
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     licences = card_sections.read_licences(args.data_license or [])
@@ -124,7 +125,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     past = history.read(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
     repositories = push.repositories(args.push, folders) if args.push else {}
-    config, state = checkpoint.load(args.workdir, mesh, args.step)
+    config, state = load(args.workdir, mesh, args.step)
     step = int(state.step)
     params = sharding.to_host(state.params)
     told = {"workdir": args.workdir, "step": step} | folders
@@ -197,8 +198,8 @@ def _last_validation(past: Any, step: int) -> dict[str, float]:
 def _pictures(workdir: str, step: int) -> dict[str, bytes]:
     """PNGs of the learning curve, by file name; a card does without where there is no matplotlib."""
     from electramed_jax.common.errors import UserError
+    from electramed_jax.common.processes.main_console import tell
     from electramed_jax.report import pictures
-    from electramed_jax.training.step_metrics import tell
 
     try:
         return pictures.of_learning(workdir, step)
@@ -208,8 +209,8 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
 
 
 def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
+    from electramed_jax.common.processes.main_console import tell
     from electramed_jax.hf import push_to_hub as push
-    from electramed_jax.training.step_metrics import tell
 
     if not repositories:
         return {}

@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data.tokenizer import train_vocab as build
+    from electramed_jax.data.packing.build import pack
 
-    packed = build.pack(
+    packed = pack(
         args.documents,
         args.vocab,
         args.output,

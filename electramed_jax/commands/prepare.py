@@ -66,11 +66,11 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.parallel import process_pool as pool
     from electramed_jax.data.readers import document
-    from electramed_jax.data.tokenizer import train_vocab as build
 
-    account = build.prepare(
+    account = prepare(
         args.input,
         args.output,
         validation=args.validation,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from electramed_jax.common.console import say
 
 if TYPE_CHECKING:
-    from electramed_jax.config.pretrain import Config, SpecialIds
+    from electramed_jax.config.pretrain import Config
+    from electramed_jax.config.special_tokens import SpecialIds
 
 SCIVOCAB = 31_090  # entries of SciVocab, which ELECTRAMed was trained with
 

@@ -21,11 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data.tokenizer import train_vocab as build
+    from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
-    result = build.train_vocab(
-        args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend
-    )
+    result = train_vocab(args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend)
     fewer = " (the corpus gives no more)" if result["size"] < args.size else ""
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")
     cased = " --cased" if args.cased else ""

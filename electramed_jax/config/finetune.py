@@ -9,9 +9,9 @@ from electramed_jax.common import config_io as settings
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tracking import trackers
 from electramed_jax.config.pretrain import MeshConfig, OptimizerConfig
-from electramed_jax.training.layer_decay import EXACT, GOOGLE
 
 SCRATCH = "scratch"
+EXACT, GOOGLE = LAYER_DECAY_RULES = ("exact", "google")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ CHOICES = {
     "qa.measures": ("squad", "bioasq"),
     "qa.windows_without_answer": ("cls", "drop"),
     "optimizer.kind": ("adam", "lamb"),
-    "optimizer.layer_decay_rule": (EXACT, GOOGLE),
+    "optimizer.layer_decay_rule": LAYER_DECAY_RULES,
     "compute_dtype": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),
 }

@@ -14,19 +14,9 @@ from typing import Any
 from electramed_jax.common import config_io as settings
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tracking import trackers
+from electramed_jax.config.special_tokens import SpecialIds
 
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
-
-
-@dataclasses.dataclass(frozen=True)
-class SpecialIds:
-    """Token ids of `[PAD] [UNK] [CLS] [SEP] [MASK]`. The defaults are SciVocab's."""
-
-    pad: int = 0
-    unk: int = 101
-    cls: int = 102
-    sep: int = 103
-    mask: int = 104
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,71 +290,6 @@ def check(config: Config) -> None:
 
 
 # ---- presets -------------------------------------------------------------------------------------------------------
-
-
-def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) -> dict[str, int]:
-    """Sizes of both encoders by ELECTRA's rules: heads of 64, feed-forward of 4 widths, a generator as deep
-    but narrower.
-
-    Source: google-research/electra run_pretraining.py:338-348 and util/training_utils.py:109.
-    """
-    generator = round(hidden_size * generator_fraction)
-    return dict(
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=max(1, hidden_size // 64),
-        intermediate_size=4 * hidden_size,
-        generator_hidden_size=generator,
-        generator_num_layers=num_layers,
-        generator_num_heads=max(1, generator // 64),
-        generator_intermediate_size=4 * generator,
-    )
-
-
-PRESETS = {
-    # a model for smoke tests, laptops and this project's own tests
-    "tiny": Config(
-        model=ModelConfig(
-            embedding_size=128,
-            **encoder_sizes(128, 4, 0.5),
-            dropout=0.0,
-            attention_dropout=0.0,
-            kernel_stddev=0.08,
-        ),
-        optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=500),
-        batch_size=32,
-        total_steps=20_000,
-        eval_every=1_000,
-        save_every=1_000,
-    ),
-    # google-research/electra configure_pretraining.py: model_size small
-    "small": Config(
-        model=ModelConfig(embedding_size=128, **encoder_sizes(256, 12, 0.25)),
-        optimizer=OptimizerConfig(learning_rate=5e-4),
-        batch_size=128,
-    ),
-    # ... base, as trained for ELECTRAMed: 1M steps of 256 rows
-    "base": Config(
-        model=ModelConfig(embedding_size=768, **encoder_sizes(768, 12, 1 / 3), compute_dtype="bfloat16"),
-        optimizer=OptimizerConfig(learning_rate=2e-4),
-        batch_size=256,
-    ),
-    # ... large: masks a quarter of the tokens
-    "large": Config(
-        model=ModelConfig(embedding_size=1024, **encoder_sizes(1024, 24, 0.25), compute_dtype="bfloat16"),
-        objective=ObjectiveConfig(mask_probability=0.25),
-        optimizer=OptimizerConfig(learning_rate=2e-4),
-        batch_size=2048,
-        total_steps=400_000,
-    ),
-}
-
-
-def preset(size: str):
-    """An editable `ConfigDict` of a named size: tiny, small, base or large."""
-    from ml_collections import ConfigDict
-
-    return ConfigDict(to_dict(PRESETS[size]))
 
 
 def to_dict(config: Config) -> dict[str, Any]:

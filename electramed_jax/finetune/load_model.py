@@ -13,6 +13,7 @@ from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune import postprocess_config as decoding
 from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.task import model_spec
 from electramed_jax.finetune.training import loop, workdir
 from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.training import sharding
@@ -23,7 +24,7 @@ from electramed_jax.training.state import Params
 class Trained:
     """The best parameters of one seed, on the host, and what they mean."""
 
-    described: workdir.Described
+    described: model_spec.Described
     tokens: list[str]
     params: Params
     seed: int

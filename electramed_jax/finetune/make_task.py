@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from electramed_jax.config.finetune import FinetuneConfig
-from electramed_jax.config.pretrain import SpecialIds
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import task as ner
 from electramed_jax.finetune.qa import splits as questions
@@ -13,11 +10,11 @@ from electramed_jax.finetune.qa import task as qa
 from electramed_jax.finetune.qa.windows import Windowing
 from electramed_jax.finetune.task import split_files as corpus_files
 from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.model_spec import Described
 from electramed_jax.finetune.task.task import Task
 from electramed_jax.finetune.text_classification import placeholders, tables
 from electramed_jax.finetune.text_classification import task as text
 from electramed_jax.finetune.text_classification.tables import Columns
-from electramed_jax.finetune.training.workdir import Described
 
 
 def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
@@ -76,7 +73,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
         head=task.head,
         max_length=task.max_length,
         model=start.model,
-        special=SpecialIds(**dataclasses.asdict(tokenizer.special)),
+        special=tokenizer.special,
         lower_case=start.lower_case,
         whole_tokens=whole,
         source=start.source,

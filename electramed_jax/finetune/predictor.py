@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
-from electramed_jax.config.pretrain import MeshConfig, ModelConfig, SpecialIds
+from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import tags
 from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.ner.entity_spans import Found
 from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa import windows as spans
@@ -32,19 +33,6 @@ from electramed_jax.finetune.training.step import Recipe, jit_predict_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params
-
-
-class Found(NamedTuple):
-    """An entity: characters start .. stop-1 of the text.
-
-    Attributes:
-      confidence: the mean over its words of the probability of the tag that each was given.
-    """
-
-    start: int
-    stop: int
-    type: str
-    confidence: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +54,7 @@ class Predictor:
         """`batch_rows`: of `decoding.max_length` tokens, each filled with as many examples as it takes."""
         self.model = model
         sizes = dataclasses.replace(model.sizes, dropout=0.0, attention_dropout=0.0)
-        special = SpecialIds(**dataclasses.asdict(model.tokenizer.special))
+        special = model.tokenizer.special
         self._recipe = Recipe(sizes, model.head, special, FinetuneOptimizerConfig(), 1)
         self._mesh = sharding.make_mesh(MeshConfig(), jax.local_devices())
         abstract = self._recipe.abstract_state(self._mesh).params

@@ -10,16 +10,17 @@ from typing import Any
 import jax
 
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import tell
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.finetune import results
+from electramed_jax.finetune.task import model_spec
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.task.task import TRAIN, Task
 from electramed_jax.finetune.training import loop, workdir
 from electramed_jax.finetune.training.step import Recipe
 from electramed_jax.training import sharding
-from electramed_jax.training.step_metrics import tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Outcome:
     results: Mapping[str, Any]  # what results.json holds; {} where no seed is done
 
 
-def run(config: FinetuneConfig, task: Task, start: Start, described: workdir.Described, folder: str) -> Outcome:
+def run(config: FinetuneConfig, task: Task, start: Start, described: model_spec.Described, folder: str) -> Outcome:
     """Trains every seed that is not done yet and writes results.json and results.md.
 
     Args:

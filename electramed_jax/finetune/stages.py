@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes.main_console import tell
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer as metrics
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig
@@ -19,10 +20,8 @@ from electramed_jax.finetune.run import Outcome
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.task.task import TRAIN
 from electramed_jax.finetune.training import workdir
-from electramed_jax.pretrain import history
-from electramed_jax.pretrain.history import DeviceHours
-from electramed_jax.pretrain.workdir import read_starts
-from electramed_jax.training.step_metrics import tell
+from electramed_jax.training import starts
+from electramed_jax.training.starts import DeviceHours, read_starts
 
 FIRST = "first"
 
@@ -58,7 +57,7 @@ def device_hours(folder: str) -> DeviceHours:
         for seed in files.read_json(path)["seeds"] if files.exists(path) else ():
             own = workdir.seed_folder(stage, seed)
             entries = [entry for entry in metrics.read(own) if entry["split"] == TRAIN]
-            for key, used in history.device_hours(entries, read_starts(own)).items():
+            for key, used in starts.device_hours(entries, read_starts(own)).items():
                 hours[key] = hours.get(key, 0.0) + used
     return hours
 

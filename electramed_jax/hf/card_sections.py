@@ -10,7 +10,8 @@ from electramed_jax.common import markdown
 from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset.manifest import Manifest
-from electramed_jax.pretrain.history import DeviceHours, History
+from electramed_jax.pretrain.history import History
+from electramed_jax.training.starts import DeviceHours
 
 CURVE_ROWS = 8  # validations shown, evenly spread, the last among them
 CURVE = {

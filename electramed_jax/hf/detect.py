@@ -13,6 +13,7 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 from electramed_jax.hf.format import model_dir as folders
 from electramed_jax.model import masking
+from electramed_jax.pretrain import state
 from electramed_jax.training import state as state_lib
 
 
@@ -45,7 +46,7 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
 
     @jax.jit
     def probabilities(params: state_lib.Params, ids_BT: jax.Array) -> jax.Array:
-        model = state_lib.bind(config, params)
+        model = state.bind(config, params)
         return jax.nn.sigmoid(model.discriminator_logits(ids_BT, masking.structure(ids_BT, tokenizer.special)))
 
     scores = np.asarray(probabilities(held.params, rows))

@@ -15,7 +15,8 @@ from electramed_jax.hf.format import model_dir as folders
 from electramed_jax.hf.format import tying as networks
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
 from electramed_jax.pretrain import workdir
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.training import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _described(place: str, config: Config) -> Encoder:
 
 
 def _of_workdir(place: str) -> Encoder:
-    config, state = checkpoint.load(place, sharding.make_mesh(MeshConfig()))
+    config, state = load(place, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
     found = networks.split(params, config.model.tying)
     whole = (

@@ -9,16 +9,18 @@ import jax
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import tell
 from electramed_jax.common.storage import files
 from electramed_jax.common.tree_rules import map_named, named_leaves
-from electramed_jax.config.pretrain import HF_FOLDER, PRESETS, Config, encoder_sizes
+from electramed_jax.config.presets import PRESETS, encoder_sizes
+from electramed_jax.config.pretrain import HF_FOLDER, Config
 from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import extend_embeddings as extend
 from electramed_jax.hf.convert import Imported, import_folder
 from electramed_jax.hf.format.mapping import DISCRIMINATOR
-from electramed_jax.training.state import Params, init_params
-from electramed_jax.training.step_metrics import tell
+from electramed_jax.pretrain.state import init_params
+from electramed_jax.training.state import Params
 
 FILE = "init.json"  # in the workdir: the account of a start
 NAMES_SHOWN = 4

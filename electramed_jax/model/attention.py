@@ -8,10 +8,9 @@ from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.kernels import attention as attention_kernel
-from electramed_jax.model.layers import Dense, LayerNorm, dropout, truncated_normal
+from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, dropout, truncated_normal
 from electramed_jax.model.ops import cpu_matmul as cpu_products
 from electramed_jax.model.ops.remat import saved
-from electramed_jax.model.residual import add_and_norm
 
 NEVER = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
 

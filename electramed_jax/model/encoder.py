@@ -12,10 +12,9 @@ from flax import nnx
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.attention import SelfAttention
 from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
-from electramed_jax.model.layers import Dense, LayerNorm, biased_gelu, truncated_normal, unstack
+from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, biased_gelu, truncated_normal, unstack
 from electramed_jax.model.ops import dropout_bits as random_bits
 from electramed_jax.model.ops.remat import REMAT_POLICIES, saved
-from electramed_jax.model.residual import add_and_norm
 
 
 class FeedForward(nnx.Module):

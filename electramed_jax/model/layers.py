@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from electramed_jax.model.kernels import residual_norm as norm_kernel
 from electramed_jax.model.ops import cpu_matmul as cpu_products
 from electramed_jax.model.ops import dropout_bits as random_bits
-
-LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
+from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM, LAYER_NORM_EPSILON
+from electramed_jax.model.ops.remat import saved
 
 TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
 
@@ -152,11 +153,6 @@ def _sum_of_tokens(x: jax.Array) -> jax.Array:
 
 biased_gelu.defvjp(lambda x, bias_F: (biased_gelu(x, bias_F), (x, bias_F)), _biased_gelu_backward)
 
-# Odd polynomial whose tanh is erf(x/√2): at most 2.9e-6 off, and x·Φ(x) by 0.2 % of itself where x > -3.5, which is
-# less than the rounding of 16 bits. Least squares, weighted towards the largest error; past x² = 25 it is held.
-ERF_AS_TANH = (0.79786971, 0.036392285, -8.7825440e-05, -3.6693687e-05, 1.4250210e-06)
-HELD_FROM = 25.0
-
 
 def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
     """u·Φ(u) and its derivative in float32, to the accuracy of u.dtype.
@@ -224,3 +220,16 @@ def unstack(x: jax.Array, count: int) -> tuple[jax.Array, ...]:
 
 
 unstack.defvjp(lambda x, count: (unstack(x, count), None), lambda count, _, gradients: (jnp.stack(gradients),))
+
+
+def add_and_norm(
+    x_BTD: jax.Array, dense: Dense, y: jax.Array, norm: LayerNorm, rate: float, words_2B: jax.Array | None, kernels: str
+) -> jax.Array:
+    """norm(x + dropout(dense(y))), by one kernel where there is one; `kernels` is the config's."""
+    product_BTD = saved(dense.product(y))
+    if kernels == "auto" and norm_kernel.suits(*x_BTD.shape[1:]):
+        if words_2B is None or rate == 0.0:
+            rate, words_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
+        biases = (dense.bias[...], norm.scale[...], norm.bias[...])
+        return norm_kernel.residual_norm(x_BTD, product_BTD, *biases, words_2B, rate)
+    return norm(x_BTD + dropout(product_BTD + dense.spread_bias(), rate, words_2B))

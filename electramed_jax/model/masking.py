@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model.ops import batch_axes as rows
 
 COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first

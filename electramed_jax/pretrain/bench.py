@@ -15,11 +15,11 @@ from electramed_jax import __version__
 from electramed_jax.common.timing import Timing, repeat, timed
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import Loader
-from electramed_jax.data.synthetic.pubmed_xml import SyntheticLoader
+from electramed_jax.data.dataset.synthetic_loader import SyntheticLoader
 from electramed_jax.model import flops
+from electramed_jax.pretrain.state import abstract_state, create
+from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import checkpoint, sharding
-from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -57,7 +57,7 @@ def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[T
     with jax.set_mesh(mesh), open_loader(config) as loader:
         batch = loader.at(0)
         tokens = int(np.sum(np.asarray(jax.device_get(batch["input_ids"])) != config.data.special.pad))
-        state, train_step = state_lib.create(config, mesh), step_lib.jit_train_step(config, mesh)
+        state, train_step = create(config, mesh), jit_train_step(config, mesh)
 
         def run() -> None:
             nonlocal state
@@ -105,22 +105,18 @@ def save_and_restore(
     """
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        state = state_lib.create(config, mesh)
+        state = create(config, mesh)
         jax.block_until_ready(state)
         spent: dict[str, list[float]] = {"pause": [], "save": [], "restore": []}
 
         def run() -> float:
             number, began = len(spent["save"]), time.perf_counter()
-            with checkpoint.StateCheckpoints(
-                folder, lambda mesh: state_lib.abstract_state(config, mesh), keep=1
-            ) as saved:
+            with checkpoint.StateCheckpoints(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
                 opened = time.perf_counter()
                 saved.save(number, state, {"step": number})
                 spent["pause"].append(time.perf_counter() - opened)
             spent["save"].append(time.perf_counter() - opened)
-            with checkpoint.StateCheckpoints(
-                folder, lambda mesh: state_lib.abstract_state(config, mesh), keep=1
-            ) as saved:
+            with checkpoint.StateCheckpoints(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
                 spent["restore"].append(timed(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
             return time.perf_counter() - began
 

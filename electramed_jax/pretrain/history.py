@@ -12,8 +12,7 @@ from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.pretrain import alerts as watch
 from electramed_jax.pretrain import workdir as workdirs
-
-DeviceHours = dict[tuple[str, int], float]
+from electramed_jax.training.starts import DeviceHours, device_hours, read_starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,29 +83,9 @@ class History:
         return device_hours(self.split("train", up_to), self.starts)
 
 
-def device_hours(entries: Sequence[watch.Entry], starts: Sequence[dict[str, Any]]) -> DeviceHours:
-    """Time on steps, in hours times devices, by (kind of device, how many of it at once), where the workdir tells.
-
-    Args:
-      entries: of the train split, in order.
-      starts: of starts.json.
-    """
-    hours: DeviceHours = {}
-    before = 0
-    for entry in entries:
-        # Of the last start before the step: what an earlier process did beyond that start was done again.
-        start = next((start for start in reversed(starts) if start["step"] < entry["step"]), None)
-        if start is not None:
-            key = (start["device_kind"], start["devices"])
-            seconds = entry.get("step_seconds", 0.0) * (entry["step"] - before)
-            hours[key] = hours.get(key, 0.0) + seconds * start["devices"] / 3600
-        before = entry["step"]
-    return hours
-
-
 def read(workdir: str) -> History:
     """UserError where it is no training workdir."""
-    return History(workdirs.read_config(workdir), metrics.read(workdir), workdirs.read_starts(workdir))
+    return History(workdirs.read_config(workdir), metrics.read(workdir), read_starts(workdir))
 
 
 def read_manifest(workdir: str) -> manifests.Manifest:

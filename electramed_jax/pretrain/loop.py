@@ -17,6 +17,7 @@ import jax
 from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import steps, tell
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.common.tracking import metrics_writer as metrics
@@ -24,13 +25,15 @@ from electramed_jax.config.pretrain import Config, resolve, to_dict
 from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.pretrain import evaluate
-from electramed_jax.pretrain import workdir as workdirs
 from electramed_jax.pretrain.alerts import Alert, Watch
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.log_lines import SHOWN, entry_line
+from electramed_jax.pretrain.state import create
+from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
 from electramed_jax.training import compilation_cache as compiled
+from electramed_jax.training import sharding, starts
 from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
-from electramed_jax.training.step_metrics import SHOWN, NotFinite, Report, entry_line, steps, tell
+from electramed_jax.training.step_metrics import NotFinite, Report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +68,8 @@ def run(
     """
     mesh = sharding.make_mesh(config.mesh)
     rows = sharding.batch_sharding(mesh)
-    train_step = step_lib.jit_train_step(config, mesh)  # before the workdir is this run's: it may refuse the batch
-    eval_step = step_lib.jit_eval_step(config, mesh)
+    train_step = jit_train_step(config, mesh)  # before the workdir is this run's: it may refuse the batch
+    eval_step = jit_eval_step(config, mesh)
     data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
@@ -75,14 +78,14 @@ def run(
         Loader(
             data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache
         ) as batches,
-        checkpoint.Checkpoints(workdir, config) as saved,
+        Checkpoints(workdir, config) as saved,
     ):
         state, clock, untold = _start(config, mesh, saved, init_params)
         for line in batches.shares(config.total_steps):
             tell(line)
         report = Report(config, clock, mesh.size, untold)
         started, validation = clock.step, {}
-        workdirs.note_start(workdir, started)
+        starts.note_start(workdir, started)
         end = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
 
         def due(step: int, every: int) -> bool:
@@ -174,7 +177,7 @@ def _watch(workdir: str, config: Config) -> Watch:
     manifest = datasets.read(config.data.directory).manifest
     if not distributed.is_main():
         return Watch(config, manifest)
-    return Watch(config, manifest, metrics.read(workdir), [start["step"] for start in workdirs.read_starts(workdir)])
+    return Watch(config, manifest, metrics.read(workdir), [start["step"] for start in starts.read_starts(workdir)])
 
 
 def _cache(config: Config) -> DiskCache | None:
@@ -183,7 +186,7 @@ def _cache(config: Config) -> DiskCache | None:
 
 
 def _start(
-    config: Config, mesh: Any, saved: checkpoint.Checkpoints, init_params: state_lib.Params | None
+    config: Config, mesh: Any, saved: Checkpoints, init_params: state_lib.Params | None
 ) -> tuple[state_lib.TrainState, chrono.Chrono, dict[str, float]]:
     """The state, the clock and the sums not reported yet, of the newest checkpoint or of a fresh run."""
     if restored := saved.restore(mesh):
@@ -191,7 +194,7 @@ def _start(
         untold = kept.pop("untold", {})
         tell(f"going on from step {kept['step']:,} on {_devices()}")
         return state, chrono.Chrono(**kept), untold
-    state = state_lib.create(config, mesh)
+    state = create(config, mesh)
     if init_params is not None:
         state = state_lib.with_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -9,12 +9,7 @@ workdir/starts.json        when it was started or went on, from which step, on w
 from __future__ import annotations
 
 import dataclasses
-import datetime
-from typing import Any
 
-import jax
-
-from electramed_jax import __version__
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
@@ -23,9 +18,9 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.training.starts import CHECKPOINTS
 
-CONFIG_FILE, VOCAB_FILE, DATASET_FILE, CHECKPOINTS = "config.json", "vocab.txt", "dataset.json", "checkpoints"
-STARTS_FILE = "starts.json"
+CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
 IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
@@ -82,28 +77,6 @@ def read_config(workdir: str) -> Config:
             f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
         )
     return from_saved(files.read_json(path))
-
-
-def note_start(workdir: str, step: int) -> None:
-    """Adds a line to starts.json: training begins, or goes on, after this step."""
-    if not distributed.is_main():
-        return
-    start = {
-        "step": step,
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "devices": jax.device_count(),
-        "device_kind": jax.devices()[0].device_kind,
-        "processes": jax.process_count(),
-        "version": __version__,
-        "jax": jax.__version__,
-    }
-    files.write_json(files.join(workdir, STARTS_FILE), [*read_starts(workdir), start])
-
-
-def read_starts(workdir: str) -> list[dict[str, Any]]:
-    """The lines of starts.json, in order; none where the run was started by a version that wrote none."""
-    path = files.join(workdir, STARTS_FILE)
-    return files.read_json(path) if files.exists(path) else []
 
 
 def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Manifest) -> list[str]:

@@ -17,11 +17,12 @@ from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.model import masking
-from electramed_jax.pretrain import loop
+from electramed_jax.pretrain import loop, step
 from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.state import bind
+from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
 
 TOKENS = 64  # of a row that are shown
 GUESSES = 3  # of the generator, the likeliest
@@ -64,7 +65,7 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        state = checkpoint.load(workdir, mesh)[1]
+        state = load(workdir, mesh)[1]
         where = sharding.batch_sharding(mesh)
         rows = [b["input_ids"] for b in ordered_batches(config.data.directory, "validation", 1, where, count)]
         seen = jax.device_get(jax.jit(functools.partial(_look, config))(state.params, jnp.concatenate(rows)))
@@ -74,8 +75,8 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
 
 def _look(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[str, jax.Array]:
     """Both networks on rows masked as an evaluation's first batch is."""
-    model = state_lib.bind(config, params)
-    drawn = step_lib.draw(ids_BT, config, "validation", jnp.int32(0))
+    model = bind(config, params)
+    drawn = step.draw(ids_BT, config, "validation", jnp.int32(0))
     structure = masking.structure(ids_BT, config.data.special)
     logits_BMV = model.generator_logits(drawn.masked, structure, None)
     sampled_BM = masking.sample(

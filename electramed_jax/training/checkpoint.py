@@ -11,7 +11,6 @@ beside the checkpoints.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import threading
@@ -26,15 +25,12 @@ from jax.sharding import Mesh
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import tell, warn
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import Config
-from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.pretrain.workdir import CHECKPOINTS, read_config
 from electramed_jax.training import fingerprint
 from electramed_jax.training import orbax_logging as orbax_noise
-from electramed_jax.training import state as state_lib
+from electramed_jax.training.starts import CHECKPOINTS
 from electramed_jax.training.state import TrainState
-from electramed_jax.training.step_metrics import tell, warn
 
 Clock = dict[str, Any]  # what a run counts, ready for JSON
 
@@ -203,29 +199,6 @@ class StateCheckpoints:
     def _close_quietly(self) -> None:
         with contextlib.suppress(Exception):  # what is under way tells the user more
             self._manager.close()
-
-
-class Checkpoints(StateCheckpoints):
-    """Those of a pre-training run."""
-
-    def __init__(self, workdir: str, config: Config):
-        """Claims the workdir for this run on `config.data.directory`, or finds that it is already this run's.
-
-        Raises:
-          UserError: the workdir holds another model, or checkpoints without a config.
-        """
-        workdirs.claim(workdir, config)
-        super().__init__(workdir, _state_of(config), keep=config.keep_checkpoints, keep_every=config.keep_every)
-
-
-def _state_of(config: Config) -> AbstractState:
-    return functools.partial(state_lib.abstract_state, config)
-
-
-def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:
-    """A finished or running pre-training workdir's config and state at `step`; see `load_state`."""
-    config = read_config(workdir)
-    return config, load_state(workdir, _state_of(config), mesh, step)
 
 
 def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: int | None = None) -> TrainState:

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from electramed_jax.common import tree_rules as trees
+from electramed_jax.config.finetune import EXACT, GOOGLE
 
-EXACT, GOOGLE = RULES = ("exact", "google")
 EMBEDDINGS, LAYERS, HEAD = "embeddings", "layers", "head"
 DEPTHS = trees.RuleTable(
     "layer-wise decay",

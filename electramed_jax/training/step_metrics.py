@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from electramed_jax.common import console
-from electramed_jax.common import progress_panel as live_steps
 from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import tell
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model import flops
+from electramed_jax.pretrain.step import train_means
 from electramed_jax.training import step as step_lib
 
 
@@ -76,7 +74,7 @@ class Report:
                 ("gradient norm", sums["gradient_norm_sum"]),
             ):
                 if not math.isfinite(value):
-                    figures = step_lib.train_means(sums, self._config)
+                    figures = train_means(sums, self._config)
                     raise NotFinite(
                         step,
                         figures,
@@ -107,79 +105,9 @@ class Report:
         """Metrics of the interval that ends here."""
         self.check()
         sums, self._untold = self._untold, {}
-        metrics = step_lib.train_means(sums, self._config)
+        metrics = train_means(sums, self._config)
         metrics |= self._clock.tick(float(sums["token_count"]), int(sums["step_count"]), self._config.total_steps)
         if "step_seconds" in metrics and self._peak:
             work = flops.train_step(self._config)
             metrics["model_flops_utilization"] = work / metrics["step_seconds"] / self._peak
         return metrics
-
-
-SHOWN = (  # of the figures, those that a terminal shows
-    "loss",
-    "generator_loss",
-    "generator_accuracy",
-    "discriminator_loss",
-    "discriminator_auc",
-    "discriminator_recall",
-    "replaced_fraction",
-    "gradient_norm",
-    "learning_rate",
-)
-
-
-def entry_line(split: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
-    """An entry of the log as a line."""
-    if split == "train":
-        return f"step {step:,}/{total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}"
-    return f"{split} at step {step:,}: {metrics_line(metrics)}"
-
-
-def metrics_line(metrics: Mapping[str, float]) -> str:
-    shown = (
-        ("loss", "loss {:.3f}"),
-        ("generator_loss", "generator {:.3f}"),
-        ("generator_accuracy", "(accuracy {:.3f})"),
-        ("discriminator_loss", "discriminator {:.4f}"),
-        ("discriminator_auc", "(AUC {:.3f})"),
-        ("discriminator_recall", "recall {:.3f}"),
-    )
-    return "  ".join(form.format(metrics[name]) for name, form in shown if name in metrics)
-
-
-def _speed(metrics: Mapping[str, float]) -> str:
-    if "step_seconds" not in metrics:
-        return ""
-    utilization = metrics.get("model_flops_utilization")
-    return (
-        f"  {metrics['step_seconds']:.3f} s/step  {metrics['tokens_per_second']:,.0f} tokens/s"
-        + (f"  MFU {utilization:.1%}" if utilization is not None else "")
-        + f"  ETA {chrono.duration(metrics['eta_seconds'])}"
-    )
-
-
-def tell(line: str) -> None:
-    """Says a line, in the main process alone."""
-    if distributed.is_main():
-        console.say(line)
-
-
-def warn(line: str) -> None:
-    """The same of what a person should know, quiet or not."""
-    if distributed.is_main():
-        console.warn(line)
-
-
-def steps(
-    title: str, start: int, total: int, shown: Sequence[str]
-) -> contextlib.AbstractContextManager[live_steps.Steps]:
-    """`console.steps` in the main process; the others say nothing."""
-    return live_steps.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
-
-
-class _Silent(live_steps.Steps):
-    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
-        pass
-
-    def alert(self, line: str) -> None:
-        pass

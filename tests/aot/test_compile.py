@@ -19,7 +19,8 @@ from electramed_jax.aot import compile as aot
 from electramed_jax.aot import cost_model as program
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import pretrain as config_lib
-from electramed_jax.config.pretrain import PRESETS, MeshConfig
+from electramed_jax.config.presets import PRESETS
+from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.training import sharding
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

@@ -12,7 +12,9 @@ import pytest
 import small
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from electramed_jax.training import sharding, state, step
+from electramed_jax.pretrain.state import init_state
+from electramed_jax.pretrain.step import train_step
+from electramed_jax.training import sharding
 
 LAYERS, ROWS, LENGTH = 2, 4, 64
 A_GPU = AbstractDevice("NVIDIA H200", 132, "gpu")
@@ -30,7 +32,7 @@ def kernels_of_a_step(
     batch = {"input_ids": jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)}
     mesh = AbstractMesh(devices, sharding.MESH_AXES, (AxisType.Auto,) * 3, abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
-        traced = jax.jit(step.train_step(config)).trace(jax.eval_shape(lambda: state.init_state(config)), batch)
+        traced = jax.jit(train_step(config)).trace(jax.eval_shape(lambda: init_state(config)), batch)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     return collections.Counter(re.findall(r'name = "(\w+?)_(?:forward|backward)', text))
 

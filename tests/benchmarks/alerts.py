@@ -32,8 +32,10 @@ import numpy as np  # noqa: E402
 import quick_run  # noqa: E402
 
 from electramed_jax import cli  # noqa: E402
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import loader  # noqa: E402
-from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.data.packing import build
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 from electramed_jax.pretrain import alerts as watch  # noqa: E402
 
 SETTLED, TRANSIENT = 150, 200
@@ -62,8 +64,8 @@ def pack(folder: pathlib.Path) -> pathlib.Path:
         lines.append(json.dumps({"text": " ".join(rng.choice(pair, LENGTH, p=[0.8, 0.2])) + "."}))
     (folder / "text.jsonl").write_text("\n".join(lines))
     documents, vocab = str(folder / "documents"), str(folder / "vocab.txt")
-    build.prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.0, workers=1)
-    build.train_vocab(documents, vocab, size=300)
+    prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.0, workers=1)
+    train_vocab(documents, vocab, size=300)
     build.pack(documents, vocab, str(folder / "rows"), row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "rows"
 

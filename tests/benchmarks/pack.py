@@ -34,10 +34,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
 from electramed_jax.data.readers.document import Document
-from electramed_jax.data.tokenizer import train_vocab as build
 
 SENTENCE_END = re.compile(r"(?<=[.?!]) +(?![0-9])")
 GOOGLE = "google-research/electra"
@@ -62,7 +62,7 @@ def write_inputs(folder: pathlib.Path, source: str, megabytes: float, processes:
         (folder / f"{number}.jsonl").write_bytes(b"".join(map(corpus.to_line, mine)))
         sentences = (SENTENCE_END.sub("\n", document.text) for document in mine)
         (folder / "text" / f"{number}.txt").write_text("\n\n".join(sentences))
-    build.prepare([str(folder / "*.jsonl")], str(folder / "documents"), validation=0, test=0, workers=processes)
+    prepare([str(folder / "*.jsonl")], str(folder / "documents"), validation=0, test=0, workers=processes)
 
 
 def timed(command: list[str], **options: object) -> tuple[float, float]:

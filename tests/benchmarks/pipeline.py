@@ -32,7 +32,10 @@ from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.pretrain import evaluate, loop
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.state import create
+from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
+from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.step_metrics import Report
@@ -53,7 +56,7 @@ def steady(config: Config, rounds: int, steps: int) -> None:
         Loader(data.directory, "train", config.batch_size, data.seed, rows) as batches,
         metrics.MetricsWriter(workdir, resumed_step=0) as log,
     ):
-        state, train_step = state_lib.create(config, mesh), step_lib.jit_train_step(config, mesh)
+        state, train_step = create(config, mesh), jit_train_step(config, mesh)
         clock, constant = chrono.Chrono(), batches.at(0)
         report = Report(config, clock, mesh.size)
 
@@ -86,7 +89,7 @@ def steady(config: Config, rounds: int, steps: int) -> None:
 
 def pauses(config: Config, state: state_lib.TrainState, mesh: jax.sharding.Mesh, workdir: str, step_s: float) -> None:
     rows, data = sharding.batch_sharding(mesh), config.data
-    eval_step = step_lib.jit_eval_step(config, mesh)
+    eval_step = jit_eval_step(config, mesh)
 
     def validate() -> None:
         held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, config.eval_batches)
@@ -94,7 +97,7 @@ def pauses(config: Config, state: state_lib.TrainState, mesh: jax.sharding.Mesh,
 
     validate()
     evaluation = seconds_of(validate)
-    with checkpoint.Checkpoints(workdir, config) as saved:
+    with Checkpoints(workdir, config) as saved:
         saved.save(1, state, {})
         saved.retry_due()
         time.sleep(5.0)  # the first one is written by then; a run has minutes

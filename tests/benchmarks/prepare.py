@@ -104,12 +104,12 @@ def run(name: str, paths: list[str], workers: int, **options: object) -> dict:
 
 
 def one(request: str) -> None:
+    from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.parallel import process_pool as pool
-    from electramed_jax.data.tokenizer import train_vocab as build
 
     paths, output, options = json.loads(request)
     start = time.monotonic()
-    account = build.prepare(paths, output, **options)
+    account = prepare(paths, output, **options)
     seconds = time.monotonic() - start
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     size = sum(path.stat().st_size for path in pathlib.Path(output).glob("*/part-*"))

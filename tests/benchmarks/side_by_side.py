@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 
+from electramed_jax.config import presets
 from electramed_jax.config import pretrain as config_lib
-from electramed_jax.data.synthetic.pubmed_xml import SPECIAL, SyntheticLoader
+from electramed_jax.data.dataset.synthetic_loader import SPECIAL, SyntheticLoader
+from electramed_jax.pretrain.state import create
+from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
-from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
 
 VOCAB_SIZE = 31_090  # SciVocab's
 
@@ -24,7 +25,7 @@ Step = Callable[[], Any]  # begins one training step, and returns its loss, whic
 
 def sized(preset: str, batch_size: int, row_length: int, **model: object) -> config_lib.Config:
     """A preset for random rows; keyword arguments are settings of the model."""
-    config = config_lib.PRESETS[preset]
+    config = presets.PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size, model=dataclasses.replace(config.model, **model))
     return config_lib.resolve(config, vocab_size=VOCAB_SIZE, row_length=row_length, special=SPECIAL)
 
@@ -38,7 +39,7 @@ def random_batch(config: config_lib.Config) -> dict[str, jax.Array]:
 def our_step(config: config_lib.Config, batch: dict[str, jax.Array]) -> Step:
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        state, train_step = state_lib.create(config, mesh), step_lib.jit_train_step(config, mesh)
+        state, train_step = create(config, mesh), jit_train_step(config, mesh)
 
     def step() -> jax.Array:
         nonlocal state

@@ -21,8 +21,7 @@ from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.hf import convert
 from electramed_jax.hf import initialize as start
-from electramed_jax.pretrain import loop
-from electramed_jax.training import state as state_lib
+from electramed_jax.pretrain import loop, state
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +98,7 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     started = start.params_for(config, str(tmp_path / "run"))
-    fresh = quick.jit(lambda: state_lib.init_params(config))()
+    fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
     drawn = named_leaves(started["generator"])

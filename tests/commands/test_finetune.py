@@ -18,10 +18,10 @@ import saved_run
 from invented_corpus import write_conll
 
 from electramed_jax import cli
-from electramed_jax.commands.finetune import start_of
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import finetune as config_lib
 from electramed_jax.finetune import load_model as trained
+from electramed_jax.finetune.init_from import start_of
 from electramed_jax.finetune.ner import tags
 from electramed_jax.hf.format import tying as networks
 

@@ -10,8 +10,10 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import finetune as finetune_config
+from electramed_jax.config import presets
 from electramed_jax.config import pretrain as config_lib
-from electramed_jax.config.pretrain import Config, SpecialIds, from_dict, from_flags, resolve, to_dict
+from electramed_jax.config.pretrain import Config, from_dict, from_flags, resolve, to_dict
+from electramed_jax.config.special_tokens import SpecialIds
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 TINY = f"--config={CONFIGS / 'pretrain_tiny.py'}"
@@ -261,9 +263,9 @@ def test_electramed_base_is_the_published_recipe():
 
 def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
     """What is saved stays; what is not known is still refused."""
-    saved = to_dict(config_lib.PRESETS["small"])
+    saved = to_dict(presets.PRESETS["small"])
     del saved["accumulation_steps"], saved["optimizer"]["kind"]
-    assert config_lib.from_saved(saved) == config_lib.PRESETS["small"]
+    assert config_lib.from_saved(saved) == presets.PRESETS["small"]
     saved["optimizer"]["momentum"] = 0.9
     with pytest.raises(UserError, match=r"unknown: momentum"):
         config_lib.from_saved(saved)

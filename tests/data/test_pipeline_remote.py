@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from electramed_jax.common.storage import files
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml as synthetic
-from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 
 def build_all(root: str) -> manifests.Manifest:
     inputs, documents, vocab, packed = (files.join(root, n) for n in ("xml", "documents", "vocab.txt", "packed"))
     synthetic.write_pubmed_xml(inputs, articles=60, num_files=2)
-    build.prepare([files.join(inputs, "*.xml.gz")], documents, validation=0.1, test=0.0, workers=1)
-    build.train_vocab(documents, vocab, size=400)
-    return build.pack(documents, vocab, packed, row_length=32, workers=1)
+    prepare([files.join(inputs, "*.xml.gz")], documents, validation=0.1, test=0.0, workers=1)
+    train_vocab(documents, vocab, size=400)
+    return pack(documents, vocab, packed, row_length=32, workers=1)
 
 
 def bytes_of(folder: str) -> dict[str, bytes]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.tree_rules import map_named
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.hf.card import Facts
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import init_params
 
 # [PAD] is not 0 here, so that nothing can assume it is.
 TOKENS = ["[MASK]", "[UNK]", "the", "[PAD]", "[CLS]", "[SEP]"]
@@ -53,7 +54,7 @@ class Pair:
 
 @functools.cache
 def shapes_of(config: Config) -> dict:
-    return jax.eval_shape(lambda: state.init_params(config))
+    return jax.eval_shape(lambda: init_params(config))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import invented_metrics
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf import card, card_sections
 from electramed_jax.pretrain.history import History

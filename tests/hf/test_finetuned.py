@@ -11,7 +11,7 @@ import quick
 from invented_corpus import TOKENS, start
 
 from electramed_jax.common import tree_rules as trees
-from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
 from electramed_jax.finetune.training import model

@@ -11,7 +11,7 @@ from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 from electramed_jax.model import masking
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import bind
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)
@@ -69,7 +69,7 @@ def their_logits(model, ids, mask, token_types) -> np.ndarray:
 
 def our_logits(pair, ids: np.ndarray, network: str) -> np.ndarray:
     def compute(params, ids_BT):
-        model = state.bind(pair.config, params)
+        model = bind(pair.config, params)
         structure = masking.structure(ids_BT, pair.config.data.special)
         if network == "discriminator":
             return model.discriminator_logits(ids_BT, structure)

@@ -12,7 +12,7 @@ import quick
 import small
 
 from electramed_jax.model import attention, masking
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import bind
 
 LENGTH = 32
 FIRST, SECOND, THIRD = small.document(6, 4), small.document(3, seed=1), small.document(5, 2, seed=2)
@@ -27,7 +27,7 @@ def logits():
 
     @quick.jit
     def run(params, ids_BT):
-        model = state.bind(config, params)
+        model = bind(config, params)
         structure = masking.structure(ids_BT, small.SPECIAL)
         everywhere_BM = jnp.broadcast_to(jnp.arange(LENGTH), ids_BT.shape)
         masked = masking.Masked(everywhere_BM, jnp.ones(ids_BT.shape), ids_BT, ids_BT)

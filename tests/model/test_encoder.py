@@ -13,7 +13,7 @@ import small
 from flax import nnx
 
 from electramed_jax.model import encoder
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import bind
 
 LENGTH, LAYERS = 16, 3
 CONFIG = small.config(LENGTH, num_layers=LAYERS, dropout=0.3, attention_dropout=0.3)
@@ -38,7 +38,7 @@ def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
     """Outputs under two dropout keys and under none, and the gradient for the first."""
 
     def output(params, key):
-        blocks = state.bind(CONFIG, params).discriminator.layers
+        blocks = bind(CONFIG, params).discriminator.layers
         x_BTD, segments_BT = jnp.asarray(X), jnp.asarray(SEGMENTS)
         return run(blocks, x_BTD, segments_BT, num_layers=LAYERS, remat=remat, scan=scan, key=key)
 

@@ -11,7 +11,7 @@ import small
 
 from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import flops
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import init_params
 
 LENGTH, BATCH = 64, 4
 
@@ -66,7 +66,7 @@ def _matmul_operations(jaxpr) -> int:
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_forward_and_backward_have_the_matrix_products_that_are_counted(variant):
     config = _config(**VARIANTS[variant])
-    params = jax.eval_shape(lambda: state.init_params(config))
+    params = jax.eval_shape(lambda: init_params(config))
     counted = flops.train_step(config)
     assert _matmul_operations(jax.make_jaxpr(_loss(config))(params).jaxpr) * 3 == counted
     assert _matmul_operations(jax.make_jaxpr(jax.grad(_loss(config)))(params).jaxpr) == counted
@@ -76,7 +76,7 @@ def test_the_compilers_own_count_is_a_little_higher():
     """It adds what is not a matrix product; a single layer, because it counts the body of a loop once."""
     wide = dict(hidden_size=512, intermediate_size=2048, num_layers=1, generator_num_layers=1)
     config = _config(**wide)
-    params = jax.eval_shape(lambda: state.init_params(config))
+    params = jax.eval_shape(lambda: init_params(config))
     forward = jax.jit(_loss(config)).lower(params).cost_analysis()["flops"]
     assert 1.0 < forward / (flops.train_step(config) / 3) < 1.05
 

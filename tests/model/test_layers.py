@@ -12,6 +12,7 @@ import scipy.special
 
 from electramed_jax.model import layers
 from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import numerics
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_gradients_of_a_layer_norm_are_torchs():
     generator = np.random.default_rng(0)
     given = [generator.normal(size=size).astype(np.float32) for size in ((2, 5, 48), (48,), (48,), (2, 5, 48))]
     x, scale, bias, dy = (torch.tensor(one, requires_grad=True) for one in given)
-    (torch.nn.functional.layer_norm(x, (48,), scale, bias, layers.LAYER_NORM_EPSILON) * dy).sum().backward()
+    (torch.nn.functional.layer_norm(x, (48,), scale, bias, numerics.LAYER_NORM_EPSILON) * dy).sum().backward()
     ours = jax.grad(lambda *of: jnp.sum(layers.layer_norm(*of) * given[3]), argnums=(0, 1, 2))(*given[:3])
     for one, other in zip(ours, (x, scale, bias), strict=True):
         np.testing.assert_allclose(one, other.grad, rtol=1e-4, atol=1e-5)

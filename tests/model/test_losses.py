@@ -14,7 +14,9 @@ import small
 
 from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import losses, masking
-from electramed_jax.training import state, step
+from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.step import eval_step
+from electramed_jax.training import step
 
 CONFIG = ObjectiveConfig()
 
@@ -125,7 +127,7 @@ def evaluate():
     @quick.jit
     def run(params, ids_BT, masked, sampled_BM):
         def loss(params):
-            recorder = oracle_numbers.Recorder(state.bind(config, params))
+            recorder = oracle_numbers.Recorder(bind(config, params))
             structure = masking.structure(ids_BT, small.SPECIAL)
             value, sums = losses.objective(
                 recorder, ids_BT, masked, structure, config.objective, sample=lambda _: sampled_BM
@@ -274,7 +276,7 @@ def test_a_uniform_generator_is_never_called_right():
     config = small.config(objective=ObjectiveConfig(kind="uniform"))
     params = small.lively_params(config)
     ids = jnp.asarray(np.stack([small.row(small.document(12, seed=n), length=16) for n in range(4)]))
-    sums = quick.jit(step.eval_step(config))(params, {"input_ids": ids}, jnp.int32(0))
+    sums = quick.jit(eval_step(config))(params, {"input_ids": ids}, jnp.int32(0))
     assert sums["masked_count"] > 0 and sums["generator_correct_sum"] == 0
 
 

@@ -11,7 +11,8 @@ import quick
 import scipy.stats
 from small import FIRST_WORD, SPECIAL, document, row
 
-from electramed_jax.config.pretrain import Config, DataConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ObjectiveConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model import masking
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL.pad, SPECIAL.unk, SPECIAL.cls, SPECIAL.sep, SPECIAL.mask

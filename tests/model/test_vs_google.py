@@ -19,7 +19,7 @@ import quick
 
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.model import masking
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import init_params
 
 
 @pytest.fixture(scope="module", params=oracle_numbers.CASES)
@@ -40,7 +40,7 @@ def compared(request, shared_data):
 
 def test_every_variable_has_its_place_and_shape_in_our_tree(compared):
     config = compared.oracle.config
-    ours = jax.eval_shape(lambda: state.init_params(config))
+    ours = jax.eval_shape(lambda: init_params(config))
     assert trees.differences(ours, compared.oracle.params(), "ours", "the reference") == []
 
 

@@ -10,7 +10,8 @@ import pytest
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.manifest import Manifest, Split
 from electramed_jax.pretrain.alerts import CHECKS, Watch, alerts
 

@@ -17,7 +17,9 @@ import small
 from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain import evaluate
-from electramed_jax.training import sharding, state, step
+from electramed_jax.pretrain.state import abstract_state
+from electramed_jax.pretrain.step import eval_step, jit_eval_step
+from electramed_jax.training import sharding
 
 BATCHES = 3
 
@@ -28,9 +30,9 @@ class Evaluation:
     def __init__(self, config: Config, mesh_config: MeshConfig):
         self.config, self.mesh = config, sharding.make_mesh(mesh_config)
         self.rows = sharding.batch_sharding(self.mesh)
-        where = jax.tree.map(lambda leaf: leaf.sharding, state.abstract_state(config, self.mesh).params)
+        where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, self.mesh).params)
         self.params = jax.device_put(small.lively_params(config), where)
-        self.eval_step = step.jit_eval_step(config, self.mesh)
+        self.eval_step = jit_eval_step(config, self.mesh)
 
     def batches(self, count: int | None = BATCHES):
         data = self.config.data.directory
@@ -62,7 +64,7 @@ def test_dropout_plays_no_part(evaluation):
     batch = next(evaluation.batches())
 
     def program(config: Config) -> str:
-        return str(jax.make_jaxpr(step.eval_step(config))(evaluation.params, batch, np.int32(0)))
+        return str(jax.make_jaxpr(eval_step(config))(evaluation.params, batch, np.int32(0)))
 
     assert config.model.dropout > 0
     assert program(config) == program(dataclasses.replace(config, model=without))

@@ -13,7 +13,9 @@ import small
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, OptimizerConfig
-from electramed_jax.training import sharding, state, step
+from electramed_jax.pretrain.state import abstract_state, create
+from electramed_jax.pretrain.step import accumulate, draw, jit_train_step
+from electramed_jax.training import sharding, state
 
 LENGTH, ROWS = 16, 32
 MESHES = {"one device": MeshConfig(1, 1, 1), "2x2x2": MeshConfig(2, 2, 2)}
@@ -39,9 +41,9 @@ def one_step(config: Config, mesh_name: str):
     axes = MESHES[mesh_name]
     mesh = sharding.make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
     with jax.set_mesh(mesh):
-        start = state.with_params(state.create(config, mesh), small.lively_params(config))
+        start = state.with_params(create(config, mesh), small.lively_params(config))
         batch = {"input_ids": jax.device_put(rows(), sharding.batch_sharding(mesh))}
-        return jax.device_get(step.jit_train_step(config, mesh)(start, batch))
+        return jax.device_get(jit_train_step(config, mesh)(start, batch))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,8 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, qui
 
 def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
     ids_BT = jnp.asarray(rows())
-    drawn = step.draw(ids_BT, config_of(4), "train", jnp.int32(0))
-    sums, _ = step.accumulate(
+    drawn = draw(ids_BT, config_of(4), "train", jnp.int32(0))
+    sums, _ = accumulate(
         lambda part, key: ({"ids": jnp.sum(part.ids_BT), "key": jax.random.uniform(key), "rows": len(part.ids_BT)}, {}),
         drawn,
         jax.random.key(0),
@@ -80,7 +82,7 @@ def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
     config = dataclasses.replace(config_of(3), batch_size=32)
     with pytest.raises(UserError, match=r"not divisible by accumulation_steps×data×fsdp=24; use 24, or fewer"):
-        step.jit_train_step(config, sharding.make_mesh(MeshConfig(8, 1, 1)))
+        jit_train_step(config, sharding.make_mesh(MeshConfig(8, 1, 1)))
 
 
 def test_micro_batches_need_less_memory(quick_compilation):
@@ -91,7 +93,7 @@ def test_micro_batches_need_less_memory(quick_compilation):
         mesh = sharding.make_mesh(MESHES["one device"], jax.devices()[:1])
         with jax.set_mesh(mesh):
             batch = {"input_ids": jax.ShapeDtypeStruct((256, LENGTH), np.int32)}
-            lowered = step.jit_train_step(config, mesh).lower(state.abstract_state(config, mesh), batch)
+            lowered = jit_train_step(config, mesh).lower(abstract_state(config, mesh), batch)
             return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes(8) < 0.4 * temporary_bytes(1)

@@ -31,7 +31,8 @@ from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.model import flops
 from electramed_jax.pretrain import history, loop
 from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import Checkpoints, load
+from electramed_jax.training import sharding
 from electramed_jax.training.step_metrics import Report
 
 __all__ = ["small_disk"]  # a fixture
@@ -89,7 +90,7 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 
 
 def leaves(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
-    state = checkpoint.load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
+    state = load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
     return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
 
 
@@ -399,7 +400,7 @@ def test_a_damaged_checkpoint_is_said_kept_aside_and_the_one_before_it_used(
 ):
     newest = half_done / "checkpoints" / str(STOP)
     damage(newest)
-    with checkpoint.Checkpoints(str(half_done), run_config) as saved:
+    with Checkpoints(str(half_done), run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
     assert state.step == clock["step"] == 10
     said = capsys.readouterr().err
@@ -453,7 +454,7 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
 
-    with pytest.raises(UserError) as caught, checkpoint.Checkpoints(workdir, run_config) as saved:
+    with pytest.raises(UserError) as caught, Checkpoints(workdir, run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
         monkeypatch.setattr(saved._manager, "save", full)
         saved.save(14, state, clock)

@@ -13,11 +13,13 @@ import quick_run
 from electramed_jax import cli
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import dataset
 from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml as synthetic
-from electramed_jax.data.tokenizer import train_vocab as build
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.training import sharding
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 
@@ -27,9 +29,9 @@ def other(packed, tmp_path_factory) -> pathlib.Path:
     """Other articles, packed with the vocabulary of `packed`."""
     folder = tmp_path_factory.mktemp("other")
     articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=100, num_files=1, seed=1)
-    build.prepare(articles, str(folder / "documents"), validation=0.1, test=0.0, workers=1)
+    prepare(articles, str(folder / "documents"), validation=0.1, test=0.0, workers=1)
     rows = str(folder / "other")
-    build.pack(str(folder / "documents"), str(packed / "vocab.txt"), rows, row_length=quick_run.ROW_LENGTH, workers=1)
+    pack(str(folder / "documents"), str(packed / "vocab.txt"), rows, row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "other"
 
 
@@ -53,7 +55,7 @@ def mixed(pretrain, packed, other, tmp_path_factory) -> pathlib.Path:
 
 
 def leaves(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    state = checkpoint.load(str(workdir), sharding.make_mesh(MeshConfig()))[1]
+    state = load(str(workdir), sharding.make_mesh(MeshConfig()))[1]
     return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
 
 

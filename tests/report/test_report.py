@@ -23,11 +23,13 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
+from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.step import eval_step
 from electramed_jax.report import examples, figures
 from electramed_jax.report import page as page_lib
 from electramed_jax.report import reference_curves as reference
 from electramed_jax.report import run as run_lib
-from electramed_jax.training import checkpoint, sharding, step
+from electramed_jax.training import sharding
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,10 +160,10 @@ def test_sentences_are_what_an_evaluation_of_the_same_rows_counts(packed, tmp_pa
     assert reached == 3
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        state = checkpoint.load(str(tmp_path / "run"), mesh)[1]
+        state = load(str(tmp_path / "run"), mesh)[1]
         read = functools.partial(ordered_batches, packed, "validation", 1, sharding.batch_sharding(mesh))
         ids = jax.numpy.concatenate([batch["input_ids"] for batch in read(3)])
-        sums = jax.device_get(jax.jit(step.eval_step(config))(state.params, {"input_ids": ids}, 0))
+        sums = jax.device_get(jax.jit(eval_step(config))(state.params, {"input_ids": ids}, 0))
     found = examples.counts(rows)
     assert found["tokens"] == sums["token_count"] and found["masked"] == sums["masked_count"]
     if kind == "mlm":

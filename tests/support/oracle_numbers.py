@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import quick
 
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model import losses, masking
+from electramed_jax.pretrain.state import bind
 from electramed_jax.training import state
 
 CASES = ("c1", "c2", "c3", "c4", "c5")
@@ -227,7 +229,7 @@ def evaluator(oracle: Oracle) -> Callable[[state.Params], Evaluation]:
         return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
     def loss(params: state.Params) -> tuple[jax.Array, tuple[losses.Sums, dict[str, Any]]]:
-        recorder = Recorder(state.bind(config, params))
+        recorder = Recorder(bind(config, params))
         structure = masking.structure(ids_BT, config.data.special)
         value, sums = losses.objective(recorder, ids_BT, masked, structure, config.objective, sample=sample)
         return value, (sums, recorder.seen)

@@ -11,10 +11,13 @@ import numpy as np
 
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig, ObjectiveConfig
-from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.packing import build
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 from electramed_jax.pretrain import loop
-from electramed_jax.training import checkpoint, sharding
-from electramed_jax.training import state as state_lib
+from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.state import abstract_state
+from electramed_jax.training import sharding
 
 WORDS = "aspirin inhibits fever in the rat and binds a kinase of unknown function".split()
 MODEL = ModelConfig(
@@ -38,8 +41,8 @@ def pack(folder: pathlib.Path) -> str:
     lines = [json.dumps({"text": f"{text}."}) for text in texts]
     (folder / "text.jsonl").write_text("\n".join(lines))
     documents, vocab_path = str(folder / "documents"), str(folder / "vocab.txt")
-    build.prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.1, workers=1)
-    build.train_vocab(documents, vocab_path, size=90)
+    prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.1, workers=1)
+    train_vocab(documents, vocab_path, size=90)
     build.pack(documents, vocab_path, str(folder / "rows"), row_length=32, workers=1)
     return str(folder / "rows")
 
@@ -57,9 +60,9 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
     rng = np.random.default_rng(seed)
     state = jax.tree.map(
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
-        state_lib.abstract_state(config, sharding.make_mesh(MeshConfig())),
+        abstract_state(config, sharding.make_mesh(MeshConfig())),
     )
-    with checkpoint.Checkpoints(str(workdir), config) as saved:
+    with Checkpoints(str(workdir), config) as saved:
         step = jax.device_put(np.int32(3), state.step.sharding)
         saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]

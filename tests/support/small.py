@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, SpecialIds
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model import losses
-from electramed_jax.training import state, step
+from electramed_jax.pretrain.state import bind, init_params
+from electramed_jax.pretrain.step import draw, loss_of
+from electramed_jax.training import state
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 FIRST_WORD = 5  # ids from here on are words
@@ -41,14 +44,14 @@ def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig
 
 def loss_and_sums(config: Config, params: state.Params, ids_BT: np.ndarray) -> tuple[jax.Array, losses.Sums]:
     """Of the rows, masked and sampled as a run's first batch, without dropout."""
-    drawn = step.draw(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
-    return step.loss_of(state.bind(config, params), drawn, config, None, with_auc=False)
+    drawn = draw(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
+    return loss_of(bind(config, params), drawn, config, None, with_auc=False)
 
 
 def lively_params(config: Config, seed: int = 0) -> state.Params:
     """Parameters with noise of size 0.3: fresh ones barely look at other tokens."""
     generator = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: state.init_params(config))
+    shapes = jax.eval_shape(lambda: init_params(config))
     is_scale = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "scale", shapes)
     return jax.tree.map(
         lambda leaf, one: np.float32(0.3 * generator.standard_normal(leaf.shape) + one), shapes, is_scale

@@ -18,7 +18,9 @@ from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.model import masking
 from electramed_jax.model.kernels import residual_norm as norm_kernel
 from electramed_jax.model.ops import dropout_bits as random_bits
-from electramed_jax.training import sharding, state, step
+from electramed_jax.pretrain.state import abstract_state
+from electramed_jax.pretrain.step import jit_train_step
+from electramed_jax.training import sharding
 from electramed_jax.training.collectives import ROWS, Exchange
 
 LENGTH, BATCH = 16, 32
@@ -34,7 +36,7 @@ def compiled_step(config: Config) -> jax.stages.Compiled:
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         batch = {"input_ids": jax.ShapeDtypeStruct((BATCH, LENGTH), np.int32)}
-        return step.jit_train_step(config, mesh).lower(state.abstract_state(config, mesh), batch).compile()
+        return jit_train_step(config, mesh).lower(abstract_state(config, mesh), batch).compile()
 
 
 def exchanged(mesh: tuple[int, int, int], scan_layers: bool, accumulation_steps: int = 1) -> dict[str, int]:
@@ -47,7 +49,7 @@ def exchanged(mesh: tuple[int, int, int], scan_layers: bool, accumulation_steps:
 def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:
     """Of parameters that fsdp splits, and of the others; float32."""
     config = config_of(mesh)
-    params = state.abstract_state(config, sharding.make_mesh(config.mesh)).params
+    params = abstract_state(config, sharding.make_mesh(config.mesh)).params
     leaves = list(trees.named_leaves(params).values())
     split = sum(leaf.size * 4 for leaf in leaves if "fsdp" in leaf.sharding.spec and mesh[1] > 1)
     return split, sum(leaf.size * 4 for leaf in leaves) - split

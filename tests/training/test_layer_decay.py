@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from electramed_jax.config import finetune
 from electramed_jax.training import layer_decay
 
 
@@ -29,7 +30,7 @@ def test_each_layer_learns_at_a_fraction_of_the_one_above_it():
 )
 def test_googles_rule_gives_googles_rates(shared_data, case, rate, decay, layers):
     wanted = json.loads((shared_data / "oracle" / "layer_lrs.json").read_text())[case]
-    found = layer_decay.factors(decay, layers, layer_decay.GOOGLE)
+    found = layer_decay.factors(decay, layers, finetune.GOOGLE)
     ours = {"/embeddings/": found["embeddings"], "/embeddings_project/": found["embeddings"]}
     ours |= {"task_specific/": found["head"]}
     ours |= {f"encoder/layer_{n}/": float(factor) for n, factor in enumerate(found["layers"])}

@@ -15,7 +15,8 @@ import small
 
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.config.pretrain import OptimizerConfig
-from electramed_jax.training import optimizer, state
+from electramed_jax.pretrain.state import init_params
+from electramed_jax.training import optimizer
 
 # ---- learning rate -------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
 @pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
 def test_every_parameter_has_exactly_one_decay_rule(tying):
     """RuleTable raises where not."""
-    shapes = jax.eval_shape(lambda: state.init_params(small.config(tying=tying)))
+    shapes = jax.eval_shape(lambda: init_params(small.config(tying=tying)))
     decaying = {name for name in trees.named_leaves(shapes) if optimizer.DECAY_RULES(name)}
     assert all(name.endswith(("kernel", "word", "position", "token_type")) for name in decaying)
 
@@ -218,7 +219,7 @@ def test_lamb_is_optax_lamb_on_one_array_a_matrix():
 
 @pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
 def test_every_decaying_parameter_has_exactly_one_trust_ratio_rule(tying):
-    shapes = jax.eval_shape(lambda: state.init_params(small.config(tying=tying)))
+    shapes = jax.eval_shape(lambda: init_params(small.config(tying=tying)))
     for name, leaf in trees.named_leaves(shapes).items():
         if optimizer.DECAY_RULES(name):
             assert all(leaf.shape[axis] in (2, 3) for axis in optimizer.STACKED_AXES(name)), name

@@ -12,10 +12,13 @@ import small
 
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.common.errors import UserError
-from electramed_jax.config.pretrain import PRESETS, Config, MeshConfig, ObjectiveConfig
+from electramed_jax.config.presets import PRESETS
+from electramed_jax.config.pretrain import Config, MeshConfig, ObjectiveConfig
 from electramed_jax.data.dataset.loader import Loader
 from electramed_jax.pretrain import loop
-from electramed_jax.training import sharding, state, step
+from electramed_jax.pretrain.state import create, init_state
+from electramed_jax.pretrain.step import jit_train_step
+from electramed_jax.training import sharding, state
 
 VARIANTS = [
     *[(tying, "electra") for tying in ("embeddings", "none", "all", "gradient_disentangled")],
@@ -37,7 +40,7 @@ def mesh_of(name: str) -> jax.sharding.Mesh:
 
 
 def abstract(config) -> state.TrainState:
-    return jax.eval_shape(lambda: state.init_state(config))
+    return jax.eval_shape(lambda: init_state(config))
 
 
 # ---- rules ---------------------------------------------------------------------------------------
@@ -122,12 +125,12 @@ def trained(run_config, quick_compilation) -> dict[str, Trained]:
 def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
     rows, losses = sharding.batch_sharding(mesh), []
     with jax.set_mesh(mesh), Loader(config.data.directory, "train", config.batch_size, 0, rows) as batches:
-        current = state.create(config, mesh)
+        current = create(config, mesh)
         born = {
             name: [piece.data.shape for piece in leaf.addressable_shards]
             for name, leaf in trees.named_leaves(current).items()
         }
-        train_step = step.jit_train_step(config, mesh)
+        train_step = jit_train_step(config, mesh)
         for number in range(STEPS):
             current, sums = train_step(current, batches.at(number))
             losses.append(float(sums["loss_sum"]))

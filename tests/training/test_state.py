@@ -14,7 +14,7 @@ import small
 
 from electramed_jax.common import tree_rules as trees
 from electramed_jax.config.pretrain import ModelConfig, ObjectiveConfig
-from electramed_jax.training import state
+from electramed_jax.pretrain.state import init_params
 
 LENGTH = 32
 IDS = np.stack(
@@ -37,7 +37,7 @@ def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
 def test_the_first_loss_is_that_of_guessing():
     """ln V for every masked token, ln 2 for every token, times their weights; Glorot logits are a little off 0."""
     config = small.config(LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256)
-    loss, sums = quick.jit(lambda: small.loss_and_sums(config, state.init_params(config), IDS))()
+    loss, sums = quick.jit(lambda: small.loss_and_sums(config, init_params(config), IDS))()
     assert sums["generator_nll_sum"] / sums["masked_count"] == pytest.approx(np.log(31_090), rel=5e-3)
     assert sums["discriminator_nll_sum"] / sums["token_count"] == pytest.approx(np.log(2), rel=6e-2)
     assert loss == pytest.approx(np.log(31_090) + 50 * np.log(2), rel=5e-2)
@@ -84,7 +84,7 @@ def test_disentangled_the_generator_trains_the_shared_embeddings_and_not_the_del
 
 def test_disentangled_both_networks_begin_with_the_same_embeddings():
     config = small.config(LENGTH, tying="gradient_disentangled")
-    params = quick.jit(lambda: state.init_params(config))()
+    params = quick.jit(lambda: init_params(config))()
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(params["discriminator"]["embedding_delta"]))
     assert (params["embeddings"]["word"] != 0).any()
 
@@ -105,7 +105,7 @@ def fresh():
         generator_hidden_size=48,
         kernel_stddev=KERNEL_STDDEV,
     )
-    return jax.device_get(trees.named_leaves(quick.jit(lambda: state.init_params(config))()))
+    return jax.device_get(trees.named_leaves(quick.jit(lambda: init_params(config))()))
 
 
 def test_biases_begin_at_zero_and_scales_at_one(fresh):
@@ -152,7 +152,7 @@ def test_no_two_layers_and_no_two_parameters_begin_alike(fresh):
 
 def test_another_seed_gives_other_parameters():
     def word(seed: int) -> jax.Array:
-        return state.init_params(dataclasses.replace(small.config(LENGTH), seed=seed))["embeddings"]["word"]
+        return init_params(dataclasses.replace(small.config(LENGTH), seed=seed))["embeddings"]["word"]
 
     one, again, other = quick.jit(lambda: (word(0), word(0), word(1)))()
     assert (one == again).all()

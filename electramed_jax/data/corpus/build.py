@@ -28,7 +28,7 @@ from typing import Any
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import build_near_duplicates, dedup, scratch
+from electramed_jax.data.corpus import build_near_duplicates, dedup
 from electramed_jax.data.corpus import corpus_dir as corpus
 from electramed_jax.data.corpus import decontaminate as held_out
 from electramed_jax.data.corpus import inputs as sources
@@ -36,7 +36,7 @@ from electramed_jax.data.corpus import minhash as near
 from electramed_jax.data.corpus import stages as documents_stages
 from electramed_jax.data.corpus import stats as documents_account
 from electramed_jax.data.corpus.filtering import MIN_CHARS, Choices, Tally
-from electramed_jax.data.corpus.scratch import Losses
+from electramed_jax.data.corpus.stages import Losses
 from electramed_jax.data.parallel import build_dir as workspace
 from electramed_jax.data.parallel import shuffle_files as shuffle
 from electramed_jax.data.parallel.beam_runner import Beam
@@ -159,7 +159,7 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
         return files.read_json(done)
     tally = Tally()
     with shuffle.Writer(_keys_prefix(work, number), documents_stages.slots_of_keys, shuffle.HASH_SLOTS) as keys:
-        for some in documents_stages.read_lines(work, number, source, choices, index, tally):
+        for some in documents_stages.filter_input(work, number, source, choices, index, tally):
             keys.write(some)
     counts = tally.as_json() | {"files_of_keys": keys.files}
     files.write_json(done, counts)
@@ -210,7 +210,7 @@ def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
     if not files.exists(done):
         written = documents_stages.write_input(output_dir, work, number, losses.of(number))
         files.write_json(done, written)
-    scratch.remove_lines(work, number)
+    documents_stages.remove_lines(work, number)
     return files.read_json(done)
 
 

@@ -96,7 +96,7 @@ def _inputs(name: str, counts: beam.PCollection, losses: Sequence[beam.PCollecti
 def _read(number: int, work: str, inputs: Sequence[Source], choices: Choices, index: str | None) -> Iterator[Any]:
     """Keys by slot; and the counts of the input."""
     tally, waiting = Tally(), [np.empty(0, dedup.KEY)]
-    for some in documents_stages.read_lines(work, number, inputs[number], choices, index, tally):
+    for some in documents_stages.filter_input(work, number, inputs[number], choices, index, tally):
         waiting.append(some)
         if sum(map(len, waiting)) >= shuffle.ROWS_AT_ONCE:
             keys, waiting = np.concatenate(waiting), waiting[:1]

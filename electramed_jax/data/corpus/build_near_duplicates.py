@@ -15,10 +15,10 @@ import numpy as np
 
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.corpus import dedup, scratch
+from electramed_jax.data.corpus import dedup, stages
 from electramed_jax.data.corpus import minhash as near
 from electramed_jax.data.corpus.filtering import remaining
-from electramed_jax.data.corpus.scratch import Losses
+from electramed_jax.data.corpus.stages import Losses
 from electramed_jax.data.parallel import shuffle_files as shuffle
 from electramed_jax.data.parallel.process_pool import Pool
 
@@ -96,7 +96,7 @@ def slots_of_bands(entries: np.ndarray, bands: int) -> np.ndarray:
 def _batches(work: str, number: int, lost: Mapping[int, int]) -> Iterator[tuple[list[int], list[str]]]:
     """(rows, texts) of what is left of one input, some at a time."""
     rows, texts = [], []
-    with scratch.read_lines(work, number) as lines:
+    with stages.open_lines(work, number) as lines:
         for row, _, line in remaining(lines, lost):
             rows.append(row)
             texts.append(corpus.from_line(line).text)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir as corpus
 from electramed_jax.data.corpus import decontaminate as held_out
-from electramed_jax.data.corpus import dedup, scratch
+from electramed_jax.data.corpus import dedup, stages
 from electramed_jax.data.corpus.filtering import Choices, Tally, read_source, remaining
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.parallel import shuffle_files as shuffle
 
+_GZIP_LEVEL = 1  # well under half the time of the level of parts, a fifth larger
+
 _KEYS_AT_ONCE = 4096
 
 
-def read_lines(
+def filter_input(
     work: str, number: int, source: Source, choices: Choices, index: str | None, tally: Tally
 ) -> Iterator[np.ndarray]:
     """Puts the lines of one input into a file of `scratch`, whole after the last of what it yields: their dedup.KEY[n].
@@ -31,7 +35,7 @@ def read_lines(
     """
     waiting = []
     evaluation = held_out.load(index) if index else None
-    with scratch.write_lines(work, number) as lines:
+    with stages.write_lines(work, number) as lines:
         for key, line in read_source(source, number, choices, evaluation, tally):
             lines.write(line)
             waiting.append(key)
@@ -49,7 +53,7 @@ def slots_of_keys(keys: np.ndarray) -> np.ndarray:
 def write_input(output_dir: str, work: str, number: int, lost: Mapping[int, int]) -> dict[str, Any]:
     """Puts the parts of one input in place; its lines stay. As `write_parts`."""
     staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus.SPLITS}
-    with scratch.read_lines(work, number) as lines:
+    with stages.open_lines(work, number) as lines:
         written = write_parts(lines, lost, staged)
     for split, path in staged.items():
         files.make_dirs(files.join(output_dir, split))
@@ -72,3 +76,61 @@ def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[
             parts[split].write(line)
     reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
     return {"splits": {split: part.figures() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
+
+
+@contextlib.contextmanager
+def write_lines(folder: str, number: int) -> Iterator[IO[bytes]]:
+    """A file for the lines that `reading.read_source` makes of input `number`."""
+    with files.atomic_write(_lines(folder, number)) as file, corpus.gzip_writer(file, _GZIP_LEVEL) as lines:
+        yield lines
+
+
+@contextlib.contextmanager
+def open_lines(folder: str, number: int) -> Iterator[Iterable[bytes]]:
+    """The lines of input `number`."""
+    with files.open_read(_lines(folder, number)) as file, gzip.GzipFile(fileobj=file) as lines:
+        yield lines
+
+
+def remove_lines(folder: str, number: int) -> None:
+    """Makes room, once the lines of input `number` are in their parts."""
+    files.remove(_lines(folder, number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Documents that lost to others: found group by group of keys, asked for input by input.
+
+    Attributes:
+      folder: where each group has a file.
+      inputs: how many there are.
+      groups: names of those that count.
+    """
+
+    folder: str
+    inputs: int
+    groups: tuple[str, ...] = ()
+
+    def and_of(self, groups: Iterable[str]) -> Losses:
+        """These and those of the groups."""
+        return dataclasses.replace(self, groups=(*self.groups, *groups))
+
+    def has(self, group: str) -> bool:
+        """Whether a group has been decided."""
+        return files.exists(self._path(group))
+
+    def write(self, group: str, lost: np.ndarray) -> None:
+        """Puts down that a group has lost dedup.LOSS[n]."""
+        shuffle.write(self._path(group), lost, lost["input"], self.inputs)
+
+    def of(self, number: int) -> dict[int, int]:
+        """{row: number of the reason} of input `number`."""
+        lost = shuffle.read(map(self._path, self.groups), dedup.LOSS, self.inputs, number, number + 1)
+        return dict(zip(lost["row"].tolist(), lost["reason"].tolist(), strict=True))
+
+    def _path(self, group: str) -> str:
+        return files.join(self.folder, f"losses-{group}")
+
+
+def _lines(folder: str, number: int) -> str:
+    return files.join(folder, f"lines-{number:05d}.gz")

@@ -10,6 +10,7 @@ from typing import Any
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 
 FILE = "manifest.json"
@@ -72,7 +73,7 @@ class Manifest:
     vocab_size: int
     vocab_sha256: str
     lower_case: bool
-    special: vocab.SpecialIds
+    special: SpecialIds
     splits: dict[str, Split]
     sources: list[dict[str, Any]]
     dropped: dict[str, int]
@@ -162,7 +163,7 @@ def _from_json(value: Any, path: str) -> Manifest:
             name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
             for name, split in value["splits"].items()
         }
-        special = vocab.SpecialIds(**value["special"])
+        special = SpecialIds(**value["special"])
         return Manifest(**{**value, "splits": splits, "special": special})
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a manifest of version {version} ({error}); pack again") from error

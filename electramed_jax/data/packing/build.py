@@ -22,6 +22,7 @@ import electramed_jax
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.corpus import corpus_dir as corpus
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import pack as packing
@@ -197,7 +198,7 @@ def _counted(block: Tokens, figures: Figures) -> Tokens:
     return block.without_wordless()
 
 
-def _warn_of_unknown(built: Figures, special: vocab.SpecialIds, split: str) -> None:
+def _warn_of_unknown(built: Figures, special: SpecialIds, split: str) -> None:
     unknown = int(built.counts[special.unk]) / max(1, int(built.counts.sum()))
     if unknown > UNKNOWN_WARNING:
         console.say(

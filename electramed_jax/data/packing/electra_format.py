@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.packing.pack import Packed
-from electramed_jax.data.tokenizer.vocab import SpecialIds
 
 SINGLE_FRACTION = 0.1
 SHORTER_FRACTION = 0.05

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenizer.vocab import SpecialIds
+from electramed_jax.config.special_tokens import SpecialIds
 
 MIN_PIECE = 8  # content tokens of the shortest piece, unless the document is shorter
 MIN_HOLE = 64  # room that is worth cutting one more document for

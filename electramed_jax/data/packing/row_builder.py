@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import electra_format as electra_examples
 from electramed_jax.data.packing import pack as packing
@@ -46,7 +47,7 @@ class RowMaker:
     row_length: int
     format: str
     tokens: list[str]
-    special: vocab.SpecialIds
+    special: SpecialIds
     sentence_ends: packing.SentenceEnds
 
     @classmethod
@@ -114,7 +115,7 @@ class Figures:
         ends = 1 << np.ceil(np.log2(some)).astype(np.int64)
         self.histogram += Counter(ends.tolist())
 
-    def add_rows(self, made: packing.Packed, packed: packing.Packed, special: vocab.SpecialIds) -> None:
+    def add_rows(self, made: packing.Packed, packed: packing.Packed, special: SpecialIds) -> None:
         """Counts a window: its rows, and what they would be in the packed format."""
         self.counts += np.bincount(made.rows.reshape(-1), minlength=len(self.counts))
         self.counts[[special.pad, special.cls, special.sep]] = 0
@@ -141,7 +142,7 @@ class Figures:
         counts = np.array(value["counts"], np.int64)
         return cls(**value | {"counts": counts, "histogram": Counter(dict(value["histogram"]))})
 
-    def smoothed(self, special: vocab.SpecialIds) -> np.ndarray:
+    def smoothed(self, special: SpecialIds) -> np.ndarray:
         """Add-one-smoothed probability of each id; of [PAD] [CLS] [SEP], which are never masked, 1."""
         weights = self.counts + 1.0
         weights[[special.pad, special.cls, special.sep]] = 0

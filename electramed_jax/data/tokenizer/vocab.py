@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -11,23 +10,13 @@ import numpy as np
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.config.special_tokens import SpecialIds
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_CHARACTERS = 1000  # letters kept in the alphabet, the most frequent first; the rest are [UNK]
 MIN_FREQUENCY = 2
 _CODE_POINTS = 0x110000
 _BATCH = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class SpecialIds:
-    """Ids of the five tokens the model treats apart."""
-
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int
 
 
 def train(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from electramed_jax.data.readers.document import Document
-from electramed_jax.finetune.predictor import Found
+from electramed_jax.finetune.ner.entity_spans import Found
 
 JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")
 

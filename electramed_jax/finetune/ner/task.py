@@ -14,10 +14,9 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.ner import conll, tags
+from electramed_jax.finetune.ner import conll, entity_f1, tags
 from electramed_jax.finetune.ner import word_windows as words
 from electramed_jax.finetune.ner.conll import Sentence
-from electramed_jax.finetune.task import metrics
 from electramed_jax.finetune.task import split_files as corpus_files
 from electramed_jax.finetune.task.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
 
@@ -78,7 +77,7 @@ class Ner:
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         gold = [sentence.tags for sentence in self._sentences[split]]
-        return metrics.entities(gold, self.tags(split, outputs))
+        return entity_f1.entities(gold, self.tags(split, outputs))
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Word, the file's tag and the model's, in columns; both in IOB2."""

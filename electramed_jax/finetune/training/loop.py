@@ -23,6 +23,7 @@ from electramed_jax.common import progress_panel as live_steps
 from electramed_jax.common import step_timer as chrono
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import steps, tell
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer as metrics
 from electramed_jax.config.finetune import FinetuneConfig
@@ -33,13 +34,12 @@ from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Task
 from electramed_jax.finetune.training import batches, workdir
 from electramed_jax.finetune.training import predict_logits as forward
 from electramed_jax.finetune.training.step import Recipe, jit_predict_step, jit_train_step
-from electramed_jax.pretrain.workdir import CHECKPOINTS, note_start
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.checkpoint import StateCheckpoints, load_state
+from electramed_jax.training.starts import CHECKPOINTS, note_start
 from electramed_jax.training.state import TrainState
-from electramed_jax.training.step_metrics import steps, tell
 
 BEST = "best"
 ALIKE = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")

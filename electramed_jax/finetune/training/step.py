@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from electramed_jax.common.rng import key_for
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
-from electramed_jax.config.pretrain import ModelConfig, SpecialIds
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import losses, model
 from electramed_jax.finetune.training.losses import Batch

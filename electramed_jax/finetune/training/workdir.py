@@ -21,43 +21,13 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FREE, FinetuneConfig
-from electramed_jax.config.pretrain import ModelConfig, SpecialIds
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune.task.init_encoder import Start
-from electramed_jax.finetune.task.task import Head, Task
+from electramed_jax.finetune.task.model_spec import Described
+from electramed_jax.finetune.task.task import Task
 
 CONFIG_FILE, TASK_FILE, VOCAB_FILE, DATA_FILE = "config.json", "task.json", "vocab.txt", "data.json"
 RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """task.json: what is needed to run the model."""
-
-    kind: str
-    head: Head
-    max_length: int
-    model: ModelConfig
-    special: SpecialIds
-    lower_case: bool
-    whole_tokens: tuple[str, ...]
-    source: str  # of the encoder
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Described:
-        head = values["head"]
-        return cls(
-            **values
-            | {
-                "head": Head(head["kind"], tuple(head["labels"]), head["loss"]),
-                "model": settings.from_saved(ModelConfig, values["model"], "model"),
-                "special": SpecialIds(**values["special"]),
-                "whole_tokens": tuple(values["whole_tokens"]),
-            }
-        )
 
 
 def seed_folder(workdir: str, seed: int) -> str:

@@ -17,7 +17,7 @@ from jax.experimental.pallas import triton
 
 from electramed_jax.model.kernels import platform as kernels
 from electramed_jax.model.kernels.ptx import Instructions
-from electramed_jax.model.layers import ERF_AS_TANH, HELD_FROM
+from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM
 
 COLUMNS = 256
 FORWARD_ROWS, FORWARD_WARPS = 8, 8  # tokens, and warps for them

@@ -16,8 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model.kernels.ptx import Instructions
-from electramed_jax.model.layers import LAYER_NORM_EPSILON
 from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
 

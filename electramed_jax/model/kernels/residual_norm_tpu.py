@@ -14,8 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model.kernels.platform import LANES
-from electramed_jax.model.layers import LAYER_NORM_EPSILON
 from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
 BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
 

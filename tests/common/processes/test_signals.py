@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from electramed_jax.common.processes import sigint
+from electramed_jax.common.processes import signals
 
 HIDE_CURSOR = "\033[?25l"
 PROGRAM = """
@@ -62,21 +62,21 @@ def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
     assert code == 130
     assert screen.count("electramed inspect: interrupted; run the same command again to go on") == 1
     assert "Traceback" not in screen
-    assert screen.rindex(sigint.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
+    assert screen.rindex(signals.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
 
 
 def test_a_second_ctrl_c_ends_at_once_with_the_cursor_shown():
     code, screen = pressed("slow-to-end", "READY", "ENDING")
     assert code == 130
     assert "interrupted again: ended at once" in screen and "Traceback" not in screen
-    assert screen.rindex(sigint.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
+    assert screen.rindex(signals.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
 def test_ctrl_c_stays_ignored_where_nohup_or_a_shell_had_it_ignored(handler):
     before = signal.signal(signal.SIGINT, handler)
     try:
-        sigint.listen()
+        signals.listen()
         assert signal.getsignal(signal.SIGINT) == handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.readers.document import Document
-from electramed_jax.data.tokenizer import train_vocab as build
 
 PLAIN = Document("a", None, "", ((None, "A plain text of which nothing else is known but this."),), None, "notes")
 KNOWN = Document(
@@ -32,7 +32,7 @@ def test_hugging_face_datasets_reads_a_documents_folder_whatever_its_first_part_
 
     for number, document in enumerate([PLAIN, KNOWN, dataclasses.replace(PLAIN, id="c", title="Another title")]):
         (tmp_path / f"{number}.jsonl").write_bytes(corpus.to_line(document))
-    build.prepare([str(tmp_path / "*.jsonl")], str(tmp_path / "out"), validation=0, test=0, workers=1)
+    prepare([str(tmp_path / "*.jsonl")], str(tmp_path / "out"), validation=0, test=0, workers=1)
     found = datasets.load_dataset(
         "json",
         data_files=str(tmp_path / "out" / "train" / "*.jsonl.gz"),

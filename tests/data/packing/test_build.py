@@ -15,11 +15,12 @@ from small_disk import fill, small_disk
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.tfrecord import RowFile
 from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build as build_rows
-from electramed_jax.data.tokenizer import train_vocab as build
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 __all__ = ["small_disk"]  # a fixture
 
@@ -41,19 +42,19 @@ def prepared(folder, names: str) -> str:
                 sentences = [" ".join(rng.choice(WORDS, 9)) + f" {name}{number}." for _ in range(rng.integers(1, 12))]
                 file.write(json.dumps({"id": f"{name}{number}", "text": " ".join(sentences)}) + "\n")
     output = str(folder / "out")
-    build.prepare([str(folder / "*.jsonl")], output, validation=0.1, test=0.1, workers=1)
+    prepare([str(folder / "*.jsonl")], output, validation=0.1, test=0.1, workers=1)
     return output
 
 
 @pytest.fixture(scope="module")
 def vocab_path(documents_dir, tmp_path_factory) -> str:
     path = str(tmp_path_factory.mktemp("vocab") / "vocab.txt")
-    build.train_vocab(documents_dir, path, size=150)
+    train_vocab(documents_dir, path, size=150)
     return path
 
 
 def pack(documents_dir, vocab_path, output, **options) -> manifest.Manifest:
-    return build.pack(documents_dir, vocab_path, str(output), **{"row_length": 64, "workers": 1, **options})
+    return build_rows.pack(documents_dir, vocab_path, str(output), **{"row_length": 64, "workers": 1, **options})
 
 
 def rows_of(output, packed: manifest.Manifest, split: str) -> np.ndarray:
@@ -148,7 +149,7 @@ def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(docume
 
 def test_rows_of_genuine_abstracts_are_full(shared_data, tmp_path):
     abstracts = str(shared_data / "corpus" / "abstracts-pmc-000.jsonl.gz")
-    build.prepare([abstracts], str(tmp_path / "documents"), workers=1)
+    prepare([abstracts], str(tmp_path / "documents"), workers=1)
     vocabulary = str(shared_data / "vocab" / "scivocab-uncased.txt")
     packed = pack(str(tmp_path / "documents"), vocabulary, tmp_path / "rows", row_length=512)
     assert packed.splits["train"].fill_fraction >= 0.97
@@ -230,7 +231,7 @@ def test_sources_and_dropped_documents_are_carried_into_the_manifest(tmp_path, v
     wordless = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
     with open(tmp_path / "a.jsonl", "w") as file:
         file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, wordless)))
-    account = build.prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
+    account = prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
     packed = pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
     assert packed.dropped == {"empty": 1, "no_tokens": 1}
     assert packed.sources == account["inputs"]
@@ -266,7 +267,7 @@ def test_another_request_into_the_same_folder_is_refused(documents_dir, vocab_pa
     if change == {"documents_dir": True}:
         request["documents_dir"] = str(tmp_path / "docs")
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": "kinase " * 30}))
-        build.prepare([str(tmp_path / "a.jsonl")], request["documents_dir"], test=0, validation=0)
+        prepare([str(tmp_path / "a.jsonl")], request["documents_dir"], test=0, validation=0)
     before = snapshot(tmp_path / "out")
     with pytest.raises(UserError, match=f"holds another dataset .*{message}"):
         pack(output=tmp_path / "out", **request)
@@ -303,7 +304,7 @@ def killed(output, at):  # packs; whether it was killed before file number `at` 
     if not (child := os.fork()):
         left = iter(range(at - 1, -1, -1))
         os.replace = lambda *names: replace(*names) if next(left) else os.kill(os.getpid(), signal.SIGKILL)
-        build.pack(documents_dir, vocab_path, output, row_length=64, rows_per_shard=50, workers=1)
+        pack(documents_dir, vocab_path, output, row_length=64, rows_per_shard=50, workers=1)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL), status
@@ -374,7 +375,7 @@ def test_a_vocabulary_beyond_65536_tokens_makes_rows_of_uint32(documents_dir, vo
 
 def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\ue000 " * 40}))
-    build.prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
+    prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
     with pytest.raises(UserError, match="no text to train on"):
         pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
 
@@ -401,7 +402,7 @@ def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(documents_dir, vo
 
 def test_the_trained_vocabulary_is_reported(documents_dir, tmp_path):
     path = str(tmp_path / "vocab.txt")
-    result = build.train_vocab(documents_dir, path, size=100_000, lower_case=False)
+    result = train_vocab(documents_dir, path, size=100_000, lower_case=False)
     assert result["size"] == len(vocab.read(path)) < result["wanted"] == 100_000
     assert result["sha256"] == vocab.sha256(path)
 

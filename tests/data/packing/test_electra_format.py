@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.packing import electra_format as electra_examples
-from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.model import masking
 
-SPECIAL = vocab.SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 FIRST_WORD = 5
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.packing.pack import MIN_PIECE, Packed, SentenceEnds, check_row_length, pack
-from electramed_jax.data.tokenizer.vocab import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 STOP, DIGIT, FIRST_WORD, VOCAB = 5, 6, 7, 40_000

@@ -15,14 +15,16 @@ from electramed_jax import cli
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files as storage
 from electramed_jax.data.corpus import build_near_duplicates, dedup
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build as build_rows
 from electramed_jax.data.packing import build_beam as build_rows_beam
 from electramed_jax.data.packing import token_files
+from electramed_jax.data.packing.build import pack
 from electramed_jax.data.parallel import shuffle_files as shuffle
 from electramed_jax.data.parallel.beam_runner import Beam
 from electramed_jax.data.synthetic import pubmed_xml as synthetic
-from electramed_jax.data.tokenizer import train_vocab as build
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 DIRECT = Beam("DirectRunner")
 
@@ -55,10 +57,10 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
 def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, monkeypatch):
     inputs, held_out = corpus
     options = {"validation": 0.2, "test": 0.1, "exclude": [held_out], "near_duplicates": 0.8}
-    account = build.prepare(inputs, str(tmp_path / "local"), workers=1, **options)
+    account = prepare(inputs, str(tmp_path / "local"), workers=1, **options)
     monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 7)  # an input's keys in several pieces
     monkeypatch.setattr(build_near_duplicates, "_SIGNED_AT_ONCE", 5)
-    assert build.prepare(inputs, str(tmp_path / "beam"), beam=DIRECT, **options) == account
+    assert prepare(inputs, str(tmp_path / "beam"), beam=DIRECT, **options) == account
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
     everything = {"withdrawn", "superseded", "duplicate", "near_duplicate", "held_out", "too_short", "bad_record"}
     assert everything | {"truncated_xml"} == set(account["dropped"])
@@ -69,8 +71,8 @@ def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, 
 def documents(corpus, tmp_path_factory) -> tuple[str, str]:
     """(documents folder, vocabulary)."""
     folder = tmp_path_factory.mktemp("documents")
-    build.prepare(corpus[0], str(folder / "out"), validation=0.2, test=0, workers=1)
-    build.train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
+    prepare(corpus[0], str(folder / "out"), validation=0.2, test=0, workers=1)
+    train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
     return str(folder / "out"), str(folder / "vocab.txt")
 
 
@@ -80,8 +82,8 @@ def test_rows_are_those_of_the_local_build_byte_for_byte(documents, tmp_path, mo
     monkeypatch.setattr(token_files, "BLOCK_TOKENS", 100)  # of blocks and of shards
     monkeypatch.setattr(token_files, "_TEXTS_AT_ONCE", 7)
     options = {"row_length": 64, "rows_per_shard": 40, "format": format}
-    packed = build.pack(*documents, str(tmp_path / "local"), workers=1, **options)
-    assert build.pack(*documents, str(tmp_path / "beam"), beam=DIRECT, **options) == packed
+    packed = pack(*documents, str(tmp_path / "local"), workers=1, **options)
+    assert pack(*documents, str(tmp_path / "beam"), beam=DIRECT, **options) == packed
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
     assert len(packed.splits["train"].shards) > 3 and packed.splits["validation"].rows > 30
     assert packed.splits["test"].shards == ()
@@ -92,9 +94,9 @@ def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothi
     def build_all(root: str, **how: object) -> dict[str, bytes]:
         inputs, documents, vocabulary, packed = (storage.join(root, n) for n in ("xml", "documents", "v.txt", "packed"))
         synthetic.write_pubmed_xml(inputs, articles=60, num_files=3)
-        build.prepare([storage.join(inputs, "*.xml.gz")], documents, validation=0.2, test=0, **how)
-        build.train_vocab(documents, vocabulary, size=300)
-        build.pack(documents, vocabulary, packed, row_length=32, rows_per_shard=100, **how)
+        prepare([storage.join(inputs, "*.xml.gz")], documents, validation=0.2, test=0, **how)
+        train_vocab(documents, vocabulary, size=300)
+        pack(documents, vocabulary, packed, row_length=32, rows_per_shard=100, **how)
         folders = [packed, documents, storage.join(documents, "train"), storage.join(documents, "validation")]
         paths = [storage.join(folder, name) for folder in folders for name in storage.sizes(folder)]
         return {path.removeprefix(root): storage.read_bytes(path) for path in paths}
@@ -111,7 +113,7 @@ def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_pa
     said = []
     for how in ({"workers": 1}, {"beam": DIRECT}):
         with pytest.raises(UserError) as caught:
-            build.prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, **how)
+            prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, **how)
         said.append(str(caught.value))
     assert said[0] == said[1] and "b.xml, line" in said[0]
 
@@ -121,41 +123,41 @@ def test_a_mistake_of_an_earlier_run_is_forgotten(tmp_path, monkeypatch):
     for error in (UserError("disk full"), RuntimeError("power failure")):
         with monkeypatch.context() as patch, pytest.raises(type(error), match=str(error)):
             patch.setattr(dedup, "outdated", Mock(side_effect=error))
-            build.prepare([path], str(tmp_path / "out"), beam=DIRECT)
-    build.prepare([path], str(tmp_path / "out"), beam=DIRECT)
+            prepare([path], str(tmp_path / "out"), beam=DIRECT)
+    prepare([path], str(tmp_path / "out"), beam=DIRECT)
 
 
 def test_what_a_pipeline_that_failed_has_left_is_no_dataset_and_either_build_goes_on_from_it(
     documents, tmp_path, monkeypatch
 ):
     options = {"row_length": 64, "rows_per_shard": 40}
-    build.pack(*documents, str(tmp_path / "whole"), workers=1, **options)
+    pack(*documents, str(tmp_path / "whole"), workers=1, **options)
     for then in ({"workers": 1}, {"beam": DIRECT}):
         out = tmp_path / "-".join(then)
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power failure"):
             patch.setattr(build_rows_beam.RowFile, "__getitem__", Mock(side_effect=RuntimeError("power failure")))
-            build.pack(*documents, str(out), beam=DIRECT, **options)
+            pack(*documents, str(out), beam=DIRECT, **options)
         with pytest.raises(UserError, match="packing did not finish"):
             manifest.read(str(out))
-        build.pack(*documents, str(out), **then, **options)
+        pack(*documents, str(out), **then, **options)
         assert files_of(out) == files_of(tmp_path / "whole")
 
 
 def test_a_pipeline_that_ended_while_nobody_waited_is_not_run_again(documents, tmp_path, monkeypatch, capsys):
-    build.pack(*documents, str(tmp_path / "whole"), workers=1, row_length=64)
+    pack(*documents, str(tmp_path / "whole"), workers=1, row_length=64)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(build_rows.manifest, "write", Mock(side_effect=KeyboardInterrupt))
-        build.pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
+        pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     capsys.readouterr()
     monkeypatch.setattr(Beam, "_run", Mock(side_effect=AssertionError))
-    build.pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
+    pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
 def test_the_runner_that_would_first_be_fetched_from_the_network_is_left_alone(tmp_path, monkeypatch):
     prism = Mock()
     monkeypatch.setattr("apache_beam.runners.portability.prism_runner.PrismRunner", prism)
-    build.prepare([write_xml(tmp_path / "a.xml", record(11))], str(tmp_path / "out"), beam=DIRECT)
+    prepare([write_xml(tmp_path / "a.xml", record(11))], str(tmp_path / "out"), beam=DIRECT)
     assert not prism.called
 
 

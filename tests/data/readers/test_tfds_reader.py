@@ -13,9 +13,9 @@ import tensorflow_datasets as tfds
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.readers import reader as documents
 from electramed_jax.data.readers.document import Document
-from electramed_jax.data.tokenizer import train_vocab as build
 
 PAPERS = [
     {
@@ -67,7 +67,7 @@ def texts_of(paper: dict, *fields: str) -> str:
 
 
 def prepared(tmp_path, name: str, workers: int = 1) -> list[Document]:
-    build.prepare([name], str(tmp_path / "out"), validation=0, test=0, workers=workers)
+    prepare([name], str(tmp_path / "out"), validation=0, test=0, workers=workers)
     parts = glob.glob(str(tmp_path / "out" / "train" / "*"))
     return [document for part in sorted(parts) for document in corpus.read_part(part)]
 
@@ -109,7 +109,7 @@ def test_a_slice_in_percent(data_dir):
 def test_a_dataset_stands_beside_files(data_dir, tmp_path):
     (tmp_path / "a.txt").write_text("A plain text of invented words, on one line.")
     inputs = [str(tmp_path / "a.txt"), f"tfds:invented_papers/all?split=validation&text=article&data_dir={data_dir}"]
-    account = build.prepare(inputs, str(tmp_path / "out"), workers=1)
+    account = prepare(inputs, str(tmp_path / "out"), workers=1)
     assert sum(split["documents"] for split in account["splits"].values()) == 11
 
 

@@ -15,6 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.data.dataset import synthetic_loader
 from electramed_jax.data.readers import reader as documents
 from electramed_jax.data.readers.document import Reading
 from electramed_jax.data.synthetic import articles as invented
@@ -183,7 +184,7 @@ def test_the_literature_fills_a_vocabulary_of_two_thousand_word_pieces():
 
 @pytest.mark.parametrize("row_length, vocab_size", [(16, 6), (128, 2048), (512, 31_090)])
 def test_random_rows_are_rows_as_packing_makes_them(row_length, vocab_size):
-    with synthetic.SyntheticLoader(8, row_length, vocab_size, 1, sharding_on((8, 1, 1))) as batches:
+    with synthetic_loader.SyntheticLoader(8, row_length, vocab_size, 1, sharding_on((8, 1, 1))) as batches:
         special = batches.manifest.special
         ids = np.concatenate([np.asarray(batches.at(step)["input_ids"]) for step in range(12)])
     assert ids.shape == (96, row_length) and ids.dtype == np.int32
@@ -197,7 +198,7 @@ def test_random_rows_are_rows_as_packing_makes_them(row_length, vocab_size):
 
 def test_random_batches_are_a_function_of_seed_and_step_on_any_mesh():
     def batch(mesh: tuple[int, int, int], seed: int, step: int) -> np.ndarray:
-        with synthetic.SyntheticLoader(8, 64, 100, seed, sharding_on(mesh)) as batches:
+        with synthetic_loader.SyntheticLoader(8, 64, 100, seed, sharding_on(mesh)) as batches:
             batches.at(step + 3)
             return np.asarray(batches.at(step)["input_ids"])
 
@@ -209,6 +210,6 @@ def test_random_batches_are_a_function_of_seed_and_step_on_any_mesh():
 def test_random_rows_that_cannot_be_built_are_refused():
     for row_length, vocab_size in ((15, 100), (64, 5)):
         with pytest.raises(UserError, match=f"row_length={row_length}, vocab_size={vocab_size}"):
-            synthetic.SyntheticLoader(8, row_length, vocab_size, 0, sharding_on((8, 1, 1)))
+            synthetic_loader.SyntheticLoader(8, row_length, vocab_size, 0, sharding_on((8, 1, 1)))
     with pytest.raises(UserError, match="batch_size=12 is not divisible by data×fsdp=8"):
-        synthetic.SyntheticLoader(12, 64, 100, 0, sharding_on((8, 1, 1)))
+        synthetic_loader.SyntheticLoader(12, 64, 100, 0, sharding_on((8, 1, 1)))

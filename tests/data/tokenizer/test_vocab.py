@@ -9,6 +9,7 @@ import pytest
 from tokenizers import normalizers
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 
 TEXTS = [
@@ -116,7 +117,7 @@ def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
 
 def test_special_tokens_are_found_wherever_they_stand():
     tokens = ["x", "[MASK]", "[SEP]", "[PAD]", "[CLS]", "[UNK]"]
-    assert vocab.special_ids(tokens) == vocab.SpecialIds(pad=3, unk=5, cls=4, sep=2, mask=1)
+    assert vocab.special_ids(tokens) == SpecialIds(pad=3, unk=5, cls=4, sep=2, mask=1)
 
 
 def test_missing_special_tokens_are_named():

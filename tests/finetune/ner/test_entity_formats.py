@@ -10,7 +10,7 @@ from bioc import biocjson, pubtator
 
 from electramed_jax.data.readers.document import Document
 from electramed_jax.finetune.ner import entity_formats
-from electramed_jax.finetune.predictor import Found
+from electramed_jax.finetune.ner.entity_spans import Found
 
 SECTIONS = (("AIM", "To treat\tmania 😀."), (None, "Lithium\nworks in β-thalassemia."))
 STRUCTURED = Document("12345", 12345, "Lithium: a drug.", SECTIONS, 1999, "pubmed")

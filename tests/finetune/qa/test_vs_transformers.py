@@ -17,7 +17,8 @@ import pytest
 import quick
 
 from electramed_jax.common.tree_rules import map_named
-from electramed_jax.config.pretrain import ModelConfig, SpecialIds
+from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.qa import nbest

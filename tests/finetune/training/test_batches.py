@@ -10,7 +10,7 @@ import pytest
 import quick
 from invented_corpus import start
 
-from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.sampler import Plan
 from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Examples, Head
 from electramed_jax.finetune.training import batches, losses, model

@@ -15,7 +15,7 @@ import quick
 
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
-from electramed_jax.config.pretrain import SpecialIds
+from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, SPAN, SQUARED, TOKEN, Head
 from electramed_jax.finetune.training import losses, model
 from electramed_jax.finetune.training.step import Recipe

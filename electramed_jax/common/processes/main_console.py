@@ -1,0 +1,37 @@
+"""Console output of the main process of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from electramed_jax.common import console
+from electramed_jax.common import progress_panel as live_steps
+from electramed_jax.common.processes import distributed
+
+
+def tell(line: str) -> None:
+    """Says a line, in the main process alone."""
+    if distributed.is_main():
+        console.say(line)
+
+
+def warn(line: str) -> None:
+    """The same of what a person should know, quiet or not."""
+    if distributed.is_main():
+        console.warn(line)
+
+
+def steps(
+    title: str, start: int, total: int, shown: Sequence[str]
+) -> contextlib.AbstractContextManager[live_steps.Steps]:
+    """`console.steps` in the main process; the others say nothing."""
+    return live_steps.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
+
+
+class _Silent(live_steps.Steps):
+    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+        pass
+
+    def alert(self, line: str) -> None:
+        pass

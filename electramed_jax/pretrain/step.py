@@ -1,0 +1,210 @@
+"""The jitted train and eval steps: pure functions of (state, batch).
+
+There is no I/O here: the loop, benchmarks and ahead-of-time compilation share this file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.rng import key_for
+from electramed_jax.config.pretrain import Config
+from electramed_jax.model import losses, masking
+from electramed_jax.model.electra import Electra
+from electramed_jax.model.layers import split_key
+from electramed_jax.pretrain import state as pretrain_state
+from electramed_jax.training import optimizer
+from electramed_jax.training.collectives import EVERYWHERE, Exchange
+from electramed_jax.training.state import Params, TrainState
+from electramed_jax.training.step import Batch, jit_measure, jit_step, stepped_by
+
+
+class Drawn(NamedTuple):
+    """A batch and what chance decides about it before a network is run; every array has a row per row of the batch."""
+
+    ids_BT: jax.Array
+    masked: masking.Masked
+    uniform_BM: jax.Array  # in [0, 1): decides which token the generator's distribution gives
+
+
+def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Drawn:
+    """Chooses what is masked, and the uniform numbers that the replacements will be sampled with."""
+    objective, special = config.objective, config.data.special
+    positions_BM, weights_BM = masking.choose_positions(
+        _key(config, f"{stream}/positions", step),
+        ids_BT,
+        special,
+        objective.mask_probability,
+        config.max_predictions,
+    )
+    mask_key = _key(config, f"{stream}/mask", step)
+    masked = masking.mask(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
+    uniform_BM = masking.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
+    return Drawn(ids_BT, masked, uniform_BM)
+
+
+def loss_of(
+    model: Electra,
+    drawn: Drawn,
+    config: Config,
+    dropout_key: jax.Array | None,
+    *,
+    totals: losses.Totals | None = None,
+    with_auc: bool,
+) -> tuple[jax.Array, losses.Sums]:
+    """The loss of these rows, or their share in that of the batch whose `totals` are given."""
+    objective = config.objective
+    has_dropout = dropout_key is not None and bool(config.model.dropout or config.model.attention_dropout)
+    generator_key, discriminator_key = split_key(dropout_key if has_dropout else None, 2)
+
+    def sample(logits_BMV: jax.Array) -> jax.Array:
+        forbidden_BM = drawn.masked.targets_BM if objective.disallow_correct else None
+        return masking.sample(
+            drawn.uniform_BM,
+            logits_BMV,
+            temperature=objective.temperature,
+            forbidden_BM=forbidden_BM,
+        )
+
+    return losses.objective(
+        model,
+        drawn.ids_BT,
+        drawn.masked,
+        masking.structure(drawn.ids_BT, config.data.special),
+        objective,
+        sample=sample,
+        totals=totals,
+        generator_key=generator_key,
+        discriminator_key=discriminator_key,
+        with_auc=with_auc,
+    )
+
+
+def _key(config: Config, name: str, step: jax.Array) -> jax.Array:
+    return key_for(jax.random.key(config.seed), name, step)
+
+
+def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
+    """The step as a pure function, to be jitted by the caller.
+
+    With `accumulation_steps` of A the batch is run as A micro-batches, one after the other, in the memory of
+    one. Masks and samples are drawn, and losses normalised, over the whole batch: without dropout the step
+    is that of A = 1 to rounding.
+    """
+    tx = optimizer.make(config.optimizer, config.total_steps)
+    learning_rate = optimizer.schedule(config.optimizer, config.total_steps)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
+        devices = Exchange(state.params, config.model)
+        on_device = functools.partial(sums_and_gradients, config, devices)
+        sums, gradients = devices.run(on_device, (EVERYWHERE, devices.shards), state.params, batch, state.step)
+        stepped, gradient_norm = stepped_by(gradients, state, tx)
+        sums |= {
+            "step_count": jnp.float32(1),
+            "gradient_norm_sum": gradient_norm,
+            "learning_rate_sum": learning_rate(state.step),
+        }
+        return stepped, sums
+
+    return step
+
+
+def sums_and_gradients(
+    config: Config, devices: Exchange, params: Params, batch: Batch, step: jax.Array
+) -> tuple[losses.Sums, Params]:
+    """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
+    drawn = draw(batch["input_ids"], config, "train", step)
+    totals = devices.added_up(losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special)))
+    whole, of_shards = jax.vjp(devices.gathered, params)
+
+    def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
+        def loss(whole: Params) -> tuple[jax.Array, losses.Sums]:
+            return loss_of(pretrain_state.bind(config, whole), rows, config, key, totals=totals, with_auc=False)
+
+        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(whole)
+        return sums | {"loss_sum": value}, gradients
+
+    dropout_key = _key(config, "train/dropout", step)
+    if config.accumulation_steps == 1:
+        sums, gradients = evaluate(drawn, dropout_key)
+    else:
+        sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
+        gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
+    return devices.added_up(sums), *of_shards(gradients)
+
+
+def accumulate(
+    evaluate: Callable[[Drawn, jax.Array], tuple[losses.Sums, Params]], drawn: Drawn, key: jax.Array, count: int
+) -> tuple[losses.Sums, Params]:
+    """Adds up `evaluate(rows, key)`, in float32, over `count` micro-batches, each with a key of its own.
+
+    Micro-batch i takes rows i, i + count, ... of a device's.
+    """
+
+    def micro(rows: jax.Array) -> jax.Array:
+        return rows.reshape(rows.shape[0] // count, count, *rows.shape[1:]).swapaxes(0, 1)
+
+    def add(total: tuple[losses.Sums, Params], one: tuple[Drawn, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, evaluate(*one)), None
+
+    parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
+    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts))
+    zeros = jax.tree.map(lambda one: jnp.zeros(one.shape, jnp.float32), shapes)
+    return jax.lax.scan(add, zeros, parts)[0]
+
+
+def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
+    """Sums of one validation batch; masked by its index alone, so that every evaluation asks the same questions."""
+
+    def step(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
+        devices = Exchange(params, config.model)
+
+        def on_device(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
+            model = pretrain_state.bind(config, devices.gathered(params))
+            drawn = draw(batch["input_ids"], config, "validation", index)
+            return devices.added_up(loss_of(model, drawn, config, None, with_auc=True)[1])
+
+        return devices.run(on_device, EVERYWHERE, params, batch, index)
+
+    return step
+
+
+def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
+    """`train_step` over the mesh; the old state's memory is given to the new one.
+
+    Raises:
+      UserError: the batch cannot be cut into its micro-batches.
+    """
+    _check_micro_batches(config, mesh)
+    return jit_step(train_step(config), pretrain_state.abstract_state(config, mesh), mesh)
+
+
+def _check_micro_batches(config: Config, mesh: Mesh) -> None:
+    parts = config.accumulation_steps * mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.accumulation_steps > 1 and config.batch_size % parts:
+        raise UserError(
+            f"batch_size={config.batch_size} is not divisible by accumulation_steps×data×fsdp={parts}; use "
+            f"{max(1, config.batch_size // parts) * parts}, or fewer accumulation_steps"
+        )
+
+
+def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
+    """`eval_step` over the mesh."""
+    return jit_measure(eval_step(config), pretrain_state.abstract_state(config, mesh).params, mesh)
+
+
+def train_means(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
+    """Metrics of one or several training steps, by their public names."""
+    steps = sums["step_count"]
+    return losses.means(sums, config.objective) | {
+        "gradient_norm": float(sums["gradient_norm_sum"] / steps),
+        "learning_rate": float(sums["learning_rate_sum"] / steps),
+    }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import quick
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
 from electramed_jax.config.special_tokens import SpecialIds
@@ -47,8 +47,8 @@ def config_text(config: Config) -> str:
 
 def params_text(config: Config, *, measured: bool) -> str:
     """A line a parameter: name, dtype and shape, axes, decay, and (where measured) what it begins as."""
-    shapes = trees.named_leaves(jax.eval_shape(lambda: init_params(config)))
-    values = trees.named_leaves(quick.jit(lambda: init_params(config))()) if measured else {}
+    shapes = tree_rules.named_leaves(jax.eval_shape(lambda: init_params(config)))
+    values = tree_rules.named_leaves(quick.jit(lambda: init_params(config))()) if measured else {}
     lines = []
     for name, leaf in shapes.items():
         axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name))

@@ -90,7 +90,7 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.common.timing import repeat, timed
-    from electramed_jax.data.corpus import corpus_dir as corpus
+    from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.pretrain import bench
 
@@ -104,7 +104,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     def once() -> float:
         with tempfile.TemporaryDirectory() as output:
             seconds = timed(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
-            account.update(corpus.read(output))
+            account.update(corpus_dir.read(output))
         return seconds
 
     timing = repeat(once, warm_up=args.warm_up, repeats=args.repeats)

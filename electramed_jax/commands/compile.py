@@ -39,27 +39,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # To write them down takes libtpu a quarter of the time, and only kernels are counted by them.
     schedules = Schedules() if config.model.kernels == "auto" and not args.quick else None
     chips.prepare_environment(schedules.flags if schedules else "")
-    from electramed_jax.aot import compile as aot
-    from electramed_jax.aot import report as aot_report
+    from electramed_jax.aot import compile, report
     from electramed_jax.training import sharding
 
     config = size_flags.resolve(config, args)
-    where = aot.topology(args.topology, args.num_slices)
+    where = compile.topology(args.topology, args.num_slices)
     mesh = sharding.make_mesh(config.mesh, where.devices)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if args.batch is not None:
         if args.batch < 1:
             raise UserError(f"batch={args.batch}: wanted 1 row a chip or more")
         config = dataclasses.replace(config, batch_size=args.batch * shards)
-    say(f"compiling for {aot_report.devices(where, dict(mesh.shape))}; a minute or two for base")
+    say(f"compiling for {report.devices(where, dict(mesh.shape))}; a minute or two for base")
     if args.find_batch:
-        compiled = aot.find_batch(
-            config, where, quick=args.quick, schedules=schedules, tried=lambda one: say(aot_report.attempt(one))
+        compiled = compile.find_batch(
+            config, where, quick=args.quick, schedules=schedules, tried=lambda one: say(report.attempt(one))
         )
     else:
-        compiled = aot.compile_step(config, where, quick=args.quick, schedules=schedules)
-    estimate = aot.estimate(compiled) if compiled.fits and not args.quick else None
-    for line in aot_report.lines(compiled, estimate):
+        compiled = compile.compile_step(config, where, quick=args.quick, schedules=schedules)
+    estimate = compile.estimate(compiled) if compiled.fits and not args.quick else None
+    for line in report.lines(compiled, estimate):
         say(line)
-    right = compiled.fits and compiled.whole_fraction <= aot.MAX_WHOLE_FRACTION
-    return aot_report.as_json(compiled, estimate) | {"exit_code": EXIT_DONE if right else EXIT_USER_ERROR}
+    right = compiled.fits and compiled.whole_fraction <= compile.MAX_WHOLE_FRACTION
+    return report.as_json(compiled, estimate) | {"exit_code": EXIT_DONE if right else EXIT_USER_ERROR}

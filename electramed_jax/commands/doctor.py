@@ -77,10 +77,10 @@ def _dataset(directory: str) -> Any:
     """Whether a packed dataset is whole, by the sizes of its files."""
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.processes import health
-    from electramed_jax.data.dataset import dataset as datasets
+    from electramed_jax.data.dataset import dataset
 
     try:
-        manifest = datasets.read(directory).manifest
+        manifest = dataset.read(directory).manifest
     except UserError as error:
         found, _, mend = str(error).rpartition("; ")
         return health.Check("dataset", health.WRONG, found, mend)

@@ -63,21 +63,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.common.storage import http_client as http
-    from electramed_jax.data.download import download
-    from electramed_jax.data.download import mirror_listing as listing
+    from electramed_jax.common.storage import http_client
+    from electramed_jax.data.download import download, mirror_listing
 
     chosen = [name for name in download.FOLDERS if getattr(args, name)]
     account = download.download(
         args.output,
         collections=chosen or ["baseline"],
-        numbers=listing.parse_numbers(args.files) if args.files is not None else None,
+        numbers=mirror_listing.parse_numbers(args.files) if args.files is not None else None,
         year=args.year,
         mirror=args.mirror,
         parallel=args.parallel,
         verify=args.verify,
         dry_run=args.dry_run,
-        manners=http.Manners(retries=args.retries, stall_seconds=args.stall_seconds),
+        manners=http_client.Manners(retries=args.retries, stall_seconds=args.stall_seconds),
     )
     _say(account, args.dry_run)
     return account

@@ -31,7 +31,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
     from electramed_jax.common.processes.main_console import tell
     from electramed_jax.config.pretrain import MeshConfig
-    from electramed_jax.data.dataset import dataset as datasets
+    from electramed_jax.data.dataset import dataset
     from electramed_jax.data.dataset.loader import ordered_batches
     from electramed_jax.pretrain import evaluate, loop
     from electramed_jax.pretrain.checkpoint import load
@@ -48,7 +48,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
         metrics = evaluate.run(state.params, batches, jit_eval_step(config, mesh), config)
-    unigram = datasets.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
+    unigram = dataset.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
         tell(f"{name:<26} {value:.4f}")

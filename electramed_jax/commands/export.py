@@ -72,14 +72,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
     from electramed_jax.common.processes.main_console import tell
-    from electramed_jax.finetune import card_scores, results, stages
-    from electramed_jax.finetune import load_model as trained
-    from electramed_jax.finetune import postprocess_config as decoding
-    from electramed_jax.hf import card, card_sections, finetuned
-    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.finetune import card_scores, load_model, postprocess_config, results, stages
+    from electramed_jax.hf import card, card_sections, finetuned, push_to_hub
 
-    repositories = push.repositories(args.push, {"": args.output}) if args.push else {}
-    held = trained.load(args.workdir, args.seed)
+    repositories = push_to_hub.repositories(args.push, {"": args.output}) if args.push else {}
+    held = load_model.load(args.workdir, args.seed)
     described = held.described
     told = {"workdir": args.workdir, "seed": held.seed, "output": args.output}
     if not distributed.is_main():
@@ -99,7 +96,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         kind=described.head.kind,
         labels=described.head.labels,
         loss=described.head.loss,
-        decoding=decoding.to_json(held.decoding),
+        decoding=postprocess_config.to_json(held.decoding),
         facts=card.Facts(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
     tell(f"wrote {args.output} (seed {held.seed})")
@@ -112,19 +109,18 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import files
     from electramed_jax.config.pretrain import MeshConfig
     from electramed_jax.data.tokenizer import vocab
-    from electramed_jax.finetune import load_model as trained
-    from electramed_jax.hf import card_sections, convert
-    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.finetune import load_model
+    from electramed_jax.hf import card_sections, convert, push_to_hub
     from electramed_jax.pretrain import history, workdir
     from electramed_jax.pretrain.checkpoint import load
     from electramed_jax.training import sharding
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     licences = card_sections.read_licences(args.data_license or [])
-    results = [trained.read_results(folder) for folder in args.results or []]
+    results = [load_model.read_results(folder) for folder in args.results or []]
     past = history.read(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
-    repositories = push.repositories(args.push, folders) if args.push else {}
+    repositories = push_to_hub.repositories(args.push, folders) if args.push else {}
     config, state = load(args.workdir, mesh, args.step)
     step = int(state.step)
     params = sharding.to_host(state.params)
@@ -210,11 +206,11 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
 
 def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
     from electramed_jax.common.processes.main_console import tell
-    from electramed_jax.hf import push_to_hub as push
+    from electramed_jax.hf import push_to_hub
 
     if not repositories:
         return {}
-    pushed = push.push(repositories, private=args.private, message=message)
+    pushed = push_to_hub.push(repositories, private=args.private, message=message)
     for commit in pushed.values():
         tell(f"pushed: {commit}")
     return {"pushed": pushed}

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
-from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes import signals
 
 HELP = """Trains an encoder on a corpus, chooses the best checkpoint on dev, and scores it on test.
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with sigterm.held():  # until the run listens
+    with signals.held():  # until the run listens
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages

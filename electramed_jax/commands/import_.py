@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
-    from electramed_jax.hf import convert_tf as tf_convert
+    from electramed_jax.hf import convert_tf
 
     beside = files.join(args.input if files.is_dir(args.input) else posixpath.dirname(prefix) or ".", "vocab.txt")
-    found = tf_convert.convert_checkpoint(
+    found = convert_tf.convert_checkpoint(
         prefix, args.converted, vocab_path=args.vocab or beside, lower_case=not args.cased, num_heads=args.num_heads
     )
     for folder in found["converted"]:
@@ -90,15 +90,14 @@ def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
 
 def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     from electramed_jax.config.pretrain import HF_FOLDER
-    from electramed_jax.data.dataset import dataset as datasets
-    from electramed_jax.hf import convert
-    from electramed_jax.hf import initialize as start
+    from electramed_jax.data.dataset import dataset
+    from electramed_jax.hf import convert, initialize
 
-    imported, new_tokens = start.fitted(folder, convert.import_folder(folder, headless=True), data)
-    size, model = start.model_settings(folder, imported)
+    imported, new_tokens = initialize.fitted(folder, convert.import_folder(folder, headless=True), data)
+    size, model = initialize.model_settings(folder, imported)
     settings = {
         "init": HF_FOLDER + _absolute(folder),
-        "data.directory": ",".join(map(_absolute, datasets.folders(data))),
+        "data.directory": ",".join(map(_absolute, dataset.folders(data))),
     }
     settings |= {f"model.{field}": value for field, value in model.items()}
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}

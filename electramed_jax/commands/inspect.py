@@ -93,18 +93,18 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
 
 
 def _documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data.corpus import corpus_dir as corpus
+    from electramed_jax.data.corpus import corpus_dir
 
-    account = corpus.read(path)
-    if args.split not in corpus.SPLITS:
-        raise UserError(f"split {args.split!r}: wanted one of {', '.join(corpus.SPLITS)}")
+    account = corpus_dir.read(path)
+    if args.split not in corpus_dir.SPLITS:
+        raise UserError(f"split {args.split!r}: wanted one of {', '.join(corpus_dir.SPLITS)}")
     for split, figures in account["splits"].items():
         console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")
     for reason, count in (account["dropped"] | account["repaired"]).items():
         console.say(f"{reason}: {count:,}")
     shown: list[dict[str, Any]] = []
     for number in range(len(account["inputs"])):
-        part = corpus.read_part(corpus.part_path(path, args.split, number))
+        part = corpus_dir.read_part(corpus_dir.part_path(path, args.split, number))
         for document in itertools.islice(part, args.rows - len(shown)):
             shown.append({"id": document.id, "text": document.text})
             console.say(f"{document.id}: {document.text[:1000]}")

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import console
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
-    from electramed_jax.finetune import predict_files as predicting
+    from electramed_jax.finetune import predict_files
     from electramed_jax.finetune.predictor import Predictor
     from electramed_jax.finetune.task.task import SPAN
     from electramed_jax.finetune.text_classification.tables import Columns
@@ -65,16 +65,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     paths = files.glob(args.input)
     model = model_of(args.model, args.seed)
     kind, decoding = model.head.kind, model.decoding
-    if args.format not in predicting.FORMATS[kind]:
-        listed = ", ".join(predicting.FORMATS[kind])
+    if args.format not in predict_files.FORMATS[kind]:
+        listed = ", ".join(predict_files.FORMATS[kind])
         raise UserError(f"--format={args.format}: {args.model} is a model for {decoding.kind}; it writes {listed}")
     if args.text is not None and (kind == SPAN or not args.text.strip()):
         raise UserError(
             "--text is empty" if kind != SPAN else "--text has no question; give a file of SQuAD's form, --input"
         )
-    predicting.check(paths, kind)
+    predict_files.check(paths, kind)
     columns = Columns(args.text_column or decoding.columns.text, args.second_text_column or decoding.columns.second)
-    account = predicting.Account()
+    account = predict_files.Account()
     predictor = Predictor(model, args.batch_size)
     with contextlib.ExitStack() as stack:
         if args.text is not None:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         write = stack.enter_context(_sink(args.output))
         if args.output is None and sys.stdout.isatty():  # a bar would be drawn between the answers
             stack.enter_context(console.at_level(console.QUIET))
-        for piece in predicting.run(
+        for piece in predict_files.run(
             predictor,
             paths,
             args.format,
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
     if args.output:
-        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predicting.READ[kind]}")
+        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predict_files.READ[kind]}")
     counts = {"read": account.read, "found": account.found, "dropped": dict(account.dropped)}
     return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
 
@@ -109,7 +109,7 @@ def model_of(place: str, seed: int | None) -> Model:
     """
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
-    from electramed_jax.finetune import load_model as trained
+    from electramed_jax.finetune import load_model
     from electramed_jax.finetune import postprocess_config as decoding
     from electramed_jax.finetune.predictor import Model
     from electramed_jax.finetune.task.task import Head
@@ -122,7 +122,7 @@ def model_of(place: str, seed: int | None) -> Model:
             f"{place}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
         )
     if workdir.is_finetuned(place):
-        held = trained.load(place, seed)
+        held = load_model.load(place, seed)
         described = held.described
         source = f"{place} (seed {held.seed})"
         return Model(source, described.model, described.head, held.tokenizer, held.params, held.decoding)

@@ -67,7 +67,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.corpus.build import prepare
-    from electramed_jax.data.parallel import process_pool as pool
+    from electramed_jax.data.parallel import process_pool
     from electramed_jax.data.readers import document
 
     account = prepare(
@@ -102,5 +102,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "documents": args.output,
         "files": len(account["inputs"]),
         **summary,
-        "peak_process_bytes": pool.peak_bytes(),
+        "peak_process_bytes": process_pool.peak_bytes(),
     }

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
-from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes import signals
 
 HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where
 there is one.
@@ -36,16 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with sigterm.held():  # until the loop listens
+    with signals.held():  # until the loop listens
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import pretrain as config_lib
-        from electramed_jax.hf import initialize as start
+        from electramed_jax.hf import initialize
         from electramed_jax.pretrain import loop, workdir
 
         config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
         with distributed.joined():
             starts = config.init and not workdir.has_checkpoints(args.workdir)
-            init_params = start.params_for(config, args.workdir) if starts else None
+            init_params = initialize.params_for(config, args.workdir) if starts else None
             outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,

@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from electramed_jax.data.synthetic import pubmed_xml as synthetic
+    from electramed_jax.data.synthetic import pubmed_xml
 
     began, out = time.monotonic(), pathlib.Path(args.output)
     say(f"Writing {args.articles:,} invented PubMed articles to {out / 'xml'}")
-    synthetic.write_pubmed_xml(str(out / "xml"), articles=args.articles)
+    pubmed_xml.write_pubmed_xml(str(out / "xml"), articles=args.articles)
     for command in commands(out, args.steps):
         _electramed(command)
     metrics = _show_replaced_words(out)
@@ -85,10 +85,10 @@ def _electramed(command: Sequence[str]) -> None:
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
     """Swaps one word at the beginning of every test article and asks the exported discriminator which."""
-    from electramed_jax.data.corpus import corpus_dir as corpus
+    from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.hf import detect
 
-    swaps = swap_words(list(corpus.Texts(str(out / "documents"), "test")))
+    swaps = swap_words(list(corpus_dir.Texts(str(out / "documents"), "test")))
     folder = str(out / "models" / "discriminator")
     verdicts = detect.replaced_probabilities(folder, [swap.text for swap in swaps])
     say("\nOne word was swapped in each unseen article; in [brackets] the word the discriminator suspects most:")

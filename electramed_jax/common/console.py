@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import step_timer
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = 24  # columns of a bar
@@ -150,7 +150,7 @@ class _Pace:
             shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s"
         if self.total is None or not rate or self.done == self.total:
             return shown
-        return f"{shown}, {chrono.duration((self.total - self.done) / rate)} left"
+        return f"{shown}, {step_timer.duration((self.total - self.done) / rate)} left"
 
 
 @contextlib.contextmanager
@@ -202,7 +202,7 @@ class Transfer:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             rate = self.bytes_done / (now - self.started)
-            left = chrono.duration(max(0.0, self.total_bytes - self.bytes_done) / rate) if rate else "unknown"
+            left = step_timer.duration(max(0.0, self.total_bytes - self.bytes_done) / rate) if rate else "unknown"
             say(
                 f"{self._description}: {self.files_done:,} of {self.files:,} files, {self.bytes_done / 1e6:,.1f} of "
                 f"{max(self.total_bytes, self.bytes_done) / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s, {left} left"

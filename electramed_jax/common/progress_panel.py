@@ -13,8 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from electramed_jax.common import console
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import console, step_timer
 
 TRAIN = "train"  # the split whose lines only the panel tells
 REFRESHES = 4  # a second
@@ -128,8 +127,8 @@ class LiveSteps(Steps):
             if "model_flops_utilization" in figures:
                 parts.append(f"MFU {figures['model_flops_utilization']:.1%}")
             if self._step < self._total:
-                parts.append(f"{chrono.duration((self._total - self._step) * seconds)} left")
-        parts.append(f"{chrono.duration(time.monotonic() - self._began)} so far")
+                parts.append(f"{step_timer.duration((self._total - self._step) * seconds)} left")
+        parts.append(f"{step_timer.duration(time.monotonic() - self._began)} so far")
         return "   ".join(parts)
 
     def _table(self) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from electramed_jax.common import config_io as settings
+from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tracking import trackers
 from electramed_jax.config.pretrain import MeshConfig, OptimizerConfig
@@ -156,24 +156,24 @@ FREE = ("seeds", "mesh", "log_every", "grace_seconds", "remat", "trackers")
 
 def from_flags(arguments: Sequence[str]) -> FinetuneConfig:
     """A fine-tuning run's settings, checked; see `settings.from_flags`."""
-    config = settings.from_flags(FinetuneConfig, arguments, example="configs/finetune_ner.py")
+    config = config_io.from_flags(FinetuneConfig, arguments, example="configs/finetune_ner.py")
     check(config)
     return config
 
 
 def check(config: FinetuneConfig) -> None:
     """Raises UserError where a setting is out of range or two contradict each other."""
-    values = settings.flat(dataclasses.asdict(config))
+    values = config_io.flat(dataclasses.asdict(config))
     for name, choices in CHOICES.items():
-        settings.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
+        config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     for name in POSITIVE.split():
-        settings.require(name, values[name], values[name] > 0, "a number above 0")
+        config_io.require(name, values[name], values[name] > 0, "a number above 0")
     for name in FRACTIONS.split():
-        settings.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
+        config_io.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in NOT_NEGATIVE.split():
-        settings.require(name, values[name], values[name] >= 0, "a number of at least 0")
-    settings.require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
-    settings.require("task.max_length", config.task.max_length, config.task.max_length >= 8, "at least 8")
+        config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
+    config_io.require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
+    config_io.require("task.max_length", config.task.max_length, config.task.max_length >= 8, "at least 8")
     trackers.check(config.trackers)
     if not config.init:
         raise UserError(

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electramed_jax.common import config_io as settings
+from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tracking import trackers
 from electramed_jax.config.special_tokens import SpecialIds
@@ -226,9 +226,9 @@ def _agree(name: str, configured: int, found: int) -> None:
 
 def check(config: Config) -> None:
     """Raises UserError where a setting is out of range or two contradict each other."""
-    values = settings.flat(to_dict(config))
+    values = config_io.flat(to_dict(config))
     for name, choices in CHOICES.items():
-        settings.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
+        config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
         "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints",
@@ -240,14 +240,14 @@ def check(config: Config) -> None:
         "data.cache_gigabytes",
     ]
     for name in " ".join(positive).split():
-        settings.require(name, values[name], values[name] > 0, "a number above 0")
+        config_io.require(name, values[name], values[name] > 0, "a number above 0")
     for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
-        settings.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
+        config_io.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
                  "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight",
                  "keep_every"):  # fmt: skip
-        settings.require(name, values[name], values[name] >= 0, "a number of at least 0")
-    settings.require(
+        config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
+    config_io.require(
         "mesh.data",
         config.mesh.data,
         config.mesh.data == -1 or config.mesh.data > 0,
@@ -257,9 +257,9 @@ def check(config: Config) -> None:
     if config.init and not config.init.startswith(HF_FOLDER):
         raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
     p = objective.mask_probability
-    settings.require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
+    config_io.require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
     share = objective.mask_token_share
-    settings.require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
+    config_io.require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
     for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
         if encoder.hidden_size % encoder.num_heads:
             raise UserError(
@@ -299,14 +299,14 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`; see `settings.from_dict`."""
-    return settings.from_dict(Config, values)
+    return config_io.from_dict(Config, values)
 
 
 def from_saved(values: Mapping[str, Any]) -> Config:
     """As `from_dict`, of a run that may be older than some settings; see `settings.from_saved`."""
-    return settings.from_saved(Config, values)
+    return config_io.from_saved(Config, values)
 
 
 def from_flags(arguments: Sequence[str]) -> Config:
     """A pre-training run's; see `settings.from_flags`."""
-    return settings.from_flags(Config, arguments, example="configs/pretrain_small.py")
+    return config_io.from_flags(Config, arguments, example="configs/pretrain_small.py")

@@ -9,11 +9,11 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import SCRATCH, FinetuneConfig
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.finetune import load_model as trained
+from electramed_jax.finetune import load_model
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.training import workdir
 from electramed_jax.hf import encoder as encoders
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import tying
 
 
 def start_of(config: FinetuneConfig) -> Start:
@@ -21,7 +21,7 @@ def start_of(config: FinetuneConfig) -> Start:
 
     params: dict[str, Any] = {}
     if config.init != SCRATCH and workdir.is_finetuned(config.init):
-        held = trained.load(config.init)
+        held = load_model.load(config.init)
         params, model, tokens = held.params, held.described.model, held.tokens
         source = f"{config.init} (seed {held.seed}), which began as {held.described.source}"
         encoder = encoders.Encoder({}, model, tokens, held.described.lower_case, source)
@@ -54,5 +54,5 @@ def start_of(config: FinetuneConfig) -> Start:
 def unflattened(leaves: dict[str, Any]) -> dict[str, Any]:
     """{"embeddings": {...}, "encoder": {...}} of an encoder's leaves."""
 
-    ours = {n if n.startswith(networks.EMBEDDINGS) else f"encoder/{n}": leaf for n, leaf in leaves.items()}
-    return networks.unflatten(ours)
+    ours = {n if n.startswith(tying.EMBEDDINGS) else f"encoder/{n}": leaf for n, leaf in leaves.items()}
+    return tying.unflatten(ours)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import task as ner
-from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa import splits
 from electramed_jax.finetune.qa import task as qa
 from electramed_jax.finetune.qa.windows import Windowing
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.task.model_spec import Described
 from electramed_jax.finetune.task.task import Task
@@ -27,7 +27,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
     chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
     whole: tuple[str, ...] = ()
     if config.task.kind == "ner":
-        paths = corpus_files.find(config.task.data, chosen, ner.ENDINGS)
+        paths = split_files.find(config.task.data, chosen, ner.ENDINGS)
         tokenizer = Tokenizer.of(start.tokens, start.lower_case)
         task: Task = ner.Ner(
             paths,
@@ -37,7 +37,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             dev_fraction=config.task.dev_fraction,
         )
     elif config.task.kind in text.KINDS:
-        paths = corpus_files.find(config.task.data, chosen, tables.ENDINGS)
+        paths = split_files.find(config.task.data, chosen, tables.ENDINGS)
         columns = Columns(config.text.text_column, config.text.second_text_column, config.text.label_column)
         corpus = text.read(paths, columns, config.task.dev_fraction)
         if config.text.placeholders == "whole":
@@ -54,14 +54,14 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             threshold=config.text.threshold,
         )
     else:
-        paths = corpus_files.find(config.task.data, chosen, qa.ENDINGS)
+        paths = split_files.find(config.task.data, chosen, qa.ENDINGS)
         tokenizer = Tokenizer.of(start.tokens, start.lower_case)
         task = qa.Qa(
-            {split: questions.paths(listed) for split, listed in paths.items()},
+            {split: splits.paths(listed) for split, listed in paths.items()},
             tokenizer,
             windowing=Windowing(config.task.max_length, config.qa.stride, config.qa.max_question),
             measures=config.qa.measures,
-            gold=questions.paths(config.qa.gold),
+            gold=splits.paths(config.qa.gold),
             dev_fraction=config.task.dev_fraction,
             windows_without_answer=config.qa.windows_without_answer,
             drop_mismatched=config.qa.drop_mismatched,

@@ -10,10 +10,10 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa.windows import Windowing
 from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN, Head
-from electramed_jax.finetune.text_classification import task as text
+from electramed_jax.finetune.text_classification import task
 from electramed_jax.finetune.text_classification.tables import Columns
 
-KINDS = {TOKEN: ("ner",), SEQUENCE: text.KINDS, SPAN: ("qa",)}  # of task, by that of their head
+KINDS = {TOKEN: ("ner",), SEQUENCE: task.KINDS, SPAN: ("qa",)}  # of task, by that of their head
 _DEFAULT = Windowing()
 
 

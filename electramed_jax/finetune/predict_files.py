@@ -11,19 +11,17 @@ from typing import Any, TypeVar
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document, Reading
 from electramed_jax.finetune.ner import entity_formats
 from electramed_jax.finetune.ner.entity_formats import Marked
 from electramed_jax.finetune.predictor import Predictor
-from electramed_jax.finetune.qa import bioasq
-from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD
 from electramed_jax.finetune.qa.squad import Question
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN
-from electramed_jax.finetune.text_classification import inputs as text_inputs
-from electramed_jax.finetune.text_classification import tables
+from electramed_jax.finetune.text_classification import inputs, tables
 from electramed_jax.finetune.text_classification.tables import Columns, Record
 
 FORMATS = {
@@ -112,7 +110,7 @@ def _counted(paths: Sequence[str], count: Callable[[str], int], advance: Callabl
 
 
 def _count_documents(path: str) -> int:
-    return sum(1 for _ in documents.read(path, collections.Counter(), reading=_READING))
+    return sum(1 for _ in reader.read(path, collections.Counter(), reading=_READING))
 
 
 def _count_rows(path: str, columns: Columns) -> int:
@@ -146,7 +144,7 @@ def _documents(paths: Iterable[str], account: Account, strict: bool) -> Iterator
     for path in paths:
         drops: collections.Counter = collections.Counter()
         number = 0
-        for document in documents.read(path, drops, strict, _READING):
+        for document in reader.read(path, drops, strict, _READING):
             number += 1
             yield document
         account.dropped.update(drops)
@@ -168,12 +166,12 @@ def _rows(
     for path in paths:
         if path.lower().endswith(_TABLES):
             records, _ = tables.read(path, columns, labelled=False)
-            names = text_inputs.names_in(records)
+            names = inputs.names_in(records)
 
             def reject(line: int, why: str, path: str = path) -> None:
-                corpus_files.reject(path, line, f"{why}; the model was trained on other placeholders, or on none")
+                split_files.reject(path, line, f"{why}; the model was trained on other placeholders, or on none")
 
-            text_inputs.check_placeholders(records, names, predictor.model.tokenizer, reject)
+            inputs.check_placeholders(records, names, predictor.model.tokenizer, reject)
             for record in records:
                 yield ({"file": path} if several else {}) | {"line": record.line}, record
         else:
@@ -205,7 +203,7 @@ def _answers(
     characters: int,
     advance: Callable[..., None],
 ) -> Iterator[str]:
-    asked = questions.read(paths, for_training=False, labelled=False).questions
+    asked = splits.read(paths, for_training=False, labelled=False).questions
     threshold = predictor.model.decoding.null_threshold
     advance(0, total=len(asked))
     pairs = []

@@ -15,8 +15,7 @@ import numpy as np
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.ner import tags
-from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.ner import tags, word_windows
 from electramed_jax.finetune.ner.entity_spans import Found
 from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.qa import nbest
@@ -24,11 +23,10 @@ from electramed_jax.finetune.qa import windows as spans
 from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SPAN, SQUARED, TOKEN, Examples, Head, Outputs
-from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import inputs
 from electramed_jax.finetune.text_classification import labels as text_answers
 from electramed_jax.finetune.text_classification.tables import Record
-from electramed_jax.finetune.training import batches
-from electramed_jax.finetune.training import predict_logits as forward
+from electramed_jax.finetune.training import batches, predict_logits
 from electramed_jax.finetune.training.step import Recipe, jit_predict_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
@@ -65,16 +63,16 @@ class Predictor:
     def entities(self, texts: Sequence[str]) -> list[list[Found]]:
         """The entities of each text, in order; a text may be of any length."""
         found = [self._words(*encoded) for encoded in self.model.tokenizer.encode_with_offsets(texts)]
-        made = words.examples([of_words for of_words, _ in found], self._length, self._recipe.special)
+        made = word_windows.examples([of_words for of_words, _ in found], self._length, self._recipe.special)
         outputs = self.logits([example.input_ids for example in made])
-        logits = words.logits(made, outputs, [len(of_words) for of_words, _ in found])
+        logits = word_windows.logits(made, outputs, [len(of_words) for of_words, _ in found])
         return [self._entities(places, of_text) for (_, places), of_text in zip(found, logits, strict=True)]
 
     def labels(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """{"label", "probability", "probabilities"} of each text or pair; of several labels "labels" and
         "probabilities"; of a similarity "score". "cut": true where the text was too long and lost a part."""
-        names = text_inputs.names_in(records)
-        made = text_inputs.make(records, names, self.model.tokenizer, self._length)
+        names = inputs.names_in(records)
+        made = inputs.make(records, names, self.model.tokenizer, self._length)
         if not records:
             return []
         head, logits = self.model.head, np.stack(self.logits(made.input_ids))
@@ -111,7 +109,7 @@ class Predictor:
             needed = 1 + max(row for row, _ in batches.pack([len(ids) for ids in input_ids], self._length))
             self._rows = -(-min(self._batch_rows, needed) // self._mesh.size) * self._mesh.size
         with jax.set_mesh(self._mesh):
-            outputs = forward.outputs(
+            outputs = predict_logits.outputs(
                 self._step, self._params, examples, self._recipe, self._mesh, rows=self._rows, row_length=self._length
             )
         assert outputs is not None

@@ -11,11 +11,9 @@ import dataclasses
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes.main_console import tell
 from electramed_jax.common.storage import files
-from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig
-from electramed_jax.finetune import load_model as trained
-from electramed_jax.finetune import make_task as tasks
-from electramed_jax.finetune import run
+from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.run import Outcome
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.task.task import TRAIN
@@ -28,10 +26,10 @@ FIRST = "first"
 
 def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
     """See `run.run`; where the first stage was told to stop, its outcome."""
-    task, start, described = tasks.make(config, start)  # before the first stage: it may hold mistakes
+    task, start, described = make_task.make(config, start)  # before the first stage: it may hold mistakes
     if config.qa.first.train:
         first, first_folder = first_stage(config), files.join(folder, FIRST)
-        first_task, start, first_described = tasks.make(first, start)
+        first_task, start, first_described = make_task.make(first, start)
         if leaked := first_task.trains_on(task):
             raise UserError(
                 f"{first.task.train}: question {leaked[0]} and {len(leaked) - 1} more of the first stage are asked in "
@@ -43,7 +41,7 @@ def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
         if outcome.preempted:
             return outcome
         tell(f"second stage, in {folder}:")
-        learnt = trained.load(first_folder)
+        learnt = load_model.load(first_folder)
         source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
         start = dataclasses.replace(start, source=source, params=learnt.params)
     return run.run(config, task, start, described, folder)
@@ -56,7 +54,7 @@ def device_hours(folder: str) -> DeviceHours:
         path = files.join(stage, workdir.RESULTS_FILE)
         for seed in files.read_json(path)["seeds"] if files.exists(path) else ():
             own = workdir.seed_folder(stage, seed)
-            entries = [entry for entry in metrics.read(own) if entry["split"] == TRAIN]
+            entries = [entry for entry in metrics_writer.read(own) if entry["split"] == TRAIN]
             for key, used in starts.device_hours(entries, read_starts(own)).items():
                 hours[key] = hours.get(key, 0.0) + used
     return hours

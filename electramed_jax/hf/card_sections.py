@@ -6,8 +6,7 @@ import fnmatch
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from electramed_jax.common import markdown
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import markdown, step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.pretrain.history import History
@@ -100,7 +99,7 @@ def hardware(hours: DeviceHours, watts: float | None) -> str:
         each = watts if watts is not None else WATTS.get(kind)
         unknown |= each is None
         energy += used * (each or 0) / 1000
-        rows.append([f"{count:,} × {kind}", chrono.duration(used * 3600 / count), _few_digits(used)])
+        rows.append([f"{count:,} × {kind}", step_timer.duration(used * 3600 / count), _few_digits(used)])
     text = markdown.table(["devices", "time on steps", "device hours"], rows)
     text += "\n\nCompilation, evaluation, saving, and steps that were lost and done again are not in the time."
     if unknown:

@@ -14,9 +14,7 @@ from electramed_jax.config.pretrain import Config, ModelConfig
 from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import card
-from electramed_jax.hf.format import config_json as architecture
-from electramed_jax.hf.format import mapping
-from electramed_jax.hf.format import model_dir as folders
+from electramed_jax.hf.format import config_json, mapping, model_dir
 from electramed_jax.hf.format import tying as networks
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
@@ -112,7 +110,7 @@ def export_network(
     check_vocabulary_size(vocabulary, model)
     tensors = to_state_dict(params, model, network)
     tokenizer = tokenize.Tokenizer.of(vocabulary, lower_case)
-    config = architecture.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
+    config = config_json.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
     write_folder(folder, tensors, config, tokenizer, card.text(network, facts))
 
 
@@ -141,15 +139,15 @@ def write_folder(
     from safetensors import numpy as safetensors
 
     assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == config["vocab_size"]
-    files.remove(files.join(folder, folders.CONFIG))
-    vocab.write(files.join(folder, folders.VOCABULARY), tokenizer.tokens)
-    files.write_text(files.join(folder, folders.TOKENIZER), tokenizer.backend.to_str(pretty=True))
+    files.remove(files.join(folder, model_dir.CONFIG))
+    vocab.write(files.join(folder, model_dir.VOCABULARY), tokenizer.tokens)
+    files.write_text(files.join(folder, model_dir.TOKENIZER), tokenizer.backend.to_str(pretty=True))
     settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
-    files.write_json(files.join(folder, folders.TOKENIZER_CONFIG), settings)
-    files.write_text(files.join(folder, folders.CARD), readme)
-    with files.atomic_write(files.join(folder, folders.WEIGHTS)) as file:
+    files.write_json(files.join(folder, model_dir.TOKENIZER_CONFIG), settings)
+    files.write_text(files.join(folder, model_dir.CARD), readme)
+    with files.atomic_write(files.join(folder, model_dir.WEIGHTS)) as file:
         file.write(safetensors.save(dict(tensors), metadata={"format": "pt"}))
-    files.write_json(files.join(folder, folders.CONFIG), config)
+    files.write_json(files.join(folder, model_dir.CONFIG), config)
 
 
 def import_folder(folder: str, tying: str | None = None, *, headless: bool = False) -> Imported:
@@ -164,7 +162,7 @@ def import_folder(folder: str, tying: str | None = None, *, headless: bool = Fal
       UserError: not such a folder, weights that cannot be read, an architecture ours cannot
         compute, or files that contradict each other.
     """
-    found = [folders.read(place, network, headless=headless) for place, network in folders.find(folder)]
+    found = [model_dir.read(place, network, headless=headless) for place, network in model_dir.find(folder)]
     first = found[0]
     for other in found[1:]:
         _check_pair(folder, first, other)
@@ -201,7 +199,7 @@ def _tokenizer_config(max_positions: int, lower_case: bool) -> dict[str, Any]:
     }
 
 
-def _check_pair(folder: str, one: folders.Network, other: folders.Network) -> None:
+def _check_pair(folder: str, one: model_dir.Network, other: model_dir.Network) -> None:
     for field in ("vocab_size", "max_positions"):
         a, b = getattr(one.sizes, field), getattr(other.sizes, field)
         if a != b:

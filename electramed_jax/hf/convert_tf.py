@@ -13,8 +13,7 @@ from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import card, convert
-from electramed_jax.hf.format import config_json as architecture
-from electramed_jax.hf.format import mapping, tf_checkpoint
+from electramed_jax.hf.format import config_json, mapping, tf_checkpoint
 from electramed_jax.hf.format.mapping import DISCRIMINATOR
 
 CARD = """\
@@ -75,7 +74,7 @@ def convert_checkpoint(
         except UserError as error:
             raise UserError(f"{prefix}: {error}") from error
         model = ModelConfig(**{k: v for k, v in dataclasses.asdict(sizes).items() if k != "num_labels"})
-        config = architecture.to_json(sizes, network, model, tokenizer.special.pad)
+        config = config_json.to_json(sizes, network, model, tokenizer.special.pad)
         folders.append(files.join(output, network))
         convert.write_folder(
             folders[-1],

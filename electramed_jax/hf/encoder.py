@@ -10,9 +10,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.hf.format import mapping
-from electramed_jax.hf.format import model_dir as folders
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
 from electramed_jax.pretrain import workdir
 from electramed_jax.pretrain.checkpoint import load
@@ -67,7 +65,7 @@ def _described(place: str, config: Config) -> Encoder:
 def _of_workdir(place: str) -> Encoder:
     config, state = load(place, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
-    found = networks.split(params, config.model.tying)
+    found = tying.split(params, config.model.tying)
     whole = (
         found.get(DISCRIMINATOR) or found[GENERATOR]
     )  # objective.kind=mlm trains one encoder, under a generator's head
@@ -78,15 +76,15 @@ def _of_workdir(place: str) -> Encoder:
 
 def _of_folder(place: str) -> Encoder:
     below = files.join(place, DISCRIMINATOR)  # where `electramed export` puts it
-    at = place if files.exists(files.join(place, folders.CONFIG)) else below
-    if not files.exists(files.join(at, folders.CONFIG)):
+    at = place if files.exists(files.join(place, model_dir.CONFIG)) else below
+    if not files.exists(files.join(at, model_dir.CONFIG)):
         raise UserError(
-            f"{place}: no {workdir.DATASET_FILE} and no {folders.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; "
+            f"{place}: no {workdir.DATASET_FILE} and no {model_dir.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; "
             "wanted a workdir of electramed pretrain or a Hugging Face ELECTRA folder"
         )
-    network = folders.read_encoder(at)
+    network = model_dir.read_encoder(at)
     if network.vocabulary is None:
-        raise UserError(f"{at}: no {folders.VOCABULARY}; without it a corpus cannot be told to this model")
+        raise UserError(f"{at}: no {model_dir.VOCABULARY}; without it a corpus cannot be told to this model")
     leaves = mapping.from_tensors(network.tensors, network.sizes, mapping.ENCODER)
     sizes = {name: value for name, value in dataclasses.asdict(network.sizes).items() if name != "num_labels"}
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default

@@ -14,10 +14,7 @@ from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import card, convert
-from electramed_jax.hf.format import config_json as architecture
-from electramed_jax.hf.format import mapping
-from electramed_jax.hf.format import model_dir as folders
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import config_json, mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
 
 # How transformers' loss, and its text-classification pipeline, take the logits.
@@ -30,7 +27,7 @@ PROBLEMS = {
 
 DECODING = "electramed"  # a key of config.json
 # The architectures by the kind of their head.
-KINDS = {architecture.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
+KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +56,10 @@ def read(folder: str) -> Held:
     Raises:
       UserError: no such folder, of another kind of model, or damaged.
     """
-    path = files.join(folder, folders.CONFIG)
+    path = files.join(folder, model_dir.CONFIG)
     if not files.exists(path):
         raise UserError(
-            f"{folder}: no {folders.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder "
+            f"{folder}: no {model_dir.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder "
             "of a fine-tuned ELECTRA"
         )
     values = files.read_json(path)
@@ -71,7 +68,7 @@ def read(folder: str) -> Held:
     if len(found) != 1:
         raise UserError(f"{path}: architectures={classes}; wanted a fine-tuned ELECTRA: one of {', '.join(KINDS)}")
     kind = found[0]
-    network = folders.read_finetuned(folder, kind)
+    network = model_dir.read_finetuned(folder, kind)
     sizes = network.sizes
     labels = _labels(values, kind, sizes.num_labels, path)
     problem = values.get("problem_type") or PROBLEMS["squared" if len(labels) == 1 else "softmax"]
@@ -79,15 +76,15 @@ def read(folder: str) -> Held:
     if problem not in losses:
         raise UserError(f"{path}: problem_type={problem!r}; wanted one of {', '.join(losses)}")
     leaves = mapping.from_tensors(network.tensors, sizes, kind)
-    tops = (networks.EMBEDDINGS, "head/")
+    tops = (tying.EMBEDDINGS, "head/")
     leaves = {name if name.startswith(tops) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
     model = ModelConfig(**{name: value for name, value in dataclasses.asdict(sizes).items() if name != "num_labels"})
     if network.vocabulary is None:
-        raise UserError(f"{folder}: no {folders.VOCABULARY}; without it a text cannot be told to this model")
-    whole = folders.whole_tokens(folder)
+        raise UserError(f"{folder}: no {model_dir.VOCABULARY}; without it a text cannot be told to this model")
+    whole = model_dir.whole_tokens(folder)
     tokenizer = Tokenizer.of(network.vocabulary, network.lower_case is not False, whole)
     loss = losses[problem] if kind == SEQUENCE else "softmax"
-    return Held(networks.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
+    return Held(tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
 
 
 def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tuple[str, ...]:
@@ -136,7 +133,7 @@ def export(
     """
     convert.check_vocabulary_size(tokenizer.tokens, model)
     tensors = to_state_dict(params, model, kind, len(labels))
-    config = architecture.to_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
+    config = config_json.to_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
     config |= {DECODING: dict(decoding)}
     if kind != SPAN:
         config |= {

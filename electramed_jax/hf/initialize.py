@@ -16,7 +16,7 @@ from electramed_jax.config.presets import PRESETS, encoder_sizes
 from electramed_jax.config.pretrain import HF_FOLDER, Config
 from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.hf import extend_embeddings as extend
+from electramed_jax.hf import extend_embeddings
 from electramed_jax.hf.convert import Imported, import_folder
 from electramed_jax.hf.format.mapping import DISCRIMINATOR
 from electramed_jax.pretrain.state import init_params
@@ -117,7 +117,7 @@ def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, lis
     packed = datasets.read(dataset)
     tokens = vocab.read(packed.vocab_path)
     old = imported.vocabulary or tokens[: imported.dimensions["vocab_size"]]
-    added = extend.new_tokens(old, tokens) if len(old) == imported.dimensions["vocab_size"] else None
+    added = extend_embeddings.new_tokens(old, tokens) if len(old) == imported.dimensions["vocab_size"] else None
     if added is None:
         raise UserError(
             f"{folder}: its vocabulary is not that of {dataset}, nor its beginning; "
@@ -131,7 +131,7 @@ def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, lis
             f"{'' if imported.lower_case else ' with --cased'}"
         )
     if added:
-        params = extend.extended(imported.params, old, tokens, added)
+        params = extend_embeddings.extended(imported.params, old, tokens, added)
         dimensions = imported.dimensions | {"vocab_size": len(tokens)}
         imported = dataclasses.replace(imported, params=params, dimensions=dimensions, vocabulary=tokens)
     return imported, [tokens[number] for number in added]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
-from electramed_jax.model.kernels import attention as attention_kernel
+from electramed_jax.model.kernels import attention
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, dropout, truncated_normal
-from electramed_jax.model.ops import cpu_matmul as cpu_products
+from electramed_jax.model.ops import cpu_matmul
 from electramed_jax.model.ops.remat import saved
 
 NEVER = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
@@ -39,7 +39,7 @@ class SelfAttention(nnx.Module):
         probability_words_2BN: jax.Array | None,
         output_words_2B: jax.Array | None,
     ) -> jax.Array:
-        if self.kernels == "auto" and attention_kernel.suits(segments_BT.shape[1], self.num_heads, self.head_size):
+        if self.kernels == "auto" and attention.suits(segments_BT.shape[1], self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_words_2BN)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_words_2BN)
@@ -58,9 +58,7 @@ class SelfAttention(nnx.Module):
             rate, words_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
         dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
         kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.merged)
-        return attention_kernel.attend(
-            x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, words_2BN, self.head_size, rate
-        )
+        return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, words_2BN, self.head_size, rate)
 
 
 def attend(
@@ -77,9 +75,9 @@ def attend(
 
     Padding is segment 0 and attends to padding, so no row of the softmax is empty.
     """
-    by_hand = cpu_products.suit(dtype)
+    by_hand = cpu_matmul.suit(dtype)
     if by_hand:
-        scores_BNTS = cpu_products.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
+        scores_BNTS = cpu_matmul.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
     else:
         scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
@@ -87,6 +85,6 @@ def attend(
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, words_2BN)
     if by_hand:
-        y_BNHT = cpu_products.times(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
+        y_BNHT = cpu_matmul.times(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

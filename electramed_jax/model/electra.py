@@ -35,8 +35,7 @@ from electramed_jax.model.layers import (
     truncated_normal,
     wide_product,
 )
-from electramed_jax.model.ops import cpu_matmul as cpu_products
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import cpu_matmul, dropout_bits
 
 NEVER = -1e9  # logit of a padded vocabulary entry
 
@@ -87,8 +86,8 @@ class Tower(nnx.Module):
     def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         """Hidden states [B, T, D] in cpu_products' dtype of activations; without a key, without dropout."""
         embedding_key, blocks_key = split_key(key, 2)
-        words_2B = random_bits.words(embedding_key, x_BTE.shape[:1])
-        dtype = cpu_products.activations(jnp.dtype(self.config.compute_dtype))
+        words_2B = dropout_bits.words(embedding_key, x_BTE.shape[:1])
+        dtype = cpu_matmul.activations(jnp.dtype(self.config.compute_dtype))
         x = dropout(x_BTE, self.config.dropout, words_2B).astype(dtype)
         if hasattr(self, "project"):
             x = self.project(x)
@@ -133,8 +132,8 @@ class GeneratorHead(nnx.Module):
     @jax.named_scope("generator_head")
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
-        if cpu_products.suit(self.dtype):
-            flat = cpu_products.times(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
+        if cpu_matmul.suit(self.dtype):
+            flat = cpu_matmul.times(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
             logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
         else:
             logits_BMV = wide_product("bme,ve->bmv", x_BME, word_VE, self.dtype)

@@ -11,9 +11,9 @@ from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.attention import SelfAttention
-from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
+from electramed_jax.model.kernels import gelu_gpu
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, biased_gelu, truncated_normal, unstack
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.remat import REMAT_POLICIES, saved
 
 
@@ -35,8 +35,8 @@ class FeedForward(nnx.Module):
     @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, words_2B: jax.Array | None) -> jax.Array:
         product_BTF, bias_F = saved(self.up.product(x_BTD)), self.up.bias[...]
-        if self.kernels == "auto" and gelu_kernel_gpu.suits(product_BTF.shape, product_BTF.dtype):
-            y_BTF = gelu_kernel_gpu.biased_gelu(product_BTF, bias_F)
+        if self.kernels == "auto" and gelu_gpu.suits(product_BTF.shape, product_BTF.dtype):
+            y_BTF = gelu_gpu.biased_gelu(product_BTF, bias_F)
         else:
             y_BTF = biased_gelu(product_BTF, bias_F)
         return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, words_2B, self.kernels)
@@ -55,9 +55,9 @@ def draw_words(key: jax.Array, batch_size: int, num_heads: int) -> DropoutWords:
     attention_key, feed_forward_key = jax.random.split(key)
     probability_key, output_key = jax.random.split(attention_key)
     return DropoutWords(
-        random_bits.words(probability_key, (batch_size, num_heads)),
-        random_bits.words(output_key, (batch_size,)),
-        random_bits.words(feed_forward_key, (batch_size,)),
+        dropout_bits.words(probability_key, (batch_size, num_heads)),
+        dropout_bits.words(output_key, (batch_size,)),
+        dropout_bits.words(feed_forward_key, (batch_size,)),
     )
 
 

@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.model.kernels import residual_norm as norm_kernel
-from electramed_jax.model.ops import cpu_matmul as cpu_products
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.kernels import residual_norm
+from electramed_jax.model.ops import cpu_matmul, dropout_bits
 from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM, LAYER_NORM_EPSILON
 from electramed_jax.model.ops.remat import saved
 
@@ -68,14 +67,14 @@ class Dense(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """Without the bias."""
-        if cpu_products.suit(self.dtype):
-            return cpu_products.dense(self.equation, x, self.kernel[...].reshape(self.merged))
+        if cpu_matmul.suit(self.dtype):
+            return cpu_matmul.dense(self.equation, x, self.kernel[...].reshape(self.merged))
         kernel = self.kernel[...].astype(self.dtype).reshape(self.merged)
         return jnp.einsum(self.equation, x.astype(self.dtype), kernel)
 
     def spread_bias(self) -> jax.Array:
         """In as many axes as the product has."""
-        return self.bias[...].astype(cpu_products.activations(self.dtype)).reshape(self.bias_spread)
+        return self.bias[...].astype(cpu_matmul.activations(self.dtype)).reshape(self.bias_spread)
 
 
 class LayerNorm(nnx.Module):
@@ -204,7 +203,7 @@ def dropout(x: jax.Array, rate: float, words: jax.Array | None) -> jax.Array:
     if words is None or rate == 0.0:
         return x
     with jax.named_scope("dropout_bits"):
-        keep = random_bits.keep(words, x.shape, rate)
+        keep = dropout_bits.keep(words, x.shape, rate)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 
@@ -227,9 +226,9 @@ def add_and_norm(
 ) -> jax.Array:
     """norm(x + dropout(dense(y))), by one kernel where there is one; `kernels` is the config's."""
     product_BTD = saved(dense.product(y))
-    if kernels == "auto" and norm_kernel.suits(*x_BTD.shape[1:]):
+    if kernels == "auto" and residual_norm.suits(*x_BTD.shape[1:]):
         if words_2B is None or rate == 0.0:
             rate, words_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
         biases = (dense.bias[...], norm.scale[...], norm.bias[...])
-        return norm_kernel.residual_norm(x_BTD, product_BTD, *biases, words_2B, rate)
+        return residual_norm.residual_norm(x_BTD, product_BTD, *biases, words_2B, rate)
     return norm(x_BTD + dropout(product_BTD + dense.spread_bias(), rate, words_2B))

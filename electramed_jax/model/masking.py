@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.model.ops import batch_axes as rows
+from electramed_jax.model.ops import batch_axes
 
 COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
 
@@ -91,7 +91,7 @@ def choose_positions(
 
 def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """float32[shape] in [0, 1), each row of the batch from a key of its own."""
-    return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(rows.keys(key, shape[0]))
+    return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(batch_axes.keys(key, shape[0]))
 
 
 @jax.named_scope("masking")

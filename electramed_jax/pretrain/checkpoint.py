@@ -7,7 +7,7 @@ import functools
 from jax.sharding import Mesh
 
 from electramed_jax.config.pretrain import Config
-from electramed_jax.pretrain import state as pretrain_state
+from electramed_jax.pretrain import state
 from electramed_jax.pretrain import workdir as workdirs
 from electramed_jax.pretrain.workdir import read_config
 from electramed_jax.training.checkpoint import AbstractState, StateCheckpoints, load_state
@@ -28,7 +28,7 @@ class Checkpoints(StateCheckpoints):
 
 
 def _state_of(config: Config) -> AbstractState:
-    return functools.partial(pretrain_state.abstract_state, config)
+    return functools.partial(state.abstract_state, config)
 
 
 def load(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:

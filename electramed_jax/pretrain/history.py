@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from electramed_jax.common.storage import files
-from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.pretrain import alerts as watch
@@ -85,7 +85,7 @@ class History:
 
 def read(workdir: str) -> History:
     """UserError where it is no training workdir."""
-    return History(workdirs.read_config(workdir), metrics.read(workdir), read_starts(workdir))
+    return History(workdirs.read_config(workdir), metrics_writer.read(workdir), read_starts(workdir))
 
 
 def read_manifest(workdir: str) -> manifests.Manifest:

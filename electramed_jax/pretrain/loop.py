@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import steps, tell
@@ -22,7 +22,7 @@ from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.common.tracking import metrics_writer as metrics
 from electramed_jax.config.pretrain import Config, resolve, to_dict
-from electramed_jax.data.dataset import dataset as datasets
+from electramed_jax.data.dataset import dataset
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.pretrain import evaluate
 from electramed_jax.pretrain.alerts import Alert, Watch
@@ -30,8 +30,7 @@ from electramed_jax.pretrain.checkpoint import Checkpoints
 from electramed_jax.pretrain.log_lines import SHOWN, entry_line
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
-from electramed_jax.training import compilation_cache as compiled
-from electramed_jax.training import sharding, starts
+from electramed_jax.training import compilation_cache, sharding, starts
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.step_metrics import NotFinite, Report
 
@@ -73,7 +72,7 @@ def run(
     data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
-        compiled.kept_in(workdir),
+        compilation_cache.kept_in(workdir),
         Preemption(config.grace_seconds).watched() as preemption,
         Loader(
             data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache
@@ -163,7 +162,7 @@ def resolve_with_dataset(config: Config) -> Config:
     """The config with what its packed dataset decides filled in and everything checked."""
     if not config.data.directory:
         raise UserError("no dataset; add --config.data.directory=DIR, a folder written by electramed pack")
-    manifest = datasets.read(config.data.directory).manifest
+    manifest = dataset.read(config.data.directory).manifest
     return resolve(
         config,
         vocab_size=manifest.vocab_size,
@@ -174,7 +173,7 @@ def resolve_with_dataset(config: Config) -> Config:
 
 def _watch(workdir: str, config: Config) -> Watch:
     """The sanity watch, which has seen what the run's processes wrote so far; the main one looks, for all."""
-    manifest = datasets.read(config.data.directory).manifest
+    manifest = dataset.read(config.data.directory).manifest
     if not distributed.is_main():
         return Watch(config, manifest)
     return Watch(config, manifest, metrics.read(workdir), [start["step"] for start in starts.read_starts(workdir)])
@@ -187,19 +186,19 @@ def _cache(config: Config) -> DiskCache | None:
 
 def _start(
     config: Config, mesh: Any, saved: Checkpoints, init_params: state_lib.Params | None
-) -> tuple[state_lib.TrainState, chrono.Chrono, dict[str, float]]:
+) -> tuple[state_lib.TrainState, step_timer.Chrono, dict[str, float]]:
     """The state, the clock and the sums not reported yet, of the newest checkpoint or of a fresh run."""
     if restored := saved.restore(mesh):
         state, kept = restored
         untold = kept.pop("untold", {})
         tell(f"going on from step {kept['step']:,} on {_devices()}")
-        return state, chrono.Chrono(**kept), untold
+        return state, step_timer.Chrono(**kept), untold
     state = create(config, mesh)
     if init_params is not None:
         state = state_lib.with_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     tell(f"starting from step 0: {count:,} parameters on {_devices()}")
-    return state, chrono.Chrono(), {}
+    return state, step_timer.Chrono(), {}
 
 
 def _devices() -> str:

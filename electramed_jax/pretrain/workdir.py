@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
@@ -96,7 +96,7 @@ def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Man
 
 def changed_settings(earlier: Config, now: Config) -> list[str]:
     """Lines "name: old -> new" for every setting that differs."""
-    a, b = trees.named_leaves(to_dict(earlier)), trees.named_leaves(to_dict(now))
+    a, b = tree_rules.named_leaves(to_dict(earlier)), tree_rules.named_leaves(to_dict(now))
     return [f"{name.replace('/', '.')}: {a[name]!r} -> {b[name]!r}" for name in b if a[name] != b[name]]
 
 

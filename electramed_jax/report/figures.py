@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.report import reference_curves as reference
-from electramed_jax.report import style
+from electramed_jax.report import reference_curves, style
 from electramed_jax.report.panels import Panel, Points
 from electramed_jax.report.run import Run
 
@@ -186,7 +185,7 @@ def _draw_bands(axes: Any, metric: str, runs: Sequence[Run], by_tokens: bool) ->
     """Of each size of model among the runs, once."""
     done = set()
     for run in runs:
-        healthy = reference.for_config(run.config)
+        healthy = reference_curves.for_config(run.config)
         if healthy is None or healthy.name in done or metric not in healthy.bands:
             continue
         done.add(healthy.name)

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import step_timer
 from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.workdir import changed_settings
-from electramed_jax.report import reference_curves as reference
-from electramed_jax.report import style
+from electramed_jax.report import reference_curves, style
 from electramed_jax.report.run import Run
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -70,7 +69,7 @@ def curves(title: str, note: str, figures: Iterable[str]) -> str:
 
 
 def learning_note(runs: Sequence[Run]) -> str:
-    found = {one.name: one.source for run in runs if (one := reference.for_config(run.config))}
+    found = {one.name: one.source for run in runs if (one := reference_curves.for_config(run.config))}
     bands = "; ".join(f"{name}: {source}" for name, source in found.items())
     said = "Thin: training, averaged between entries. Thick: validation, the same masked tokens every time."
     said += " The plunge of the first steps may be cut off."
@@ -203,7 +202,7 @@ def _run_card(run: Run, number: int, shape: str) -> str:
     rows = {
         "step": f"{past.step:,} of {config.total_steps:,}",
         "tokens seen": _count(past.tokens()),
-        "time on steps": chrono.duration(past.seconds()),
+        "time on steps": step_timer.duration(past.seconds()),
     }
     if hours := past.device_hours():
         rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
@@ -220,7 +219,7 @@ def _run_card(run: Run, number: int, shape: str) -> str:
     ):
         value = run.last(name)
         if value is not None:
-            rows[label] = form.format(value) if form else chrono.duration(value)
+            rows[label] = form.format(value) if form else step_timer.duration(value)
     colour = style.run_colour(number)
     return (
         f'<div class="{shape}"><h3><span class="dot" style="background:var(--{colour})"></span>{_text(run.name)}</h3>'

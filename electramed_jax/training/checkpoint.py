@@ -27,8 +27,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import tell, warn
 from electramed_jax.common.storage import files
-from electramed_jax.training import fingerprint
-from electramed_jax.training import orbax_logging as orbax_noise
+from electramed_jax.training import fingerprint, orbax_logging
 from electramed_jax.training.starts import CHECKPOINTS
 from electramed_jax.training.state import TrainState
 
@@ -60,7 +59,7 @@ class StateCheckpoints:
           keep: how many of the newest stay.
           keep_every: steps; those of its multiples stay for good; 0: none.
         """
-        orbax_noise.quiet()
+        orbax_logging.quiet()
         self._abstract_state, self._workdir = abstract_state, workdir
         self._manager = _writer(workdir, keep, keep_every)
         self._pending: int | None = None  # the step that is being written
@@ -207,7 +206,7 @@ def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: in
     Raises:
       UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
     """
-    orbax_noise.quiet()
+    orbax_logging.quiet()
     with _reader(workdir) as reader:
         steps = sorted(reader.all_steps())
         if not steps:

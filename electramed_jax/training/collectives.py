@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import ModelConfig
-from electramed_jax.model.kernels import platform as kernels
+from electramed_jax.model.kernels import platform
 from electramed_jax.model.layers import unstack
-from electramed_jax.model.ops import batch_axes as rows
+from electramed_jax.model.ops import batch_axes
 from electramed_jax.training import sharding
 
-ROWS, EVERYWHERE = jax.P(rows.AXES), jax.P()
+ROWS, EVERYWHERE = jax.P(batch_axes.AXES), jax.P()
 
 # Multiplied in the model's compute_dtype: gathered, and their gradients added up, as that.
 _MULTIPLIED = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
@@ -36,10 +36,12 @@ class Exchange:
         mesh = jax.sharding.get_abstract_mesh()
         self._over = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
         # XLA:CPU adds up 16-bit numbers as float32 anyway, and fails at it where `tensor` splits something.
-        self._dtype = jnp.dtype(jnp.float32 if kernels.platform() == "cpu" else model.compute_dtype)
+        self._dtype = jnp.dtype(jnp.float32 if platform.platform() == "cpu" else model.compute_dtype)
         # Of tensor the compiler need not know anything where it splits nothing.
-        self._axes = {axis for axis, size in mesh.shape.items() if axis in rows.AXES or size == 1}
-        self.shards = trees.map_named(lambda name, x: _along_fsdp(name, x.shape, mesh), params) if self._over else None
+        self._axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.AXES or size == 1}
+        self.shards = (
+            tree_rules.map_named(lambda name, x: _along_fsdp(name, x.shape, mesh), params) if self._over else None
+        )
 
     def run(self, call: Callable[..., Any], out: Any, params: Any, batch: Any, *others: Any) -> Any:
         """call(shards of the parameters, a device's rows of each array of the batch, others) on every device.
@@ -68,11 +70,11 @@ class Exchange:
                 return jnp.stack([_gathered(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
             return _gathered(shard, axis, dtype)
 
-        return trees.map_named(one, params, self.shards)
+        return tree_rules.map_named(one, params, self.shards)
 
     def added_up(self, sums: Any) -> Any:
         """Inside `call`: sums over the batch from sums over a device's rows."""
-        return _added_up(sums, rows.AXES) if self._over else sums
+        return _added_up(sums, batch_axes.AXES) if self._over else sums
 
 
 def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
@@ -88,7 +90,7 @@ def _gathered(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array
 
 def _gathered_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
     if axis is None:
-        return (_added_up(g.astype(dtype), rows.AXES).astype(jnp.float32),)
+        return (_added_up(g.astype(dtype), batch_axes.AXES).astype(jnp.float32),)
     scattered = jnp.moveaxis(_scattered(jnp.moveaxis(g, axis, 0)), 0, axis)
     return (_added_up(scattered, ("data",)).astype(jnp.float32),)
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.finetune import EXACT, GOOGLE
 
 EMBEDDINGS, LAYERS, HEAD = "embeddings", "layers", "head"
-DEPTHS = trees.RuleTable(
+DEPTHS = tree_rules.RuleTable(
     "layer-wise decay",
     (
         (r"embeddings/.+|encoder/project/.+", EMBEDDINGS),
@@ -48,6 +48,6 @@ def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.Gr
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         del params
-        return trees.map_named(scale, updates), state
+        return tree_rules.map_named(scale, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
 
 # Weights and tables decay; layer norms and biases, the generator's output bias among them, do not.
-DECAY_RULES = trees.RuleTable(
+DECAY_RULES = tree_rules.RuleTable(
     "weight decay",
     ((r"kernel|word|position|token_type", True), (r"scale|bias|output_bias", False)),
 )
 
 
 # Leading axes along which one array holds several matrices, each of which LAMB scales by itself.
-STACKED_AXES = trees.RuleTable(
+STACKED_AXES = tree_rules.RuleTable(
     "trust ratio",
     (
         (r"layers/attention/qkv/kernel", (0, 2)),  # [L, D, 3, N, H]: query, key and value of each layer
@@ -53,7 +53,7 @@ def make(
     """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), `scales`, learning rate."""
 
     def decays(params: Any) -> Any:
-        return trees.map_named(lambda name, _: DECAY_RULES(name), params)
+        return tree_rules.map_named(lambda name, _: DECAY_RULES(name), params)
 
     adam = {"adam": scale_by_adam, "lamb": optax.scale_by_adam}[config.kind]
     steps = [
@@ -112,7 +112,7 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
         return update * jnp.where(usable, param_norm / jnp.where(usable, update_norm, 1.0), 1.0)
 
     def update(updates: Any, state: optax.EmptyState, params: Any) -> tuple[Any, optax.EmptyState]:
-        named = trees.named_leaves(params)
-        return trees.map_named(lambda name, leaf: scale(name, leaf, named[name]), updates), state
+        named = tree_rules.named_leaves(params)
+        return tree_rules.map_named(lambda name, leaf: scale(name, leaf, named[name]), updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -17,10 +17,10 @@ import jax
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import MeshConfig
-from electramed_jax.model.ops import batch_axes as rows
+from electramed_jax.model.ops import batch_axes
 
 MESH_AXES = ("data", "fsdp", "tensor")
 MESH_AXIS_OF = {
@@ -32,7 +32,7 @@ MESH_AXIS_OF = {
 }
 
 # Matched against the end of a leaf's name, so that an optimiser's moments follow their parameter.
-PARAM_RULES = trees.RuleTable(
+PARAM_RULES = tree_rules.RuleTable(
     "sharding",
     (
         (r"(?:embeddings|embedding_delta)/word", ("vocabulary", "width")),
@@ -82,7 +82,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of int32[B, T]: rows over data and fsdp."""
-    return NamedSharding(mesh, jax.P(rows.AXES))
+    return NamedSharding(mesh, jax.P(batch_axes.AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -91,7 +91,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
-    return trees.map_named(lambda name, leaf: NamedSharding(mesh, spec(name, leaf.shape, mesh)), tree)
+    return tree_rules.map_named(lambda name, leaf: NamedSharding(mesh, spec(name, leaf.shape, mesh)), tree)
 
 
 def spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
@@ -108,8 +108,8 @@ def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
     hold parameters whole is what it is for.
     """
     found = {}
-    placed = trees.named_leaves(tree_shardings(params, mesh))
-    for name, leaf in trees.named_leaves(params).items():
+    placed = tree_rules.named_leaves(tree_shardings(params, mesh))
+    for name, leaf in tree_rules.named_leaves(params).items():
         taken = placed[name].spec
         free = [n for n, axis in zip(leaf.shape, taken, strict=True) if axis is None]
         idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in taken]

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes.main_console import tell
 from electramed_jax.config.pretrain import Config
@@ -37,7 +37,7 @@ class Report:
     def __init__(
         self,
         config: Config,
-        clock: chrono.Chrono,
+        clock: step_timer.Chrono,
         num_devices: int,
         untold: Mapping[str, float] | None = None,
     ):

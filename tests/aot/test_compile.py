@@ -14,9 +14,7 @@ import jax
 import pytest
 import small
 
-from electramed_jax.aot import chips
-from electramed_jax.aot import compile as aot
-from electramed_jax.aot import cost_model as program
+from electramed_jax.aot import chips, compile, cost_model
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.presets import PRESETS
@@ -27,7 +25,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 GIB = chips.GIB
 
 
-EIGHT = aot.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
+EIGHT = compile.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation
     """With no TPU's compiler at hand: the same way through, and the same accounts, by the CPU's."""
     config = config_lib.resolve(PRESETS["tiny"], vocab_size=600, row_length=64, special=PRESETS["tiny"].data.special)
     where = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
-    compiled = aot.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
+    compiled = compile.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
     assert compiled.fits and compiled.needed_bytes > 3 * compiled.parameter_bytes / 4
     assert 1.1 < compiled.program.flops / compiled.model_flops < 1.34
     assert {"all-reduce", "all-gather"} <= compiled.program.collectives.keys()
@@ -195,7 +193,7 @@ def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
 
     monkeypatch.setattr(topologies, "get_topology_desc", absent)
     with pytest.raises(UserError, match=r"pip install 'electramed_jax\[tpu\]'"):
-        aot.topology("v5e:4x4")
+        compile.topology("v5e:4x4")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +207,7 @@ def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
     ],
 )
 def test_the_compilers_complaint_about_memory_is_read(message, gib):
-    assert aot.out_of_memory(message) == (None if gib is None else int(gib * GIB))
+    assert compile.out_of_memory(message) == (None if gib is None else int(gib * GIB))
 
 
 # ---- the largest batch that fits ---------------------------------------------------------------------------
@@ -224,7 +222,7 @@ def pretend(needed, *, in_full=0):
         tries.append((rows, quick))
         size = int(needed(rows) + (0 if quick else in_full))
         fits = size <= where.chip.hbm_bytes
-        return aot.Compiled(config, where, {}, size, fits, {}, 1, 0.0, program.Program() if fits else None)
+        return compile.Compiled(config, where, {}, size, fits, {}, 1, 0.0, cost_model.Program() if fits else None)
 
     return compile_step, tries
 
@@ -241,8 +239,8 @@ def pretend(needed, *, in_full=0):
 )
 def test_the_largest_batch_is_found_in_few_compilations(needed, largest, start, monkeypatch):
     compile_step, tries = pretend(needed)
-    monkeypatch.setattr(aot, "compile_step", compile_step)
-    found = aot.find_batch(dataclasses.replace(PRESETS["base"], batch_size=8 * start), EIGHT)
+    monkeypatch.setattr(compile, "compile_step", compile_step)
+    found = compile.find_batch(dataclasses.replace(PRESETS["base"], batch_size=8 * start), EIGHT)
     rows = found.config.batch_size // 8
     assert found.fits and largest - max(1, largest // 32) <= rows <= largest
     assert len(tries) <= 8
@@ -251,15 +249,15 @@ def test_the_largest_batch_is_found_in_few_compilations(needed, largest, start, 
 
 def test_where_not_even_a_row_fits_the_answer_says_so(monkeypatch):
     compile_step, tries = pretend(lambda rows: 16 * GIB + rows)
-    monkeypatch.setattr(aot, "compile_step", compile_step)
-    found = aot.find_batch(PRESETS["base"], EIGHT)
+    monkeypatch.setattr(compile, "compile_step", compile_step)
+    found = compile.find_batch(PRESETS["base"], EIGHT)
     assert not found.fits and found.config.batch_size == 8
     assert len(tries) <= 8
 
 
 def test_a_batch_that_fits_only_when_compiled_quickly_is_lowered(monkeypatch):
-    monkeypatch.setattr(aot, "compile_step", pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)[0])
-    found = aot.find_batch(PRESETS["base"], EIGHT)
+    monkeypatch.setattr(compile, "compile_step", pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)[0])
+    found = compile.find_batch(PRESETS["base"], EIGHT)
     assert found.fits and 180 <= found.config.batch_size // 8 <= 188
 
 
@@ -269,7 +267,7 @@ def test_a_batch_that_fits_only_when_compiled_quickly_is_lowered(monkeypatch):
 def needlessly_whole(mesh: MeshConfig, **model: object) -> set[str]:
     devices = jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
     config = small.config(**model)
-    params = jax.eval_shape(lambda: aot.state_lib.init_params(config))
+    params = jax.eval_shape(lambda: compile.state_lib.init_params(config))
     return set(sharding.needlessly_whole(params, sharding.make_mesh(mesh, devices)))
 
 
@@ -292,7 +290,7 @@ def test_a_dimension_split_over_one_axis_counts_for_the_other_only_by_what_is_le
 
 def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
     chip = chips.CHIPS["v5e"]
-    contents = program.read(
+    contents = cost_model.read(
         "ENTRY %main (h: bf16[8,128]) -> bf16[8,128] {\n"
         "  %h = f32[1000,819]{1,0} parameter(0)\n"
         '  %a = f32[4]{0} add(%h, %h), metadata={op_name="attention/add"}, backend_config={"estimated_cycles":"3006"}\n'
@@ -304,7 +302,7 @@ def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
     )
     config = dataclasses.replace(small.config(), batch_size=8)
     where = dataclasses.replace(EIGHT, devices=jax.devices()[:4])
-    found = aot.estimate(aot.Compiled(config, where, {}, 1, True, {}, 1, 0.0, contents))
+    found = compile.estimate(compile.Compiled(config, where, {}, 1, True, {}, 1, 0.0, contents))
     array = 1000 * 819 * 4
     assert found.seconds["attention"] == pytest.approx(3006 / chip.clock)
     assert found.seconds["embedding and sampling"] == pytest.approx(2 * array / 819e9)

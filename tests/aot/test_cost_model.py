@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from electramed_jax.aot import cost_model as program
-from electramed_jax.aot import hlo
+from electramed_jax.aot import cost_model, hlo
 
 # One layer turns twelve times: a product (fused with random bits), an all-reduce and an all-gather that is spread over
 # two fusions. Before it, an update of a table that lives in HBM; after it, a kernel and an exchange between slices.
@@ -100,8 +99,8 @@ TPU = TPU.replace("  %reduced =", "  %g.1 = f32[100]{0} bitcast(%h)\n  %g.2 = f3
 
 
 @pytest.fixture(scope="module")
-def tpu() -> program.Program:
-    return program.read(TPU)
+def tpu() -> cost_model.Program:
+    return cost_model.read(TPU)
 
 
 def test_a_product_in_a_loop_counts_as_often_as_the_loop_turns(tpu):
@@ -114,19 +113,19 @@ def test_a_product_in_a_loop_counts_as_often_as_the_loop_turns(tpu):
 def test_a_loop_whose_counter_grows_by_more_turns_less_often(growth, turns):
     """As where the compiler unrolled it."""
     text = TPU.replace("%one = s32[] constant(1)", f"%one = s32[] constant({growth})")
-    assert program.read(text).flops == turns * 2 * 8 * 128 * 64 + 4096
+    assert cost_model.read(text).flops == turns * 2 * 8 * 128 * 64 + 4096
 
 
 def test_a_loop_of_unknown_length_is_counted_once_and_named():
     text = TPU.replace("%first = s32[] constant(2)", "%first = s32[] parameter(3)")
-    found = program.read(text)
+    found = cost_model.read(text)
     assert found.unknown_loops == ["loop"]
     assert found.flops == 2 * 8 * 128 * 64 + 4096
 
 
 def test_the_compilers_own_trip_count_is_believed_first():
     text = TPU.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}')
-    assert program.read(text).flops == 3 * 2 * 8 * 128 * 64 + 4096
+    assert cost_model.read(text).flops == 3 * 2 * 8 * 128 * 64 + 4096
 
 
 def test_cycles_of_a_fusion_are_shared_by_the_work_in_it(tpu):
@@ -167,16 +166,16 @@ def test_an_update_in_place_moves_what_is_put_in_not_the_table(tpu):
 
 
 def test_a_hand_written_kernel_counts_by_what_it_declares(tpu):
-    assert tpu.kernels == [program.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096, None)]
-    silent = program.read(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
+    assert tpu.kernels == [cost_model.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096, None)]
+    silent = cost_model.read(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
     assert silent.kernels[0].flops is None
 
 
 def test_a_hand_written_kernels_cycles_are_its_codes_length_times_the_turns_it_says_it_makes():
     turning = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
-    assert program.read(turning, {"splash": 700}).kernels[0].cycles == 4200
-    assert program.read(turning).kernels[0].cycles is None, "nothing is known of its code"
-    assert program.read(TPU, {"splash": 700}).kernels[0].cycles is None, "nor here of its turns"
+    assert cost_model.read(turning, {"splash": 700}).kernels[0].cycles == 4200
+    assert cost_model.read(turning).kernels[0].cycles is None, "nothing is known of its code"
+    assert cost_model.read(TPU, {"splash": 700}).kernels[0].cycles is None, "nor here of its turns"
 
 
 def test_of_kernels_that_are_alike_the_code_of_one_is_the_code_of_all():
@@ -185,14 +184,14 @@ def test_of_kernels_that_are_alike_the_code_of_one_is_the_code_of_all():
     splash = turning[turning.index("  %splash =") : turning.index("  %token =")]
     again = splash.replace("%splash", "%splash.4").replace("{1,0} custom-call", "{1,0:S(1)} custom-call")
     wider = splash.replace("%splash = bf16[8,128]", "%splash.5 = bf16[8,256]")
-    kernels = program.read(turning.replace(splash, splash + again + wider), {"splash.4": 700}).kernels
+    kernels = cost_model.read(turning.replace(splash, splash + again + wider), {"splash.4": 700}).kernels
     assert [kernel.cycles for kernel in kernels] == [4200, 4200, None]
     assert {kernel.own_name for kernel in kernels} == {"splash"}
 
 
 def test_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="not the text of a compiled program"):
-        program.read("HloModule nothing\n")
+        cost_model.read("HloModule nothing\n")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_text_that_is_no_program_is_refused():
     ],
 )
 def test_the_chips_of_a_collective_are_read_from_every_form_of_groups(attributes, chips):
-    assert program.group_size(attributes) == chips
+    assert cost_model.group_size(attributes) == chips
 
 
 # ---- real programs -----------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ def test_operations_of_a_convolution_are_those_xla_counts(settings):
     compiled = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, **settings)).lower(left, right).compile()
     module = hlo.parse(compiled.as_text())
     instructions = [(c, i) for c in module.computations.values() for i in c.values()]
-    counted = sum(program.product_flops(c, i) for c, i in instructions)
+    counted = sum(cost_model.product_flops(c, i) for c, i in instructions)
     assert counted == pytest.approx(compiled.cost_analysis()["flops"]) and counted > 0
 
 
@@ -238,7 +237,7 @@ def test_operations_of_a_dot_are_those_xla_counts(equation):
     shapes = [jax.ShapeDtypeStruct([sizes[a] for a in side], np.float32) for side in equation.split("->")[0].split(",")]
     compiled = jax.jit(lambda x, y: jnp.einsum(equation, x, y)).lower(*shapes).compile()
     products = 2 * np.prod([sizes[a] for a in set("".join(itertools.takewhile(lambda c: c != "-", equation))) - {","}])
-    assert program.read(compiled.as_text()).flops == products
+    assert cost_model.read(compiled.as_text()).flops == products
 
 
 def test_a_scan_over_eight_devices_counts_its_products_and_sums_in_every_turn():
@@ -254,8 +253,8 @@ def test_a_scan_over_eight_devices_counts_its_products_and_sums_in_every_turn():
         return jax.lax.scan(turn, x, w)[0]
 
     text = run.lower(jnp.ones((16, 32)), jnp.ones((5, 32, 32))).compile().as_text()
-    found = program.read(text)
+    found = cost_model.read(text)
     assert found.flops == 5 * 2 * 2 * 32 * 32
     assert (found.collectives["all-reduce"].count, found.collectives["all-reduce"].bytes) == (5, 5 * 2 * 32 * 4)
-    groups = {program.group_of(i) for c in hlo.parse(text).computations.values() for i in c.values()}
+    groups = {cost_model.group_of(i) for c in hlo.parse(text).computations.values() for i in c.values()}
     assert groups == {"feed-forward", "rest"}

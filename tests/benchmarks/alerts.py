@@ -36,7 +36,7 @@ from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import loader  # noqa: E402
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
-from electramed_jax.pretrain import alerts as watch  # noqa: E402
+from electramed_jax.pretrain import alerts  # noqa: E402
 
 SETTLED, TRANSIENT = 150, 200
 WORDS, LENGTH = 60, 28
@@ -160,10 +160,10 @@ CASES: tuple[Callable[[pathlib.Path, pathlib.Path], list[str]], ...] = (
 
 @contextlib.contextmanager
 def shortened() -> Iterator[None]:
-    kept = watch.SETTLED_STEPS, watch.TRANSIENT_STEPS
-    watch.SETTLED_STEPS, watch.TRANSIENT_STEPS = SETTLED, TRANSIENT
+    kept = alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS
+    alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS = SETTLED, TRANSIENT
     yield
-    watch.SETTLED_STEPS, watch.TRANSIENT_STEPS = kept
+    alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS = kept
 
 
 def main() -> None:

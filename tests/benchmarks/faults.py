@@ -36,7 +36,7 @@ import numpy as np
 import pod
 import quick_run
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.pretrain.checkpoint import load
 from electramed_jax.training import checkpoint, sharding
@@ -57,7 +57,7 @@ def steps_of(workdir: pathlib.Path) -> list[int]:
 
 def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     state = load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
-    return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
+    return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
 def same_state(workdir: pathlib.Path, undisturbed: pathlib.Path, step: int) -> bool:
@@ -199,7 +199,7 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
             with contextlib.redirect_stderr(io.StringIO()), Checkpoints(str(workdir), config) as saved:
                 state, clock = saved.restore(mesh)
             step = clock["step"]
-            for leaf_name, leaf in trees.named_leaves(state).items():
+            for leaf_name, leaf in tree_rules.named_leaves(state).items():
                 np.testing.assert_array_equal(np.asarray(leaf), expected[step][leaf_name], err_msg=f"{how} {name}")
             assert (step == newest) == (not (workdir / f"checkpoints/{newest}.damaged").exists())
             said, whole = said + (step == before), whole + (step == newest)

@@ -26,10 +26,8 @@ import jax.numpy as jnp
 import side_by_side
 
 from electramed_jax.model import attention, layers, masking
-from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
-from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
-from electramed_jax.model.kernels import residual_norm as norm_kernel
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.kernels import attention_gpu, gelu_gpu, residual_norm
+from electramed_jax.model.ops import dropout_bits
 
 T, N, H, F = (64, 2, 32, 256) if CPU_CHECK else (512, 12, 64, 3072)
 D, KEY = N * H, jax.random.key(3)
@@ -40,10 +38,10 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
     config = side_by_side.sized("tiny", rows, T)
     ids = side_by_side.random_batch(config)["input_ids"]
     segments = masking.structure(ids, config.data.special).segments_BT
-    words, spans = random_bits.words(KEY, (rows, N)), attention_kernel_gpu.spans(segments)
+    words, spans = dropout_bits.words(KEY, (rows, N)), attention_gpu.spans(segments)
 
     def kernel(product: jax.Array, bias: jax.Array) -> jax.Array:
-        return attention_kernel_gpu._attend(product, bias, spans, words, H, rate, CPU_CHECK)
+        return attention_gpu._attend(product, bias, spans, words, H, rate, CPU_CHECK)
 
     def plain(product: jax.Array, bias: jax.Array) -> jax.Array:
         qkv = (product + bias.reshape(-1).astype(product.dtype)).reshape(rows, T, 3, N, H)
@@ -56,10 +54,10 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
 
 
 def norm_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
-    words = random_bits.words(KEY, (rows,))
+    words = dropout_bits.words(KEY, (rows,))
 
     def kernel(*given: jax.Array) -> jax.Array:
-        return norm_kernel.residual_norm(*given, words, rate, "gpu" if CPU_CHECK else None)
+        return residual_norm.residual_norm(*given, words, rate, "gpu" if CPU_CHECK else None)
 
     def plain(x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
         return layers.layer_norm(x + layers.dropout(y + y_bias.astype(y.dtype), rate, words), scale, bias)
@@ -69,7 +67,7 @@ def norm_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
 
 
 def gelu_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
-    kernel = functools.partial(gelu_kernel_gpu.biased_gelu, interpret=CPU_CHECK)
+    kernel = functools.partial(gelu_gpu.biased_gelu, interpret=CPU_CHECK)
     return kernel, layers.biased_gelu, [normal(1, rows, T, F), normal(2, F, dtype="float32")]
 
 

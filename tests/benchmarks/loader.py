@@ -44,7 +44,7 @@ CONTENDERS = ("plan", "rows", "rows, later", "mixture", "loader", "loader, later
 
 
 def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> None:
-    from electramed_jax.common.storage import tfrecord as records
+    from electramed_jax.common.storage import tfrecord
     from electramed_jax.data.dataset import manifest as manifests
     from electramed_jax.data.tokenizer import vocab
 
@@ -56,7 +56,7 @@ def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> N
     for number in range(shards):
         ids += np.uint16(1)  # another shard; ids wrap around, which nobody minds here
         name = manifests.shard_name("pubmed", "train", number, shards)
-        with records.RowWriter(str(folder / "whole" / name), LENGTH, "uint16") as writer:
+        with tfrecord.RowWriter(str(folder / "whole" / name), LENGTH, "uint16") as writer:
             writer.write(ids)
         os.link(folder / "whole" / name, folder / ("first", "second")[number % 2] / name)
         written.append(manifests.Shard(name, writer.rows, writer.sha256))

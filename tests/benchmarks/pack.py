@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
@@ -45,8 +45,8 @@ GOOGLE = "google-research/electra"
 
 def documents_of(folder: str, megabytes: float) -> Iterator[Document]:
     size = 0
-    for number in range(len(corpus.read(folder)["inputs"])):
-        for document in corpus.read_part(corpus.part_path(folder, "train", number)):
+    for number in range(len(corpus_dir.read(folder)["inputs"])):
+        for document in corpus_dir.read_part(corpus_dir.part_path(folder, "train", number)):
             size += len(document.text)
             if size > megabytes * 1e6:
                 return
@@ -59,7 +59,7 @@ def write_inputs(folder: pathlib.Path, source: str, megabytes: float, processes:
     documents = list(documents_of(source, megabytes))
     for number in range(processes):
         mine = documents[number::processes]
-        (folder / f"{number}.jsonl").write_bytes(b"".join(map(corpus.to_line, mine)))
+        (folder / f"{number}.jsonl").write_bytes(b"".join(map(corpus_dir.to_line, mine)))
         sentences = (SENTENCE_END.sub("\n", document.text) for document in mine)
         (folder / "text" / f"{number}.txt").write_text("\n\n".join(sentences))
     prepare([str(folder / "*.jsonl")], str(folder / "documents"), validation=0, test=0, workers=processes)

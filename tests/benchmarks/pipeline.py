@@ -26,8 +26,8 @@ from collections.abc import Callable
 import jax
 import side_by_side
 
-from electramed_jax.common import step_timer as chrono
-from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common import step_timer
+from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
@@ -54,10 +54,10 @@ def steady(config: Config, rounds: int, steps: int) -> None:
         jax.set_mesh(mesh),
         tempfile.TemporaryDirectory() as workdir,
         Loader(data.directory, "train", config.batch_size, data.seed, rows) as batches,
-        metrics.MetricsWriter(workdir, resumed_step=0) as log,
+        metrics_writer.MetricsWriter(workdir, resumed_step=0) as log,
     ):
         state, train_step = create(config, mesh), jit_train_step(config, mesh)
-        clock, constant = chrono.Chrono(), batches.at(0)
+        clock, constant = step_timer.Chrono(), batches.at(0)
         report = Report(config, clock, mesh.size)
 
         def alone() -> None:

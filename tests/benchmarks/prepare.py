@@ -105,7 +105,7 @@ def run(name: str, paths: list[str], workers: int, **options: object) -> dict:
 
 def one(request: str) -> None:
     from electramed_jax.data.corpus.build import prepare
-    from electramed_jax.data.parallel import process_pool as pool
+    from electramed_jax.data.parallel import process_pool
 
     paths, output, options = json.loads(request)
     start = time.monotonic()
@@ -118,7 +118,7 @@ def one(request: str) -> None:
             {
                 "seconds": seconds,
                 "processor": sum(usage.ru_utime + usage.ru_stime for usage in used),
-                "peak": pool.peak_bytes(),
+                "peak": process_pool.peak_bytes(),
                 "read": sum(of_file["read"] for of_file in account["inputs"]),
                 "text": sum(split["bytes"] for split in account["splits"].values()),
                 "stored": size,
@@ -162,9 +162,9 @@ def seconds_each(of_name: list[dict]) -> float:
 
 def filter_alone(rounds: int) -> float:
     """Seconds of a processor that one abstract takes to be looked through."""
-    from electramed_jax.data.corpus import decontaminate as held_out
+    from electramed_jax.data.corpus import decontaminate
 
-    index = held_out.read(test_sets())
+    index = decontaminate.read(test_sets())
     lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))
     texts = [f"{record['title']}\n{record['text']}" for record in map(json.loads, lines)]
     index.matches(None, texts[0])

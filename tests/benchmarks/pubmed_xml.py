@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 
 from lxml import etree
 
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 HEAD = """<?xml version="1.0" encoding="utf-8"?>
@@ -69,7 +69,7 @@ def write_baseline_like(path: pathlib.Path) -> None:
 
 def ours(path: str) -> int:
     drops: collections.Counter = collections.Counter()
-    return sum(1 for _ in documents.read(path, drops)) + drops.total()
+    return sum(1 for _ in reader.read(path, drops)) + drops.total()
 
 
 def pubmed_parser(path: str) -> int:

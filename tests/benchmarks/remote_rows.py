@@ -33,8 +33,7 @@ LENGTH, SHARDS = 512, 8
 
 
 def pack(folder: str, rows: int) -> None:
-    from electramed_jax.common.storage import files
-    from electramed_jax.common.storage import tfrecord as records
+    from electramed_jax.common.storage import files, tfrecord
     from electramed_jax.data.dataset import manifest as manifests
     from electramed_jax.data.tokenizer import vocab
 
@@ -43,7 +42,7 @@ def pack(folder: str, rows: int) -> None:
     draw, shards = np.random.default_rng(0), []
     for number in range(SHARDS):
         name = manifests.shard_name("pubmed", "train", number, SHARDS)
-        with records.RowWriter(files.join(folder, name), LENGTH, "uint16") as writer:
+        with tfrecord.RowWriter(files.join(folder, name), LENGTH, "uint16") as writer:
             ids = draw.integers(5, len(tokens), (rows // SHARDS, LENGTH), np.uint16)
             # The first two ids are the number of the row.
             ids[:, :2] = np.stack(np.divmod(number * len(ids) + np.arange(len(ids)), 1 << 12), axis=1)

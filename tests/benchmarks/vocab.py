@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 
 
 def spread(values: list[float]) -> str:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=31_090)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    text = sum(len(text.encode()) for text in corpus.Texts(args.documents))
+    text = sum(len(text.encode()) for text in corpus_dir.Texts(args.documents))
     wall, processor, digests = [], [], set()
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "vocab.txt"

@@ -11,7 +11,7 @@ import quick
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 
 CONFIG = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'pretrain_tiny.py'}"
 TINY = [
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_timed_in_the_folder_that_is_named(capsys, tmp_path, com
 
 
 def test_prepare_is_timed_on_the_files_given(capsys, tmp_path):
-    synthetic.write_pubmed_xml(str(tmp_path), articles=60, num_files=1)
+    pubmed_xml.write_pubmed_xml(str(tmp_path), articles=60, num_files=1)
     counts = ["--warm_up=1", "--repeats=2", "--workers=1", "--json"]
     result = result_of(capsys, "bench", "prepare", f"--input={tmp_path}/*.xml.gz", *counts)
     assert 50 < result["documents"] <= 60

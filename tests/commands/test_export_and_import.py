@@ -19,8 +19,7 @@ from electramed_jax import cli
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import pretrain as config_lib
-from electramed_jax.hf import convert
-from electramed_jax.hf import initialize as start
+from electramed_jax.hf import convert, initialize
 from electramed_jax.pretrain import loop, state
 
 
@@ -85,7 +84,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     assert config.init == f"hf:{folder}"
     assert config.model.hidden_size == 16
-    started = named_leaves(start.params_for(config, str(tmp_path / "run")))
+    started = named_leaves(initialize.params_for(config, str(tmp_path / "run")))
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
@@ -97,7 +96,7 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     config_file = tmp_path / "continued.py"
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
-    started = start.params_for(config, str(tmp_path / "run"))
+    started = initialize.params_for(config, str(tmp_path / "run"))
     fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
@@ -110,7 +109,7 @@ def test_a_run_of_other_sizes_is_told_the_settings_that_fit(exported, packed):
     folder, config, _ = exported
     wider = dataclasses.replace(config.model, hidden_size=32, generator_num_layers=2)
     with pytest.raises(UserError) as error:
-        start.load(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
+        initialize.load(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
     assert "--config.model.hidden_size=16 --config.model.generator_num_layers=1" in str(error.value)
 
 
@@ -125,20 +124,20 @@ def test_a_folder_of_another_vocabulary_is_refused(exported, packed, tmp_path):
     assert cli.main(["import", f"--input={folder}", f"--data={packed}", output]) == 2
     assert not (tmp_path / "c.py").exists()
     with pytest.raises(UserError, match="vocabulary is not that of"):
-        start.fitted(str(folder), convert.import_folder(str(folder)), packed)
+        initialize.fitted(str(folder), convert.import_folder(str(folder)), packed)
 
 
 def test_a_cased_model_does_not_go_on_with_lower_cased_text(exported, packed, tmp_path):
     folder = exported[0] / "discriminator"
     imported = dataclasses.replace(convert.import_folder(str(folder)), lower_case=False)
     with pytest.raises(UserError, match="model of cased text.*pack the text again with --cased"):
-        start.fitted(str(folder), imported, packed)
+        initialize.fitted(str(folder), imported, packed)
 
 
 def test_a_generator_alone_is_no_start(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):
-        start.model_settings("folder", imported)
+        initialize.model_settings("folder", imported)
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from invented_corpus import write_conll
 from electramed_jax import cli
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import finetune as config_lib
-from electramed_jax.finetune import load_model as trained
+from electramed_jax.finetune import load_model
 from electramed_jax.finetune.init_from import start_of
 from electramed_jax.finetune.ner import tags
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import tying
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -76,7 +76,7 @@ def settings_of(*arguments: str):
 def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretrained, corpus, tmp_path):
     workdir, config, params = pretrained
     assert cli.main(["export", f"--workdir={workdir}", f"--output={tmp_path}/hf"]) == 0
-    wanted = networks.split(params, config.model.tying)["discriminator"]
+    wanted = tying.split(params, config.model.tying)["discriminator"]
     rows = config.model.vocab_size  # the rest is padding
     for place in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
         began = start_of(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))
@@ -98,7 +98,7 @@ def test_from_scratch_the_sizes_and_the_vocabulary_are_taken_and_nothing_else(pr
 
 def test_a_fine_tuned_model_is_the_start_of_another(tuned, corpus):
     began = start_of(settings_of(*flags(corpus, "w", init=tuned)))
-    held = trained.load(str(tuned))
+    held = load_model.load(str(tuned))
     assert named_leaves(began.params).keys() == named_leaves(held.params).keys()
     assert "head/logit/kernel" in named_leaves(began.params)
     scores = json.loads((tuned / "results.json").read_text())
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_pa
         assert {k: v for k, v in ours.items() if k != "train_seconds"} == {
             k: v for k, v in theirs.items() if k != "train_seconds"
         }
-        ours, theirs = (named_leaves(trained.load(str(run), seed).params) for run in (workdir, tuned))
+        ours, theirs = (named_leaves(load_model.load(str(run), seed).params) for run in (workdir, tuned))
         for name, leaf in ours.items():
             np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
 

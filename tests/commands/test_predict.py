@@ -13,7 +13,7 @@ from exported import exported
 
 from electramed_jax import cli
 from electramed_jax.common import console
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.finetune import predictor
 
 TABLE = "index\tsentence\tlabel\n7\tThe dose of @DRUG$.\ta\n9\tpatients with @DRUG$\t?\n"
@@ -63,7 +63,7 @@ def answers(folders, kind: str, *arguments: str) -> list[dict]:
 
 
 def test_texts_and_pubmed_xml_in_one_go_give_a_line_each(folders, place):
-    synthetic.write_pubmed_xml("xml", articles=4, num_files=1)
+    pubmed_xml.write_pubmed_xml("xml", articles=4, num_files=1)
     (path,) = pathlib.Path("xml").iterdir()
     content = path.read_bytes()
     content = gzip.decompress(content) if path.suffix == ".gz" else content

@@ -9,7 +9,7 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig, TextConfig
-from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
 from electramed_jax.finetune.text_classification.tables import Columns
@@ -22,7 +22,9 @@ CONFIG = FinetuneConfig(
 
 def of_run(impossible: int = 0) -> Decoding:
     config = json.loads(json.dumps(dataclasses.asdict(CONFIG)))  # as config.json has it
-    return decoding.of_run("qa", 96, config, {"sizes": {"train": {"impossible": impossible}, "dev": {"examples": 3}}})
+    return postprocess_config.of_run(
+        "qa", 96, config, {"sizes": {"train": {"impossible": impossible}, "dev": {"examples": 3}}}
+    )
 
 
 def test_they_are_those_of_the_run():
@@ -34,16 +36,16 @@ def test_a_question_may_stay_unanswered_only_where_the_model_learnt_of_impossibl
 
 
 def test_an_export_gives_them_back():
-    held = json.loads(json.dumps(decoding.to_json(of_run(2))))
-    assert decoding.from_json(held, Head(SPAN, ("start", "end")), 512, "x") == of_run(2)
+    held = json.loads(json.dumps(postprocess_config.to_json(of_run(2))))
+    assert postprocess_config.from_json(held, Head(SPAN, ("start", "end")), 512, "x") == of_run(2)
 
 
 def test_a_folder_of_another_program_gets_the_usual_ones():
-    assert decoding.from_json({}, Head(SEQUENCE, ("a", "b"), SIGMOID), 512, "x").kind == "multilabel"
-    assert decoding.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == Decoding("ner", 128)
+    assert postprocess_config.from_json({}, Head(SEQUENCE, ("a", "b"), SIGMOID), 512, "x").kind == "multilabel"
+    assert postprocess_config.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == Decoding("ner", 128)
 
 
 @pytest.mark.parametrize("values", [{"kind": "qa"}, {"colour": 1}, [1], {"columns": 3}])
 def test_what_is_not_ours_is_a_mistake(values):
     with pytest.raises(UserError, match="x: .*export the model again"):
-        decoding.from_json(values, Head(TOKEN, ("O", "B-X")), 128, "x")
+        postprocess_config.from_json(values, Head(TOKEN, ("O", "B-X")), 128, "x")

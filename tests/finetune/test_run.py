@@ -21,13 +21,11 @@ import quick
 from invented_corpus import start, write_conll
 
 from electramed_jax import cli
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConfig, TaskConfig
 from electramed_jax.config.pretrain import MeshConfig
-from electramed_jax.finetune import load_model as trained
-from electramed_jax.finetune import make_task as tasks
-from electramed_jax.finetune import run
+from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.training import batches, loop
 
 STEPS = 30  # 40 sentences, 4 a step, 3 epochs
@@ -61,7 +59,7 @@ def config_of(corpus: pathlib.Path, **changes: object) -> FinetuneConfig:
 
 
 def finetune(config: FinetuneConfig, workdir: pathlib.Path) -> run.Outcome:
-    task, began, described = tasks.make(config, small_start())
+    task, began, described = make_task.make(config, small_start())
     return run.run(config, task, began, described, str(workdir))
 
 
@@ -90,7 +88,7 @@ def seed_files(workdir: pathlib.Path, seed: int) -> tuple[dict, list[dict], dict
     own = workdir / f"seed-{seed}"
     scores = json.loads((own / "scores.json").read_text())
     log = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
-    params = trees.named_leaves(trained.load(str(workdir), seed).params)
+    params = tree_rules.named_leaves(load_model.load(str(workdir), seed).params)
     return (
         {name: value for name, value in scores.items() if name not in TIMINGS},
         [{name: value for name, value in entry.items() if name not in TIMINGS} for entry in log],
@@ -126,7 +124,7 @@ def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
 
 def test_test_is_scored_with_the_checkpoint_that_dev_chose(whole, corpus):
     config = config_of(corpus)
-    task, began, described = tasks.make(config, small_start())
+    task, began, described = make_task.make(config, small_start())
     for seed in (0, 1):
         scores, log, _ = seed_files(whole, seed)
         dev = {entry["step"]: entry["f1"] for entry in log if entry["split"] == "dev"}

@@ -10,7 +10,7 @@ import pytest
 import quick
 from invented_corpus import TOKENS, start
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
@@ -46,7 +46,7 @@ class Exported:
         self.tokenizer = Tokenizer.of(VOCABULARY, True, ("@DRUG$",))
         shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
         draw = np.random.default_rng(3)
-        self.params = trees.map_named(
+        self.params = tree_rules.map_named(
             lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
         )
         head = self.head
@@ -146,7 +146,7 @@ def test_pipelines_say_what_our_logits_say(exported):
 
 def test_another_run_can_begin_with_the_encoder_of_any_of_them_or_of_a_bare_one(exported, tmp_path):
     began = encoder.read(exported.folder)
-    kept = {name.removeprefix("encoder/"): leaf for name, leaf in trees.named_leaves(exported.params).items()}
+    kept = {name.removeprefix("encoder/"): leaf for name, leaf in tree_rules.named_leaves(exported.params).items()}
     kept = {name: leaf for name, leaf in kept.items() if not name.startswith("head/")}
     assert began.leaves.keys() == kept.keys()
     for name, leaf in began.leaves.items():

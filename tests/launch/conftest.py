@@ -9,7 +9,7 @@ from stand_ins import Programs
 
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.packing.build import pack
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 
@@ -28,7 +28,7 @@ def programs(tmp_path) -> Programs:
 def packed(tmp_path_factory) -> pathlib.Path:
     """Some 200 invented articles as packed rows of 32."""
     folder = tmp_path_factory.mktemp("dataset")
-    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
     prepare(articles, documents, validation=0.1, test=0.0, workers=1)
     train_vocab(documents, vocab, size=600)

@@ -17,7 +17,7 @@ import oracle_numbers
 import pytest
 import quick
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.model import masking
 from electramed_jax.pretrain.state import init_params
 
@@ -41,7 +41,7 @@ def compared(request, shared_data):
 def test_every_variable_has_its_place_and_shape_in_our_tree(compared):
     config = compared.oracle.config
     ours = jax.eval_shape(lambda: init_params(config))
-    assert trees.differences(ours, compared.oracle.params(), "ours", "the reference") == []
+    assert tree_rules.differences(ours, compared.oracle.params(), "ours", "the reference") == []
 
 
 def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
@@ -131,8 +131,8 @@ def test_losses_agree(compared):
 
 
 def test_gradients_of_every_variable_agree(compared):
-    theirs = trees.named_leaves(compared.oracle.params("grads"))  # of padded vocabulary rows: zero
-    for name, gradient in trees.named_leaves(compared.ours.gradients).items():
+    theirs = tree_rules.named_leaves(compared.oracle.params("grads"))  # of padded vocabulary rows: zero
+    for name, gradient in tree_rules.named_leaves(compared.ours.gradients).items():
         expected = oracle_numbers.without_key_bias(name, theirs[name])
         np.testing.assert_allclose(
             oracle_numbers.without_key_bias(name, gradient),
@@ -144,7 +144,7 @@ def test_gradients_of_every_variable_agree(compared):
 
 
 def test_the_key_bias_cancels_out_of_the_softmax(compared):
-    for name, gradient in trees.named_leaves(compared.ours.gradients).items():
+    for name, gradient in tree_rules.named_leaves(compared.ours.gradients).items():
         if oracle_numbers.is_key_bias(name):
             assert np.abs(gradient[:, 1]).max() < 1e-6
 

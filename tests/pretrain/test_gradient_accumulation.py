@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, OptimizerConfig
 from electramed_jax.pretrain.state import abstract_state, create
@@ -58,10 +58,10 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, qui
     got, sums = one_step(config_of(4), mesh)
     for name, value in expected_sums.items():
         np.testing.assert_allclose(sums[name], value, rtol=2e-5, err_msg=name)
-    moved = trees.named_leaves(jax.tree.map(np.subtract, expected.params, small.lively_params(config_of(1))))
+    moved = tree_rules.named_leaves(jax.tree.map(np.subtract, expected.params, small.lively_params(config_of(1))))
     assert max(np.abs(leaf).max() for leaf in moved.values()) > 1e-3
-    for name, leaf in trees.named_leaves(got.params).items():
-        np.testing.assert_allclose(leaf, trees.named_leaves(expected.params)[name], atol=2e-6, err_msg=name)
+    for name, leaf in tree_rules.named_leaves(got.params).items():
+        np.testing.assert_allclose(leaf, tree_rules.named_leaves(expected.params)[name], atol=2e-6, err_msg=name)
 
 
 def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():

@@ -22,8 +22,7 @@ import quick_run
 from small_disk import fill, small_disk
 
 from electramed_jax import cli
-from electramed_jax.common import step_timer as chrono
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import step_timer, tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import preemption
 from electramed_jax.common.storage import files
@@ -91,7 +90,7 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 
 def leaves(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
     state = load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
-    return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
+    return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
 def entries(workdir: pathlib.Path) -> list[dict]:
@@ -262,7 +261,7 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
     if known:
         monkeypatch.setitem(flops.PEAK_FLOPS, jax.devices()[0].device_kind, flops.PEAK_FLOPS[device])
     seconds = iter(range(100))
-    report = Report(run_config, chrono.Chrono(now=lambda: next(seconds)), 4)
+    report = Report(run_config, step_timer.Chrono(now=lambda: next(seconds)), 4)
     for step in (1, 2):
         report.add(step, SUMS)
     told = report.close(2)
@@ -309,7 +308,7 @@ def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsy
     ("poisoned", "said"), [("loss_sum", "loss is nan"), ("gradient_norm_sum", "gradient norm is nan")]
 )
 def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(run_config, poisoned, said):
-    report = Report(run_config, chrono.Chrono(), 8)
+    report = Report(run_config, step_timer.Chrono(), 8)
     for step in range(1, 6):
         report.add(step, SUMS | {poisoned: float("nan") if step in (3, 4) else 1.0})
     for notice in (report.saved, lambda: report.close(5)):
@@ -319,7 +318,7 @@ def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(r
 
 def test_a_checkpoint_that_had_diverged_when_it_was_saved_is_named(run_config):
     """Finite as its parameters are, the next loss is not, whatever the learning rate."""
-    report = Report(run_config, chrono.Chrono(step=13), 8)
+    report = Report(run_config, step_timer.Chrono(step=13), 8)
     with pytest.raises(UserError, match="at step 14; stopped.* it has diverged already: move checkpoints/13 away"):
         report.add(14, SUMS | {"loss_sum": float("inf")})
 

@@ -11,13 +11,12 @@ import pytest
 import quick_run
 
 from electramed_jax import cli
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.data.corpus.build import prepare
-from electramed_jax.data.dataset import dataset
-from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.dataset import dataset, manifest
 from electramed_jax.data.packing.build import pack
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.pretrain.checkpoint import load
 from electramed_jax.training import sharding
 
@@ -28,7 +27,7 @@ TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 def other(packed, tmp_path_factory) -> pathlib.Path:
     """Other articles, packed with the vocabulary of `packed`."""
     folder = tmp_path_factory.mktemp("other")
-    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=100, num_files=1, seed=1)
+    articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=100, num_files=1, seed=1)
     prepare(articles, str(folder / "documents"), validation=0.1, test=0.0, workers=1)
     rows = str(folder / "other")
     pack(str(folder / "documents"), str(packed / "vocab.txt"), rows, row_length=quick_run.ROW_LENGTH, workers=1)
@@ -56,7 +55,7 @@ def mixed(pretrain, packed, other, tmp_path_factory) -> pathlib.Path:
 
 def leaves(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     state = load(str(workdir), sharding.make_mesh(MeshConfig()))[1]
-    return {name: np.asarray(leaf) for name, leaf in trees.named_leaves(state).items()}
+    return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
 def entries(workdir: pathlib.Path) -> list[dict]:
@@ -72,7 +71,7 @@ def assert_same_run(ours: pathlib.Path, theirs: pathlib.Path) -> None:
 
 
 def test_a_run_on_a_mixture_keeps_a_manifest_of_all(packed, other, mixed):
-    assert manifests.load(str(mixed / "dataset.json")) == dataset.read(f"{packed},{other}").manifest
+    assert manifest.load(str(mixed / "dataset.json")) == dataset.read(f"{packed},{other}").manifest
 
 
 def test_an_interrupted_run_on_a_mixture_is_bit_equal_to_an_undisturbed_one(
@@ -106,14 +105,14 @@ def test_a_model_of_a_mixture_is_evaluated_on_all_of_it_or_on_one(packed, other,
     both = json.loads(capsys.readouterr().out)
     assert cli.main(["evaluate", f"--workdir={mixed}", f"--data={other}", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
-    assert one["unigram_cross_entropy"] == manifests.read(str(other)).splits["validation"].unigram_cross_entropy
+    assert one["unigram_cross_entropy"] == manifest.read(str(other)).splits["validation"].unigram_cross_entropy
     assert both["unigram_cross_entropy"] != one["unigram_cross_entropy"] and both["loss"] != one["loss"]
 
 
 def test_the_card_of_a_model_of_a_mixture_tells_what_was_mixed(packed, other, mixed, tmp_path):
     assert cli.main(["export", f"--workdir={mixed}", f"--output={tmp_path}"]) == 0
     card = (tmp_path / "discriminator" / "README.md").read_text()
-    documents = sum(manifests.read(str(folder)).splits["train"].documents for folder in (packed, other))
+    documents = sum(manifest.read(str(folder)).splits["train"].documents for folder in (packed, other))
     assert f"| dataset | {packed.name} + {other.name} |" in card
     assert f"| documents | {documents:,} |" in card and "| mixed | by the weights 3,1 |" in card
 
@@ -132,7 +131,7 @@ def test_a_restart_on_other_rows_or_in_another_order_says_so_and_goes_on(
     assert "data.weights: '3,1' -> '1,1'" in said and "log_every" not in said and order in said
     assert pretrain(packed, workdir, log_every=5) == 0
     said = capsys.readouterr().err
-    rows = [manifests.read(str(folder)).splits["train"].rows for folder in (packed, other)]
+    rows = [manifest.read(str(folder)).splits["train"].rows for folder in (packed, other)]
     assert f"the training rows ({sum(rows):,} -> {rows[0]:,})" in said and order in said
 
 

@@ -18,16 +18,15 @@ import saved_run
 from lxml import html
 
 from electramed_jax import cli
-from electramed_jax.aot import report as aot_report
+from electramed_jax.aot import report
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.checkpoint import load
 from electramed_jax.pretrain.step import eval_step
-from electramed_jax.report import examples, figures
+from electramed_jax.report import examples, figures, reference_curves
 from electramed_jax.report import page as page_lib
-from electramed_jax.report import reference_curves as reference
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import sharding
 
@@ -201,7 +200,7 @@ def test_without_the_dataset_or_a_checkpoint_the_rest_of_the_page_is_written(wor
 
 
 def test_the_published_last_figures_lie_inside_the_band_of_their_size():
-    small = reference.for_config(Config(model=ModelConfig(vocab_size=31_090)))
+    small = reference_curves.for_config(Config(model=ModelConfig(vocab_size=31_090)))
     published = {"loss": 11.1, "generator_loss": 3.25, "discriminator_auc": 0.935, "generator_accuracy": 0.455}
     for metric, value in published.items():
         step_, low, high = small.bands[metric][-1]
@@ -210,7 +209,7 @@ def test_the_published_last_figures_lie_inside_the_band_of_their_size():
 
 def test_a_run_that_goes_on_from_trained_weights_is_held_to_no_fresh_run_s_band():
     config = Config(model=ModelConfig(vocab_size=31_090))
-    assert reference.for_config(dataclasses.replace(config, init="hf:models/small")) is None
+    assert reference_curves.for_config(dataclasses.replace(config, init="hf:models/small")) is None
 
 
 def test_a_folder_that_is_no_workdir_or_named_twice_is_one_line(workdir, tmp_path, capsys):
@@ -278,6 +277,6 @@ def test_what_the_compiler_said_stands_on_the_page_with_its_time_for_a_step(othe
     compiled = of(topology=where, config=config, fits=True, seconds=70.0, program=program, **sizes)
     estimate = of(seconds={}, by_bandwidth=0.0, step_seconds=0.131, utilization=0.2)
     folder = shutil.copytree(other, tmp_path / "run")
-    (folder / "compile.json").write_text(json.dumps(aot_report.as_json(compiled, estimate)))
+    (folder / "compile.json").write_text(json.dumps(report.as_json(compiled, estimate)))
     text = text_of(page_lib.compiled(run_lib.read_all([str(folder)])))
     assert "v5e:4x4, 16 chips" in text and "1.5 of 16.00 GiB" in text and "131 ms" in text

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from invented_corpus import TOKENS, start
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import Decoding
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
 from electramed_jax.finetune.training import model
@@ -32,7 +32,7 @@ def exported(folder: str, kind: str) -> str:
     sizes = start(VOCABULARY, dropout=0.0, max_positions=LENGTH).model
     draw = np.random.default_rng(4)
     shapes = jax.eval_shape(lambda: model.init_params(sizes, head, jax.random.key(0)))
-    params = trees.map_named(
+    params = tree_rules.map_named(
         lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
     )
     finetuned.export(
@@ -43,7 +43,7 @@ def exported(folder: str, kind: str) -> str:
         kind=head.kind,
         labels=head.labels,
         loss=head.loss,
-        decoding=decoding.to_json(Decoding(kind, LENGTH, max_question=8, stride=16)),
+        decoding=postprocess_config.to_json(Decoding(kind, LENGTH, max_question=8, stride=16)),
         facts=card.Facts("a test", {}, {}, {}),
     )
     return folder

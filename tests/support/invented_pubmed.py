@@ -5,8 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections import Counter
 
-from electramed_jax.data.readers import document
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import document, reader
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle//EN" "https://dtd.invalid/p.dtd">
@@ -47,7 +46,7 @@ def read(
     path = folder / "a.xml"
     path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
     drops: Counter = Counter()
-    found = documents.read(str(path), drops, strict, document.Reading(**reading), deletions)
+    found = reader.read(str(path), drops, strict, document.Reading(**reading), deletions)
     return list(found), dict(drops)
 
 

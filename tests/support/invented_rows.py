@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.data.tokenizer import vocab
 
@@ -37,7 +36,7 @@ def pack(
         shards, first = [], 0
         for number, count in enumerate(counts):
             name = manifests.shard_name("pubmed", split, number, len(counts))
-            with records.RowWriter(files.join(folder, name), row_length, "uint16") as writer:
+            with tfrecord.RowWriter(files.join(folder, name), row_length, "uint16") as writer:
                 writer.write(contents[split][first : first + count])
             shards.append(manifests.Shard(name, count, writer.sha256))
             first += count
@@ -62,7 +61,7 @@ def pack(
 
 def flip_a_byte(path: str, row: int, row_length: int = T) -> None:
     """Changes one id of a row, in place."""
-    size = records.record_size(row_length, "uint16")
+    size = tfrecord.record_size(row_length, "uint16")
     data = bytearray(files.read_bytes(path))
     data[row * size + size // 2] ^= 1
     with files.atomic_write(path) as file:

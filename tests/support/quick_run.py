@@ -11,7 +11,7 @@ import quick
 
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.packing import build
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ SETTINGS = {
 
 def pack(folder: pathlib.Path) -> pathlib.Path:
     """Writes some 200 invented articles as packed rows; returns the dataset's folder."""
-    articles = synthetic.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
+    articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
     prepare(articles, documents, validation=0.1, test=0.0, workers=1)
     train_vocab(documents, vocab, size=600)

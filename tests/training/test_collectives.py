@@ -12,12 +12,12 @@ import quick
 import small
 from jax.sharding import AxisType
 
-from electramed_jax.aot import cost_model as program
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.aot import cost_model
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.model import masking
-from electramed_jax.model.kernels import residual_norm as norm_kernel
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.kernels import residual_norm
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
@@ -43,14 +43,14 @@ def exchanged(mesh: tuple[int, int, int], scan_layers: bool, accumulation_steps:
     """Bytes of a compiled step, by kind of collective."""
     config = config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1)
     compiled = compiled_step(dataclasses.replace(config, accumulation_steps=accumulation_steps))
-    return {kind: one.bytes for kind, one in program.read(compiled.as_text()).collectives.items()}
+    return {kind: one.bytes for kind, one in cost_model.read(compiled.as_text()).collectives.items()}
 
 
 def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:
     """Of parameters that fsdp splits, and of the others; float32."""
     config = config_of(mesh)
     params = abstract_state(config, sharding.make_mesh(config.mesh)).params
-    leaves = list(trees.named_leaves(params).values())
+    leaves = list(tree_rules.named_leaves(params).values())
     split = sum(leaf.size * 4 for leaf in leaves if "fsdp" in leaf.sharding.spec and mesh[1] > 1)
     return split, sum(leaf.size * 4 for leaf in leaves) - split
 
@@ -117,7 +117,7 @@ def test_masks_and_samples_are_drawn_alike():
 
 def test_dropout_drops_alike():
     def keep(rows: jax.Array) -> jax.Array:
-        return random_bits.keep(random_bits.words(jax.random.key(0), rows.shape), (len(rows), 16, 8), 0.5)
+        return dropout_bits.keep(dropout_bits.words(jax.random.key(0), rows.shape), (len(rows), 16, 8), 0.5)
 
     assert_all_equal(on_every_mesh(keep))
 
@@ -128,9 +128,9 @@ def test_kernels_drop_alike(platform):
     nothing, ones = jnp.zeros(128), jnp.ones(128)
 
     def kernel(rows: jax.Array) -> jax.Array:
-        words = random_bits.words(jax.random.key(1), rows.shape)
+        words = dropout_bits.words(jax.random.key(1), rows.shape)
         x = jnp.asarray(x_BTD)[rows]
-        return norm_kernel.residual_norm(x, x, nothing, ones, nothing, words, 0.5, platform)
+        return residual_norm.residual_norm(x, x, nothing, ones, nothing, words, 0.5, platform)
 
     first, *others = map(np.asarray, on_every_mesh(kernel))
     for other in others:

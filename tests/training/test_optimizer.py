@@ -13,7 +13,7 @@ import pytest
 import quick
 import small
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
 from electramed_jax.pretrain.state import init_params
 from electramed_jax.training import optimizer
@@ -77,8 +77,8 @@ def test_parameters_after_one_two_and_three_steps_are_the_references(steps):
     for number, done in enumerate(steps.done, start=1):
         if not (steps.oracle.folder / f"after{number}.npz").exists():
             continue
-        theirs = trees.named_leaves(steps.oracle.params(f"after{number}"))
-        for name, leaf in trees.named_leaves(done.params).items():
+        theirs = tree_rules.named_leaves(steps.oracle.params(f"after{number}"))
+        for name, leaf in tree_rules.named_leaves(done.params).items():
             # A step moves a parameter by some 1e-3; where its gradient is round-off, so is the way it goes.
             np.testing.assert_allclose(
                 oracle_numbers.without_key_bias(name, leaf),
@@ -111,8 +111,8 @@ def test_moments_after_three_steps_are_the_references(steps):
     adam = next(part for part in steps.done[-1].opt_state if isinstance(part, optimizer.AdamState))
     for slot, ours in (("/adam_m", adam.mu), ("/adam_v", adam.nu)):
         variables = {name.removesuffix(slot): value for name, value in slots.items() if name.endswith(slot)}
-        theirs = trees.named_leaves(oracle_numbers.to_tree(variables, steps.oracle.config.model))
-        for name, leaf in trees.named_leaves(ours).items():
+        theirs = tree_rules.named_leaves(oracle_numbers.to_tree(variables, steps.oracle.config.model))
+        for name, leaf in tree_rules.named_leaves(ours).items():
             expected = oracle_numbers.without_key_bias(name, theirs[name])
             np.testing.assert_allclose(
                 oracle_numbers.without_key_bias(name, leaf),
@@ -135,7 +135,7 @@ def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
         for name, value in oracle.variables().items()
     }
     theirs = oracle_numbers.to_tree(decays, oracle.config.model)
-    for name, leaf in trees.named_leaves(theirs).items():
+    for name, leaf in tree_rules.named_leaves(theirs).items():
         real = leaf[: oracle.config.model.vocab_size] if name.endswith(("word", "output_bias")) else leaf
         assert (real == optimizer.DECAY_RULES(name)).all(), name
 
@@ -144,7 +144,7 @@ def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
 def test_every_parameter_has_exactly_one_decay_rule(tying):
     """RuleTable raises where not."""
     shapes = jax.eval_shape(lambda: init_params(small.config(tying=tying)))
-    decaying = {name for name in trees.named_leaves(shapes) if optimizer.DECAY_RULES(name)}
+    decaying = {name for name in tree_rules.named_leaves(shapes) if optimizer.DECAY_RULES(name)}
     assert all(name.endswith(("kernel", "word", "position", "token_type")) for name in decaying)
 
 
@@ -177,7 +177,7 @@ def test_a_gradient_within_the_clip_is_left_alone():
 def _one_array_a_matrix(params: dict) -> dict:
     """The tree with every layer's query, key, value and other kernels in arrays of their own."""
     flat = {}
-    for name, leaf in trees.named_leaves(params).items():
+    for name, leaf in tree_rules.named_leaves(params).items():
         parts = {name: leaf}
         if name.split("/")[1:2] == ["layers"]:
             parts = {f"{name}/{layer}": leaf[layer] for layer in range(leaf.shape[0])}
@@ -220,6 +220,6 @@ def test_lamb_is_optax_lamb_on_one_array_a_matrix():
 @pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
 def test_every_decaying_parameter_has_exactly_one_trust_ratio_rule(tying):
     shapes = jax.eval_shape(lambda: init_params(small.config(tying=tying)))
-    for name, leaf in trees.named_leaves(shapes).items():
+    for name, leaf in tree_rules.named_leaves(shapes).items():
         if optimizer.DECAY_RULES(name):
             assert all(leaf.shape[axis] in (2, 3) for axis in optimizer.STACKED_AXES(name)), name

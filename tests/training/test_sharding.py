@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.config.pretrain import Config, MeshConfig, ObjectiveConfig
@@ -51,8 +51,8 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
     """The table raises for a leaf with none or two."""
     config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
     placed = sharding.tree_shardings(abstract(config), mesh_of("2x2x2"))
-    specs = {name: leaf.spec for name, leaf in trees.named_leaves(placed).items()}
-    parameters = trees.named_leaves(placed.params)
+    specs = {name: leaf.spec for name, leaf in tree_rules.named_leaves(placed).items()}
+    parameters = tree_rules.named_leaves(placed.params)
     for name in parameters:
         moments = [other for other in specs if other.endswith((f"mu/{name}", f"nu/{name}"))]
         assert len(moments) == 2
@@ -76,8 +76,8 @@ def test_fsdp_leaves_less_than_a_hundredth_of_base_on_every_device():
     base = PRESETS["base"]
     model = dataclasses.replace(base.model, vocab_size=31_090)
     shapes = abstract(dataclasses.replace(base, model=model))
-    placed = trees.named_leaves(sharding.tree_shardings(shapes, mesh_of("1x8x1")))
-    sizes = {name: math.prod(leaf.shape) for name, leaf in trees.named_leaves(shapes).items()}
+    placed = tree_rules.named_leaves(sharding.tree_shardings(shapes, mesh_of("1x8x1")))
+    sizes = {name: math.prod(leaf.shape) for name, leaf in tree_rules.named_leaves(shapes).items()}
     whole = sum(sizes[name] for name, where in placed.items() if where.is_fully_replicated)
     assert whole < 0.01 * sum(sizes.values())
 
@@ -128,7 +128,7 @@ def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
         current = create(config, mesh)
         born = {
             name: [piece.data.shape for piece in leaf.addressable_shards]
-            for name, leaf in trees.named_leaves(current).items()
+            for name, leaf in tree_rules.named_leaves(current).items()
         }
         train_step = jit_train_step(config, mesh)
         for number in range(STEPS):
@@ -147,8 +147,8 @@ def test_losses_are_those_of_a_single_device(trained, name):
 
 @pytest.mark.parametrize("name", MESHES)
 def test_a_state_is_born_in_shards_and_stays_in_them(trained, run_config, name):
-    mesh, after = trained[name].mesh, trees.named_leaves(trained[name].after)
-    placed = trees.named_leaves(sharding.tree_shardings(abstract(run_config), mesh))
+    mesh, after = trained[name].mesh, tree_rules.named_leaves(trained[name].after)
+    placed = tree_rules.named_leaves(sharding.tree_shardings(abstract(run_config), mesh))
     for leaf_name, leaf in after.items():
         expected = placed[leaf_name].shard_shape(leaf.shape)
         assert trained[name].born[leaf_name] == [expected] * mesh.size, leaf_name

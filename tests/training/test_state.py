@@ -12,7 +12,7 @@ import pytest
 import quick
 import small
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import ModelConfig, ObjectiveConfig
 from electramed_jax.pretrain.state import init_params
 
@@ -31,7 +31,7 @@ IDS = np.stack(
 def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
     config = small.config(LENGTH, tying=tying, objective=ObjectiveConfig(mask_probability=0.3, **objective))
     gradient = quick.jit(jax.grad(lambda params: small.loss_and_sums(config, params, IDS)[0]))
-    return jax.device_get(trees.named_leaves(gradient(small.lively_params(config))))
+    return jax.device_get(tree_rules.named_leaves(gradient(small.lively_params(config))))
 
 
 def test_the_first_loss_is_that_of_guessing():
@@ -105,7 +105,7 @@ def fresh():
         generator_hidden_size=48,
         kernel_stddev=KERNEL_STDDEV,
     )
-    return jax.device_get(trees.named_leaves(quick.jit(lambda: init_params(config))()))
+    return jax.device_get(tree_rules.named_leaves(quick.jit(lambda: init_params(config))()))
 
 
 def test_biases_begin_at_zero_and_scales_at_one(fresh):

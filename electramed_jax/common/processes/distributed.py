@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
-from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes import signals
 from electramed_jax.common.storage import files
 
 HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are more than the minute we promise
@@ -101,7 +101,7 @@ def initialize() -> None:
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
     waiting.cancel()
-    sigterm.release()  # from here on jax's service listens
+    signals.release()  # from here on jax's service listens
 
 
 def is_main() -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from electramed_jax.common import console
-from electramed_jax.common import progress_panel as live_steps
+from electramed_jax.common import console, progress_panel
 from electramed_jax.common.processes import distributed
 
 
@@ -24,12 +23,14 @@ def warn(line: str) -> None:
 
 def steps(
     title: str, start: int, total: int, shown: Sequence[str]
-) -> contextlib.AbstractContextManager[live_steps.Steps]:
+) -> contextlib.AbstractContextManager[progress_panel.Steps]:
     """`console.steps` in the main process; the others say nothing."""
-    return live_steps.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
+    return (
+        progress_panel.steps(title, start, total, shown) if distributed.is_main() else contextlib.nullcontext(_Silent())
+    )
 
 
-class _Silent(live_steps.Steps):
+class _Silent(progress_panel.Steps):
     def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
         pass
 

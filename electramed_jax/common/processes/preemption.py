@@ -11,8 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from electramed_jax.common.console import warn
-from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes import distributed, signals
 
 
 class Preemption:
@@ -31,7 +30,7 @@ class Preemption:
         watcher.start()
         alone = jax.process_count() == 1
         before = signal.signal(signal.SIGTERM, lambda number, frame: self._told.set()) if alone else None
-        sigterm.release()
+        signals.release()
         try:
             yield self
         finally:

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.tracking.trackers import Run, Trackers
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
@@ -127,7 +126,7 @@ class _Events:
         self._file.close()
 
     def _append(self, event: Any) -> None:
-        self._file.write(records.framed(event.SerializeToString()))
+        self._file.write(tfrecord.framed(event.SerializeToString()))
 
 
 class _Log(Protocol):

@@ -28,17 +28,11 @@ from typing import Any
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import build_near_duplicates, dedup
-from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import build_near_duplicates, corpus_dir, decontaminate, dedup, minhash, stages, stats
 from electramed_jax.data.corpus import inputs as sources
-from electramed_jax.data.corpus import minhash as near
-from electramed_jax.data.corpus import stages as documents_stages
-from electramed_jax.data.corpus import stats as documents_account
 from electramed_jax.data.corpus.filtering import MIN_CHARS, Choices, Tally
 from electramed_jax.data.corpus.stages import Losses
-from electramed_jax.data.parallel import build_dir as workspace
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import build_dir, shuffle_files
 from electramed_jax.data.parallel.beam_runner import Beam
 from electramed_jax.data.parallel.process_pool import Pool, peak_bytes
 from electramed_jax.data.readers import document
@@ -78,16 +72,16 @@ def prepare(
     """
     choices = Choices(validation, test, min_chars, tuple(languages), strict, reading)
     if near_duplicates is not None:
-        near.check(near_duplicates)
+        minhash.check(near_duplicates)
     inputs = list(inputs)
     if beam is not None:
         beam.check([output_dir, *inputs])
     inputs = sources.find(inputs)
     evaluation = files.glob(exclude)
-    request = documents_account.request(inputs, choices, evaluation, near_duplicates)
-    if files.exists(files.join(output_dir, corpus.FILE)):
+    request = stats.request(inputs, choices, evaluation, near_duplicates)
+    if files.exists(files.join(output_dir, corpus_dir.FILE)):
         return _finished(output_dir, request)
-    work = workspace.open_in(output_dir, request, lambda name: name in corpus.SPLITS)
+    work = build_dir.open_in(output_dir, request, lambda name: name in corpus_dir.SPLITS)
     index = _index(work, evaluation, request)
     if beam is None:
         counts, written = _run(workers, work, output_dir, inputs, choices, index, near_duplicates)
@@ -95,14 +89,14 @@ def prepare(
         from electramed_jax.data.corpus import build_beam as build_documents_beam
 
         counts, written = build_documents_beam.run(beam, work, output_dir, inputs, choices, index, near_duplicates)
-    account = documents_account.account(request, counts, written, held_out.load(index) if index else None)
+    account = stats.account(request, counts, written, decontaminate.load(index) if index else None)
     if not any(split["documents"] for split in account["splits"].values()):
         raise UserError(
             f"no document left of {len(inputs)} files; dropped: {account['dropped'] or 'none'}; "
             "check that the inputs hold text"
         )
-    files.write_json(files.join(output_dir, corpus.FILE), account)
-    workspace.close(output_dir)
+    files.write_json(files.join(output_dir, corpus_dir.FILE), account)
+    build_dir.close(output_dir)
     if beam is None:
         console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
     return account
@@ -131,13 +125,13 @@ def _run(
 
 def _finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
     """The account of the folder that stands in `output_dir`, if it is the one asked for."""
-    account = corpus.read(output_dir)
+    account = corpus_dir.read(output_dir)
     if account["request"] != request:
         raise UserError(
             f"{output_dir}: holds documents of another request (other inputs, options or "
             "program version); choose another --output, or remove it"
         )
-    workspace.close(output_dir)
+    build_dir.close(output_dir)
     console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
     return account
 
@@ -146,9 +140,9 @@ def _index(work: str, evaluation: Sequence[str], request: dict[str, Any]) -> str
     """The path of the index of the evaluation files; its name tells which, as processes keep it in memory."""
     if not evaluation:
         return None
-    path = files.join(work, f"held_out-{corpus.stable_hash(repr(request['exclude'])):016x}.npz")
+    path = files.join(work, f"held_out-{corpus_dir.stable_hash(repr(request['exclude'])):016x}.npz")
     if not files.exists(path):
-        held_out.read(evaluation).save(path)
+        decontaminate.read(evaluation).save(path)
     return path
 
 
@@ -158,8 +152,8 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
     if files.exists(done):
         return files.read_json(done)
     tally = Tally()
-    with shuffle.Writer(_keys_prefix(work, number), documents_stages.slots_of_keys, shuffle.HASH_SLOTS) as keys:
-        for some in documents_stages.filter_input(work, number, source, choices, index, tally):
+    with shuffle_files.Writer(_keys_prefix(work, number), stages.slots_of_keys, shuffle_files.HASH_SLOTS) as keys:
+        for some in stages.filter_input(work, number, source, choices, index, tally):
             keys.write(some)
     counts = tally.as_json() | {"files_of_keys": keys.files}
     files.write_json(done, counts)
@@ -169,7 +163,7 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
 def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]) -> Losses:
     losses = Losses(work, len(counts))
     keys = [
-        shuffle.file_name(_keys_prefix(work, number), file)
+        shuffle_files.file_name(_keys_prefix(work, number), file)
         for number, of_input in enumerate(counts)
         for file in range(of_input["files_of_keys"])
     ]
@@ -185,11 +179,11 @@ def _decide_pmids(keys: Sequence[str], losses: Losses, first: int, end: int) -> 
     """Finds the losses of a group of PMIDs, and the texts' keys of what is left; returns its name."""
     name = f"pmids-{first:03d}-{end:03d}"
     if not losses.has(name):
-        group = shuffle.read(keys, dedup.KEY, shuffle.HASH_SLOTS, first, end)
+        group = shuffle_files.read(keys, dedup.KEY, shuffle_files.HASH_SLOTS, first, end)
         reasons = dedup.outdated(group)
         texts = dedup.texts_of(group, reasons)
-        slots = shuffle.hash_slots(texts["text"])
-        shuffle.write(_texts_path(losses.folder, first, end), texts, slots, shuffle.HASH_SLOTS)
+        slots = shuffle_files.hash_slots(texts["text"])
+        shuffle_files.write(_texts_path(losses.folder, first, end), texts, slots, shuffle_files.HASH_SLOTS)
         losses.write(name, dedup.losses(group, reasons))
     return name
 
@@ -198,7 +192,7 @@ def _decide_texts(texts: Sequence[str], losses: Losses, first: int, end: int) ->
     """Finds the losses of a group of texts; returns its name."""
     name = f"texts-{first:03d}-{end:03d}"
     if not losses.has(name):
-        group = shuffle.read(texts, dedup.TEXT, shuffle.HASH_SLOTS, first, end)
+        group = shuffle_files.read(texts, dedup.TEXT, shuffle_files.HASH_SLOTS, first, end)
         losses.write(name, dedup.losses(group[dedup.repeated(group)], dedup.DUPLICATE))
     return name
 
@@ -208,19 +202,19 @@ def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
     work = losses.folder
     done = files.join(work, f"written-{number:05d}.json")
     if not files.exists(done):
-        written = documents_stages.write_input(output_dir, work, number, losses.of(number))
+        written = stages.write_input(output_dir, work, number, losses.of(number))
         files.write_json(done, written)
-    documents_stages.remove_lines(work, number)
+    stages.remove_lines(work, number)
     return files.read_json(done)
 
 
 def _groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
     """The hash slots [first, end) of each group: as few groups as have DOCUMENTS_PER_GROUP or less."""
     wanted = sum(of_input["read"] for of_input in counts) / DOCUMENTS_PER_GROUP
-    slots = shuffle.HASH_SLOTS
-    while slots > 1 and shuffle.HASH_SLOTS / slots < wanted:
+    slots = shuffle_files.HASH_SLOTS
+    while slots > 1 and shuffle_files.HASH_SLOTS / slots < wanted:
         slots //= 2
-    return [(first, first + slots) for first in range(0, shuffle.HASH_SLOTS, slots)]
+    return [(first, first + slots) for first in range(0, shuffle_files.HASH_SLOTS, slots)]
 
 
 def _documents_in(written: dict[str, Any]) -> int:

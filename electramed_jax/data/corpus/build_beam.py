@@ -16,12 +16,10 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from electramed_jax.data.corpus import build_near_duplicates, dedup
-from electramed_jax.data.corpus import minhash as near
-from electramed_jax.data.corpus import stages as documents_stages
+from electramed_jax.data.corpus import build_near_duplicates, dedup, minhash, stages
 from electramed_jax.data.corpus.filtering import Choices, Tally
 from electramed_jax.data.corpus.inputs import Source
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 from electramed_jax.data.parallel.beam_runner import Beam, told
 
 Rows = tuple[int, bytes]  # of a slot, or of an input
@@ -71,7 +69,7 @@ def _build(
     of_texts = of_pmids.texts | "group texts" >> beam.GroupByKey() | "compare texts" >> _rows(_decide_texts, work)
     losses = [of_pmids.losses, of_texts]
     if threshold is not None:
-        rows = near.rows_per_band(threshold)
+        rows = minhash.rows_per_band(threshold)
         of_bands = (
             _inputs("left", read.counts, losses)
             | "sign" >> _rows(_sign, work, rows)
@@ -96,13 +94,13 @@ def _inputs(name: str, counts: beam.PCollection, losses: Sequence[beam.PCollecti
 def _read(number: int, work: str, inputs: Sequence[Source], choices: Choices, index: str | None) -> Iterator[Any]:
     """Keys by slot; and the counts of the input."""
     tally, waiting = Tally(), [np.empty(0, dedup.KEY)]
-    for some in documents_stages.filter_input(work, number, inputs[number], choices, index, tally):
+    for some in stages.filter_input(work, number, inputs[number], choices, index, tally):
         waiting.append(some)
-        if sum(map(len, waiting)) >= shuffle.ROWS_AT_ONCE:
+        if sum(map(len, waiting)) >= shuffle_files.ROWS_AT_ONCE:
             keys, waiting = np.concatenate(waiting), waiting[:1]
-            yield from _by_slot(keys, documents_stages.slots_of_keys(keys))
+            yield from _by_slot(keys, stages.slots_of_keys(keys))
     keys = np.concatenate(waiting)
-    yield from _by_slot(keys, documents_stages.slots_of_keys(keys))
+    yield from _by_slot(keys, stages.slots_of_keys(keys))
     yield beam.pvalue.TaggedOutput("counts", (number, tally.as_json()))
 
 
@@ -112,7 +110,7 @@ def _decide_pmids(group: tuple[int, Iterable[bytes]], work: str) -> Iterator[Any
     keys = _joined(group[1], dedup.KEY)
     reasons = dedup.outdated(keys)
     texts = dedup.texts_of(keys, reasons)
-    for of_slot in _by_slot(texts, shuffle.hash_slots(texts["text"])):
+    for of_slot in _by_slot(texts, shuffle_files.hash_slots(texts["text"])):
         yield beam.pvalue.TaggedOutput("texts", of_slot)
     yield from _by_input(dedup.losses(keys, reasons))
 
@@ -126,25 +124,25 @@ def _decide_texts(group: tuple[int, Iterable[bytes]], work: str) -> Iterator[Row
 @told
 def _sign(of_input: OfInput, work: str, rows: int) -> Iterator[Rows]:
     number, (_, losses) = of_input
-    bands = near.PERMUTATIONS // rows
+    bands = minhash.PERMUTATIONS // rows
     for entries in build_near_duplicates.sign(work, number, _lost(losses), rows):
         yield from _by_slot(entries, build_near_duplicates.slots_of_bands(entries, bands))
 
 
 @told
 def _resemble(group: tuple[int, Iterable[bytes]], work: str, threshold: float) -> Iterator[Rows]:
-    yield from _by_input(build_near_duplicates.resembling(work, _joined(group[1], near.BAND), threshold))
+    yield from _by_input(build_near_duplicates.resembling(work, _joined(group[1], minhash.BAND), threshold))
 
 
 @told
 def _write(of_input: OfInput, work: str, output_dir: str) -> Iterator[tuple[int, dict, dict]]:
     number, (counts, losses) = of_input
     (of_reading,) = counts
-    yield number, of_reading, documents_stages.write_input(output_dir, work, number, _lost(losses))
+    yield number, of_reading, stages.write_input(output_dir, work, number, _lost(losses))
 
 
 def _by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[Rows]:
-    return ((slot, some.tobytes()) for slot, some in shuffle.by_slot(rows, slots))
+    return ((slot, some.tobytes()) for slot, some in shuffle_files.by_slot(rows, slots))
 
 
 def _by_input(losses: np.ndarray) -> Iterator[Rows]:

@@ -14,33 +14,38 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.corpus import dedup, stages
-from electramed_jax.data.corpus import minhash as near
+from electramed_jax.data.corpus import corpus_dir, dedup, minhash, stages
 from electramed_jax.data.corpus.filtering import remaining
 from electramed_jax.data.corpus.stages import Losses
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 from electramed_jax.data.parallel.process_pool import Pool
 
 _SIGNED_AT_ONCE = 1024
 _COMPARED_AT_ONCE = 16_384
 _SIGNATURE = np.dtype(np.uint32)
-_BYTES = near.PERMUTATIONS * _SIGNATURE.itemsize
+_BYTES = minhash.PERMUTATIONS * _SIGNATURE.itemsize
 
 
 def find(pool: Pool, losses: Losses, groups: Sequence[tuple[int, int]], threshold: float) -> Losses:
     """The losses and those to near-duplicates; `groups` are of hash slots, as many as memory asks for."""
-    rows = near.rows_per_band(threshold)
-    bands = near.PERMUTATIONS // rows
+    rows = minhash.rows_per_band(threshold)
+    bands = minhash.PERMUTATIONS // rows
     tasks = [(losses, number, rows) for number in range(losses.inputs)]
     signed = list(pool.run(_sign, tasks, "signing", inside="documents", count=lambda found: found["documents"]))
     entries = [
-        shuffle.file_name(_bands_prefix(losses.folder, number), file)
+        shuffle_files.file_name(_bands_prefix(losses.folder, number), file)
         for number, of_input in enumerate(signed)
         for file in range(of_input["files_of_bands"])
     ]
     tasks = [
-        (entries, losses, bands * shuffle.HASH_SLOTS, band * shuffle.HASH_SLOTS + first, end - first, threshold)
+        (
+            entries,
+            losses,
+            bands * shuffle_files.HASH_SLOTS,
+            band * shuffle_files.HASH_SLOTS + first,
+            end - first,
+            threshold,
+        )
         for band in range(bands)
         for first, end in groups
     ]
@@ -54,9 +59,9 @@ def _sign(losses: Losses, number: int, rows: int) -> dict[str, int]:
     if files.exists(done):
         return files.read_json(done)
     count = 0
-    bands = near.PERMUTATIONS // rows
+    bands = minhash.PERMUTATIONS // rows
     slots = functools.partial(slots_of_bands, bands=bands)
-    with shuffle.Writer(_bands_prefix(work, number), slots, bands * shuffle.HASH_SLOTS) as writer:
+    with shuffle_files.Writer(_bands_prefix(work, number), slots, bands * shuffle_files.HASH_SLOTS) as writer:
         for entries in sign(work, number, losses.of(number), rows):
             writer.write(entries)
             count += len(entries) // bands
@@ -78,10 +83,10 @@ def sign(work: str, number: int, lost: Mapping[int, int], rows: int) -> Iterator
     count = 0
     with files.atomic_write(_signatures(work, number)) as file:
         for places, texts in _batches(work, number, lost):
-            signatures = np.array(list(near.signatures(texts)), _SIGNATURE)
+            signatures = np.array(list(minhash.signatures(texts)), _SIGNATURE)
             file.write(signatures.tobytes())
-            entries = np.empty((len(texts), near.PERMUTATIONS // rows), near.BAND)
-            entries["hash"] = near.band_hashes(signatures, rows)
+            entries = np.empty((len(texts), minhash.PERMUTATIONS // rows), minhash.BAND)
+            entries["hash"] = minhash.band_hashes(signatures, rows)
             entries["input"], entries["row"] = number, np.array(places)[:, None]
             entries["at"] = np.arange(count, count + len(texts))[:, None]
             yield entries.ravel()
@@ -90,7 +95,7 @@ def sign(work: str, number: int, lost: Mapping[int, int], rows: int) -> Iterator
 
 def slots_of_bands(entries: np.ndarray, bands: int) -> np.ndarray:
     """int64[n]: which of bands * shuffle.HASH_SLOTS each of what `sign` yields falls into; equal bands, into one."""
-    return np.arange(len(entries)) % bands * shuffle.HASH_SLOTS + shuffle.hash_slots(entries["hash"])
+    return np.arange(len(entries)) % bands * shuffle_files.HASH_SLOTS + shuffle_files.hash_slots(entries["hash"])
 
 
 def _batches(work: str, number: int, lost: Mapping[int, int]) -> Iterator[tuple[list[int], list[str]]]:
@@ -99,7 +104,7 @@ def _batches(work: str, number: int, lost: Mapping[int, int]) -> Iterator[tuple[
     with stages.open_lines(work, number) as lines:
         for row, _, line in remaining(lines, lost):
             rows.append(row)
-            texts.append(corpus.from_line(line).text)
+            texts.append(corpus_dir.from_line(line).text)
             if len(texts) == _SIGNED_AT_ONCE:
                 yield rows, texts
                 rows, texts = [], []
@@ -113,26 +118,26 @@ def _resemble(
     """Finds the losses among the documents whose bands fall into some slots; returns the group's name."""
     name = f"near-{first:06d}-{count:03d}"
     if not losses.has(name):
-        of_slots = shuffle.read(entries, near.BAND, number_of_slots, first, first + count)
+        of_slots = shuffle_files.read(entries, minhash.BAND, number_of_slots, first, first + count)
         losses.write(name, resembling(losses.folder, of_slots, threshold))
     return name
 
 
 def resembling(work: str, entries: np.ndarray, threshold: float) -> np.ndarray:
     """dedup.LOSS[m] of those of BAND[n] that are near to an earlier one of an equal band, once for each such band."""
-    lost = [some for group in near.groups(entries) for some in _lost_of(work, group, threshold)]
-    return dedup.losses(np.concatenate([np.empty(0, near.BAND), *lost]), dedup.NEAR_DUPLICATE)
+    lost = [some for group in minhash.groups(entries) for some in _lost_of(work, group, threshold)]
+    return dedup.losses(np.concatenate([np.empty(0, minhash.BAND), *lost]), dedup.NEAR_DUPLICATE)
 
 
 def _lost_of(work: str, group: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     """Those of BAND[m] that are near to an earlier one, some at a time, as the group may be a large one."""
-    head, rest = group[: near.COMPARED], group[near.COMPARED :]
+    head, rest = group[: minhash.COMPARED], group[minhash.COMPARED :]
     compared = _read_signatures(head, work)
-    yield head[near.resembling(compared, threshold)]
+    yield head[minhash.resembling(compared, threshold)]
     for start in range(0, len(rest), _COMPARED_AT_ONCE):
         some = rest[start : start + _COMPARED_AT_ONCE]
         signatures = np.concatenate([compared, _read_signatures(some, work)])
-        yield some[near.resembling(signatures, threshold)[len(head) :]]
+        yield some[minhash.resembling(signatures, threshold)[len(head) :]]
 
 
 def _read_signatures(entries: np.ndarray, work: str) -> np.ndarray:
@@ -141,7 +146,7 @@ def _read_signatures(entries: np.ndarray, work: str) -> np.ndarray:
         files.read_range(_signatures(work, number), at * _BYTES, _BYTES)
         for number, at in zip(entries["input"].tolist(), entries["at"].tolist(), strict=True)
     ]
-    return np.frombuffer(b"".join(data), _SIGNATURE).reshape(-1, near.PERMUTATIONS)
+    return np.frombuffer(b"".join(data), _SIGNATURE).reshape(-1, minhash.PERMUTATIONS)
 
 
 def _signatures(work: str, number: int) -> str:

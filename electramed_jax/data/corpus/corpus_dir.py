@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document
 
 FILE = "documents.json"
@@ -60,7 +60,7 @@ def read_part(path: str) -> Iterator[Document]:
       UserError: after the last sound one, if any was not.
     """
     damage: Counter = Counter()
-    yield from documents.read(path, damage)
+    yield from reader.read(path, damage)
     if damage:
         raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import eval_texts as evaluation_files
+from electramed_jax.data.corpus import eval_texts
 
 LONG, SHORT, DISJOINT = 80, 48, 3
 WINDOW = 24  # bytes, three words of eight; 2 * WINDOW - 1 <= SHORT
@@ -142,7 +142,7 @@ def build(contents: Sequence[tuple[set[int], list[str]]]) -> Index:
 
 def read(paths: Iterable[str]) -> Index:
     """The index of evaluation files."""
-    return build([evaluation_files.read(path) for path in paths])
+    return build([eval_texts.read(path) for path in paths])
 
 
 @functools.lru_cache(maxsize=1)

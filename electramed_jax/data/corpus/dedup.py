@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.readers import pubmed_record
 from electramed_jax.data.readers.document import Document
 
@@ -51,7 +51,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbour
 def key(document: Document, text: str, used: bool, number: int, row: int) -> tuple:
     """The key (see KEY) of record `row` of input `number`."""
     pmid = document.pmid or 0 if document.source in (pubmed_record.SOURCE, pubmed_record.OTHER_ABSTRACT) else 0
-    part = corpus.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT else 0
+    part = corpus_dir.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT else 0
     kind = DOCUMENT if used else UNUSED
     return kind, pmid, part, document.version, document.revised or 0, number, row, text_hash(text)
 
@@ -68,7 +68,7 @@ def text_hash(text: str) -> int:
         for other in set(letters):
             if not (other.isascii() or other.isalnum()):
                 letters = letters.replace(other, "")
-    return corpus.stable_hash(letters.encode("utf-8", "replace").translate(None, _ASCII_OTHERS) or text)
+    return corpus_dir.stable_hash(letters.encode("utf-8", "replace").translate(None, _ASCII_OTHERS) or text)
 
 
 def group_hashes(keys: np.ndarray) -> np.ndarray:

@@ -13,11 +13,10 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir, dedup
 from electramed_jax.data.corpus import decontaminate as held_out
-from electramed_jax.data.corpus import dedup
 from electramed_jax.data.corpus.inputs import Source
-from electramed_jax.data.readers import normalize as clean
+from electramed_jax.data.readers import normalize
 from electramed_jax.data.readers.document import REPAIRED, Document, Reading
 
 MIN_CHARS = 32
@@ -100,8 +99,8 @@ def read_source(
             yield key, b"\n"
         else:
             kept += 1
-            split = corpus.SPLITS.index(corpus.split_of(document, choices.validation, choices.test))
-            yield key, b"%d" % split + corpus.to_line(document)
+            split = corpus_dir.SPLITS.index(corpus_dir.split_of(document, choices.validation, choices.test))
+            yield key, b"%d" % split + corpus_dir.to_line(document)
     for pmid in deletions:
         yield dedup.withdrawal(pmid, number), b"\n"
     repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(REPAIRED))
@@ -112,24 +111,26 @@ def remaining(lines: Iterable[bytes], lost: Container[int]) -> Iterator[tuple[in
     """(row, split, line of its part) of the lines of one input, in order, without the blank and the lost rows."""
     for row, line in enumerate(lines):
         if line != b"\n" and row not in lost:
-            yield row, corpus.SPLITS[int(line[:1])], line[1:]
+            yield row, corpus_dir.SPLITS[int(line[:1])], line[1:]
 
 
 def _cleaned(document: Document) -> Document:
-    sections = ((clean.clean(label) or None if label else None, clean.clean(text)) for label, text in document.sections)
+    sections = (
+        (normalize.clean(label) or None if label else None, normalize.clean(text)) for label, text in document.sections
+    )
     return dataclasses.replace(
         document,
-        id=clean.clean(document.id),
-        title=clean.clean(document.title),
+        id=normalize.clean(document.id),
+        title=normalize.clean(document.title),
         sections=tuple((label, text) for label, text in sections if text),
-        source=clean.clean(document.source),
+        source=normalize.clean(document.source),
     )
 
 
 def _reason_to_drop(
     document: Document, text: str, choices: Choices, evaluation: held_out.Index | None, tally: Tally
 ) -> str | None:
-    if reason := clean.reason_to_drop(text, choices.min_chars):
+    if reason := normalize.reason_to_drop(text, choices.min_chars):
         return reason
     if choices.languages and document.language and document.language not in choices.languages:
         return "language"

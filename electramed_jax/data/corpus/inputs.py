@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.readers import document
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.corpus import corpus_dir
+from electramed_jax.data.readers import document, reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Source:
 
     def size(self) -> int:
         """Bytes as stored."""
-        return sum(map(files.size, self.parts)) if self.parts else documents.size(self.path)
+        return sum(map(files.size, self.parts)) if self.parts else reader.size(self.path)
 
     def read(
         self, drops: Counter, strict: bool, reading: document.Reading, deletions: list[int]
@@ -39,9 +38,9 @@ class Source:
           UserError: as there; a damaged part, which was whole when it was written, strict or not.
         """
         if not self.parts:
-            yield from documents.read(self.path, drops, strict, reading, deletions)
+            yield from reader.read(self.path, drops, strict, reading, deletions)
         for part in self.parts:
-            yield from corpus.read_part(part)
+            yield from corpus_dir.read_part(part)
 
 
 def find(inputs: Iterable[str]) -> list[Source]:
@@ -53,9 +52,9 @@ def find(inputs: Iterable[str]) -> list[Source]:
       UserError: a pattern that matches no file, a folder that holds no finished documents.
     """
     inputs = list(inputs)
-    folders = [path for path in dict.fromkeys(inputs) if files.exists(files.join(path, corpus.FILE))]
+    folders = [path for path in dict.fromkeys(inputs) if files.exists(files.join(path, corpus_dir.FILE))]
     found = [source for folder in folders for source in _of_folder(folder)]
-    found += map(Source, documents.find(path for path in inputs if path not in folders))
+    found += map(Source, reader.find(path for path in inputs if path not in folders))
     if not found:
         raise UserError("no input files; give at least one path or pattern with --input")
     return found
@@ -68,6 +67,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _of_folder(folder: str) -> Iterator[Source]:
-    for number in range(len(corpus.read(folder)["inputs"])):
-        name = files.join(folder, corpus.part_name(number).removesuffix(corpus.PART_SUFFIX))
-        yield Source(name, tuple(corpus.part_path(folder, split, number) for split in corpus.SPLITS))
+    for number in range(len(corpus_dir.read(folder)["inputs"])):
+        name = files.join(folder, corpus_dir.part_name(number).removesuffix(corpus_dir.PART_SUFFIX))
+        yield Source(name, tuple(corpus_dir.part_path(folder, split, number) for split in corpus_dir.SPLITS))

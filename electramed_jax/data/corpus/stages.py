@@ -12,12 +12,10 @@ from typing import IO, Any
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.corpus import decontaminate as held_out
-from electramed_jax.data.corpus import dedup, stages
+from electramed_jax.data.corpus import corpus_dir, decontaminate, dedup, stages
 from electramed_jax.data.corpus.filtering import Choices, Tally, read_source, remaining
 from electramed_jax.data.corpus.inputs import Source
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 
 _GZIP_LEVEL = 1  # well under half the time of the level of parts, a fifth larger
 
@@ -34,7 +32,7 @@ def filter_input(
       tally: see `reading.read_source`.
     """
     waiting = []
-    evaluation = held_out.load(index) if index else None
+    evaluation = decontaminate.load(index) if index else None
     with stages.write_lines(work, number) as lines:
         for key, line in read_source(source, number, choices, evaluation, tally):
             lines.write(line)
@@ -47,17 +45,17 @@ def filter_input(
 
 def slots_of_keys(keys: np.ndarray) -> np.ndarray:
     """int64[n]: which of shuffle.HASH_SLOTS each of dedup.KEY[n] falls into; keys that must meet, into one."""
-    return shuffle.hash_slots(dedup.group_hashes(keys))
+    return shuffle_files.hash_slots(dedup.group_hashes(keys))
 
 
 def write_input(output_dir: str, work: str, number: int, lost: Mapping[int, int]) -> dict[str, Any]:
     """Puts the parts of one input in place; its lines stay. As `write_parts`."""
-    staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus.SPLITS}
+    staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus_dir.SPLITS}
     with stages.open_lines(work, number) as lines:
         written = write_parts(lines, lost, staged)
     for split, path in staged.items():
         files.make_dirs(files.join(output_dir, split))
-        files.move(path, corpus.part_path(output_dir, split, number))
+        files.move(path, corpus_dir.part_path(output_dir, split, number))
     return written
 
 
@@ -71,7 +69,7 @@ def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[
       What `documents_account.account` takes: {"splits": figures of each part, "lost": reason -> documents}.
     """
     with contextlib.ExitStack() as stack:
-        parts = {split: stack.enter_context(corpus.PartWriter(path)) for split, path in paths.items()}
+        parts = {split: stack.enter_context(corpus_dir.PartWriter(path)) for split, path in paths.items()}
         for _, split, line in remaining(lines, lost):
             parts[split].write(line)
     reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
@@ -81,7 +79,7 @@ def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[
 @contextlib.contextmanager
 def write_lines(folder: str, number: int) -> Iterator[IO[bytes]]:
     """A file for the lines that `reading.read_source` makes of input `number`."""
-    with files.atomic_write(_lines(folder, number)) as file, corpus.gzip_writer(file, _GZIP_LEVEL) as lines:
+    with files.atomic_write(_lines(folder, number)) as file, corpus_dir.gzip_writer(file, _GZIP_LEVEL) as lines:
         yield lines
 
 
@@ -121,11 +119,11 @@ class Losses:
 
     def write(self, group: str, lost: np.ndarray) -> None:
         """Puts down that a group has lost dedup.LOSS[n]."""
-        shuffle.write(self._path(group), lost, lost["input"], self.inputs)
+        shuffle_files.write(self._path(group), lost, lost["input"], self.inputs)
 
     def of(self, number: int) -> dict[int, int]:
         """{row: number of the reason} of input `number`."""
-        lost = shuffle.read(map(self._path, self.groups), dedup.LOSS, self.inputs, number, number + 1)
+        lost = shuffle_files.read(map(self._path, self.groups), dedup.LOSS, self.inputs, number, number + 1)
         return dict(zip(lost["row"].tolist(), lost["reason"].tolist(), strict=True))
 
     def _path(self, group: str) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 import electramed_jax
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir as corpus
-from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus import corpus_dir, decontaminate
 from electramed_jax.data.corpus import inputs as sources
 from electramed_jax.data.corpus.filtering import Choices
 from electramed_jax.data.readers import document
@@ -39,7 +38,7 @@ def account(
     request: dict[str, Any],
     counts: Sequence[dict[str, Any]],
     written: Sequence[dict[str, Any]],
-    evaluation: held_out.Index | None,
+    evaluation: decontaminate.Index | None,
 ) -> dict[str, Any]:
     """The account, from what reading and writing counted of each input.
 
@@ -67,10 +66,10 @@ def account(
         )
     splits = {
         split: {key: sum(parts["splits"][split][key] for parts in written) for key in ("documents", "bytes")}
-        for split in corpus.SPLITS
+        for split in corpus_dir.SPLITS
     }
     return {
-        "format_version": corpus.FORMAT_VERSION,
+        "format_version": corpus_dir.FORMAT_VERSION,
         "code_version": electramed_jax.__version__,
         "request": request,
         "splits": splits,
@@ -82,7 +81,7 @@ def account(
 
 
 def _excluded(
-    evaluation_files: Sequence[Sequence[str]], held: Counter, evaluation: held_out.Index | None
+    evaluation_files: Sequence[Sequence[str]], held: Counter, evaluation: decontaminate.Index | None
 ) -> list[dict[str, Any]]:
     if evaluation is None:
         return []

@@ -8,8 +8,7 @@ import tempfile
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 
@@ -120,7 +119,7 @@ def read(directory: str) -> Manifest:
         if file not in there:
             raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
     _check_vocab(directory, manifest)
-    record_size = records.record_size(manifest.row_length, manifest.dtype)
+    record_size = tfrecord.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
         for shard in split.shards:
             _check_size(files.join(directory, shard.file), shard, record_size, there[shard.file])
@@ -199,14 +198,14 @@ def _write_tfds_metadata(directory: str, manifest: Manifest) -> None:
 
     features = tfds.features.FeaturesDict(
         {
-            records.FEATURE: tfds.features.Tensor(
+            tfrecord.FEATURE: tfds.features.Tensor(
                 shape=(manifest.row_length,),
                 dtype=np.dtype(manifest.dtype),
                 encoding=tfds.features.Encoding.BYTES,
             )
         }
     )
-    record_size = records.record_size(manifest.row_length, manifest.dtype)
+    record_size = tfrecord.record_size(manifest.row_length, manifest.dtype)
     with tempfile.TemporaryDirectory() as folder:
         splits = []
         for name, split in manifest.splits.items():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import tfrecord
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.data.dataset.block_reader import KEPT_BLOCKS, Blocks
 from electramed_jax.data.dataset.dataset import Dataset
@@ -44,7 +44,7 @@ class SplitRows:
         shards = manifest.splits[split].shards
         rows = np.array([shard.rows for shard in shards], np.int64)
         self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
-        layout = records.Layout(manifest.row_length, manifest.dtype)
+        layout = tfrecord.Layout(manifest.row_length, manifest.dtype)
         self._blocks = Blocks(directory, shards, layout, kept_blocks, cache)
 
     def __len__(self) -> int:

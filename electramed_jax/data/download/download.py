@@ -14,9 +14,8 @@ from typing import Any
 import electramed_jax
 from electramed_jax.common import console
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import http_client as http
-from electramed_jax.data.download import mirror_listing as listing
+from electramed_jax.common.storage import files, http_client
+from electramed_jax.data.download import mirror_listing
 from electramed_jax.data.download.download_dir import Folder, md5_of
 from electramed_jax.data.download.mirror_listing import Listed
 
@@ -44,7 +43,7 @@ def download(
     parallel: int = PARALLEL,
     verify: bool = False,
     dry_run: bool = False,
-    manners: http.Manners = http.Manners(),
+    manners: http_client.Manners = http_client.Manners(),
 ) -> dict[str, Any]:
     """Makes the folder hold the chosen files, each of them whole; returns the account.
 
@@ -72,12 +71,12 @@ def download(
         )
     began, folder = time.monotonic(), Folder(output_dir)
     unencrypted = mirror.startswith("http://")
-    client = http.Client(f"electramed_jax/{electramed_jax.__version__}", manners, unencrypted=unencrypted)
+    client = http_client.Client(f"electramed_jax/{electramed_jax.__version__}", manners, unencrypted=unencrypted)
     listed: list[Listed] = []
     for name in collections:
         url = f"{mirror}/{FOLDERS[name]}/"
-        listed += listing.parse(client.read(url), url)
-    chosen = listing.choose(listed, _newest(listed) if year is None else year, numbers)
+        listed += mirror_listing.parse(client.read(url), url)
+    chosen = mirror_listing.choose(listed, _newest(listed) if year is None else year, numbers)
     wanted = [file for file in chosen if verify or not folder.has(file)]
     _say_plan(chosen, wanted, folder)
     arrived, missing = {}, {file.name: "not tried" for file in wanted}
@@ -121,13 +120,13 @@ def _newest(listed: Sequence[Listed]) -> int:
 def _say_plan(chosen: Sequence[Listed], wanted: Sequence[Listed], folder: Folder) -> None:
     size, free = sum(file.about_bytes for file in wanted), folder.free_bytes()
     console.say(
-        f"PubMed {chosen[0].year}, files {listing.numbers_text(file.number for file in chosen)} into {folder.path}: "
+        f"PubMed {chosen[0].year}, files {mirror_listing.numbers_text(file.number for file in chosen)} into {folder.path}: "
         f"{len(chosen) - len(wanted):,} verified before, {len(wanted):,} to fetch"
         + (f", about {size / 1e9:,.2f} GB" if size else "")
     )
     if free is not None and size > free:
         console.say(f"{folder.path}: {free / 1e9:,.2f} GB free; that is too little for all of them")
-    matches = [match for name in folder.names() if (match := listing.NAME.fullmatch(name))]
+    matches = [match for name in folder.names() if (match := mirror_listing.NAME.fullmatch(name))]
     if others := {2000 + int(match["year"]) for match in matches} - {chosen[0].year}:
         console.say(
             f"{folder.path}: also holds files of {', '.join(map(str, sorted(others)))}; the baseline of a year "
@@ -136,7 +135,7 @@ def _say_plan(chosen: Sequence[Listed], wanted: Sequence[Listed], folder: Folder
 
 
 def _bring_all(
-    wanted: Sequence[Listed], folder: Folder, client: http.Client, parallel: int, missing: dict[str, str]
+    wanted: Sequence[Listed], folder: Folder, client: http_client.Client, parallel: int, missing: dict[str, str]
 ) -> dict[str, int]:
     """Brings what can be had; returns the bytes that came of each, and keeps `missing` to the names of the others."""
     arrived: dict[str, int] = {}
@@ -155,10 +154,10 @@ def _bring_all(
                     arrived[file.name] = outcome.arrived_bytes
                     folder.record(file, outcome.md5)
                     transfer.file_done(file.about_bytes, outcome.arrived_bytes)
-                elif isinstance(outcome, (http.NoAnswer, http.Refused, Damaged)):
+                elif isinstance(outcome, (http_client.NoAnswer, http_client.Refused, Damaged)):
                     missing[file.name] = str(outcome)
                     console.say(str(outcome))
-                    unanswered = unanswered + 1 if isinstance(outcome, http.NoAnswer) else 0
+                    unanswered = unanswered + 1 if isinstance(outcome, http_client.NoAnswer) else 0
                     if unanswered == UNANSWERED_FILES:
                         console.say(f"{unanswered} files in a row without an answer: stopping here")
                         break
@@ -177,7 +176,7 @@ class _Brought:
     arrived_bytes: int
 
 
-def _bring(file: Listed, folder: Folder, client: http.Client, advance: Callable[[int], None]) -> _Brought:
+def _bring(file: Listed, folder: Folder, client: http_client.Client, advance: Callable[[int], None]) -> _Brought:
     """Makes one file whole.
 
     Raises:
@@ -211,12 +210,12 @@ def _bring(file: Listed, folder: Folder, client: http.Client, advance: Callable[
     )
 
 
-def _wanted_md5(file: Listed, client: http.Client) -> str:
+def _wanted_md5(file: Listed, client: http_client.Client) -> str:
     try:
         content = client.read(f"{file.url}.md5")
-    except http.Refused as error:
+    except http_client.Refused as error:
         raise Damaged(f"{file.name}: cannot be verified, so it is not fetched: {error}") from error
-    md5 = listing.parse_md5(content, file.name)
+    md5 = mirror_listing.parse_md5(content, file.name)
     if md5 is None:
         raise Damaged(
             f"{file.url}.md5: got {content[:60]!r}, wanted 'MD5({file.name})= ' and 32 hexadecimal digits; "
@@ -248,12 +247,12 @@ def _in_threads(
         waiting.put(task)
 
     def work() -> None:
-        with contextlib.suppress(queue.Empty, http.Stopped):
+        with contextlib.suppress(queue.Empty, http_client.Stopped):
             while True:
                 task = waiting.get_nowait()
                 try:
                     ended.put((task, function(task)))
-                except http.Stopped:
+                except http_client.Stopped:
                     raise
                 except BaseException as error:
                     ended.put((task, error))

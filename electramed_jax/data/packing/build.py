@@ -23,15 +23,14 @@ from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import pack as packing
 from electramed_jax.data.packing import token_files
 from electramed_jax.data.packing.row_builder import ELECTRA, FORMATS, PACKED, Figures, Order, RowMaker
 from electramed_jax.data.packing.shard_writer import ShardWriter, place
 from electramed_jax.data.packing.token_files import Tokens
-from electramed_jax.data.parallel import build_dir as workspace
-from electramed_jax.data.parallel import process_pool as pool
+from electramed_jax.data.parallel import build_dir, process_pool
 from electramed_jax.data.parallel.beam_runner import Beam
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -71,7 +70,7 @@ def pack(
         raise UserError(f"format={format!r}; wanted one of {', '.join(FORMATS)}")
     if beam is not None:
         beam.check([documents_dir, output_dir])
-    account = corpus.read(documents_dir)
+    account = corpus_dir.read(documents_dir)
     tokens = vocab.read(vocab_path)
     request = {
         "vocab_sha256": vocab.sha256(vocab_path),
@@ -86,7 +85,7 @@ def pack(
     if files.exists(files.join(output_dir, manifest.FILE)):
         return _finished(output_dir, request)
     special = vocab.special_ids(tokens)
-    work = workspace.open_in(output_dir, request, lambda found: found.startswith(f"{name}-"))
+    work = build_dir.open_in(output_dir, request, lambda found: found.startswith(f"{name}-"))
     own_vocab = files.join(output_dir, manifest.VOCAB_FILE)
     with files.atomic_write(own_vocab) as file:
         file.write(files.read_bytes(vocab_path))
@@ -127,7 +126,7 @@ def pack(
         format=format,
     )
     manifest.write(output_dir, result)
-    workspace.close(output_dir)
+    build_dir.close(output_dir)
     return result
 
 
@@ -137,12 +136,12 @@ def _run(
     """Each split, the training split first: its figures, and its shards in place."""
     maker = RowMaker.of(order)
     tasks = [
-        (corpus.part_path(documents_dir, split, part), order, work, split, part)
-        for split in corpus.SPLITS
+        (corpus_dir.part_path(documents_dir, split, part), order, work, split, part)
+        for split in corpus_dir.SPLITS
         for part in range(parts)
     ]
-    staged = pool.run(_tokenize, tasks, workers, "tokenising")
-    for split in corpus.SPLITS:
+    staged = process_pool.run(_tokenize, tasks, workers, "tokenising")
+    for split in corpus_dir.SPLITS:
         figures, shards = _pack_split(itertools.islice(staged, parts), maker, order, files.join(work, f"rows-{split}"))
         yield split, figures, place(shards, output_dir, order.name, split)
 
@@ -154,7 +153,7 @@ def _finished(output_dir: str, request: dict[str, Any]) -> manifest.Manifest:
         if key != "rows_per_shard" and (got := getattr(there, key)) != wanted:
             shown = "other documents" if key == "sources" else f"{key}={got!r}, not {wanted!r}"
             raise UserError(f"{output_dir}: holds another dataset ({shown}); choose another --output, or remove it")
-    workspace.close(output_dir)
+    build_dir.close(output_dir)
     console.say(f"{output_dir}: already packed from the same documents; nothing to do")
     return there
 
@@ -165,7 +164,7 @@ def _tokenize(part: str, order: Order, work: str, split: str, number: int) -> st
     if not files.exists(path):
         tokenizer = _tokenizer(order.vocab_path, order.lower_case)
         ends = packing.SentenceEnds.of(tokenizer.tokens) if order.format == ELECTRA else None
-        token_files.write(path, token_files.tokenize(corpus.read_part(part), tokenizer, ends))
+        token_files.write(path, token_files.tokenize(corpus_dir.read_part(part), tokenizer, ends))
     return path
 
 

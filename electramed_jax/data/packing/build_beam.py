@@ -20,10 +20,9 @@ import numpy as np
 
 from electramed_jax.common.storage import files
 from electramed_jax.common.storage.tfrecord import RowFile, RowWriter
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset import manifest
-from electramed_jax.data.packing import pack as packing
-from electramed_jax.data.packing import token_files
+from electramed_jax.data.packing import pack, token_files
 from electramed_jax.data.packing.row_builder import ELECTRA, Figures, Order, RowMaker
 from electramed_jax.data.parallel.beam_runner import Beam, told
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -42,14 +41,14 @@ def run(
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         return _build(pipeline, documents_dir, parts, work, output_dir, order)
 
-    figures = {split: Figures.none(RowMaker.of(order).vocab_size) for split in corpus.SPLITS}
-    shards: dict[str, list[manifest.Shard]] = {split: [] for split in corpus.SPLITS}
+    figures = {split: Figures.none(RowMaker.of(order).vocab_size) for split in corpus_dir.SPLITS}
+    shards: dict[str, list[manifest.Shard]] = {split: [] for split in corpus_dir.SPLITS}
     for split, kind, value in runner.run(work, "rows", build):
         if kind == "figures":
             figures[split] += Figures.of_json(value)
         else:
             shards[split].append(manifest.Shard(**value))
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         yield split, figures[split], tuple(sorted(shards[split], key=lambda shard: shard.file))
 
 
@@ -58,7 +57,7 @@ def _build(
 ) -> beam.PCollection:
     windows = (
         pipeline
-        | "parts" >> beam.Create([(split, part) for split in corpus.SPLITS for part in range(parts)])
+        | "parts" >> beam.Create([(split, part) for split in corpus_dir.SPLITS for part in range(parts)])
         | "spread parts" >> beam.Reshuffle()
         | "tokenise" >> beam.ParDo(_Tokenize(work, documents_dir, order)).with_output_types(OfSplit)
         | "lengths of a split" >> beam.GroupByKey()
@@ -108,8 +107,8 @@ def _tokenize(
     of_split: tuple[str, int], work: str, documents_dir: str, tokenizer: Tokenizer, format: str
 ) -> Iterator[OfSplit]:
     split, part = of_split
-    ends = packing.SentenceEnds.of(tokenizer.tokens) if format == ELECTRA else None
-    documents = corpus.read_part(corpus.part_path(documents_dir, split, part))
+    ends = pack.SentenceEnds.of(tokenizer.tokens) if format == ELECTRA else None
+    documents = corpus_dir.read_part(corpus_dir.part_path(documents_dir, split, part))
     blocks = token_files.write(_tokens(work, split, part), token_files.tokenize(documents, tokenizer, ends))
     yield split, (part, [(block.offset, block.lengths.astype(_LENGTH).tobytes()) for block in blocks])
 

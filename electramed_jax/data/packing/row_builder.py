@@ -11,8 +11,7 @@ import numpy as np
 
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset import manifest
-from electramed_jax.data.packing import electra_format as electra_examples
-from electramed_jax.data.packing import pack as packing
+from electramed_jax.data.packing import electra_format, pack
 from electramed_jax.data.packing.token_files import Tokens
 from electramed_jax.data.tokenizer import vocab
 
@@ -48,12 +47,12 @@ class RowMaker:
     format: str
     tokens: list[str]
     special: SpecialIds
-    sentence_ends: packing.SentenceEnds
+    sentence_ends: pack.SentenceEnds
 
     @classmethod
     def of(cls, order: Order) -> RowMaker:
         tokens = vocab.read(order.vocab_path)
-        ends = packing.SentenceEnds.of(tokens)
+        ends = pack.SentenceEnds.of(tokens)
         return cls(order.row_length, order.format, tokens, vocab.special_ids(tokens), ends)
 
     @property
@@ -71,13 +70,13 @@ class RowMaker:
         figures.add_rows(made, packed, self.special)
         return made.rows
 
-    def _packed(self, tokens: Tokens) -> packing.Packed:
+    def _packed(self, tokens: Tokens) -> pack.Packed:
         paired = tokens.draws < np.uint64(PAIRED_FRACTION * 2**64)
-        return packing.pack(tokens.ids, tokens.lengths, paired, self.row_length, self.special, self.sentence_ends)
+        return pack.pack(tokens.ids, tokens.lengths, paired, self.row_length, self.special, self.sentence_ends)
 
-    def _examples(self, tokens: Tokens) -> packing.Packed:
+    def _examples(self, tokens: Tokens) -> pack.Packed:
         randoms = map(random.Random, tokens.draws.tolist())
-        return electra_examples.examples(
+        return electra_format.examples(
             tokens.ids, tokens.sentences, tokens.sentence_counts, randoms, self.row_length, self.special
         )
 
@@ -115,7 +114,7 @@ class Figures:
         ends = 1 << np.ceil(np.log2(some)).astype(np.int64)
         self.histogram += Counter(ends.tolist())
 
-    def add_rows(self, made: packing.Packed, packed: packing.Packed, special: SpecialIds) -> None:
+    def add_rows(self, made: pack.Packed, packed: pack.Packed, special: SpecialIds) -> None:
         """Counts a window: its rows, and what they would be in the packed format."""
         self.counts += np.bincount(made.rows.reshape(-1), minlength=len(self.counts))
         self.counts[[special.pad, special.cls, special.sep]] = 0

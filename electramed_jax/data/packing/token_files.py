@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset.manifest import dtype_for
 from electramed_jax.data.packing.pack import SentenceEnds
 from electramed_jax.data.readers.document import Document
@@ -78,7 +78,7 @@ def tokenize(
         yield Tokens(
             np.concatenate(list(itertools.chain.from_iterable(of_document)), dtype=dtype, casting="unsafe"),
             np.array([sum(map(len, ids)) for ids in of_document], np.int64),
-            np.array([corpus.stable_hash(f"pair:{document.id}") for document in batch], np.uint64),
+            np.array([corpus_dir.stable_hash(f"pair:{document.id}") for document in batch], np.uint64),
             np.array(list(itertools.chain.from_iterable(sentences)), np.int64),
             np.array([len(sizes) for sizes in sentences], np.int64),
         )

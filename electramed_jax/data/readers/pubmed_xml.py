@@ -19,8 +19,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from electramed_jax.data.readers import pubmed_record
-from electramed_jax.data.readers import pubmed_scanner as pubmed_scan
+from electramed_jax.data.readers import pubmed_record, pubmed_scanner
 from electramed_jax.data.readers.document import REPAIRED, Document, Findings, Reading, whole_number
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
@@ -50,7 +49,7 @@ def read(
         remove_pis=True,
         collect_ids=False,
     )
-    for data, line in pubmed_scan.records(chunks, findings):
+    for data, line in pubmed_scanner.records(chunks, findings):
         try:
             record = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:

@@ -34,18 +34,18 @@ def find(patterns: Iterable[str]) -> list[str]:
     patterns = list(patterns)
     found = files.glob(pattern for pattern in patterns if not pattern.startswith(TFDS))
     for name in (pattern for pattern in patterns if pattern.startswith(TFDS)):
-        from electramed_jax.data.readers import tfds_reader as tfds_source
+        from electramed_jax.data.readers import tfds_reader
 
-        found += tfds_source.shards(name)
+        found += tfds_reader.shards(name)
     return sorted(set(found))
 
 
 def size(path: str) -> int:
     """Bytes of the file behind a name that `find` gave."""
     if path.startswith(TFDS):
-        from electramed_jax.data.readers import tfds_reader as tfds_source
+        from electramed_jax.data.readers import tfds_reader
 
-        path = tfds_source.path_of(path)
+        path = tfds_reader.path_of(path)
     return files.size(path)
 
 
@@ -72,9 +72,9 @@ def read(
       UserError: missing file, unknown extension; when strict, damage, with file and line.
     """
     if path.startswith(TFDS):
-        from electramed_jax.data.readers import tfds_reader as tfds_source
+        from electramed_jax.data.readers import tfds_reader
 
-        yield from tfds_source.read(path)
+        yield from tfds_reader.read(path)
         return
     name = os.path.basename(path).lower().removesuffix(".gz")
     findings = Findings(path, drops, strict)

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.data.readers.document import TFDS, Document, text_id, whole_number
 
 _SETTINGS = ("split", "text", "title", "id", "pmid", "data_dir")
@@ -163,7 +162,7 @@ def _text(value: Any) -> str:
 
 
 def _reader(path: str) -> Callable[[str], Iterator[bytes]]:
-    kinds = {".tfrecord": records.stream, ".array_record": _read_array_record}
+    kinds = {".tfrecord": tfrecord.stream, ".array_record": _read_array_record}
     for kind, reader in kinds.items():
         if kind in os.path.basename(path):
             return reader

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 
 DOCUMENT = "-DOCSTART-"
 # O, or a letter of a scheme alone or with a type after a hyphen.
@@ -45,15 +45,15 @@ def read(path: str) -> list[Sentence]:
             words.clear()
             tags.clear()
 
-    for number, line in enumerate(corpus_files.lines(path), 1):
+    for number, line in enumerate(split_files.lines(path), 1):
         if not line.strip() or line.startswith(DOCUMENT):
             close()
             continue
         columns = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
         if len(columns) < 2 or not columns[0].strip():
-            corpus_files.reject(path, number, f"{line!r} has one column; wanted a word and its tag")
+            split_files.reject(path, number, f"{line!r} has one column; wanted a word and its tag")
         if not TAG.fullmatch(columns[-1]):
-            corpus_files.reject(
+            split_files.reject(
                 path, number, f"unknown tag {columns[-1]!r}; wanted O, or B-, I-, E-, S-, L- or U- and a type"
             )
         first = first if words else number
@@ -61,5 +61,5 @@ def read(path: str) -> list[Sentence]:
         tags.append(columns[-1])
     close()
     if not sentences:
-        corpus_files.reject(path, 1, "no sentence in the whole file; wanted a word and its tag a line")
+        split_files.reject(path, 1, "no sentence in the whole file; wanted a word and its tag a line")
     return sentences

@@ -17,7 +17,7 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import conll, entity_f1, tags
 from electramed_jax.finetune.ner import word_windows as words
 from electramed_jax.finetune.ner.conll import Sentence
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
 
 ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
@@ -59,7 +59,7 @@ class Ner:
         for split, path in paths.items():
             _check_types(path, read[split], types)
         self.head = Head(TOKEN, (tags.OUTSIDE, *(_tag(prefix, kind) for kind in types for prefix in "BI")))
-        self._sentences = corpus_files.with_held_out(read, dev_fraction)
+        self._sentences = split_files.with_held_out(read, dev_fraction)
         self.splits = tuple(self._sentences)
         self._cut = dict.fromkeys(self.splits, 0)
         made = {split: self._make(split) for split in self.splits}
@@ -90,7 +90,7 @@ class Ner:
 
     def account(self) -> dict[str, Any]:
         return {
-            "files": corpus_files.account(self._paths),
+            "files": split_files.account(self._paths),
             "sizes": {split: self._sizes(split) for split in self.splits},
             "tag_schemes": {split: dataclasses.asdict(found) for split, found in self._schemes.items()},
             "labels": list(self.head.labels),
@@ -167,7 +167,7 @@ def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> ta
     if not tags.is_regular(told):
         number, entity = against[0]
         sentence = sentences[number]
-        corpus_files.reject(
+        split_files.reject(
             path,
             sentence.line + entity.start,
             f"{' '.join(sentence.tags[entity.start : entity.stop])} is not {scheme}, nor are {len(against):,} of the "
@@ -185,7 +185,7 @@ def _check_types(path: str, sentences: Sequence[Sentence], types: Sequence[str])
     for sentence in sentences:
         for entity in tags.decode(sentence.tags):
             if entity.type not in types:
-                corpus_files.reject(
+                split_files.reject(
                     path,
                     sentence.line + entity.start,
                     f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file is of that type "

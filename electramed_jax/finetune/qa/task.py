@@ -10,15 +10,12 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.qa import bioasq, nbest
-from electramed_jax.finetune.qa import splits as questions
-from electramed_jax.finetune.qa import squad_metrics as squad_measures
-from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa import bioasq, nbest, splits, squad_metrics, windows
 from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD, Split
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.qa.windows import Account, Window, Windowing
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
 ENDINGS = ("json", "json.gz")
@@ -77,7 +74,7 @@ class Qa:
         self._windows: dict[str, list[Window]] = {}
         self._accounts: dict[str, Account] = {}
         for name, split in self._splits.items():
-            self._windows[name], self._accounts[name] = spans.windows(split.questions, tokenizer, windowing)
+            self._windows[name], self._accounts[name] = windows.windows(split.questions, tokenizer, windowing)
         if windows_without_answer == DROP:
             asked = self._splits[TRAIN].questions
             self._windows[TRAIN] = [w for w in self._windows[TRAIN] if w.holds_answer or asked[w.question].impossible]
@@ -96,7 +93,7 @@ class Qa:
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         if self._measures == SQUAD:
-            return squad_measures.scores(self._splits[split].questions, self._texts(split, outputs))
+            return squad_metrics.scores(self._splits[split].questions, self._texts(split, outputs))
         merged = self._merged(split, outputs)
         gold, batches = self._splits[split].gold, self._splits[split].batches
         scores = bioasq.measures(gold, merged)
@@ -119,7 +116,7 @@ class Qa:
 
     def account(self) -> dict[str, Any]:
         return {
-            "files": corpus_files.account(self._named_paths()),
+            "files": split_files.account(self._named_paths()),
             "sizes": {name: self._sizes(name) for name in self.splits},
             "measures": self._measures,
             "windows": {name: account.as_json() for name, account in self._accounts.items()},
@@ -151,7 +148,7 @@ class Qa:
         """Ids of questions that are trained on here and asked in dev or test of another task."""
         measured = [split for name, split in other._splits.items() if name != TRAIN]
         mine = self._splits[TRAIN]
-        kept = set(questions.without(mine, measured, by_question=True).questions)
+        kept = set(splits.without(mine, measured, by_question=True).questions)
         return [question.id for question in mine.questions if question not in kept]
 
     def _texts(self, split: str, outputs: Outputs) -> dict[str, str]:
@@ -191,25 +188,25 @@ def _splits(
     paths: Mapping[str, Sequence[str]], gold: Sequence[str], by_question: bool, dev_fraction: float, drop: bool
 ) -> dict[str, Split]:
     found = {
-        name: questions.read(listed, for_training=name == TRAIN, drop_mismatched=drop) for name, listed in paths.items()
+        name: splits.read(listed, for_training=name == TRAIN, drop_mismatched=drop) for name, listed in paths.items()
     }
     if gold:
         if TEST not in found:
             raise UserError("gold answers but no test file; add --config.task.test=FILE, or leave config.qa.gold empty")
-        found[TEST] = questions.with_gold(found[TEST], gold)
+        found[TEST] = splits.with_gold(found[TEST], gold)
     for name, split in found.items():
         _check_labelled(name, paths[name], split, by_question, bool(gold))
     others = [split for name, split in found.items() if name != TRAIN]
-    train = questions.without(found[TRAIN], others, by_question)
+    train = splits.without(found[TRAIN], others, by_question)
     if DEV not in found:
         if not dev_fraction:
             raise UserError(
                 "no dev file, by which the best checkpoint is chosen; add --config.task.dev=FILE, or hold out a tenth "
                 "of the training questions with --config.task.dev_fraction=0.1"
             )
-        found[DEV] = questions.held_out(train, dev_fraction)
+        found[DEV] = splits.held_out(train, dev_fraction)
         elsewhere = train.elsewhere
-        train = questions.without(train, [found[DEV]], by_question)
+        train = splits.without(train, [found[DEV]], by_question)
         train.elsewhere = elsewhere
     if not train.questions:
         raise UserError(f"{_named(paths[TRAIN])}: all its questions are asked in dev or test, too; give other files")

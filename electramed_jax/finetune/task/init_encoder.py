@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from electramed_jax.common import tree_rules as trees
+from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import TrainState
@@ -37,8 +37,8 @@ def into(state: TrainState, params: dict[str, Any]) -> TrainState:
 
     A head is taken only where it has the shapes of the state's: of another task it is of no use.
     """
-    taken = trees.named_leaves(params)
-    fresh = trees.named_leaves(state.params)
+    taken = tree_rules.named_leaves(params)
+    fresh = tree_rules.named_leaves(state.params)
     head = [name for name in fresh if name.startswith("head/")]
     if any(name not in taken or taken[name].shape != fresh[name].shape for name in head):
         taken = {name: leaf for name, leaf in taken.items() if not name.startswith("head/")}
@@ -47,4 +47,4 @@ def into(state: TrainState, params: dict[str, Any]) -> TrainState:
         wrong += [n for n in taken if n not in fresh]
         assert not wrong, f"not of the model's shapes: {', '.join(wrong)}"
 
-    return state_lib.with_params(state, trees.map_named(lambda name, leaf: taken.get(name, leaf), state.params))
+    return state_lib.with_params(state, tree_rules.map_named(lambda name, leaf: taken.get(name, leaf), state.params))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import config_io as settings
+from electramed_jax.common import config_io
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.finetune.task.task import Head
@@ -34,7 +34,7 @@ class Described:
             **values
             | {
                 "head": Head(head["kind"], tuple(head["labels"]), head["loss"]),
-                "model": settings.from_saved(ModelConfig, values["model"], "model"),
+                "model": config_io.from_saved(ModelConfig, values["model"], "model"),
                 "special": SpecialIds(**values["special"]),
                 "whole_tokens": tuple(values["whole_tokens"]),
             }

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 
 ENDINGS = ("tsv", "csv", "jsonl")
 TEXT = ("sentence", "text", "sentence1", "text_a", "premise", "question")
@@ -57,21 +57,21 @@ def read(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> t
         found = found or _found(path, line, row, columns, labelled)
         for name in (found.text, found.second, found.label):
             if name and row.get(name) is None:
-                corpus_files.reject(path, line, f"no {name}; wanted one in every record")
+                split_files.reject(path, line, f"no {name}; wanted one in every record")
         text, second = row[found.text], row[found.second] if found.second else ""
         for name, value in ((found.text, text), (found.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
-                corpus_files.reject(path, line, f"{name} is {value!r}; wanted a text")
+                split_files.reject(path, line, f"{name} is {value!r}; wanted a text")
         records.append(Record(text.strip(), second.strip(), row[found.label] if found.label else "", line))
     if found is None:
-        corpus_files.reject(path, 1, "a header and nothing else; wanted a record a line")
+        split_files.reject(path, 1, "a header and nothing else; wanted a record a line")
     return records, found
 
 
 def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    lines = corpus_files.lines(path)
+    lines = split_files.lines(path)
     if lines[0].startswith(("{", "[{")):
-        corpus_files.reject(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
+        split_files.reject(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
     tabs = "\t" in lines[0]
     header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
     if tabs:
@@ -83,20 +83,20 @@ def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
-            corpus_files.reject(path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}")
+            split_files.reject(path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}")
         yield number, dict(zip(header, row, strict=True))
 
 
 def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(corpus_files.lines(path), 1):
+    for number, line in enumerate(split_files.lines(path), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            corpus_files.reject(path, number, f"not JSON ({error.msg} at column {error.colno})")
+            split_files.reject(path, number, f"not JSON ({error.msg} at column {error.colno})")
         if not isinstance(row, dict):
-            corpus_files.reject(path, number, "not a JSON object; wanted one with a text and a label")
+            split_files.reject(path, number, "not a JSON object; wanted one with a text and a label")
         yield number, row
 
 
@@ -111,7 +111,7 @@ def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, label
         if not needed and not chosen:
             return ""
         wanted = chosen or f"one of {', '.join(usual)}"
-        corpus_files.reject(
+        split_files.reject(
             path, line, f"no column {wanted}; there are {there}; name yours with --{setting}{what}_column=NAME"
         )
 

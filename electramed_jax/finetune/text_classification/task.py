@@ -18,12 +18,10 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.task import metrics
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import metrics, split_files
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
-from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import inputs, tables
 from electramed_jax.finetune.text_classification import labels as text_answers
-from electramed_jax.finetune.text_classification import tables
 from electramed_jax.finetune.text_classification.tables import Columns, Record
 
 RELATIONS, CLASSIFICATION, MULTILABEL, SIMILARITY = KINDS = (
@@ -53,13 +51,13 @@ class Corpus:
 
     def placeholders(self) -> list[str]:
         """Of all splits."""
-        return text_inputs.names_in([record for records in self.records.values() for record in records])
+        return inputs.names_in([record for records in self.records.values() for record in records])
 
 
 def read(paths: dict[str, str], columns: Columns, dev_fraction: float) -> Corpus:
     """Raises UserError naming file and line of what cannot be used; see `tables.read`."""
     found = {split: tables.read(path, columns) for split, path in paths.items()}
-    records = corpus_files.with_held_out({split: held for split, (held, _) in found.items()}, dev_fraction)
+    records = split_files.with_held_out({split: held for split, (held, _) in found.items()}, dev_fraction)
     return Corpus(paths, records, {split: taken for split, (_, taken) in found.items()})
 
 
@@ -138,7 +136,7 @@ class Text:
 
     def account(self) -> dict[str, Any]:
         return {
-            "files": corpus_files.account(self._corpus.paths),
+            "files": split_files.account(self._corpus.paths),
             "sizes": {split: {"examples": len(self._examples[split])} for split in self.splits},
             "columns": {split: dataclasses.asdict(taken) for split, taken in self._corpus.columns.items()},
             "labels": self._label_counts(),
@@ -168,17 +166,17 @@ class Text:
             try:
                 number = float(value)
             except (TypeError, ValueError):
-                corpus_files.reject(path, record.line, f"the label {value!r} is not a number")
+                split_files.reject(path, record.line, f"the label {value!r} is not a number")
             if not math.isfinite(number):
-                corpus_files.reject(path, record.line, f"the label {value!r} is not finite")
+                split_files.reject(path, record.line, f"the label {value!r} is not finite")
             return [number]
         if self.kind == MULTILABEL:
             listed = value.split(self._separator) if isinstance(value, str) else value
             if not isinstance(listed, list) or not all(isinstance(label, str) for label in listed):
-                corpus_files.reject(path, record.line, f"the label {value!r} is not a list of labels")
+                split_files.reject(path, record.line, f"the label {value!r} is not a list of labels")
             return sorted({label.strip() for label in listed if label.strip()})
         if isinstance(value, (list, dict)) or not str(value).strip():
-            corpus_files.reject(path, record.line, f"the label is {value!r}; wanted one name")
+            split_files.reject(path, record.line, f"the label is {value!r}; wanted one name")
         return [str(value).strip()]
 
     def _check_known(self, labels: Sequence[str]) -> None:
@@ -186,7 +184,7 @@ class Text:
             for record, of_one in zip(self._corpus.records[split], self._gold[split], strict=True):
                 for label in of_one:
                     if label not in labels:
-                        corpus_files.reject(
+                        split_files.reject(
                             self._path(split),
                             record.line,
                             f"unknown label {label!r}; the training file has {', '.join(labels)}",
@@ -204,7 +202,7 @@ class Text:
 
     def _make(self, split: str) -> Examples:
         names = self._corpus.placeholders()
-        made = text_inputs.make(self._corpus.records[split], names, self._tokenizer, self.max_length)
+        made = inputs.make(self._corpus.records[split], names, self._tokenizer, self.max_length)
         self._cut[split], self._lost[split] = sum(made.cut), made.lost
         return Examples(made.input_ids, [self._target(of_one) for of_one in self._gold[split]])
 
@@ -224,6 +222,6 @@ class Text:
 
             def reject(line: int, why: str, path: str = self._path(split)) -> NoReturn:
                 advice = "make it an entry of its own with --config.text.placeholders=whole"
-                corpus_files.reject(path, line, f"{why}; {advice}")
+                split_files.reject(path, line, f"{why}; {advice}")
 
-            text_inputs.check_placeholders(records, names, self._tokenizer, reject)
+            inputs.check_placeholders(records, names, self._tokenizer, reject)

@@ -19,20 +19,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.common import progress_panel as live_steps
-from electramed_jax.common import step_timer as chrono
+from electramed_jax.common import progress_panel, step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import steps, tell
 from electramed_jax.common.storage import files
-from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.dataset.sampler import Plan
-from electramed_jax.finetune.task import init_encoder as start
+from electramed_jax.finetune.task import init_encoder
 from electramed_jax.finetune.task.init_encoder import Start
 from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Task
-from electramed_jax.finetune.training import batches, workdir
-from electramed_jax.finetune.training import predict_logits as forward
+from electramed_jax.finetune.training import batches, predict_logits, workdir
 from electramed_jax.finetune.training.step import Recipe, jit_predict_step, jit_train_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
@@ -93,7 +91,7 @@ def predict(
     program: Program, params: Any, split: str, stop: Callable[[], bool] = lambda: False
 ) -> list[np.ndarray] | None:
     """The logits of every example of a split, in order; None where it was told to `stop`."""
-    return forward.outputs(
+    return predict_logits.outputs(
         program.predict_step,
         params,
         program.task.examples(split),
@@ -131,7 +129,7 @@ def run_seed(
         note_start(own, run.clock.step)
         with (
             StateCheckpoints(best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP) as kept,
-            metrics.MetricsWriter(
+            metrics_writer.MetricsWriter(
                 own,
                 resumed_step=run.clock.step,
                 trackers=program.config.trackers,
@@ -161,7 +159,7 @@ class _Run:
     """A seed on its way."""
 
     state: TrainState
-    clock: chrono.Chrono
+    clock: step_timer.Chrono
     history: list[dict[str, float]]  # dev scores, each with its "step"
     untold: dict[str, float]  # sums of steps that no entry of the log tells of yet
 
@@ -178,10 +176,10 @@ def _begin(program: Program, start_from: Start, saved: StateCheckpoints, seed: i
         state, kept = restored
         history, untold = kept.pop("history"), kept.pop("untold")
         tell(f"seed {seed}: going on from step {kept['step']:,}")
-        return _Run(state, chrono.Chrono(**kept), history, untold)
+        return _Run(state, step_timer.Chrono(**kept), history, untold)
     root = jax.random.key(seed)
     state = state_lib.born_sharded(lambda: program.recipe.init(root), program.mesh)
-    return _Run(start.into(state, start_from.params), chrono.Chrono(), [], {})
+    return _Run(init_encoder.into(state, start_from.params), step_timer.Chrono(), [], {})
 
 
 def _train(
@@ -189,8 +187,8 @@ def _train(
     run: _Run,
     saved: StateCheckpoints,
     kept: StateCheckpoints,
-    log: metrics.MetricsWriter,
-    live: live_steps.Steps,
+    log: metrics_writer.MetricsWriter,
+    live: progress_panel.Steps,
     seed: int,
     stop: Callable[[], bool],
 ) -> bool:
@@ -223,7 +221,7 @@ def _train(
         } | run.clock.tick(sums["token_count"], int(sums["step_count"]), total)
         log.write(step, "train", found)
         speed = f"  {found['step_seconds']:.3f} s/step" if "step_seconds" in found else ""
-        eta = f"  ETA {chrono.duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
+        eta = f"  ETA {step_timer.duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
         live.entry("train", step, found, f"seed {seed}, step {step:,}/{total:,}  loss {found['loss']:.4f}{speed}{eta}")
 
     def measure(step: int) -> bool:

@@ -22,7 +22,7 @@ from electramed_jax.finetune.task.task import SEQUENCE, SPAN, Head
 from electramed_jax.model import masking
 from electramed_jax.model.electra import Embeddings, Tower, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.training.state import Params
 
 
@@ -43,9 +43,9 @@ class TaskHead(nnx.Module):
     def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
         hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
         rows = h_BTD.shape[:1]
-        h_BTD = dropout(h_BTD, self.dropout_rate, random_bits.words(hidden_key, rows))
+        h_BTD = dropout(h_BTD, self.dropout_rate, dropout_bits.words(hidden_key, rows))
         if self.kind == SEQUENCE:
-            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, random_bits.words(dense_key, rows))
+            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dropout_bits.words(dense_key, rows))
         return self.logit(h_BTD)
 
 

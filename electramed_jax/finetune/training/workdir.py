@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import config_io as settings
+from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
@@ -86,4 +86,4 @@ def _differences(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> lis
 
 def _leaves(values: Any) -> dict[str, Any]:
     """Flat, tuples as JSON has them."""
-    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in settings.flat(values).items()}
+    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in config_io.flat(values).items()}

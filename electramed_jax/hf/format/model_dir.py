@@ -13,8 +13,7 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.hf.format import config_json as architecture
-from electramed_jax.hf.format import mapping, weights
+from electramed_jax.hf.format import config_json, mapping, weights
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 CONFIG, WEIGHTS, CARD = "config.json", weights.SAFETENSORS, "README.md"
@@ -112,7 +111,7 @@ def _prefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _read_sizes(folder: str) -> Sizes:
     path = files.join(folder, CONFIG)
-    return architecture.from_json(files.read_json(path), path)
+    return config_json.from_json(files.read_json(path), path)
 
 
 def _checked(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
@@ -139,7 +138,7 @@ def _network_of(folder: str, tensors: Mapping[str, np.ndarray], headless: bool) 
         return mapping.ENCODER
     if len(found) != 1:
         heads = " and ".join(found) or "neither"
-        classes = " or ".join(architecture.CLASSES[network] for network in NETWORKS)
+        classes = " or ".join(config_json.CLASSES[network] for network in NETWORKS)
         raise UserError(f"{folder}: has the pre-training head of {heads}; wanted one, as {classes} save it")
     return found[0]
 

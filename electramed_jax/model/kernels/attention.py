@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import jax
 
-from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
-from electramed_jax.model.kernels import attention_tpu as attention_kernel_tpu
-from electramed_jax.model.kernels import platform as kernels
+from electramed_jax.model.kernels import attention_gpu, attention_tpu, platform
 
-KERNELS = {"tpu": attention_kernel_tpu, "gpu": attention_kernel_gpu}
+KERNELS = {"tpu": attention_tpu, "gpu": attention_gpu}
 
 
 def suits(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
-    module, parts = KERNELS.get(kernels.platform()), kernels.parts()
+    module, parts = KERNELS.get(platform.platform()), platform.parts()
     return module is not None and num_heads % parts == 0 and module.suits(row_length, num_heads // parts, head_size)
 
 
@@ -41,7 +39,7 @@ def attend(
       words_2BN: `random_bits.words` of dropout; not looked at where the rate is 0.
       interpreted: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
     """
-    module = KERNELS[interpreted or kernels.platform()]
+    module = KERNELS[interpreted or platform.platform()]
     return module.attend(
         x_BTD, kernel_D3F, bias_3F, segments_BT, words_2BN, head_size, dropout_rate, interpreted is not None
     )

@@ -22,7 +22,7 @@ from jax.experimental.pallas import triton
 
 from electramed_jax.model.kernels.platform import over_tensor
 from electramed_jax.model.kernels.ptx import Instructions
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.remat import saved
 
 BLOCK = 64  # tokens
@@ -167,7 +167,7 @@ class _Blocks:
 
     def kept(self, words: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
         """bool: what dropout leaves, of queries and keys at these places of the row."""
-        return random_bits.kept(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
+        return dropout_bits.kept(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:

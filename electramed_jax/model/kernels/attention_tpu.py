@@ -22,7 +22,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model.kernels.platform import LANES, over_tensor
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.remat import saved
 
 LONGEST = 512  # tokens: the code for a square is unrolled, and grows with it
@@ -176,7 +176,7 @@ class _Blocks:
         place = row * (self.groups * self.heads) + head
         square = (self.T, self.T)
         key, query = (jax.lax.broadcasted_iota(jnp.int32, square, axis) for axis in (0, 1))
-        return random_bits.kept(query * self.T + key, words[0, place], words[1, place], self.rate)
+        return dropout_bits.kept(query * self.T + key, words[0, place], words[1, place], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:

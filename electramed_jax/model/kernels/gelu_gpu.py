@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model.kernels import platform as kernels
+from electramed_jax.model.kernels import platform
 from electramed_jax.model.kernels.ptx import Instructions
 from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM
 
@@ -28,8 +28,8 @@ PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, 
 def suits(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
     """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
     _, T, F = shape
-    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * kernels.parts()) == 0
-    return kernels.platform() == "gpu" and dtype.itemsize == 2 and in_blocks
+    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.parts()) == 0
+    return platform.platform() == "gpu" and dtype.itemsize == 2 and in_blocks
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -40,12 +40,12 @@ def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) ->
 
 def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     call = functools.partial(_call_forward, interpret=interpret)
-    return kernels.over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
+    return platform.over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
 
 
 def _backward(interpret: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     call = functools.partial(_call_backward, interpret=interpret)
-    dx, sums = kernels.over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
+    dx, sums = platform.over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
     return dx, jnp.sum(sums, axis=0).astype(kept[1].dtype)
 
 

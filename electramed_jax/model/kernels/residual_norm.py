@@ -12,17 +12,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model.kernels import platform as kernels
-from electramed_jax.model.kernels import residual_norm_gpu as norm_kernel_gpu
-from electramed_jax.model.kernels import residual_norm_tpu as norm_kernel_tpu
+from electramed_jax.model.kernels import platform, residual_norm_gpu, residual_norm_tpu
 
-KERNELS = {"tpu": norm_kernel_tpu, "gpu": norm_kernel_gpu}
+KERNELS = {"tpu": residual_norm_tpu, "gpu": residual_norm_gpu}
 WHOLE = jax.P()  # along tensor
 
 
 def suits(row_length: int, width: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
-    module = KERNELS.get(kernels.platform())
+    module = KERNELS.get(platform.platform())
     return module is not None and module.suits(row_length, width)
 
 
@@ -52,18 +50,18 @@ def _forward(
     x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array, words: jax.Array,
     dropout_rate: float, interpreted: str | None,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
-    module = KERNELS[interpreted or kernels.platform()]
+    module = KERNELS[interpreted or platform.platform()]
     call = functools.partial(module.forward, dropout_rate=dropout_rate, interpret=interpreted is not None)
-    h, statistics = kernels.over_tensor(call, WHOLE, WHOLE)(words, x, y, y_bias, scale, bias)
+    h, statistics = platform.over_tensor(call, WHOLE, WHOLE)(words, x, y, y_bias, scale, bias)
     return h, (words, x, y, y_bias, scale, *statistics)
 
 
 def _backward(
     dropout_rate: float, interpreted: str | None, kept: tuple[jax.Array, ...], dh: jax.Array
 ) -> tuple[jax.Array | None, ...]:
-    module = KERNELS[interpreted or kernels.platform()]
+    module = KERNELS[interpreted or platform.platform()]
     call = functools.partial(module.backward, dropout_rate=dropout_rate, interpret=interpreted is not None)
-    dx, dy, sums = kernels.over_tensor(call, WHOLE, WHOLE)(*kept, dh)
+    dx, dy, sums = platform.over_tensor(call, WHOLE, WHOLE)(*kept, dh)
     dscale, dbias, dy_bias = jnp.sum(sums, axis=0)
     return dx, dy, dy_bias, dscale, dbias, None
 

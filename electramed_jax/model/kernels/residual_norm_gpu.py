@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model.kernels.ptx import Instructions
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
@@ -102,7 +102,7 @@ class _Tokens:
         if not self.rate:
             return [1.0] * len(self.pieces)
         keys, place_in_row = (words[row], words[row + self.B]), (token - row * self.T)[:, None] * self.D
-        kept = [random_bits.kept(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
+        kept = [dropout_bits.kept(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
         return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
 
     def added(

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model.kernels.platform import LANES
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
 BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
@@ -63,7 +63,7 @@ class _Blocks:
         row, first = pl.program_id(0), pl.program_id(1) * self.tokens
         token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
         counter = (token + first) * self.D + feature
-        return random_bits.kept(counter, words[0, row], words[1, row], self.rate)
+        return dropout_bits.kept(counter, words[0, row], words[1, row], self.rate)
 
     def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Normalised x + dropout(y), and the reciprocal of its standard deviation."""

@@ -14,7 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model.ops import batch_axes as rows
+from electramed_jax.model.ops import batch_axes
 
 # Multipliers of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
 # with a probability of a half, to 0.2 %.
@@ -28,7 +28,7 @@ def words(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
     """
     if key is None:
         return None
-    pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(rows.keys(key, shape[0]))
+    pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(batch_axes.keys(key, shape[0]))
     return jax.lax.bitcast_convert_type(pairs.swapaxes(0, 1), jnp.int32)
 
 

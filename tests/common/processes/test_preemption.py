@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from electramed_jax.common.processes import signals as sigterm
+from electramed_jax.common.processes import signals
 from electramed_jax.common.processes.preemption import Preemption
 
 
@@ -31,7 +31,7 @@ def test_nobody_told_nobody_stops(capsys):
 
 
 def test_being_told_during_the_start_is_heard_once_somebody_listens():
-    with sigterm.held():
+    with signals.held():
         tell()
         with Preemption(30.0).watched() as preemption:
             assert preemption.reached()

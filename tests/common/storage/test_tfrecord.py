@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.storage.tfrecord import RowFile, RowWriter
 
 ROWS = np.arange(5 * 32).reshape(5, 32) * 7 % 65_536
@@ -63,7 +62,7 @@ def test_a_record_is_the_example_that_tfds_writes(tmp_path, row_length, dtype):
         writer.write(row[None])
     data = (tmp_path / "rows").read_bytes()
     assert data[12:-4] == features.serialize_example({"input_ids": row})
-    assert len(data) == records.record_size(row_length, dtype)
+    assert len(data) == tfrecord.record_size(row_length, dtype)
 
 
 def test_the_bytes_are_those_that_tensorflow_writes(tmp_path):
@@ -77,7 +76,7 @@ def test_the_bytes_are_those_that_tensorflow_writes(tmp_path):
 @pytest.mark.parametrize("offset", [0, 9, 20, 60, -1])
 def test_a_flipped_byte_names_the_file_and_the_row(path, offset):
     write(path)
-    size = records.record_size(32, "uint16")
+    size = tfrecord.record_size(32, "uint16")
     data = bytearray(files.read_bytes(path))
     data[3 * size + offset % size] ^= 0x10
     with files.atomic_write(path) as file:

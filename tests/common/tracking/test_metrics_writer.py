@@ -14,7 +14,7 @@ from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.common.tracking import metrics_writer as metrics
+from electramed_jax.common.tracking import metrics_writer
 
 __all__ = ["small_disk"]  # a fixture
 
@@ -45,13 +45,13 @@ def store(monkeypatch) -> str:
 
 
 def written(workdir, steps, *, resumed_step=0) -> None:
-    with metrics.MetricsWriter(str(workdir), resumed_step=resumed_step) as log:
+    with metrics_writer.MetricsWriter(str(workdir), resumed_step=resumed_step) as log:
         for step in steps:
             log.write(step, "train", {"loss": step / 4})
 
 
 def steps_in(workdir) -> list[int]:
-    return [entry["step"] for entry in metrics.read(str(workdir))]
+    return [entry["step"] for entry in metrics_writer.read(str(workdir))]
 
 
 def test_an_entry_is_a_line_of_json_with_its_step_and_split_first(tmp_path):
@@ -67,7 +67,7 @@ def test_a_resumed_run_drops_what_its_predecessor_wrote_after_the_checkpoint(tmp
 
 def test_an_entry_is_on_disk_as_soon_as_it_is_written(tmp_path):
     """A killed process loses none."""
-    with metrics.MetricsWriter(str(tmp_path), resumed_step=0) as log:
+    with metrics_writer.MetricsWriter(str(tmp_path), resumed_step=0) as log:
         log.write(1, "validation", {"loss": 1.0})
         assert steps_in(tmp_path) == [1]
         (events,) = (tmp_path / "tensorboard").iterdir()
@@ -85,15 +85,15 @@ def test_a_last_line_cut_off_by_a_crash_is_left_out_and_then_replaced(tmp_path):
 
 def test_an_entry_is_found_by_step_and_split(tmp_path):
     written(tmp_path, [5])
-    assert metrics.has(str(tmp_path), 5, "train")
-    assert not metrics.has(str(tmp_path), 5, "validation")
-    assert not metrics.has(str(tmp_path), 6, "train")
-    assert not metrics.has(str(tmp_path / "nowhere"), 5, "train")
+    assert metrics_writer.has(str(tmp_path), 5, "train")
+    assert not metrics_writer.has(str(tmp_path), 5, "validation")
+    assert not metrics_writer.has(str(tmp_path), 6, "train")
+    assert not metrics_writer.has(str(tmp_path / "nowhere"), 5, "train")
 
 
 def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):
     disk = small_disk(64 * 1024)
-    with metrics.MetricsWriter(str(disk), resumed_step=0) as log:
+    with metrics_writer.MetricsWriter(str(disk), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         fill(disk)
         with pytest.raises(
@@ -123,7 +123,7 @@ def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, cap
         def close(self):
             self.file.close()
 
-    with metrics.MetricsWriter(str(tmp_path), resumed_step=0) as log:
+    with metrics_writer.MetricsWriter(str(tmp_path), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         log._lines._file = Reluctant(log._lines._file)
         for step in (2, 3, 4, 5):
@@ -138,7 +138,7 @@ def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, cap
 
 
 def test_an_object_store_gets_whole_files_when_a_checkpoint_is_due_and_else_once_a_minute(store):
-    with metrics.MetricsWriter(store, resumed_step=0) as log:
+    with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
         before = Flaky.uploads
         for step in range(1, 101):
             log.write(step, "train", {"loss": 1.0})
@@ -171,7 +171,7 @@ def test_tensorboard_finds_its_events_in_an_object_store(store):
 
 
 def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, capsys):
-    with metrics.MetricsWriter(store, resumed_step=0) as log:
+    with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         log.write(2, "train", {"loss": 1.0})
         monkeypatch.setattr(Flaky, "failures", 100)
@@ -186,10 +186,10 @@ def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, cap
 
 def test_storage_that_fails_for_half_an_hour_ends_the_run(store, monkeypatch):
     with pytest.raises(UserError, match="cannot be written .*the checkpoints are whole"):
-        with metrics.MetricsWriter(store, resumed_step=0) as log:
+        with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
             log.write(1, "train", {"loss": 1.0})
             log.write(2, "train", {"loss": 1.0})
             monkeypatch.setattr(Flaky, "failures", 10_000)
             log.flush()
-            monkeypatch.setattr(metrics, "PATIENCE_SECONDS", -1.0)
+            monkeypatch.setattr(metrics_writer, "PATIENCE_SECONDS", -1.0)
             log.flush()

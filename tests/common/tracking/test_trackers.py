@@ -10,8 +10,7 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.tracking import metrics_writer as metrics
-from electramed_jax.common.tracking import trackers
+from electramed_jax.common.tracking import metrics_writer, trackers
 
 
 class Recorder:
@@ -47,7 +46,7 @@ def recorder(monkeypatch):
 
 def write(folder, names, *, resumed_step=0):
     settings = {"seed": 3}
-    with metrics.MetricsWriter(str(folder), resumed_step=resumed_step, trackers=names, settings=settings) as log:
+    with metrics_writer.MetricsWriter(str(folder), resumed_step=resumed_step, trackers=names, settings=settings) as log:
         log.write(resumed_step + 1, "train", {"loss": 0.5})
         log.write(resumed_step + 1, "validation", {"loss": 0.75})
 
@@ -72,7 +71,7 @@ def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
 ):
     monkeypatch.setattr(Recorder, "fails", fails)
     write(tmp_path, recorder)
-    assert [entry["split"] for entry in metrics.read(str(tmp_path))] == ["train", "validation"]
+    assert [entry["split"] for entry in metrics_writer.read(str(tmp_path))] == ["train", "validation"]
     (line,) = capsys.readouterr().err.splitlines()
     assert "own_trackers:recorder: no route to host; the run goes on" in line
 

@@ -8,9 +8,9 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import build as build_documents
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 
 
 def write(path, *records) -> str:
@@ -29,7 +29,7 @@ def inputs(folder, count: int = 300) -> list[str]:
 
 
 def splits_of(folder) -> dict[str, set[str]]:
-    return {split: set(corpus.Texts(str(folder), split)) for split in corpus.SPLITS}
+    return {split: set(corpus_dir.Texts(str(folder), split)) for split in corpus_dir.SPLITS}
 
 
 def snapshot(folder) -> dict[str, bytes]:
@@ -54,7 +54,7 @@ def test_every_document_is_in_one_split_and_the_account_adds_up(tmp_path):
     assert [(i["file"], i["read"], i["kept"]) for i in account["inputs"]] == [
         (f"{name}.jsonl.gz", 100, 100) for name in "abc"
     ]
-    assert corpus.read(str(tmp_path / "out")) == account
+    assert corpus_dir.read(str(tmp_path / "out")) == account
     assert ".work" not in os.listdir(tmp_path / "out")
 
 
@@ -73,7 +73,7 @@ def test_a_document_keeps_its_split_when_the_corpus_grows(tmp_path):
     prepare(paths[:1], str(tmp_path / "small"), **options)
     prepare(paths, str(tmp_path / "large"), **options)
     small, large = splits_of(tmp_path / "small"), splits_of(tmp_path / "large")
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         assert small[split] <= large[split]
 
 
@@ -105,7 +105,7 @@ def test_of_equal_texts_the_first_in_the_order_of_the_inputs_is_kept(tmp_path):
     kept = [
         document.id
         for number in range(2)
-        for document in corpus.read_part(corpus.part_path(str(tmp_path / "out"), "train", number))
+        for document in corpus_dir.read_part(corpus_dir.part_path(str(tmp_path / "out"), "train", number))
     ]
     assert kept == ["a1", "a2", "b3"]
     assert account["dropped"] == {"duplicate": 2}
@@ -143,7 +143,7 @@ def test_strict_stops_at_damage_and_leaves_nothing_that_looks_finished(tmp_path)
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: not valid JSON"):
         prepare([str(path)], str(tmp_path / "out"), strict=True, workers=1)
     with pytest.raises(UserError, match="preparing did not finish"):
-        corpus.read(str(tmp_path / "out"))
+        corpus_dir.read(str(tmp_path / "out"))
 
 
 def test_an_error_in_a_worker_process_reaches_the_user(tmp_path):
@@ -173,11 +173,11 @@ def test_an_interrupted_run_is_taken_up_and_ends_the_same(tmp_path, monkeypatch)
     (tmp_path / "out" / ".documents.json.1-2.tmp").write_bytes(b"half")
     read_again = []
 
-    def read_and_tell(path, *rest, _read=documents.read):
+    def read_and_tell(path, *rest, _read=reader.read):
         read_again.append(path)
         return _read(path, *rest)
 
-    monkeypatch.setattr(documents, "read", read_and_tell)
+    monkeypatch.setattr(reader, "read", read_and_tell)
     monkeypatch.setattr(build_documents, "_read", read)
     prepare(paths, str(tmp_path / "out"), workers=1)
     assert read_again == paths[2:]
@@ -222,11 +222,11 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path, fraction
 
 def test_a_damaged_part_is_named_when_it_is_read(tmp_path):
     prepare(inputs(tmp_path, count=30), str(tmp_path / "out"), validation=0, test=0, workers=1)
-    part = corpus.part_path(str(tmp_path / "out"), "train", 1)
+    part = corpus_dir.part_path(str(tmp_path / "out"), "train", 1)
     with open(part, "r+b") as file:
         file.truncate(os.path.getsize(part) - 12)
     with pytest.raises(UserError, match=r"part-00001\.jsonl\.gz: damaged .*prepare the documents"):
-        list(corpus.Texts(str(tmp_path / "out")))
+        list(corpus_dir.Texts(str(tmp_path / "out")))
     os.remove(part)
     with pytest.raises(UserError, match=r"part-00001\.jsonl\.gz: missing"):
-        corpus.read(str(tmp_path / "out"))
+        corpus_dir.read(str(tmp_path / "out"))

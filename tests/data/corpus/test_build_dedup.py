@@ -11,19 +11,17 @@ from invented_pubmed import article
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import build as build_documents
-from electramed_jax.data.corpus import build_near_duplicates
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import build_near_duplicates, corpus_dir, stages
 from electramed_jax.data.corpus import minhash as near_duplicates
-from electramed_jax.data.corpus import stages as documents_stages
 from electramed_jax.data.corpus.build import prepare
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 
 
 def ids(folder: pathlib.Path) -> list[str]:
     """Ids of the training documents, part by part."""
-    account = corpus.read(str(folder))
-    parts = [corpus.part_path(str(folder), "train", number) for number in range(len(account["inputs"]))]
-    return [document.id.removeprefix("PMID990000") for part in parts for document in corpus.read_part(part)]
+    account = corpus_dir.read(str(folder))
+    parts = [corpus_dir.part_path(str(folder), "train", number) for number in range(len(account["inputs"]))]
+    return [document.id.removeprefix("PMID990000") for part in parts for document in corpus_dir.read_part(part)]
 
 
 def parts_of(folder: pathlib.Path) -> dict[str, bytes]:
@@ -90,15 +88,15 @@ def test_the_number_of_groups_and_of_processes_changes_nothing(tmp_path, monkeyp
     whole(paths, tmp_path / "one", near_duplicates=0.8)
     prepare(paths, str(tmp_path / "two"), validation=0, test=0, workers=2, near_duplicates=0.8)
     monkeypatch.setattr(build_documents, "DOCUMENTS_PER_GROUP", 60)
-    monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(documents_stages, "_KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(shuffle_files, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(stages, "_KEYS_AT_ONCE", 3)
     account = whole(paths, tmp_path / "many", near_duplicates=0.8)
     assert set(account["dropped"]) == {"withdrawn", "superseded", "duplicate", "near_duplicate"}
     assert all(account["dropped"][reason] > 2 for reason in account["dropped"])
     drops(account)
     for other in ("one", "two"):
         assert parts_of(tmp_path / other) == parts_of(tmp_path / "many")
-        assert (tmp_path / other / corpus.FILE).read_bytes() == (tmp_path / "many" / corpus.FILE).read_bytes()
+        assert (tmp_path / other / corpus_dir.FILE).read_bytes() == (tmp_path / "many" / corpus_dir.FILE).read_bytes()
 
 
 def updates(folder: pathlib.Path) -> tuple[list[str], list[str]]:
@@ -140,7 +138,7 @@ def test_a_text_whose_other_copy_was_dropped_in_an_earlier_run_goes_when_its_art
 def test_a_damaged_part_of_a_folder_stops_a_run_that_would_read_it(tmp_path):
     older, newer = updates(tmp_path)
     whole(older, tmp_path / "first")
-    part = pathlib.Path(corpus.part_path(str(tmp_path / "first"), "train", 2))
+    part = pathlib.Path(corpus_dir.part_path(str(tmp_path / "first"), "train", 2))
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"part-00002\.jsonl\.gz: damaged .*prepare the documents again"):
         whole([str(tmp_path / "first"), *newer], tmp_path / "second")

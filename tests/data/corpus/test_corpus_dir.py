@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.readers.document import Document
 
@@ -22,8 +22,8 @@ KNOWN = Document(
 
 def test_a_line_is_read_back_as_the_document_it_was(tmp_path):
     several = [PLAIN, KNOWN, dataclasses.replace(KNOWN, id="b", sections=(), language=None, revised=None)]
-    (tmp_path / "part.jsonl").write_bytes(b"".join(map(corpus.to_line, several)))
-    assert list(corpus.read_part(str(tmp_path / "part.jsonl"))) == several
+    (tmp_path / "part.jsonl").write_bytes(b"".join(map(corpus_dir.to_line, several)))
+    assert list(corpus_dir.read_part(str(tmp_path / "part.jsonl"))) == several
 
 
 def test_hugging_face_datasets_reads_a_documents_folder_whatever_its_first_part_leaves_out(tmp_path, monkeypatch):
@@ -31,7 +31,7 @@ def test_hugging_face_datasets_reads_a_documents_folder_whatever_its_first_part_
     import datasets
 
     for number, document in enumerate([PLAIN, KNOWN, dataclasses.replace(PLAIN, id="c", title="Another title")]):
-        (tmp_path / f"{number}.jsonl").write_bytes(corpus.to_line(document))
+        (tmp_path / f"{number}.jsonl").write_bytes(corpus_dir.to_line(document))
     prepare([str(tmp_path / "*.jsonl")], str(tmp_path / "out"), validation=0, test=0, workers=1)
     found = datasets.load_dataset(
         "json",
@@ -43,5 +43,5 @@ def test_hugging_face_datasets_reads_a_documents_folder_whatever_its_first_part_
     for row in found:
         lines = [f"{label}: {text}" if label else text for label, text in row["sections"]]
         texts.append("\n".join([row["title"], *lines] if row["title"] else lines))
-    assert texts == list(corpus.Texts(str(tmp_path / "out")))
+    assert texts == list(corpus_dir.Texts(str(tmp_path / "out")))
     assert found["pmid"][:] == [0, 99_000_001, 0] and found["language"][:] == ["", "eng", ""]

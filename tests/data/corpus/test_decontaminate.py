@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from electramed_jax.data.corpus import decontaminate as held_out
-from electramed_jax.data.corpus import eval_texts as evaluation_files
+from electramed_jax.data.corpus import decontaminate, eval_texts
 from electramed_jax.data.readers.document import whole_number
 
 # 86 letters and digits; as a tokenised corpus has it, and as an article may.
@@ -26,8 +25,8 @@ SHORT = [
 ]
 
 
-def index(*passages: str, pmids: set[int] = frozenset()) -> held_out.Index:
-    return held_out.build([(set(pmids), list(passages))])
+def index(*passages: str, pmids: set[int] = frozenset()) -> decontaminate.Index:
+    return decontaminate.build([(set(pmids), list(passages))])
 
 
 def test_a_long_sentence_is_found_whatever_its_spaces_punctuation_and_case():
@@ -38,7 +37,7 @@ def test_a_long_sentence_is_found_whatever_its_spaces_punctuation_and_case():
 
 
 def test_it_takes_eighty_letters_and_digits_or_three_sentences_of_forty_eight():
-    letters = held_out.normalized(LONG).decode()
+    letters = decontaminate.normalized(LONG).decode()
     assert index(letters[:80]).matches(None, letters) == [(0, "sentence")]
     assert index(letters[:79]).matches(None, letters) == []
     assert index(letters[:47], letters[40:70]).matches(None, letters) == []
@@ -48,14 +47,14 @@ def test_it_takes_eighty_letters_and_digits_or_three_sentences_of_forty_eight():
 
 
 def test_short_sentences_count_only_at_places_of_their_own():
-    letters = held_out.normalized(LONG).decode()
+    letters = decontaminate.normalized(LONG).decode()
     overlapping = index(*(letters[start : start + 50] for start in range(20)))
     assert overlapping.matches(None, letters) == []
     assert overlapping.matches(None, " ".join([letters] * 3)) == [(0, "sentence")]
 
 
 def test_each_evaluation_file_is_told_that_holds_a_document_out_and_how():
-    sought = held_out.build([({7}, [LONG]), (set(), [LONG]), ({7, 8}, []), (set(), SHORT[:2])])
+    sought = decontaminate.build([({7}, [LONG]), (set(), [LONG]), ({7, 8}, []), (set(), SHORT[:2])])
     assert sought.matches(7, AS_PRINTED) == [(0, "pmid"), (2, "pmid"), (1, "sentence")]
     assert sought.matches(8, "Another text.") == [(2, "pmid")]
     assert sought.matches(6, "Another text.") == sought.matches(None, "") == []
@@ -70,7 +69,7 @@ def test_each_evaluation_file_is_told_that_holds_a_document_out_and_how():
 def test_an_index_that_was_saved_finds_the_same(tmp_path):
     path = str(tmp_path / "index.npz")
     index(LONG, pmids={7}).save(path)
-    loaded = held_out.load(path)
+    loaded = decontaminate.load(path)
     assert loaded.matches(7, "") == [(0, "pmid")] and loaded.matches(None, AS_PRINTED) == [(0, "sentence")]
 
 
@@ -87,16 +86,16 @@ def test_every_sentence_that_searching_the_whole_text_finds_is_found_and_no_othe
     sentences += ["".join(draw.choices("ab", k=85)) for _ in range(40)]
     parts = [text[start : start + 1500] for start in range(0, 4000, 250)]
     for number, sentence in enumerate(sentences):
-        sought = held_out.build([(set(), [sentence])])
+        sought = decontaminate.build([(set(), [sentence])])
         for part in parts[number % 4 :: 4]:
             assert bool(sought.matches(None, part)) == (sentence in part)
 
 
 @pytest.fixture(scope="module")
-def test_sets(shared_data) -> held_out.Index:
+def test_sets(shared_data) -> decontaminate.Index:
     folder = shared_data / "eval"
     patterns = ("ner/*/electramed/test.txt", "qa/*/electramed/*.json", "re/*/*/test.csv")
-    return held_out.read(str(path) for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return decontaminate.read(str(path) for pattern in patterns for path in sorted(folder.glob(pattern)))
 
 
 def abstracts(shared_data) -> list[dict]:
@@ -112,7 +111,7 @@ def test_a_corpus_from_which_the_test_sets_had_been_taken_out_holds_nothing_of_t
 
 def test_every_long_sentence_of_the_test_sets_is_found_where_it_is_planted(shared_data, test_sets):
     path = shared_data / "eval" / "ner" / "JNLPBA" / "electramed" / "test.txt"
-    sentences = [s for s in evaluation_files.read(str(path))[1] if len(held_out.normalized(s)) >= held_out.LONG]
+    sentences = [s for s in eval_texts.read(str(path))[1] if len(decontaminate.normalized(s)) >= decontaminate.LONG]
     assert len(sentences) > 2000
     for sentence, article in zip(sentences, abstracts(shared_data), strict=False):
         middle = len(article["text"]) // 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.data.corpus import dedup
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 from electramed_jax.data.readers.document import Document
 
 
@@ -133,7 +133,7 @@ def test_any_grouping_in_any_order_decides_as_comparing_all_with_all_does(groups
     corpus = keys(*rows)
     corpus = corpus[(corpus["kind"] != dedup.WITHDRAWAL) | (corpus["pmid"] != 0)]
     np.random.default_rng(groups).shuffle(corpus)
-    slots = shuffle.hash_slots(dedup.group_hashes(corpus)) * groups // 256
+    slots = shuffle_files.hash_slots(dedup.group_hashes(corpus)) * groups // 256
     lost, texts = [], []
     for group in range(groups):
         of_group = corpus[slots == group]
@@ -141,7 +141,7 @@ def test_any_grouping_in_any_order_decides_as_comparing_all_with_all_does(groups
         lost.append(dedup.losses(of_group, found))
         texts.append(dedup.texts_of(of_group, found))
     texts = np.concatenate(texts)
-    slots = shuffle.hash_slots(texts["text"]) * groups // 256
+    slots = shuffle_files.hash_slots(texts["text"]) * groups // 256
     for group in range(groups):
         of_group = texts[slots == group]
         lost.append(dedup.losses(of_group[dedup.repeated(of_group)], dedup.DUPLICATE))

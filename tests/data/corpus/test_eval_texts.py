@@ -6,7 +6,7 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.corpus import eval_texts as evaluation_files
+from electramed_jax.data.corpus import eval_texts
 
 FIRST = "The invented drug zolamine lowered pressure in rats ."
 SECOND = "No harm was seen ( p = 0.3 ) ."
@@ -15,7 +15,7 @@ SECOND = "No harm was seen ( p = 0.3 ) ."
 def read(folder, text: str, name: str = "file.txt") -> tuple[set[int], list[str]]:
     path = folder / name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return evaluation_files.read(str(path))
+    return eval_texts.read(str(path))
 
 
 def token_lines(separator: str, *sentences: str) -> str:
@@ -115,7 +115,7 @@ def test_anything_else_is_running_text(tmp_path):
 def test_a_file_that_would_exclude_nothing_is_refused(tmp_path, data, message):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(UserError, match=message):
-        evaluation_files.read(str(tmp_path / "a"))
+        eval_texts.read(str(tmp_path / "a"))
 
 
 # Sentences, pairs and questions as the SOURCES.md beside the files count them.
@@ -130,11 +130,11 @@ def test_a_file_that_would_exclude_nothing_is_refused(tmp_path, data, message):
     ],
 )
 def test_genuine_corpora_have_as_many_sentences_as_their_makers_say(shared_data, path, pmids, passages):
-    found = evaluation_files.read(str(shared_data / "eval" / path))
+    found = eval_texts.read(str(shared_data / "eval" / path))
     assert (len(found[0]), len(found[1])) == (pmids, passages)
 
 
 def test_the_genuine_test_set_of_chemprot_gives_every_pmid_of_its_table(shared_data):
     path = shared_data / "eval" / "re" / "ChemProt" / "rebuilt" / "test.csv"
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    assert evaluation_files.read(str(path))[0] == {int(line.split(".", 1)[0]) for line in lines}
+    assert eval_texts.read(str(path))[0] == {int(line.split(".", 1)[0]) for line in lines}

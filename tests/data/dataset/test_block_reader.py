@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
-from electramed_jax.common.storage import tfrecord as records
+from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.data.dataset import block_reader as blocks
-from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.dataset import manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
 from electramed_jax.data.dataset.sampler import Plan
 
@@ -38,31 +37,31 @@ def packed(request, folder_in) -> tuple[str, np.ndarray]:
 @pytest.fixture
 def reads(monkeypatch) -> list[tuple[str, int]]:
     """(file, first row) of each read of rows."""
-    noted, read = [], records.read_records
+    noted, read = [], tfrecord.read_records
 
-    def read_and_note(path: str, layout: records.Layout, first: int, into: np.ndarray) -> None:
+    def read_and_note(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
         noted.append((path.rsplit("/", 1)[-1], first))
         read(path, layout, first, into)
 
-    monkeypatch.setattr(records, "read_records", read_and_note)
+    monkeypatch.setattr(tfrecord, "read_records", read_and_note)
     return noted
 
 
 @pytest.fixture
 def checked_rows(monkeypatch) -> list[int]:
     """How many rows had their checksums compared, each time any had."""
-    noted, damaged = [], records.Layout.damaged
+    noted, damaged = [], tfrecord.Layout.damaged
 
-    def compare_and_note(self: records.Layout, found: np.ndarray) -> np.ndarray:
+    def compare_and_note(self: tfrecord.Layout, found: np.ndarray) -> np.ndarray:
         noted.append(len(found))
         return damaged(self, found)
 
-    monkeypatch.setattr(records.Layout, "damaged", compare_and_note)
+    monkeypatch.setattr(tfrecord.Layout, "damaged", compare_and_note)
     return noted
 
 
 def open_rows(folder: str, **settings: object) -> SplitRows:
-    return SplitRows(folder, manifests.read(folder), "train", **settings)
+    return SplitRows(folder, manifest.read(folder), "train", **settings)
 
 
 def plan(seed: int = 0) -> Plan:
@@ -200,7 +199,7 @@ def test_with_a_cache_on_disk_the_second_epoch_and_the_next_run_read_nothing_rem
     assert reads == []
     # what fills up in place is in the end the shard itself
     whole = {path.name.removesuffix(".part"): files.sha256(str(path)) for path in (tmp_path / "cache").iterdir()}
-    assert whole == {shard.sha256: shard.sha256 for shard in manifests.read(folder).splits["train"].shards}
+    assert whole == {shard.sha256: shard.sha256 for shard in manifest.read(folder).splits["train"].shards}
 
 
 @pytest.mark.parametrize("packed", ["memory"], indirect=True)
@@ -227,13 +226,13 @@ def test_local_shards_are_not_copied_to_the_cache(packed, tmp_path):
 
 def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, monkeypatch):
     folder, contents = packed
-    rows, read, begun = open_rows(folder), records.read_records, {first: threading.Event() for first in (96, 112, 128)}
+    rows, read, begun = open_rows(folder), tfrecord.read_records, {first: threading.Event() for first in (96, 112, 128)}
 
-    def read_and_tell(path: str, layout: records.Layout, first: int, into: np.ndarray) -> None:
+    def read_and_tell(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
         begun[first].set()
         read(path, layout, first, into)
 
-    monkeypatch.setattr(records, "read_records", read_and_tell)
+    monkeypatch.setattr(tfrecord, "read_records", read_and_tell)
     rows.expect(np.arange(100, 130))
     assert all(event.wait(timeout=30) for event in begun.values())
     np.testing.assert_array_equal(rows[np.arange(100, 130)], contents[100:130])
@@ -244,17 +243,17 @@ def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, mo
 @pytest.mark.parametrize("packed", ["local"], indirect=True)
 def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monkeypatch):
     folder, contents = packed
-    rows, read = open_rows(folder, kept_blocks=2), records.read_records
+    rows, read = open_rows(folder, kept_blocks=2), tfrecord.read_records
     others_done, slow_done = threading.Event(), threading.Event()
 
-    def read_slowly(path: str, layout: records.Layout, first: int, into: np.ndarray) -> None:
+    def read_slowly(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
         if first == 0:
             others_done.wait(timeout=0.2)
         read(path, layout, first, into)
         if first in (0, 192):  # 192 comes to stand where 0 would
             (slow_done if first == 0 else others_done).set()
 
-    monkeypatch.setattr(records, "read_records", read_slowly)
+    monkeypatch.setattr(tfrecord, "read_records", read_slowly)
     rows.expect(np.array([5]))
     wanted = np.array([100, 200])
     np.testing.assert_array_equal(rows[wanted], contents[wanted])
@@ -282,7 +281,7 @@ def test_an_expected_block_that_fails_is_no_error_until_it_is_asked_for(packed):
 @pytest.mark.parametrize("packed", ["local"], indirect=True)
 def test_memory_does_not_grow_with_the_dataset(packed):
     folder, _ = packed
-    size = records.record_size(invented_rows.T, "uint16")
+    size = tfrecord.record_size(invented_rows.T, "uint16")
     rows = open_rows(folder, kept_blocks=4)
     epoch(rows, 0)
     assert rows._blocks._records.nbytes == 4 * BLOCK * size

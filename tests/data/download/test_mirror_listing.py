@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.download import mirror_listing as listing
+from electramed_jax.data.download import mirror_listing
 
 URL = "https://server.example/pubmed/updatefiles/"
 HEX = "0123456789abcdef0123456789abcdef"
@@ -26,12 +26,12 @@ APACHE = b"""<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">
 """
 
 
-def files(*names: str) -> list[listing.Listed]:
-    return listing.parse("".join(f'<a href="{name}">{name}</a>\n' for name in names).encode(), URL)
+def files(*names: str) -> list[mirror_listing.Listed]:
+    return mirror_listing.parse("".join(f'<a href="{name}">{name}</a>\n' for name in names).encode(), URL)
 
 
 def test_the_files_of_an_apache_index_are_found_in_order_with_their_sizes_and_nothing_else():
-    found = listing.parse(APACHE, URL)
+    found = mirror_listing.parse(APACHE, URL)
     assert [(file.name, file.year, file.number) for file in found] == [
         ("pubmed26n1334.xml.gz", 2026, 1334),
         ("pubmed26n1335.xml.gz", 2026, 1335),
@@ -50,7 +50,7 @@ def test_the_files_of_an_apache_index_are_found_in_order_with_their_sizes_and_no
     ],
 )
 def test_other_servers_indexes_are_read_too(line, size):
-    (file,) = listing.parse(f"<html><body><pre>{line}\n</pre></body></html>".encode(), URL)
+    (file,) = mirror_listing.parse(f"<html><body><pre>{line}\n</pre></body></html>".encode(), URL)
     assert (file.name, file.about_bytes) == ("pubmed26n0001.xml.gz", size)
 
 
@@ -66,7 +66,7 @@ def test_a_link_to_another_folder_or_server_is_not_a_file_of_this_one():
 @pytest.mark.parametrize("page", [b"", b"<html><body>Please log in</body></html>", b"\x1f\x8b\x00garbage"])
 def test_a_page_without_files_is_refused_with_its_address(page):
     with pytest.raises(UserError, match=rf"^{URL}: got a page without a pubmedYYnNNNN"):
-        listing.parse(page, URL)
+        mirror_listing.parse(page, URL)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_page_without_files_is_refused_with_its_address(page):
     ],
 )
 def test_the_digest_is_read_in_the_forms_in_use(content):
-    assert listing.parse_md5(content.encode(), "pubmed26n0001.xml.gz") == HEX
+    assert mirror_listing.parse_md5(content.encode(), "pubmed26n0001.xml.gz") == HEX
 
 
 @pytest.mark.parametrize(
@@ -96,32 +96,32 @@ def test_the_digest_is_read_in_the_forms_in_use(content):
     ],
 )
 def test_another_files_digest_or_half_of_one_is_none(content):
-    assert listing.parse_md5(content.encode("latin-1"), "pubmed26n0001.xml.gz") is None
+    assert mirror_listing.parse_md5(content.encode("latin-1"), "pubmed26n0001.xml.gz") is None
 
 
 def test_numbers_are_read_and_written_as_ranges():
-    assert listing.parse_numbers("1,5, 7-9") == {1, 5, 7, 8, 9}
-    assert listing.numbers_text({9, 1, 8, 7, 5}) == "1,5,7-9"
+    assert mirror_listing.parse_numbers("1,5, 7-9") == {1, 5, 7, 8, 9}
+    assert mirror_listing.numbers_text({9, 1, 8, 7, 5}) == "1,5,7-9"
 
 
 @pytest.mark.parametrize("text", ["", "0", "0-3", "5-2", "1,,2", "a", "1-", "-3", "1-2-3", "1-100000", "1.5"])
 def test_numbers_that_are_none_are_refused_with_an_example(text):
     with pytest.raises(UserError, match="no number or rising range.*; give 1-20, or 1,5,7-9"):
-        listing.parse_numbers(text)
+        mirror_listing.parse_numbers(text)
 
 
 def test_files_are_chosen_by_year_and_number():
     listed = files("pubmed25n0001.xml.gz", "pubmed26n0001.xml.gz", "pubmed26n0002.xml.gz")
-    assert [file.name for file in listing.choose(listed, 2026, None)] == [
+    assert [file.name for file in mirror_listing.choose(listed, 2026, None)] == [
         "pubmed26n0001.xml.gz",
         "pubmed26n0002.xml.gz",
     ]
-    assert [file.name for file in listing.choose(listed, 2025, {1})] == ["pubmed25n0001.xml.gz"]
+    assert [file.name for file in mirror_listing.choose(listed, 2025, {1})] == ["pubmed25n0001.xml.gz"]
 
 
 def test_what_the_server_has_not_is_an_error_that_says_what_it_has():
     listed = files("pubmed25n0001.xml.gz", "pubmed26n0001.xml.gz", "pubmed26n0002.xml.gz", "pubmed26n0004.xml.gz")
     with pytest.raises(UserError, match="--year 2019: not on the server, which has 2025, 2026 "):
-        listing.choose(listed, 2019, None)
+        mirror_listing.choose(listed, 2019, None)
     with pytest.raises(UserError, match="--files 2-5: the server has no 3,5 of 2026; wanted numbers out of 1-2,4"):
-        listing.choose(listed, 2026, {2, 3, 4, 5})
+        mirror_listing.choose(listed, 2026, {2, 3, 4, 5})

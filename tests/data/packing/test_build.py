@@ -14,7 +14,7 @@ from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.tfrecord import RowFile
-from electramed_jax.data.corpus import corpus_dir as corpus
+from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build as build_rows
@@ -79,9 +79,9 @@ def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
     assert manifest.read(str(tmp_path)) == packed
     tokenizer = Tokenizer(vocab_path)
     around = [packed.special.pad, packed.special.cls, packed.special.sep]
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         figures = packed.splits[split]
-        texts = list(corpus.Texts(documents_dir, split))
+        texts = list(corpus_dir.Texts(documents_dir, split))
         wanted = Counter(np.concatenate(tokenizer.encode_batch(texts)).tolist())
         rows = rows_of(tmp_path, packed, split)
         got = Counter(rows[~np.isin(rows, around)].tolist())
@@ -102,7 +102,7 @@ def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(documents
     counts = {
         split: Counter(
             number
-            for ids in tokenizer.encode_batch(list(corpus.Texts(documents_dir, split)))
+            for ids in tokenizer.encode_batch(list(corpus_dir.Texts(documents_dir, split)))
             for number in ids.tolist()
         )
         for split in ("train", "validation")
@@ -126,7 +126,7 @@ def test_rows_do_not_depend_on_how_many_documents_are_packed_at_a_time_but_in_fi
     whole = pack(documents_dir, vocab_path, tmp_path / "whole")
     monkeypatch.setattr(build_rows, "WINDOW_ROWS", 10)
     windows = pack(documents_dir, vocab_path, tmp_path / "windows")
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         one, two = (rows_of(tmp_path / n, whole, split) for n in ("whole", "windows"))
         content = [np.sort(rows[rows > packed.special.mask]) for rows, packed in ((one, whole), (two, windows))]
         np.testing.assert_array_equal(*content)
@@ -137,7 +137,9 @@ def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(docume
     packed = pack(documents_dir, vocab_path, tmp_path)
     tokenizer = Tokenizer(vocab_path)
     lengths = [
-        len(ids) for split in corpus.SPLITS for ids in tokenizer.encode_batch(list(corpus.Texts(documents_dir, split)))
+        len(ids)
+        for split in corpus_dir.SPLITS
+        for ids in tokenizer.encode_batch(list(corpus_dir.Texts(documents_dir, split)))
     ]
     wanted = Counter(1 << math.ceil(math.log2(length)) for length in lengths)
     assert packed.length_histogram == {str(end): wanted[end] for end in sorted(wanted)}
@@ -162,13 +164,13 @@ def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_
     full = pack(documents_dir, vocab_path, tmp_path / "full")
     packed = pack(documents_dir, vocab_path, tmp_path / "out", format="electra")
     assert (full.format, manifest.read(str(tmp_path / "out")).format) == ("packed", "electra")
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         rows, figures = rows_of(tmp_path / "out", packed, split), packed.splits[split]
         assert ((rows == packed.special.cls).sum(1) == 1).all() and (rows[:, 0] == packed.special.cls).all()
         assert figures.fill_fraction == pytest.approx((rows != packed.special.pad).mean(), abs=1e-6)
         assert figures.packed_fill_fraction == full.splits[split].fill_fraction > figures.fill_fraction + 0.05
         assert figures.documents == full.splits[split].documents
-        texts = Tokenizer(vocab_path).encode_batch(list(corpus.Texts(documents_dir, split)))
+        texts = Tokenizer(vocab_path).encode_batch(list(corpus_dir.Texts(documents_dir, split)))
         content = np.isin(rows, [packed.special.pad, packed.special.cls, packed.special.sep], invert=True).sum()
         assert figures.dropped_tokens == sum(map(len, texts)) - content
     assert packed.splits["train"].dropped_tokens > 0
@@ -200,7 +202,7 @@ def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab
     rows = rows_of(tmp_path, packed, "train")
     pieces = (rows == packed.special.cls).sum()
     pairs = (rows == packed.special.sep).sum() - pieces
-    one_sentence = sum(text.count(".") == 1 for text in corpus.Texts(documents_dir))
+    one_sentence = sum(text.count(".") == 1 for text in corpus_dir.Texts(documents_dir))
     assert 0.84 < pairs / (pieces - one_sentence) < 0.96
 
 
@@ -211,7 +213,7 @@ def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, 
     packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=50, format=format)
     builder = tfds.builder_from_directory(str(tmp_path))
     in_order = tfds.ReadConfig(interleave_cycle_length=1)  # one shard after the other
-    for split in corpus.SPLITS:
+    for split in corpus_dir.SPLITS:
         dataset = builder.as_dataset(split=split, batch_size=100, read_config=in_order)
         rows = np.concatenate([batch["input_ids"] for batch in tfds.as_numpy(dataset)])
         assert rows.dtype == np.uint16

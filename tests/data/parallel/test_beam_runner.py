@@ -21,9 +21,9 @@ from electramed_jax.data.packing import build as build_rows
 from electramed_jax.data.packing import build_beam as build_rows_beam
 from electramed_jax.data.packing import token_files
 from electramed_jax.data.packing.build import pack
-from electramed_jax.data.parallel import shuffle_files as shuffle
+from electramed_jax.data.parallel import shuffle_files
 from electramed_jax.data.parallel.beam_runner import Beam
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 DIRECT = Beam("DirectRunner")
@@ -58,7 +58,7 @@ def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, 
     inputs, held_out = corpus
     options = {"validation": 0.2, "test": 0.1, "exclude": [held_out], "near_duplicates": 0.8}
     account = prepare(inputs, str(tmp_path / "local"), workers=1, **options)
-    monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 7)  # an input's keys in several pieces
+    monkeypatch.setattr(shuffle_files, "ROWS_AT_ONCE", 7)  # an input's keys in several pieces
     monkeypatch.setattr(build_near_duplicates, "_SIGNED_AT_ONCE", 5)
     assert prepare(inputs, str(tmp_path / "beam"), beam=DIRECT, **options) == account
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
@@ -93,7 +93,7 @@ def test_rows_are_those_of_the_local_build_byte_for_byte(documents, tmp_path, mo
 def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothing(tmp_path, gcs):
     def build_all(root: str, **how: object) -> dict[str, bytes]:
         inputs, documents, vocabulary, packed = (storage.join(root, n) for n in ("xml", "documents", "v.txt", "packed"))
-        synthetic.write_pubmed_xml(inputs, articles=60, num_files=3)
+        pubmed_xml.write_pubmed_xml(inputs, articles=60, num_files=3)
         prepare([storage.join(inputs, "*.xml.gz")], documents, validation=0.2, test=0, **how)
         train_vocab(documents, vocabulary, size=300)
         pack(documents, vocabulary, packed, row_length=32, rows_per_shard=100, **how)

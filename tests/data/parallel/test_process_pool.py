@@ -8,22 +8,22 @@ import pytest
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.parallel import process_pool as pool
+from electramed_jax.data.parallel import process_pool
 
 
 def test_results_come_in_the_order_of_the_tasks_for_any_number_of_processes():
     tasks = [(number, 2) for number in (5, 3, 9)]
     for workers in (1, 2):
-        assert list(pool.run(pow, tasks, workers, "squaring")) == [25, 9, 81]
+        assert list(process_pool.run(pow, tasks, workers, "squaring")) == [25, 9, 81]
 
 
 def test_a_killed_worker_is_a_user_error_that_suggests_fewer():
     with pytest.raises(UserError, match="was killed, most likely for memory; .*--workers 1"):
-        list(pool.run(os.abort, [(), ()], 2, "reading"))
+        list(process_pool.run(os.abort, [(), ()], 2, "reading"))
 
 
 def test_progress_is_told_on_standard_error(capsys):
-    list(pool.run(pow, [(2, 2)], 1, "squaring"))
+    list(process_pool.run(pow, [(2, 2)], 1, "squaring"))
     assert "squaring: 1 files" in capsys.readouterr().err
 
 
@@ -40,7 +40,7 @@ class Watched(list):
 
 def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
     tasks = Watched([(number, 2) for number in range(500)])
-    results = pool.run(pow, tasks, 2, "squaring")
+    results = process_pool.run(pow, tasks, 2, "squaring")
     assert next(results) == 0
     assert tasks.taken <= 8
     assert [next(results) for _ in range(99)] == [number**2 for number in range(1, 100)]
@@ -49,23 +49,23 @@ def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
 
 
 def test_a_pool_serves_several_stages_with_the_same_processes():
-    with pool.Pool(2) as shared:
+    with process_pool.Pool(2) as shared:
         first = set(shared.run(os.getpid, [()] * 20, "naming"))
         second = set(shared.run(os.getpid, [()] * 20, "naming again"))
     assert len(first | second) <= 2 and os.getpid() not in first
 
 
 def test_progress_counts_what_is_inside_the_tasks_too(capsys):
-    with pool.Pool(1) as alone:
+    with process_pool.Pool(1) as alone:
         list(alone.run(pow, [(3, 2), (4, 2)], "squaring", unit="numbers", inside="points", count=int))
     assert "squaring: 2 numbers, 25 points in" in capsys.readouterr().err
 
 
 def test_the_peak_of_memory_is_that_of_the_largest_process():
-    with pool.Pool(2) as shared:
-        before = pool.peak_bytes()
+    with process_pool.Pool(2) as shared:
+        before = process_pool.peak_bytes()
         list(shared.run(eval, [(f"len(b'x' * {before + 50_000_000})",), ("1",)], "filling"))
-    assert pool.peak_bytes() >= before + 50_000_000
+    assert process_pool.peak_bytes() >= before + 50_000_000
 
 
 PARENT = """
@@ -88,4 +88,4 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 def test_workers_say_as_much_as_the_process_that_started_them():
     with console.at_level(console.QUIET):
-        assert list(pool.run(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2
+        assert list(process_pool.run(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2

@@ -11,7 +11,7 @@ from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.readers import pubmed_xml as pubmed
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document, Findings, Reading
 
 
@@ -84,7 +84,7 @@ def test_a_truncated_gzip_gives_the_articles_before_the_cut(tmp_path):
     whole = gzip.compress(xml.encode())
     path.write_bytes(whole[: len(whole) // 2])
     drops: Counter = Counter()
-    found = list(documents.read(str(path), drops))
+    found = list(reader.read(str(path), drops))
     assert 200 < len(found) < 700
     assert drops == {"truncated_gzip": 1}
 
@@ -210,7 +210,7 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
     assert len(paths) > 150
     for path in paths:
         drops, deletions = Counter(), []
-        found = list(documents.read(str(path), drops, deletions=deletions))
+        found = list(reader.read(str(path), drops, deletions=deletions))
         wanted = independent_account(path)
         assert {
             "records": len(found) + drops.total(),
@@ -220,5 +220,5 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
         } == wanted, path
         assert not drops, path
         assert all(document.sections and document.source == "pubmed" for document in found), path
-        with_titles = list(documents.read(str(path), drops, reading=Reading(titles_alone=True)))
+        with_titles = list(reader.read(str(path), drops, reading=Reading(titles_alone=True)))
         assert len(with_titles) == wanted["records"] - wanted["without text"], path

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document, whole_number
 
 
 def read(path, strict: bool = False) -> tuple[list[Document], dict[str, int]]:
     drops: Counter = Counter()
-    return list(documents.read(str(path), drops, strict)), dict(drops)
+    return list(reader.read(str(path), drops, strict)), dict(drops)
 
 
 def lines(*records) -> bytes:

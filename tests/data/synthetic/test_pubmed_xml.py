@@ -16,10 +16,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import synthetic_loader
-from electramed_jax.data.readers import reader as documents
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Reading
 from electramed_jax.data.synthetic import articles as invented
-from electramed_jax.data.synthetic import pubmed_xml as synthetic
+from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer import vocab
 
 
@@ -42,7 +42,7 @@ def plain(article: invented.Article) -> str:
 
 
 def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
-    paths = synthetic.write_pubmed_xml(str(tmp_path), articles=203, seed=4, num_files=3)
+    paths = pubmed_xml.write_pubmed_xml(str(tmp_path), articles=203, seed=4, num_files=3)
     assert [pathlib.Path(path).name for path in paths] == [
         "invented-0001.xml.gz",
         "invented-0002.xml.gz",
@@ -50,7 +50,7 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
     ]
     drops: collections.Counter = collections.Counter()
     everything = Reading(titles_alone=True)
-    read = [document for path in paths for document in documents.read(path, drops, strict=True, reading=everything)]
+    read = [document for path in paths for document in reader.read(path, drops, strict=True, reading=everything)]
     assert not drops
     assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))
     for number, document in enumerate(read):
@@ -63,7 +63,7 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
 
 
 def test_the_files_have_the_elements_of_pubmed_in_the_order_of_its_dtd(tmp_path):
-    (path,) = synthetic.write_pubmed_xml(str(tmp_path), articles=40, num_files=1)
+    (path,) = pubmed_xml.write_pubmed_xml(str(tmp_path), articles=40, num_files=1)
     root = ElementTree.fromstring(gzip.decompress(pathlib.Path(path).read_bytes()))
     assert root.tag == "PubmedArticleSet" and len(root) == 40
     for pubmed_article in root:
@@ -82,7 +82,7 @@ def test_the_files_have_the_elements_of_pubmed_in_the_order_of_its_dtd(tmp_path)
 
 def test_the_same_arguments_write_the_same_bytes_and_another_seed_another_text(tmp_path):
     def digests(folder: str, seed: int) -> list[str]:
-        paths = synthetic.write_pubmed_xml(str(tmp_path / folder), 60, seed, num_files=2)
+        paths = pubmed_xml.write_pubmed_xml(str(tmp_path / folder), 60, seed, num_files=2)
         packed = [pathlib.Path(path).read_bytes() for path in paths]
         assert all(head[3:8] == bytes(5) for head in packed)  # gzip: no file name, no time
         return [hashlib.sha256(each).hexdigest() for each in packed]
@@ -102,7 +102,7 @@ def test_the_text_is_the_same_on_every_machine():
 
 def test_how_the_articles_are_shared_out_over_files_does_not_change_them(tmp_path):
     def pubmed_articles(num_files: int) -> list[bytes]:
-        paths = synthetic.write_pubmed_xml(str(tmp_path / str(num_files)), 10, 0, num_files)
+        paths = pubmed_xml.write_pubmed_xml(str(tmp_path / str(num_files)), 10, 0, num_files)
         text = b"".join(gzip.decompress(pathlib.Path(path).read_bytes()) for path in paths)
         return re.findall(rb"<PubmedArticle>.*?</PubmedArticle>", text, re.DOTALL)
 
@@ -113,7 +113,7 @@ def test_how_the_articles_are_shared_out_over_files_does_not_change_them(tmp_pat
 @pytest.mark.parametrize("articles, num_files", [(0, 1), (3, 4), (3, 0)])
 def test_files_without_articles_are_refused(tmp_path, articles, num_files):
     with pytest.raises(UserError, match=f"articles={articles}, num_files={num_files}"):
-        synthetic.write_pubmed_xml(str(tmp_path), articles, num_files=num_files)
+        pubmed_xml.write_pubmed_xml(str(tmp_path), articles, num_files=num_files)
 
 
 def test_no_pattern_leaves_a_slot_or_a_choice_unfilled(articles):

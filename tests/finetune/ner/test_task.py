@@ -10,12 +10,12 @@ from seqeval.metrics import f1_score
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import task as ner
-from electramed_jax.finetune.task import split_files as corpus_files
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import IGNORE
 
 
 def make(folder, **settings) -> ner.Ner:
-    paths = corpus_files.find(str(folder), {}, ner.ENDINGS)
+    paths = split_files.find(str(folder), {}, ner.ENDINGS)
     return ner.Ner(paths, Tokenizer.of(TOKENS, True), **{"max_length": 32} | settings)
 
 

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.ner import word_windows as words
-from electramed_jax.finetune.qa import squad
-from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.ner import word_windows
+from electramed_jax.finetune.qa import squad, windows
 from electramed_jax.finetune.qa.windows import Windowing
-from electramed_jax.finetune.text_classification import inputs as text_inputs
+from electramed_jax.finetune.text_classification import inputs
 from electramed_jax.finetune.text_classification.tables import Record
 
 
@@ -37,7 +36,7 @@ def ids_of(features: dict) -> list[int]:
 def test_texts_and_pairs_are_cut_in_the_same_places(featurized, tokenizer):
     cases = featurized["classification"]
     records = [Record(case["text_a"], case["text_b"] or "", None, 1) for case in cases]
-    made = text_inputs.make(records, [], tokenizer, featurized["max_seq_length"])
+    made = inputs.make(records, [], tokenizer, featurized["max_seq_length"])
     assert len(cases) == 10
     assert [ids.tolist() for ids in made.input_ids] == [ids_of(case["features"]) for case in cases]
     assert sum(made.cut) == 5
@@ -48,7 +47,7 @@ def test_words_are_asked_about_at_the_same_pieces(featurized, tokenizer):
     compared = 0
     for case in featurized["tagging"]:
         sentence = [ids.tolist() for ids in tokenizer.encode_batch(case["words"])]
-        made = words.examples([sentence], featurized["max_seq_length"], tokenizer.special)
+        made = word_windows.examples([sentence], featurized["max_seq_length"], tokenizer.special)
         if len(made) == 1 and "[CLS]" not in case["words"]:
             count = int(sum(case["features"]["chunk_labels_mask"]))
             assert made[0].input_ids.tolist() == ids_of(case["features"])
@@ -66,7 +65,7 @@ def test_questions_are_cut_into_the_same_windows_with_the_answers_in_the_same_pl
         windowing = Windowing(featurized["max_seq_length"], options["doc_stride"], options["max_query_length"])
         value = {"data": [{"paragraphs": [case["paragraph"]]}]}
         (question,) = squad.parse("oracle", value).questions
-        made, _ = spans.windows([question], tokenizer, windowing)
+        made, _ = windows.windows([question], tokenizer, windowing)
         assert len(made) == len(case["features"])
         for window, features in zip(made, case["features"], strict=True):
             assert window.input_ids.tolist() == ids_of(features)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from electramed_jax.finetune.qa import squad_metrics as squad_measures
+from electramed_jax.finetune.qa import squad_metrics
 from electramed_jax.finetune.qa.squad import Answer, Question
 
 WORDS = [
@@ -49,9 +49,9 @@ def test_exact_match_and_f1_are_those_of_torchmetrics_on_random_answers():
             [{"prediction_text": given[question.id], "id": question.id}],
             [{"answers": {"text": [a.text for a in question.answers], "answer_start": [0]}, "id": question.id}],
         )
-        ours = squad_measures.scores([question], given)
+        ours = squad_metrics.scores([question], given)
         assert ours == pytest.approx({name: float(value) for name, value in theirs.items()}, rel=1e-6), question
-    exact = [squad_measures.scores([question], given)["exact_match"] for question in questions]
+    exact = [squad_metrics.scores([question], given)["exact_match"] for question in questions]
     assert 20 < sum(exact) / len(exact) < 80, "both outcomes occur"
 
 
@@ -68,8 +68,8 @@ def test_exact_match_and_f1_are_those_of_torchmetrics_on_random_answers():
     ],
 )
 def test_the_official_normalisation_in_cases_that_can_be_checked_by_hand(answer, gold, exact, f1):
-    assert squad_measures.exact_match(answer, gold) == exact
-    assert squad_measures.f1(answer, gold) == pytest.approx(f1)
+    assert squad_metrics.exact_match(answer, gold) == exact
+    assert squad_metrics.f1(answer, gold) == pytest.approx(f1)
 
 
 def test_impossible_questions_are_right_if_left_unanswered_and_are_told_apart():
@@ -79,7 +79,7 @@ def test_impossible_questions_are_right_if_left_unanswered_and_are_told_apart():
         Question("3", "?", "c", impossible=True),
         Question("4", "?", "c", (Answer("p53", 0),)),
     ]
-    found = squad_measures.scores(questions, {"1": "kinase", "2": "", "3": "kinase"})
+    found = squad_metrics.scores(questions, {"1": "kinase", "2": "", "3": "kinase"})
     assert found == pytest.approx(
         {
             "exact_match": 50.0,

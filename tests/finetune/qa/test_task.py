@@ -9,8 +9,7 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.qa import bioasq
-from electramed_jax.finetune.qa import splits as questions
+from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.task import Qa
 from electramed_jax.finetune.qa.windows import Windowing
 
@@ -238,9 +237,9 @@ def test_files_that_do_not_fit_together_are_told(tmp_path, tokenizer, change, to
 def test_files_are_listed_with_commas_and_patterns(tmp_path):
     for name in ("a1", "a2", "b"):
         write(tmp_path, name, passage("x", "which ?", "kras"))
-    listed = questions.paths(f"{tmp_path}/b.json, {tmp_path}/a*.json")
+    listed = splits.paths(f"{tmp_path}/b.json, {tmp_path}/a*.json")
     assert [re.sub(".*/", "", path) for path in listed] == ["a1.json", "a2.json", "b.json"]
-    assert questions.paths("") == []
+    assert splits.paths("") == []
 
 
 def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_count_does(shared_data):

@@ -8,7 +8,7 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.qa import windows as spans
+from electramed_jax.finetune.qa import windows
 from electramed_jax.finetune.qa.squad import Answer, Question
 
 WORDS = ["kinase", "inhibitor", "BCR-ABL", "β-Catenin", "(p53)", "naïve", "the", "of", "\u2003", "\n"]
@@ -43,9 +43,9 @@ def random_questions(count: int, most: int = 60) -> list[Question]:
 
 
 def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
-    windowing = spans.Windowing(max_length=96, stride=20, max_question=60)
+    windowing = windows.Windowing(max_length=96, stride=20, max_question=60)
     questions = random_questions(60)
-    found, _ = spans.windows(questions, tokenizer, windowing)
+    found, _ = windows.windows(questions, tokenizer, windowing)
     for number, question in enumerate(questions):
         head = len(tokenizer.encode_batch([question.text])[0]) + 3
         tokenizer.backend.enable_truncation(
@@ -64,7 +64,7 @@ def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
 
 def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tokenizer):
     questions = random_questions(40)
-    found, _ = spans.windows(questions, tokenizer, spans.Windowing(max_length=48, stride=10, max_question=12))
+    found, _ = windows.windows(questions, tokenizer, windows.Windowing(max_length=48, stride=10, max_question=12))
     for number, question in enumerate(questions):
         (_, offsets) = tokenizer.encode_with_offsets([question.context])[0]
         seen = [tuple(pair) for w in found if w.question == number for pair in w.offsets[w.most_context].tolist()]
@@ -76,7 +76,7 @@ def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tok
 )
 def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride):
     """By google-research/bert's rule as it is written."""
-    begins = spans.starts(pieces, room, stride)
+    begins = windows.starts(pieces, room, stride)
     best = []
     for piece in range(pieces):
         scores = {}
@@ -85,12 +85,12 @@ def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride)
             if begin <= piece < begin + length:
                 scores[window] = min(piece - begin, begin + length - 1 - piece) + 0.01 * length
         best.append(max(scores, key=scores.get))
-    assert spans.most_context(begins, pieces, room).tolist() == best
+    assert windows.most_context(begins, pieces, room).tolist() == best
 
 
 def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
     questions = random_questions(200)
-    found, account = spans.windows(questions, tokenizer, spans.Windowing(max_length=64, stride=16, max_question=16))
+    found, account = windows.windows(questions, tokenizer, windows.Windowing(max_length=64, stride=16, max_question=16))
     widened = set()
     for window in found:
         question = questions[window.question]
@@ -115,20 +115,20 @@ def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
 def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_told(tokenizer):
     context = "kinase " * 100
     question = Question("long", "the?", context, (Answer(context[70:700].strip(), 70),))
-    found, account = spans.windows([question], tokenizer, spans.Windowing(max_length=50, stride=20, max_question=4))
+    found, account = windows.windows([question], tokenizer, windows.Windowing(max_length=50, stride=20, max_question=4))
     assert account.lost == ["long"] and account.windows_with_answer == 0
     assert not any(window.holds_answer for window in found)
 
 
 def test_a_long_question_loses_its_end_and_is_counted(tokenizer):
     question = Question("1", "the kinase " * 20, "kinase of the", ())
-    (window,), account = spans.windows([question], tokenizer, spans.Windowing(64, 16, 8))
+    (window,), account = windows.windows([question], tokenizer, windows.Windowing(64, 16, 8))
     assert account.cut_questions == 1 and window.first == 8 + 2
     assert window.input_ids.dtype == np.int32
 
 
 def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
-    (window,), account = spans.windows([Question("1", "the?", "\u200d\u00ad", (Answer("\u00ad", 1),))], tokenizer)
+    (window,), account = windows.windows([Question("1", "the?", "\u200d\u00ad", (Answer("\u00ad", 1),))], tokenizer)
     assert len(window.offsets) == 0 and account.lost == ["1"]
 
 
@@ -142,4 +142,4 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 )
 def test_windows_that_would_lose_pieces_are_refused(values, told):
     with pytest.raises(UserError, match=told):
-        spans.Windowing(*values)
+        windows.Windowing(*values)

@@ -12,9 +12,8 @@ from invented_corpus import TOKENS, start
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, TaskConfig, TextConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune import make_task as tasks
-from electramed_jax.finetune.text_classification import inputs as text_inputs
-from electramed_jax.finetune.text_classification import placeholders
+from electramed_jax.finetune import make_task
+from electramed_jax.finetune.text_classification import inputs, placeholders
 
 RELATIONS = {
     "train": [("the @DRUG$ with @GENE$", "CPR:3"), ("@DRUG$ of a @GENE$ dose", "CPR:4"), ("@DRUG$ by @GENE$", "false")],
@@ -33,7 +32,7 @@ def make(folder, kind: str, began=None, max_length: int = 32, **settings):
     config = FinetuneConfig(
         task=TaskConfig(kind=kind, data=str(folder), max_length=max_length), text=TextConfig(**settings)
     )
-    return tasks.make(config, began or start())
+    return make_task.make(config, began or start())
 
 
 def pieces(task, split: str, number: int, tokens) -> str:
@@ -99,17 +98,17 @@ def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_lin
 def test_a_long_text_is_cut_around_its_placeholders():
     ids = np.arange(100)
     for marked in ([0, 9], [90, 99], [45, 52], [3, 99]):
-        kept, _ = text_inputs.cut(ids, ids[:0], 20, marked)
+        kept, _ = inputs.cut(ids, ids[:0], 20, marked)
         assert len(kept) == 20 and marked[0] in kept
         assert marked[1] in kept or marked[1] - marked[0] >= 20
-    assert text_inputs.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
+    assert inputs.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
 
 
 def test_of_a_long_pair_the_longer_text_is_cut():
     a, b = np.arange(30), np.arange(8)
-    assert [len(one) for one in text_inputs.cut(a, b, 20, [])] == [12, 8]
-    assert [len(one) for one in text_inputs.cut(b, a, 20, [])] == [8, 12]
-    assert [len(one) for one in text_inputs.cut(a, a, 21, [])] == [11, 10]
+    assert [len(one) for one in inputs.cut(a, b, 20, [])] == [12, 8]
+    assert [len(one) for one in inputs.cut(b, a, 20, [])] == [8, 12]
+    assert [len(one) for one in inputs.cut(a, a, 21, [])] == [11, 10]
 
 
 def test_pairs_are_a_and_b(tmp_path):
@@ -179,7 +178,7 @@ def test_chemprots_own_rows_are_read(shared_data, placeholder_mode):
     task_config = TaskConfig(kind="relations", train=str(folder / "electramed" / "dev.csv"), dev_fraction=0.1)
     config = FinetuneConfig(task=task_config, text=TextConfig(placeholders=placeholder_mode))
     letters = tuple(letter for letter in "abcdefghijklmnopqrstuvwxyz-" if letter not in TOKENS)
-    task, _, described = tasks.make(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
+    task, _, described = make_task.make(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
     assert described.whole_tokens == (("@CHEM-GENE$", "@CHEMICAL$", "@GENE$") if placeholder_mode == "whole" else ())
     labels = task.account()["labels"]
     counted = {label: labels["train"][label] + labels["dev"][label] for label in labels["train"]}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.hf.format import mapping
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import mapping, tying
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 LAYER = "electra.encoder.layer.0."
@@ -39,7 +38,7 @@ def one(make_pair):
 
     def make(network: str, **sizes):
         pair = make_pair(**sizes)
-        return networks.split(pair.params, pair.model.tying)[network], Sizes.of(pair.model, network)
+        return tying.split(pair.params, pair.model.tying)[network], Sizes.of(pair.model, network)
 
     return make
 

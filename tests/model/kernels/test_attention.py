@@ -13,9 +13,8 @@ from jax.sharding import AxisType
 
 from electramed_jax.model import attention
 from electramed_jax.model.kernels import attention as attention_kernel
-from electramed_jax.model.kernels import attention_gpu as attention_kernel_gpu
-from electramed_jax.model.kernels import attention_tpu as attention_kernel_tpu
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.kernels import attention_gpu, attention_tpu
+from electramed_jax.model.ops import dropout_bits
 
 SIZES = {  # B, T, N, H
     "two groups of two heads": (1, 128, 4, 64),
@@ -46,7 +45,7 @@ def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.Simp
 
 
 def words_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
-    return random_bits.words(key, (len(given.segments), given.heads[0]))
+    return dropout_bits.words(key, (len(given.segments), given.heads[0]))
 
 
 def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
@@ -131,13 +130,13 @@ def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
 
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():
-    suits = attention_kernel_tpu.suits
+    suits = attention_tpu.suits
     assert suits(512, 12, 64) and suits(128, 1, 64) and suits(128, 4, 32)
     assert not suits(96, 12, 64), "rows that fill no register"
     assert not suits(1024, 12, 64), "a square that is too large"
     assert not suits(512, 3, 64), "half a register"
     assert not suits(512, 4, 96), "heads across registers"
-    suits = attention_kernel_gpu.suits
+    suits = attention_gpu.suits
     assert suits(512, 12, 64) and suits(64, 3, 32) and suits(2048, 12, 128)
     assert not suits(96, 12, 64), "a block and a half"
     assert not suits(512, 4, 96), "heads that are no power of two"

@@ -9,7 +9,7 @@ import quick
 from jax.sharding import AxisType
 
 from electramed_jax.model import layers
-from electramed_jax.model.kernels import gelu_gpu as gelu_kernel_gpu
+from electramed_jax.model.kernels import gelu_gpu
 
 B, T, F = 4, 128, 512
 
@@ -31,7 +31,7 @@ def result_and_gradients(form, x: jax.Array, bias: jax.Array, dy: jax.Array) -> 
 
 
 def kernel(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return gelu_kernel_gpu.biased_gelu(x, bias, True)
+    return gelu_gpu.biased_gelu(x, bias, True)
 
 
 def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -57,8 +57,8 @@ def test_on_a_mesh_each_device_runs_its_part():
 
 def test_elsewhere_and_where_sizes_do_not_fit_the_plain_form_is_used(monkeypatch):
     half, shape = jnp.dtype(jnp.bfloat16), (4, 512, 3072)
-    assert not gelu_kernel_gpu.suits(shape, half), "there is no kernel for a CPU"
-    monkeypatch.setattr(gelu_kernel_gpu.kernels, "platform", lambda: "gpu")
-    assert gelu_kernel_gpu.suits(shape, half)
-    assert not gelu_kernel_gpu.suits(shape, jnp.dtype(jnp.float32)), "its tanh is for 16 bits"
-    assert not gelu_kernel_gpu.suits((4, 512, 96), half) and not gelu_kernel_gpu.suits((4, 100, 3072), half)
+    assert not gelu_gpu.suits(shape, half), "there is no kernel for a CPU"
+    monkeypatch.setattr(gelu_gpu.kernels, "platform", lambda: "gpu")
+    assert gelu_gpu.suits(shape, half)
+    assert not gelu_gpu.suits(shape, jnp.dtype(jnp.float32)), "its tanh is for 16 bits"
+    assert not gelu_gpu.suits((4, 512, 96), half) and not gelu_gpu.suits((4, 100, 3072), half)

@@ -10,13 +10,11 @@ import quick
 from jax.sharding import AxisType
 
 from electramed_jax.model import layers
-from electramed_jax.model.kernels import residual_norm as norm_kernel
-from electramed_jax.model.kernels import residual_norm_gpu as norm_kernel_gpu
-from electramed_jax.model.kernels import residual_norm_tpu as norm_kernel_tpu
-from electramed_jax.model.ops import dropout_bits as random_bits
+from electramed_jax.model.kernels import residual_norm, residual_norm_gpu, residual_norm_tpu
+from electramed_jax.model.ops import dropout_bits
 
 B, T, D = 4, 64, 256
-of_each_platform = pytest.mark.parametrize("platform", [*norm_kernel.KERNELS])
+of_each_platform = pytest.mark.parametrize("platform", [*residual_norm.KERNELS])
 
 
 def arguments(dtype: str) -> tuple[jax.Array, ...]:
@@ -33,13 +31,13 @@ def plain(x, y, y_bias, scale, bias, *, rate, words):
 
 
 def kernel(platform):
-    return lambda *arguments, rate, words: norm_kernel.residual_norm(*arguments, words, rate, platform)
+    return lambda *arguments, rate, words: residual_norm.residual_norm(*arguments, words, rate, platform)
 
 
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
     @quick.jit
     def both(dh, *arguments):
-        words = random_bits.words(jax.random.key(3), (B,))
+        words = dropout_bits.words(jax.random.key(3), (B,))
         h, back = jax.vjp(lambda *given: form(*given, rate=rate, words=words), *arguments)
         return h, *back(dh)
 
@@ -60,7 +58,7 @@ def test_the_kernel_gives_the_plain_forms_result_and_gradients(dtype, tolerance,
 def test_rows_of_several_blocks_are_counted_through(monkeypatch):
     given = arguments("float32")
     whole = result_and_gradients(kernel("tpu"), *given, rate=0.1)
-    monkeypatch.setattr(norm_kernel_tpu, "BLOCK_BYTES", 16 * D * 4)
+    monkeypatch.setattr(residual_norm_tpu, "BLOCK_BYTES", 16 * D * 4)
     for one, other in zip(result_and_gradients(kernel("tpu"), *given, rate=0.1), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
@@ -83,10 +81,10 @@ def test_a_width_that_is_no_power_of_two_is_taken_in_pieces_on_a_gpu():
 
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():
-    for kernels in (norm_kernel_tpu, norm_kernel_gpu):
+    for kernels in (residual_norm_tpu, residual_norm_gpu):
         assert kernels.suits(512, 768) and kernels.suits(128, 256)
         assert not kernels.suits(100, 768)
-    assert not norm_kernel_tpu.suits(512, 192), "a register and a half"
-    assert not norm_kernel_gpu.suits(512, 312), "39 pieces of 8"
-    assert not norm_kernel_gpu.suits(512, 8192), "more than a program's registers"
-    assert not norm_kernel.suits(512, 768), "there is no kernel for a CPU"
+    assert not residual_norm_tpu.suits(512, 192), "a register and a half"
+    assert not residual_norm_gpu.suits(512, 312), "39 pieces of 8"
+    assert not residual_norm_gpu.suits(512, 8192), "more than a program's registers"
+    assert not residual_norm.suits(512, 768), "there is no kernel for a CPU"

@@ -39,10 +39,10 @@ MODULES = {"import": "import_"}  # `import` is a word of Python's
 
 def program() -> NoReturn:
     """`electramed`, in a process of its own."""
-    signals.listen()
+    signals.handle_sigint()
     code = main()
     if code == EXIT_INTERRUPTED:
-        signals.leave()
+        signals.exit_now()
     sys.exit(code)
 
 

@@ -133,7 +133,7 @@ def compile_step(
         mesh=dict(mesh.shape),
         needed_bytes=needed,
         fits=fits,
-        whole=sharding.needlessly_whole(state.params, mesh),
+        whole=sharding.unsharded_bytes(state.params, mesh),
         parameter_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params)),
         seconds=time.monotonic() - began,
         program=contents if fits else None,

@@ -104,7 +104,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     def once() -> float:
         with tempfile.TemporaryDirectory() as output:
             seconds = timed(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
-            account.update(corpus_dir.read(output))
+            account.update(corpus_dir.read_documents_info(output))
         return seconds
 
     timing = repeat(once, warm_up=args.warm_up, repeats=args.repeats)

@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed, health
 
     if args.together:
-        with distributed.joined():
-            checks = [*_alone(args), *health.together(args.workdir)]
+        with distributed.distributed_context():
+            checks = [*_alone(args), *health.check_processes(args.workdir)]
             told = distributed.is_main()
     else:
         checks, told = _alone(args), True
@@ -80,7 +80,7 @@ def _dataset(directory: str) -> Any:
     from electramed_jax.data.dataset import dataset
 
     try:
-        manifest = dataset.read(directory).manifest
+        manifest = dataset.open_dataset(directory).manifest
     except UserError as error:
         found, _, mend = str(error).rpartition("; ")
         return health.Check("dataset", health.WRONG, found, mend)

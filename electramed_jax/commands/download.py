@@ -21,10 +21,10 @@ and password from ~/.netrc. NLM's terms: https://ftp.ncbi.nlm.nih.gov/pubmed/bas
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from electramed_jax.common.storage.http_client import Manners
+    from electramed_jax.common.storage.http_client import RetryPolicy
     from electramed_jax.data.download import download
 
-    add, manners = parser.add_argument, Manners()
+    add, manners = parser.add_argument, RetryPolicy()
     add("--output", required=True, metavar="DIR", help="folder to fill; gs:// too, where a broken file begins anew")
     add("--baseline", action="store_true", help="the yearly baseline (so without --updates)")
     add("--updates", action="store_true", help="the daily update files, numbered on from the baseline's last")
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         parallel=args.parallel,
         verify=args.verify,
         dry_run=args.dry_run,
-        manners=http_client.Manners(retries=args.retries, stall_seconds=args.stall_seconds),
+        manners=http_client.RetryPolicy(retries=args.retries, stall_seconds=args.stall_seconds),
     )
     _say(account, args.dry_run)
     return account

@@ -22,19 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
 
-    with distributed.joined():
+    with distributed.distributed_context():
         return _measure(args) | {"another_tells": not distributed.is_main()}
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
-    from electramed_jax.common.processes.main_console import tell
+    from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.config.pretrain import MeshConfig
     from electramed_jax.data.dataset import dataset
     from electramed_jax.data.dataset.loader import ordered_batches
     from electramed_jax.pretrain import evaluate, loop
-    from electramed_jax.pretrain.checkpoint import load
+    from electramed_jax.pretrain.checkpoint import load_pretrained_state
     from electramed_jax.pretrain.step import jit_eval_step
     from electramed_jax.training import checkpoint, sharding
 
@@ -44,12 +44,12 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):
-        state = load(args.workdir, mesh, args.step)[1]
+        state = load_pretrained_state(args.workdir, mesh, args.step)[1]
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
-        metrics = evaluate.run(state.params, batches, jit_eval_step(config, mesh), config)
-    unigram = dataset.read(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
+        metrics = evaluate.evaluate(state.params, batches, jit_eval_step(config, mesh), config)
+    unigram = dataset.open_dataset(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
-        tell(f"{name:<26} {value:.4f}")
+        log_main(f"{name:<26} {value:.4f}")
     return {"workdir": args.workdir, "step": int(state.step), "split": args.split} | metrics

@@ -64,19 +64,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--watts={args.watts:g}: wanted the power of one device in watts, above 0")
     if args.private and not args.push:
         raise UserError("--private says nothing without --push=USER/NAME")
-    with distributed.joined():
+    with distributed.distributed_context():
         exported = _export_finetuned(args) if finetuned else _export(args)
         return exported | {"another_tells": not distributed.is_main()}
 
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
-    from electramed_jax.common.processes.main_console import tell
+    from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.finetune import card_scores, load_model, postprocess_config, results, stages
     from electramed_jax.hf import card, card_sections, finetuned, push_to_hub
 
     repositories = push_to_hub.repositories(args.push, {"": args.output}) if args.push else {}
-    held = load_model.load(args.workdir, args.seed)
+    held = load_model.load_finetuned(args.workdir, args.seed)
     described = held.described
     told = {"workdir": args.workdir, "seed": held.seed, "output": args.output}
     if not distributed.is_main():
@@ -97,22 +97,22 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         labels=described.head.labels,
         loss=described.head.loss,
         decoding=postprocess_config.to_json(held.decoding),
-        facts=card.Facts(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
+        facts=card.CardData(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
-    tell(f"wrote {args.output} (seed {held.seed})")
+    log_main(f"wrote {args.output} (seed {held.seed})")
     return told | _push(args, repositories, f"Seed {held.seed}")
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
-    from electramed_jax.common.processes.main_console import tell
+    from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.common.storage import files
     from electramed_jax.config.pretrain import MeshConfig
     from electramed_jax.data.tokenizer import vocab
     from electramed_jax.finetune import load_model
     from electramed_jax.hf import card_sections, convert, push_to_hub
     from electramed_jax.pretrain import history, workdir
-    from electramed_jax.pretrain.checkpoint import load
+    from electramed_jax.pretrain.checkpoint import load_pretrained_state
     from electramed_jax.training import sharding
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
@@ -121,7 +121,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     past = history.read(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
     repositories = push_to_hub.repositories(args.push, folders) if args.push else {}
-    config, state = load(args.workdir, mesh, args.step)
+    config, state = load_pretrained_state(args.workdir, mesh, args.step)
     step = int(state.step)
     params = sharding.to_host(state.params)
     told = {"workdir": args.workdir, "step": step} | folders
@@ -130,7 +130,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     manifest = history.read_manifest(args.workdir)
     pictures = _pictures(args.workdir, step)
     facts = _facts(args, past, manifest, step, licences, results, list(pictures))
-    tokens = vocab.read(files.join(args.workdir, workdir.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(args.workdir, workdir.VOCAB_FILE))
     for network, folder in folders.items():
         for name, picture in pictures.items():
             with files.atomic_write(files.join(folder, name)) as file:
@@ -144,7 +144,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
             lower_case=manifest.lower_case,
             facts=facts,
         )
-        tell(f"wrote {folder}")
+        log_main(f"wrote {folder}")
     return told | _push(args, repositories, f"Step {step:,} of {config.total_steps:,}")
 
 
@@ -194,23 +194,23 @@ def _last_validation(past: Any, step: int) -> dict[str, float]:
 def _pictures(workdir: str, step: int) -> dict[str, bytes]:
     """PNGs of the learning curve, by file name; a card does without where there is no matplotlib."""
     from electramed_jax.common.errors import UserError
-    from electramed_jax.common.processes.main_console import tell
+    from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.report import pictures
 
     try:
         return pictures.of_learning(workdir, step)
     except UserError as error:
-        tell(f"no curves are drawn on the card: {error}")
+        log_main(f"no curves are drawn on the card: {error}")
         return {}
 
 
 def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
-    from electramed_jax.common.processes.main_console import tell
+    from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.hf import push_to_hub
 
     if not repositories:
         return {}
     pushed = push_to_hub.push(repositories, private=args.private, message=message)
     for commit in pushed.values():
-        tell(f"pushed: {commit}")
+        log_main(f"pushed: {commit}")
     return {"pushed": pushed}

@@ -25,15 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with signals.held():  # until the run listens
+    with signals.block_sigterm():  # until the run listens
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages
-        from electramed_jax.finetune.init_from import start_of
+        from electramed_jax.finetune.init_from import load_init_encoder
 
         config = config_lib.from_flags(args.settings)
-        with distributed.joined():
-            outcome = stages.run_all(config, start_of(config), args.workdir)
+        with distributed.distributed_context():
+            outcome = stages.run_all(config, load_init_encoder(config), args.workdir)
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,

@@ -60,7 +60,7 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
     from electramed_jax.data.dataset import manifest
     from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
-    packed = manifest.read(folder)
+    packed = manifest.read_manifest(folder)
     if args.verify:
         manifest.verify_shards(folder, packed)
         console.say("every shard has the SHA-256 of the manifest")
@@ -95,7 +95,7 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
 def _documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.corpus import corpus_dir
 
-    account = corpus_dir.read(path)
+    account = corpus_dir.read_documents_info(path)
     if args.split not in corpus_dir.SPLITS:
         raise UserError(f"split {args.split!r}: wanted one of {', '.join(corpus_dir.SPLITS)}")
     for split, figures in account["splits"].items():

@@ -122,7 +122,7 @@ def model_of(place: str, seed: int | None) -> Model:
             f"{place}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
         )
     if workdir.is_finetuned(place):
-        held = load_model.load(place, seed)
+        held = load_model.load_finetuned(place, seed)
         described = held.described
         source = f"{place} (seed {held.seed})"
         return Model(source, described.model, described.head, held.tokenizer, held.params, held.decoding)

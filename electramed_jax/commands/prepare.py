@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         test=args.test,
         workers=args.workers,
         strict=args.strict,
-        reading=document.Reading(
+        reading=document.PubmedOptions(
             section_labels=not args.no_labels,
             titles_alone=args.titles_alone,
             other_abstracts=args.other_abstracts,

@@ -36,17 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with signals.held():  # until the loop listens
+    with signals.block_sigterm():  # until the loop listens
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import pretrain as config_lib
         from electramed_jax.hf import initialize
         from electramed_jax.pretrain import loop, workdir
 
         config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-        with distributed.joined():
+        with distributed.distributed_context():
             starts = config.init and not workdir.has_checkpoints(args.workdir)
-            init_params = initialize.params_for(config, args.workdir) if starts else None
-            outcome = loop.run(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
+            init_params = initialize.init_params_from_hf(config, args.workdir) if starts else None
+            outcome = loop.run_pretraining(config, args.workdir, init_params=init_params, stop_after=args.stop_after)
     return {
         "workdir": args.workdir,
         "step": outcome.step,

@@ -6,7 +6,7 @@ import argparse
 import shlex
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.parallel.beam_runner import BeamRunner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def beam(args: argparse.Namespace) -> Beam | None:
+def beam(args: argparse.Namespace) -> BeamRunner | None:
     """The runner that is asked for, or None.
 
     Raises:
@@ -38,6 +38,6 @@ def beam(args: argparse.Namespace) -> Beam | None:
     if args.workers is not None:
         raise UserError("--workers is not for a --runner; say how many in --beam_options, as the runner calls it")
     try:
-        return Beam(args.runner, tuple(shlex.split(args.beam_options)))
+        return BeamRunner(args.runner, tuple(shlex.split(args.beam_options)))
     except ValueError as error:
         raise UserError(f"--beam_options: {error}; quote as in a shell") from error

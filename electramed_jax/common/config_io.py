@@ -73,7 +73,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
         raise UserError(f"no config file; add --config={example} or another of configs/")
     if not os.path.isfile(config_files[-1]):
         raise UserError(f"{config_files[-1]}: no such config file; see configs/")
-    _check_names(arguments, list(flat(dataclasses.asdict(cls()))))
+    _check_names(arguments, list(flatten(dataclasses.asdict(cls()))))
     values = flags.FlagValues()
     command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
     # sys_argv: the settings to look for are this call's, which need not be the process's.
@@ -95,12 +95,12 @@ def require(name: str, value: Any, holds: bool, wanted: str) -> None:
         raise UserError(f"config.{name}={value!r} is out of range; wanted {wanted}")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a.b": value, ...} of nested dicts."""
     found = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= flatten(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

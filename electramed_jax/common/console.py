@@ -95,7 +95,7 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
       inside: what the units hold, in the plural ("documents"): the rate is told in these, and
         `advance` is given their number m beside that of the units n.
     """
-    pace = _Pace(total, unit, inside)
+    pace = _RateMeter(total, unit, inside)
     if is_live():
         with _live_bar(pace, description) as advance:
             yield advance
@@ -117,7 +117,7 @@ def progress(total: int | None, unit: str, description: str, inside: str = "") -
     say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
 
 
-class _Pace:
+class _RateMeter:
     """How far and how fast, over the last RATE_SECONDS."""
 
     def __init__(self, total: int | None, unit: str, inside: str):
@@ -150,11 +150,11 @@ class _Pace:
             shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s"
         if self.total is None or not rate or self.done == self.total:
             return shown
-        return f"{shown}, {step_timer.duration((self.total - self.done) / rate)} left"
+        return f"{shown}, {step_timer.format_duration((self.total - self.done) / rate)} left"
 
 
 @contextlib.contextmanager
-def _live_bar(pace: _Pace, description: str) -> Iterator[Callable[..., None]]:
+def _live_bar(pace: _RateMeter, description: str) -> Iterator[Callable[..., None]]:
     from rich import console  # kept off the start-up path
     from rich import progress as bars
 
@@ -202,7 +202,9 @@ class Transfer:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             rate = self.bytes_done / (now - self.started)
-            left = step_timer.duration(max(0.0, self.total_bytes - self.bytes_done) / rate) if rate else "unknown"
+            left = (
+                step_timer.format_duration(max(0.0, self.total_bytes - self.bytes_done) / rate) if rate else "unknown"
+            )
             say(
                 f"{self._description}: {self.files_done:,} of {self.files:,} files, {self.bytes_done / 1e6:,.1f} of "
                 f"{max(self.total_bytes, self.bytes_done) / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s, {left} left"

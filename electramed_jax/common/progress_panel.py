@@ -23,7 +23,7 @@ WIDE = 72  # columns, from which there is room for trends
 BAR = 32  # columns at most
 
 
-class Steps:
+class TrainingDisplay:
     """A training run as a log tells it: one line an interval."""
 
     def at(self, step: int) -> None:
@@ -43,8 +43,8 @@ class Steps:
         console.warn(line)
 
 
-class LiveSteps(Steps):
-    """See `steps`. Training figures replace one another in the panel; what other splits said, and alerts,
+class LiveDisplay(TrainingDisplay):
+    """See `training_display`. Training figures replace one another in the panel; what other splits said, and alerts,
     stay above it."""
 
     def __init__(self, title: str, start: int, total: int, shown: Sequence[str]):
@@ -58,7 +58,7 @@ class LiveSteps(Steps):
         self._unicode = self._console.encoding.lower().startswith("utf")
 
     @contextlib.contextmanager
-    def drawn(self) -> Iterator[LiveSteps]:
+    def drawn(self) -> Iterator[LiveDisplay]:
         with Live(get_renderable=self._draw, console=self._console, refresh_per_second=REFRESHES):
             yield self
             self._stage = "stopped" if self._step < self._total else "done"
@@ -127,8 +127,8 @@ class LiveSteps(Steps):
             if "model_flops_utilization" in figures:
                 parts.append(f"MFU {figures['model_flops_utilization']:.1%}")
             if self._step < self._total:
-                parts.append(f"{step_timer.duration((self._total - self._step) * seconds)} left")
-        parts.append(f"{step_timer.duration(time.monotonic() - self._began)} so far")
+                parts.append(f"{step_timer.format_duration((self._total - self._step) * seconds)} left")
+        parts.append(f"{step_timer.format_duration(time.monotonic() - self._began)} so far")
         return "   ".join(parts)
 
     def _table(self) -> RenderableType:
@@ -157,8 +157,8 @@ def trend_of(values: Sequence[float]) -> str:
 
 
 @contextlib.contextmanager
-def steps(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[Steps]:
-    """Yields a `Steps`: a live panel on a terminal, a line an interval in a log.
+def training_display(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[TrainingDisplay]:
+    """Yields a `TrainingDisplay`: a live panel on a terminal, a line an interval in a log.
 
     Args:
       title: what is trained.
@@ -167,7 +167,7 @@ def steps(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[
       shown: names of the figures that the panel shows, in this order, where an entry has them.
     """
     if not console.is_live():
-        yield Steps()
+        yield TrainingDisplay()
         return
-    with LiveSteps(title, start, total, shown).drawn() as live:
+    with LiveDisplay(title, start, total, shown).drawn() as live:
         yield live

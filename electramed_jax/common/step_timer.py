@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 
-class Chrono:
+class StepTimer:
     """Time spent training, kept across restarts.
 
     The time of compilation (before `start`), evaluation and checkpoints (inside `paused`) is not counted, so that
@@ -86,7 +86,7 @@ class Chrono:
         return {"step": self.step, "train_seconds": seconds, "tokens": self.tokens}
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`90061` as "1 d 1 h", `61` as "1 min 1 s"."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     left, parts = int(round(seconds)), []

@@ -163,7 +163,7 @@ def from_flags(arguments: Sequence[str]) -> FinetuneConfig:
 
 def check(config: FinetuneConfig) -> None:
     """Raises UserError where a setting is out of range or two contradict each other."""
-    values = config_io.flat(dataclasses.asdict(config))
+    values = config_io.flatten(dataclasses.asdict(config))
     for name, choices in CHOICES.items():
         config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     for name in POSITIVE.split():

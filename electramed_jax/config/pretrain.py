@@ -226,7 +226,7 @@ def _agree(name: str, configured: int, found: int) -> None:
 
 def check(config: Config) -> None:
     """Raises UserError where a setting is out of range or two contradict each other."""
-    values = config_io.flat(to_dict(config))
+    values = config_io.flatten(to_dict(config))
     for name, choices in CHOICES.items():
         config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer

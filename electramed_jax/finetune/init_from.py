@@ -10,29 +10,29 @@ from electramed_jax.config.finetune import SCRATCH, FinetuneConfig
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune import load_model
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.training import workdir
 from electramed_jax.hf import encoder as encoders
 from electramed_jax.hf.format import tying
 
 
-def start_of(config: FinetuneConfig) -> Start:
+def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
     """The encoder that `config.init` names, or the sizes of one from scratch."""
 
     params: dict[str, Any] = {}
     if config.init != SCRATCH and workdir.is_finetuned(config.init):
-        held = load_model.load(config.init)
+        held = load_model.load_finetuned(config.init)
         params, model, tokens = held.params, held.described.model, held.tokens
         source = f"{config.init} (seed {held.seed}), which began as {held.described.source}"
         encoder = encoders.Encoder({}, model, tokens, held.described.lower_case, source)
     elif config.init != SCRATCH:
         encoder = encoders.read(config.init)
-        params = unflattened(encoder.leaves)
+        params = unflatten_encoder(encoder.leaves)
     elif config.like in PRESETS:
         if not config.vocab:
             raise UserError(f"config.like={config.like} needs a vocabulary; add --config.vocab=vocab.txt")
         model = PRESETS[config.like].model
-        encoder = encoders.Encoder({}, model, vocab.read(config.vocab), config.lower_case, config.like)
+        encoder = encoders.Encoder({}, model, vocab.read_vocab(config.vocab), config.lower_case, config.like)
     else:
         encoder = encoders.sizes(config.like)
     model = dataclasses.replace(
@@ -48,10 +48,10 @@ def start_of(config: FinetuneConfig) -> Start:
             f"config.task.max_length={config.task.max_length}: the encoder has positions for {model.max_positions}"
         )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
-    return Start(source, model, encoder.tokens, encoder.lower_case, params)
+    return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params)
 
 
-def unflattened(leaves: dict[str, Any]) -> dict[str, Any]:
+def unflatten_encoder(leaves: dict[str, Any]) -> dict[str, Any]:
     """{"embeddings": {...}, "encoder": {...}} of an encoder's leaves."""
 
     ours = {n if n.startswith(tying.EMBEDDINGS) else f"encoder/{n}": leaf for n, leaf in leaves.items()}

@@ -12,10 +12,10 @@ from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune import postprocess_config as decoding
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.task import model_spec
 from electramed_jax.finetune.training import loop, workdir
-from electramed_jax.finetune.training.step import Recipe
+from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
 from electramed_jax.training.state import Params
 
@@ -24,11 +24,11 @@ from electramed_jax.training.state import Params
 class Trained:
     """The best parameters of one seed, on the host, and what they mean."""
 
-    described: model_spec.Described
+    described: model_spec.ModelSpec
     tokens: list[str]
     params: Params
     seed: int
-    decoding: Decoding
+    decoding: PostprocessConfig
     results: dict[str, Any]  # what results.json holds
     scores: dict[str, Any]  # what the seed's scores.json holds
 
@@ -51,7 +51,7 @@ def read_results(folder: str) -> dict[str, Any]:
     return files.read_json(path)
 
 
-def load(folder: str, seed: int | None = None) -> Trained:
+def load_finetuned(folder: str, seed: int | None = None) -> Trained:
     """The model of a seed of a workdir of `electramed finetune`; None: of the seed that is best on dev.
 
     Raises:
@@ -63,12 +63,12 @@ def load(folder: str, seed: int | None = None) -> Trained:
         seed = max(runs, key=lambda number: runs[number]["dev"][results["primary"]])
     if seed not in runs:
         raise UserError(f"{folder}: seed {seed} is not done; done are {', '.join(map(str, runs))}")
-    described = workdir.read_described(folder)
-    recipe = Recipe(described.model, described.head, described.special, FinetuneOptimizerConfig(), 1)
+    described = workdir.read_model_spec(folder)
+    recipe = TrainSpec(described.model, described.head, described.special, FinetuneOptimizerConfig(), 1)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     best_folder = files.join(workdir.seed_folder(folder, seed), loop.BEST)
     params = loop.best_params(recipe, best_folder, mesh, runs[seed]["best_step"])
-    tokens = vocab.read(files.join(folder, workdir.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(folder, workdir.VOCAB_FILE))
     settings, account = (files.read_json(files.join(folder, name)) for name in (workdir.CONFIG_FILE, workdir.DATA_FILE))
     read_off = decoding.of_run(described.kind, described.max_length, settings, account)
     return Trained(described, tokens, sharding.to_host(params), seed, read_off, results, runs[seed])

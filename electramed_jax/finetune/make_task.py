@@ -7,17 +7,17 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import task as ner
 from electramed_jax.finetune.qa import splits
 from electramed_jax.finetune.qa import task as qa
-from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.task import split_files
-from electramed_jax.finetune.task.init_encoder import Start
-from electramed_jax.finetune.task.model_spec import Described
+from electramed_jax.finetune.task.init_encoder import InitEncoder
+from electramed_jax.finetune.task.model_spec import ModelSpec
 from electramed_jax.finetune.task.task import Task
 from electramed_jax.finetune.text_classification import placeholders, tables
 from electramed_jax.finetune.text_classification import task as text
 from electramed_jax.finetune.text_classification.tables import Columns
 
 
-def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
+def make(config: FinetuneConfig, start: InitEncoder) -> tuple[Task, InitEncoder, ModelSpec]:
     """The task of a config in the words of an encoder's vocabulary; the encoder, which may have learnt new words; and
     what describes the model that comes of both.
 
@@ -29,7 +29,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
     if config.task.kind == "ner":
         paths = split_files.find(config.task.data, chosen, ner.ENDINGS)
         tokenizer = Tokenizer.of(start.tokens, start.lower_case)
-        task: Task = ner.Ner(
+        task: Task = ner.NerTask(
             paths,
             tokenizer,
             max_length=config.task.max_length,
@@ -44,7 +44,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             whole = tuple(corpus.placeholders())
             start = placeholders.add(start, whole)
         tokenizer = Tokenizer.of(start.tokens, start.lower_case, whole)
-        task = text.Text(
+        task = text.TextClassificationTask(
             config.task.kind,
             corpus,
             tokenizer,
@@ -56,10 +56,10 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
     else:
         paths = split_files.find(config.task.data, chosen, qa.ENDINGS)
         tokenizer = Tokenizer.of(start.tokens, start.lower_case)
-        task = qa.Qa(
+        task = qa.QaTask(
             {split: splits.paths(listed) for split, listed in paths.items()},
             tokenizer,
-            windowing=Windowing(config.task.max_length, config.qa.stride, config.qa.max_question),
+            windowing=WindowConfig(config.task.max_length, config.qa.stride, config.qa.max_question),
             measures=config.qa.measures,
             gold=splits.paths(config.qa.gold),
             dev_fraction=config.task.dev_fraction,
@@ -68,7 +68,7 @@ def make(config: FinetuneConfig, start: Start) -> tuple[Task, Start, Described]:
             null_threshold=config.qa.null_threshold,
             max_answer_pieces=config.qa.max_answer_pieces,
         )
-    described = Described(
+    described = ModelSpec(
         kind=task.kind,
         head=task.head,
         max_length=task.max_length,

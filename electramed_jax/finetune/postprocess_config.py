@@ -8,17 +8,17 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.qa import nbest
-from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN, Head
 from electramed_jax.finetune.text_classification import task
 from electramed_jax.finetune.text_classification.tables import Columns
 
 KINDS = {TOKEN: ("ner",), SEQUENCE: task.KINDS, SPAN: ("qa",)}  # of task, by that of their head
-_DEFAULT = Windowing()
+_DEFAULT = WindowConfig()
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding:
+class PostprocessConfig:
     """Attributes:
     kind: of the task, "ner", "relations", ...
     max_length: word pieces of a window.
@@ -39,15 +39,15 @@ class Decoding:
     null_threshold: float | None = None
 
     @property
-    def windowing(self) -> Windowing:
-        return Windowing(self.max_length, self.stride, self.max_question)
+    def windowing(self) -> WindowConfig:
+        return WindowConfig(self.max_length, self.stride, self.max_question)
 
 
-def of_run(kind: str, max_length: int, config: Mapping[str, Any], account: Mapping[str, Any]) -> Decoding:
+def of_run(kind: str, max_length: int, config: Mapping[str, Any], account: Mapping[str, Any]) -> PostprocessConfig:
     """Of a fine-tuning workdir, given what its config.json and data.json hold."""
     qa, of_text = config["qa"], config["text"]
     sizes = account["sizes"].values()
-    return Decoding(
+    return PostprocessConfig(
         kind,
         max_length,
         of_text["threshold"],
@@ -59,12 +59,12 @@ def of_run(kind: str, max_length: int, config: Mapping[str, Any], account: Mappi
     )
 
 
-def to_json(decoding: Decoding) -> dict[str, Any]:
+def to_json(decoding: PostprocessConfig) -> dict[str, Any]:
     """For an export's config.json."""
     return dataclasses.asdict(decoding)
 
 
-def from_json(values: Any, head: Head, max_positions: int, place: str) -> Decoding:
+def from_json(values: Any, head: Head, max_positions: int, place: str) -> PostprocessConfig:
     """Of an exported folder; the usual values where another program wrote it, so that `values` is {}.
 
     Raises:
@@ -72,7 +72,7 @@ def from_json(values: Any, head: Head, max_positions: int, place: str) -> Decodi
     """
     guessed = {"softmax": "classification", "sigmoid": "multilabel", "squared": "similarity"}[head.loss]
     kind = guessed if head.kind == SEQUENCE else KINDS[head.kind][0]
-    usual = Decoding(kind, min(max_positions, _DEFAULT.max_length))
+    usual = PostprocessConfig(kind, min(max_positions, _DEFAULT.max_length))
     try:
         columns = Columns(**values.get("columns", {}))
         found = dataclasses.replace(usual, **{**values, "columns": columns})

@@ -12,7 +12,7 @@ from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, Reading
+from electramed_jax.data.readers.document import Document, PubmedOptions
 from electramed_jax.finetune.ner import entity_formats
 from electramed_jax.finetune.ner.entity_formats import Marked
 from electramed_jax.finetune.predictor import Predictor
@@ -37,7 +37,7 @@ ENDINGS = {
     SPAN: (".json", ".json.gz"),
 }
 READ = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what a step of progress is
-_READING = Reading(titles_alone=True)
+_READING = PubmedOptions(titles_alone=True)
 _CHARACTERS_A_TOKEN = 4  # about
 _BATCHES_AT_ONCE = 4
 _ANSWERS_SHOWN = 5
@@ -110,7 +110,7 @@ def _counted(paths: Sequence[str], count: Callable[[str], int], advance: Callabl
 
 
 def _count_documents(path: str) -> int:
-    return sum(1 for _ in reader.read(path, collections.Counter(), reading=_READING))
+    return sum(1 for _ in reader.read_documents(path, collections.Counter(), reading=_READING))
 
 
 def _count_rows(path: str, columns: Columns) -> int:
@@ -144,7 +144,7 @@ def _documents(paths: Iterable[str], account: Account, strict: bool) -> Iterator
     for path in paths:
         drops: collections.Counter = collections.Counter()
         number = 0
-        for document in reader.read(path, drops, strict, _READING):
+        for document in reader.read_documents(path, drops, strict, _READING):
             number += 1
             yield document
         account.dropped.update(drops)

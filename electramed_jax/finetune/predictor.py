@@ -16,8 +16,8 @@ from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import tags, word_windows
-from electramed_jax.finetune.ner.entity_spans import Found
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.ner.entity_spans import EntitySpan
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa import windows as spans
 from electramed_jax.finetune.qa.nbest import Answers
@@ -27,7 +27,7 @@ from electramed_jax.finetune.text_classification import inputs
 from electramed_jax.finetune.text_classification import labels as text_answers
 from electramed_jax.finetune.text_classification.tables import Record
 from electramed_jax.finetune.training import batches, predict_logits
-from electramed_jax.finetune.training.step import Recipe, jit_predict_step
+from electramed_jax.finetune.training.step import TrainSpec, jit_predict_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params
@@ -42,7 +42,7 @@ class Model:
     head: Head
     tokenizer: Tokenizer
     params: Params
-    decoding: Decoding
+    decoding: PostprocessConfig
 
 
 class Predictor:
@@ -53,14 +53,14 @@ class Predictor:
         self.model = model
         sizes = dataclasses.replace(model.sizes, dropout=0.0, attention_dropout=0.0)
         special = model.tokenizer.special
-        self._recipe = Recipe(sizes, model.head, special, FinetuneOptimizerConfig(), 1)
+        self._recipe = TrainSpec(sizes, model.head, special, FinetuneOptimizerConfig(), 1)
         self._mesh = sharding.make_mesh(MeshConfig(), jax.local_devices())
         abstract = self._recipe.abstract_state(self._mesh).params
         self._params = jax.device_put(model.params, state_lib.shardings_of(abstract))
         self._step = jit_predict_step(self._recipe, self._mesh)
         self._batch_rows, self._rows = batch_rows, 0
 
-    def entities(self, texts: Sequence[str]) -> list[list[Found]]:
+    def entities(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         """The entities of each text, in order; a text may be of any length."""
         found = [self._words(*encoded) for encoded in self.model.tokenizer.encode_with_offsets(texts)]
         made = word_windows.examples([of_words for of_words, _ in found], self._length, self._recipe.special)
@@ -76,7 +76,7 @@ class Predictor:
         if not records:
             return []
         head, logits = self.model.head, np.stack(self.logits(made.input_ids))
-        answers = text_answers.said(logits, head, self.model.decoding.threshold)
+        answers = text_answers.predicted_labels(logits, head, self.model.decoding.threshold)
         probabilities = text_answers.probabilities(logits, head).tolist()
         found = []
         for answer, row, is_cut in zip(answers, probabilities, made.cut, strict=True):
@@ -132,7 +132,7 @@ class Predictor:
                 places.append([start, stop])
         return of_words, np.array(places, np.int64).reshape(-1, 2)
 
-    def _entities(self, places: np.ndarray, logits: np.ndarray) -> list[Found]:
+    def _entities(self, places: np.ndarray, logits: np.ndarray) -> list[EntitySpan]:
         if not len(places):
             return []
         probabilities = text_answers.probabilities(logits, self.model.head)
@@ -140,7 +140,7 @@ class Predictor:
         labels = [self.model.head.labels[number] for number in best]
         sure = probabilities[np.arange(len(best)), best]
         return [
-            Found(int(places[start, 0]), int(places[stop - 1, 1]), kind, float(sure[start:stop].mean()))
+            EntitySpan(int(places[start, 0]), int(places[stop - 1, 1]), kind, float(sure[start:stop].mean()))
             for start, stop, kind in tags.decode(labels)
         ]
 

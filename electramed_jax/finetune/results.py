@@ -12,7 +12,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.finetune import published
 from electramed_jax.finetune.task import metrics
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, TEST, Task
 from electramed_jax.finetune.training import workdir
 from electramed_jax.finetune.training.loop import ALIKE
@@ -20,7 +20,7 @@ from electramed_jax.finetune.training.loop import ALIKE
 Results = dict[str, Any]
 
 
-def gather(config: FinetuneConfig, task: Task, start: Start, done: Sequence[Mapping[str, Any]]) -> Results:
+def gather(config: FinetuneConfig, task: Task, start: InitEncoder, done: Sequence[Mapping[str, Any]]) -> Results:
     """What results.json holds.
 
     Args:

@@ -10,16 +10,16 @@ from typing import Any
 import jax
 
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import tell
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.finetune import results
 from electramed_jax.finetune.task import model_spec
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import TRAIN, Task
 from electramed_jax.finetune.training import loop, workdir
-from electramed_jax.finetune.training.step import Recipe
+from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
 
 
@@ -31,7 +31,9 @@ class Outcome:
     results: Mapping[str, Any]  # what results.json holds; {} where no seed is done
 
 
-def run(config: FinetuneConfig, task: Task, start: Start, described: model_spec.Described, folder: str) -> Outcome:
+def run(
+    config: FinetuneConfig, task: Task, start: InitEncoder, described: model_spec.ModelSpec, folder: str
+) -> Outcome:
     """Trains every seed that is not done yet and writes results.json and results.md.
 
     Args:
@@ -44,17 +46,17 @@ def run(config: FinetuneConfig, task: Task, start: Start, described: model_spec.
       UserError: see `workdir.claim` and `loop.run_seed`.
     """
     for line in task.told():
-        tell(line)
-    workdir.claim(folder, config, described, start, task)
+        log_main(line)
+    workdir.init_workdir(folder, config, described, start, task)
     mesh = sharding.make_mesh(config.mesh)
     total = loop.total_steps(config, len(task.examples(TRAIN)))
-    recipe = Recipe(start.model, task.head, described.special, config.optimizer, total)
+    recipe = TrainSpec(start.model, task.head, described.special, config.optimizer, total)
     seeds = range(config.seed, config.seed + config.seeds)
     done: list[dict[str, Any]] = []
     began, stopped = time.monotonic(), False
     with jax.set_mesh(mesh), Preemption(config.grace_seconds).watched() as preemption:
-        program = loop.program(config, task, recipe, mesh)
-        tell(
+        program = loop.make_seed_runner(config, task, recipe, mesh)
+        log_main(
             f"{start.source}; {total:,} steps of {config.batch_size} examples in {program.rows} rows of "
             f"{task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
         )
@@ -71,6 +73,6 @@ def run(config: FinetuneConfig, task: Task, start: Start, described: model_spec.
         return Outcome(stopped, {})
     if not stopped:
         for line in results.told(found):
-            tell(line)
-        tell(f"wrote {files.join(folder, workdir.TABLE_FILE)} after {time.monotonic() - began:.0f} s")
+            log_main(line)
+        log_main(f"wrote {files.join(folder, workdir.TABLE_FILE)} after {time.monotonic() - began:.0f} s")
     return Outcome(stopped, found)

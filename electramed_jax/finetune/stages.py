@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.processes.main_console import tell
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig
 from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.run import Outcome
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import TRAIN
 from electramed_jax.finetune.training import workdir
 from electramed_jax.training import starts
@@ -24,7 +24,7 @@ from electramed_jax.training.starts import DeviceHours, read_starts
 FIRST = "first"
 
 
-def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
+def run_all(config: FinetuneConfig, start: InitEncoder, folder: str) -> Outcome:
     """See `run.run`; where the first stage was told to stop, its outcome."""
     task, start, described = make_task.make(config, start)  # before the first stage: it may hold mistakes
     if config.qa.first.train:
@@ -35,13 +35,13 @@ def run_all(config: FinetuneConfig, start: Start, folder: str) -> Outcome:
                 f"{first.task.train}: question {leaked[0]} and {len(leaked) - 1} more of the first stage are asked in "
                 "dev or test of the second; leave them out"
             )
-        workdir.claim(folder, config, described, start, task)
-        tell(f"first stage, in {first_folder}:")
+        workdir.init_workdir(folder, config, described, start, task)
+        log_main(f"first stage, in {first_folder}:")
         outcome = run.run(first, first_task, start, first_described, first_folder)
         if outcome.preempted:
             return outcome
-        tell(f"second stage, in {folder}:")
-        learnt = load_model.load(first_folder)
+        log_main(f"second stage, in {folder}:")
+        learnt = load_model.load_finetuned(first_folder)
         source = f"{start.source}, then {first.task.train} for {learnt.scores['best_epoch']:.2f} epochs"
         start = dataclasses.replace(start, source=source, params=learnt.params)
     return run.run(config, task, start, described, folder)
@@ -54,7 +54,7 @@ def device_hours(folder: str) -> DeviceHours:
         path = files.join(stage, workdir.RESULTS_FILE)
         for seed in files.read_json(path)["seeds"] if files.exists(path) else ():
             own = workdir.seed_folder(stage, seed)
-            entries = [entry for entry in metrics_writer.read(own) if entry["split"] == TRAIN]
+            entries = [entry for entry in metrics_writer.read_metrics(own) if entry["split"] == TRAIN]
             for key, used in starts.device_hours(entries, read_starts(own)).items():
                 hours[key] = hours.get(key, 0.0) + used
     return hours

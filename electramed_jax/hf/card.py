@@ -124,7 +124,7 @@ CITATION = """\
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class CardData:
     """What a card tells; each mapping is a table of label and value.
 
     Attributes:
@@ -156,7 +156,7 @@ def facts_of(
     step: int,
     metrics: Mapping[str, float],
     license: str | None = None,
-) -> Facts:
+) -> CardData:
     """What there is to tell about a run: its dataset, its settings, and its last validation."""
     train, model, objective = manifest.splits["train"], config.model, config.objective
     data = {
@@ -183,7 +183,7 @@ def facts_of(
     if objective.kind != "uniform":
         recipe["generator"] = _sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
-    return Facts(name, data, recipe, metrics, license=license)
+    return CardData(name, data, recipe, metrics, license=license)
 
 
 def _mixture(config: Config) -> dict[str, str]:
@@ -200,7 +200,7 @@ def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
     )
 
 
-def text(network: str, facts: Facts) -> str:
+def text(network: str, facts: CardData) -> str:
     """The card of a network, a key of `PURPOSE`, as Markdown with YAML front matter."""
     parts = [
         _front_matter(network, facts),
@@ -227,7 +227,7 @@ def text(network: str, facts: Facts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(network: str, facts: Facts) -> str:
+def _front_matter(network: str, facts: CardData) -> str:
     values: dict[str, Any] = {"language": facts.language}
     if facts.license is not None:
         values["license"] = facts.license

@@ -99,7 +99,7 @@ def hardware(hours: DeviceHours, watts: float | None) -> str:
         each = watts if watts is not None else WATTS.get(kind)
         unknown |= each is None
         energy += used * (each or 0) / 1000
-        rows.append([f"{count:,} × {kind}", step_timer.duration(used * 3600 / count), _few_digits(used)])
+        rows.append([f"{count:,} × {kind}", step_timer.format_duration(used * 3600 / count), _few_digits(used)])
     text = markdown.table(["devices", "time on steps", "device hours"], rows)
     text += "\n\nCompilation, evaluation, saving, and steps that were lost and done again are not in the time."
     if unknown:

@@ -88,7 +88,7 @@ def export_network(
     vocabulary: Sequence[str],
     *,
     lower_case: bool,
-    facts: card.Facts,
+    facts: card.CardData,
 ) -> None:
     """Writes a folder that transformers' `from_pretrained` opens: weights, tokenizer and card.
 
@@ -140,7 +140,7 @@ def write_folder(
 
     assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == config["vocab_size"]
     files.remove(files.join(folder, model_dir.CONFIG))
-    vocab.write(files.join(folder, model_dir.VOCABULARY), tokenizer.tokens)
+    vocab.write_vocab(files.join(folder, model_dir.VOCABULARY), tokenizer.tokens)
     files.write_text(files.join(folder, model_dir.TOKENIZER), tokenizer.backend.to_str(pretty=True))
     settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
     files.write_json(files.join(folder, model_dir.TOKENIZER_CONFIG), settings)

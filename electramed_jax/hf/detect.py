@@ -46,8 +46,8 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
 
     @jax.jit
     def probabilities(params: state_lib.Params, ids_BT: jax.Array) -> jax.Array:
-        model = state.bind(config, params)
-        return jax.nn.sigmoid(model.discriminator_logits(ids_BT, masking.structure(ids_BT, tokenizer.special)))
+        model = state.merge_params(config, params)
+        return jax.nn.sigmoid(model.discriminator_logits(ids_BT, masking.packed_segments(ids_BT, tokenizer.special)))
 
     scores = np.asarray(probabilities(held.params, rows))
     return [

@@ -13,7 +13,7 @@ from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf.format import mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
 from electramed_jax.pretrain import workdir
-from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import sharding
 
 
@@ -57,13 +57,13 @@ def sizes(place: str) -> Encoder:
 
 
 def _described(place: str, config: Config) -> Encoder:
-    manifest = manifests.load(files.join(place, workdir.DATASET_FILE))
-    tokens = vocab.read(files.join(place, workdir.VOCAB_FILE))
+    manifest = manifests.load_manifest(files.join(place, workdir.DATASET_FILE))
+    tokens = vocab.read_vocab(files.join(place, workdir.VOCAB_FILE))
     return Encoder({}, config.model, tokens, manifest.lower_case, place)
 
 
 def _of_workdir(place: str) -> Encoder:
-    config, state = load(place, sharding.make_mesh(MeshConfig()))
+    config, state = load_pretrained_state(place, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
     found = tying.split(params, config.model.tying)
     whole = (

@@ -31,7 +31,7 @@ KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class FinetunedModel:
     """What a folder holds.
 
     Attributes:
@@ -50,7 +50,7 @@ class Held:
     decoding: Any
 
 
-def read(folder: str) -> Held:
+def read(folder: str) -> FinetunedModel:
     """A folder that `export`, or transformers' `save_pretrained`, wrote.
 
     Raises:
@@ -84,7 +84,7 @@ def read(folder: str) -> Held:
     whole = model_dir.whole_tokens(folder)
     tokenizer = Tokenizer.of(network.vocabulary, network.lower_case is not False, whole)
     loss = losses[problem] if kind == SEQUENCE else "softmax"
-    return Held(tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
+    return FinetunedModel(tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
 
 
 def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def export(
     labels: Sequence[str],
     loss: str,
     decoding: Mapping[str, Any],
-    facts: card.Facts,
+    facts: card.CardData,
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
 

@@ -9,7 +9,7 @@ import jax
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import tell
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.storage import files
 from electramed_jax.common.tree_rules import map_named, named_leaves
 from electramed_jax.config.presets import PRESETS, encoder_sizes
@@ -27,7 +27,7 @@ NAMES_SHOWN = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Account:
+class InitReport:
     """What became of every array, by our names, those of the folder that we have none for by Hugging Face's.
 
     Attributes:
@@ -62,7 +62,7 @@ class Account:
         return told
 
 
-def params_for(config: Config, workdir: str) -> Params:
+def init_params_from_hf(config: Config, workdir: str) -> Params:
     """Parameters to start a run from: the folder's, and fresh ones for what it does not hold.
 
     What became of each is told, and written to init.json.
@@ -76,16 +76,16 @@ def params_for(config: Config, workdir: str) -> Params:
       UserError: as `import_folder`, or the folder's sizes, tying, vocabulary or case are not those
         of the run; says which settings to change.
     """
-    params, account = load(config)
+    params, account = load_params(config)
     for line in account.lines():
-        tell(line)
+        log_main(line)
     if distributed.is_main():
         files.write_json(files.join(workdir, FILE), dataclasses.asdict(account))
     return params
 
 
-def load(config: Config) -> tuple[Params, Account]:
-    """As `params_for`, untold."""
+def load_params(config: Config) -> tuple[Params, InitReport]:
+    """As `init_params_from_hf`, untold."""
     folder = config.init.removeprefix(HF_FOLDER)
     imported = import_folder(folder, tying=config.model.tying, headless=True)
     imported, new_tokens = fitted(folder, imported, config.data.directory)
@@ -97,7 +97,7 @@ def load(config: Config) -> tuple[Params, Account]:
     fresh = _fresh(config, set(missing)) if missing else {}
     params = map_named(lambda name, _: fresh[name] if name in fresh else taken[name], tree)
     unwanted = [name for name in taken if name not in shapes]  # a run may want less than the folder holds
-    return params, Account(
+    return params, InitReport(
         init=config.init,
         networks=list(imported.networks),
         loaded=[name for name in shapes if name in taken],
@@ -114,8 +114,8 @@ def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, lis
     Raises:
       UserError: the dataset speaks another language, neither the folder's nor one that extends it.
     """
-    packed = datasets.read(dataset)
-    tokens = vocab.read(packed.vocab_path)
+    packed = datasets.open_dataset(dataset)
+    tokens = vocab.read_vocab(packed.vocab_path)
     old = imported.vocabulary or tokens[: imported.dimensions["vocab_size"]]
     added = extend_embeddings.new_tokens(old, tokens) if len(old) == imported.dimensions["vocab_size"] else None
     if added is None:

@@ -10,9 +10,9 @@ from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.kernels import attention
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, dropout, truncated_normal
 from electramed_jax.model.ops import cpu_matmul
-from electramed_jax.model.ops.remat import saved
+from electramed_jax.model.ops.remat import save_for_backward
 
-NEVER = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
+MASK_VALUE = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
 
 
 class SelfAttention(nnx.Module):
@@ -39,18 +39,18 @@ class SelfAttention(nnx.Module):
         probability_words_2BN: jax.Array | None,
         output_words_2B: jax.Array | None,
     ) -> jax.Array:
-        if self.kernels == "auto" and attention.suits(segments_BT.shape[1], self.num_heads, self.head_size):
+        if self.kernels == "auto" and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_words_2BN)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_words_2BN)
         return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_words_2B, self.kernels)
 
     def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
-        qkv_3BTF = saved(self.qkv(x_BTD))
+        qkv_3BTF = save_for_backward(self.qkv(x_BTD))
         q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
         rate = self.attention_dropout_rate
         y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, words_2BN=words_2BN)
-        return saved(y_BTNH.reshape(qkv_3BTF.shape[1:]))
+        return save_for_backward(y_BTNH.reshape(qkv_3BTF.shape[1:]))
 
     def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
         rate = self.attention_dropout_rate
@@ -75,16 +75,16 @@ def attend(
 
     Padding is segment 0 and attends to padding, so no row of the softmax is empty.
     """
-    by_hand = cpu_matmul.suit(dtype)
+    by_hand = cpu_matmul.use_cpu_matmul(dtype)
     if by_hand:
-        scores_BNTS = cpu_matmul.times(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
+        scores_BNTS = cpu_matmul.matmul(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
     else:
         scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
-    probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, NEVER), axis=-1)
+    probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, MASK_VALUE), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, words_2BN)
     if by_hand:
-        y_BNHT = cpu_matmul.times(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
+        y_BNHT = cpu_matmul.matmul(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

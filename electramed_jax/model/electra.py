@@ -28,16 +28,16 @@ from electramed_jax.model.layers import (
     Dense,
     LayerNorm,
     dropout,
+    einsum_f32,
     gelu,
     glorot_uniform,
     layer_norm,
     split_key,
     truncated_normal,
-    wide_product,
 )
 from electramed_jax.model.ops import cpu_matmul, dropout_bits
 
-NEVER = -1e9  # logit of a padded vocabulary entry
+NEG_INF = -1e9  # logit of a padded vocabulary entry
 
 
 class Embeddings(nnx.Module):
@@ -58,7 +58,7 @@ class Embeddings(nnx.Module):
 
 
 @jax.named_scope("embedding")
-def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.Array:
+def embed(tables: dict, ids_BT: jax.Array, structure: masking.PackedSegments) -> jax.Array:
     """Layer-normed sum of what the three tables say of each token, float32[B, T, E]."""
     # Chosen, not looked up: the gradient of a look-up would add every token to one of two rows.
     first_E, second_E = tables["token_type"]
@@ -67,7 +67,7 @@ def embed(tables: dict, ids_BT: jax.Array, structure: masking.Structure) -> jax.
     return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
 
 
-class Tower(nnx.Module):
+class Encoder(nnx.Module):
     """An encoder over embeddings: a projection where the widths differ, and a stack of blocks."""
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, embedding_size: int, *, rngs: nnx.Rngs):
@@ -86,7 +86,7 @@ class Tower(nnx.Module):
     def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         """Hidden states [B, T, D] in cpu_products' dtype of activations; without a key, without dropout."""
         embedding_key, blocks_key = split_key(key, 2)
-        words_2B = dropout_bits.words(embedding_key, x_BTE.shape[:1])
+        words_2B = dropout_bits.dropout_seeds(embedding_key, x_BTE.shape[:1])
         dtype = cpu_matmul.activations(jnp.dtype(self.config.compute_dtype))
         x = dropout(x_BTE, self.config.dropout, words_2B).astype(dtype)
         if hasattr(self, "project"):
@@ -132,20 +132,20 @@ class GeneratorHead(nnx.Module):
     @jax.named_scope("generator_head")
     def __call__(self, h_BMD: jax.Array, word_VE: jax.Array) -> jax.Array:
         x_BME = self.norm(gelu(self.dense(h_BMD)))
-        if cpu_matmul.suit(self.dtype):
-            flat = cpu_matmul.times(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
+        if cpu_matmul.use_cpu_matmul(self.dtype):
+            flat = cpu_matmul.matmul(x_BME.reshape(-1, x_BME.shape[-1]), word_VE, True)
             logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
         else:
-            logits_BMV = wide_product("bme,ve->bmv", x_BME, word_VE, self.dtype)
+            logits_BMV = einsum_f32("bme,ve->bmv", x_BME, word_VE, self.dtype)
         return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
 
 
 def without_padding(logits_BMV: jax.Array, vocab_size: int) -> jax.Array:
     """Logits whose padded entries can never be drawn."""
-    return jnp.where(jnp.arange(logits_BMV.shape[-1])[None, None, :] < vocab_size, logits_BMV, NEVER)
+    return jnp.where(jnp.arange(logits_BMV.shape[-1])[None, None, :] < vocab_size, logits_BMV, NEG_INF)
 
 
-class Discriminator(Tower):
+class Discriminator(Encoder):
     """The encoder that is kept, with its replaced-token head."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -157,7 +157,7 @@ class Discriminator(Tower):
             nnx.update(self.embedding_delta, jax.tree.map(jnp.zeros_like, nnx.state(self.embedding_delta)))
 
 
-class Generator(Tower):
+class Generator(Encoder):
     """A small masked language model. With everything tied it is only a head, on the discriminator's encoder."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -181,7 +181,7 @@ class Electra(nnx.Module):
             self.generator = Generator(config, rngs=rngs)
 
     def generator_logits(
-        self, masked: masking.Masked, structure: masking.Structure, key: jax.Array | None = None
+        self, masked: masking.MaskedTokens, structure: masking.PackedSegments, key: jax.Array | None = None
     ) -> jax.Array:
         """Logits float32[B, M, V] for the masked positions; all equal without a generator."""
         if not hasattr(self, "generator"):
@@ -190,10 +190,10 @@ class Electra(nnx.Module):
         tables = (self.generator if self.config.tying == "none" else self).embeddings.arrays()
         tower = self.discriminator if self.config.tying == "all" else self.generator
         h_BTD = tower.encode(embed(tables, masked.input_ids_BT, structure), structure.segments_BT, key)
-        return self.generator.head(masking.gather(h_BTD, masked.positions_BM), tables["word"])
+        return self.generator.head(masking.gather_positions(h_BTD, masked.positions_BM), tables["word"])
 
     def discriminator_hidden(
-        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
+        self, ids_BT: jax.Array, structure: masking.PackedSegments, key: jax.Array | None = None
     ) -> jax.Array:
         """The discriminator's last hidden states [B, T, D]: what downstream heads are put on."""
         tables = self.embeddings.arrays()
@@ -203,7 +203,7 @@ class Electra(nnx.Module):
         return self.discriminator.encode(embed(tables, ids_BT, structure), structure.segments_BT, key)
 
     def discriminator_logits(
-        self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None
+        self, ids_BT: jax.Array, structure: masking.PackedSegments, key: jax.Array | None = None
     ) -> jax.Array:
         """Logits float32[B, T]: above 0, the token is more likely replaced than original."""
         return self.discriminator.head(self.discriminator_hidden(ids_BT, structure, key))

@@ -14,7 +14,7 @@ from electramed_jax.model.attention import SelfAttention
 from electramed_jax.model.kernels import gelu_gpu
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, biased_gelu, truncated_normal, unstack
 from electramed_jax.model.ops import dropout_bits
-from electramed_jax.model.ops.remat import REMAT_POLICIES, saved
+from electramed_jax.model.ops.remat import REMAT_POLICIES, save_for_backward
 
 
 class FeedForward(nnx.Module):
@@ -34,15 +34,15 @@ class FeedForward(nnx.Module):
 
     @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, words_2B: jax.Array | None) -> jax.Array:
-        product_BTF, bias_F = saved(self.up.product(x_BTD)), self.up.bias[...]
-        if self.kernels == "auto" and gelu_gpu.suits(product_BTF.shape, product_BTF.dtype):
+        product_BTF, bias_F = save_for_backward(self.up.product(x_BTD)), self.up.bias[...]
+        if self.kernels == "auto" and gelu_gpu.supports(product_BTF.shape, product_BTF.dtype):
             y_BTF = gelu_gpu.biased_gelu(product_BTF, bias_F)
         else:
             y_BTF = biased_gelu(product_BTF, bias_F)
         return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, words_2B, self.kernels)
 
 
-class DropoutWords(NamedTuple):
+class DropoutSeeds(NamedTuple):
     """`random_bits.words` of a block's dropouts: in each row its own, in attention each head's. None: no dropout."""
 
     probabilities_2BN: jax.Array | None = None
@@ -50,14 +50,14 @@ class DropoutWords(NamedTuple):
     feed_forward_2B: jax.Array | None = None
 
 
-def draw_words(key: jax.Array, batch_size: int, num_heads: int) -> DropoutWords:
+def dropout_seeds_for_block(key: jax.Array, batch_size: int, num_heads: int) -> DropoutSeeds:
     """Those of one block."""
     attention_key, feed_forward_key = jax.random.split(key)
     probability_key, output_key = jax.random.split(attention_key)
-    return DropoutWords(
-        dropout_bits.words(probability_key, (batch_size, num_heads)),
-        dropout_bits.words(output_key, (batch_size,)),
-        dropout_bits.words(feed_forward_key, (batch_size,)),
+    return DropoutSeeds(
+        dropout_bits.dropout_seeds(probability_key, (batch_size, num_heads)),
+        dropout_bits.dropout_seeds(output_key, (batch_size,)),
+        dropout_bits.dropout_seeds(feed_forward_key, (batch_size,)),
     )
 
 
@@ -68,7 +68,7 @@ class Block(nnx.Module):
         self.attention = SelfAttention(sizes, config, rngs=rngs)
         self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, words: DropoutWords) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, words: DropoutSeeds) -> jax.Array:
         x_BTD = self.attention(x_BTD, segments_BT, words.probabilities_2BN, words.attention_2B)
         return self.feed_forward(x_BTD, words.feed_forward_2B)
 
@@ -99,13 +99,13 @@ def run_blocks(
     With `scan` the compiler sees one of them, whatever the depth. Without, it sees all: what is kept for the backward
     pass stays where it was made, instead of being copied to a stack and back, and compiling takes the longer.
     """
-    words = DropoutWords()
+    words = DropoutSeeds()
     if key is not None:
         # For all blocks at once: not hundreds of random generators, which take a quarter of the time of compiling.
-        draw = functools.partial(draw_words, batch_size=len(x_BTD), num_heads=blocks.attention.num_heads)
+        draw = functools.partial(dropout_seeds_for_block, batch_size=len(x_BTD), num_heads=blocks.attention.num_heads)
         words = jax.vmap(draw)(jax.random.split(key, num_layers))
 
-    def apply(x_BTD: jax.Array, block: Block, words: DropoutWords) -> jax.Array:
+    def apply(x_BTD: jax.Array, block: Block, words: DropoutSeeds) -> jax.Array:
         return block(x_BTD, segments_BT, words)
 
     if remat != "none":

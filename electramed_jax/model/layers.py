@@ -22,7 +22,7 @@ from flax import nnx
 from electramed_jax.model.kernels import residual_norm
 from electramed_jax.model.ops import cpu_matmul, dropout_bits
 from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM, LAYER_NORM_EPSILON
-from electramed_jax.model.ops.remat import saved
+from electramed_jax.model.ops.remat import save_for_backward
 
 TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
 
@@ -67,7 +67,7 @@ class Dense(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """Without the bias."""
-        if cpu_matmul.suit(self.dtype):
+        if cpu_matmul.use_cpu_matmul(self.dtype):
             return cpu_matmul.dense(self.equation, x, self.kernel[...].reshape(self.merged))
         kernel = self.kernel[...].astype(self.dtype).reshape(self.merged)
         return jnp.einsum(self.equation, x.astype(self.dtype), kernel)
@@ -172,12 +172,12 @@ def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def wide_product(equation: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def einsum_f32(equation: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """An einsum with a float32 result, of arrays multiplied in `dtype`; so are those multiplied for its gradients."""
     return _wide(equation, x.astype(dtype), y.astype(dtype))
 
 
-def _wide_product_backward(
+def _einsum_f32_backward(
     equation: str, dtype: jnp.dtype, kept: tuple[jax.Array, jax.Array], dz: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, y = kept
@@ -191,7 +191,7 @@ def _wide(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
-wide_product.defvjp(lambda equation, x, y, dtype: (wide_product(equation, x, y, dtype), (x, y)), _wide_product_backward)
+einsum_f32.defvjp(lambda equation, x, y, dtype: (einsum_f32(equation, x, y, dtype), (x, y)), _einsum_f32_backward)
 
 
 def dropout(x: jax.Array, rate: float, words: jax.Array | None) -> jax.Array:
@@ -203,7 +203,7 @@ def dropout(x: jax.Array, rate: float, words: jax.Array | None) -> jax.Array:
     if words is None or rate == 0.0:
         return x
     with jax.named_scope("dropout_bits"):
-        keep = dropout_bits.keep(words, x.shape, rate)
+        keep = dropout_bits.dropout_mask(words, x.shape, rate)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 
@@ -225,8 +225,8 @@ def add_and_norm(
     x_BTD: jax.Array, dense: Dense, y: jax.Array, norm: LayerNorm, rate: float, words_2B: jax.Array | None, kernels: str
 ) -> jax.Array:
     """norm(x + dropout(dense(y))), by one kernel where there is one; `kernels` is the config's."""
-    product_BTD = saved(dense.product(y))
-    if kernels == "auto" and residual_norm.suits(*x_BTD.shape[1:]):
+    product_BTD = save_for_backward(dense.product(y))
+    if kernels == "auto" and residual_norm.supports(*x_BTD.shape[1:]):
         if words_2B is None or rate == 0.0:
             rate, words_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
         biases = (dense.bias[...], norm.scale[...], norm.bias[...])

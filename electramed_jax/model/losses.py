@@ -22,28 +22,28 @@ AUC_RANGE = 16.0
 Sums = dict[str, jax.Array]
 
 
-class Totals(NamedTuple):
+class LossDenominators(NamedTuple):
     """Counts of the whole batch, float32[]: what the two losses are divided by."""
 
     masked: jax.Array  # positions to predict
     tokens: jax.Array  # not padding
 
 
-def totals_of(masked: masking.Masked, structure: masking.Structure) -> Totals:
+def loss_denominators(masked: masking.MaskedTokens, structure: masking.PackedSegments) -> LossDenominators:
     """Of a batch; at least 1 each, so that an empty one has a loss of 0."""
     tokens = jnp.sum(structure.segments_BT > 0, dtype=jnp.float32)
-    return Totals(jnp.maximum(jnp.sum(masked.weights_BM), 1.0), jnp.maximum(tokens, 1.0))
+    return LossDenominators(jnp.maximum(jnp.sum(masked.weights_BM), 1.0), jnp.maximum(tokens, 1.0))
 
 
-def objective(
+def electra_loss(
     model: Electra,
     ids_BT: jax.Array,
-    masked: masking.Masked,
-    structure: masking.Structure,
+    masked: masking.MaskedTokens,
+    structure: masking.PackedSegments,
     config: ObjectiveConfig,
     *,
     sample: Callable[[jax.Array], jax.Array],
-    totals: Totals | None = None,
+    totals: LossDenominators | None = None,
     generator_key: jax.Array | None = None,
     discriminator_key: jax.Array | None = None,
     with_auc: bool = False,
@@ -63,7 +63,7 @@ def objective(
       loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm").
       sums: see `means`.
     """
-    totals = totals_of(masked, structure) if totals is None else totals
+    totals = loss_denominators(masked, structure) if totals is None else totals
     logits_BMV = model.generator_logits(masked, structure, generator_key)
     sampled_BM = jax.lax.stop_gradient(sample(logits_BMV))
     sums = generator_sums(logits_BMV, sampled_BM, masked)
@@ -75,7 +75,7 @@ def objective(
     # Rows of padding alone fill up an evaluation's last batch, and are no rows of the dataset.
     sums["slot_count"] = ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32)
     if config.kind != "mlm":
-        corrupted_BT = masking.put(ids_BT, masked.positions_BM, sampled_BM)
+        corrupted_BT = masking.scatter_tokens(ids_BT, masked.positions_BM, sampled_BM)
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled real
         discriminator_logits_BT = model.discriminator_logits(corrupted_BT, structure, discriminator_key)
         sums |= discriminator_sums(discriminator_logits_BT, replaced_BT, in_use_BT, with_auc=with_auc)
@@ -84,7 +84,7 @@ def objective(
 
 
 @jax.named_scope("generator_loss")
-def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking.Masked) -> Sums:
+def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking.MaskedTokens) -> Sums:
     """Negative log likelihood and hits of the generator over the masked positions."""
     nll_BM = negative_log_likelihood(logits_BMV, masked.targets_BM)
     weights_BM = masked.weights_BM

@@ -18,7 +18,7 @@ from electramed_jax.model.ops import batch_axes
 COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
 
 
-class Structure(NamedTuple):
+class PackedSegments(NamedTuple):
     """Where each token stands; derived from the original ids, before any corruption."""
 
     segments_BT: jax.Array  # number of the token's document, from 1; 0 at padding
@@ -26,7 +26,7 @@ class Structure(NamedTuple):
     token_types_BT: jax.Array  # 1 after the document's first [SEP]; 0 at padding
 
 
-class Masked(NamedTuple):
+class MaskedTokens(NamedTuple):
     """The positions a row's generator has to predict; unused slots have weight 0 and position T (out of the row)."""
 
     positions_BM: jax.Array
@@ -36,7 +36,7 @@ class Masked(NamedTuple):
 
 
 @jax.named_scope("masking")
-def structure(ids_BT: jax.Array, special: SpecialIds) -> Structure:
+def packed_segments(ids_BT: jax.Array, special: SpecialIds) -> PackedSegments:
     """Reads documents out of rows `[CLS] A [SEP] (B [SEP])` ... `[PAD]`."""
     B, T = ids_BT.shape
     token = (ids_BT != special.pad).astype(jnp.int32)
@@ -47,7 +47,7 @@ def structure(ids_BT: jax.Array, special: SpecialIds) -> Structure:
     separators_before = jnp.cumsum(ids_BT == special.sep, axis=1) - (ids_BT == special.sep)
     at_start = jax.lax.cummax(jnp.where(starts == 1, separators_before, 0), axis=1)
     token_types = ((separators_before - at_start) > 0).astype(jnp.int32)
-    return Structure(segments, (index - start_of_document) * token, token_types * token)
+    return PackedSegments(segments, (index - start_of_document) * token, token_types * token)
 
 
 def maskable(ids_BT: jax.Array, special: SpecialIds) -> jax.Array:
@@ -56,7 +56,7 @@ def maskable(ids_BT: jax.Array, special: SpecialIds) -> jax.Array:
     return (ids_BT[..., None] != excluded[None, None, :]).all(axis=-1)
 
 
-def predictions_per_row(num_tokens_B: jax.Array, mask_probability: float, max_predictions: int) -> jax.Array:
+def num_predictions(num_tokens_B: jax.Array, mask_probability: float, max_predictions: int) -> jax.Array:
     """max(1, min(M, round(p·n))), n counting every non-pad token; halves round to even, as in TensorFlow.
 
     Source: google-research/electra pretrain_helpers.py:172-175.
@@ -83,7 +83,7 @@ def choose_positions(
     scores_BT = jnp.where(allowed_BT, uniform(key, (B, T)), -1.0)
     best_BM, positions_BM = jax.lax.top_k(scores_BT, min(max_predictions, T))
     num_tokens_B = jnp.sum(ids_BT != special.pad, axis=1)
-    wanted_B = predictions_per_row(num_tokens_B, mask_probability, max_predictions)
+    wanted_B = num_predictions(num_tokens_B, mask_probability, max_predictions)
     rank_M = jnp.arange(positions_BM.shape[1])
     used_BM = (rank_M[None, :] < wanted_B[:, None]) & (best_BM >= 0.0)
     return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
@@ -102,12 +102,12 @@ def mask(
     weights_BM: jax.Array,
     mask_id: int,
     mask_token_share: float,
-) -> Masked:
+) -> MaskedTokens:
     """Puts `[MASK]` at a share of the chosen positions; the others keep their token and are predicted all the same."""
     uniform_BM = uniform(key, positions_BM.shape)
-    targets_BM = gather(ids_BT, positions_BM)
+    targets_BM = gather_positions(ids_BT, positions_BM)
     put_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
-    return Masked(positions_BM, weights_BM, targets_BM, put(ids_BT, positions_BM, put_BM))
+    return MaskedTokens(positions_BM, weights_BM, targets_BM, scatter_tokens(ids_BT, positions_BM, put_BM))
 
 
 @jax.named_scope("sampling")
@@ -163,7 +163,7 @@ def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Arra
 
 
 @jax.named_scope("masking")
-def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
+def gather_positions(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
     """x at the given positions of each row; works for [B, T] and [B, T, D].
     Out-of-row positions read the last token.
     """
@@ -172,7 +172,7 @@ def gather(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
 
 
 @jax.named_scope("masking")
-def put(ids_BT: jax.Array, positions_BM: jax.Array, values_BM: jax.Array) -> jax.Array:
+def scatter_tokens(ids_BT: jax.Array, positions_BM: jax.Array, values_BM: jax.Array) -> jax.Array:
     """ids with values written at the given positions; out-of-row positions (unused slots) are dropped."""
     rows_B1 = jnp.arange(ids_BT.shape[0])[:, None]
     return ids_BT.at[rows_B1, positions_BM].set(values_BM.astype(ids_BT.dtype), mode="drop")

@@ -24,11 +24,11 @@ from electramed_jax.data.dataset.manifest import Manifest
 Entry = Mapping[str, Any]  # a line of metrics.jsonl: "step", "split" and figures by name
 
 TRANSIENT_STEPS = 10_000  # before which AUC and discriminator loss come and go
-SETTLED_STEPS = 5_000  # after which, and a twentieth of the run, a network has learnt something or has not
+MIN_STEPS = 5_000  # after which, and a twentieth of the run, a network has learnt something or has not
 WINDOW = 5  # entries that a training figure is averaged over
-PACE = 20  # entries that a throughput is compared with
+THROUGHPUT_WINDOW = 20  # entries that a throughput is compared with
 
-CALM = {"train": 10, "validation": 3}  # entries in a row after which an alert may be raised again
+COOLDOWN_ENTRIES = {"train": 10, "validation": 3}  # entries in a row after which an alert may be raised again
 
 GENERATOR_SCATTER = 1.0  # nats around ln V at step 0; logits of standard deviation 1 add half a nat
 # Nats at step 0: logits of standard deviation 2 make 1.1 of ln 2 = 0.69; ones that all lean to "original" 0.42 at best.
@@ -62,7 +62,7 @@ class Alert:
 
 
 @dataclasses.dataclass(frozen=True)
-class _View:
+class _Window:
     """The history up to its newest entry, and whose it is."""
 
     config: Config
@@ -79,7 +79,7 @@ class _View:
     @property
     def settled(self) -> bool:
         config = self.config
-        return self.step > max(config.optimizer.warmup_steps, config.total_steps / 20, SETTLED_STEPS)
+        return self.step > max(config.optimizer.warmup_steps, config.total_steps / 20, MIN_STEPS)
 
     @property
     def past_transient(self) -> bool:
@@ -91,7 +91,7 @@ class _View:
         return statistics.fmean(values) if len(values) == WINDOW else None
 
 
-class Watch:
+class AlertMonitor:
     """Looks at one entry after the other."""
 
     def __init__(self, config: Config, manifest: Manifest, entries: Iterable[Entry] = (), starts: Sequence[int] = (0,)):
@@ -112,7 +112,7 @@ class Watch:
         elif split == "validation":
             self._validation.append(entry)
         started = max((start for start in self._starts if start < step), default=0)
-        view = _View(self._config, self._manifest, started, self._train, self._validation, entry)
+        view = _Window(self._config, self._manifest, started, self._train, self._validation, entry)
         new = []
         for kind, check in CHECKS[split].items():
             found = check(view)
@@ -122,7 +122,7 @@ class Watch:
                 self._calm[kind] = 0
             elif kind in self._calm:
                 self._calm[kind] += 1
-                if self._calm[kind] == CALM[split]:
+                if self._calm[kind] == COOLDOWN_ENTRIES[split]:
                     del self._calm[kind]
         self.raised += new
         return new
@@ -137,15 +137,15 @@ def alerts(entries: Iterable[Entry], config: Config, manifest: Manifest, starts:
       manifest: of the dataset trained on.
       starts: the steps after which the run was started or went on.
     """
-    return Watch(config, manifest, entries, starts).raised
+    return AlertMonitor(config, manifest, entries, starts).raised
 
 
 # ---- the checks: (what was seen, what it means, what to try), or None ----------------------------------------------
 
-_Found = tuple[str, str, str] | None
+Finding = tuple[str, str, str] | None
 
 
-def _not_finite(view: _View) -> _Found:
+def _not_finite(view: _Window) -> Finding:
     bad = [name for name, value in view.newest.items() if isinstance(value, float) and not math.isfinite(value)]
     if not bad:
         return None
@@ -156,7 +156,7 @@ def _not_finite(view: _View) -> _Found:
     )
 
 
-def _first_loss(view: _View) -> _Found:
+def _first_loss(view: _Window) -> Finding:
     """ln V for the generator and ln 2 for the discriminator, plus what the scatter of the fresh logits adds."""
     entry, config = view.newest, view.config
     if entry["step"] != 1 or config.init:
@@ -175,7 +175,7 @@ def _first_loss(view: _View) -> _Found:
     )
 
 
-def _all_original(view: _View) -> _Found:
+def _all_original(view: _Window) -> Finding:
     accuracy, replaced = view.recent("discriminator_accuracy"), view.recent("replaced_fraction")
     if not view.settled or accuracy is None or replaced is None or accuracy > 1 - (1 - NO_GAIN) * replaced:
         return None
@@ -187,7 +187,7 @@ def _all_original(view: _View) -> _Found:
     )
 
 
-def _low_recall(view: _View) -> _Found:
+def _low_recall(view: _Window) -> Finding:
     recall = view.recent("discriminator_recall")
     if not view.settled or recall is None or recall >= LOW_RECALL:
         return None
@@ -201,7 +201,7 @@ def _low_recall(view: _View) -> _Found:
     )
 
 
-def _unigram(view: _View) -> _Found:
+def _unigram(view: _Window) -> Finding:
     loss = view.newest["generator_loss"]
     floor = view.manifest.splits["validation"].unigram_cross_entropy
     if not view.settled or view.config.objective.kind == "uniform" or loss < floor:
@@ -214,7 +214,7 @@ def _unigram(view: _View) -> _Found:
     )
 
 
-def _generator_rises(view: _View) -> _Found:
+def _generator_rises(view: _Window) -> Finding:
     losses = [entry["generator_loss"] for entry in view.validation]
     if len(losses) < 2 or losses[-1] - min(losses) <= GENERATOR_RISE:
         return None
@@ -225,7 +225,7 @@ def _generator_rises(view: _View) -> _Found:
     )
 
 
-def _auc_fall(view: _View) -> tuple[float, float] | None:
+def _auc_fall(view: _Window) -> tuple[float, float] | None:
     """(best, newest) where the AUC, past the transient, has fallen at two validations in a row."""
     curve = [
         e["discriminator_auc"] for e in view.validation if e["step"] > TRANSIENT_STEPS and "discriminator_auc" in e
@@ -235,7 +235,7 @@ def _auc_fall(view: _View) -> tuple[float, float] | None:
     return max(curve), curve[-1]
 
 
-def _falling_auc(view: _View) -> _Found:
+def _falling_auc(view: _Window) -> Finding:
     fallen = _auc_fall(view)
     if fallen is None or view.newest["generator_accuracy"] > STRONG_GENERATOR:
         return None
@@ -246,7 +246,7 @@ def _falling_auc(view: _View) -> _Found:
     )
 
 
-def _strong_generator(view: _View) -> _Found:
+def _strong_generator(view: _Window) -> Finding:
     fallen = _auc_fall(view)
     accuracy = view.newest["generator_accuracy"]
     if fallen is None or accuracy <= STRONG_GENERATOR:
@@ -257,7 +257,7 @@ def _strong_generator(view: _View) -> _Found:
     )
 
 
-def _low_fill(view: _View) -> _Found:
+def _low_fill(view: _Window) -> Finding:
     fill, expected = view.recent("fill_fraction"), view.manifest.splits["train"].fill_fraction
     if fill is None or view.config.data.weights:  # weights change the mean, and the manifest is that of all folders
         return None
@@ -272,11 +272,13 @@ def _low_fill(view: _View) -> _Found:
     )
 
 
-def _slow(view: _View) -> _Found:
+def _slow(view: _Window) -> Finding:
     paces = [
-        e["tokens_per_second"] for e in view.train[-PACE - 3 :] if e["step"] > view.started and "tokens_per_second" in e
+        e["tokens_per_second"]
+        for e in view.train[-THROUGHPUT_WINDOW - 3 :]
+        if e["step"] > view.started and "tokens_per_second" in e
     ]
-    if len(paces) < PACE // 2 + 3:
+    if len(paces) < THROUGHPUT_WINDOW // 2 + 3:
         return None
     now, before = statistics.median(paces[-3:]), statistics.median(paces[:-3])
     if now >= SLOW * before:
@@ -289,7 +291,7 @@ def _slow(view: _View) -> _Found:
     )
 
 
-CHECKS: dict[str, dict[str, Callable[[_View], _Found]]] = {
+CHECKS: dict[str, dict[str, Callable[[_Window], Finding]]] = {
     "train": {
         "not_finite": _not_finite,
         "first_loss": _first_loss,

@@ -111,12 +111,12 @@ def save_and_restore(
 
         def run() -> float:
             number, began = len(spent["save"]), time.perf_counter()
-            with checkpoint.StateCheckpoints(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
+            with checkpoint.CheckpointManager(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
                 opened = time.perf_counter()
                 saved.save(number, state, {"step": number})
                 spent["pause"].append(time.perf_counter() - opened)
             spent["save"].append(time.perf_counter() - opened)
-            with checkpoint.StateCheckpoints(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
+            with checkpoint.CheckpointManager(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
                 spent["restore"].append(timed(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
             return time.perf_counter() - began
 

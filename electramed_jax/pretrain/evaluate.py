@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model import losses
 from electramed_jax.training.state import Params
-from electramed_jax.training.step import IN_FLIGHT, Batch, add_up
+from electramed_jax.training.step import MAX_STEPS_IN_FLIGHT, Batch, sum_metrics
 
 
-def run(
+def evaluate(
     params: Params,
     batches: Iterable[Batch],
     eval_step: Callable[[Params, Batch, jax.Array], losses.Sums],
@@ -32,6 +32,6 @@ def run(
         if stop():
             return None
         sums.append(eval_step(params, batch, jnp.int32(index)))
-        if index >= IN_FLIGHT:  # devices stay busy, and `stop` is heeded soon
-            jax.block_until_ready(sums[index - IN_FLIGHT])
-    return losses.means(add_up(jax.device_get(sums)), config.objective)
+        if index >= MAX_STEPS_IN_FLIGHT:  # devices stay busy, and `stop` is heeded soon
+            jax.block_until_ready(sums[index - MAX_STEPS_IN_FLIGHT])
+    return losses.means(sum_metrics(jax.device_get(sums)), config.objective)

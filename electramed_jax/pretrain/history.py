@@ -85,9 +85,9 @@ class History:
 
 def read(workdir: str) -> History:
     """UserError where it is no training workdir."""
-    return History(workdirs.read_config(workdir), metrics_writer.read(workdir), read_starts(workdir))
+    return History(workdirs.read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir))
 
 
 def read_manifest(workdir: str) -> manifests.Manifest:
     """Of the dataset that the workdir's run was last started on."""
-    return manifests.load(files.join(workdir, workdirs.DATASET_FILE))
+    return manifests.load_manifest(files.join(workdir, workdirs.DATASET_FILE))

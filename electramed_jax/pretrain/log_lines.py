@@ -45,5 +45,5 @@ def _speed(metrics: Mapping[str, float]) -> str:
     return (
         f"  {metrics['step_seconds']:.3f} s/step  {metrics['tokens_per_second']:,.0f} tokens/s"
         + (f"  MFU {utilization:.1%}" if utilization is not None else "")
-        + f"  ETA {step_timer.duration(metrics['eta_seconds'])}"
+        + f"  ETA {step_timer.format_duration(metrics['eta_seconds'])}"
     )

@@ -17,7 +17,7 @@ import jax
 from electramed_jax.common import step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import steps, tell
+from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.common.tracking import metrics_writer as metrics
@@ -25,14 +25,14 @@ from electramed_jax.config.pretrain import Config, resolve, to_dict
 from electramed_jax.data.dataset import dataset
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.pretrain import evaluate
-from electramed_jax.pretrain.alerts import Alert, Watch
-from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.alerts import Alert, AlertMonitor
+from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
 from electramed_jax.pretrain.log_lines import SHOWN, entry_line
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
 from electramed_jax.training import compilation_cache, sharding, starts
 from electramed_jax.training import state as state_lib
-from electramed_jax.training.step_metrics import NotFinite, Report
+from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Outcome:
     alerts: tuple[Alert, ...] = ()  # of the sanity watch, since the run's first step; of the main process
 
 
-def run(
+def run_pretraining(
     config: Config,
     workdir: str,
     *,
@@ -72,19 +72,19 @@ def run(
     data, cache = config.data, _cache(config)
     with (
         jax.set_mesh(mesh),
-        compilation_cache.kept_in(workdir),
+        compilation_cache.use_compilation_cache(workdir),
         Preemption(config.grace_seconds).watched() as preemption,
         Loader(
             data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights, cache=cache
         ) as batches,
-        Checkpoints(workdir, config) as saved,
+        PretrainCheckpointManager(workdir, config) as saved,
     ):
         state, clock, untold = _start(config, mesh, saved, init_params)
         for line in batches.shares(config.total_steps):
-            tell(line)
-        report = Report(config, clock, mesh.size, untold)
+            log_main(line)
+        report = StepMetrics(config, clock, mesh.size, untold)
         started, validation = clock.step, {}
-        starts.note_start(workdir, started)
+        starts.record_start(workdir, started)
         end = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
 
         def due(step: int, every: int) -> bool:
@@ -94,7 +94,7 @@ def run(
             metrics.MetricsWriter(
                 workdir, resumed_step=started, trackers=config.trackers, settings=to_dict(config)
             ) as log,
-            steps("pretrain", started, config.total_steps, SHOWN) as live,
+            training_display("pretrain", started, config.total_steps, SHOWN) as live,
         ):
             watch = _watch(workdir, config)
 
@@ -114,14 +114,14 @@ def run(
                 limit = config.eval_batches
                 held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, limit, cache=cache)
                 with live.stage("validating"):
-                    means = evaluate.run(state.params, held_out, eval_step, config, stop=preemption.reached)
+                    means = evaluate.evaluate(state.params, held_out, eval_step, config, stop=preemption.reached)
                 if means is None:
                     return {}
                 record(step, "validation", means)
                 return means
 
             if started and due(started, config.eval_every):
-                if not metrics.has(workdir, started, "validation"):  # stopped right after its save
+                if not metrics.has_entry(workdir, started, "validation"):  # stopped right after its save
                     validation = validate(started)
             stopping = preemption.reached()
             try:
@@ -145,15 +145,15 @@ def run(
                     stopping = preemption.reached()
                 if stopping and clock.step > started:
                     save(clock.step, last=True)
-            except NotFinite as error:  # the figures that say so stay, for a report
+            except NonFiniteError as error:  # the figures that say so stay, for a report
                 record(error.step, "train", error.figures)
                 raise
     if clock.step > started:
-        tell(f"saved step {clock.step:,} in {workdir}")
+        log_main(f"saved step {clock.step:,} in {workdir}")
     elif stopping:
-        tell(f"{workdir}: told to stop before a step was done; nothing to save")
+        log_main(f"{workdir}: told to stop before a step was done; nothing to save")
     else:
-        tell(f"{workdir}: step {started:,} was reached before; nothing left to train")
+        log_main(f"{workdir}: step {started:,} was reached before; nothing left to train")
     named = {f"validation_{name}": value for name, value in validation.items()}
     return Outcome(clock.step, stopping, named, tuple(watch.raised))
 
@@ -162,7 +162,7 @@ def resolve_with_dataset(config: Config) -> Config:
     """The config with what its packed dataset decides filled in and everything checked."""
     if not config.data.directory:
         raise UserError("no dataset; add --config.data.directory=DIR, a folder written by electramed pack")
-    manifest = dataset.read(config.data.directory).manifest
+    manifest = dataset.open_dataset(config.data.directory).manifest
     return resolve(
         config,
         vocab_size=manifest.vocab_size,
@@ -171,12 +171,14 @@ def resolve_with_dataset(config: Config) -> Config:
     )
 
 
-def _watch(workdir: str, config: Config) -> Watch:
+def _watch(workdir: str, config: Config) -> AlertMonitor:
     """The sanity watch, which has seen what the run's processes wrote so far; the main one looks, for all."""
-    manifest = dataset.read(config.data.directory).manifest
+    manifest = dataset.open_dataset(config.data.directory).manifest
     if not distributed.is_main():
-        return Watch(config, manifest)
-    return Watch(config, manifest, metrics.read(workdir), [start["step"] for start in starts.read_starts(workdir)])
+        return AlertMonitor(config, manifest)
+    return AlertMonitor(
+        config, manifest, metrics.read_metrics(workdir), [start["step"] for start in starts.read_starts(workdir)]
+    )
 
 
 def _cache(config: Config) -> DiskCache | None:
@@ -185,20 +187,20 @@ def _cache(config: Config) -> DiskCache | None:
 
 
 def _start(
-    config: Config, mesh: Any, saved: Checkpoints, init_params: state_lib.Params | None
-) -> tuple[state_lib.TrainState, step_timer.Chrono, dict[str, float]]:
+    config: Config, mesh: Any, saved: PretrainCheckpointManager, init_params: state_lib.Params | None
+) -> tuple[state_lib.TrainState, step_timer.StepTimer, dict[str, float]]:
     """The state, the clock and the sums not reported yet, of the newest checkpoint or of a fresh run."""
     if restored := saved.restore(mesh):
         state, kept = restored
         untold = kept.pop("untold", {})
-        tell(f"going on from step {kept['step']:,} on {_devices()}")
-        return state, step_timer.Chrono(**kept), untold
+        log_main(f"going on from step {kept['step']:,} on {_devices()}")
+        return state, step_timer.StepTimer(**kept), untold
     state = create(config, mesh)
     if init_params is not None:
         state = state_lib.with_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    tell(f"starting from step 0: {count:,} parameters on {_devices()}")
-    return state, step_timer.Chrono(), {}
+    log_main(f"starting from step 0: {count:,} parameters on {_devices()}")
+    return state, step_timer.StepTimer(), {}
 
 
 def _devices() -> str:

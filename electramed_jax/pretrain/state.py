@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model.electra import Electra
 from electramed_jax.training import optimizer
-from electramed_jax.training.state import Params, TrainState, abstract, born_sharded, fresh
+from electramed_jax.training.state import Params, TrainState, abstract, create_train_state, init_sharded
 
 
 def _build(config: Config) -> Electra:
@@ -20,13 +20,13 @@ def _build(config: Config) -> Electra:
 
 
 @functools.lru_cache(maxsize=8)
-def _skeleton(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
+def _abstract_model(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.split(nnx.eval_shape(lambda: _build(config)), nnx.Param)
 
 
-def bind(config: Config, params: Params) -> Electra:
+def merge_params(config: Config, params: Params) -> Electra:
     """The model with these parameters, to be called inside a traced function."""
-    graphdef, abstract = _skeleton(config)
+    graphdef, abstract = _abstract_model(config)
     state = jax.tree.map(lambda x: x, abstract)
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)
@@ -38,7 +38,7 @@ def init_params(config: Config) -> Params:
 
 
 def init_state(config: Config) -> TrainState:
-    return fresh(init_params(config), optimizer.make(config.optimizer, config.total_steps))
+    return create_train_state(init_params(config), optimizer.make(config.optimizer, config.total_steps))
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
@@ -48,4 +48,4 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
 
 def create(config: Config, mesh: Mesh) -> TrainState:
     """A fresh state, born in its shardings: no device ever holds all of it, unless the mesh says so."""
-    return born_sharded(lambda: init_state(config), mesh)
+    return init_sharded(lambda: init_state(config), mesh)

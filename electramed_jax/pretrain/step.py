@@ -22,20 +22,20 @@ from electramed_jax.model.electra import Electra
 from electramed_jax.model.layers import split_key
 from electramed_jax.pretrain import state as pretrain_state
 from electramed_jax.training import optimizer
-from electramed_jax.training.collectives import EVERYWHERE, Exchange
+from electramed_jax.training.collectives import REPLICATED, FsdpCollectives
 from electramed_jax.training.state import Params, TrainState
-from electramed_jax.training.step import Batch, jit_measure, jit_step, stepped_by
+from electramed_jax.training.step import Batch, apply_gradients, jit_eval, jit_step
 
 
-class Drawn(NamedTuple):
+class MaskedBatch(NamedTuple):
     """A batch and what chance decides about it before a network is run; every array has a row per row of the batch."""
 
     ids_BT: jax.Array
-    masked: masking.Masked
+    masked: masking.MaskedTokens
     uniform_BM: jax.Array  # in [0, 1): decides which token the generator's distribution gives
 
 
-def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Drawn:
+def sample_masks(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> MaskedBatch:
     """Chooses what is masked, and the uniform numbers that the replacements will be sampled with."""
     objective, special = config.objective, config.data.special
     positions_BM, weights_BM = masking.choose_positions(
@@ -48,16 +48,16 @@ def draw(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> Dra
     mask_key = _key(config, f"{stream}/mask", step)
     masked = masking.mask(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
     uniform_BM = masking.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
-    return Drawn(ids_BT, masked, uniform_BM)
+    return MaskedBatch(ids_BT, masked, uniform_BM)
 
 
-def loss_of(
+def loss_fn(
     model: Electra,
-    drawn: Drawn,
+    drawn: MaskedBatch,
     config: Config,
     dropout_key: jax.Array | None,
     *,
-    totals: losses.Totals | None = None,
+    totals: losses.LossDenominators | None = None,
     with_auc: bool,
 ) -> tuple[jax.Array, losses.Sums]:
     """The loss of these rows, or their share in that of the batch whose `totals` are given."""
@@ -74,11 +74,11 @@ def loss_of(
             forbidden_BM=forbidden_BM,
         )
 
-    return losses.objective(
+    return losses.electra_loss(
         model,
         drawn.ids_BT,
         drawn.masked,
-        masking.structure(drawn.ids_BT, config.data.special),
+        masking.packed_segments(drawn.ids_BT, config.data.special),
         objective,
         sample=sample,
         totals=totals,
@@ -103,10 +103,10 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
     learning_rate = optimizer.schedule(config.optimizer, config.total_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
-        devices = Exchange(state.params, config.model)
+        devices = FsdpCollectives(state.params, config.model)
         on_device = functools.partial(sums_and_gradients, config, devices)
-        sums, gradients = devices.run(on_device, (EVERYWHERE, devices.shards), state.params, batch, state.step)
-        stepped, gradient_norm = stepped_by(gradients, state, tx)
+        sums, gradients = devices.run(on_device, (REPLICATED, devices.shards), state.params, batch, state.step)
+        stepped, gradient_norm = apply_gradients(gradients, state, tx)
         sums |= {
             "step_count": jnp.float32(1),
             "gradient_norm_sum": gradient_norm,
@@ -118,16 +118,18 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
 
 
 def sums_and_gradients(
-    config: Config, devices: Exchange, params: Params, batch: Batch, step: jax.Array
+    config: Config, devices: FsdpCollectives, params: Params, batch: Batch, step: jax.Array
 ) -> tuple[losses.Sums, Params]:
     """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
-    drawn = draw(batch["input_ids"], config, "train", step)
-    totals = devices.added_up(losses.totals_of(drawn.masked, masking.structure(drawn.ids_BT, config.data.special)))
+    drawn = sample_masks(batch["input_ids"], config, "train", step)
+    totals = devices.added_up(
+        losses.loss_denominators(drawn.masked, masking.packed_segments(drawn.ids_BT, config.data.special))
+    )
     whole, of_shards = jax.vjp(devices.gathered, params)
 
-    def evaluate(rows: Drawn, key: jax.Array) -> tuple[losses.Sums, Params]:
+    def evaluate(rows: MaskedBatch, key: jax.Array) -> tuple[losses.Sums, Params]:
         def loss(whole: Params) -> tuple[jax.Array, losses.Sums]:
-            return loss_of(pretrain_state.bind(config, whole), rows, config, key, totals=totals, with_auc=False)
+            return loss_fn(pretrain_state.merge_params(config, whole), rows, config, key, totals=totals, with_auc=False)
 
         (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(whole)
         return sums | {"loss_sum": value}, gradients
@@ -136,13 +138,16 @@ def sums_and_gradients(
     if config.accumulation_steps == 1:
         sums, gradients = evaluate(drawn, dropout_key)
     else:
-        sums, gradients = accumulate(evaluate, drawn, dropout_key, config.accumulation_steps)
+        sums, gradients = accumulate_gradients(evaluate, drawn, dropout_key, config.accumulation_steps)
         gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
     return devices.added_up(sums), *of_shards(gradients)
 
 
-def accumulate(
-    evaluate: Callable[[Drawn, jax.Array], tuple[losses.Sums, Params]], drawn: Drawn, key: jax.Array, count: int
+def accumulate_gradients(
+    evaluate: Callable[[MaskedBatch, jax.Array], tuple[losses.Sums, Params]],
+    drawn: MaskedBatch,
+    key: jax.Array,
+    count: int,
 ) -> tuple[losses.Sums, Params]:
     """Adds up `evaluate(rows, key)`, in float32, over `count` micro-batches, each with a key of its own.
 
@@ -152,7 +157,7 @@ def accumulate(
     def micro(rows: jax.Array) -> jax.Array:
         return rows.reshape(rows.shape[0] // count, count, *rows.shape[1:]).swapaxes(0, 1)
 
-    def add(total: tuple[losses.Sums, Params], one: tuple[Drawn, jax.Array]) -> tuple[Any, None]:
+    def add(total: tuple[losses.Sums, Params], one: tuple[MaskedBatch, jax.Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, evaluate(*one)), None
 
     parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
@@ -165,14 +170,14 @@ def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sum
     """Sums of one validation batch; masked by its index alone, so that every evaluation asks the same questions."""
 
     def step(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
-        devices = Exchange(params, config.model)
+        devices = FsdpCollectives(params, config.model)
 
         def on_device(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
-            model = pretrain_state.bind(config, devices.gathered(params))
-            drawn = draw(batch["input_ids"], config, "validation", index)
-            return devices.added_up(loss_of(model, drawn, config, None, with_auc=True)[1])
+            model = pretrain_state.merge_params(config, devices.gathered(params))
+            drawn = sample_masks(batch["input_ids"], config, "validation", index)
+            return devices.added_up(loss_fn(model, drawn, config, None, with_auc=True)[1])
 
-        return devices.run(on_device, EVERYWHERE, params, batch, index)
+        return devices.run(on_device, REPLICATED, params, batch, index)
 
     return step
 
@@ -198,10 +203,10 @@ def _check_micro_batches(config: Config, mesh: Mesh) -> None:
 
 def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
     """`eval_step` over the mesh."""
-    return jit_measure(eval_step(config), pretrain_state.abstract_state(config, mesh).params, mesh)
+    return jit_eval(eval_step(config), pretrain_state.abstract_state(config, mesh).params, mesh)
 
 
-def train_means(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
+def compute_metrics(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
     """Metrics of one or several training steps, by their public names."""
     steps = sums["step_count"]
     return losses.means(sums, config.objective) | {

@@ -23,17 +23,17 @@ from electramed_jax.training.starts import CHECKPOINTS
 CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
-IDENTITY = ("model", "objective.kind", "data.row_length", "data.special")
+FIXED_SETTINGS = ("model", "objective.kind", "data.row_length", "data.special")
 # What decides, beside the rows themselves, which of them a step sees: free to change, but not without a word.
-ORDER = ("data.weights", "data.seed", "batch_size")
+DATA_ORDER_SETTINGS = ("data.weights", "data.seed", "batch_size")
 # Settings of how a model is run, not of what it is.
-FREE = (
+RUNTIME_SETTINGS = (
     "model.remat", "model.scan_layers", "model.kernels", "model.compute_dtype", "model.dropout",
     "model.attention_dropout",
 )  # fmt: skip
 
 
-def claim(workdir: str, config: Config) -> None:
+def init_workdir(workdir: str, config: Config) -> None:
     """Writes the files that explain the checkpoints, or checks those of an earlier start.
 
     Raises:
@@ -41,7 +41,7 @@ def claim(workdir: str, config: Config) -> None:
         same folder for all processes.
     """
     config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
-    dataset = datasets.read(config.data.directory)
+    dataset = datasets.open_dataset(config.data.directory)
     vocab, changes = files.read_bytes(dataset.vocab_path), []
     if files.exists(config_path):
         earlier = read_config(workdir)
@@ -84,12 +84,12 @@ def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Man
     changed = changed_settings(earlier, now)
     lines = [f"changed since this run was last started: {line}" for line in changed]
     path = files.join(workdir, DATASET_FILE)
-    before = manifests.load(path).splits["train"].shards if files.exists(path) else ()
+    before = manifests.load_manifest(path).splits["train"].shards if files.exists(path) else ()
     shards = manifest.splits["train"].shards
     if [shard.sha256 for shard in before] != [shard.sha256 for shard in shards]:
         rows = [sum(shard.rows for shard in each) for each in (before, shards)]
         lines.append(f"changed since this run was last started: the training rows ({rows[0]:,} -> {rows[1]:,})")
-    elif not any(line.startswith(ORDER) for line in changed):
+    elif not any(line.startswith(DATA_ORDER_SETTINGS) for line in changed):
         return lines
     return [*lines, "rows come in another order from here on: some of this epoch's again, others not before the next"]
 
@@ -103,7 +103,9 @@ def changed_settings(earlier: Config, now: Config) -> list[str]:
 def check_same_model(workdir: str, earlier: Config, now: Config) -> None:
     """Raises UserError, naming the settings, where the two configs are of different models."""
     different = [
-        line for line in changed_settings(earlier, now) if line.startswith(IDENTITY) and not line.startswith(FREE)
+        line
+        for line in changed_settings(earlier, now)
+        if line.startswith(FIXED_SETTINGS) and not line.startswith(RUNTIME_SETTINGS)
     ]
     if different:
         raise UserError(

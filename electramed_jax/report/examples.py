@@ -19,8 +19,8 @@ from electramed_jax.data.tokenizer import vocab
 from electramed_jax.model import masking
 from electramed_jax.pretrain import loop, step
 from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.pretrain.checkpoint import load
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.checkpoint import load_pretrained_state
+from electramed_jax.pretrain.state import merge_params
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 
@@ -65,19 +65,19 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
     config = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        state = load(workdir, mesh)[1]
+        state = load_pretrained_state(workdir, mesh)[1]
         where = sharding.batch_sharding(mesh)
         rows = [b["input_ids"] for b in ordered_batches(config.data.directory, "validation", 1, where, count)]
         seen = jax.device_get(jax.jit(functools.partial(_look, config))(state.params, jnp.concatenate(rows)))
-    tokens = vocab.read(files.join(workdir, workdirs.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(workdir, workdirs.VOCAB_FILE))
     return int(state.step), [_row(tokens, config, seen, number) for number in range(len(rows))]
 
 
 def _look(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[str, jax.Array]:
     """Both networks on rows masked as an evaluation's first batch is."""
-    model = bind(config, params)
-    drawn = step.draw(ids_BT, config, "validation", jnp.int32(0))
-    structure = masking.structure(ids_BT, config.data.special)
+    model = merge_params(config, params)
+    drawn = step.sample_masks(ids_BT, config, "validation", jnp.int32(0))
+    structure = masking.packed_segments(ids_BT, config.data.special)
     logits_BMV = model.generator_logits(drawn.masked, structure, None)
     sampled_BM = masking.sample(
         drawn.uniform_BM,
@@ -85,7 +85,7 @@ def _look(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[s
         temperature=config.objective.temperature,
         forbidden_BM=drawn.masked.targets_BM if config.objective.disallow_correct else None,
     )
-    corrupted_BT = masking.put(ids_BT, drawn.masked.positions_BM, sampled_BM)
+    corrupted_BT = masking.scatter_tokens(ids_BT, drawn.masked.positions_BM, sampled_BM)
     best_BMK, guesses_BMK = jax.lax.top_k(jax.nn.softmax(logits_BMV.astype(jnp.float32)), GUESSES)
     seen = {
         "original": ids_BT,

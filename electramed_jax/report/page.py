@@ -202,7 +202,7 @@ def _run_card(run: Run, number: int, shape: str) -> str:
     rows = {
         "step": f"{past.step:,} of {config.total_steps:,}",
         "tokens seen": _count(past.tokens()),
-        "time on steps": step_timer.duration(past.seconds()),
+        "time on steps": step_timer.format_duration(past.seconds()),
     }
     if hours := past.device_hours():
         rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
@@ -219,7 +219,7 @@ def _run_card(run: Run, number: int, shape: str) -> str:
     ):
         value = run.last(name)
         if value is not None:
-            rows[label] = form.format(value) if form else step_timer.duration(value)
+            rows[label] = form.format(value) if form else step_timer.format_duration(value)
     colour = style.run_colour(number)
     return (
         f'<div class="{shape}"><h3><span class="dot" style="background:var(--{colour})"></span>{_text(run.name)}</h3>'

@@ -25,31 +25,45 @@ from jax.sharding import Mesh
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import tell, warn
+from electramed_jax.common.processes.main_console import log_main, warn_main
 from electramed_jax.common.storage import files
 from electramed_jax.training import fingerprint, orbax_logging
 from electramed_jax.training.starts import CHECKPOINTS
 from electramed_jax.training.state import TrainState
 
-Clock = dict[str, Any]  # what a run counts, ready for JSON
+RunCounters = dict[str, Any]  # what a run counts, ready for JSON
 
 ITEMS = ("state", "clock")
 
 # A save that fails is tried again after so long, then twice as long, ...
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
 SAVE_SECONDS = 600  # after which a save has failed, also where it waits for a process that could not write its share
-PATIENCE_SECONDS = 1800.0  # for which storage may fail before a run stops
+MAX_FAILURE_SECONDS = 1800.0  # for which storage may fail before a run stops
 # Storage that fails in these ways will not mend itself.
-LASTING = ("No space left", "Disk quota exceeded", "Read-only file system", "ermission denied", "PERMISSION_DENIED")
+PERMANENT_ERRORS = (
+    "No space left",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "ermission denied",
+    "PERMISSION_DENIED",
+)
 # Reading that fails in these ways says nothing about the checkpoint.
-PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "Connection", "imed out", "Stale file")
+TRANSIENT_ERRORS = (
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+    "Connection",
+    "imed out",
+    "Stale file",
+)
 READ_WAITS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next try; None: no more
 
 
 AbstractState = Callable[[Mesh], TrainState]  # shapes, dtypes and shardings of what the checkpoints hold, on a mesh
 
 
-class StateCheckpoints:
+class CheckpointManager:
     """The checkpoints of one folder, open for writing. A context manager: leaving it waits for the last save."""
 
     def __init__(self, workdir: str, abstract_state: AbstractState, *, keep: int, keep_every: int = 0):
@@ -66,7 +80,7 @@ class StateCheckpoints:
         self._failing_since: float | None = None
         self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
 
-    def restore(self, mesh: Mesh) -> tuple[TrainState, Clock] | None:
+    def restore(self, mesh: Mesh) -> tuple[TrainState, RunCounters] | None:
         """The newest state that can be read, placed on this mesh whatever mesh wrote it, and the clock saved with it.
 
         Newer ones that cannot be read are said, and renamed out of the way. None where there is no checkpoint.
@@ -79,12 +93,12 @@ class StateCheckpoints:
         if damaged:
             if distributed.is_main():
                 for step in damaged:
-                    warn(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
+                    warn_main(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
             distributed.barrier("damaged checkpoints are out of the way")
             self._manager.reload()
         return found
 
-    def save(self, step: int, state: TrainState, clock: Clock, *, last: bool = False) -> None:
+    def save(self, step: int, state: TrainState, clock: RunCounters, *, last: bool = False) -> None:
         """Starts saving, once the save before has ended; a step saved already stays as it is.
 
         Args:
@@ -93,7 +107,7 @@ class StateCheckpoints:
         Raises:
           UserError: a number in the state is not finite, or storage has failed for good, here or the last time.
         """
-        words, finite = fingerprint.of(state, state.step.sharding.mesh)
+        words, finite = fingerprint.state_checksum(state, state.step.sharding.mesh)
         if not finite:
             raise UserError(
                 f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
@@ -110,14 +124,14 @@ class StateCheckpoints:
     def retry_due(self) -> bool:
         """True, in every process alike, where the last save failed and it is time for another."""
         if self._pending is not None:
-            if any(distributed.gathered(int(self._manager.is_saving_in_progress()))):
+            if any(distributed.allgather(int(self._manager.is_saving_in_progress()))):
                 return False
             self._settle()
         if self._failing_since is None:
             return False
-        return bool(distributed.told_by_main(int(time.monotonic() >= self._next_try)))
+        return bool(distributed.broadcast_from_main(int(time.monotonic() >= self._next_try)))
 
-    def _start(self, step: int, state: TrainState, clock: Clock) -> None:
+    def _start(self, step: int, state: TrainState, clock: RunCounters) -> None:
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
         try:
             self._manager.save(step, args=args)
@@ -139,13 +153,13 @@ class StateCheckpoints:
             self._manager.wait_until_finished()
         except Exception as raised:
             error = raised
-            distributed.say_unless_main(f"step {step}: {_first_line(error)}")
-        failed = distributed.gathered(int(error is not None))
+            distributed.say_on_worker(f"step {step}: {_first_line(error)}")
+        failed = distributed.allgather(int(error is not None))
         if any(failed):
             self._failed(step, error or OSError(f"by process {failed.index(1)}, which says why"))
             return False
         if self._failing_since is not None:
-            tell(f"storage works again: saved step {step:,}")
+            log_main(f"storage works again: saved step {step:,}")
             if distributed.is_main():
                 _remove_remains(_folder(self._workdir))
         self._failing_since, self._wait_seconds = None, FIRST_WAIT_SECONDS
@@ -157,10 +171,12 @@ class StateCheckpoints:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-        lasting = any(sign in str(error) for sign in LASTING) or now - self._failing_since > PATIENCE_SECONDS
-        if any(distributed.gathered(int(lasting))):
+        lasting = (
+            any(sign in str(error) for sign in PERMANENT_ERRORS) or now - self._failing_since > MAX_FAILURE_SECONDS
+        )
+        if any(distributed.allgather(int(lasting))):
             raise self._given_up(error) from error
-        warn(
+        warn_main(
             f"step {step:,} could not be saved ({_first_line(error)}); the checkpoint before it is whole; trying again "
             f"within {self._wait_seconds:g} s"
         )
@@ -189,7 +205,7 @@ class StateCheckpoints:
                 raise self._given_up(OSError("see above"))
             self._manager.close()
             return
-        if jax.process_count() > 1 and distributed.means_peer_lost(error):
+        if jax.process_count() > 1 and distributed.is_peer_failure(error):
             return  # a save that is under way would wait for a process that is gone
         closing = threading.Thread(target=self._close_quietly, daemon=True)
         closing.start()
@@ -217,7 +233,7 @@ def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: in
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         try:
             return _read(reader, abstract_state(mesh), mesh, step)[0]
-        except _Unreadable as error:
+        except CorruptCheckpointError as error:
             others = [str(other) for other in steps if other != step]
             raise UserError(
                 f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({error}); "
@@ -270,26 +286,28 @@ def _folder(workdir: str) -> str:
     return files.join(workdir, CHECKPOINTS)
 
 
-class _Unreadable(Exception):
+class CorruptCheckpointError(Exception):
     """Says why in one line."""
 
 
 def _newest_readable(
     reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, workdir: str
-) -> tuple[tuple[TrainState, Clock] | None, list[int]]:
+) -> tuple[tuple[TrainState, RunCounters] | None, list[int]]:
     """The newest that every process could read, and the newer steps that one could not; says those."""
     steps, damaged, reason = reader.all_steps(), [], ""
     while True:
         older = [step for step in steps if not damaged or step < damaged[-1]]
-        step = distributed.told_by_main(max(older, default=-1))
+        step = distributed.broadcast_from_main(max(older, default=-1))
         if step < 0:
             break
         try:
             return _read(reader, abstract_state, mesh, step), damaged
-        except _Unreadable as error:
+        except CorruptCheckpointError as error:
             reason = str(error)
             damaged.append(step)
-            warn(f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it")
+            warn_main(
+                f"{files.join(workdir, CHECKPOINTS, str(step))}: cannot be read ({reason}); trying the one before it"
+            )
     if damaged:
         raise UserError(
             f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: "
@@ -298,21 +316,23 @@ def _newest_readable(
     return None, []
 
 
-def _read(reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int) -> tuple[TrainState, Clock]:
+def _read(
+    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int
+) -> tuple[TrainState, RunCounters]:
     """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
     restored, reason = None, ""
     try:
         restored = _read_here(reader, abstract_state, step)
-    except _Unreadable as error:
+    except CorruptCheckpointError as error:
         reason = str(error)
-        distributed.say_unless_main(f"step {step}: {reason}")
-    failed = distributed.gathered(int(bool(reason)))
+        distributed.say_on_worker(f"step {step}: {reason}")
+    failed = distributed.allgather(int(bool(reason)))
     if any(failed):
-        raise _Unreadable(reason or f"by process {failed.index(1)}, which says why")
+        raise CorruptCheckpointError(reason or f"by process {failed.index(1)}, which says why")
     state, clock = restored["state"], restored["clock"]
     saved = clock.pop("fingerprint", None)  # earlier versions saved none
-    if (saved is not None and saved != fingerprint.of(state, mesh)[0]) or clock.get("step", step) != step:
-        raise _Unreadable("its numbers are not those that were saved")
+    if (saved is not None and saved != fingerprint.state_checksum(state, mesh)[0]) or clock.get("step", step) != step:
+        raise CorruptCheckpointError("its numbers are not those that were saved")
     return state, clock
 
 
@@ -328,8 +348,8 @@ def _read_here(reader: ocp.CheckpointManager, abstract_state: TrainState, step: 
         except Exception as error:  # orbax raises bare ones, too
             _raise_unless_storage(error)
             reason = _first_line(_root(error))
-            if wait is None or not any(sign in reason for sign in PASSING):
-                raise _Unreadable(reason) from error
+            if wait is None or not any(sign in reason for sign in TRANSIENT_ERRORS):
+                raise CorruptCheckpointError(reason) from error
             time.sleep(wait)
     raise AssertionError("the last wait is None")
 
@@ -358,7 +378,7 @@ def _remove_remains(folder: str) -> None:
 def _raise_unless_storage(error: Exception) -> None:
     """Raises what is no failure of storage: jax's errors, and our own mistakes."""
     ours = (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)
-    if isinstance(error, ours) or (jax.process_count() > 1 and distributed.means_peer_lost(error)):
+    if isinstance(error, ours) or (jax.process_count() > 1 and distributed.is_peer_failure(error)):
         raise error
 
 

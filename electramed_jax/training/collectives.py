@@ -23,13 +23,13 @@ from electramed_jax.model.layers import unstack
 from electramed_jax.model.ops import batch_axes
 from electramed_jax.training import sharding
 
-ROWS, EVERYWHERE = jax.P(batch_axes.AXES), jax.P()
+ROWS, REPLICATED = jax.P(batch_axes.AXES), jax.P()
 
 # Multiplied in the model's compute_dtype: gathered, and their gradients added up, as that.
-_MULTIPLIED = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
+MATMUL_PARAMS = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
 
 
-class Exchange:
+class FsdpCollectives:
     """How the devices of the mesh that is set share a function of parameters and rows; of a single one, nothing."""
 
     def __init__(self, params: Any, model: ModelConfig):
@@ -51,7 +51,7 @@ class Exchange:
         """
         if not self._over:
             return call(params, batch, *others)
-        specs = (self.shards, ROWS, *[EVERYWHERE] * len(others))
+        specs = (self.shards, ROWS, *[REPLICATED] * len(others))
         mapped = jax.shard_map(call, in_specs=specs, out_specs=out, axis_names=self._axes, check_vma=False)
         return mapped(params, batch, *others)
 
@@ -64,17 +64,17 @@ class Exchange:
             return params
 
         def one(name: str, shard: jax.Array, spec: jax.P) -> jax.Array:
-            dtype = self._dtype if _MULTIPLIED.search(name) else shard.dtype
+            dtype = self._dtype if MATMUL_PARAMS.search(name) else shard.dtype
             axis = spec.index("fsdp") if "fsdp" in spec else None
             if "layers/" in name and axis is not None:
-                return jnp.stack([_gathered(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
-            return _gathered(shard, axis, dtype)
+                return jnp.stack([_all_gather(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
+            return _all_gather(shard, axis, dtype)
 
         return tree_rules.map_named(one, params, self.shards)
 
     def added_up(self, sums: Any) -> Any:
         """Inside `call`: sums over the batch from sums over a device's rows."""
-        return _added_up(sums, batch_axes.AXES) if self._over else sums
+        return _psum(sums, batch_axes.AXES) if self._over else sums
 
 
 def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
@@ -84,29 +84,29 @@ def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array:
+def _all_gather(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array:
     return shard if axis is None else jax.lax.all_gather(shard.astype(dtype), "fsdp", axis=axis, tiled=True)
 
 
-def _gathered_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
+def _all_gather_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
     if axis is None:
-        return (_added_up(g.astype(dtype), batch_axes.AXES).astype(jnp.float32),)
-    scattered = jnp.moveaxis(_scattered(jnp.moveaxis(g, axis, 0)), 0, axis)
-    return (_added_up(scattered, ("data",)).astype(jnp.float32),)
+        return (_psum(g.astype(dtype), batch_axes.AXES).astype(jnp.float32),)
+    scattered = jnp.moveaxis(_reduce_scatter(jnp.moveaxis(g, axis, 0)), 0, axis)
+    return (_psum(scattered, ("data",)).astype(jnp.float32),)
 
 
-def _scattered(g: jax.Array) -> jax.Array:
+def _reduce_scatter(g: jax.Array) -> jax.Array:
     """A device's part along the first axis of the sum over fsdp, in forms of which libtpu makes no all-reduce."""
     if g.ndim > 3:  # queries, keys and values, which do not lie side by side
-        return jnp.stack([_scattered(g[:, i]) for i in range(g.shape[1])], axis=1)
+        return jnp.stack([_reduce_scatter(g[:, i]) for i in range(g.shape[1])], axis=1)
     # Devices have an axis of their own, which is no tile's; heads, no good tile (see layers.Dense), have none.
     apart = g.reshape(jax.lax.axis_size("fsdp"), -1, math.prod(g.shape[1:]))
     return jax.lax.psum_scatter(apart, "fsdp").reshape(-1, *g.shape[1:])
 
 
-def _added_up(x: Any, axes: tuple[str, ...]) -> Any:
+def _psum(x: Any, axes: tuple[str, ...]) -> Any:
     axes = tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
     return jax.lax.psum(x, axes) if axes else x
 
 
-_gathered.defvjp(lambda shard, *how: (_gathered(shard, *how), None), _gathered_backward)
+_all_gather.defvjp(lambda shard, *how: (_all_gather(shard, *how), None), _all_gather_backward)

@@ -18,7 +18,7 @@ LEAST_SECONDS = 0.5  # of compilation: what is faster is not kept
 
 
 @contextlib.contextmanager
-def kept_in(workdir: str) -> Iterator[None]:
+def use_compilation_cache(workdir: str) -> Iterator[None]:
     """Inside, jax keeps and looks for compiled programs in workdir/compiled.
 
     Nothing changes where the user named a place (JAX_COMPILATION_CACHE_DIR) or switched it off

@@ -18,7 +18,7 @@ from electramed_jax.training import sharding
 UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # by bytes an element
 
 
-def of(tree: Any, mesh: Mesh) -> tuple[int, bool]:
+def state_checksum(tree: Any, mesh: Mesh) -> tuple[int, bool]:
     """(fingerprint, whether every float is finite) of a tree of arrays on the mesh."""
     words, finite = jax.device_get(_compiled(mesh)(tree))
     return int(words), bool(finite)
@@ -32,13 +32,13 @@ def _compiled(mesh: Mesh) -> Any:
 def _of(tree: Any) -> tuple[jax.Array, jax.Array]:
     words, finite = jnp.uint32(0), jnp.bool(True)
     for number, leaf in enumerate(jax.tree.leaves(tree)):
-        words += jnp.uint32(2 * number + 1) * _words(leaf)
+        words += jnp.uint32(2 * number + 1) * _leaf_checksum(leaf)
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             finite &= jnp.isfinite(leaf).all()
     return words, finite
 
 
-def _words(leaf: jax.Array) -> jax.Array:
+def _leaf_checksum(leaf: jax.Array) -> jax.Array:
     """The sum of an array's elements as whole numbers, each times an odd number of its own place."""
     bits = jax.lax.bitcast_convert_type(leaf, UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32)
     place, stride = jnp.zeros_like(bits), 1

@@ -23,7 +23,7 @@ from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.model.ops import batch_axes
 
 MESH_AXES = ("data", "fsdp", "tensor")
-MESH_AXIS_OF = {
+LOGICAL_AXIS_RULES = {
     "vocabulary": "tensor",
     "heads": "tensor",
     "feed_forward": "tensor",
@@ -96,12 +96,12 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
 
 def spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
     """The mesh axis of each dimension of the leaf `name`, or None."""
-    axes = [MESH_AXIS_OF[logical] for logical in PARAM_RULES(name)]
+    axes = [LOGICAL_AXIS_RULES[logical] for logical in PARAM_RULES(name)]
     assert len(axes) == len(shape), f"{name}: {len(axes)} axes for the shape {shape}"
     return jax.P(*[a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)])
 
 
-def needlessly_whole(params: Any, mesh: Mesh) -> dict[str, int]:
+def unsharded_bytes(params: Any, mesh: Mesh) -> dict[str, int]:
     """Bytes, by name, of the leaves that some axis for parameters (fsdp, tensor) holds whole but could split.
 
     It could where it is longer than 1 and divides a dimension that no other axis has taken. `data` is no such axis: to

@@ -17,7 +17,7 @@ STARTS_FILE = "starts.json"
 DeviceHours = dict[tuple[str, int], float]
 
 
-def note_start(workdir: str, step: int) -> None:
+def record_start(workdir: str, step: int) -> None:
     """Adds a line to starts.json: training begins, or goes on, after this step."""
     if not distributed.is_main():
         return

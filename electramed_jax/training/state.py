@@ -27,7 +27,7 @@ class TrainState:
     opt_state: Any
 
 
-def fresh(params: Params, tx: optax.GradientTransformation) -> TrainState:
+def create_train_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
     """The state of step 0."""
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
@@ -42,7 +42,7 @@ def abstract(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     )
 
 
-def born_sharded(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+def init_sharded(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     """What `init` makes, in its shardings."""
     return jax.jit(init, out_shardings=shardings_of(abstract(init, mesh)))()
 

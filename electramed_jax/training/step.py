@@ -27,11 +27,13 @@ COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
     },
 }
 
-IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
+MAX_STEPS_IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
 
 
 @jax.named_scope("optimizer")
-def stepped_by(gradients: Params, state: TrainState, tx: optax.GradientTransformation) -> tuple[TrainState, jax.Array]:
+def apply_gradients(
+    gradients: Params, state: TrainState, tx: optax.GradientTransformation
+) -> tuple[TrainState, jax.Array]:
     """The next state, and the global norm of the gradients before they are clipped."""
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -52,7 +54,7 @@ def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainS
     )
 
 
-def jit_measure(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh) -> Callable:
+def jit_eval(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh) -> Callable:
     """Any measure(params, batch, ...) over the mesh, its result on every device; see `jit_step`."""
     everywhere = sharding.replicated(mesh)
     others = len(inspect.signature(measure).parameters) - 2
@@ -63,6 +65,6 @@ def jit_measure(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh
     )
 
 
-def add_up(many: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def sum_metrics(many: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The sums of several steps (numpy, float64) as one."""
     return {name: np.sum([np.asarray(sums[name], np.float64) for sums in many], axis=0) for name in many[0]}

@@ -11,14 +11,14 @@ import jax
 
 from electramed_jax.common import step_timer
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.processes.main_console import tell
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model import flops
-from electramed_jax.pretrain.step import train_means
+from electramed_jax.pretrain.step import compute_metrics
 from electramed_jax.training import step as step_lib
 
 
-class NotFinite(UserError):
+class NonFiniteError(UserError):
     """The run has diverged."""
 
     def __init__(self, step: int, figures: dict[str, float], message: str):
@@ -27,7 +27,7 @@ class NotFinite(UserError):
         self.step, self.figures = step, figures
 
 
-class Report:
+class StepMetrics:
     """Collects the steps' sums on the device, and turns an interval of them into metrics.
 
     An interval may begin in one process and end in the next: a checkpoint keeps the sums of the
@@ -37,7 +37,7 @@ class Report:
     def __init__(
         self,
         config: Config,
-        clock: step_timer.Chrono,
+        clock: step_timer.StepTimer,
         num_devices: int,
         untold: Mapping[str, float] | None = None,
     ):
@@ -52,21 +52,21 @@ class Report:
         self._started = False  # the first step of this process has come back
 
     def add(self, step: int, sums: Any) -> None:
-        """A step was dispatched. The one `IN_FLIGHT` before it is waited for, so that a run told to stop soon can;
+        """A step was dispatched. The one `MAX_STEPS_IN_FLIGHT` before it is waited for, so that a run told to stop soon can;
         and a process's first one: it was compiled, too."""
         self._pending.append((step, sums))
-        if len(self._pending) > step_lib.IN_FLIGHT:
-            jax.block_until_ready(self._pending[-1 - step_lib.IN_FLIGHT])
+        if len(self._pending) > step_lib.MAX_STEPS_IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - step_lib.MAX_STEPS_IN_FLIGHT])
         self._clock.count(step)
         if not self._started:
             self.check()
             seconds = time.monotonic() - self._began
-            tell(f"first step, compilation included, after {seconds:.1f} s")
+            log_main(f"first step, compilation included, after {seconds:.1f} s")
             self._clock.start()
             self._started = True
 
     def check(self) -> None:
-        """Waits for every step so far; raises `NotFinite` of the first with a loss or gradient norm that is not."""
+        """Waits for every step so far; raises `NonFiniteError` of the first with a loss or gradient norm that is not."""
         for step, sums in self._pending:
             sums = jax.device_get(sums)
             for name, value in (
@@ -74,8 +74,8 @@ class Report:
                 ("gradient norm", sums["gradient_norm_sum"]),
             ):
                 if not math.isfinite(value):
-                    figures = train_means(sums, self._config)
-                    raise NotFinite(
+                    figures = compute_metrics(sums, self._config)
+                    raise NonFiniteError(
                         step,
                         figures,
                         f"{name} is {value} at step {step}; stopped, the last checkpoint is from before it; "
@@ -88,7 +88,7 @@ class Report:
                         "command again",
                     )
             # One after the other, so that a sum is the same bits with a restart in between.
-            self._untold = step_lib.add_up([self._untold, sums] if self._untold else [sums])
+            self._untold = step_lib.sum_metrics([self._untold, sums] if self._untold else [sums])
         self._pending.clear()
 
     def _too_late(self, step: int) -> bool:
@@ -105,7 +105,7 @@ class Report:
         """Metrics of the interval that ends here."""
         self.check()
         sums, self._untold = self._untold, {}
-        metrics = train_means(sums, self._config)
+        metrics = compute_metrics(sums, self._config)
         metrics |= self._clock.tick(float(sums["token_count"]), int(sums["step_count"]), self._config.total_steps)
         if "step_seconds" in metrics and self._peak:
             work = flops.train_step(self._config)

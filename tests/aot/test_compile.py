@@ -268,7 +268,7 @@ def needlessly_whole(mesh: MeshConfig, **model: object) -> set[str]:
     devices = jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
     config = small.config(**model)
     params = jax.eval_shape(lambda: compile.state_lib.init_params(config))
-    return set(sharding.needlessly_whole(params, sharding.make_mesh(mesh, devices)))
+    return set(sharding.unsharded_bytes(params, sharding.make_mesh(mesh, devices)))
 
 
 def test_with_data_parallel_chips_alone_nothing_could_be_split():

@@ -160,10 +160,10 @@ CASES: tuple[Callable[[pathlib.Path, pathlib.Path], list[str]], ...] = (
 
 @contextlib.contextmanager
 def shortened() -> Iterator[None]:
-    kept = alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS
-    alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS = SETTLED, TRANSIENT
+    kept = alerts.MIN_STEPS, alerts.TRANSIENT_STEPS
+    alerts.MIN_STEPS, alerts.TRANSIENT_STEPS = SETTLED, TRANSIENT
     yield
-    alerts.SETTLED_STEPS, alerts.TRANSIENT_STEPS = kept
+    alerts.MIN_STEPS, alerts.TRANSIENT_STEPS = kept
 
 
 def main() -> None:

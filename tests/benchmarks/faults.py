@@ -38,7 +38,7 @@ import quick_run
 
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig
-from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import checkpoint, sharding
 
 STEPS, SAVE_EVERY = 480, 40
@@ -56,7 +56,7 @@ def steps_of(workdir: pathlib.Path) -> list[int]:
 
 
 def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    state = load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
+    state = load_pretrained_state(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
     return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
@@ -173,7 +173,7 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
     """Each file of the newest checkpoint, damaged in four ways: it is said and the one before taken, or what is read
     is bit-equal all the same (files that orbax wrote and does not read); never other numbers."""
     from electramed_jax.pretrain import loop
-    from electramed_jax.pretrain.checkpoint import Checkpoints
+    from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
 
     print(
         f"\ndamage to the newest checkpoint\n{'how':<14}{'files':>6}{'said, one before taken':>24}{'read, bit-equal':>17}"
@@ -196,7 +196,7 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
             for step in (before, newest):
                 shutil.copytree(undisturbed / f"checkpoints/{step}", workdir / f"checkpoints/{step}")
             how(workdir / name)
-            with contextlib.redirect_stderr(io.StringIO()), Checkpoints(str(workdir), config) as saved:
+            with contextlib.redirect_stderr(io.StringIO()), PretrainCheckpointManager(str(workdir), config) as saved:
                 state, clock = saved.restore(mesh)
             step = clock["step"]
             for leaf_name, leaf in tree_rules.named_leaves(state).items():

@@ -37,8 +37,8 @@ Form = Callable[..., jax.Array]
 def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
     config = side_by_side.sized("tiny", rows, T)
     ids = side_by_side.random_batch(config)["input_ids"]
-    segments = masking.structure(ids, config.data.special).segments_BT
-    words, spans = dropout_bits.words(KEY, (rows, N)), attention_gpu.spans(segments)
+    segments = masking.packed_segments(ids, config.data.special).segments_BT
+    words, spans = dropout_bits.dropout_seeds(KEY, (rows, N)), attention_gpu.spans(segments)
 
     def kernel(product: jax.Array, bias: jax.Array) -> jax.Array:
         return attention_gpu._attend(product, bias, spans, words, H, rate, CPU_CHECK)
@@ -54,7 +54,7 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
 
 
 def norm_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
-    words = dropout_bits.words(KEY, (rows,))
+    words = dropout_bits.dropout_seeds(KEY, (rows,))
 
     def kernel(*given: jax.Array) -> jax.Array:
         return residual_norm.residual_norm(*given, words, rate, "gpu" if CPU_CHECK else None)

@@ -52,7 +52,7 @@ def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> N
     ids = np.random.default_rng(0).integers(5, len(tokens), (rows // shards, LENGTH), np.uint16)
     written = []
     for name in ("whole", "first", "second"):
-        vocab.write(str(folder / name / "vocab.txt"), tokens)
+        vocab.write_vocab(str(folder / name / "vocab.txt"), tokens)
     for number in range(shards):
         ids += np.uint16(1)  # another shard; ids wrap around, which nobody minds here
         name = manifests.shard_name("pubmed", "train", number, shards)
@@ -102,7 +102,7 @@ def batches(name: str, folder: pathlib.Path) -> Iterator[np.ndarray | None]:
         directory, weights = str(folder / "whole"), ""
         if kind == "mixture":
             directory, weights = f"{folder / 'first'},{folder / 'second'}", "3,1"
-        found = dataset.read(directory)
+        found = dataset.open_dataset(directory)
         split = rows.DatasetRows(found, "train")
         order = mixture.plan(found.rows_of("train"), mixture.parse_weights(weights), BATCH, 0)
         steps = len(split) // BATCH

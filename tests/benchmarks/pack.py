@@ -45,7 +45,7 @@ GOOGLE = "google-research/electra"
 
 def documents_of(folder: str, megabytes: float) -> Iterator[Document]:
     size = 0
-    for number in range(len(corpus_dir.read(folder)["inputs"])):
+    for number in range(len(corpus_dir.read_documents_info(folder)["inputs"])):
         for document in corpus_dir.read_part(corpus_dir.part_path(folder, "train", number)):
             size += len(document.text)
             if size > megabytes * 1e6:
@@ -112,7 +112,7 @@ def padding_of_google(folder: pathlib.Path, row_length: int) -> tuple[int, int]:
 
 
 def tokens_of_text(folder: pathlib.Path) -> int:
-    packed = manifest.read(str(folder / "packed"))
+    packed = manifest.read_manifest(str(folder / "packed"))
     around = [packed.special.pad, packed.special.cls, packed.special.sep]
     rows = SplitRows(str(folder / "packed"), packed, "train")
     return int(np.isin(rows[np.arange(len(rows))], around, invert=True).sum())
@@ -121,7 +121,7 @@ def tokens_of_text(folder: pathlib.Path) -> int:
 def show_padding(args: argparse.Namespace, folder: pathlib.Path, text_tokens: int) -> None:
     figures = {}
     for format in ("packed", "electra"):
-        split = manifest.read(str(folder / format)).splits["train"]
+        split = manifest.read_manifest(str(folder / format)).splits["train"]
         figures[f"--format {format}"] = (split.rows, split.tokens)
     if args.electra:
         figures[GOOGLE] = padding_of_google(folder, args.row_length)

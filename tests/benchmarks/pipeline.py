@@ -32,13 +32,13 @@ from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.pretrain import evaluate, loop
-from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.step_metrics import Report
+from electramed_jax.training.step_metrics import StepMetrics
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -57,8 +57,8 @@ def steady(config: Config, rounds: int, steps: int) -> None:
         metrics_writer.MetricsWriter(workdir, resumed_step=0) as log,
     ):
         state, train_step = create(config, mesh), jit_train_step(config, mesh)
-        clock, constant = step_timer.Chrono(), batches.at(0)
-        report = Report(config, clock, mesh.size)
+        clock, constant = step_timer.StepTimer(), batches.at(0)
+        report = StepMetrics(config, clock, mesh.size)
 
         def alone() -> None:
             nonlocal state
@@ -66,7 +66,7 @@ def steady(config: Config, rounds: int, steps: int) -> None:
             for _ in range(steps):
                 state, sums = train_step(state, constant)
                 in_flight.append(sums)
-                if len(in_flight) > step_lib.IN_FLIGHT:
+                if len(in_flight) > step_lib.MAX_STEPS_IN_FLIGHT:
                     jax.block_until_ready(in_flight.pop(0))
             jax.block_until_ready(state)
 
@@ -93,11 +93,11 @@ def pauses(config: Config, state: state_lib.TrainState, mesh: jax.sharding.Mesh,
 
     def validate() -> None:
         held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, config.eval_batches)
-        evaluate.run(state.params, held_out, eval_step, config, stop=lambda: False)
+        evaluate.evaluate(state.params, held_out, eval_step, config, stop=lambda: False)
 
     validate()
     evaluation = seconds_of(validate)
-    with Checkpoints(workdir, config) as saved:
+    with PretrainCheckpointManager(workdir, config) as saved:
         saved.save(1, state, {})
         saved.retry_due()
         time.sleep(5.0)  # the first one is written by then; a run has minutes

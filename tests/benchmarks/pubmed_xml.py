@@ -69,7 +69,7 @@ def write_baseline_like(path: pathlib.Path) -> None:
 
 def ours(path: str) -> int:
     drops: collections.Counter = collections.Counter()
-    return sum(1 for _ in reader.read(path, drops)) + drops.total()
+    return sum(1 for _ in reader.read_documents(path, drops)) + drops.total()
 
 
 def pubmed_parser(path: str) -> int:

@@ -38,7 +38,7 @@ def pack(folder: str, rows: int) -> None:
     from electramed_jax.data.tokenizer import vocab
 
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(60_000))]
-    vocab.write(files.join(folder, "vocab.txt"), tokens)
+    vocab.write_vocab(files.join(folder, "vocab.txt"), tokens)
     draw, shards = np.random.default_rng(0), []
     for number in range(SHARDS):
         name = manifests.shard_name("pubmed", "train", number, SHARDS)

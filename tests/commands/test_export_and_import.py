@@ -84,7 +84,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     assert config.init == f"hf:{folder}"
     assert config.model.hidden_size == 16
-    started = named_leaves(initialize.params_for(config, str(tmp_path / "run")))
+    started = named_leaves(initialize.init_params_from_hf(config, str(tmp_path / "run")))
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
@@ -96,7 +96,7 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     config_file = tmp_path / "continued.py"
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
     config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
-    started = initialize.params_for(config, str(tmp_path / "run"))
+    started = initialize.init_params_from_hf(config, str(tmp_path / "run"))
     fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
@@ -109,7 +109,7 @@ def test_a_run_of_other_sizes_is_told_the_settings_that_fit(exported, packed):
     folder, config, _ = exported
     wider = dataclasses.replace(config.model, hidden_size=32, generator_num_layers=2)
     with pytest.raises(UserError) as error:
-        initialize.load(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
+        initialize.load_params(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
     assert "--config.model.hidden_size=16 --config.model.generator_num_layers=1" in str(error.value)
 
 

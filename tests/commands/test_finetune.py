@@ -21,7 +21,7 @@ from electramed_jax import cli
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import finetune as config_lib
 from electramed_jax.finetune import load_model
-from electramed_jax.finetune.init_from import start_of
+from electramed_jax.finetune.init_from import load_init_encoder
 from electramed_jax.finetune.ner import tags
 from electramed_jax.hf.format import tying
 
@@ -79,7 +79,7 @@ def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretr
     wanted = tying.split(params, config.model.tying)["discriminator"]
     rows = config.model.vocab_size  # the rest is padding
     for place in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
-        began = start_of(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))
+        began = load_init_encoder(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))
         got = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(began.params).items()}
         assert got.keys() == {name for name in wanted if not name.startswith("head/")}
         for name, leaf in got.items():
@@ -90,15 +90,17 @@ def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretr
 
 def test_from_scratch_the_sizes_and_the_vocabulary_are_taken_and_nothing_else(pretrained, corpus):
     workdir, config, _ = pretrained
-    began = start_of(settings_of(*flags(corpus, "w", init="scratch", like=workdir)))
+    began = load_init_encoder(settings_of(*flags(corpus, "w", init="scratch", like=workdir)))
     assert began.params == {} and began.model.hidden_size == 16 and len(began.tokens) == config.model.vocab_size
-    named = start_of(settings_of(*flags(corpus, "w", init="scratch", like="tiny", vocab=f"{workdir}/vocab.txt")))
+    named = load_init_encoder(
+        settings_of(*flags(corpus, "w", init="scratch", like="tiny", vocab=f"{workdir}/vocab.txt"))
+    )
     assert named.params == {} and named.model.hidden_size == 128 and named.tokens == began.tokens
 
 
 def test_a_fine_tuned_model_is_the_start_of_another(tuned, corpus):
-    began = start_of(settings_of(*flags(corpus, "w", init=tuned)))
-    held = load_model.load(str(tuned))
+    began = load_init_encoder(settings_of(*flags(corpus, "w", init=tuned)))
+    held = load_model.load_finetuned(str(tuned))
     assert named_leaves(began.params).keys() == named_leaves(held.params).keys()
     assert "head/logit/kernel" in named_leaves(began.params)
     scores = json.loads((tuned / "results.json").read_text())
@@ -175,7 +177,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_pa
         assert {k: v for k, v in ours.items() if k != "train_seconds"} == {
             k: v for k, v in theirs.items() if k != "train_seconds"
         }
-        ours, theirs = (named_leaves(load_model.load(str(run), seed).params) for run in (workdir, tuned))
+        ours, theirs = (named_leaves(load_model.load_finetuned(str(run), seed).params) for run in (workdir, tuned))
         for name, leaf in ours.items():
             np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
 

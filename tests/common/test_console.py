@@ -184,7 +184,7 @@ def test_a_terminal_shows_warnings_in_colour_unless_told_not_to_and_a_log_never(
 
 
 def train() -> None:
-    with progress_panel.steps("pretrain", 0, 300, ["loss", "discriminator_auc", "step_seconds"]) as live:
+    with progress_panel.training_display("pretrain", 0, 300, ["loss", "discriminator_auc", "step_seconds"]) as live:
         for step in (1, 2, 3):
             live.at(step)
             figures = {"loss": 40.0 / step, "step_seconds": 2.0, "tokens_per_second": 1234.0}
@@ -228,7 +228,7 @@ def test_a_panel_on_a_narrow_terminal_leaves_trends_out_and_breaks_no_line(drawn
 
 def test_a_run_that_ends_early_or_with_an_error_leaves_the_terminal_as_it_was(drawn):
     def fail() -> None:
-        with contextlib.suppress(ValueError), progress_panel.steps("pretrain", 0, 9, []):
+        with contextlib.suppress(ValueError), progress_panel.training_display("pretrain", 0, 9, []):
             raise ValueError
 
     for work, told in ((train, "stopped"), (fail, "compiling")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from electramed_jax.common.step_timer import Chrono, duration
+from electramed_jax.common.step_timer import StepTimer, format_duration
 
 
 class Clock:
@@ -22,14 +22,14 @@ def clock():
     return Clock()
 
 
-def _steps(chrono: Chrono, clock: Clock, count: int, seconds: float) -> None:
+def _steps(chrono: StepTimer, clock: Clock, count: int, seconds: float) -> None:
     for _ in range(count):
         clock.seconds += seconds
         chrono.count(chrono.step + 1)
 
 
 def test_the_compiled_first_step_is_not_timed(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     _steps(chrono, clock, 1, 60.0)
     chrono.start()
     _steps(chrono, clock, 9, 2.0)
@@ -41,7 +41,7 @@ def test_the_compiled_first_step_is_not_timed(clock):
 
 
 def test_pauses_are_not_timed_even_when_they_fail(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     chrono.start()
     _steps(chrono, clock, 2, 1.0)
     with pytest.raises(OSError), chrono.paused():
@@ -52,7 +52,7 @@ def test_pauses_are_not_timed_even_when_they_fail(clock):
 
 
 def test_a_pause_before_the_start_does_not_start_the_clock(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     with chrono.paused():
         clock.seconds += 5.0
     clock.seconds += 5.0
@@ -61,7 +61,7 @@ def test_a_pause_before_the_start_does_not_start_the_clock(clock):
 
 
 def test_each_interval_is_timed_by_itself(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     chrono.start()
     _steps(chrono, clock, 5, 3.0)
     chrono.tick(tokens=5.0, steps=5, total_steps=20)
@@ -74,7 +74,7 @@ def test_each_interval_is_timed_by_itself(clock):
 
 
 def test_a_checkpoint_in_the_middle_of_an_interval_keeps_its_seconds(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     chrono.start()
     _steps(chrono, clock, 3, 2.0)
     assert chrono.saved()["train_seconds"] == 6.0
@@ -86,14 +86,14 @@ def test_a_checkpoint_in_the_middle_of_an_interval_keeps_its_seconds(clock):
 
 
 def test_totals_go_on_after_a_restart(clock):
-    chrono = Chrono(now=clock)
+    chrono = StepTimer(now=clock)
     chrono.start()
     _steps(chrono, clock, 10, 1.0)
     chrono.tick(tokens=70.0, steps=10, total_steps=20)
     saved = chrono.saved()
     assert saved == {"step": 10, "train_seconds": 10.0, "tokens": 70.0}
 
-    resumed = Chrono(**saved, now=clock)
+    resumed = StepTimer(**saved, now=clock)
     clock.seconds += 3600.0
     resumed.start()
     _steps(resumed, clock, 5, 2.0)
@@ -114,4 +114,4 @@ def test_totals_go_on_after_a_restart(clock):
     ],
 )
 def test_durations_are_said_in_two_units_at_most(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words

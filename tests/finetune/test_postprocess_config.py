@@ -10,7 +10,7 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig, TextConfig
 from electramed_jax.finetune import postprocess_config
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
 from electramed_jax.finetune.text_classification.tables import Columns
 
@@ -20,7 +20,7 @@ CONFIG = FinetuneConfig(
 )
 
 
-def of_run(impossible: int = 0) -> Decoding:
+def of_run(impossible: int = 0) -> PostprocessConfig:
     config = json.loads(json.dumps(dataclasses.asdict(CONFIG)))  # as config.json has it
     return postprocess_config.of_run(
         "qa", 96, config, {"sizes": {"train": {"impossible": impossible}, "dev": {"examples": 3}}}
@@ -28,7 +28,7 @@ def of_run(impossible: int = 0) -> Decoding:
 
 
 def test_they_are_those_of_the_run():
-    assert of_run() == Decoding("qa", 96, 0.3, Columns("abstract", "title"), 40, 20, 12, None)
+    assert of_run() == PostprocessConfig("qa", 96, 0.3, Columns("abstract", "title"), 40, 20, 12, None)
 
 
 def test_a_question_may_stay_unanswered_only_where_the_model_learnt_of_impossible_ones():
@@ -42,7 +42,7 @@ def test_an_export_gives_them_back():
 
 def test_a_folder_of_another_program_gets_the_usual_ones():
     assert postprocess_config.from_json({}, Head(SEQUENCE, ("a", "b"), SIGMOID), 512, "x").kind == "multilabel"
-    assert postprocess_config.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == Decoding("ner", 128)
+    assert postprocess_config.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == PostprocessConfig("ner", 128)
 
 
 @pytest.mark.parametrize("values", [{"kind": "qa"}, {"colour": 1}, [1], {"columns": 3}])

@@ -11,7 +11,7 @@ import pytest
 from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, start
 
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.predictor import Model, Predictor
 from electramed_jax.finetune.task.task import TOKEN, Head
 from electramed_jax.finetune.training import model
@@ -34,7 +34,9 @@ class Perfect(Predictor):
 def made(kind: type[Predictor], max_length: int, **sizes) -> Predictor:
     config = start(dropout=0.0, **sizes).model
     params = jax.tree.map(np.asarray, model.init_params(config, HEAD, jax.random.key(3)))
-    return kind(Model("a test", config, HEAD, Tokenizer.of(TOKENS, True), params, Decoding("ner", max_length)), 8)
+    return kind(
+        Model("a test", config, HEAD, Tokenizer.of(TOKENS, True), params, PostprocessConfig("ner", max_length)), 8
+    )
 
 
 def text_of(words: int, seed: int) -> str:

@@ -88,7 +88,7 @@ def seed_files(workdir: pathlib.Path, seed: int) -> tuple[dict, list[dict], dict
     own = workdir / f"seed-{seed}"
     scores = json.loads((own / "scores.json").read_text())
     log = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
-    params = tree_rules.named_leaves(load_model.load(str(workdir), seed).params)
+    params = tree_rules.named_leaves(load_model.load_finetuned(str(workdir), seed).params)
     return (
         {name: value for name, value in scores.items() if name not in TIMINGS},
         [{name: value for name, value in entry.items() if name not in TIMINGS} for entry in log],

@@ -15,7 +15,7 @@ from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConf
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune import stages
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.training import sharding
 
 GENES = [f"gene{number}" for number in range(8)]
@@ -34,7 +34,7 @@ MODEL = ModelConfig(
     kernel_stddev=0.1,
     remat="none",
 )
-START = Start("scratch", MODEL, TOKENS, True, {})
+START = InitEncoder("scratch", MODEL, TOKENS, True, {})
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from electramed_jax.common.tree_rules import map_named
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.hf.card import Facts
+from electramed_jax.hf.card import CardData
 from electramed_jax.pretrain.state import init_params
 
 # [PAD] is not 0 here, so that nothing can assume it is.
@@ -45,7 +45,7 @@ class Pair:
     config: Config
     params: dict
     vocabulary: list[str]
-    facts: Facts
+    facts: CardData
 
     @property
     def model(self) -> ModelConfig:
@@ -76,7 +76,7 @@ def make_pair() -> Callable[..., Pair]:
             return 1 + values / 5 if name.endswith("scale") and "delta" not in name else values / 4
 
         params = map_named(draw, shapes_of(config))
-        facts = Facts("invented", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
+        facts = CardData("invented", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
         return Pair(config, params, list(TOKENS), facts)
 
     return make

@@ -8,7 +8,7 @@ from electramed_jax.hf import card
 
 yaml = pytest.importorskip("yaml", reason="reads the card's front matter")
 
-FACTS = card.Facts(
+FACTS = card.CardData(
     name="electramed: small",
     data={"sources": "PubMed | abstracts\n2024", "documents": 28_714_373},
     recipe={"learning rate": 2e-4, "cased": False},
@@ -38,7 +38,7 @@ def test_only_the_generator_fills_masks_on_the_hub():
 
 
 def test_a_licence_nobody_chose_is_not_claimed():
-    unlicensed = card.Facts("m", {}, {}, {})
+    unlicensed = card.CardData("m", {}, {}, {})
     assert "license" not in front_matter(card.text("generator", unlicensed))
 
 
@@ -52,7 +52,7 @@ def test_data_recipe_and_metrics_stand_in_the_card():
 
 
 def test_a_model_without_scores_says_so():
-    assert "None were recorded." in card.text("generator", card.Facts("m", {}, {}, {}))
+    assert "None were recorded." in card.text("generator", card.CardData("m", {}, {}, {}))
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])

@@ -84,7 +84,7 @@ def test_licences_are_read_from_the_command_line():
 @pytest.mark.parametrize("network", list(card.PURPOSE))
 def test_the_hub_s_parser_reads_the_card_of_every_kind_of_model(network, tmp_path):
     sections = card_sections.of_run(PAST, MANIFEST, 3000, licences={}, watts=None, pictures=["loss.png"])
-    facts = card.Facts("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
+    facts = card.CardData("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
     (tmp_path / "README.md").write_text(card.text(network, facts))
     read = huggingface_hub.ModelCard.load(tmp_path / "README.md")
     assert (read.data.license, read.data.language, read.data.library_name) == ("apache-2.0", "en", "transformers")

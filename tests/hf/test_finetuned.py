@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
 TOLERANCE = 1e-4  # largest difference of a float32 logit; the promise of the export
-FACTS = card.Facts("a test", {}, {}, {})
+FACTS = card.CardData("a test", {}, {}, {})
 VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS)
 TEXT = "The dose of @DRUG$, treated with metoprolol"
 HEADS = {
@@ -66,8 +66,8 @@ class Exported:
         special = SpecialIds(**vars(self.tokenizer.special))
 
         def compute(params, ids):
-            structure = masking.structure(ids, special)
-            return model.bind(self.config, self.head, params).logits(ids, structure)
+            structure = masking.packed_segments(ids, special)
+            return model.merge_params(self.config, self.head, params).logits(ids, structure)
 
         return np.asarray(quick.jit(compute)(self.params, np.int32(ids)))
 

@@ -10,7 +10,7 @@ from invented_corpus import DISEASES, DRUGS, OTHER
 
 from electramed_jax.commands import predict
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa import windows as spans
@@ -45,7 +45,7 @@ def sentence(draw: random.Random, words: int) -> str:
 def test_what_an_export_holds_is_read_back(folders, kind):
     read = predict.model_of(folders[kind], None)
     assert (read.head, read.tokenizer.whole) == (HEADS[kind], ("@DRUG$",))
-    assert read.decoding == Decoding(kind, LENGTH, max_question=8, stride=16)
+    assert read.decoding == PostprocessConfig(kind, LENGTH, max_question=8, stride=16)
 
 
 def test_entities_are_those_of_the_token_classification_pipeline(folders):
@@ -131,7 +131,7 @@ def test_windows_of_questions_are_those_of_training(folders):
     question = Question("q", "the dose ?", " ".join(OTHER * 12))
     windows, _ = spans.windows([question], read.tokenizer, read.decoding.windowing)
     assert len(windows) > 4 and max(len(window.input_ids) for window in windows) == LENGTH
-    assert read.decoding.windowing == spans.Windowing(LENGTH, 16, 8)
+    assert read.decoding.windowing == spans.WindowConfig(LENGTH, 16, 8)
 
 
 @pytest.mark.parametrize("kind", ["ner", "relations"])

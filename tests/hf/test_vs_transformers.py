@@ -11,7 +11,7 @@ from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 from electramed_jax.model import masking
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.state import merge_params
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)
@@ -69,12 +69,12 @@ def their_logits(model, ids, mask, token_types) -> np.ndarray:
 
 def our_logits(pair, ids: np.ndarray, network: str) -> np.ndarray:
     def compute(params, ids_BT):
-        model = bind(pair.config, params)
-        structure = masking.structure(ids_BT, pair.config.data.special)
+        model = merge_params(pair.config, params)
+        structure = masking.packed_segments(ids_BT, pair.config.data.special)
         if network == "discriminator":
             return model.discriminator_logits(ids_BT, structure)
         everywhere_BT = jnp.broadcast_to(jnp.arange(ids_BT.shape[1])[None], ids_BT.shape)
-        masked = masking.Masked(everywhere_BT, jnp.ones_like(everywhere_BT), ids_BT, ids_BT)
+        masked = masking.MaskedTokens(everywhere_BT, jnp.ones_like(everywhere_BT), ids_BT, ids_BT)
         return model.generator_logits(masked, structure)[..., : pair.model.vocab_size]
 
     return np.asarray(quick.jit(compute)(pair.params, jnp.asarray(ids, jnp.int32)))

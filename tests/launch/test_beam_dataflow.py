@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.parallel.beam_runner import BeamRunner
 
 SETTINGS = {"PROJECT": "my-project", "REGION": "us-west4", "BUCKET": "my-bucket"}
 PREPARE = ["prepare", "--input", "gs://my-bucket/*.xml.gz", "--output=gs://my-bucket/documents"]
@@ -127,4 +127,4 @@ def test_the_exit_code_is_passed_on(dataflow, programs):
 
 def test_what_workers_cannot_reach_is_refused_before_anything_is_started():
     with pytest.raises(UserError, match="documents: Dataflow's workers cannot reach it; .* begins with gs://"):
-        Beam("DataflowRunner").check(["gs://my-bucket/a", "documents"])
+        BeamRunner("DataflowRunner").check(["gs://my-bucket/a", "documents"])

@@ -12,7 +12,7 @@ import quick
 import small
 
 from electramed_jax.model import attention, masking
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.state import merge_params
 
 LENGTH = 32
 FIRST, SECOND, THIRD = small.document(6, 4), small.document(3, seed=1), small.document(5, 2, seed=2)
@@ -27,10 +27,10 @@ def logits():
 
     @quick.jit
     def run(params, ids_BT):
-        model = bind(config, params)
-        structure = masking.structure(ids_BT, small.SPECIAL)
+        model = merge_params(config, params)
+        structure = masking.packed_segments(ids_BT, small.SPECIAL)
         everywhere_BM = jnp.broadcast_to(jnp.arange(LENGTH), ids_BT.shape)
-        masked = masking.Masked(everywhere_BM, jnp.ones(ids_BT.shape), ids_BT, ids_BT)
+        masked = masking.MaskedTokens(everywhere_BM, jnp.ones(ids_BT.shape), ids_BT, ids_BT)
         return {
             "generator": model.generator_logits(masked, structure)[..., :150],
             "discriminator": model.discriminator_logits(ids_BT, structure),

@@ -13,7 +13,7 @@ import small
 from flax import nnx
 
 from electramed_jax.model import encoder
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.state import merge_params
 
 LENGTH, LAYERS = 16, 3
 CONFIG = small.config(LENGTH, num_layers=LAYERS, dropout=0.3, attention_dropout=0.3)
@@ -25,10 +25,10 @@ def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, scan,
     """What `run_blocks` stands for: the i-th block with the i-th of the key's parts."""
     del remat, scan
     graph, stacked = nnx.split(blocks)
-    words = [encoder.DropoutWords()] * num_layers
+    words = [encoder.DropoutSeeds()] * num_layers
     if key is not None:
         heads = CONFIG.model.num_heads
-        words = [encoder.draw_words(one, len(x_BTD), heads) for one in jax.random.split(key, num_layers)]
+        words = [encoder.dropout_seeds_for_block(one, len(x_BTD), heads) for one in jax.random.split(key, num_layers)]
     for i in range(num_layers):
         x_BTD = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))(x_BTD, segments_BT, words[i])
     return x_BTD
@@ -38,7 +38,7 @@ def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
     """Outputs under two dropout keys and under none, and the gradient for the first."""
 
     def output(params, key):
-        blocks = bind(CONFIG, params).discriminator.layers
+        blocks = merge_params(CONFIG, params).discriminator.layers
         x_BTD, segments_BT = jnp.asarray(X), jnp.asarray(SEGMENTS)
         return run(blocks, x_BTD, segments_BT, num_layers=LAYERS, remat=remat, scan=scan, key=key)
 

@@ -66,7 +66,7 @@ def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
 def test_dropout_zeroes_its_share_and_keeps_the_mean():
     x = jnp.full((200, 500), 3.0)
     dropped = np.asarray(
-        quick.jit(layers.dropout, static_argnums=1)(x, 0.1, dropout_bits.words(jax.random.key(0), (200,)))
+        quick.jit(layers.dropout, static_argnums=1)(x, 0.1, dropout_bits.dropout_seeds(jax.random.key(0), (200,)))
     )
     share = (dropped == 0).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.1 * 0.9 / x.size)
@@ -76,7 +76,7 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
 def test_dropout_without_words_or_a_rate_is_the_identity():
     x = jnp.arange(6.0)
     np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
-    np.testing.assert_array_equal(layers.dropout(x, 0.0, dropout_bits.words(jax.random.key(0), (6,))), x)
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, dropout_bits.dropout_seeds(jax.random.key(0), (6,))), x)
 
 
 def test_gradients_of_a_layer_norm_are_torchs():

@@ -14,7 +14,7 @@ import small
 
 from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import losses, masking
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.state import merge_params
 from electramed_jax.pretrain.step import eval_step
 from electramed_jax.training import step
 
@@ -127,9 +127,9 @@ def evaluate():
     @quick.jit
     def run(params, ids_BT, masked, sampled_BM):
         def loss(params):
-            recorder = oracle_numbers.Recorder(bind(config, params))
-            structure = masking.structure(ids_BT, small.SPECIAL)
-            value, sums = losses.objective(
+            recorder = oracle_numbers.Recorder(merge_params(config, params))
+            structure = masking.packed_segments(ids_BT, small.SPECIAL)
+            value, sums = losses.electra_loss(
                 recorder, ids_BT, masked, structure, config.objective, sample=lambda _: sampled_BM
             )
             return value, (sums, recorder.seen)
@@ -140,18 +140,18 @@ def evaluate():
     return lambda ids_BT, masked, sampled_BM: jax.device_get(run(params, ids_BT, masked, sampled_BM))
 
 
-def _masked(ids_BT: np.ndarray, seed: int = 0) -> masking.Masked:
+def _masked(ids_BT: np.ndarray, seed: int = 0) -> masking.MaskedTokens:
     choose = quick.jit(masking.choose_positions, static_argnums=(2, 3, 4))
     positions_BM, weights_BM = choose(jax.random.key(seed), ids_BT, small.SPECIAL, 0.3, 4)
     mask = quick.jit(masking.mask, static_argnums=(4, 5))
     return mask(jax.random.key(seed), ids_BT, positions_BM, weights_BM, small.SPECIAL.mask, 0.85)
 
 
-def _rows(masked: masking.Masked, rows: slice) -> masking.Masked:
-    return masking.Masked(*[x[rows] for x in masked])
+def _rows(masked: masking.MaskedTokens, rows: slice) -> masking.MaskedTokens:
+    return masking.MaskedTokens(*[x[rows] for x in masked])
 
 
-def _other_words(masked: masking.Masked) -> np.ndarray:
+def _other_words(masked: masking.MaskedTokens) -> np.ndarray:
     return np.where(np.asarray(masked.targets_BM) == 20, 21, 20)
 
 
@@ -174,7 +174,7 @@ def test_counts_are_global_parts_of_a_batch_add_up_to_the_whole(evaluate):
     sampled_BM = _other_words(masked)
     whole, sums, _, _ = evaluate(IDS, masked, sampled_BM)
     parts = [evaluate(IDS[rows], _rows(masked, rows), sampled_BM[rows]) for rows in (slice(3), slice(3, 6))]
-    added = step.add_up([part[1] for part in parts])
+    added = step.sum_metrics([part[1] for part in parts])
     for name, value in sums.items():
         assert added[name] == pytest.approx(value, rel=1e-6), name
     assert losses.means(added, CONFIG)["loss"] == pytest.approx(whole, rel=1e-6)
@@ -200,7 +200,9 @@ def test_a_sampled_special_token_changes_no_documents_and_no_counts(evaluate, to
     )
     _, _, before, _ = evaluate(IDS, first_only, np.full((6, 4), 20))
     _, sums, after, _ = evaluate(IDS, first_only, np.full((6, 4), getattr(small.SPECIAL, token)))
-    jax.tree.map(np.testing.assert_array_equal, after["structure"], masking.structure(jnp.asarray(IDS), small.SPECIAL))
+    jax.tree.map(
+        np.testing.assert_array_equal, after["structure"], masking.packed_segments(jnp.asarray(IDS), small.SPECIAL)
+    )
     assert sums["token_count"] == (IDS != small.SPECIAL.pad).sum()
     assert sums["replaced_sum"] == 6
     difference_BT = np.abs(after["discriminator_logits"] - before["discriminator_logits"])
@@ -257,11 +259,11 @@ def test_the_mlm_objective_has_no_discriminator():
 
     masked = _masked(IDS)
     config = ObjectiveConfig(kind="mlm", generator_weight=2.0)
-    loss, sums = losses.objective(
+    loss, sums = losses.electra_loss(
         OnlyAGenerator(),
         jnp.asarray(IDS),
         masked,
-        masking.structure(jnp.asarray(IDS), small.SPECIAL),
+        masking.packed_segments(jnp.asarray(IDS), small.SPECIAL),
         config,
         sample=lambda _: masked.targets_BM,
     )

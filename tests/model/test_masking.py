@@ -49,13 +49,13 @@ def test_as_many_predictions_as_the_reference_for_every_length(helpers, row_leng
     name = f"n_predict/{row_length}_{probability}"
     config = Config(objective=ObjectiveConfig(mask_probability=probability), data=DataConfig(row_length=row_length))
     assert config.max_predictions == helpers[f"{name}/max_predictions_per_seq"]
-    ours = masking.predictions_per_row(jnp.asarray(helpers[f"{name}/num_tokens"]), probability, config.max_predictions)
+    ours = masking.num_predictions(jnp.asarray(helpers[f"{name}/num_tokens"]), probability, config.max_predictions)
     np.testing.assert_array_equal(ours, helpers[f"{name}/num_to_predict"])
 
 
 def test_halves_round_to_even_and_the_count_stays_between_one_and_the_cap():
     tokens = jnp.array([0, 3, 10, 14, 100])
-    np.testing.assert_array_equal(masking.predictions_per_row(tokens, 0.25, 8), [1, 1, 2, 4, 8])
+    np.testing.assert_array_equal(masking.num_predictions(tokens, 0.25, 8), [1, 1, 2, 4, 8])
 
 
 # ---- which positions -----------------------------------------------------------------------------
@@ -131,14 +131,14 @@ def test_the_share_of_mask_tokens_reaches_none_and_all(share, changed):
 
 def test_putting_at_an_unused_slot_changes_nothing():
     ids_BT = jnp.arange(6).reshape(2, 3)
-    put = masking.put(ids_BT, jnp.array([[2, 3], [3, 3]]), jnp.array([[90, 91], [92, 93]]))
+    put = masking.scatter_tokens(ids_BT, jnp.array([[2, 3], [3, 3]]), jnp.array([[90, 91], [92, 93]]))
     np.testing.assert_array_equal(put, [[0, 1, 90], [3, 4, 5]])
 
 
 def test_gathering_agrees_with_the_reference(helpers):
     positions = jnp.asarray(helpers["gather/positions"])
     for kind in ("int", "float"):
-        gathered = masking.gather(jnp.asarray(helpers[f"scatter_{kind}/sequence"]), positions)
+        gathered = masking.gather_positions(jnp.asarray(helpers[f"scatter_{kind}/sequence"]), positions)
         np.testing.assert_array_equal(gathered, helpers[f"gather/out_{kind}"])
 
 
@@ -225,7 +225,7 @@ def test_documents_positions_and_token_types_are_read_out_of_packed_rows():
             [PAD] * 16,
         ]
     )
-    structure = quick.jit(masking.structure, static_argnums=1)(ids_BT, SPECIAL)
+    structure = quick.jit(masking.packed_segments, static_argnums=1)(ids_BT, SPECIAL)
     np.testing.assert_array_equal(
         structure.segments_BT,
         [

@@ -13,7 +13,7 @@ from electramed_jax import cli
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.manifest import Manifest, Split
-from electramed_jax.pretrain.alerts import CHECKS, Watch, alerts
+from electramed_jax.pretrain.alerts import CHECKS, AlertMonitor, alerts
 
 VOCABULARY = 31_090
 CONFIG = Config(
@@ -181,7 +181,7 @@ def test_figures_that_go_back_and_forth_at_a_threshold_raise_one_alert():
 
 def test_a_restarted_run_does_not_repeat_what_was_said():
     entries = train(*LATE, discriminator_recall=0.01)
-    watch = Watch(CONFIG, MANIFEST, entries[:8])
+    watch = AlertMonitor(CONFIG, MANIFEST, entries[:8])
     assert [alert.kind for alert in watch.raised] == ["low_recall"]
     assert [watch.see(entry) for entry in entries[8:]] == [[], []]
 

@@ -40,7 +40,7 @@ class Evaluation:
 
     def metrics(self, batches) -> dict[str, float]:
         with jax.set_mesh(self.mesh):
-            return evaluate.run(self.params, batches, self.eval_step, self.config)
+            return evaluate.evaluate(self.params, batches, self.eval_step, self.config)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, OptimizerConfig
 from electramed_jax.pretrain.state import abstract_state, create
-from electramed_jax.pretrain.step import accumulate, draw, jit_train_step
+from electramed_jax.pretrain.step import accumulate_gradients, jit_train_step, sample_masks
 from electramed_jax.training import sharding, state
 
 LENGTH, ROWS = 16, 32
@@ -66,8 +66,8 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, qui
 
 def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
     ids_BT = jnp.asarray(rows())
-    drawn = draw(ids_BT, config_of(4), "train", jnp.int32(0))
-    sums, _ = accumulate(
+    drawn = sample_masks(ids_BT, config_of(4), "train", jnp.int32(0))
+    sums, _ = accumulate_gradients(
         lambda part, key: ({"ids": jnp.sum(part.ids_BT), "key": jax.random.uniform(key), "rows": len(part.ids_BT)}, {}),
         drawn,
         jax.random.key(0),

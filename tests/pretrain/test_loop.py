@@ -30,9 +30,9 @@ from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.model import flops
 from electramed_jax.pretrain import history, loop
 from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.pretrain.checkpoint import Checkpoints, load
+from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager, load_pretrained_state
 from electramed_jax.training import sharding
-from electramed_jax.training.step_metrics import Report
+from electramed_jax.training.step_metrics import StepMetrics
 
 __all__ = ["small_disk"]  # a fixture
 
@@ -89,7 +89,7 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 
 
 def leaves(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
-    state = load(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
+    state = load_pretrained_state(str(workdir), sharding.make_mesh(MeshConfig()), step)[1]
     return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
@@ -261,7 +261,7 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
     if known:
         monkeypatch.setitem(flops.PEAK_FLOPS, jax.devices()[0].device_kind, flops.PEAK_FLOPS[device])
     seconds = iter(range(100))
-    report = Report(run_config, step_timer.Chrono(now=lambda: next(seconds)), 4)
+    report = StepMetrics(run_config, step_timer.StepTimer(now=lambda: next(seconds)), 4)
     for step in (1, 2):
         report.add(step, SUMS)
     told = report.close(2)
@@ -308,7 +308,7 @@ def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsy
     ("poisoned", "said"), [("loss_sum", "loss is nan"), ("gradient_norm_sum", "gradient norm is nan")]
 )
 def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(run_config, poisoned, said):
-    report = Report(run_config, step_timer.Chrono(), 8)
+    report = StepMetrics(run_config, step_timer.StepTimer(), 8)
     for step in range(1, 6):
         report.add(step, SUMS | {poisoned: float("nan") if step in (3, 4) else 1.0})
     for notice in (report.saved, lambda: report.close(5)):
@@ -318,7 +318,7 @@ def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(r
 
 def test_a_checkpoint_that_had_diverged_when_it_was_saved_is_named(run_config):
     """Finite as its parameters are, the next loss is not, whatever the learning rate."""
-    report = Report(run_config, step_timer.Chrono(step=13), 8)
+    report = StepMetrics(run_config, step_timer.StepTimer(step=13), 8)
     with pytest.raises(UserError, match="at step 14; stopped.* it has diverged already: move checkpoints/13 away"):
         report.add(14, SUMS | {"loss_sum": float("inf")})
 
@@ -399,7 +399,7 @@ def test_a_damaged_checkpoint_is_said_kept_aside_and_the_one_before_it_used(
 ):
     newest = half_done / "checkpoints" / str(STOP)
     damage(newest)
-    with Checkpoints(str(half_done), run_config) as saved:
+    with PretrainCheckpointManager(str(half_done), run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
     assert state.step == clock["step"] == 10
     said = capsys.readouterr().err
@@ -453,7 +453,7 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
 
-    with pytest.raises(UserError) as caught, Checkpoints(workdir, run_config) as saved:
+    with pytest.raises(UserError) as caught, PretrainCheckpointManager(workdir, run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
         monkeypatch.setattr(saved._manager, "save", full)
         saved.save(14, state, clock)

@@ -17,7 +17,7 @@ from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.dataset import dataset, manifest
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml
-from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import sharding
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
@@ -54,7 +54,7 @@ def mixed(pretrain, packed, other, tmp_path_factory) -> pathlib.Path:
 
 
 def leaves(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    state = load(str(workdir), sharding.make_mesh(MeshConfig()))[1]
+    state = load_pretrained_state(str(workdir), sharding.make_mesh(MeshConfig()))[1]
     return {name: np.asarray(leaf) for name, leaf in tree_rules.named_leaves(state).items()}
 
 
@@ -71,7 +71,7 @@ def assert_same_run(ours: pathlib.Path, theirs: pathlib.Path) -> None:
 
 
 def test_a_run_on_a_mixture_keeps_a_manifest_of_all(packed, other, mixed):
-    assert manifest.load(str(mixed / "dataset.json")) == dataset.read(f"{packed},{other}").manifest
+    assert manifest.load_manifest(str(mixed / "dataset.json")) == dataset.open_dataset(f"{packed},{other}").manifest
 
 
 def test_an_interrupted_run_on_a_mixture_is_bit_equal_to_an_undisturbed_one(
@@ -105,14 +105,14 @@ def test_a_model_of_a_mixture_is_evaluated_on_all_of_it_or_on_one(packed, other,
     both = json.loads(capsys.readouterr().out)
     assert cli.main(["evaluate", f"--workdir={mixed}", f"--data={other}", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
-    assert one["unigram_cross_entropy"] == manifest.read(str(other)).splits["validation"].unigram_cross_entropy
+    assert one["unigram_cross_entropy"] == manifest.read_manifest(str(other)).splits["validation"].unigram_cross_entropy
     assert both["unigram_cross_entropy"] != one["unigram_cross_entropy"] and both["loss"] != one["loss"]
 
 
 def test_the_card_of_a_model_of_a_mixture_tells_what_was_mixed(packed, other, mixed, tmp_path):
     assert cli.main(["export", f"--workdir={mixed}", f"--output={tmp_path}"]) == 0
     card = (tmp_path / "discriminator" / "README.md").read_text()
-    documents = sum(manifest.read(str(folder)).splits["train"].documents for folder in (packed, other))
+    documents = sum(manifest.read_manifest(str(folder)).splits["train"].documents for folder in (packed, other))
     assert f"| dataset | {packed.name} + {other.name} |" in card
     assert f"| documents | {documents:,} |" in card and "| mixed | by the weights 3,1 |" in card
 
@@ -131,7 +131,7 @@ def test_a_restart_on_other_rows_or_in_another_order_says_so_and_goes_on(
     assert "data.weights: '3,1' -> '1,1'" in said and "log_every" not in said and order in said
     assert pretrain(packed, workdir, log_every=5) == 0
     said = capsys.readouterr().err
-    rows = [manifest.read(str(folder)).splits["train"].rows for folder in (packed, other)]
+    rows = [manifest.read_manifest(str(folder)).splits["train"].rows for folder in (packed, other)]
     assert f"the training rows ({sum(rows):,} -> {rows[0]:,})" in said and order in said
 
 

@@ -23,7 +23,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
-from electramed_jax.pretrain.checkpoint import load
+from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.pretrain.step import eval_step
 from electramed_jax.report import examples, figures, reference_curves
 from electramed_jax.report import page as page_lib
@@ -159,7 +159,7 @@ def test_sentences_are_what_an_evaluation_of_the_same_rows_counts(packed, tmp_pa
     assert reached == 3
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        state = load(str(tmp_path / "run"), mesh)[1]
+        state = load_pretrained_state(str(tmp_path / "run"), mesh)[1]
         read = functools.partial(ordered_batches, packed, "validation", 1, sharding.batch_sharding(mesh))
         ids = jax.numpy.concatenate([batch["input_ids"] for batch in read(3)])
         sums = jax.device_get(jax.jit(eval_step(config))(state.params, {"input_ids": ids}, 0))

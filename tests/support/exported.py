@@ -9,7 +9,7 @@ from invented_corpus import TOKENS, start
 from electramed_jax.common import tree_rules
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune import postprocess_config
-from electramed_jax.finetune.postprocess_config import Decoding
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
 from electramed_jax.finetune.training import model
 from electramed_jax.hf import card, finetuned
@@ -43,7 +43,7 @@ def exported(folder: str, kind: str) -> str:
         kind=head.kind,
         labels=head.labels,
         loss=head.loss,
-        decoding=postprocess_config.to_json(Decoding(kind, LENGTH, max_question=8, stride=16)),
-        facts=card.Facts("a test", {}, {}, {}),
+        decoding=postprocess_config.to_json(PostprocessConfig(kind, LENGTH, max_question=8, stride=16)),
+        facts=card.CardData("a test", {}, {}, {}),
     )
     return folder

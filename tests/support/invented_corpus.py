@@ -6,7 +6,7 @@ import pathlib
 import random
 
 from electramed_jax.config.pretrain import ModelConfig
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 
 DRUGS = ("atenolol", "metoprolol", "timolol")
 DISEASES = ("gastritis", "arthritis", "nephritis")
@@ -53,7 +53,7 @@ def write_conll(folder: pathlib.Path, train: int = 40, dev: int = 12, test: int 
     return folder
 
 
-def start(tokens: tuple[str, ...] = TOKENS, dropout: float = 0.1, **sizes: int) -> Start:
+def start(tokens: tuple[str, ...] = TOKENS, dropout: float = 0.1, **sizes: int) -> InitEncoder:
     """Two narrow layers, from scratch."""
     model = ModelConfig(
         **dict(
@@ -71,4 +71,4 @@ def start(tokens: tuple[str, ...] = TOKENS, dropout: float = 0.1, **sizes: int) 
         )
         | sizes
     )
-    return Start("scratch, for a test", model, tokens, True, {})
+    return InitEncoder("scratch, for a test", model, tokens, True, {})

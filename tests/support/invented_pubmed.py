@@ -46,7 +46,7 @@ def read(
     path = folder / "a.xml"
     path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
     drops: Counter = Counter()
-    found = reader.read(str(path), drops, strict, document.Reading(**reading), deletions)
+    found = reader.read_documents(str(path), drops, strict, document.PubmedOptions(**reading), deletions)
     return list(found), dict(drops)
 
 

@@ -27,7 +27,7 @@ def pack(
     Ids count on from `first_id` through all rows of all splits.
     """
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(words))]
-    vocab.write(files.join(folder, manifests.VOCAB_FILE), tokens)
+    vocab.write_vocab(files.join(folder, manifests.VOCAB_FILE), tokens)
     contents, splits, begin = {}, {}, first_id
     for split, counts in shard_rows.items():
         total = sum(counts)

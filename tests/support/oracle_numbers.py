@@ -22,7 +22,7 @@ import quick
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model import losses, masking
-from electramed_jax.pretrain.state import bind
+from electramed_jax.pretrain.state import merge_params
 from electramed_jax.training import state
 
 CASES = ("c1", "c2", "c3", "c4", "c5")
@@ -195,11 +195,11 @@ class Recorder:
     def __init__(self, model: Any):
         self.model, self.seen = model, {}
 
-    def generator_logits(self, masked: masking.Masked, structure: masking.Structure, key: Any) -> jax.Array:
+    def generator_logits(self, masked: masking.MaskedTokens, structure: masking.PackedSegments, key: Any) -> jax.Array:
         self.seen["generator_logits"] = self.model.generator_logits(masked, structure, key)
         return self.seen["generator_logits"]
 
-    def discriminator_logits(self, ids_BT: jax.Array, structure: masking.Structure, key: Any) -> jax.Array:
+    def discriminator_logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: Any) -> jax.Array:
         self.seen |= {"corrupted": ids_BT, "structure": structure}
         self.seen["discriminator_logits"] = self.model.discriminator_logits(ids_BT, structure, key)
         return self.seen["discriminator_logits"]
@@ -229,9 +229,9 @@ def evaluator(oracle: Oracle) -> Callable[[state.Params], Evaluation]:
         return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
     def loss(params: state.Params) -> tuple[jax.Array, tuple[losses.Sums, dict[str, Any]]]:
-        recorder = Recorder(bind(config, params))
-        structure = masking.structure(ids_BT, config.data.special)
-        value, sums = losses.objective(recorder, ids_BT, masked, structure, config.objective, sample=sample)
+        recorder = Recorder(merge_params(config, params))
+        structure = masking.packed_segments(ids_BT, config.data.special)
+        value, sums = losses.electra_loss(recorder, ids_BT, masked, structure, config.objective, sample=sample)
         return value, (sums, recorder.seen)
 
     def evaluate(params: state.Params) -> Evaluation:
@@ -241,11 +241,11 @@ def evaluator(oracle: Oracle) -> Callable[[state.Params], Evaluation]:
     return quick.jit(evaluate)
 
 
-def reference_masked(oracle: Oracle) -> masking.Masked:
+def reference_masked(oracle: Oracle) -> masking.MaskedTokens:
     """The reference's masked batch; its unused slots are at position 0, ours out of the row."""
     outputs = oracle.outputs
     used = outputs["masked_lm_weights"] > 0
-    return masking.Masked(
+    return masking.MaskedTokens(
         jnp.asarray(np.where(used, outputs["masked_lm_positions"], oracle.config.data.row_length)),
         jnp.asarray(outputs["masked_lm_weights"]),
         jnp.asarray(outputs["masked_lm_ids"]),

@@ -18,13 +18,13 @@ from electramed_jax.common.processes import distributed
 def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:
     distributed.HEARTBEAT_SECONDS = int(heartbeat)
     try:
-        with distributed.joined():
+        with distributed.distributed_context():
             here = jax.process_index()
             for number in range(1, int(rounds) + 1):
-                assert distributed.gathered(100 * here + number) == [
+                assert distributed.allgather(100 * here + number) == [
                     100 * k + number for k in range(jax.process_count())
                 ]
-                assert distributed.told_by_main(100 * here + number) == number
+                assert distributed.broadcast_from_main(100 * here + number) == number
                 say(f"round {number}")
                 if (here, number) == (int(failing), 3):
                     raise UserError("a mistake of its own")

@@ -15,7 +15,7 @@ from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 from electramed_jax.pretrain import loop
-from electramed_jax.pretrain.checkpoint import Checkpoints
+from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
 from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.training import sharding
 
@@ -62,7 +62,7 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
         abstract_state(config, sharding.make_mesh(MeshConfig())),
     )
-    with Checkpoints(str(workdir), config) as saved:
+    with PretrainCheckpointManager(str(workdir), config) as saved:
         step = jax.device_put(np.int32(3), state.step.sharding)
         saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]

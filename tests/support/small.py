@@ -9,8 +9,8 @@ import numpy as np
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model import losses
-from electramed_jax.pretrain.state import bind, init_params
-from electramed_jax.pretrain.step import draw, loss_of
+from electramed_jax.pretrain.state import init_params, merge_params
+from electramed_jax.pretrain.step import loss_fn, sample_masks
 from electramed_jax.training import state
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -44,8 +44,8 @@ def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig
 
 def loss_and_sums(config: Config, params: state.Params, ids_BT: np.ndarray) -> tuple[jax.Array, losses.Sums]:
     """Of the rows, masked and sampled as a run's first batch, without dropout."""
-    drawn = draw(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
-    return loss_of(bind(config, params), drawn, config, None, with_auc=False)
+    drawn = sample_masks(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
+    return loss_fn(merge_params(config, params), drawn, config, None, with_auc=False)
 
 
 def lively_params(config: Config, seed: int = 0) -> state.Params:

@@ -21,7 +21,7 @@ from electramed_jax.model.ops import dropout_bits
 from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
-from electramed_jax.training.collectives import ROWS, Exchange
+from electramed_jax.training.collectives import ROWS, FsdpCollectives
 
 LENGTH, BATCH = 16, 32
 SUMS = 50 * 4  # bytes: of float32 numbers that say how a step went, and of each leaf's part of the norm
@@ -99,7 +99,7 @@ def on_every_mesh(call):
     numbers, model = jnp.arange(8, dtype=jnp.int32), small.config().model
     for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2)]:
         with jax.set_mesh(jax.make_mesh(shape, sharding.MESH_AXES, (AxisType.Auto,) * 3)):
-            devices = Exchange({}, model)
+            devices = FsdpCollectives({}, model)
             yield quick.jit(lambda rows, devices=devices: devices.run(lambda _, x: call(x), ROWS, {}, rows))(numbers)
     yield call(numbers)
 
@@ -117,7 +117,9 @@ def test_masks_and_samples_are_drawn_alike():
 
 def test_dropout_drops_alike():
     def keep(rows: jax.Array) -> jax.Array:
-        return dropout_bits.keep(dropout_bits.words(jax.random.key(0), rows.shape), (len(rows), 16, 8), 0.5)
+        return dropout_bits.dropout_mask(
+            dropout_bits.dropout_seeds(jax.random.key(0), rows.shape), (len(rows), 16, 8), 0.5
+        )
 
     assert_all_equal(on_every_mesh(keep))
 
@@ -128,7 +130,7 @@ def test_kernels_drop_alike(platform):
     nothing, ones = jnp.zeros(128), jnp.ones(128)
 
     def kernel(rows: jax.Array) -> jax.Array:
-        words = dropout_bits.words(jax.random.key(1), rows.shape)
+        words = dropout_bits.dropout_seeds(jax.random.key(1), rows.shape)
         x = jnp.asarray(x_BTD)[rows]
         return residual_norm.residual_norm(x, x, nothing, ones, nothing, words, 0.5, platform)
 

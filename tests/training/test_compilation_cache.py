@@ -36,33 +36,33 @@ def compile_once() -> list[str]:
 
 
 def test_what_was_compiled_is_found_again_and_nothing_is_written_afterwards(tmp_path):
-    with compiled.kept_in(str(tmp_path)):
+    with compiled.use_compilation_cache(str(tmp_path)):
         assert "/jax/compilation_cache/cache_hits" not in compile_once()
     kept = sorted(tmp_path.rglob("*-cache"))
     assert kept
-    with compiled.kept_in(str(tmp_path)):
+    with compiled.use_compilation_cache(str(tmp_path)):
         assert "/jax/compilation_cache/cache_hits" in compile_once()
     jax.jit(lambda x: x - 7)(jnp.ones(3)).block_until_ready()
     assert sorted(tmp_path.rglob("*-cache")) == kept
 
 
 def test_a_damaged_program_is_compiled_anew(tmp_path):
-    with compiled.kept_in(str(tmp_path)):
+    with compiled.use_compilation_cache(str(tmp_path)):
         compile_once()
     for path in tmp_path.rglob("*-cache"):
         path.write_bytes(path.read_bytes()[:20])
-    with compiled.kept_in(str(tmp_path)), pytest.warns(UserWarning, match="persistent compilation cache"):
+    with compiled.use_compilation_cache(str(tmp_path)), pytest.warns(UserWarning, match="persistent compilation cache"):
         compile_once()
 
 
 def test_the_place_that_a_user_named_is_left_alone(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
-    with compiled.kept_in(str(tmp_path / "run")):
+    with compiled.use_compilation_cache(str(tmp_path / "run")):
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
         compile_once()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_remote_workdir_keeps_none():
-    with compiled.kept_in("gs://bucket/run"):
+    with compiled.use_compilation_cache("gs://bucket/run"):
         assert not jax.config.jax_compilation_cache_dir

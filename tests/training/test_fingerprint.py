@@ -26,24 +26,27 @@ def placed(tree, **mesh: int):
 
 def test_it_is_the_same_on_any_mesh(quick_compilation):
     meshes = [dict(data=8), dict(data=1, fsdp=8), dict(data=1, tensor=8), dict(data=2, fsdp=2, tensor=2)]
-    assert len({fingerprint.of(*placed(TREE, **mesh)) for mesh in meshes}) == 1
+    assert len({fingerprint.state_checksum(*placed(TREE, **mesh)) for mesh in meshes}) == 1
 
 
 @pytest.mark.parametrize("name", TREE)
 def test_one_flipped_bit_makes_another(quick_compilation, name):
     """As does an exchange of two numbers."""
-    first = fingerprint.of(*placed(TREE))
+    first = fingerprint.state_checksum(*placed(TREE))
     flipped = np.array(TREE[name])
     flipped.reshape(-1).view(np.uint8)[-1] ^= 1
-    assert fingerprint.of(*placed(TREE | {name: flipped}))[0] != first[0]
+    assert fingerprint.state_checksum(*placed(TREE | {name: flipped}))[0] != first[0]
     if flipped.ndim:
         exchanged = np.array(TREE[name])
         exchanged[[0, 1]] = exchanged[[1, 0]]
-        assert fingerprint.of(*placed(TREE | {name: exchanged}))[0] != first[0]
+        assert fingerprint.state_checksum(*placed(TREE | {name: exchanged}))[0] != first[0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_is_noticed(quick_compilation, value):
     broken = np.array(TREE["a"])
     broken[3, 2, 1] = value
-    assert fingerprint.of(*placed(TREE))[1] and not fingerprint.of(*placed(TREE | {"a": broken}))[1]
+    assert (
+        fingerprint.state_checksum(*placed(TREE))[1]
+        and not fingerprint.state_checksum(*placed(TREE | {"a": broken}))[1]
+    )

@@ -99,7 +99,7 @@ def test_minus_one_takes_the_devices_that_are_left():
 def test_a_batch_that_the_mesh_cannot_share_out_is_refused_with_the_nearest_that_it_can(run_config, tmp_path):
     config = dataclasses.replace(run_config, batch_size=20, mesh=MeshConfig(4, 2, 1))
     with pytest.raises(UserError, match=r"batch_size=20 is not divisible by data×fsdp=8; use 16 or 24"):
-        loop.run(config, str(tmp_path / "run"))
+        loop.run_pretraining(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

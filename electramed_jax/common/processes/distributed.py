@@ -30,12 +30,12 @@ WAITING_SECONDS = 20  # of silence at the start, after which a process says whom
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 # In errors of collectives (raised as ValueError, too) and of jax's coordination service, when the other end is gone.
-PEER_SIGNS = re.compile("gloo|nccl|coordination|heartbeat|barrier", re.IGNORECASE)
+PEER_FAILURE_PATTERNS = re.compile("gloo|nccl|coordination|heartbeat|barrier", re.IGNORECASE)
 PEER_STATUS = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED")
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def distributed_context() -> Iterator[None]:
     """Together with the other processes of the run, where there are any, for the length of the block.
 
     A process that fails ends at once, without jax's farewell, in which all wait for all: the others then
@@ -101,7 +101,7 @@ def initialize() -> None:
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
     waiting.cancel()
-    signals.release()  # from here on jax's service listens
+    signals.unblock_sigterm()  # from here on jax's service listens
 
 
 def is_main() -> bool:
@@ -109,17 +109,17 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def means_peer_lost(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether the error comes of another process's end."""
     if isinstance(error, PeerLost):
         return True
     if isinstance(error, UserError) or not isinstance(error, (RuntimeError, ValueError)):
         return False
     of_jax = isinstance(error, jax.errors.JaxRuntimeError) and PEER_STATUS.match(str(error))
-    return bool(of_jax or PEER_SIGNS.search(str(error)))
+    return bool(of_jax or PEER_FAILURE_PATTERNS.search(str(error)))
 
 
-def say_unless_main(line: str) -> None:
+def say_on_worker(line: str) -> None:
     """Says what is this process's alone to tell; the main one tells everything in its own way."""
     if not is_main():
         warn(f"[process {jax.process_index()} of {jax.process_count()}] {line}")
@@ -130,14 +130,14 @@ def barrier(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def told_by_main(value: int) -> int:
+def broadcast_from_main(value: int) -> int:
     """The main process's value, in every process: what only it can know, or has to decide. 32 bits, signed."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def gathered(value: int) -> list[int]:
+def allgather(value: int) -> list[int]:
     """Every process's value, in the order of the processes. 32 bits, signed."""
     if jax.process_count() == 1:
         return [value]
@@ -151,11 +151,11 @@ def check_shared(folder: str) -> None:
     """
     if jax.process_count() == 1:
         return
-    path = files.join(folder, f".seen-by-all-{told_by_main(random.getrandbits(31))}")
+    path = files.join(folder, f".seen-by-all-{broadcast_from_main(random.getrandbits(31))}")
     if is_main():
         files.write_text(path, "")
     barrier("the file is written")
-    seen = gathered(int(files.exists(path)))
+    seen = allgather(int(files.exists(path)))
     if is_main():
         files.remove(path)
     if not all(seen):
@@ -206,9 +206,9 @@ def _check_port(address: str) -> None:
 
 
 def _fail(error: BaseException, count: int) -> NoReturn:
-    """Raises what `joined` promises, and sees to it that the process does not wait for anybody when it ends."""
+    """Raises what `distributed_context` promises, and sees to it that the process does not wait for anybody when it ends."""
     number = jax.process_index()
-    if means_peer_lost(error):
+    if is_peer_failure(error):
         reported = PeerLost(
             f"[process {number} of {count}] another process ended or its machine died ({_first_line(error)}); its own "
             "last lines say why; whole checkpoints are safe: start all processes again"

@@ -258,7 +258,7 @@ def coordinator(environment: Mapping[str, str] = os.environ) -> Check:
     return Check("coordinator", OK, f"{address} answers")
 
 
-def together(folder: str | None) -> list[Check]:
+def check_processes(folder: str | None) -> list[Check]:
     """What only several processes can find out, each of them in here: that they find each other, share the folder,
     have clocks that agree and devices of one kind. To be called inside `distributed.joined`.
     """
@@ -274,7 +274,7 @@ def together(folder: str | None) -> list[Check]:
             checks.append(Check("shared", WRONG, str(error)))
     distributed.barrier("clocks are read")
     day = 24 * 3600 * 1000
-    clocks = distributed.gathered(int(time.time() * 1000) % day)
+    clocks = distributed.allgather(int(time.time() * 1000) % day)
     skews = [((other - clocks[0] + day // 2) % day - day // 2) / 1000 for other in clocks]
     worst = max(range(count), key=lambda number: abs(skews[number]))
     return [*checks, clock(skews[worst], f"the clock of process {worst}, the farthest from process 0's,")]

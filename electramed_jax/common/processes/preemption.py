@@ -30,7 +30,7 @@ class Preemption:
         watcher.start()
         alone = jax.process_count() == 1
         before = signal.signal(signal.SIGTERM, lambda number, frame: self._told.set()) if alone else None
-        signals.release()
+        signals.unblock_sigterm()
         try:
             yield self
         finally:

@@ -22,8 +22,8 @@ TERMINAL_SECONDS = 0.1  # a terminal sends the signal first, and then drops what
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """For the length of the block, or until `release`, SIGTERM waits instead of ending the process."""
+def block_sigterm() -> Iterator[None]:
+    """For the length of the block, or until `unblock_sigterm`, SIGTERM waits instead of ending the process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
@@ -31,18 +31,18 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def release() -> None:
+def unblock_sigterm() -> None:
     """One that waits arrives now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def listen() -> None:
+def handle_sigint() -> None:
     """From here on, in a process of its own; where Ctrl-C is ignored (nohup, a shell's background) it stays so."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first)
 
 
-def leave() -> NoReturn:
+def exit_now() -> NoReturn:
     """Ends the process without the interpreter's farewell, which crashes where XLA was compiling.
 
     As after a kill, nothing half-written is taken for whole; and the terminal gets its cursor back.
@@ -63,4 +63,4 @@ def _first(number: int, frame: FrameType | None) -> NoReturn:
 def _second(number: int, frame: FrameType | None) -> NoReturn:
     time.sleep(TERMINAL_SECONDS)
     os.write(2, b"\ninterrupted again: ended at once\n")
-    leave()
+    exit_now()

@@ -21,7 +21,7 @@ import urllib3
 
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.step_timer import duration
+from electramed_jax.common.step_timer import format_duration
 
 OVERLOADED = {408, 425, 429, 500, 502, 503, 504}  # the same request may do later
 RANGE_REFUSED = 416
@@ -30,20 +30,20 @@ _LONGEST_PAGE_BYTES = 1 << 26
 Result = TypeVar("Result")
 
 
-class NoAnswer(UserError):
+class UnreachableError(UserError):
     """The server could not be reached, or broke off, in every try."""
 
 
-class Refused(UserError):
+class RejectedError(UserError):
     """The server answered, and will answer the same another time (404, 403, ...)."""
 
 
-class Stopped(Exception):
+class CancelledError(Exception):
     """`Client.stop` was called."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Manners:
+class RetryPolicy:
     """How a server is treated.
 
     Attributes:
@@ -68,7 +68,7 @@ class Client:
       retried: requests that were repeated so far.
     """
 
-    def __init__(self, user_agent: str, manners: Manners = Manners(), *, unencrypted: bool = False):
+    def __init__(self, user_agent: str, manners: RetryPolicy = RetryPolicy(), *, unencrypted: bool = False):
         """`unencrypted`: allow http:// URLs; otherwise even a redirect to one is refused."""
         self.retried = 0
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
@@ -80,7 +80,7 @@ class Client:
         self._not_before = 0.0
 
     def stop(self) -> None:
-        """Makes every call, in whatever thread, end soon with `Stopped`."""
+        """Makes every call, in whatever thread, end soon with `CancelledError`."""
         self._stopped.set()
 
     def read(self, url: str) -> bytes:
@@ -94,7 +94,9 @@ class Client:
             with self._answer(url, {}) as response:
                 content = response.raw.read(_LONGEST_PAGE_BYTES + 1, decode_content=True)
             if len(content) > _LONGEST_PAGE_BYTES:
-                raise Refused(f"{url}: got more than {_LONGEST_PAGE_BYTES:,} bytes, wanted a page; check the address")
+                raise RejectedError(
+                    f"{url}: got more than {_LONGEST_PAGE_BYTES:,} bytes, wanted a page; check the address"
+                )
             return content
 
         return self._with_retries(url, attempt, progress=lambda: 0)
@@ -125,7 +127,7 @@ class Client:
                 if response.status_code == RANGE_REFUSED or (goes_on and _first_byte(response) != there):
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(path)
-                    raise _Passing(f"cannot go on from byte {there:,}")
+                    raise TransientError(f"cannot go on from byte {there:,}")
                 version = _version(response)
                 with open(path, "ab" if goes_on else "wb") as file:
                     # read1: what has come, without waiting for more. Not decoded: some servers call a .gz file
@@ -135,7 +137,7 @@ class Client:
                         file.flush()
                         advance(len(chunk))
                         if self._stopped.is_set():
-                            raise Stopped
+                            raise CancelledError
 
         self._with_retries(url, attempt, progress=lambda: _size(path))
 
@@ -145,15 +147,19 @@ class Client:
             self._wait(self._not_before - time.monotonic())
             try:
                 return attempt()
-            except _Passing as error:
+            except TransientError as error:
                 reached = progress()
                 failures = 1 if reached > furthest else failures + 1
                 furthest = max(furthest, reached)
                 told = error.told_seconds or 0.0
                 if told > self._manners.longest_told_seconds:
-                    raise NoAnswer(f"{url}: {error}; asks to wait {duration(told)}; run it again then") from error
+                    raise UnreachableError(
+                        f"{url}: {error}; asks to wait {format_duration(told)}; run it again then"
+                    ) from error
                 if failures > self._manners.retries:
-                    raise NoAnswer(f"{url}: {error} (tries in a row: {failures}); run it again later") from error
+                    raise UnreachableError(
+                        f"{url}: {error} (tries in a row: {failures}); run it again later"
+                    ) from error
                 seconds = max(told, self._back_off(failures))
                 say(f"{url}: {error}; again in {seconds:.1f} s (retry {failures} of {self._manners.retries})")
                 with self._lock:
@@ -167,33 +173,33 @@ class Client:
 
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(max(0.0, seconds)):
-            raise Stopped
+            raise CancelledError
 
     @contextlib.contextmanager
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """Yields an answer to read from; what goes wrong with the connection, in the block too, is `_Passing`."""
+        """Yields an answer to read from; what goes wrong with the connection, in the block too, is `TransientError`."""
         timeout = self._manners.stall_seconds
         try:
             with self._session().get(url, headers=headers, stream=True, timeout=timeout) as response:
                 status = f"HTTP {response.status_code} {response.reason}"
                 if response.status_code in OVERLOADED:
-                    raise _Passing(status, _told_seconds(response))
+                    raise TransientError(status, _told_seconds(response))
                 if not response.ok and response.status_code != RANGE_REFUSED:
-                    raise Refused(f"{url}: {status}; check that the server has it")
+                    raise RejectedError(f"{url}: {status}; check that the server has it")
                 yield response
         except requests.exceptions.InvalidSchema as error:
-            raise Refused(
+            raise RejectedError(
                 f"{url}: not followed ({error}); from https:// no way may lead to http://, and a SOCKS proxy needs the "
                 "package PySocks"
             ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise Refused(
+                raise RejectedError(
                     f"{url}: {_cause(error)}; behind an inspecting proxy, name its certificates in REQUESTS_CA_BUNDLE"
                 ) from error
             if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-                raise _Passing(f"nothing came for {timeout:g} s") from error
-            raise _Passing(_cause(error)) from error
+                raise TransientError(f"nothing came for {timeout:g} s") from error
+            raise TransientError(_cause(error)) from error
 
     def _session(self) -> requests.Session:
         if not hasattr(self._of_thread, "session"):
@@ -205,7 +211,7 @@ class Client:
         return self._of_thread.session
 
 
-class _Passing(Exception):
+class TransientError(Exception):
     """May go better another time; `told_seconds`: the server's Retry-After."""
 
     def __init__(self, message: str, told_seconds: float | None = None):

@@ -41,7 +41,7 @@ def call(path: str | os.PathLike, operation: Callable[[Any, str], T], *, patient
         except Exception as error:
             if not patient:
                 raise
-            if not passes(error):
+            if not is_transient(error):
                 if _refuses(error):
                     raise UserError(
                         f"{path}: refused by its storage ({_one_line(error)}); check the name and your credentials"
@@ -95,7 +95,7 @@ def remove(storage: Any, name: str) -> None:
         pass
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of storage may be gone in a while: a broken connection, a timeout, a busy or ailing server."""
     status = getattr(error, "status", None) or getattr(error, "code", None)
     if status is not None and str(status).isdigit():

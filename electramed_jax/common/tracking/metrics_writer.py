@@ -38,7 +38,7 @@ class MetricsWriter:
         if not distributed.is_main():
             return
         path = files.join(workdir, FILE)
-        kept = [entry for entry in read(workdir) if entry["step"] <= resumed_step]
+        kept = [entry for entry in read_metrics(workdir) if entry["step"] <= resumed_step]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
         files.write_text(path, text)
         self._lines = _open(path, text.encode())
@@ -74,7 +74,7 @@ class MetricsWriter:
             self._trackers.close()
 
 
-def read(workdir: str) -> list[dict[str, Any]]:
+def read_metrics(workdir: str) -> list[dict[str, Any]]:
     """Every whole entry so far; none without a file. A last line cut off by a crash is left out."""
     path = files.join(workdir, FILE)
     if not files.exists(path):
@@ -88,10 +88,12 @@ def read(workdir: str) -> list[dict[str, Any]]:
     return entries
 
 
-def has(workdir: str, step: int, split: str) -> bool:
+def has_entry(workdir: str, step: int, split: str) -> bool:
     """Whether the entry of that step and split is on file; the main process looks, for all."""
-    here = distributed.is_main() and any(entry["step"] == step and entry["split"] == split for entry in read(workdir))
-    return bool(distributed.told_by_main(int(here)))
+    here = distributed.is_main() and any(
+        entry["step"] == step and entry["split"] == split for entry in read_metrics(workdir)
+    )
+    return bool(distributed.broadcast_from_main(int(here)))
 
 
 class _Events:
@@ -146,7 +148,7 @@ def _open(path: str, already: bytes = b"") -> _Log:
 
 class _Appended:
     def __init__(self, path: str):
-        self._path, self._trouble = path, _Trouble(path)
+        self._path, self._trouble = path, _WriteFailure(path)
         self._file: Any = None
         self._left = b""
 
@@ -175,7 +177,7 @@ class _Appended:
 
 class _Uploaded:
     def __init__(self, path: str, already: bytes):
-        self._trouble = _Trouble(path)
+        self._trouble = _WriteFailure(path)
         self._path, self._data = path, bytearray(already)
         self._stored, self._next_upload = len(already), 0.0
 
@@ -201,7 +203,7 @@ class _Uploaded:
         self.flush()
 
 
-class _Trouble:
+class _WriteFailure:
     """Storage that fails: said once, borne for a while."""
 
     def __init__(self, path: str):

@@ -30,11 +30,11 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import build_near_duplicates, corpus_dir, decontaminate, dedup, minhash, stages, stats
 from electramed_jax.data.corpus import inputs as sources
-from electramed_jax.data.corpus.filtering import MIN_CHARS, Choices, Tally
-from electramed_jax.data.corpus.stages import Losses
+from electramed_jax.data.corpus.filtering import MIN_CHARS, FilterConfig, InputStats
+from electramed_jax.data.corpus.stages import DroppedRows
 from electramed_jax.data.parallel import build_dir, shuffle_files
-from electramed_jax.data.parallel.beam_runner import Beam
-from electramed_jax.data.parallel.process_pool import Pool, peak_bytes
+from electramed_jax.data.parallel.beam_runner import BeamRunner
+from electramed_jax.data.parallel.process_pool import ProcessPool, peak_bytes
 from electramed_jax.data.readers import document
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
@@ -49,11 +49,11 @@ def prepare(
     workers: int | None = None,
     strict: bool = False,
     min_chars: int = MIN_CHARS,
-    reading: document.Reading = document.Reading(),
+    reading: document.PubmedOptions = document.PubmedOptions(),
     languages: Iterable[str] = (),
     exclude: Iterable[str] = (),
     near_duplicates: float | None = None,
-    beam: Beam | None = None,
+    beam: BeamRunner | None = None,
 ) -> dict[str, Any]:
     """Makes a documents folder (see `corpus`); returns its account.
 
@@ -70,7 +70,7 @@ def prepare(
     Raises:
       UserError: no input, no document left, an output folder that holds something else.
     """
-    choices = Choices(validation, test, min_chars, tuple(languages), strict, reading)
+    choices = FilterConfig(validation, test, min_chars, tuple(languages), strict, reading)
     if near_duplicates is not None:
         minhash.check(near_duplicates)
     inputs = list(inputs)
@@ -81,7 +81,7 @@ def prepare(
     request = stats.request(inputs, choices, evaluation, near_duplicates)
     if files.exists(files.join(output_dir, corpus_dir.FILE)):
         return _finished(output_dir, request)
-    work = build_dir.open_in(output_dir, request, lambda name: name in corpus_dir.SPLITS)
+    work = build_dir.open_build_dir(output_dir, request, lambda name: name in corpus_dir.SPLITS)
     index = _index(work, evaluation, request)
     if beam is None:
         counts, written = _run(workers, work, output_dir, inputs, choices, index, near_duplicates)
@@ -89,14 +89,14 @@ def prepare(
         from electramed_jax.data.corpus import build_beam as build_documents_beam
 
         counts, written = build_documents_beam.run(beam, work, output_dir, inputs, choices, index, near_duplicates)
-    account = stats.account(request, counts, written, decontaminate.load(index) if index else None)
+    account = stats.corpus_stats(request, counts, written, decontaminate.load(index) if index else None)
     if not any(split["documents"] for split in account["splits"].values()):
         raise UserError(
             f"no document left of {len(inputs)} files; dropped: {account['dropped'] or 'none'}; "
             "check that the inputs hold text"
         )
     files.write_json(files.join(output_dir, corpus_dir.FILE), account)
-    build_dir.close(output_dir)
+    build_dir.close_build_dir(output_dir)
     if beam is None:
         console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
     return account
@@ -107,12 +107,12 @@ def _run(
     work: str,
     output_dir: str,
     inputs: Sequence[sources.Source],
-    choices: Choices,
+    choices: FilterConfig,
     index: str | None,
     near_duplicates: float | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Writes the parts; what reading and writing counted of each input."""
-    with Pool(workers) as pool:
+    with ProcessPool(workers) as pool:
         tasks = [(work, number, source, choices, index) for number, source in enumerate(inputs)]
         counts = list(pool.run(_read, tasks, "reading", inside="documents", count=lambda found: found["read"]))
         groups = _groups(counts)
@@ -125,13 +125,13 @@ def _run(
 
 def _finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
     """The account of the folder that stands in `output_dir`, if it is the one asked for."""
-    account = corpus_dir.read(output_dir)
+    account = corpus_dir.read_documents_info(output_dir)
     if account["request"] != request:
         raise UserError(
             f"{output_dir}: holds documents of another request (other inputs, options or "
             "program version); choose another --output, or remove it"
         )
-    build_dir.close(output_dir)
+    build_dir.close_build_dir(output_dir)
     console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
     return account
 
@@ -146,12 +146,12 @@ def _index(work: str, evaluation: Sequence[str], request: dict[str, Any]) -> str
     return path
 
 
-def _read(work: str, number: int, source: sources.Source, choices: Choices, index: str | None) -> dict[str, Any]:
+def _read(work: str, number: int, source: sources.Source, choices: FilterConfig, index: str | None) -> dict[str, Any]:
     """Puts the lines of one input into a file and their keys into others; counts what it read."""
     done = files.join(work, f"counts-{number:05d}.json")
     if files.exists(done):
         return files.read_json(done)
-    tally = Tally()
+    tally = InputStats()
     with shuffle_files.Writer(_keys_prefix(work, number), stages.slots_of_keys, shuffle_files.HASH_SLOTS) as keys:
         for some in stages.filter_input(work, number, source, choices, index, tally):
             keys.write(some)
@@ -160,8 +160,10 @@ def _read(work: str, number: int, source: sources.Source, choices: Choices, inde
     return counts
 
 
-def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]) -> Losses:
-    losses = Losses(work, len(counts))
+def _deduplicate(
+    pool: ProcessPool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]
+) -> DroppedRows:
+    losses = DroppedRows(work, len(counts))
     keys = [
         shuffle_files.file_name(_keys_prefix(work, number), file)
         for number, of_input in enumerate(counts)
@@ -175,29 +177,29 @@ def _deduplicate(pool: Pool, work: str, counts: Sequence[dict[str, Any]], groups
     return losses.and_of([*of_pmids, *of_texts])
 
 
-def _decide_pmids(keys: Sequence[str], losses: Losses, first: int, end: int) -> str:
+def _decide_pmids(keys: Sequence[str], losses: DroppedRows, first: int, end: int) -> str:
     """Finds the losses of a group of PMIDs, and the texts' keys of what is left; returns its name."""
     name = f"pmids-{first:03d}-{end:03d}"
     if not losses.has(name):
-        group = shuffle_files.read(keys, dedup.KEY, shuffle_files.HASH_SLOTS, first, end)
-        reasons = dedup.outdated(group)
+        group = shuffle_files.read(keys, dedup.KEY_DTYPE, shuffle_files.HASH_SLOTS, first, end)
+        reasons = dedup.superseded_mask(group)
         texts = dedup.texts_of(group, reasons)
         slots = shuffle_files.hash_slots(texts["text"])
         shuffle_files.write(_texts_path(losses.folder, first, end), texts, slots, shuffle_files.HASH_SLOTS)
-        losses.write(name, dedup.losses(group, reasons))
+        losses.write(name, dedup.dropped_rows(group, reasons))
     return name
 
 
-def _decide_texts(texts: Sequence[str], losses: Losses, first: int, end: int) -> str:
+def _decide_texts(texts: Sequence[str], losses: DroppedRows, first: int, end: int) -> str:
     """Finds the losses of a group of texts; returns its name."""
     name = f"texts-{first:03d}-{end:03d}"
     if not losses.has(name):
-        group = shuffle_files.read(texts, dedup.TEXT, shuffle_files.HASH_SLOTS, first, end)
-        losses.write(name, dedup.losses(group[dedup.repeated(group)], dedup.DUPLICATE))
+        group = shuffle_files.read(texts, dedup.TEXT_DTYPE, shuffle_files.HASH_SLOTS, first, end)
+        losses.write(name, dedup.dropped_rows(group[dedup.duplicate_mask(group)], dedup.DUPLICATE))
     return name
 
 
-def _write(output_dir: str, number: int, losses: Losses) -> dict[str, Any]:
+def _write(output_dir: str, number: int, losses: DroppedRows) -> dict[str, Any]:
     """Puts the parts of one input in place, and its lines away."""
     work = losses.folder
     done = files.join(work, f"written-{number:05d}.json")

@@ -17,21 +17,21 @@ import apache_beam as beam
 import numpy as np
 
 from electramed_jax.data.corpus import build_near_duplicates, dedup, minhash, stages
-from electramed_jax.data.corpus.filtering import Choices, Tally
+from electramed_jax.data.corpus.filtering import FilterConfig, InputStats
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.parallel import shuffle_files
-from electramed_jax.data.parallel.beam_runner import Beam, told
+from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors
 
 Rows = tuple[int, bytes]  # of a slot, or of an input
 OfInput = tuple[int, tuple[Iterable[dict[str, Any]], Iterable[bytes]]]  # its counts, of which there are one, and losses
 
 
 def run(
-    runner: Beam,
+    runner: BeamRunner,
     work: str,
     output_dir: str,
     inputs: Sequence[Source],
-    choices: Choices,
+    choices: FilterConfig,
     index: str | None,
     near_duplicates: float | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -50,7 +50,7 @@ def _build(
     work: str,
     output_dir: str,
     inputs: Sequence[Source],
-    choices: Choices,
+    choices: FilterConfig,
     index: str | None,
     threshold: float | None,
     pipeline: beam.Pipeline,
@@ -90,10 +90,10 @@ def _inputs(name: str, counts: beam.PCollection, losses: Sequence[beam.PCollecti
     return (counts, together) | f"{name}: by input" >> beam.CoGroupByKey()
 
 
-@told
-def _read(number: int, work: str, inputs: Sequence[Source], choices: Choices, index: str | None) -> Iterator[Any]:
+@report_user_errors
+def _read(number: int, work: str, inputs: Sequence[Source], choices: FilterConfig, index: str | None) -> Iterator[Any]:
     """Keys by slot; and the counts of the input."""
-    tally, waiting = Tally(), [np.empty(0, dedup.KEY)]
+    tally, waiting = InputStats(), [np.empty(0, dedup.KEY_DTYPE)]
     for some in stages.filter_input(work, number, inputs[number], choices, index, tally):
         waiting.append(some)
         if sum(map(len, waiting)) >= shuffle_files.ROWS_AT_ONCE:
@@ -104,24 +104,24 @@ def _read(number: int, work: str, inputs: Sequence[Source], choices: Choices, in
     yield beam.pvalue.TaggedOutput("counts", (number, tally.as_json()))
 
 
-@told
+@report_user_errors
 def _decide_pmids(group: tuple[int, Iterable[bytes]], work: str) -> Iterator[Any]:
     """Losses by input; and the texts' keys of what is left, by slot."""
-    keys = _joined(group[1], dedup.KEY)
-    reasons = dedup.outdated(keys)
+    keys = _joined(group[1], dedup.KEY_DTYPE)
+    reasons = dedup.superseded_mask(keys)
     texts = dedup.texts_of(keys, reasons)
     for of_slot in _by_slot(texts, shuffle_files.hash_slots(texts["text"])):
         yield beam.pvalue.TaggedOutput("texts", of_slot)
-    yield from _by_input(dedup.losses(keys, reasons))
+    yield from _by_input(dedup.dropped_rows(keys, reasons))
 
 
-@told
+@report_user_errors
 def _decide_texts(group: tuple[int, Iterable[bytes]], work: str) -> Iterator[Rows]:
-    texts = _joined(group[1], dedup.TEXT)
-    yield from _by_input(dedup.losses(texts[dedup.repeated(texts)], dedup.DUPLICATE))
+    texts = _joined(group[1], dedup.TEXT_DTYPE)
+    yield from _by_input(dedup.dropped_rows(texts[dedup.duplicate_mask(texts)], dedup.DUPLICATE))
 
 
-@told
+@report_user_errors
 def _sign(of_input: OfInput, work: str, rows: int) -> Iterator[Rows]:
     number, (_, losses) = of_input
     bands = minhash.PERMUTATIONS // rows
@@ -129,12 +129,12 @@ def _sign(of_input: OfInput, work: str, rows: int) -> Iterator[Rows]:
         yield from _by_slot(entries, build_near_duplicates.slots_of_bands(entries, bands))
 
 
-@told
+@report_user_errors
 def _resemble(group: tuple[int, Iterable[bytes]], work: str, threshold: float) -> Iterator[Rows]:
     yield from _by_input(build_near_duplicates.resembling(work, _joined(group[1], minhash.BAND), threshold))
 
 
-@told
+@report_user_errors
 def _write(of_input: OfInput, work: str, output_dir: str) -> Iterator[tuple[int, dict, dict]]:
     number, (counts, losses) = of_input
     (of_reading,) = counts
@@ -155,5 +155,5 @@ def _joined(pieces: Iterable[bytes], dtype: np.dtype) -> np.ndarray:
 
 def _lost(losses: Iterable[bytes]) -> dict[int, int]:
     """{row: number of the reason}."""
-    lost = _joined(losses, dedup.LOSS)
+    lost = _joined(losses, dedup.DROPPED_DTYPE)
     return dict(zip(lost["row"].tolist(), lost["reason"].tolist(), strict=True))

@@ -16,9 +16,9 @@ import numpy as np
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir, dedup, minhash, stages
 from electramed_jax.data.corpus.filtering import remaining
-from electramed_jax.data.corpus.stages import Losses
+from electramed_jax.data.corpus.stages import DroppedRows
 from electramed_jax.data.parallel import shuffle_files
-from electramed_jax.data.parallel.process_pool import Pool
+from electramed_jax.data.parallel.process_pool import ProcessPool
 
 _SIGNED_AT_ONCE = 1024
 _COMPARED_AT_ONCE = 16_384
@@ -26,7 +26,7 @@ _SIGNATURE = np.dtype(np.uint32)
 _BYTES = minhash.PERMUTATIONS * _SIGNATURE.itemsize
 
 
-def find(pool: Pool, losses: Losses, groups: Sequence[tuple[int, int]], threshold: float) -> Losses:
+def find(pool: ProcessPool, losses: DroppedRows, groups: Sequence[tuple[int, int]], threshold: float) -> DroppedRows:
     """The losses and those to near-duplicates; `groups` are of hash slots, as many as memory asks for."""
     rows = minhash.rows_per_band(threshold)
     bands = minhash.PERMUTATIONS // rows
@@ -52,7 +52,7 @@ def find(pool: Pool, losses: Losses, groups: Sequence[tuple[int, int]], threshol
     return losses.and_of(pool.run(_resemble, tasks, "comparing signatures", unit="groups"))
 
 
-def _sign(losses: Losses, number: int, rows: int) -> dict[str, int]:
+def _sign(losses: DroppedRows, number: int, rows: int) -> dict[str, int]:
     """Signs what is left of one input; counts it."""
     work = losses.folder
     done = files.join(work, f"signed-{number:05d}.json")
@@ -113,7 +113,7 @@ def _batches(work: str, number: int, lost: Mapping[int, int]) -> Iterator[tuple[
 
 
 def _resemble(
-    entries: Sequence[str], losses: Losses, number_of_slots: int, first: int, count: int, threshold: float
+    entries: Sequence[str], losses: DroppedRows, number_of_slots: int, first: int, count: int, threshold: float
 ) -> str:
     """Finds the losses among the documents whose bands fall into some slots; returns the group's name."""
     name = f"near-{first:06d}-{count:03d}"
@@ -126,18 +126,18 @@ def _resemble(
 def resembling(work: str, entries: np.ndarray, threshold: float) -> np.ndarray:
     """dedup.LOSS[m] of those of BAND[n] that are near to an earlier one of an equal band, once for each such band."""
     lost = [some for group in minhash.groups(entries) for some in _lost_of(work, group, threshold)]
-    return dedup.losses(np.concatenate([np.empty(0, minhash.BAND), *lost]), dedup.NEAR_DUPLICATE)
+    return dedup.dropped_rows(np.concatenate([np.empty(0, minhash.BAND), *lost]), dedup.NEAR_DUPLICATE)
 
 
 def _lost_of(work: str, group: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     """Those of BAND[m] that are near to an earlier one, some at a time, as the group may be a large one."""
     head, rest = group[: minhash.COMPARED], group[minhash.COMPARED :]
     compared = _read_signatures(head, work)
-    yield head[minhash.resembling(compared, threshold)]
+    yield head[minhash.near_duplicate_mask(compared, threshold)]
     for start in range(0, len(rest), _COMPARED_AT_ONCE):
         some = rest[start : start + _COMPARED_AT_ONCE]
         signatures = np.concatenate([compared, _read_signatures(some, work)])
-        yield some[minhash.resembling(signatures, threshold)[len(head) :]]
+        yield some[minhash.near_duplicate_mask(signatures, threshold)[len(head) :]]
 
 
 def _read_signatures(entries: np.ndarray, work: str) -> np.ndarray:

@@ -35,7 +35,7 @@ class Texts:
     """
 
     def __init__(self, directory: str, split: str = "train"):
-        self._parts = [part_path(directory, split, n) for n in range(len(read(directory)["inputs"]))]
+        self._parts = [part_path(directory, split, n) for n in range(len(read_documents_info(directory)["inputs"]))]
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
@@ -60,12 +60,12 @@ def read_part(path: str) -> Iterator[Document]:
       UserError: after the last sound one, if any was not.
     """
     damage: Counter = Counter()
-    yield from reader.read(path, damage)
+    yield from reader.read_documents(path, damage)
     if damage:
         raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
 
 
-def read(directory: str) -> dict[str, Any]:
+def read_documents_info(directory: str) -> dict[str, Any]:
     """The account of a finished documents folder.
 
     Raises:

@@ -29,7 +29,7 @@ DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of a key: to be kept, read but 
 REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")
 KEPT, WITHDRAWN, SUPERSEDED, DUPLICATE, NEAR_DUPLICATE = range(len(REASONS))
 
-KEY = np.dtype(
+KEY_DTYPE = np.dtype(
     [
         ("kind", "u1"),
         ("pmid", "<i8"),  # 0: none, or not PubMed's record
@@ -41,8 +41,8 @@ KEY = np.dtype(
         ("text", "<u8"),
     ]
 )
-TEXT = np.dtype([("text", "<u8"), ("input", "<i4"), ("row", "<i4")])
-LOSS = np.dtype([("input", "<i4"), ("row", "<i4"), ("reason", "u1")])
+TEXT_DTYPE = np.dtype([("text", "<u8"), ("input", "<i4"), ("row", "<i4")])
+DROPPED_DTYPE = np.dtype([("input", "<i4"), ("row", "<i4"), ("reason", "u1")])
 
 _ASCII_OTHERS = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbouring PMIDs fall far apart
@@ -72,11 +72,11 @@ def text_hash(text: str) -> int:
 
 
 def group_hashes(keys: np.ndarray) -> np.ndarray:
-    """uint64[n]: equal where keys must be decided together by `outdated`, well spread otherwise."""
+    """uint64[n]: equal where keys must be decided together by `superseded_mask`, well spread otherwise."""
     return np.where(keys["pmid"] != 0, keys["pmid"].astype(np.uint64) * _SPREAD, keys["text"])
 
 
-def outdated(keys: np.ndarray) -> np.ndarray:
+def superseded_mask(keys: np.ndarray) -> np.ndarray:
     """uint8[n]: for each of KEY[n] WITHDRAWN, SUPERSEDED or KEPT, by rules 1 and 2."""
     reasons = np.full(len(keys), KEPT, np.uint8)
     is_record = (keys["kind"] != WITHDRAWAL) & (keys["pmid"] != 0)
@@ -95,7 +95,7 @@ def outdated(keys: np.ndarray) -> np.ndarray:
     return reasons
 
 
-def repeated(texts: np.ndarray) -> np.ndarray:
+def duplicate_mask(texts: np.ndarray) -> np.ndarray:
     """bool[n]: whether each of TEXT[n] has the hash of one that stands before it in the order of the inputs."""
     in_order = np.lexsort((texts["row"], texts["input"], texts["text"]))
     hashes = texts["text"][in_order]
@@ -107,15 +107,15 @@ def repeated(texts: np.ndarray) -> np.ndarray:
 def texts_of(keys: np.ndarray, reasons: np.ndarray) -> np.ndarray:
     """TEXT[m] of the documents that rules 1 and 2 leave."""
     left = keys[(keys["kind"] == DOCUMENT) & (reasons == KEPT)]
-    texts = np.empty(len(left), TEXT)
-    for name in TEXT.names:
+    texts = np.empty(len(left), TEXT_DTYPE)
+    for name in TEXT_DTYPE.names:
         texts[name] = left[name]
     return texts
 
 
-def losses(places: np.ndarray, reason: np.ndarray | int) -> np.ndarray:
+def dropped_rows(places: np.ndarray, reason: np.ndarray | int) -> np.ndarray:
     """LOSS[n] of KEY[n] or TEXT[n]; what was no document is no loss."""
-    lost = np.empty(len(places), LOSS)
+    lost = np.empty(len(places), DROPPED_DTYPE)
     lost["input"], lost["row"], lost["reason"] = places["input"], places["row"], reason
     is_document = places["kind"] == DOCUMENT if "kind" in places.dtype.names else True
     return lost[(lost["reason"] != KEPT) & is_document]

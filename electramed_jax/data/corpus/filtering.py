@@ -17,14 +17,14 @@ from electramed_jax.data.corpus import corpus_dir, dedup
 from electramed_jax.data.corpus import decontaminate as held_out
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.readers import normalize
-from electramed_jax.data.readers.document import REPAIRED, Document, Reading
+from electramed_jax.data.readers.document import REPAIRED, Document, PubmedOptions
 
 MIN_CHARS = 32
 _LANGUAGE = re.compile("[a-z]{3}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Choices:
+class FilterConfig:
     """What is kept, and where it goes.
 
     Attributes:
@@ -41,7 +41,7 @@ class Choices:
     min_chars: int = MIN_CHARS
     languages: tuple[str, ...] = ()
     strict: bool = False
-    reading: Reading = Reading()
+    reading: PubmedOptions = PubmedOptions()
 
     def __post_init__(self) -> None:
         if not (0 <= self.validation and 0 <= self.test and self.validation + self.test < 1):
@@ -53,7 +53,7 @@ class Choices:
 
 
 @dataclasses.dataclass
-class Tally:
+class InputStats:
     """What became of the records of one input, as far as it can be told from that input alone.
 
     Attributes:
@@ -73,7 +73,7 @@ class Tally:
 
 
 def read_source(
-    source: Source, number: int, choices: Choices, evaluation: held_out.Index | None, tally: Tally
+    source: Source, number: int, choices: FilterConfig, evaluation: held_out.Index | None, tally: InputStats
 ) -> Iterator[tuple[tuple, bytes]]:
     """(key, line) of what input `number` says, in order.
 
@@ -128,7 +128,7 @@ def _cleaned(document: Document) -> Document:
 
 
 def _reason_to_drop(
-    document: Document, text: str, choices: Choices, evaluation: held_out.Index | None, tally: Tally
+    document: Document, text: str, choices: FilterConfig, evaluation: held_out.Index | None, tally: InputStats
 ) -> str | None:
     if reason := normalize.reason_to_drop(text, choices.min_chars):
         return reason

@@ -30,7 +30,7 @@ class Source:
         return sum(map(files.size, self.parts)) if self.parts else reader.size(self.path)
 
     def read(
-        self, drops: Counter, strict: bool, reading: document.Reading, deletions: list[int]
+        self, drops: Counter, strict: bool, reading: document.PubmedOptions, deletions: list[int]
     ) -> Iterator[document.Document]:
         """The documents, as `documents.read` gives them.
 
@@ -38,7 +38,7 @@ class Source:
           UserError: as there; a damaged part, which was whole when it was written, strict or not.
         """
         if not self.parts:
-            yield from reader.read(self.path, drops, strict, reading, deletions)
+            yield from reader.read_documents(self.path, drops, strict, reading, deletions)
         for part in self.parts:
             yield from corpus_dir.read_part(part)
 
@@ -54,7 +54,7 @@ def find(inputs: Iterable[str]) -> list[Source]:
     inputs = list(inputs)
     folders = [path for path in dict.fromkeys(inputs) if files.exists(files.join(path, corpus_dir.FILE))]
     found = [source for folder in folders for source in _of_folder(folder)]
-    found += map(Source, reader.find(path for path in inputs if path not in folders))
+    found += map(Source, reader.find_inputs(path for path in inputs if path not in folders))
     if not found:
         raise UserError("no input files; give at least one path or pattern with --input")
     return found
@@ -67,6 +67,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _of_folder(folder: str) -> Iterator[Source]:
-    for number in range(len(corpus_dir.read(folder)["inputs"])):
+    for number in range(len(corpus_dir.read_documents_info(folder)["inputs"])):
         name = files.join(folder, corpus_dir.part_name(number).removesuffix(corpus_dir.PART_SUFFIX))
         yield Source(name, tuple(corpus_dir.part_path(folder, split, number) for split in corpus_dir.SPLITS))

@@ -83,7 +83,7 @@ def groups(entries: np.ndarray) -> Iterator[np.ndarray]:
         yield entries[start:end]
 
 
-def resembling(signatures: np.ndarray, threshold: float) -> np.ndarray:
+def near_duplicate_mask(signatures: np.ndarray, threshold: float) -> np.ndarray:
     """bool[m]: whether each of the signatures [m, PERMUTATIONS] is near to an earlier one.
 
     In a group of more than COMPARED, those after them are compared with these only: such a group is

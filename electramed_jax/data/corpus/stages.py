@@ -13,7 +13,7 @@ import numpy as np
 
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir, decontaminate, dedup, stages
-from electramed_jax.data.corpus.filtering import Choices, Tally, read_source, remaining
+from electramed_jax.data.corpus.filtering import FilterConfig, InputStats, read_source, remaining
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.parallel import shuffle_files
 
@@ -23,7 +23,7 @@ _KEYS_AT_ONCE = 4096
 
 
 def filter_input(
-    work: str, number: int, source: Source, choices: Choices, index: str | None, tally: Tally
+    work: str, number: int, source: Source, choices: FilterConfig, index: str | None, tally: InputStats
 ) -> Iterator[np.ndarray]:
     """Puts the lines of one input into a file of `scratch`, whole after the last of what it yields: their dedup.KEY[n].
 
@@ -38,9 +38,9 @@ def filter_input(
             lines.write(line)
             waiting.append(key)
             if len(waiting) == _KEYS_AT_ONCE:
-                yield np.array(waiting, dedup.KEY)
+                yield np.array(waiting, dedup.KEY_DTYPE)
                 waiting.clear()
-        yield np.array(waiting, dedup.KEY)
+        yield np.array(waiting, dedup.KEY_DTYPE)
 
 
 def slots_of_keys(keys: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def remove_lines(folder: str, number: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses:
+class DroppedRows:
     """Documents that lost to others: found group by group of keys, asked for input by input.
 
     Attributes:
@@ -109,7 +109,7 @@ class Losses:
     inputs: int
     groups: tuple[str, ...] = ()
 
-    def and_of(self, groups: Iterable[str]) -> Losses:
+    def and_of(self, groups: Iterable[str]) -> DroppedRows:
         """These and those of the groups."""
         return dataclasses.replace(self, groups=(*self.groups, *groups))
 
@@ -123,7 +123,7 @@ class Losses:
 
     def of(self, number: int) -> dict[int, int]:
         """{row: number of the reason} of input `number`."""
-        lost = shuffle_files.read(map(self._path, self.groups), dedup.LOSS, self.inputs, number, number + 1)
+        lost = shuffle_files.read(map(self._path, self.groups), dedup.DROPPED_DTYPE, self.inputs, number, number + 1)
         return dict(zip(lost["row"].tolist(), lost["reason"].tolist(), strict=True))
 
     def _path(self, group: str) -> str:

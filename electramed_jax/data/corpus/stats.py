@@ -11,12 +11,12 @@ import electramed_jax
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir, decontaminate
 from electramed_jax.data.corpus import inputs as sources
-from electramed_jax.data.corpus.filtering import Choices
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.readers import document
 
 
 def request(
-    inputs: Sequence[sources.Source], choices: Choices, evaluation: Sequence[str], near_duplicates: float | None
+    inputs: Sequence[sources.Source], choices: FilterConfig, evaluation: Sequence[str], near_duplicates: float | None
 ) -> dict[str, Any]:
     """Everything the output depends on, as JSON."""
     names = sources.short_names([source.path for source in inputs])
@@ -34,7 +34,7 @@ def request(
     }
 
 
-def account(
+def corpus_stats(
     request: dict[str, Any],
     counts: Sequence[dict[str, Any]],
     written: Sequence[dict[str, Any]],
@@ -42,7 +42,7 @@ def account(
 ) -> dict[str, Any]:
     """The account, from what reading and writing counted of each input.
 
-    Of each input `read` = `kept` + the sum of `dropped`, by reason: those of `documents.read`,
+    Of each input `read_documents_info` = `kept` + the sum of `dropped`, by reason: those of `documents.read`,
     `clean.reason_to_drop`, "language", "held_out", and of `dedup.REASONS`. A record has one reason, the first
     that applied; an evaluation file counts each document it would have held out by itself.
     """

@@ -56,7 +56,7 @@ class Dataset:
         )
 
 
-def read(directory: str) -> Dataset:
+def open_dataset(directory: str) -> Dataset:
     """Reads and checks the packed folder of that name, or several with commas between.
 
     Raises:
@@ -66,7 +66,7 @@ def read(directory: str) -> Dataset:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise UserError(f"{name} is named twice in {directory}; to see more of its rows give it a larger weight")
-    dataset = Dataset(names, tuple(map(manifests.read, names)))
+    dataset = Dataset(names, tuple(map(manifests.read_manifest, names)))
     for folder, manifest in zip(names[1:], dataset.manifests[1:]):
         _agree(names[0], dataset.manifests[0], folder, manifest)
     return dataset

@@ -65,7 +65,7 @@ class Loader:
         check_shards: bool = False,
     ) -> None:
         check_batch_size(batch_size, sharding)
-        self.dataset = datasets.read(directory)
+        self.dataset = datasets.open_dataset(directory)
         self.manifest = self.dataset.manifest
         kept = KEPT_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
         self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
@@ -79,7 +79,7 @@ class Loader:
         self.rows_in_epoch = len(self._rows)
         self._shape, self._sharding = (batch_size, self.manifest.row_length), sharding
         self._steps_ahead = max(PREFETCHED_STEPS, ROWS_AHEAD // batch_size)
-        self._prefetched = Prefetched(self._read)
+        self._prefetched = StepPrefetcher(self._read)
 
     def at(self, step: int) -> Batch:
         """{"input_ids": int32[B, T]} of `step` (from 0); the next two steps are read meanwhile.
@@ -147,7 +147,7 @@ def ordered_batches(
       UserError: as `Loader`, all of it before the first batch is asked for.
     """
     check_batch_size(batch_size, sharding)
-    dataset = datasets.read(directory)
+    dataset = datasets.open_dataset(directory)
     manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache=cache)
     begins = np.arange(0, len(rows), batch_size)
     if max_batches is not None and max_batches * batch_size < len(rows):
@@ -194,7 +194,7 @@ def global_batch(
 ) -> Batch:
     """Builds {"input_ids": int32[B, T]} of `read(first, end)` -> rows first .. end-1 of it.
 
-    `read` is asked only for what this host's devices hold, once for each distinct piece: devices
+    `open_dataset` is asked only for what this host's devices hold, once for each distinct piece: devices
     along the tensor axis hold the same rows.
     """
     piece = functools.cache(lambda first, end: read(first, end).astype(np.int32))
@@ -213,7 +213,7 @@ def _held_rows(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> 
     return np.unique(np.concatenate([np.arange(*each) for each in slices]))
 
 
-class Prefetched:
+class StepPrefetcher:
     """`.at(step)` of a function of the step, with the next steps computed in a thread meanwhile.
 
     What goes wrong in the thread is raised by `.at()` of the very step it happened in, and only if

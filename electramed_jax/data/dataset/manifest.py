@@ -102,7 +102,7 @@ def write(directory: str, manifest: Manifest) -> None:
     files.write_json(files.join(directory, FILE), dataclasses.asdict(manifest))
 
 
-def read(directory: str) -> Manifest:
+def read_manifest(directory: str) -> Manifest:
     """Reads and checks a packed folder: version, vocabulary, every shard there with its size.
 
     Shard contents are checked row by row when read, or all at once by `verify_shards`.
@@ -126,7 +126,7 @@ def read(directory: str) -> Manifest:
     return manifest
 
 
-def load(path: str) -> Manifest:
+def load_manifest(path: str) -> Manifest:
     """Reads a manifest file by itself, wherever a copy of it lies; looks at no shard.
 
     Raises:

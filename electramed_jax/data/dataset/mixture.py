@@ -3,7 +3,7 @@
 Positions are taken in *rounds* of 65,536. In each round, member k of the mixture has a fixed number of positions,
 its *quota*: the weights in proportion, by largest remainder, and at least one. Which of the round's positions are
 whose is drawn anew for every round. The i-th position of a round that is member k's stands at position
-`round * quota_k + i` of that member alone, whose own `Plan` says which row that is. So each member passes through
+`round * quota_k + i` of that member alone, whose own `EpochSampler` says which row that is. So each member passes through
 its own epochs, every row once in each, at a pace set by its weight; and where a step stands follows from its number.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.dataset.sampler import Plan, permutation
+from electramed_jax.data.dataset.sampler import EpochSampler, permutation
 
 # Enough to give a member of one row in 65,536 its due, and yet shuffled in some milliseconds.
 ROUND_POSITIONS = 1 << 16
@@ -60,9 +60,9 @@ class Mixture:
         return quotas(self.weights or self.num_rows)
 
     @functools.cached_property
-    def plans(self) -> tuple[Plan, ...]:
+    def plans(self) -> tuple[EpochSampler, ...]:
         """Each member's order, as if it were alone."""
-        return tuple(Plan(rows, self.batch_size, self.seed, member=k) for k, rows in enumerate(self.num_rows))
+        return tuple(EpochSampler(rows, self.batch_size, self.seed, member=k) for k, rows in enumerate(self.num_rows))
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of the global batch of `step` (from 0), in order: int64[batch_size]."""
@@ -92,8 +92,10 @@ class Mixture:
         return rows
 
 
-def plan(num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int) -> Plan | Mixture:
-    """The order of a `Mixture` of these members; the plain `Plan`, which is the same one, where there is but one."""
+def plan(
+    num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int
+) -> EpochSampler | Mixture:
+    """The order of a `Mixture` of these members; the plain `EpochSampler`, which is the same one, where there is but one."""
     mixture = Mixture(tuple(num_rows), tuple(weights), batch_size, seed)
     return mixture if len(num_rows) > 1 else mixture.plans[0]
 

@@ -31,7 +31,7 @@ _BLOCKS, _FIRST_WINDOW = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class EpochSampler:
     """The order in which rows are fed: a function of (seed, batch_size, step) and of nothing else.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Epoch:
 # Some MB at most. A run walks through windows in order: it needs the one it is in and the one that is being read ahead,
 # of each member of a mixture.
 @functools.lru_cache(maxsize=32)
-def _epoch(plan: Plan, epoch: int) -> _Epoch:
+def _epoch(plan: EpochSampler, epoch: int) -> _Epoch:
     num_blocks = -(-plan.num_rows // plan.block_rows)
     blocks = permutation((plan.seed, _STREAM + plan.member), (epoch, _BLOCKS), num_blocks)
     # The short last block can land anywhere, so that windows are not all of one size.
@@ -109,7 +109,7 @@ def _epoch(plan: Plan, epoch: int) -> _Epoch:
 
 
 @functools.lru_cache(maxsize=64)
-def _window_rows(plan: Plan, epoch: int, window: int) -> np.ndarray:
+def _window_rows(plan: EpochSampler, epoch: int, window: int) -> np.ndarray:
     first = window * plan.window_blocks
     blocks = _epoch(plan, epoch).blocks[first : first + plan.window_blocks]
     rows = (blocks[:, None] * plan.block_rows + np.arange(plan.block_rows)[None, :]).reshape(-1)

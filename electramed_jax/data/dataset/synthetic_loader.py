@@ -79,7 +79,7 @@ class SyntheticLoader:
                 sharding,
             )
 
-        self._prefetched = loader.Prefetched(read)
+        self._prefetched = loader.StepPrefetcher(read)
 
     def at(self, step: int) -> dict[str, jax.Array]:
         """{"input_ids": int32[B, T]} of `step`."""

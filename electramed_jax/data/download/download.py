@@ -43,7 +43,7 @@ def download(
     parallel: int = PARALLEL,
     verify: bool = False,
     dry_run: bool = False,
-    manners: http_client.Manners = http_client.Manners(),
+    manners: http_client.RetryPolicy = http_client.RetryPolicy(),
 ) -> dict[str, Any]:
     """Makes the folder hold the chosen files, each of them whole; returns the account.
 
@@ -154,10 +154,10 @@ def _bring_all(
                     arrived[file.name] = outcome.arrived_bytes
                     folder.record(file, outcome.md5)
                     transfer.file_done(file.about_bytes, outcome.arrived_bytes)
-                elif isinstance(outcome, (http_client.NoAnswer, http_client.Refused, Damaged)):
+                elif isinstance(outcome, (http_client.UnreachableError, http_client.RejectedError, Damaged)):
                     missing[file.name] = str(outcome)
                     console.say(str(outcome))
-                    unanswered = unanswered + 1 if isinstance(outcome, http_client.NoAnswer) else 0
+                    unanswered = unanswered + 1 if isinstance(outcome, http_client.UnreachableError) else 0
                     if unanswered == UNANSWERED_FILES:
                         console.say(f"{unanswered} files in a row without an answer: stopping here")
                         break
@@ -213,7 +213,7 @@ def _bring(file: Listed, folder: Folder, client: http_client.Client, advance: Ca
 def _wanted_md5(file: Listed, client: http_client.Client) -> str:
     try:
         content = client.read(f"{file.url}.md5")
-    except http_client.Refused as error:
+    except http_client.RejectedError as error:
         raise Damaged(f"{file.name}: cannot be verified, so it is not fetched: {error}") from error
     md5 = mirror_listing.parse_md5(content, file.name)
     if md5 is None:
@@ -247,12 +247,12 @@ def _in_threads(
         waiting.put(task)
 
     def work() -> None:
-        with contextlib.suppress(queue.Empty, http_client.Stopped):
+        with contextlib.suppress(queue.Empty, http_client.CancelledError):
             while True:
                 task = waiting.get_nowait()
                 try:
                     ended.put((task, function(task)))
-                except http_client.Stopped:
+                except http_client.CancelledError:
                     raise
                 except BaseException as error:
                     ended.put((task, error))

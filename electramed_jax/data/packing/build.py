@@ -27,11 +27,11 @@ from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import pack as packing
 from electramed_jax.data.packing import token_files
-from electramed_jax.data.packing.row_builder import ELECTRA, FORMATS, PACKED, Figures, Order, RowMaker
+from electramed_jax.data.packing.row_builder import ELECTRA, FORMATS, PACKED, PackingSpec, RowBuilder, SplitStats
 from electramed_jax.data.packing.shard_writer import ShardWriter, place
 from electramed_jax.data.packing.token_files import Tokens
 from electramed_jax.data.parallel import build_dir, process_pool
-from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.parallel.beam_runner import BeamRunner
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
@@ -51,7 +51,7 @@ def pack(
     rows_per_shard: int = ROWS_PER_SHARD,
     lower_case: bool = True,
     workers: int | None = None,
-    beam: Beam | None = None,
+    beam: BeamRunner | None = None,
 ) -> manifest.Manifest:
     """Makes a packed dataset (see `manifest`) of a documents folder; returns its manifest.
 
@@ -70,8 +70,8 @@ def pack(
         raise UserError(f"format={format!r}; wanted one of {', '.join(FORMATS)}")
     if beam is not None:
         beam.check([documents_dir, output_dir])
-    account = corpus_dir.read(documents_dir)
-    tokens = vocab.read(vocab_path)
+    account = corpus_dir.read_documents_info(documents_dir)
+    tokens = vocab.read_vocab(vocab_path)
     request = {
         "vocab_sha256": vocab.sha256(vocab_path),
         "row_length": row_length,
@@ -85,12 +85,12 @@ def pack(
     if files.exists(files.join(output_dir, manifest.FILE)):
         return _finished(output_dir, request)
     special = vocab.special_ids(tokens)
-    work = build_dir.open_in(output_dir, request, lambda found: found.startswith(f"{name}-"))
+    work = build_dir.open_build_dir(output_dir, request, lambda found: found.startswith(f"{name}-"))
     own_vocab = files.join(output_dir, manifest.VOCAB_FILE)
     with files.atomic_write(own_vocab) as file:
         file.write(files.read_bytes(vocab_path))
 
-    order = Order(own_vocab, lower_case, row_length, format, name, rows_per_shard, WINDOW_ROWS * row_length)
+    order = PackingSpec(own_vocab, lower_case, row_length, format, name, rows_per_shard, WINDOW_ROWS * row_length)
     parts = len(account["inputs"])
     if beam is None:
         built = _run(workers, documents_dir, parts, work, output_dir, order)
@@ -126,15 +126,15 @@ def pack(
         format=format,
     )
     manifest.write(output_dir, result)
-    build_dir.close(output_dir)
+    build_dir.close_build_dir(output_dir)
     return result
 
 
 def _run(
-    workers: int | None, documents_dir: str, parts: int, work: str, output_dir: str, order: Order
-) -> Iterator[tuple[str, Figures, tuple[manifest.Shard, ...]]]:
+    workers: int | None, documents_dir: str, parts: int, work: str, output_dir: str, order: PackingSpec
+) -> Iterator[tuple[str, SplitStats, tuple[manifest.Shard, ...]]]:
     """Each split, the training split first: its figures, and its shards in place."""
-    maker = RowMaker.of(order)
+    maker = RowBuilder.of(order)
     tasks = [
         (corpus_dir.part_path(documents_dir, split, part), order, work, split, part)
         for split in corpus_dir.SPLITS
@@ -148,17 +148,17 @@ def _run(
 
 def _finished(output_dir: str, request: dict[str, Any]) -> manifest.Manifest:
     """The dataset that stands in `output_dir`, if it is the one asked for."""
-    there = manifest.read(output_dir)
+    there = manifest.read_manifest(output_dir)
     for key, wanted in request.items():
         if key != "rows_per_shard" and (got := getattr(there, key)) != wanted:
             shown = "other documents" if key == "sources" else f"{key}={got!r}, not {wanted!r}"
             raise UserError(f"{output_dir}: holds another dataset ({shown}); choose another --output, or remove it")
-    build_dir.close(output_dir)
+    build_dir.close_build_dir(output_dir)
     console.say(f"{output_dir}: already packed from the same documents; nothing to do")
     return there
 
 
-def _tokenize(part: str, order: Order, work: str, split: str, number: int) -> str:
+def _tokenize(part: str, order: PackingSpec, work: str, split: str, number: int) -> str:
     """Tokenises one part into a scratch file; returns its path."""
     path = files.join(work, f"tokens-{split}-{number:05d}")
     if not files.exists(path):
@@ -181,9 +181,9 @@ def _tokenizer(vocab_path: str, lower_case: bool) -> Tokenizer:
 
 
 def _pack_split(
-    staged: Iterator[str], maker: RowMaker, order: Order, scratch: str
-) -> tuple[Figures, list[manifest.Shard]]:
-    figures = Figures.none(maker.vocab_size)
+    staged: Iterator[str], maker: RowBuilder, order: PackingSpec, scratch: str
+) -> tuple[SplitStats, list[manifest.Shard]]:
+    figures = SplitStats.none(maker.vocab_size)
     blocks = (_counted(block, figures) for path in staged for block in token_files.read(path))
     with ShardWriter(scratch, order.row_length, maker.dtype, order.rows_per_shard) as writer:
         for tokens in token_files.windows(blocks, order.window_tokens):
@@ -191,13 +191,13 @@ def _pack_split(
     return figures, writer.shards
 
 
-def _counted(block: Tokens, figures: Figures) -> Tokens:
+def _counted(block: Tokens, figures: SplitStats) -> Tokens:
     """The documents that have a token; all are counted."""
     figures.add_documents(block.lengths)
     return block.without_wordless()
 
 
-def _warn_of_unknown(built: Figures, special: SpecialIds, split: str) -> None:
+def _warn_of_unknown(built: SplitStats, special: SpecialIds, split: str) -> None:
     unknown = int(built.counts[special.unk]) / max(1, int(built.counts.sum()))
     if unknown > UNKNOWN_WARNING:
         console.say(

@@ -23,8 +23,8 @@ from electramed_jax.common.storage.tfrecord import RowFile, RowWriter
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import pack, token_files
-from electramed_jax.data.packing.row_builder import ELECTRA, Figures, Order, RowMaker
-from electramed_jax.data.parallel.beam_runner import Beam, told
+from electramed_jax.data.packing.row_builder import ELECTRA, PackingSpec, RowBuilder, SplitStats
+from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 OfSplit = tuple[str, Any]
@@ -34,18 +34,18 @@ _LENGTH = np.dtype("<u4")  # of a document, in tokens
 
 
 def run(
-    runner: Beam, documents_dir: str, parts: int, work: str, output_dir: str, order: Order
-) -> Iterator[tuple[str, Figures, tuple[manifest.Shard, ...]]]:
+    runner: BeamRunner, documents_dir: str, parts: int, work: str, output_dir: str, order: PackingSpec
+) -> Iterator[tuple[str, SplitStats, tuple[manifest.Shard, ...]]]:
     """Each split, the training split first: its figures, and its shards in place."""
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         return _build(pipeline, documents_dir, parts, work, output_dir, order)
 
-    figures = {split: Figures.none(RowMaker.of(order).vocab_size) for split in corpus_dir.SPLITS}
+    figures = {split: SplitStats.none(RowBuilder.of(order).vocab_size) for split in corpus_dir.SPLITS}
     shards: dict[str, list[manifest.Shard]] = {split: [] for split in corpus_dir.SPLITS}
     for split, kind, value in runner.run(work, "rows", build):
         if kind == "figures":
-            figures[split] += Figures.of_json(value)
+            figures[split] += SplitStats.of_json(value)
         else:
             shards[split].append(manifest.Shard(**value))
     for split in corpus_dir.SPLITS:
@@ -53,7 +53,7 @@ def run(
 
 
 def _build(
-    pipeline: beam.Pipeline, documents_dir: str, parts: int, work: str, output_dir: str, order: Order
+    pipeline: beam.Pipeline, documents_dir: str, parts: int, work: str, output_dir: str, order: PackingSpec
 ) -> beam.PCollection:
     windows = (
         pipeline
@@ -91,7 +91,7 @@ def _of_split(function: Any, *args: Any) -> beam.PTransform:
 class _Tokenize(beam.DoFn):
     """(split, part) -> (split, (part, [(byte at which a block of its tokens begins, lengths of the documents)]))."""
 
-    def __init__(self, work: str, documents_dir: str, order: Order):
+    def __init__(self, work: str, documents_dir: str, order: PackingSpec):
         self._work, self._documents_dir, self._order = work, documents_dir, order
 
     def setup(self) -> None:
@@ -102,7 +102,7 @@ class _Tokenize(beam.DoFn):
         yield from _tokenize(of_split, self._work, self._documents_dir, self._tokenizer, self._order.format)
 
 
-@told
+@report_user_errors
 def _tokenize(
     of_split: tuple[str, int], work: str, documents_dir: str, tokenizer: Tokenizer, format: str
 ) -> Iterator[OfSplit]:
@@ -113,8 +113,8 @@ def _tokenize(
     yield split, (part, [(block.offset, block.lengths.astype(_LENGTH).tobytes()) for block in blocks])
 
 
-@told
-def _windows(of_split: tuple[str, Iterable], work: str, order: Order) -> Iterator[Any]:
+@report_user_errors
+def _windows(of_split: tuple[str, Iterable], work: str, order: PackingSpec) -> Iterator[Any]:
     """(split, (number, its Spans)) of each window; and the figures of the documents."""
     split, parts = of_split
     places, lengths = [], []
@@ -122,7 +122,7 @@ def _windows(of_split: tuple[str, Iterable], work: str, order: Order) -> Iterato
         for offset, of_block in blocks:
             places.append((part, offset))
             lengths.append(np.frombuffer(of_block, _LENGTH).astype(np.int64))
-    figures = Figures.none(RowMaker.of(order).vocab_size)
+    figures = SplitStats.none(RowBuilder.of(order).vocab_size)
     figures.add_documents(np.concatenate([np.empty(0, np.int64), *lengths]))
     yield beam.pvalue.TaggedOutput("figures", (split, figures.as_json()))
     some = (of_block[of_block > 0] for of_block in lengths)
@@ -130,16 +130,16 @@ def _windows(of_split: tuple[str, Iterable], work: str, order: Order) -> Iterato
         yield split, (number, [(*places[block], start, stop) for block, start, stop in spans])
 
 
-@told
-def _pack(of_split: tuple[str, tuple[int, list[Span]]], work: str, order: Order) -> Iterator[Any]:
+@report_user_errors
+def _pack(of_split: tuple[str, tuple[int, list[Span]]], work: str, order: PackingSpec) -> Iterator[Any]:
     """(split, (number, rows)) of a window, whose rows are in a file then; and their figures."""
     split, (number, spans) = of_split
     blocks = [
         token_files.read_block(_tokens(work, split, part), offset).without_wordless().part(start, stop)
         for part, offset, start, stop in spans
     ]
-    maker = RowMaker.of(order)
-    figures = Figures.none(maker.vocab_size)
+    maker = RowBuilder.of(order)
+    figures = SplitStats.none(maker.vocab_size)
     rows = maker.rows(token_files.join(blocks), figures)
     with RowWriter(_rows(work, split, number), order.row_length, maker.dtype) as writer:
         writer.write(rows)
@@ -147,8 +147,8 @@ def _pack(of_split: tuple[str, tuple[int, list[Span]]], work: str, order: Order)
     yield beam.pvalue.TaggedOutput("figures", (split, figures.as_json()))
 
 
-@told
-def _shards(of_split: tuple[str, Iterable[tuple[int, int]]], work: str, order: Order) -> Iterator[OfSplit]:
+@report_user_errors
+def _shards(of_split: tuple[str, Iterable[tuple[int, int]]], work: str, order: PackingSpec) -> Iterator[OfSplit]:
     """(split, (file, its Runs)) of each shard."""
     split, windows = of_split
     numbers, counts = zip(*sorted(windows), strict=True)
@@ -166,11 +166,13 @@ def _shards(of_split: tuple[str, Iterable[tuple[int, int]]], work: str, order: O
         yield split, (manifest.shard_name(order.name, split, shard, len(firsts)), runs)
 
 
-@told
-def _write(of_split: tuple[str, tuple[str, list[Run]]], work: str, output_dir: str, order: Order) -> Iterator[Any]:
+@report_user_errors
+def _write(
+    of_split: tuple[str, tuple[str, list[Run]]], work: str, output_dir: str, order: PackingSpec
+) -> Iterator[Any]:
     """(split, "shard", a manifest.Shard as JSON), which is in place then."""
     split, (name, runs) = of_split
-    dtype = RowMaker.of(order).dtype
+    dtype = RowBuilder.of(order).dtype
     with RowWriter(files.join(work, name), order.row_length, dtype) as writer:
         for window, start, stop in runs:
             writer.write(RowFile(_rows(work, split, window), order.row_length, dtype)[start:stop])
@@ -179,7 +181,7 @@ def _write(of_split: tuple[str, tuple[str, list[Run]]], work: str, output_dir: s
 
 
 def _sum(figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return functools.reduce(operator.iadd, map(Figures.of_json, figures)).as_json()
+    return functools.reduce(operator.iadd, map(SplitStats.of_json, figures)).as_json()
 
 
 def _named(split: str, figures: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:

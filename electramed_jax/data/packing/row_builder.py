@@ -20,7 +20,7 @@ FORMATS = (PACKED, ELECTRA) = ("packed", "electra")
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class PackingSpec:
     """What rows are asked for.
 
     Attributes:
@@ -40,7 +40,7 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowMaker:
+class RowBuilder:
     """Makes rows of T ids in one of FORMATS."""
 
     row_length: int
@@ -50,8 +50,8 @@ class RowMaker:
     sentence_ends: pack.SentenceEnds
 
     @classmethod
-    def of(cls, order: Order) -> RowMaker:
-        tokens = vocab.read(order.vocab_path)
+    def of(cls, order: PackingSpec) -> RowBuilder:
+        tokens = vocab.read_vocab(order.vocab_path)
         ends = pack.SentenceEnds.of(tokens)
         return cls(order.row_length, order.format, tokens, vocab.special_ids(tokens), ends)
 
@@ -63,7 +63,7 @@ class RowMaker:
     def dtype(self) -> str:
         return manifest.dtype_for(self.vocab_size)
 
-    def rows(self, tokens: Tokens, figures: Figures) -> np.ndarray:
+    def rows(self, tokens: Tokens, figures: SplitStats) -> np.ndarray:
         """Rows [n, T] of a window of documents, each of which has a token; counted in `figures`."""
         packed = self._packed(tokens)
         made = packed if self.format == PACKED else self._examples(tokens)
@@ -82,7 +82,7 @@ class RowMaker:
 
 
 @dataclasses.dataclass
-class Figures:
+class SplitStats:
     """What is counted of a split, or of a part of it: figures of parts add up.
 
     Attributes:
@@ -102,7 +102,7 @@ class Figures:
     histogram: Counter = dataclasses.field(default_factory=Counter)
 
     @classmethod
-    def none(cls, vocab_size: int) -> Figures:
+    def none(cls, vocab_size: int) -> SplitStats:
         """Of nothing."""
         return cls(np.zeros(vocab_size, np.int64))
 
@@ -125,7 +125,7 @@ class Figures:
         self.packed_rows += len(packed.rows)
         self.packed_tokens += packed.tokens
 
-    def __iadd__(self, other: Figures) -> Figures:
+    def __iadd__(self, other: SplitStats) -> SplitStats:
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
@@ -137,7 +137,7 @@ class Figures:
         }
 
     @classmethod
-    def of_json(cls, value: dict[str, Any]) -> Figures:
+    def of_json(cls, value: dict[str, Any]) -> SplitStats:
         counts = np.array(value["counts"], np.int64)
         return cls(**value | {"counts": counts, "histogram": Counter(dict(value["histogram"]))})
 

@@ -28,7 +28,7 @@ _MISTAKE = "mistake.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Beam:
+class BeamRunner:
     """A runner of Beam's by name, and options for it, each "--name=value" or "--name".
 
     DirectRunner is this process, or several beside it (`--direct_running_mode=multi_processing
@@ -73,7 +73,7 @@ class Beam:
           build: makes the pipeline; returns the result, JSON.
 
         Raises:
-          UserError: a worker met it (see `told`).
+          UserError: a worker met it (see `report_user_errors`).
         """
         result = files.join(work, f"{name}.json")
         if not files.exists(result):
@@ -113,7 +113,7 @@ class Beam:
             raise UserError(f"beam_options: Beam knows no --{min(unknown)}; look for it in the runner's documentation")
 
 
-def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def report_user_errors(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """Lets the launching process know of a UserError that a worker meets.
 
     Args:

@@ -13,7 +13,7 @@ FOLDER = ".work"
 _REQUEST = "request.json"
 
 
-def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
+def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
     """The scratch folder in `directory`; what an interrupted run of the same request left is kept.
 
     Args:
@@ -41,7 +41,7 @@ def open_in(directory: str, request: dict[str, Any], is_output: Callable[[str], 
     return work
 
 
-def close(directory: str) -> None:
+def close_build_dir(directory: str) -> None:
     """Removes the scratch folder and what killed runs left half-written: the output is complete."""
     _remove_all(directory, [FOLDER, *filter(_is_temporary, _names(directory))])
 

@@ -24,7 +24,7 @@ _WAITING = 4  # tasks handed out per process before the first of their results i
 
 def run(function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str) -> Iterator[Any]:
     """Yields `function(*task)` for each task, one a file: `Pool.run` where there is one stage only."""
-    with Pool(workers) as pool:
+    with ProcessPool(workers) as pool:
         yield from pool.run(function, tasks, description)
 
 
@@ -37,7 +37,7 @@ def peak_bytes() -> int:
     return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-class Pool:
+class ProcessPool:
     """Processes that serve one stage after another; they are started when first there is work to share.
 
     Args:
@@ -48,7 +48,7 @@ class Pool:
         self.workers = workers or os.cpu_count() or 1
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -87,7 +87,10 @@ class Pool:
     def _shared(self, function: Callable[..., Any], tasks: Sequence[tuple], description: str) -> Iterator[Any]:
         if self._executor is None:
             self._executor = concurrent.futures.ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), initializer=_settle, initargs=(console.level(),)
+                self.workers,
+                multiprocessing.get_context("spawn"),
+                initializer=_init_worker,
+                initargs=(console.level(),),
             )
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         try:
@@ -107,7 +110,7 @@ class Pool:
                 future.cancel()
 
 
-def _settle(level: str) -> None:
+def _init_worker(level: str) -> None:
     """Makes a worker take one core, say as much as the parent, leave Ctrl-C to it, and end when it is gone."""
     console.set_level(level)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

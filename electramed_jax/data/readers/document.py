@@ -50,7 +50,7 @@ class Document:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class PubmedOptions:
     """What is made of a PubMed record. Plain values only: an account keeps them as JSON.
 
     Attributes:
@@ -79,7 +79,7 @@ class Reading:
 
 
 @dataclasses.dataclass
-class Findings:
+class ReadErrors:
     """Where damage in one file is reported: counted, or raised when strict.
 
     Attributes:
@@ -116,7 +116,7 @@ def text_id(text: str) -> str:
     return f"text:{digest}"
 
 
-def whole_number(value: Any) -> int | None:
+def parse_positive_int(value: Any) -> int | None:
     """A positive number given as such or in digits, or None."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None

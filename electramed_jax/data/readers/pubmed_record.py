@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from electramed_jax.data.readers import pubmed_text
-from electramed_jax.data.readers.document import Document, Findings, Reading, text_id, whole_number
+from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors, parse_positive_int, text_id
 
 SOURCE = "pubmed"
 OTHER_ABSTRACT = "pubmed-other-abstract"  # apart from SOURCE: no duplicate of its own article
@@ -50,7 +50,7 @@ _PLACEHOLDER = re.compile(
 _Sections = tuple[tuple[str | None, str], ...]
 
 
-def read(record: Any, findings: Findings, reading: Reading) -> Iterator[Document]:
+def read(record: Any, findings: ReadErrors, reading: PubmedOptions) -> Iterator[Document]:
     """The documents of a PubmedArticle, MedlineCitation or PubmedBookArticle: the article's own,
     then those of its other abstracts. A record without its own is counted: `no_text`, `title_alone`."""
     citation = record if record.tag == "MedlineCitation" else record.find("MedlineCitation")
@@ -67,7 +67,7 @@ def read(record: Any, findings: Findings, reading: Reading) -> Iterator[Document
     sections = _sections(article.find("Abstract"), reading.section_labels)
     languages = [language.lower() for e in article.iterfind("Language") if (language := pubmed_text.line(e))]
     number = citation.find("PMID")
-    pmid = whole_number(pubmed_text.line(number))
+    pmid = parse_positive_int(pubmed_text.line(number))
     document = Document(
         id=f"PMID{pmid}",
         pmid=pmid,
@@ -76,7 +76,7 @@ def read(record: Any, findings: Findings, reading: Reading) -> Iterator[Document
         year=_year(article, years),
         source=SOURCE,
         language=_language(languages, bool(sections) or translated),
-        version=(number is not None and whole_number(number.get("Version"))) or 1,
+        version=(number is not None and parse_positive_int(number.get("Version"))) or 1,
         revised=_day(citation.find("DateRevised")),
     )
     if pmid is None:
@@ -90,7 +90,7 @@ def read(record: Any, findings: Findings, reading: Reading) -> Iterator[Document
 
 
 def _other_abstracts(
-    document: Document, citation: Any, article: Any, languages: list[str], reading: Reading
+    document: Document, citation: Any, article: Any, languages: list[str], reading: PubmedOptions
 ) -> Iterator[Document]:
     wanted, found = reading.other_abstracts.split(","), Counter()
     for other in citation.iterfind("OtherAbstract"):
@@ -180,7 +180,7 @@ def _day(date: Any | None) -> int | None:
     """YYYYMMDD, or None where a part is missing or no number."""
     if date is None:
         return None
-    year, month, day = (whole_number(date.findtext(part)) for part in ("Year", "Month", "Day"))
+    year, month, day = (parse_positive_int(date.findtext(part)) for part in ("Year", "Month", "Day"))
     if not (year and month and day and year < 10_000 and month <= 12 and day <= 31):
         return None
     return year * 10_000 + month * 100 + day

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from electramed_jax.data.readers.document import Findings
+from electramed_jax.data.readers.document import ReadErrors
 
 MAX_BYTES = 64 << 20  # of one record, or of what stands before the first: no end will come
 
@@ -24,7 +24,7 @@ _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")
 
 
-def records(chunks: Iterator[bytes], findings: Findings) -> Iterator[tuple[bytes, int]]:
+def records(chunks: Iterator[bytes], findings: ReadErrors) -> Iterator[tuple[bytes, int]]:
     """(bytes of one record in UTF-8, line it begins on) of a file given as bytes.
 
     A record is a PubmedArticle, a PubmedBookArticle, a DeleteCitation, a DeleteDocument, or a

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from electramed_jax.data.readers import pubmed_record, pubmed_scanner
-from electramed_jax.data.readers.document import REPAIRED, Document, Findings, Reading, whole_number
+from electramed_jax.data.readers.document import REPAIRED, Document, PubmedOptions, ReadErrors, parse_positive_int
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _OF_XML = {b"amp", b"lt", b"gt", b"quot", b"apos"}
@@ -31,8 +31,8 @@ _NAME_OF_ROOT = re.compile(rb"<\w+")
 
 def read(
     chunks: Iterator[bytes],
-    findings: Findings,
-    reading: Reading = Reading(),
+    findings: ReadErrors,
+    reading: PubmedOptions = PubmedOptions(),
     deletions: list[int] | None = None,
 ) -> Iterator[Document]:
     """Documents of a file given as bytes; PMIDs it withdraws are added to `deletions`.
@@ -63,7 +63,7 @@ def read(
                 findings.damaged(REPAIRED + name, line, detail)
         if record.tag in ("DeleteCitation", "DeleteDocument"):
             if deletions is not None:
-                deletions += filter(None, (whole_number(pmid.text) for pmid in record.iter("PMID")))
+                deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
         else:
             yield from pubmed_record.read(record, findings, reading)
 

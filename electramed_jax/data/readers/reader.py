@@ -20,13 +20,21 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers.document import REPAIRED, TFDS, Document, Findings, Reading, text_id, whole_number
+from electramed_jax.data.readers.document import (
+    REPAIRED,
+    TFDS,
+    Document,
+    PubmedOptions,
+    ReadErrors,
+    parse_positive_int,
+    text_id,
+)
 
 _CHUNK_BYTES = 1 << 20
 
 
-def find(patterns: Iterable[str]) -> list[str]:
-    """What `read` takes, an input each, sorted: the files that match, and of TFDS datasets the shards.
+def find_inputs(patterns: Iterable[str]) -> list[str]:
+    """What `read_documents` takes, an input each, sorted: the files that match, and of TFDS datasets the shards.
 
     Raises:
       UserError: a pattern that matches nothing, a dataset that is not prepared (see `tfds_source`).
@@ -41,7 +49,7 @@ def find(patterns: Iterable[str]) -> list[str]:
 
 
 def size(path: str) -> int:
-    """Bytes of the file behind a name that `find` gave."""
+    """Bytes of the file behind a name that `find_inputs` gave."""
     if path.startswith(TFDS):
         from electramed_jax.data.readers import tfds_reader
 
@@ -49,11 +57,11 @@ def size(path: str) -> int:
     return files.size(path)
 
 
-def read(
+def read_documents(
     path: str,
     drops: Counter,
     strict: bool = False,
-    reading: Reading = Reading(),
+    reading: PubmedOptions = PubmedOptions(),
     deletions: list[int] | None = None,
 ) -> Iterator[Document]:
     """Streams the documents of one file, chosen by its extension (with or without .gz).
@@ -77,7 +85,7 @@ def read(
         yield from tfds_reader.read(path)
         return
     name = os.path.basename(path).lower().removesuffix(".gz")
-    findings = Findings(path, drops, strict)
+    findings = ReadErrors(path, drops, strict)
     if name.endswith(".xml"):
         from electramed_jax.data.readers import pubmed_xml as pubmed  # needs lxml, which the other formats do without
 
@@ -90,7 +98,7 @@ def read(
         raise UserError(f"{path}: unknown kind of file; wanted .xml, .jsonl or .txt, or with .gz, or tfds:NAME")
 
 
-def chunks(findings: Findings) -> Iterator[bytes]:
+def chunks(findings: ReadErrors) -> Iterator[bytes]:
     """The decompressed bytes of a file, up to where its compression is damaged."""
     with files.open_read(findings.path) as raw:
         if not findings.path.lower().endswith(".gz"):
@@ -110,7 +118,7 @@ def chunks(findings: Findings) -> Iterator[bytes]:
             findings.damaged("damaged_gzip", 0, f"gzip data is damaged ({error})")
 
 
-def _lines(findings: Findings) -> Iterator[tuple[int, str, bool]]:
+def _lines(findings: ReadErrors) -> Iterator[tuple[int, str, bool]]:
     """(line number, line, whether bytes were replaced); without line ends."""
     number, rest = 0, b""
     for chunk in chunks(findings):
@@ -129,7 +137,7 @@ def _decode(line: bytes) -> tuple[str, bool]:
         return line.decode("utf-8", "replace"), True
 
 
-def _read_jsonl(findings: Findings) -> Iterator[Document]:
+def _read_jsonl(findings: ReadErrors) -> Iterator[Document]:
     source = os.path.basename(findings.path)
     for number, line, repaired in _lines(findings):
         line = line.removeprefix("\ufeff")
@@ -164,19 +172,19 @@ def _from_record(record: Any, source: str) -> Document | None:
     title = record.get("title")
     document = Document(
         id=str(record.get("id") or ""),
-        pmid=whole_number(record.get("pmid")),
+        pmid=parse_positive_int(record.get("pmid")),
         title=title if isinstance(title, str) else "",
         sections=pairs,
-        year=whole_number(record.get("year")),
+        year=parse_positive_int(record.get("year")),
         source=str(record.get("source") or source),
         language=language if isinstance(language := record.get("language"), str) and language else None,
-        version=whole_number(record.get("version")) or 1,
-        revised=whole_number(record.get("revised")),
+        version=parse_positive_int(record.get("version")) or 1,
+        revised=parse_positive_int(record.get("revised")),
     )
     return document if document.id else dataclasses.replace(document, id=text_id(document.text))
 
 
-def _read_text(findings: Findings) -> Iterator[Document]:
+def _read_text(findings: ReadErrors) -> Iterator[Document]:
     source = os.path.basename(findings.path)
     lines: list[str] = []
     damaged, number = False, 0
@@ -191,7 +199,7 @@ def _read_text(findings: Findings) -> Iterator[Document]:
         yield _from_lines(lines, damaged, number, findings, source)
 
 
-def _from_lines(lines: list[str], damaged: bool, number: int, findings: Findings, source: str) -> Document:
+def _from_lines(lines: list[str], damaged: bool, number: int, findings: ReadErrors, source: str) -> Document:
     if damaged:
         findings.damaged(f"{REPAIRED}utf8", number, "bytes that are not UTF-8")
     text = "\n".join(lines)

@@ -25,7 +25,7 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files, tfrecord
-from electramed_jax.data.readers.document import TFDS, Document, text_id, whole_number
+from electramed_jax.data.readers.document import TFDS, Document, parse_positive_int, text_id
 
 _SETTINGS = ("split", "text", "title", "id", "pmid", "data_dir")
 _OF_SHARDS = ("text", "title", "id", "pmid", "skip", "take")
@@ -144,7 +144,7 @@ def _document(example: Mapping[str, Any], fields: _Fields, source: str) -> Docum
     text = {feature: _text(example[feature]) for feature in (*fields.text, fields.title, fields.id) if feature}
     document = Document(
         id=text.get(fields.id, ""),
-        pmid=whole_number(_text(example[fields.pmid])) if fields.pmid else None,
+        pmid=parse_positive_int(_text(example[fields.pmid])) if fields.pmid else None,
         title=text.get(fields.title, ""),
         sections=tuple((None, text[feature]) for feature in fields.text),
         year=None,

@@ -30,7 +30,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocab_path: str, lower_case: bool = True):
-        self._set_up(vocab.read(vocab_path), lower_case, ())
+        self._set_up(vocab.read_vocab(vocab_path), lower_case, ())
 
     @classmethod
     def of(cls, tokens: Sequence[str], lower_case: bool, whole: Sequence[str] = ()) -> Tokenizer:

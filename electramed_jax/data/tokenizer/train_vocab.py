@@ -22,11 +22,11 @@ def train_vocab(
     """
     texts = corpus_dir.Texts(documents_dir)
     if extend is None:
-        count = corpus_dir.read(documents_dir)["splits"]["train"]["documents"]
+        count = corpus_dir.read_documents_info(documents_dir)["splits"]["train"]["documents"]
         tokens = vocab.train(texts, size, lower_case, count)
     else:
-        tokens = extend_vocab.extend(vocab.read(extend), texts, size, lower_case)
-    vocab.write(output_path, tokens)
+        tokens = extend_vocab.extend(vocab.read_vocab(extend), texts, size, lower_case)
+    vocab.write_vocab(output_path, tokens)
     return {
         "vocab": output_path,
         "size": len(tokens),

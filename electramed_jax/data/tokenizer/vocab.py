@@ -69,7 +69,7 @@ def train(texts: Iterable[str], size: int, lower_case: bool = True, count: int |
     return [token for token, _ in by_id]
 
 
-def read(path: str) -> list[str]:
+def read_vocab(path: str) -> list[str]:
     """The tokens of a vocab.txt in the order of their ids.
 
     Raises:
@@ -87,7 +87,7 @@ def read(path: str) -> list[str]:
     return tokens
 
 
-def write(path: str, tokens: Sequence[str]) -> None:
+def write_vocab(path: str, tokens: Sequence[str]) -> None:
     """Writes a vocab.txt, atomically."""
     files.write_text(path, "".join(f"{token}\n" for token in tokens))
 

@@ -12,7 +12,7 @@ from electramed_jax.finetune.task.metrics import _pooled
 Tags = Sequence[Sequence[str]]  # a tag a word, for each sentence
 
 
-def entities(gold: Tags, predicted: Tags) -> dict[str, float]:
+def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
     """Precision, recall and F1 of whole entities, pooled over types (micro): an entity is right where its first word,
     its last word and its type are. Equal to seqeval's in its default mode.
 

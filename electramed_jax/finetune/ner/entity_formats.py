@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from electramed_jax.data.readers.document import Document
-from electramed_jax.finetune.ner.entity_spans import Found
+from electramed_jax.finetune.ner.entity_spans import EntitySpan
 
 JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")
 
@@ -27,7 +27,9 @@ class Passage(NamedTuple):
     text: str
 
 
-Marked = tuple[Document, Sequence[tuple[Passage, Sequence[Found]]]]  # entities at characters of the document's text
+Marked = tuple[
+    Document, Sequence[tuple[Passage, Sequence[EntitySpan]]]
+]  # entities at characters of the document's text
 
 
 def passages(document: Document) -> list[Passage]:

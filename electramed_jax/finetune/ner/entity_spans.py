@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Found(NamedTuple):
+class EntitySpan(NamedTuple):
     """An entity: characters start .. stop-1 of the text.
 
     Attributes:

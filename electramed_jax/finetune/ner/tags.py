@@ -67,7 +67,7 @@ def encode(entities: Iterable[Entity], length: int) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class DetectedScheme:
     """The scheme of a corpus, and how many of its entities are not as the scheme has them."""
 
     scheme: str
@@ -75,11 +75,11 @@ class Found:
     irregular: int
 
 
-def detect(sentences: Sequence[Sequence[str]]) -> Found:
+def detect(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
     """Names the scheme that the fewest entities break; of equals, the first of `SCHEMES`."""
     broken = {scheme: len(against(scheme, sentences)) for scheme in SCHEMES}
     scheme = min(SCHEMES, key=lambda name: broken[name])
-    return Found(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
+    return DetectedScheme(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
 
 
 def against(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
@@ -96,7 +96,7 @@ def against(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, 
     return found
 
 
-def is_regular(found: Found) -> bool:
+def is_regular(found: DetectedScheme) -> bool:
     """Whether what breaks the scheme is few enough to be slips of the corpus."""
     return found.irregular <= _TOLERATED * max(1, found.entities)
 

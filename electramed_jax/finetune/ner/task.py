@@ -24,7 +24,7 @@ ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
 DETECT, ANY = "detect", "any"  # beside `tags.SCHEMES`, values of config.ner.scheme
 
 
-class Ner:
+class NerTask:
     """See `task.Task`."""
 
     kind = "ner"
@@ -77,7 +77,7 @@ class Ner:
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         gold = [sentence.tags for sentence in self._sentences[split]]
-        return entity_f1.entities(gold, self.tags(split, outputs))
+        return entity_f1.entity_scores(gold, self.tags(split, outputs))
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Word, the file's tag and the model's, in columns; both in IOB2."""
@@ -156,14 +156,14 @@ def _tag(prefix: str, kind: str) -> str:
     return f"{prefix}-{kind}" if kind else prefix
 
 
-def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> tags.Found:
+def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> tags.DetectedScheme:
     """The scheme of a file; raises UserError where it is not the one wanted, naming the first line that shows it."""
     found = tags.detect([sentence.tags for sentence in sentences])
     if wanted == ANY:
         return found
     scheme = found.scheme if wanted == DETECT else wanted
     against = tags.against(scheme, [sentence.tags for sentence in sentences])
-    told = tags.Found(scheme, found.entities, len(against))
+    told = tags.DetectedScheme(scheme, found.entities, len(against))
     if not tags.is_regular(told):
         number, entity = against[0]
         sentence = sentences[number]

@@ -111,7 +111,7 @@ def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: boo
                     question = dataclasses.replace(question, answers=(), impossible=False)
                 if question.id in questions:
                     raise UserError(f"{path}: question {question.id} stands in it twice; ids must differ")
-                matching = tuple(answer for answer in question.answers if stands(answer, context))
+                matching = tuple(answer for answer in question.answers if answer_matches_context(answer, context))
                 if len(matching) < len(question.answers):
                     if not drop_mismatched:
                         raise UserError(f"{path}: question {question.id}: {_mismatch(question)}")
@@ -126,7 +126,7 @@ def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: boo
     return File(list(questions.values()), dropped)
 
 
-def stands(answer: Answer, context: str) -> bool:
+def answer_matches_context(answer: Answer, context: str) -> bool:
     """Whether the passage has the answer where it is said to be."""
     return answer.start >= 0 and bool(answer.text) and context[answer.start : answer.stop] == answer.text
 
@@ -170,7 +170,7 @@ def _question(path: str, values: Any, where: str, context: str) -> Question:
 
 
 def _mismatch(question: Question) -> str:
-    answer = next(answer for answer in question.answers if not stands(answer, question.context))
+    answer = next(answer for answer in question.answers if not answer_matches_context(answer, question.context))
     there = question.context[max(0, answer.start) : max(0, answer.stop)]
     found = question.context.find(answer.text) if answer.text else -1
     nearest = f"the text is at {found}" if found >= 0 else "the passage does not contain the text"

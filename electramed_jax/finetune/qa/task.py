@@ -14,7 +14,7 @@ from electramed_jax.finetune.qa import bioasq, nbest, splits, squad_metrics, win
 from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD, Split
 from electramed_jax.finetune.qa.squad import Question
-from electramed_jax.finetune.qa.windows import Account, Window, Windowing
+from electramed_jax.finetune.qa.windows import Window, WindowConfig, WindowStats
 from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
@@ -23,7 +23,7 @@ CLS, DROP = "cls", "drop"
 PRIMARY = {SQUAD: "f1", BIOASQ: "mrr"}
 
 
-class Qa:
+class QaTask:
     """See `task.Task`.
 
     Scores by `measures`: "squad": exact match and F1 of each question-passage pair; "bioasq": the best answers over all
@@ -39,7 +39,7 @@ class Qa:
         paths: Mapping[str, Sequence[str]],
         tokenizer: Tokenizer,
         *,
-        windowing: Windowing = Windowing(),
+        windowing: WindowConfig = WindowConfig(),
         measures: str = SQUAD,
         gold: Sequence[str] = (),
         dev_fraction: float = 0.0,
@@ -72,7 +72,7 @@ class Qa:
         known = [question for split in self._splits.values() for question in split.questions]
         self._null_threshold = null_threshold if any(question.impossible for question in known) else None
         self._windows: dict[str, list[Window]] = {}
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, WindowStats] = {}
         for name, split in self._splits.items():
             self._windows[name], self._accounts[name] = windows.windows(split.questions, tokenizer, windowing)
         if windows_without_answer == DROP:
@@ -144,7 +144,7 @@ class Qa:
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
         return lines
 
-    def trains_on(self, other: Qa) -> list[str]:
+    def trains_on(self, other: QaTask) -> list[str]:
         """Ids of questions that are trained on here and asked in dev or test of another task."""
         measured = [split for name, split in other._splits.items() if name != TRAIN]
         mine = self._splits[TRAIN]

@@ -24,7 +24,7 @@ _BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Windowing:
+class WindowConfig:
     """How passages are cut, in word pieces. The numbers are BERT's run_squad.py's and ELECTRAMed's.
 
     Attributes:
@@ -79,7 +79,7 @@ class Window:
 
 
 @dataclasses.dataclass
-class Account:
+class WindowStats:
     """What became of the questions.
 
     Attributes:
@@ -102,10 +102,10 @@ class Account:
 
 
 def windows(
-    questions: Sequence[Question], tokenizer: Tokenizer, windowing: Windowing = Windowing()
-) -> tuple[list[Window], Account]:
+    questions: Sequence[Question], tokenizer: Tokenizer, windowing: WindowConfig = WindowConfig()
+) -> tuple[list[Window], WindowStats]:
     """The windows of all questions, in order; each question has at least one."""
-    account = Account(questions=len(questions))
+    account = WindowStats(questions=len(questions))
     found: list[Window] = []
     for begin in range(0, len(questions), _BATCH):
         batch = questions[begin : begin + _BATCH]
@@ -171,7 +171,7 @@ def _cut(
     offsets: np.ndarray,
     span: tuple[int, int] | None,
     sep: int,
-    windowing: Windowing,
+    windowing: WindowConfig,
 ) -> list[Window]:
     room = windowing.max_length - len(head) - 1
     begins = starts(len(ids), room, windowing.stride)

@@ -13,7 +13,7 @@ from electramed_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class InitEncoder:
     """An encoder to fine-tune.
 
     Attributes:

@@ -12,7 +12,7 @@ from electramed_jax.finetune.task.task import Head
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
+class ModelSpec:
     """task.json: what is needed to run the model."""
 
     kind: str
@@ -28,7 +28,7 @@ class Described:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Described:
+    def from_json(cls, values: dict[str, Any]) -> ModelSpec:
         head = values["head"]
         return cls(
             **values

@@ -9,22 +9,22 @@ import numpy as np
 from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 
 
-def given(logits: np.ndarray, threshold: float) -> np.ndarray:
+def labels_above(logits: np.ndarray, threshold: float) -> np.ndarray:
     """bool: the labels whose probability, each by itself, is above the threshold."""
     return logits > math.log(threshold / (1 - threshold))
 
 
-def said(logits: np.ndarray, head: Head, threshold: float) -> list[str | list[str] | float]:
+def predicted_labels(logits: np.ndarray, head: Head, threshold: float) -> list[str | list[str] | float]:
     """Of each text its label, its labels, or its number.
 
     Args:
       logits: float[texts, labels].
-      threshold: see `given`; of a "sigmoid".
+      threshold: see `labels_above`; of a "sigmoid".
     """
     if head.loss == SQUARED:
         return logits[:, 0].tolist()
     if head.loss == SIGMOID:
-        return [np.array(head.labels)[row].tolist() for row in given(logits, threshold)]
+        return [np.array(head.labels)[row].tolist() for row in labels_above(logits, threshold)]
     return [head.labels[number] for number in logits.argmax(axis=-1)]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 
 PATTERN = re.compile(r"@[A-Z][A-Z0-9-]*\$")
 UNUSED = re.compile(r"\[unused\d+\]")
@@ -24,7 +24,7 @@ def found_in(texts: Iterable[str]) -> list[str]:
     return sorted({placeholder for text in texts for placeholder in PATTERN.findall(text)})
 
 
-def add(start: Start, wanted: Sequence[str]) -> Start:
+def add(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
     """The encoder with these entries in its vocabulary; those it has stay as they are.
 
     The row of a new entry is the mean of the rows of its word's pieces: @CHEMICAL$ begins as "chemical".

@@ -61,7 +61,7 @@ def read(paths: dict[str, str], columns: Columns, dev_fraction: float) -> Corpus
     return Corpus(paths, records, {split: taken for split, (_, taken) in found.items()})
 
 
-class Text:
+class TextClassificationTask:
     """See `task.Task`."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Text:
         if self.kind == SIMILARITY:
             return metrics.numbers(gold[:, 0], logits[:, 0])
         if self.kind == MULTILABEL:
-            return metrics.label_sets(gold > 0.5, text_answers.given(logits, self._threshold), self.head.labels)
+            return metrics.label_sets(gold > 0.5, text_answers.labels_above(logits, self._threshold), self.head.labels)
         return metrics.classes(gold, logits.argmax(axis=-1), self.head.labels, self._counted)
 
     def predictions(self, split: str, outputs: Outputs) -> str:
@@ -126,7 +126,7 @@ class Text:
         logits = np.stack(outputs)
         said = [
             f"{one:.4f}" if self.kind == SIMILARITY else self._separator.join(one) if self.kind == MULTILABEL else one
-            for one in text_answers.said(logits, self.head, self._threshold)
+            for one in text_answers.predicted_labels(logits, self.head, self._threshold)
         ]
         lines = ["line\tlabel\tpredicted"]
         for record, gold, answer in zip(self._corpus.records[split], self._gold[split], said, strict=True):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SOFTMAX, SPAN, TOKEN, Examples, Head
 
 
@@ -87,7 +87,7 @@ def _no_labels(head: Head, rows: int, row_length: int) -> np.ndarray:
     return np.full((rows, row_length, head.size), IGNORE, np.float32)
 
 
-def rows_needed(examples: Examples, plan: Plan, total_steps: int, row_length: int) -> int:
+def rows_needed(examples: Examples, plan: EpochSampler, total_steps: int, row_length: int) -> int:
     """Rows of the fullest batch of a run."""
     lengths = np.array([len(ids) for ids in examples.input_ids])
     batches = (lengths[plan.rows(step)].tolist() for step in range(total_steps))

@@ -22,21 +22,21 @@ from jax.sharding import Mesh
 from electramed_jax.common import progress_panel, step_timer
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import steps, tell
+from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 from electramed_jax.finetune.task import init_encoder
-from electramed_jax.finetune.task.init_encoder import Start
+from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Task
 from electramed_jax.finetune.training import batches, predict_logits, workdir
-from electramed_jax.finetune.training.step import Recipe, jit_predict_step, jit_train_step
+from electramed_jax.finetune.training.step import TrainSpec, jit_predict_step, jit_train_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.checkpoint import StateCheckpoints, load_state
-from electramed_jax.training.starts import CHECKPOINTS, note_start
+from electramed_jax.training.checkpoint import CheckpointManager, load_state
+from electramed_jax.training.starts import CHECKPOINTS, record_start
 from electramed_jax.training.state import TrainState
 
 BEST = "best"
@@ -45,19 +45,19 @@ KEEP = 2  # checkpoints: the one before the newest, too, in case that cannot be 
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class SeedRunner:
     """What all seeds of a run share: its plan in numbers and its compiled steps."""
 
     config: FinetuneConfig
     task: Task
-    recipe: Recipe
+    recipe: TrainSpec
     mesh: Mesh
     rows: int  # of a batch
     train_step: Callable
     predict_step: Callable
 
-    def plan(self, seed: int) -> Plan:
-        return Plan(len(self.task.examples(TRAIN)), self.config.batch_size, seed)
+    def plan(self, seed: int) -> EpochSampler:
+        return EpochSampler(len(self.task.examples(TRAIN)), self.config.batch_size, seed)
 
     @property
     def eval_steps(self) -> list[int]:
@@ -75,9 +75,9 @@ def total_steps(config: FinetuneConfig, examples: int) -> int:
     return max(1, math.ceil(config.epochs * examples / config.batch_size))
 
 
-def program(config: FinetuneConfig, task: Task, recipe: Recipe, mesh: Mesh) -> Program:
+def make_seed_runner(config: FinetuneConfig, task: Task, recipe: TrainSpec, mesh: Mesh) -> SeedRunner:
     """Counts the rows that the fullest batch of any seed needs, and makes the steps."""
-    made = Program(config, task, recipe, mesh, 0, jit_train_step(recipe, mesh), jit_predict_step(recipe, mesh))
+    made = SeedRunner(config, task, recipe, mesh, 0, jit_train_step(recipe, mesh), jit_predict_step(recipe, mesh))
     seeds = range(config.seed, config.seed + config.seeds)
     needed = max(
         batches.rows_needed(task.examples(TRAIN), made.plan(seed), recipe.total_steps, task.max_length)
@@ -88,7 +88,7 @@ def program(config: FinetuneConfig, task: Task, recipe: Recipe, mesh: Mesh) -> P
 
 
 def predict(
-    program: Program, params: Any, split: str, stop: Callable[[], bool] = lambda: False
+    program: SeedRunner, params: Any, split: str, stop: Callable[[], bool] = lambda: False
 ) -> list[np.ndarray] | None:
     """The logits of every example of a split, in order; None where it was told to `stop`."""
     return predict_logits.outputs(
@@ -104,7 +104,7 @@ def predict(
 
 
 def run_seed(
-    program: Program, start_from: Start, folder: str, seed: int, stop: Callable[[], bool]
+    program: SeedRunner, start_from: InitEncoder, folder: str, seed: int, stop: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """Trains one seed to its end, from its newest checkpoint where there is one, and returns its scores.
 
@@ -120,23 +120,28 @@ def run_seed(
     """
     own = workdir.seed_folder(folder, seed)
     scores_path = files.join(own, workdir.SCORES_FILE)
-    if distributed.told_by_main(int(files.exists(scores_path))):
+    if distributed.broadcast_from_main(int(files.exists(scores_path))):
         return files.read_json(scores_path)
     best_folder = files.join(own, BEST)
-    with StateCheckpoints(own, program.recipe.abstract_state, keep=KEEP) as saved:
+    with CheckpointManager(own, program.recipe.abstract_state, keep=KEEP) as saved:
         run = _begin(program, start_from, saved, seed)
         _forget_later_ones(best_folder, run.clock.step)
-        note_start(own, run.clock.step)
+        record_start(own, run.clock.step)
         with (
-            StateCheckpoints(best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP) as kept,
+            CheckpointManager(
+                best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP
+            ) as kept,
             metrics_writer.MetricsWriter(
                 own,
                 resumed_step=run.clock.step,
                 trackers=program.config.trackers,
                 settings=dataclasses.asdict(program.config),
             ) as log,
-            steps(
-                f"finetune, seed {seed}", run.clock.step, program.recipe.total_steps, shown(program.task.primary)
+            training_display(
+                f"finetune, seed {seed}",
+                run.clock.step,
+                program.recipe.total_steps,
+                shown(program.task.primary),
             ) as live,
         ):
             done = _train(program, run, saved, kept, log, live, seed, stop)
@@ -159,7 +164,7 @@ class _Run:
     """A seed on its way."""
 
     state: TrainState
-    clock: step_timer.Chrono
+    clock: step_timer.StepTimer
     history: list[dict[str, float]]  # dev scores, each with its "step"
     untold: dict[str, float]  # sums of steps that no entry of the log tells of yet
 
@@ -171,24 +176,24 @@ class _Run:
         return self.clock.saved() | {"history": self.history, "untold": self.untold}
 
 
-def _begin(program: Program, start_from: Start, saved: StateCheckpoints, seed: int) -> _Run:
+def _begin(program: SeedRunner, start_from: InitEncoder, saved: CheckpointManager, seed: int) -> _Run:
     if restored := saved.restore(program.mesh):
         state, kept = restored
         history, untold = kept.pop("history"), kept.pop("untold")
-        tell(f"seed {seed}: going on from step {kept['step']:,}")
-        return _Run(state, step_timer.Chrono(**kept), history, untold)
+        log_main(f"seed {seed}: going on from step {kept['step']:,}")
+        return _Run(state, step_timer.StepTimer(**kept), history, untold)
     root = jax.random.key(seed)
-    state = state_lib.born_sharded(lambda: program.recipe.init(root), program.mesh)
-    return _Run(init_encoder.into(state, start_from.params), step_timer.Chrono(), [], {})
+    state = state_lib.init_sharded(lambda: program.recipe.init(root), program.mesh)
+    return _Run(init_encoder.into(state, start_from.params), step_timer.StepTimer(), [], {})
 
 
 def _train(
-    program: Program,
+    program: SeedRunner,
     run: _Run,
-    saved: StateCheckpoints,
-    kept: StateCheckpoints,
+    saved: CheckpointManager,
+    kept: CheckpointManager,
     log: metrics_writer.MetricsWriter,
-    live: progress_panel.Steps,
+    live: progress_panel.TrainingDisplay,
     seed: int,
     stop: Callable[[], bool],
 ) -> bool:
@@ -221,7 +226,7 @@ def _train(
         } | run.clock.tick(sums["token_count"], int(sums["step_count"]), total)
         log.write(step, "train", found)
         speed = f"  {found['step_seconds']:.3f} s/step" if "step_seconds" in found else ""
-        eta = f"  ETA {step_timer.duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
+        eta = f"  ETA {step_timer.format_duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
         live.entry("train", step, found, f"seed {seed}, step {step:,}/{total:,}  loss {found['loss']:.4f}{speed}{eta}")
 
     def measure(step: int) -> bool:
@@ -254,16 +259,21 @@ def _train(
     while run.clock.step < total and not stopping:
         step = run.clock.step + 1
         batch = batches.collate(
-            examples, plan.rows(step - 1).tolist(), recipe.head, program.rows, task.max_length, recipe.special.pad
+            examples,
+            plan.rows(step - 1).tolist(),
+            recipe.head,
+            program.rows,
+            task.max_length,
+            recipe.special.pad,
         )
         run.state, sums = program.train_step(run.state, batches.placed_on(batch, rows), root)
         pending.append(sums)
-        if len(pending) > step_lib.IN_FLIGHT:
-            jax.block_until_ready(pending[-1 - step_lib.IN_FLIGHT])
+        if len(pending) > step_lib.MAX_STEPS_IN_FLIGHT:
+            jax.block_until_ready(pending[-1 - step_lib.MAX_STEPS_IN_FLIGHT])
         run.clock.count(step)
         if step == started + 1:
             collect()
-            tell(f"seed {seed}: first step after {time.monotonic() - began:.1f} s")
+            log_main(f"seed {seed}: first step after {time.monotonic() - began:.1f} s")
             run.clock.start()
         live.at(step)
         if step % config.log_every == 0 or step == total:
@@ -275,12 +285,12 @@ def _train(
             save(step, last=False)
     if stopping and run.clock.step > started:
         save(run.clock.step, last=True)
-        tell(f"seed {seed}: saved step {run.clock.step:,}")
+        log_main(f"seed {seed}: saved step {run.clock.step:,}")
     return not stopping
 
 
 def _finish(
-    program: Program, run: _Run, best_folder: str, seed: int, stop: Callable[[], bool]
+    program: SeedRunner, run: _Run, best_folder: str, seed: int, stop: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """The scores of the best parameters; None where it was told to stop."""
     task = program.task
@@ -305,7 +315,7 @@ def _finish(
         scores["predictions"][split] = task.predictions(split, outputs)
     scores["history"] = run.history
     shown = TEST if TEST in task.splits else DEV
-    tell(f"seed {seed}: best after epoch {best['epoch']:.2f}; {shown} {line(scores[shown], task.primary)}")
+    log_main(f"seed {seed}: best after epoch {best['epoch']:.2f}; {shown} {line(scores[shown], task.primary)}")
     return scores
 
 
@@ -314,11 +324,11 @@ def without_optimizer(state: TrainState) -> TrainState:
     return dataclasses.replace(state, opt_state=())
 
 
-def _abstract_params(recipe: Recipe, mesh: Mesh) -> TrainState:
+def _abstract_params(recipe: TrainSpec, mesh: Mesh) -> TrainState:
     return without_optimizer(recipe.abstract_state(mesh))
 
 
-def best_params(recipe: Recipe, best_folder: str, mesh: Mesh, step: int) -> state_lib.Params:
+def best_params(recipe: TrainSpec, best_folder: str, mesh: Mesh, step: int) -> state_lib.Params:
     """The parameters that `best_folder` holds of a step."""
     return load_state(best_folder, functools.partial(_abstract_params, recipe), mesh, step).params
 

@@ -20,7 +20,7 @@ from flax import nnx
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.finetune.task.task import SEQUENCE, SPAN, Head
 from electramed_jax.model import masking
-from electramed_jax.model.electra import Embeddings, Tower, embed
+from electramed_jax.model.electra import Embeddings, Encoder, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.training.state import Params
@@ -43,9 +43,9 @@ class TaskHead(nnx.Module):
     def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
         hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
         rows = h_BTD.shape[:1]
-        h_BTD = dropout(h_BTD, self.dropout_rate, dropout_bits.words(hidden_key, rows))
+        h_BTD = dropout(h_BTD, self.dropout_rate, dropout_bits.dropout_seeds(hidden_key, rows))
         if self.kind == SEQUENCE:
-            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dropout_bits.words(dense_key, rows))
+            h_BTD = dropout(gelu(self.dense(h_BTD)), self.dropout_rate, dropout_bits.dropout_seeds(dense_key, rows))
         return self.logit(h_BTD)
 
 
@@ -54,10 +54,10 @@ class Finetuned(nnx.Module):
 
     def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
         self.embeddings = Embeddings(config, config.embedding_size, rngs=rngs)
-        self.encoder = Tower(config.discriminator, config, config.embedding_size, rngs=rngs)
+        self.encoder = Encoder(config.discriminator, config, config.embedding_size, rngs=rngs)
         self.head = TaskHead(config, head, rngs=rngs)
 
-    def logits(self, ids_BT: jax.Array, structure: masking.Structure, key: jax.Array | None = None) -> jax.Array:
+    def logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: jax.Array | None = None) -> jax.Array:
         """Float32[B, T, K] for packed rows; attention stays inside each example. Without a key, without dropout."""
         encoder_key, head_key = split_key(key, 2)
         x_BTE = embed(self.embeddings.arrays(), ids_BT, structure)
@@ -70,16 +70,16 @@ def init_params(config: ModelConfig, head: Head, key: jax.Array) -> Params:
 
 
 @functools.lru_cache(maxsize=8)
-def _skeleton(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
+def _abstract_model(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
     def build() -> Any:
         return Finetuned(config, head, rngs=nnx.Rngs(params=jax.random.key(0)))
 
     return nnx.split(nnx.eval_shape(build), nnx.Param)
 
 
-def bind(config: ModelConfig, head: Head, params: Params) -> Finetuned:
+def merge_params(config: ModelConfig, head: Head, params: Params) -> Finetuned:
     """The model with these parameters, to be called inside a traced function."""
-    graphdef, abstract = _skeleton(config, head)
+    graphdef, abstract = _abstract_model(config, head)
     state = jax.tree.map(lambda x: x, abstract)
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from electramed_jax.finetune.task.task import Examples, Outputs
 from electramed_jax.finetune.training import batches
-from electramed_jax.finetune.training.step import Recipe
+from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.state import Params
@@ -20,7 +20,7 @@ def outputs(
     step: Callable,
     params: Params,
     examples: Examples,
-    recipe: Recipe,
+    recipe: TrainSpec,
     mesh: Mesh,
     *,
     rows: int,
@@ -46,7 +46,7 @@ def outputs(
         if stop():
             return None
         under_way.append((batch, step(params, batches.placed_on(batch, placing))))
-        if len(under_way) > step_lib.IN_FLIGHT:
+        if len(under_way) > step_lib.MAX_STEPS_IN_FLIGHT:
             collect()
     while under_way:
         collect()

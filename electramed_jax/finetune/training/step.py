@@ -21,14 +21,14 @@ from electramed_jax.model import masking
 from electramed_jax.training import layer_decay, optimizer
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
-from electramed_jax.training.collectives import EVERYWHERE, ROWS, Exchange
+from electramed_jax.training.collectives import REPLICATED, ROWS, FsdpCollectives
 from electramed_jax.training.state import Params, TrainState
 
 Sums = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class TrainSpec:
     """What the steps of a run are made from; its seed is not among it, so that all seeds share what is compiled."""
 
     model: ModelConfig
@@ -44,13 +44,13 @@ class Recipe:
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state, encoder and head."""
-        return state_lib.fresh(model.init_params(self.model, self.head, key), self.tx())
+        return state_lib.create_train_state(model.init_params(self.model, self.head, key), self.tx())
 
     def abstract_state(self, mesh: Mesh) -> TrainState:
         return state_lib.abstract(lambda: self.init(jax.random.key(0)), mesh)
 
 
-def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+def train_step(recipe: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """step(state, batch, the seed's root key) -> (the next state, sums of the batch)."""
     tx, schedule = recipe.tx(), optimizer.schedule(recipe.optimizer, recipe.total_steps)
 
@@ -58,12 +58,12 @@ def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple
         has_dropout = bool(recipe.model.dropout or recipe.model.attention_dropout)
         key = key_for(root, "finetune/dropout", state.step) if has_dropout else None
 
-        devices = Exchange(state.params, recipe.model)
+        devices = FsdpCollectives(state.params, recipe.model)
 
         def on_device(params: Params, rows: Batch, key: jax.Array | None) -> tuple[Params, Sums]:
             def loss(params: Params) -> tuple[jax.Array, Sums]:
                 """What these rows add to the mean over the batch."""
-                structure = masking.structure(rows["input_ids"], recipe.special)
+                structure = masking.packed_segments(rows["input_ids"], recipe.special)
                 logits = _logits(recipe, devices.gathered(params), rows, structure, key)
                 total, count = losses.of(logits, rows, structure.segments_BT, recipe.head)
                 return total / jnp.maximum(devices.added_up(count), 1.0), {"loss_sum": total, "count": count}
@@ -71,8 +71,8 @@ def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple
             gradients, sums = jax.grad(loss, has_aux=True)(params)
             return gradients, devices.added_up(sums)
 
-        gradients, sums = devices.run(on_device, (devices.shards, EVERYWHERE), state.params, batch, key)
-        stepped, norm = step_lib.stepped_by(gradients, state, tx)
+        gradients, sums = devices.run(on_device, (devices.shards, REPLICATED), state.params, batch, key)
+        stepped, norm = step_lib.apply_gradients(gradients, state, tx)
         return stepped, sums | {
             "gradient_norm_sum": norm,
             "learning_rate_sum": schedule(state.step),
@@ -84,28 +84,30 @@ def train_step(recipe: Recipe) -> Callable[[TrainState, Batch, jax.Array], tuple
 
 
 def _logits(
-    recipe: Recipe, params: Params, batch: Batch, structure: masking.Structure, key: jax.Array | None = None
+    recipe: TrainSpec, params: Params, batch: Batch, structure: masking.PackedSegments, key: jax.Array | None = None
 ) -> jax.Array:
-    return model.bind(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
+    return model.merge_params(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
 
 
-def predict_step(recipe: Recipe) -> Callable[[Params, Batch], jax.Array]:
+def predict_step(recipe: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
     """predict(params, batch) -> logits float32[R, T, K]."""
 
     def predict(params: Params, batch: Batch) -> jax.Array:
-        devices = Exchange(params, recipe.model)
+        devices = FsdpCollectives(params, recipe.model)
 
         def on_device(params: Params, rows: Batch) -> jax.Array:
-            return _logits(recipe, devices.gathered(params), rows, masking.structure(rows["input_ids"], recipe.special))
+            return _logits(
+                recipe, devices.gathered(params), rows, masking.packed_segments(rows["input_ids"], recipe.special)
+            )
 
         return devices.run(on_device, ROWS, params, batch)
 
     return predict
 
 
-def jit_train_step(recipe: Recipe, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+def jit_train_step(recipe: TrainSpec, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     return step_lib.jit_step(train_step(recipe), recipe.abstract_state(mesh), mesh)
 
 
-def jit_predict_step(recipe: Recipe, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:
-    return step_lib.jit_measure(predict_step(recipe), recipe.abstract_state(mesh).params, mesh)
+def jit_predict_step(recipe: TrainSpec, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:
+    return step_lib.jit_eval(predict_step(recipe), recipe.abstract_state(mesh).params, mesh)

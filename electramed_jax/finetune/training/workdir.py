@@ -22,8 +22,8 @@ from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FREE, FinetuneConfig
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.finetune.task.init_encoder import Start
-from electramed_jax.finetune.task.model_spec import Described
+from electramed_jax.finetune.task.init_encoder import InitEncoder
+from electramed_jax.finetune.task.model_spec import ModelSpec
 from electramed_jax.finetune.task.task import Task
 
 CONFIG_FILE, TASK_FILE, VOCAB_FILE, DATA_FILE = "config.json", "task.json", "vocab.txt", "data.json"
@@ -39,11 +39,11 @@ def is_finetuned(workdir: str) -> bool:
     return files.exists(files.join(workdir, TASK_FILE))
 
 
-def read_described(workdir: str) -> Described:
-    return Described.from_json(files.read_json(files.join(workdir, TASK_FILE)))
+def read_model_spec(workdir: str) -> ModelSpec:
+    return ModelSpec.from_json(files.read_json(files.join(workdir, TASK_FILE)))
 
 
-def claim(workdir: str, config: FinetuneConfig, described: Described, start: Start, task: Task) -> None:
+def init_workdir(workdir: str, config: FinetuneConfig, described: ModelSpec, start: InitEncoder, task: Task) -> None:
     """Writes the files that explain the run, or checks those of an earlier start.
 
     Raises:
@@ -66,7 +66,7 @@ def claim(workdir: str, config: FinetuneConfig, described: Described, start: Sta
         raise UserError(f"{workdir}: not empty, and no fine-tuning run; use a new --workdir")
     distributed.check_shared(workdir)  # nobody writes before all have looked
     if distributed.is_main():
-        vocab.write(files.join(workdir, VOCAB_FILE), start.tokens)
+        vocab.write_vocab(files.join(workdir, VOCAB_FILE), start.tokens)
         for name, path in _paths(workdir, held):
             files.write_json(path, held[name])
 
@@ -86,4 +86,4 @@ def _differences(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> lis
 
 def _leaves(values: Any) -> dict[str, Any]:
     """Flat, tuples as JSON has them."""
-    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in config_io.flat(values).items()}
+    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in config_io.flatten(values).items()}

@@ -151,7 +151,7 @@ def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
     settings = files.read_json(settings_path) if files.exists(settings_path) else {}
     lower_case = settings.get("do_lower_case")
     if files.exists(vocab_path):
-        return vocab.read(vocab_path), lower_case
+        return vocab.read_vocab(vocab_path), lower_case
     if not files.exists(tokenizer_path):
         return None, lower_case
     backend = files.read_json(tokenizer_path)  # transformers 5 saves no vocab.txt

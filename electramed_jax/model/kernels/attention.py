@@ -13,7 +13,7 @@ from electramed_jax.model.kernels import attention_gpu, attention_tpu, platform
 KERNELS = {"tpu": attention_tpu, "gpu": attention_gpu}
 
 
-def suits(row_length: int, num_heads: int, head_size: int) -> bool:
+def supports(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
     module, parts = KERNELS.get(platform.platform()), platform.parts()
     return module is not None and num_heads % parts == 0 and module.suits(row_length, num_heads // parts, head_size)

@@ -23,7 +23,7 @@ from jax.experimental.pallas import triton
 from electramed_jax.model.kernels.platform import over_tensor
 from electramed_jax.model.kernels.ptx import Instructions
 from electramed_jax.model.ops import dropout_bits
-from electramed_jax.model.ops.remat import saved
+from electramed_jax.model.ops.remat import save_for_backward
 
 BLOCK = 64  # tokens
 WARPS, STAGES = 4, 3  # of a program; of a loop: blocks that are on their way from memory
@@ -32,7 +32,7 @@ NEVER = -1e9  # score of a key in another document
 LOG2E = math.log2(math.e)
 
 
-def suits(row_length: int, num_heads: int, head_size: int) -> bool:
+def supports(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether the kernels have blocks for these sizes, of one device's part."""
     return row_length % BLOCK == 0 and head_size in HEAD_SIZES
 
@@ -83,10 +83,10 @@ def _forward(
     interpret: bool,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     qkv = product + bias.reshape(-1).astype(product.dtype)[None, None]
-    qkv = saved(qkv.reshape(*product.shape[:2], *bias.shape))
+    qkv = save_for_backward(qkv.reshape(*product.shape[:2], *bias.shape))
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
     y, lse = over_tensor(call, (QKV, SPANS, WORDS), (Y, LSE))(qkv, spans, words)
-    y, lse = saved(y), saved(lse)
+    y, lse = save_for_backward(y), save_for_backward(lse)
     return y, (bias, qkv, spans, words, y, lse)
 
 
@@ -167,7 +167,7 @@ class _Blocks:
 
     def kept(self, words: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
         """bool: what dropout leaves, of queries and keys at these places of the row."""
-        return dropout_bits.kept(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
+        return dropout_bits.keep_mask(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:

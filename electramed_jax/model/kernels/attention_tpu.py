@@ -23,14 +23,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from electramed_jax.model.kernels.platform import LANES, over_tensor
 from electramed_jax.model.ops import dropout_bits
-from electramed_jax.model.ops.remat import saved
+from electramed_jax.model.ops.remat import save_for_backward
 
 LONGEST = 512  # tokens: the code for a square is unrolled, and grows with it
 NEVER = -1e9  # score of a key in another document
 LOG2E = math.log2(math.e)
 
 
-def suits(row_length: int, num_heads: int, head_size: int) -> bool:
+def supports(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether the kernel has blocks for these sizes, of one device's part."""
     width = num_heads * head_size
     in_groups = width % LANES == 0 and LANES % head_size == 0
@@ -74,9 +74,9 @@ def _forward(
     head_size: int, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    qkv = saved(qkv + bias.astype(qkv.dtype)[:, None, None, :])
+    qkv = save_for_backward(qkv + bias.astype(qkv.dtype)[:, None, None, :])
     y, lse = over_tensor(call, (QKV, SEGMENTS, WORDS), (Y, LSE))(qkv, segments, words)
-    y, lse = saved(y), saved(lse)
+    y, lse = save_for_backward(y), save_for_backward(lse)
     return y, (qkv, bias, segments, words, y, lse)
 
 
@@ -176,7 +176,7 @@ class _Blocks:
         place = row * (self.groups * self.heads) + head
         square = (self.T, self.T)
         key, query = (jax.lax.broadcasted_iota(jnp.int32, square, axis) for axis in (0, 1))
-        return dropout_bits.kept(query * self.T + key, words[0, place], words[1, place], self.rate)
+        return dropout_bits.keep_mask(query * self.T + key, words[0, place], words[1, place], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:

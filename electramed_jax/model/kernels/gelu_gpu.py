@@ -25,7 +25,7 @@ BACKWARD_ROWS, BACKWARD_WARPS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and 
 PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, "tensor")
 
 
-def suits(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
+def supports(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
     """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
     _, T, F = shape
     in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.parts()) == 0

@@ -18,7 +18,7 @@ KERNELS = {"tpu": residual_norm_tpu, "gpu": residual_norm_gpu}
 WHOLE = jax.P()  # along tensor
 
 
-def suits(row_length: int, width: int) -> bool:
+def supports(row_length: int, width: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
     module = KERNELS.get(platform.platform())
     return module is not None and module.suits(row_length, width)

@@ -33,7 +33,7 @@ class Program(NamedTuple):
 FORWARD, BACKWARD = Program(1, 1, 1), Program(2, 16, 4)
 
 
-def suits(row_length: int, width: int) -> bool:
+def supports(row_length: int, width: int) -> bool:
     """Whether the kernels have blocks for these sizes."""
     whole = row_length % (BACKWARD.tokens * BACKWARD.steps) == 0 and width % 8 == 0
     return whole and width // _piece(width) <= MAX_PIECES
@@ -102,7 +102,7 @@ class _Tokens:
         if not self.rate:
             return [1.0] * len(self.pieces)
         keys, place_in_row = (words[row], words[row + self.B]), (token - row * self.T)[:, None] * self.D
-        kept = [dropout_bits.kept(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
+        kept = [dropout_bits.keep_mask(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
         return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
 
     def added(

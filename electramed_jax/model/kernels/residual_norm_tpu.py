@@ -20,7 +20,7 @@ from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
 
 
-def suits(row_length: int, width: int) -> bool:
+def supports(row_length: int, width: int) -> bool:
     """Whether the kernel has blocks for these sizes."""
     return row_length % 16 == 0 and width % LANES == 0
 
@@ -63,7 +63,7 @@ class _Blocks:
         row, first = pl.program_id(0), pl.program_id(1) * self.tokens
         token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
         counter = (token + first) * self.D + feature
-        return dropout_bits.kept(counter, words[0, row], words[1, row], self.rate)
+        return dropout_bits.keep_mask(counter, words[0, row], words[1, row], self.rate)
 
     def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Normalised x + dropout(y), and the reciprocal of its standard deviation."""

@@ -17,7 +17,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 ENTERS = jnp.bfloat16  # the dtype of what is multiplied
 
 
-def suit(dtype: jnp.dtype) -> bool:
+def use_cpu_matmul(dtype: jnp.dtype) -> bool:
     """Whether products in this dtype are those of this module: bfloat16, in a program for one CPU device."""
     mesh = jax.sharding.get_abstract_mesh()
     platform, devices = (jax.default_backend(), 1) if mesh.empty else (mesh.abstract_device.platform, mesh.size)
@@ -26,18 +26,18 @@ def suit(dtype: jnp.dtype) -> bool:
 
 def activations(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype of what is between products in `dtype`: itself, but where they are those of this module."""
-    return jnp.dtype(jnp.float32) if suit(dtype) else dtype
+    return jnp.dtype(jnp.float32) if use_cpu_matmul(dtype) else dtype
 
 
 def dense(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """einsum over x's last and the kernel's first axis, float32."""
     of_x, of_kernel, of_result = equation.replace("->", ",").split(",")
-    flat = times(x.reshape(-1, x.shape[-1]), kernel.reshape(kernel.shape[0], -1))
+    flat = matmul(x.reshape(-1, x.shape[-1]), kernel.reshape(kernel.shape[0], -1))
     spread = flat.reshape(*x.shape[:-1], *kernel.shape[1:])
     return jnp.einsum(f"{of_x[:-1]}{of_kernel[1:]}->{of_result}", spread)
 
 
-def times(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
+def matmul(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
     """a [..., M, K] times b [..., K, N], or with `transposed` b [..., N, K]: float32[..., M, N]."""
     return _times(a.astype(jnp.float32), b.astype(jnp.float32), transposed)
 

@@ -21,7 +21,7 @@ from electramed_jax.model.ops import batch_axes
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 
-def words(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
+def dropout_seeds(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
     """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows.
 
     None without a key, as in evaluation: nothing is dropped.
@@ -32,7 +32,7 @@ def words(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
     return jax.lax.bitcast_convert_type(pairs.swapaxes(0, 1), jnp.int32)
 
 
-def hashed(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+def hash_bits(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     """int32 bits of a counter under two key words, whose shapes broadcast to its own."""
     x = counter + first
     x ^= jax.lax.shift_right_logical(x, 16)
@@ -43,21 +43,21 @@ def hashed(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array
     return x ^ jax.lax.shift_right_logical(x, 16)
 
 
-def kept(counter: jax.Array, first: jax.Array, second: jax.Array, rate: float) -> jax.Array:
+def keep_mask(counter: jax.Array, first: jax.Array, second: jax.Array, rate: float) -> jax.Array:
     """True with a probability of 1 - rate, to 2^-32."""
-    return hashed(counter, first, second) >= jnp.int32(round(rate * 2**32) - 2**31)
+    return hash_bits(counter, first, second) >= jnp.int32(round(rate * 2**32) - 2**31)
 
 
-def keep(words: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+def dropout_mask(seeds: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     """bool[shape], True with a probability of 1 - rate.
 
-    Each place of shape's first axes, those of `words`, has key words of its own; within it, elements are counted.
+    Each place of shape's first axes, those of `dropout_seeds`, has key words of its own; within it, elements are counted.
     """
-    lead = words.ndim - 1
+    lead = seeds.ndim - 1
     assert math.prod(shape[lead:]) < 2**31, f"{shape[lead:]} is too large to be counted in 32 bits"
     counter, stride = jnp.zeros(shape, jnp.int32), 1
     for axis in reversed(range(lead, len(shape))):
         counter += jax.lax.broadcasted_iota(jnp.int32, shape, axis) * stride
         stride *= shape[axis]
-    first, second = words.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
-    return kept(counter, first, second, rate)
+    first, second = seeds.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
+    return keep_mask(counter, first, second, rate)

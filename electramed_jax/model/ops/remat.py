@@ -13,6 +13,6 @@ REMAT_POLICIES = {
 }
 
 
-def saved(x: jax.Array) -> jax.Array:
+def save_for_backward(x: jax.Array) -> jax.Array:
     """x, kept by the policy "dots": what is dear to compute again and needed for gradients."""
     return checkpoint_name(x, NAME)

@@ -31,7 +31,7 @@ def test_nobody_told_nobody_stops(capsys):
 
 
 def test_being_told_during_the_start_is_heard_once_somebody_listens():
-    with signals.held():
+    with signals.block_sigterm():
         tell()
         with Preemption(30.0).watched() as preemption:
             assert preemption.reached()

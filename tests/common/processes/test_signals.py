@@ -76,7 +76,7 @@ def test_a_second_ctrl_c_ends_at_once_with_the_cursor_shown():
 def test_ctrl_c_stays_ignored_where_nohup_or_a_shell_had_it_ignored(handler):
     before = signal.signal(signal.SIGINT, handler)
     try:
-        signals.listen()
+        signals.handle_sigint()
         assert signal.getsignal(signal.SIGINT) == handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -13,10 +13,16 @@ import trustme
 from pubmed_server import NAME, PubMedServer, content
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage.http_client import Client, Manners, NoAnswer, Refused, Stopped
+from electramed_jax.common.storage.http_client import (
+    CancelledError,
+    Client,
+    RejectedError,
+    RetryPolicy,
+    UnreachableError,
+)
 
 PATH = f"/baseline/{NAME.format(1)}"
-QUICK = Manners(retries=2, stall_seconds=5, first_wait_seconds=0.001)
+QUICK = RetryPolicy(retries=2, stall_seconds=5, first_wait_seconds=0.001)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_an_unknown_certificate_is_refused_at_once_and_nothing_is_fetched(encryp
     server, _ = encrypted
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(Refused, match=r"certificate verify failed.*REQUESTS_CA_BUNDLE"):
+    with pytest.raises(RejectedError, match=r"certificate verify failed.*REQUESTS_CA_BUNDLE"):
         fetched(server, tmp_path / "file", unencrypted=False)
     assert server.requests == [] and not (tmp_path / "file").exists()
 
@@ -63,7 +69,7 @@ def test_a_redirect_out_of_encryption_is_refused_and_not_followed(encrypted, ser
     secure, authority = encrypted
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     secure.faults[PATH] = [faulty.answers(302, Location=server.url + PATH)]
-    with pytest.raises(Refused, match="not followed .*http://127.* no way may lead to http://"):
+    with pytest.raises(RejectedError, match="not followed .*http://127.* no way may lead to http://"):
         fetched(secure, tmp_path / "file", unencrypted=False)
     assert server.requests == []
 
@@ -119,7 +125,7 @@ def test_a_connection_that_always_brings_some_bytes_is_never_given_up(server, tm
 def test_an_overloaded_server_is_asked_again_and_given_up_in_the_end(server, status):
     server.faults[PATH] = [faulty.answers(status)] * 3
     asking = client()
-    with pytest.raises(NoAnswer, match=rf"HTTP {status} .* \(tries in a row: 3\); run it again later"):
+    with pytest.raises(UnreachableError, match=rf"HTTP {status} .* \(tries in a row: 3\); run it again later"):
         asking.read(server.url + PATH)
     assert asking.retried == 2
     assert asking.read(server.url + PATH) == content(1)
@@ -128,7 +134,7 @@ def test_an_overloaded_server_is_asked_again_and_given_up_in_the_end(server, sta
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_refusal_is_final(server, status):
     server.faults[PATH] = [faulty.answers(status)]
-    with pytest.raises(Refused, match=rf"{PATH}: HTTP {status} "):
+    with pytest.raises(RejectedError, match=rf"{PATH}: HTTP {status} "):
         client().read(server.url + PATH)
     assert len(server.requests) == 1
 
@@ -157,7 +163,7 @@ def test_a_wait_that_the_server_asks_one_thread_for_holds_for_all(server):
 def test_a_server_that_asks_for_hours_is_given_up_with_its_wish(server, form):
     told = "7200" if form == "seconds" else email.utils.formatdate(time.time() + 7200, usegmt=True)
     server.faults[PATH] = [faulty.answers(503, Retry_After=told)]
-    with pytest.raises(NoAnswer, match=r"asks to wait (2 h|1 h 59 min|1 h 60 min); run it again then"):
+    with pytest.raises(UnreachableError, match=r"asks to wait (2 h|1 h 59 min|1 h 60 min); run it again then"):
         client().read(server.url + PATH)
     assert len(server.requests) == 1
 
@@ -170,7 +176,7 @@ def test_a_retry_after_that_is_nonsense_does_no_harm(server):
 def test_nobody_there_is_said_in_the_words_of_the_operating_system(server):
     with PubMedServer().running() as gone:
         pass
-    with pytest.raises(NoAnswer, match=r"^http://127\.0\.0\.1:\d+/x: Connection refused \(tries in a row: 3\)"):
+    with pytest.raises(UnreachableError, match=r"^http://127\.0\.0\.1:\d+/x: Connection refused \(tries in a row: 3\)"):
         client().read(f"{gone.url}/x")
 
 
@@ -181,19 +187,19 @@ def test_a_page_without_end_is_refused(server, monkeypatch):
 
 
 def test_stopping_ends_a_long_wait_at_once(server):
-    patient = Client("test", Manners(first_wait_seconds=1000, longest_wait_seconds=1000), unencrypted=True)
+    patient = Client("test", RetryPolicy(first_wait_seconds=1000, longest_wait_seconds=1000), unencrypted=True)
 
     def overloaded_and_stopped(handler, data):
         faulty.answers(503)(handler, data)
         threading.Timer(0.05, patient.stop).start()
 
     server.faults[PATH] = [overloaded_and_stopped]
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         patient.read(server.url + PATH)
 
 
 def test_the_wait_doubles_up_to_its_longest_and_is_never_the_same_for_all():
-    waiting = Client("test", Manners(first_wait_seconds=1, longest_wait_seconds=60))
+    waiting = Client("test", RetryPolicy(first_wait_seconds=1, longest_wait_seconds=60))
     for failures, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (5_000, 60)):
         waits = {waiting._back_off(failures) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest

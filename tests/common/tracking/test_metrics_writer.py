@@ -51,7 +51,7 @@ def written(workdir, steps, *, resumed_step=0) -> None:
 
 
 def steps_in(workdir) -> list[int]:
-    return [entry["step"] for entry in metrics_writer.read(str(workdir))]
+    return [entry["step"] for entry in metrics_writer.read_metrics(str(workdir))]
 
 
 def test_an_entry_is_a_line_of_json_with_its_step_and_split_first(tmp_path):
@@ -85,10 +85,10 @@ def test_a_last_line_cut_off_by_a_crash_is_left_out_and_then_replaced(tmp_path):
 
 def test_an_entry_is_found_by_step_and_split(tmp_path):
     written(tmp_path, [5])
-    assert metrics_writer.has(str(tmp_path), 5, "train")
-    assert not metrics_writer.has(str(tmp_path), 5, "validation")
-    assert not metrics_writer.has(str(tmp_path), 6, "train")
-    assert not metrics_writer.has(str(tmp_path / "nowhere"), 5, "train")
+    assert metrics_writer.has_entry(str(tmp_path), 5, "train")
+    assert not metrics_writer.has_entry(str(tmp_path), 5, "validation")
+    assert not metrics_writer.has_entry(str(tmp_path), 6, "train")
+    assert not metrics_writer.has_entry(str(tmp_path / "nowhere"), 5, "train")
 
 
 def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):

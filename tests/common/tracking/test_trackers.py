@@ -71,7 +71,7 @@ def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
 ):
     monkeypatch.setattr(Recorder, "fails", fails)
     write(tmp_path, recorder)
-    assert [entry["split"] for entry in metrics_writer.read(str(tmp_path))] == ["train", "validation"]
+    assert [entry["split"] for entry in metrics_writer.read_metrics(str(tmp_path))] == ["train", "validation"]
     (line,) = capsys.readouterr().err.splitlines()
     assert "own_trackers:recorder: no route to host; the run goes on" in line
 

@@ -54,7 +54,7 @@ def test_every_document_is_in_one_split_and_the_account_adds_up(tmp_path):
     assert [(i["file"], i["read"], i["kept"]) for i in account["inputs"]] == [
         (f"{name}.jsonl.gz", 100, 100) for name in "abc"
     ]
-    assert corpus_dir.read(str(tmp_path / "out")) == account
+    assert corpus_dir.read_documents_info(str(tmp_path / "out")) == account
     assert ".work" not in os.listdir(tmp_path / "out")
 
 
@@ -143,7 +143,7 @@ def test_strict_stops_at_damage_and_leaves_nothing_that_looks_finished(tmp_path)
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: not valid JSON"):
         prepare([str(path)], str(tmp_path / "out"), strict=True, workers=1)
     with pytest.raises(UserError, match="preparing did not finish"):
-        corpus_dir.read(str(tmp_path / "out"))
+        corpus_dir.read_documents_info(str(tmp_path / "out"))
 
 
 def test_an_error_in_a_worker_process_reaches_the_user(tmp_path):
@@ -173,11 +173,11 @@ def test_an_interrupted_run_is_taken_up_and_ends_the_same(tmp_path, monkeypatch)
     (tmp_path / "out" / ".documents.json.1-2.tmp").write_bytes(b"half")
     read_again = []
 
-    def read_and_tell(path, *rest, _read=reader.read):
+    def read_and_tell(path, *rest, _read=reader.read_documents):
         read_again.append(path)
         return _read(path, *rest)
 
-    monkeypatch.setattr(reader, "read", read_and_tell)
+    monkeypatch.setattr(reader, "read_documents", read_and_tell)
     monkeypatch.setattr(build_documents, "_read", read)
     prepare(paths, str(tmp_path / "out"), workers=1)
     assert read_again == paths[2:]
@@ -229,4 +229,4 @@ def test_a_damaged_part_is_named_when_it_is_read(tmp_path):
         list(corpus_dir.Texts(str(tmp_path / "out")))
     os.remove(part)
     with pytest.raises(UserError, match=r"part-00001\.jsonl\.gz: missing"):
-        corpus_dir.read(str(tmp_path / "out"))
+        corpus_dir.read_documents_info(str(tmp_path / "out"))

@@ -19,7 +19,7 @@ from electramed_jax.data.parallel import shuffle_files
 
 def ids(folder: pathlib.Path) -> list[str]:
     """Ids of the training documents, part by part."""
-    account = corpus_dir.read(str(folder))
+    account = corpus_dir.read_documents_info(str(folder))
     parts = [corpus_dir.part_path(str(folder), "train", number) for number in range(len(account["inputs"]))]
     return [document.id.removeprefix("PMID990000") for part in parts for document in corpus_dir.read_part(part)]
 
@@ -61,7 +61,7 @@ def test_what_lost_to_a_newer_version_takes_no_other_text_with_it(tmp_path):
 
 
 def test_further_abstracts_of_an_article_stay_beside_it_and_go_with_it(tmp_path):
-    from electramed_jax.data.readers.document import Reading
+    from electramed_jax.data.readers.document import PubmedOptions
 
     other = '<OtherAbstract Language="fre"><AbstractText>Un autre texte, assez long pour rester.</AbstractText>'
     paths = [
@@ -71,7 +71,7 @@ def test_further_abstracts_of_an_article_stay_beside_it_and_go_with_it(tmp_path)
         ),
         write_xml(tmp_path / "b.xml", record(12, "The text of number twelve as revised.")),
     ]
-    account = whole(paths, tmp_path / "out", reading=Reading(other_abstracts="fre"))
+    account = whole(paths, tmp_path / "out", reading=PubmedOptions(other_abstracts="fre"))
     assert ids(tmp_path / "out") == ["11", "11.fre", "12"]
     assert drops(account) == [{"superseded": 2}, {}]
 

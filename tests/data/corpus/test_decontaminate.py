@@ -7,7 +7,7 @@ import random
 import pytest
 
 from electramed_jax.data.corpus import decontaminate, eval_texts
-from electramed_jax.data.readers.document import whole_number
+from electramed_jax.data.readers.document import parse_positive_int
 
 # 86 letters and digits; as a tokenised corpus has it, and as an article may.
 LONG = (
@@ -105,7 +105,7 @@ def abstracts(shared_data) -> list[dict]:
 
 def test_a_corpus_from_which_the_test_sets_had_been_taken_out_holds_nothing_of_them(shared_data, test_sets):
     articles = abstracts(shared_data)
-    found = [test_sets.matches(whole_number(a.get("pmid")), f"{a['title']}\n{a['text']}") for a in articles]
+    found = [test_sets.matches(parse_positive_int(a.get("pmid")), f"{a['title']}\n{a['text']}") for a in articles]
     assert len(found) > 4000 and not any(found)
 
 

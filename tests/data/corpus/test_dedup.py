@@ -14,11 +14,11 @@ def keys(*rows: dict) -> np.ndarray:
     """KEY[n]: documents of PMID 7, each in an input of its own, unless said otherwise."""
     usual = {"kind": dedup.DOCUMENT, "pmid": 7, "part": 0, "version": 1, "revised": 0, "row": 0}
     filled = [usual | {"input": number, "text": number} | row for number, row in enumerate(rows)]
-    return np.array([tuple(row[name] for name in dedup.KEY.names) for row in filled], dedup.KEY)
+    return np.array([tuple(row[name] for name in dedup.KEY_DTYPE.names) for row in filled], dedup.KEY_DTYPE)
 
 
 def reasons(*rows: dict) -> list[str]:
-    return [dedup.REASONS[reason] for reason in dedup.outdated(keys(*rows))]
+    return [dedup.REASONS[reason] for reason in dedup.superseded_mask(keys(*rows))]
 
 
 def document(**fields: object) -> Document:
@@ -84,7 +84,7 @@ def test_texts_without_a_letter_are_compared_as_they_stand():
 
 def test_of_equal_texts_the_first_by_input_and_row_stays():
     places = [(9, 1, 0), (9, 0, 4), (9, 0, 3), (8, 5, 5)]
-    assert dedup.repeated(np.array(places, dedup.TEXT)).tolist() == [True, True, False, False]
+    assert dedup.duplicate_mask(np.array(places, dedup.TEXT_DTYPE)).tolist() == [True, True, False, False]
 
 
 def decided_one_by_one(corpus: np.ndarray) -> set[tuple[int, int, int]]:
@@ -137,12 +137,12 @@ def test_any_grouping_in_any_order_decides_as_comparing_all_with_all_does(groups
     lost, texts = [], []
     for group in range(groups):
         of_group = corpus[slots == group]
-        found = dedup.outdated(of_group)
-        lost.append(dedup.losses(of_group, found))
+        found = dedup.superseded_mask(of_group)
+        lost.append(dedup.dropped_rows(of_group, found))
         texts.append(dedup.texts_of(of_group, found))
     texts = np.concatenate(texts)
     slots = shuffle_files.hash_slots(texts["text"]) * groups // 256
     for group in range(groups):
         of_group = texts[slots == group]
-        lost.append(dedup.losses(of_group[dedup.repeated(of_group)], dedup.DUPLICATE))
+        lost.append(dedup.dropped_rows(of_group[dedup.duplicate_mask(of_group)], dedup.DUPLICATE))
     assert set(map(tuple, np.concatenate(lost).tolist())) == decided_one_by_one(corpus)

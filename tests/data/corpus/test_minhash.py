@@ -47,7 +47,7 @@ def lost(signatures: np.ndarray, threshold: float = THRESHOLD) -> set[int]:
     for band in hashes.T:
         entries = np.array([(value, 0, n, n) for n, value in enumerate(band)], near_duplicates.BAND)
         for group in near_duplicates.groups(entries):
-            near = near_duplicates.resembling(signatures[group["at"]], threshold)
+            near = near_duplicates.near_duplicate_mask(signatures[group["at"]], threshold)
             found |= set(group["at"][near].tolist())
     return found
 
@@ -92,12 +92,12 @@ def test_what_resembles_an_earlier_text_goes_though_that_one_goes_too():
     words = [f"w{n}" for n in range(200)]
     chain = [" ".join(words[start : start + 100]) for start in range(0, 60, 6)]
     assert similarity(chain[0], chain[2]) < 0.8 < similarity(chain[0], chain[1])
-    assert near_duplicates.resembling(signed(*chain), THRESHOLD).tolist() == [False] + [True] * 9
+    assert near_duplicates.near_duplicate_mask(signed(*chain), THRESHOLD).tolist() == [False] + [True] * 9
 
 
 def test_of_a_form_letter_one_copy_stays_however_many_there_are():
     signatures = np.repeat(signed("Dear colleague, here is the form we have all been waiting for."), 1000, axis=0)
-    assert near_duplicates.resembling(signatures, THRESHOLD).tolist() == [False] + [True] * 999
+    assert near_duplicates.near_duplicate_mask(signatures, THRESHOLD).tolist() == [False] + [True] * 999
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.95, 1.0])

@@ -15,7 +15,7 @@ from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.data.dataset import block_reader as blocks
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 
 SHARD_ROWS = {"train": (400, 400, 130)}
 BLOCK = 16
@@ -61,11 +61,11 @@ def checked_rows(monkeypatch) -> list[int]:
 
 
 def open_rows(folder: str, **settings: object) -> SplitRows:
-    return SplitRows(folder, manifest.read(folder), "train", **settings)
+    return SplitRows(folder, manifest.read_manifest(folder), "train", **settings)
 
 
-def plan(seed: int = 0) -> Plan:
-    return Plan(930, 10, seed, block_rows=BLOCK, window_blocks=8)
+def plan(seed: int = 0) -> EpochSampler:
+    return EpochSampler(930, 10, seed, block_rows=BLOCK, window_blocks=8)
 
 
 def epoch(rows: SplitRows, number: int, seed: int = 0) -> np.ndarray:
@@ -199,7 +199,7 @@ def test_with_a_cache_on_disk_the_second_epoch_and_the_next_run_read_nothing_rem
     assert reads == []
     # what fills up in place is in the end the shard itself
     whole = {path.name.removesuffix(".part"): files.sha256(str(path)) for path in (tmp_path / "cache").iterdir()}
-    assert whole == {shard.sha256: shard.sha256 for shard in manifest.read(folder).splits["train"].shards}
+    assert whole == {shard.sha256: shard.sha256 for shard in manifest.read_manifest(folder).splits["train"].shards}
 
 
 @pytest.mark.parametrize("packed", ["memory"], indirect=True)

@@ -26,12 +26,12 @@ def two(request, folder_in) -> tuple[str, str]:
 
 
 def test_one_folder_is_its_own_manifest(two):
-    found = dataset.read(two[0] + "/")
-    assert found.folders == (two[0],) and found.manifest == manifests.read(two[0])
+    found = dataset.open_dataset(two[0] + "/")
+    assert found.folders == (two[0],) and found.manifest == manifests.read_manifest(two[0])
 
 
 def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
-    found = dataset.read(f"{two[0]}, {two[1]}")
+    found = dataset.open_dataset(f"{two[0]}, {two[1]}")
     manifest = found.manifest
     assert manifest.name == "abstracts + full_text"
     assert {name: split.rows for name, split in manifest.splits.items()} == {"train": 37, "validation": 5, "test": 3}
@@ -48,17 +48,17 @@ def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
 
 
 def test_a_split_of_several_is_measured_against_the_mean_of_their_distributions(two):
-    manifest = manifests.read(two[1])
+    manifest = manifests.read_manifest(two[1])
     better = dataclasses.replace(manifest.splits["train"], unigram_cross_entropy=5.0)
     manifests.write(two[1], dataclasses.replace(manifest, splits=manifest.splits | {"train": better}))
-    found = dataset.read(",".join(two)).manifest.splits["train"]
+    found = dataset.open_dataset(",".join(two)).manifest.splits["train"]
     assert found.unigram_cross_entropy == pytest.approx((30 * 9.0 + 7 * 5.0) / 37)
 
 
 def test_that_manifest_is_one_that_can_be_kept_and_read(two, tmp_path):
-    manifest = dataset.read(",".join(two)).manifest
+    manifest = dataset.open_dataset(",".join(two)).manifest
     files.write_json(str(tmp_path / "dataset.json"), dataclasses.asdict(manifest))
-    assert manifests.load(str(tmp_path / "dataset.json")) == manifest
+    assert manifests.load_manifest(str(tmp_path / "dataset.json")) == manifest
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_folders_that_differ_are_both_named_with_what_to_do(two, changed, messag
     files.remove(two[1])
     invented_rows.pack(two[1], {"train": (7,)}, **changed)
     with pytest.raises(UserError, match=f"^{two[0]} and {two[1]} have {message}"):
-        dataset.read(",".join(two))
+        dataset.open_dataset(",".join(two))
 
 
 def test_a_folder_named_twice_is_a_matter_of_weight(two):
     with pytest.raises(UserError, match=f"{two[0]} is named twice.*larger weight"):
-        dataset.read(f"{two[0]},{two[1]},{two[0]}/")
+        dataset.open_dataset(f"{two[0]},{two[1]},{two[0]}/")
 
 
 def test_a_shard_that_differs_is_found_in_whichever_folder(two):
-    found = dataset.read(",".join(two))
+    found = dataset.open_dataset(",".join(two))
     found.verify_shards()
     invented_rows.flip_a_byte(found.manifest.splits["train"].shards[2].file, 0)
     with pytest.raises(UserError, match="full_text/pubmed-train.* damaged"):

@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import loader, mixture
 from electramed_jax.data.dataset import row_reader as rows
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 
 SHARD_ROWS = {"train": (40, 40, 13), "validation": (30, 7), "test": ()}
 MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]
@@ -60,7 +60,7 @@ def damaged(packed, tmp_path) -> tuple[str, int]:
 def test_a_batch_holds_the_planned_rows_and_each_device_its_part(packed, mesh):
     sharding = sharding_on(mesh)
     expected = contents("train")
-    plan = Plan(num_rows=93, batch_size=16, seed=7)
+    plan = EpochSampler(num_rows=93, batch_size=16, seed=7)
     with loader.Loader(str(packed), "train", 16, 7, sharding) as batches:
         for step in range(14):  # two epochs and a half, over their joints
             ids = batches.at(step)["input_ids"]
@@ -102,7 +102,7 @@ def test_what_is_known_of_the_data_is_at_hand(packed):
 
 def test_a_flipped_byte_stops_the_step_that_would_train_on_it_and_no_other(damaged):
     folder, bad_row = damaged
-    plan = Plan(num_rows=93, batch_size=8, seed=1)
+    plan = EpochSampler(num_rows=93, batch_size=8, seed=1)
     with loader.Loader(folder, "train", 8, 1, sharding_on((8, 1, 1))) as batches:
         for step in range(11):
             if bad_row in plan.rows(step):
@@ -173,7 +173,7 @@ def test_the_next_two_steps_are_made_while_the_caller_is_busy():
         made[step].set()
         return {"step": step}
 
-    batches = loader.Prefetched(make)
+    batches = loader.StepPrefetcher(make)
     assert batches.at(0) == {"step": 0}
     assert made[1].wait(timeout=30) and made[2].wait(timeout=30)
     batches.close()
@@ -189,7 +189,7 @@ def test_an_error_waits_for_its_own_step_and_is_tried_again_when_asked_again():
             raise UserError("storage is away for a moment")
         return {"step": step}
 
-    batches = loader.Prefetched(make)
+    batches = loader.StepPrefetcher(make)
     assert batches.at(0) == {"step": 0}
     with pytest.raises(UserError, match="away for a moment"):
         batches.at(1)
@@ -200,7 +200,7 @@ def test_an_error_waits_for_its_own_step_and_is_tried_again_when_asked_again():
 def test_remote_shards_give_the_batches_that_local_ones_give(packed, gcs):
     for file in packed.iterdir():
         gcs.objects[f"bucket/{file.name}"] = file.read_bytes()
-    plan = Plan(num_rows=93, batch_size=8, seed=3)
+    plan = EpochSampler(num_rows=93, batch_size=8, seed=3)
     with loader.Loader("gs://bucket", "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         for step in range(24):
             ids = batches.at(step)["input_ids"]
@@ -218,7 +218,7 @@ def test_blocks_are_read_a_window_ahead_of_the_step_that_needs_them(packed, monk
         expect(self, numbers)
 
     monkeypatch.setattr(rows.DatasetRows, "expect", expect_and_note)
-    plan = Plan(num_rows=93, batch_size=8, seed=3)
+    plan = EpochSampler(num_rows=93, batch_size=8, seed=3)
     with loader.Loader(str(packed), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         batches.at(0)
     assert expected[:2] == [plan.rows(0).tolist(), plan.rows(5).tolist()]
@@ -310,7 +310,7 @@ def test_two_hosts_hold_the_batch_that_one_would_and_read_half_of_it_each(packed
         for process in hosts:
             process.kill()
     told = [json.loads(out.read_text()) for out in outs]
-    plan = Plan(num_rows=93, batch_size=16, seed=7)
+    plan = EpochSampler(num_rows=93, batch_size=16, seed=7)
     for step in range(8):
         held = {int(i): row for one in told for i, row in one["held"][step].items()}
         global_batch = [held[i] for i in range(16)]

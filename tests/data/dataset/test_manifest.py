@@ -20,7 +20,7 @@ ROWS = np.arange(6 * 32).reshape(6, 32) % 7
 def packed(request, folder_in) -> tuple[str, manifest.Manifest]:
     """A complete packed folder and its manifest."""
     folder = folder_in(request.param)
-    vocab.write(files.join(folder, "vocab.txt"), TOKENS)
+    vocab.write_vocab(files.join(folder, "vocab.txt"), TOKENS)
     shards = []
     for number, rows in enumerate((ROWS[:4], ROWS[4:])):
         name = manifest.shard_name("pubmed", "train", number, 2)
@@ -55,7 +55,7 @@ def change(folder: str, file: str, edit) -> None:
 
 def test_a_manifest_is_read_back_as_written(packed):
     folder, written = packed
-    assert manifest.read(folder) == written
+    assert manifest.read_manifest(folder) == written
     manifest.verify_shards(folder, written)
 
 
@@ -83,14 +83,14 @@ def test_a_folder_without_a_manifest_is_not_a_dataset(packed):
     folder, _ = packed
     files.remove(files.join(folder, "manifest.json"))
     with pytest.raises(UserError, match=r"packing did not finish; run electramed pack"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_an_unknown_version_is_refused(packed):
     folder, _ = packed
     change(folder, "manifest.json", lambda d: d.replace(b'"format_version": 1', b'"format_version": 9'))
     with pytest.raises(UserError, match="format_version 9; this program reads 1"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}'])
@@ -98,7 +98,7 @@ def test_json_that_is_no_manifest_is_refused(packed, text):
     folder, _ = packed
     files.write_text(files.join(folder, "manifest.json"), text)
     with pytest.raises(UserError, match=r"manifest\.json: "):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_an_unknown_key_is_refused(packed):
@@ -106,7 +106,7 @@ def test_an_unknown_key_is_refused(packed):
     value = {**dataclasses.asdict(written), "surprise": 1}
     files.write_text(files.join(folder, "manifest.json"), json.dumps(value))
     with pytest.raises(UserError, match="not a manifest of version 1.*surprise"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_a_missing_shard_is_named(packed):
@@ -114,7 +114,7 @@ def test_a_missing_shard_is_named(packed):
     name = written.splits["train"].shards[1].file
     files.remove(files.join(folder, name))
     with pytest.raises(UserError, match=f"{name}: missing; copy"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_a_shard_cut_at_a_row_is_found_by_its_size(packed):
@@ -122,27 +122,27 @@ def test_a_shard_cut_at_a_row_is_found_by_its_size(packed):
     name = written.splits["train"].shards[0].file
     change(folder, name, lambda data: data[: len(data) // 4 * 3])
     with pytest.raises(UserError, match=rf"{name}: .*wanted .* \(4 rows\): cut short"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_a_flipped_byte_is_found_when_shards_are_verified(packed):
     folder, written = packed
     name = written.splits["train"].shards[1].file
     change(folder, name, lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:])
-    assert manifest.read(folder) == written
+    assert manifest.read_manifest(folder) == written
     with pytest.raises(UserError, match=f"{name}: damaged"):
         manifest.verify_shards(folder, written)
 
 
 def test_another_vocabulary_beside_the_rows_is_refused(packed):
     folder, _ = packed
-    vocab.write(files.join(folder, "vocab.txt"), [*TOKENS[:-1], "c"])
+    vocab.write_vocab(files.join(folder, "vocab.txt"), [*TOKENS[:-1], "c"])
     with pytest.raises(UserError, match="not the vocabulary these rows were packed with"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_a_missing_vocabulary_is_refused(packed):
     folder, _ = packed
     files.remove(files.join(folder, "vocab.txt"))
     with pytest.raises(UserError, match=r"vocab\.txt: missing"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)

@@ -11,7 +11,7 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import mixture
 from electramed_jax.data.dataset.mixture import Mixture, parse_weights
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 
 ROUND = mixture.ROUND_POSITIONS
 
@@ -35,7 +35,7 @@ def test_each_member_is_fed_in_its_own_order_every_row_once_an_epoch():
     rows = fed(order, 200)
     for member, first in enumerate((0, 5000, 5300)):
         own = rows[(rows >= first) & (rows < first + order.num_rows[member])] - first
-        alone = Plan(order.num_rows[member], len(own), 3, member=member)
+        alone = EpochSampler(order.num_rows[member], len(own), 3, member=member)
         np.testing.assert_array_equal(own, alone.rows(0))
         whole = own[: len(own) // order.num_rows[member] * order.num_rows[member]].reshape(-1, order.num_rows[member])
         assert len(whole) and (np.sort(whole, axis=1) == np.arange(order.num_rows[member])).all()
@@ -59,7 +59,7 @@ def test_without_weights_members_are_fed_as_they_have_rows():
 
 
 def test_one_member_alone_is_the_plain_plan():
-    alone, plain = Mixture((777,), (), 100, seed=5), Plan(777, 100, 5)
+    alone, plain = Mixture((777,), (), 100, seed=5), EpochSampler(777, 100, 5)
     assert mixture.plan((777,), (), 100, 5) == plain
     for step in (0, 3, 7, 700, 1000):
         np.testing.assert_array_equal(alone.rows(step), plain.rows(step))

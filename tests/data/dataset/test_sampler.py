@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 
 SMALL_PLANS = [
-    Plan(num_rows, batch_size, seed=5, block_rows=block_rows, window_blocks=window_blocks)
+    EpochSampler(num_rows, batch_size, seed=5, block_rows=block_rows, window_blocks=window_blocks)
     for num_rows, batch_size, block_rows, window_blocks in itertools.product(
         (1, 2, 3, 7, 8, 12, 13, 31, 32, 33), (1, 2, 3, 5, 8, 40), (1, 2, 4, 5, 64), (1, 2, 3, 50)
     )
@@ -26,7 +26,7 @@ WHAT_A_CHANGE_MEANS = (
 )
 
 
-def fed(plan: Plan, epochs: int) -> np.ndarray:
+def fed(plan: EpochSampler, epochs: int) -> np.ndarray:
     """The rows fed in the first epochs, cut at the end of the last one."""
     steps = math.ceil(epochs * plan.num_rows / plan.batch_size)
     return np.concatenate([plan.rows(step) for step in range(steps)])[: epochs * plan.num_rows]
@@ -46,7 +46,7 @@ def test_a_batch_always_has_its_full_size_even_across_epochs():
 
 
 def test_the_default_plan_feeds_every_row_once_over_several_windows_and_a_ragged_end():
-    plan = Plan(num_rows=40_007, batch_size=1000, seed=1)
+    plan = EpochSampler(num_rows=40_007, batch_size=1000, seed=1)
     first, second = fed(plan, 2).reshape(2, plan.num_rows)
     np.testing.assert_array_equal(np.sort(first), np.arange(plan.num_rows))
     np.testing.assert_array_equal(np.sort(second), np.arange(plan.num_rows))
@@ -54,14 +54,14 @@ def test_the_default_plan_feeds_every_row_once_over_several_windows_and_a_ragged
 
 def test_the_stream_of_rows_is_the_same_whatever_the_batch_size():
     """The batch size cuts the stream into steps; it does not reorder it."""
-    stream = fed(Plan(33, 1, 5, 4, 3), 3)
+    stream = fed(EpochSampler(33, 1, 5, 4, 3), 3)
     for batch_size in (2, 7, 33, 50):
-        np.testing.assert_array_equal(fed(Plan(33, batch_size, 5, 4, 3), 3), stream)
+        np.testing.assert_array_equal(fed(EpochSampler(33, batch_size, 5, 4, 3), 3), stream)
 
 
 def test_a_step_does_not_depend_on_the_steps_asked_for_before():
     """A resumed run begins in the middle; an evaluation may jump about."""
-    plan = Plan(1000, 30, seed=2, block_rows=16, window_blocks=4)
+    plan = EpochSampler(1000, 30, seed=2, block_rows=16, window_blocks=4)
     in_sequence = [plan.rows(step) for step in range(150)]
     for step in np.random.default_rng(0).permutation(150):
         fresh = dataclasses.replace(plan)  # equal, yet caches may hold anything by now
@@ -69,25 +69,25 @@ def test_a_step_does_not_depend_on_the_steps_asked_for_before():
 
 
 def test_changing_a_batch_in_place_leaves_the_plan_alone():
-    plan = Plan(100, 10, seed=2)
+    plan = EpochSampler(100, 10, seed=2)
     before = plan.rows(3).tolist()
     plan.rows(3)[:] = -1
     assert plan.rows(3).tolist() == before
 
 
 def test_each_epoch_and_each_seed_has_an_order_of_its_own():
-    orders = [fed(Plan(200, 20, seed), 4).reshape(4, 200) for seed in range(5)]
+    orders = [fed(EpochSampler(200, 20, seed), 4).reshape(4, 200) for seed in range(5)]
     assert len({order.tobytes() for epochs in orders for order in epochs}) == 20
 
 
 def test_seeds_up_to_64_bits_give_orders_of_their_own():
     seeds = (0, 2**32, 2**63, 2**64 - 1)
-    assert len({Plan(200, 200, seed).rows(0).tobytes() for seed in seeds}) == 4
+    assert len({EpochSampler(200, 200, seed).rows(0).tobytes() for seed in seeds}) == 4
 
 
 def test_a_run_of_batches_touches_few_blocks_and_many_windows_cover_the_split():
     """What remote storage needs: a window reads only `window_blocks` contiguous ranges."""
-    plan = Plan(num_rows=64 * 10 * 8, batch_size=64, seed=3, block_rows=64, window_blocks=8)
+    plan = EpochSampler(num_rows=64 * 10 * 8, batch_size=64, seed=3, block_rows=64, window_blocks=8)
     for window in range(10):
         rows = np.concatenate([plan.rows(8 * window + i) for i in range(8)])
         assert len(np.unique(rows // 64)) == 8
@@ -95,7 +95,7 @@ def test_a_run_of_batches_touches_few_blocks_and_many_windows_cover_the_split():
 
 def test_rows_of_one_block_are_spread_over_their_window():
     """Neighbouring rows hold neighbouring documents: they must not meet in one batch."""
-    plan = Plan(num_rows=16_384 * 2, batch_size=256, seed=3)
+    plan = EpochSampler(num_rows=16_384 * 2, batch_size=256, seed=3)
     for step in range(0, 128, 7):
         _, times = np.unique(plan.rows(step) // 256, return_counts=True)
         assert times.max() < 16  # 4 are expected of each of 64 blocks
@@ -104,18 +104,20 @@ def test_rows_of_one_block_are_spread_over_their_window():
 @pytest.mark.parametrize("block_rows, window_blocks", [(256, 64), (4, 2)])
 def test_every_place_in_the_epoch_is_equally_likely_for_a_row(block_rows, window_blocks):
     """Over 400 seeds, the mean place of each row is the middle within 5 standard errors."""
-    places = np.stack([np.argsort(Plan(37, 37, seed, block_rows, window_blocks).rows(0)) for seed in range(400)])
+    places = np.stack(
+        [np.argsort(EpochSampler(37, 37, seed, block_rows, window_blocks).rows(0)) for seed in range(400)]
+    )
     standard_error = math.sqrt((37**2 - 1) / 12 / 400)
     assert np.abs(places.mean(0) - 18).max() < 5 * standard_error
 
 
 def test_epoch_counts_what_has_been_fed_before_the_step():
-    plan = Plan(num_rows=100, batch_size=30, seed=0)
+    plan = EpochSampler(num_rows=100, batch_size=30, seed=0)
     assert [plan.epoch(step) for step in (0, 1, 5, 10)] == [0.0, 0.3, 1.5, 3.0]
 
 
 def test_the_order_of_rows_is_the_one_runs_in_progress_rely_on():
-    small = Plan(num_rows=10, batch_size=4, seed=0, block_rows=2, window_blocks=2)
+    small = EpochSampler(num_rows=10, batch_size=4, seed=0, block_rows=2, window_blocks=2)
     assert [small.rows(step).tolist() for step in range(5)] == [
         [1, 9, 0, 8],
         [4, 6, 7, 5],
@@ -123,7 +125,7 @@ def test_the_order_of_rows_is_the_one_runs_in_progress_rely_on():
         [9, 8, 4, 2],
         [3, 5, 6, 7],
     ], WHAT_A_CHANGE_MEANS
-    large = Plan(num_rows=1_000_003, batch_size=256, seed=2**63 + 11)
+    large = EpochSampler(num_rows=1_000_003, batch_size=256, seed=2**63 + 11)
     pinned = {
         0: [420828, 842334, 592033, 605572],
         3906: [136408, 804875, 804986, 387480],
@@ -146,4 +148,4 @@ def test_the_order_of_rows_is_the_one_runs_in_progress_rely_on():
 )
 def test_a_number_out_of_range_is_the_users_error_and_named(wrong, named):
     with pytest.raises(UserError, match=named):
-        Plan(**{"num_rows": 10, "batch_size": 2, "seed": 0, **wrong})
+        EpochSampler(**{"num_rows": 10, "batch_size": 2, "seed": 0, **wrong})

@@ -17,11 +17,11 @@ from small_disk import fill, small_disk  # noqa: F401
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.common.storage.http_client import Manners
+from electramed_jax.common.storage.http_client import RetryPolicy
 from electramed_jax.data.download import download
 from electramed_jax.data.download.download_dir import RECORD
 
-QUICK = Manners(retries=3, stall_seconds=20, first_wait_seconds=0.01, longest_wait_seconds=0.02)
+QUICK = RetryPolicy(retries=3, stall_seconds=20, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 
 
 @pytest.fixture
@@ -350,9 +350,9 @@ def test_remote_storage_gets_whole_files_and_a_record_too(server):
     [
         ({"parallel": 0}, "--parallel 0: wanted 1 to 8"),
         ({"parallel": 50}, "--parallel 50: wanted 1 to 8"),
-        ({"manners": Manners(retries=-1)}, "--retries -1 "),
-        ({"manners": Manners(stall_seconds=float("inf"))}, "--stall_seconds inf: wanted"),
-        ({"manners": Manners(stall_seconds=0)}, "--stall_seconds 0: wanted"),
+        ({"manners": RetryPolicy(retries=-1)}, "--retries -1 "),
+        ({"manners": RetryPolicy(stall_seconds=float("inf"))}, "--stall_seconds inf: wanted"),
+        ({"manners": RetryPolicy(stall_seconds=0)}, "--stall_seconds 0: wanted"),
         ({"numbers": {3, 4}}, "--files 3-4: the server has no 4 of 2026; wanted numbers out of 1-3"),
         ({"year": 2020}, "--year 2020: not on the server, which has 2026"),
     ],

@@ -76,7 +76,7 @@ def snapshot(folder) -> dict[str, bytes]:
 
 def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path, rows_per_shard=40)
-    assert manifest.read(str(tmp_path)) == packed
+    assert manifest.read_manifest(str(tmp_path)) == packed
     tokenizer = Tokenizer(vocab_path)
     around = [packed.special.pad, packed.special.cls, packed.special.sep]
     for split in corpus_dir.SPLITS:
@@ -163,7 +163,7 @@ def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_
 ):
     full = pack(documents_dir, vocab_path, tmp_path / "full")
     packed = pack(documents_dir, vocab_path, tmp_path / "out", format="electra")
-    assert (full.format, manifest.read(str(tmp_path / "out")).format) == ("packed", "electra")
+    assert (full.format, manifest.read_manifest(str(tmp_path / "out")).format) == ("packed", "electra")
     for split in corpus_dir.SPLITS:
         rows, figures = rows_of(tmp_path / "out", packed, split), packed.splits[split]
         assert ((rows == packed.special.cls).sum(1) == 1).all() and (rows[:, 0] == packed.special.cls).all()
@@ -182,7 +182,7 @@ def test_segments_of_electras_format_end_where_sentences_do(documents_dir, vocab
     rows = rows_of(tmp_path, packed, "train").astype(int)
     ends = (rows == packed.special.sep).cumsum(1) == 1
     of_pairs = (rows == packed.special.sep).sum(1) == 2
-    stop = vocab.read(vocab_path).index(".")
+    stop = vocab.read_vocab(vocab_path).index(".")
     before = [row[np.argmax(end) - 1] for row, end in zip(rows[of_pairs], ends[of_pairs], strict=True)]
     assert len(before) > 50 and set(before) == {stop}
 
@@ -223,7 +223,7 @@ def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, 
 
 def test_the_vocabulary_is_copied_in_and_its_fingerprint_kept(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path)
-    assert vocab.read(str(tmp_path / "vocab.txt")) == vocab.read(vocab_path)
+    assert vocab.read_vocab(str(tmp_path / "vocab.txt")) == vocab.read_vocab(vocab_path)
     assert packed.vocab_sha256 == vocab.sha256(vocab_path)
     assert packed.vocab_size == 150 and packed.dtype == "uint16"
 
@@ -265,7 +265,7 @@ def test_another_request_into_the_same_folder_is_refused(documents_dir, vocab_pa
     request = {"documents_dir": documents_dir, "vocab_path": vocab_path, **change}
     if change == {"vocab_path": True}:
         request["vocab_path"] = str(tmp_path / "other.txt")
-        vocab.write(request["vocab_path"], [*vocab.read(vocab_path), "another"])
+        vocab.write_vocab(request["vocab_path"], [*vocab.read_vocab(vocab_path), "another"])
     if change == {"documents_dir": True}:
         request["documents_dir"] = str(tmp_path / "docs")
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": "kinase " * 30}))
@@ -287,7 +287,7 @@ def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_p
         pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50)
     monkeypatch.undo()
     with pytest.raises(UserError, match="packing did not finish"):
-        manifest.read(str(tmp_path / "out"))
+        manifest.read_manifest(str(tmp_path / "out"))
     monkeypatch.setattr(Tokenizer, "encode_batch", stop)  # what was tokenised is not done again
     assert pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50) == whole
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
@@ -364,9 +364,9 @@ def test_shards_that_are_not_ours_are_left_alone(documents_dir, vocab_path, tmp_
 
 def test_a_vocabulary_beyond_65536_tokens_makes_rows_of_uint32(documents_dir, vocab_path, tmp_path):
     path = str(tmp_path / "large.txt")
-    tokens = vocab.read(vocab_path)
+    tokens = vocab.read_vocab(vocab_path)
     filler = [f"filler{number}" for number in range(70_000)]
-    vocab.write(path, [*tokens[:5], *filler, *tokens[5:]])
+    vocab.write_vocab(path, [*tokens[:5], *filler, *tokens[5:]])
     packed = pack(documents_dir, path, tmp_path / "out")
     small = pack(documents_dir, vocab_path, tmp_path / "small")
     assert packed.dtype == "uint32"
@@ -397,7 +397,7 @@ def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_p
 def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(documents_dir, vocab_path, tmp_path, capsys):
     pack(documents_dir, vocab_path, tmp_path / "suits")
     assert "[UNK]" not in capsys.readouterr().err
-    vocab.write(str(tmp_path / "other.txt"), [*vocab.SPECIAL_TOKENS, "kinase", "receptor"])
+    vocab.write_vocab(str(tmp_path / "other.txt"), [*vocab.SPECIAL_TOKENS, "kinase", "receptor"])
     pack(documents_dir, str(tmp_path / "other.txt"), tmp_path / "out")
     assert "of the train tokens are [UNK]; is this the vocabulary" in capsys.readouterr().err
 
@@ -405,7 +405,7 @@ def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(documents_dir, vo
 def test_the_trained_vocabulary_is_reported(documents_dir, tmp_path):
     path = str(tmp_path / "vocab.txt")
     result = train_vocab(documents_dir, path, size=100_000, lower_case=False)
-    assert result["size"] == len(vocab.read(path)) < result["wanted"] == 100_000
+    assert result["size"] == len(vocab.read_vocab(path)) < result["wanted"] == 100_000
     assert result["sha256"] == vocab.sha256(path)
 
 

@@ -79,7 +79,7 @@ def test_with_googles_random_numbers_the_rows_are_googles_examples_and_the_token
     )
     wanted = {key: np.array([one[key] for one in run["examples"]]) for key in run["examples"][0]}
     np.testing.assert_array_equal(made.rows, wanted["input_ids"])
-    structure = masking.structure(made.rows, tokenizer.special)
+    structure = masking.packed_segments(made.rows, tokenizer.special)
     np.testing.assert_array_equal(structure.token_types_BT, wanted["segment_ids"])
     np.testing.assert_array_equal(structure.segments_BT, wanted["input_mask"])
     assert made.tokens == wanted["input_mask"].sum()

@@ -17,7 +17,7 @@ WORDS = ["kinase", "binds", "methods", ".", "?", ":", "0", "5"]
 
 @pytest.fixture
 def tokenizer(tmp_path) -> Tokenizer:
-    vocab.write(str(tmp_path / "vocab.txt"), [*vocab.SPECIAL_TOKENS, *WORDS])
+    vocab.write_vocab(str(tmp_path / "vocab.txt"), [*vocab.SPECIAL_TOKENS, *WORDS])
     return Tokenizer(str(tmp_path / "vocab.txt"))
 
 

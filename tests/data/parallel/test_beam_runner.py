@@ -22,11 +22,11 @@ from electramed_jax.data.packing import build_beam as build_rows_beam
 from electramed_jax.data.packing import token_files
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.parallel import shuffle_files
-from electramed_jax.data.parallel.beam_runner import Beam
+from electramed_jax.data.parallel.beam_runner import BeamRunner
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
-DIRECT = Beam("DirectRunner")
+DIRECT = BeamRunner("DirectRunner")
 
 
 def files_of(folder: pathlib.Path) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothi
         paths = [storage.join(folder, name) for folder in folders for name in storage.sizes(folder)]
         return {path.removeprefix(root): storage.read_bytes(path) for path in paths}
 
-    elsewhere = Beam("DirectRunner", ("--direct_running_mode=multi_processing", "--direct_num_workers=1"))
+    elsewhere = BeamRunner("DirectRunner", ("--direct_running_mode=multi_processing", "--direct_num_workers=1"))
     assert build_all("gs://bucket/deep", beam=elsewhere) == build_all(str(tmp_path), workers=1)
     assert [name for name in gcs.objects if ".work" in name or ".tmp" in name] == []
 
@@ -122,7 +122,7 @@ def test_a_mistake_of_an_earlier_run_is_forgotten(tmp_path, monkeypatch):
     path = write_xml(tmp_path / "a.xml", record(11))
     for error in (UserError("disk full"), RuntimeError("power failure")):
         with monkeypatch.context() as patch, pytest.raises(type(error), match=str(error)):
-            patch.setattr(dedup, "outdated", Mock(side_effect=error))
+            patch.setattr(dedup, "superseded_mask", Mock(side_effect=error))
             prepare([path], str(tmp_path / "out"), beam=DIRECT)
     prepare([path], str(tmp_path / "out"), beam=DIRECT)
 
@@ -138,7 +138,7 @@ def test_what_a_pipeline_that_failed_has_left_is_no_dataset_and_either_build_goe
             patch.setattr(build_rows_beam.RowFile, "__getitem__", Mock(side_effect=RuntimeError("power failure")))
             pack(*documents, str(out), beam=DIRECT, **options)
         with pytest.raises(UserError, match="packing did not finish"):
-            manifest.read(str(out))
+            manifest.read_manifest(str(out))
         pack(*documents, str(out), **then, **options)
         assert files_of(out) == files_of(tmp_path / "whole")
 
@@ -149,7 +149,7 @@ def test_a_pipeline_that_ended_while_nobody_waited_is_not_run_again(documents, t
         patch.setattr(build_rows.manifest, "write", Mock(side_effect=KeyboardInterrupt))
         pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     capsys.readouterr()
-    monkeypatch.setattr(Beam, "_run", Mock(side_effect=AssertionError))
+    monkeypatch.setattr(BeamRunner, "_run", Mock(side_effect=AssertionError))
     pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 

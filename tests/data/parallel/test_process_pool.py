@@ -49,20 +49,20 @@ def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
 
 
 def test_a_pool_serves_several_stages_with_the_same_processes():
-    with process_pool.Pool(2) as shared:
+    with process_pool.ProcessPool(2) as shared:
         first = set(shared.run(os.getpid, [()] * 20, "naming"))
         second = set(shared.run(os.getpid, [()] * 20, "naming again"))
     assert len(first | second) <= 2 and os.getpid() not in first
 
 
 def test_progress_counts_what_is_inside_the_tasks_too(capsys):
-    with process_pool.Pool(1) as alone:
+    with process_pool.ProcessPool(1) as alone:
         list(alone.run(pow, [(3, 2), (4, 2)], "squaring", unit="numbers", inside="points", count=int))
     assert "squaring: 2 numbers, 25 points in" in capsys.readouterr().err
 
 
 def test_the_peak_of_memory_is_that_of_the_largest_process():
-    with process_pool.Pool(2) as shared:
+    with process_pool.ProcessPool(2) as shared:
         before = process_pool.peak_bytes()
         list(shared.run(eval, [(f"len(b'x' * {before + 50_000_000})",), ("1",)], "filling"))
     assert process_pool.peak_bytes() >= before + 50_000_000

@@ -4,7 +4,7 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article, one, read
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers.document import Reading, text_id
+from electramed_jax.data.readers.document import PubmedOptions, text_id
 
 
 def abstract(*sections: str) -> str:
@@ -179,7 +179,7 @@ def test_an_other_abstract_is_read_where_the_article_has_none_of_its_own(tmp_pat
 @pytest.mark.parametrize("codes", ["fr", "fre ger", "fre,", "FRE", "french"])
 def test_languages_that_are_no_codes_of_pubmed_are_a_user_error(codes):
     with pytest.raises(UserError, match="three small letters each"):
-        Reading(other_abstracts=codes)
+        PubmedOptions(other_abstracts=codes)
 
 
 def test_a_chapter_of_a_book_is_a_document(tmp_path):

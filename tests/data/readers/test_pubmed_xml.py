@@ -12,7 +12,7 @@ from invented_pubmed import HEAD, TAIL, article, one, read
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.readers import pubmed_xml as pubmed
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, Findings, Reading
+from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
 
 
 def test_an_article_becomes_a_document(tmp_path):
@@ -84,7 +84,7 @@ def test_a_truncated_gzip_gives_the_articles_before_the_cut(tmp_path):
     whole = gzip.compress(xml.encode())
     path.write_bytes(whole[: len(whole) // 2])
     drops: Counter = Counter()
-    found = list(reader.read(str(path), drops))
+    found = list(reader.read_documents(str(path), drops))
     assert 200 < len(found) < 700
     assert drops == {"truncated_gzip": 1}
 
@@ -95,7 +95,7 @@ def test_articles_are_found_wherever_the_chunks_of_the_file_end(tmp_path):
     records = (hidden, article(), hidden, article(pmid=99_000_002), article(pmid=99_000_003), withdrawn)
     xml = "".join((HEAD, *records, TAIL)).encode()
     for size in (1, 7, 64, 500):
-        findings = Findings("a.xml", Counter(), strict=True)
+        findings = ReadErrors("a.xml", Counter(), strict=True)
         chunks = (xml[at : at + size] for at in range(0, len(xml), size))
         deletions = []
         found = list(pubmed.read(chunks, findings, deletions=deletions))
@@ -210,7 +210,7 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
     assert len(paths) > 150
     for path in paths:
         drops, deletions = Counter(), []
-        found = list(reader.read(str(path), drops, deletions=deletions))
+        found = list(reader.read_documents(str(path), drops, deletions=deletions))
         wanted = independent_account(path)
         assert {
             "records": len(found) + drops.total(),
@@ -220,5 +220,5 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
         } == wanted, path
         assert not drops, path
         assert all(document.sections and document.source == "pubmed" for document in found), path
-        with_titles = list(reader.read(str(path), drops, reading=Reading(titles_alone=True)))
+        with_titles = list(reader.read_documents(str(path), drops, reading=PubmedOptions(titles_alone=True)))
         assert len(with_titles) == wanted["records"] - wanted["without text"], path

@@ -8,12 +8,12 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, whole_number
+from electramed_jax.data.readers.document import Document, parse_positive_int
 
 
 def read(path, strict: bool = False) -> tuple[list[Document], dict[str, int]]:
     drops: Counter = Counter()
-    return list(reader.read(str(path), drops, strict)), dict(drops)
+    return list(reader.read_documents(str(path), drops, strict)), dict(drops)
 
 
 def lines(*records) -> bytes:
@@ -131,7 +131,7 @@ def test_a_document_without_an_id_is_named_by_its_text(tmp_path):
     + [(1.5, None), (None, None), ("²", None), ("9" * 40, None)],
 )
 def test_only_positive_whole_numbers_are_taken_for_pmids(value, wanted):
-    assert whole_number(value) == wanted
+    assert parse_positive_int(value) == wanted
 
 
 def test_an_empty_file_holds_no_documents(tmp_path):

@@ -94,16 +94,18 @@ def test_its_documents_are_those_that_tfds_itself_reads(data_dir, tmp_path):
 
 
 def test_a_slice_of_a_split_and_a_list_of_strings(data_dir):
-    (first, second) = reader.find([f"tfds:invented_papers/all?split=train[5:15]&text=authors&data_dir={data_dir}"])
-    whole = reader.find([f"tfds:{data_dir}/invented_papers/all/1.2.0?text=authors"])
-    rows = [document.text for shard in whole for document in reader.read(shard, {})]
-    assert [document.text for shard in (first, second) for document in reader.read(shard, {})] == rows[5:15]
+    (first, second) = reader.find_inputs(
+        [f"tfds:invented_papers/all?split=train[5:15]&text=authors&data_dir={data_dir}"]
+    )
+    whole = reader.find_inputs([f"tfds:{data_dir}/invented_papers/all/1.2.0?text=authors"])
+    rows = [document.text for shard in whole for document in reader.read_documents(shard, {})]
+    assert [document.text for shard in (first, second) for document in reader.read_documents(shard, {})] == rows[5:15]
     assert sorted(rows) == sorted(texts_of(paper, "authors") for paper in PAPERS[:30])
 
 
 def test_a_slice_in_percent(data_dir):
-    found = reader.find([f"tfds:invented_papers/all?split=train[:10%]&text=article&data_dir={data_dir}"])
-    assert len([document for shard in found for document in reader.read(shard, {})]) == 3
+    found = reader.find_inputs([f"tfds:invented_papers/all?split=train[:10%]&text=article&data_dir={data_dir}"])
+    assert len([document for shard in found for document in reader.read_documents(shard, {})]) == 3
 
 
 def test_a_dataset_stands_beside_files(data_dir, tmp_path):
@@ -117,9 +119,9 @@ def test_what_is_not_prepared_is_not_downloaded_but_explained(tmp_path):
     with pytest.raises(
         UserError, match=r"nothing is downloaded unasked: run tfds build scientific_papers/pubmed --data"
     ):
-        reader.find([f"tfds:scientific_papers/pubmed?text=article&data_dir={tmp_path}"])
+        reader.find_inputs([f"tfds:scientific_papers/pubmed?text=article&data_dir={tmp_path}"])
     with pytest.raises(UserError, match="holds no dataset that TFDS prepared"):
-        reader.find([f"tfds:{tmp_path}"])
+        reader.find_inputs([f"tfds:{tmp_path}"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,17 +139,17 @@ def test_what_is_not_prepared_is_not_downloaded_but_explained(tmp_path):
 )
 def test_a_mistake_in_the_name_says_what_there_is(data_dir, settings, message):
     with pytest.raises(UserError, match=message):
-        reader.find([f"tfds:{data_dir}/invented_papers/all/1.2.0{settings}"])
+        reader.find_inputs([f"tfds:{data_dir}/invented_papers/all/1.2.0{settings}"])
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:80] + b"x" + data[81:]])
 def test_a_damaged_shard_is_a_user_error(data_dir, tmp_path, damage):
     shutil.copytree(f"{data_dir}/invented_papers/all/1.2.0", tmp_path / "copy")
-    (shard, *_) = reader.find([f"tfds:{tmp_path / 'copy'}?text=article"])
+    (shard, *_) = reader.find_inputs([f"tfds:{tmp_path / 'copy'}?text=article"])
     path = pathlib.Path(shard.removeprefix("tfds:").partition("?")[0])
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="damaged|cut short"):
-        list(reader.read(shard, {}))
+        list(reader.read_documents(shard, {}))
 
 
 def test_tensorflow_is_not_needed(data_dir):

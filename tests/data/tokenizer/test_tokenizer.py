@@ -32,7 +32,7 @@ WORDS = [
 @pytest.fixture
 def vocab_path(tmp_path) -> str:
     path = str(tmp_path / "vocab.txt")
-    vocab.write(path, [*vocab.SPECIAL_TOKENS, *WORDS])
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *WORDS])
     return path
 
 
@@ -63,7 +63,7 @@ def test_a_cased_tokenizer_keeps_capitals_and_accents(vocab_path):
 
 def test_a_word_beyond_the_hugging_face_limit_is_unknown(tmp_path):
     path = str(tmp_path / "vocab.txt")
-    vocab.write(path, [*vocab.SPECIAL_TOKENS, "a", "##a"])
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, "a", "##a"])
     tokenizer = Tokenizer(path)
     assert len(pieces(tokenizer, "a" * 100)) == 100
     assert pieces(tokenizer, "a" * 101) == ["[UNK]"]
@@ -109,7 +109,7 @@ def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text
     monkeypatch.setattr(word_table, "_SLICE_BYTES", slice_bytes)
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
-    vocab.write(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
     tokenizer = Tokenizer(path, lower_case)
     for text, ids in zip(texts := odd_texts(600), tokenizer.encode_batch(texts), strict=True):
         assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
@@ -119,7 +119,7 @@ def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text
 def test_offsets_come_with_the_same_ids_and_say_where_each_piece_stands(tmp_path, lower_case):
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
-    vocab.write(path, [*vocab.SPECIAL_TOKENS, "kinase", *letters, *(f"##{letter}" for letter in letters)])
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, "kinase", *letters, *(f"##{letter}" for letter in letters)])
     tokenizer = Tokenizer(path, lower_case)
     texts = [*odd_texts(600), "\U0001f600 kinases naïve [SEP]", ""]
     found = tokenizer.encode_with_offsets(texts)

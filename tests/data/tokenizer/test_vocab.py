@@ -91,20 +91,20 @@ def test_a_small_corpus_gives_fewer_tokens_than_asked_for():
 def test_a_written_vocabulary_is_read_back_in_order(tmp_path):
     path = str(tmp_path / "vocab.txt")
     tokens = [*vocab.SPECIAL_TOKENS, "β", "##in"]
-    vocab.write(path, tokens)
+    vocab.write_vocab(path, tokens)
     assert (tmp_path / "vocab.txt").read_bytes().endswith("[MASK]\nβ\n##in\n".encode())
-    assert vocab.read(path) == tokens
+    assert vocab.read_vocab(path) == tokens
 
 
 def test_windows_line_ends_are_understood(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\r\n[UNK]\r\nword\r\n")
-    assert vocab.read(str(tmp_path / "vocab.txt")) == ["[PAD]", "[UNK]", "word"]
+    assert vocab.read_vocab(str(tmp_path / "vocab.txt")) == ["[PAD]", "[UNK]", "word"]
 
 
 def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
     paths = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
-    vocab.write(paths[0], ["a", "b"])
-    vocab.write(paths[1], ["b", "a"])
+    vocab.write_vocab(paths[0], ["a", "b"])
+    vocab.write_vocab(paths[1], ["b", "a"])
     assert vocab.sha256(paths[0]) != vocab.sha256(paths[1])
 
 
@@ -112,7 +112,7 @@ def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
 def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
     (tmp_path / "vocab.txt").write_bytes(data)
     with pytest.raises(UserError, match=message):
-        vocab.read(str(tmp_path / "vocab.txt"))
+        vocab.read_vocab(str(tmp_path / "vocab.txt"))
 
 
 def test_special_tokens_are_found_wherever_they_stand():

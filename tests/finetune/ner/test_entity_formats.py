@@ -10,7 +10,7 @@ from bioc import biocjson, pubtator
 
 from electramed_jax.data.readers.document import Document
 from electramed_jax.finetune.ner import entity_formats
-from electramed_jax.finetune.ner.entity_spans import Found
+from electramed_jax.finetune.ner.entity_spans import EntitySpan
 
 SECTIONS = (("AIM", "To treat\tmania 😀."), (None, "Lithium\nworks in β-thalassemia."))
 STRUCTURED = Document("12345", 12345, "Lithium: a drug.", SECTIONS, 1999, "pubmed")
@@ -26,7 +26,7 @@ def marked():
         parts = []
         for part in entity_formats.passages(document):
             places = sorted((part.text.find(name), name) for name in NAMES if name in part.text)
-            found = [Found(part.start + at, part.start + at + len(name), NAMES[name], 0.75) for at, name in places]
+            found = [EntitySpan(part.start + at, part.start + at + len(name), NAMES[name], 0.75) for at, name in places]
             parts.append((part, found))
         yield document, parts
 
@@ -97,6 +97,6 @@ def test_no_document_is_a_collection_of_none():
 @pytest.mark.parametrize("form", entity_formats.FORMATS)
 def test_a_mention_over_two_lines_stays_on_one(form):
     part = entity_formats.passages(PLAIN)[0]
-    text = "".join(entity_formats.writer(form)([(PLAIN, [(part, [Found(3, 13, "Disease", 1.0)])])], "m"))
+    text = "".join(entity_formats.writer(form)([(PLAIN, [(part, [EntitySpan(3, 13, "Disease", 1.0)])])], "m"))
     assert PLAIN.text[3:13] == "fever,\nbut"
     assert ("fever, but" if form == "pubtator" else "fever,\\nbut") in text

@@ -14,12 +14,12 @@ from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import IGNORE
 
 
-def make(folder, **settings) -> ner.Ner:
+def make(folder, **settings) -> ner.NerTask:
     paths = split_files.find(str(folder), {}, ner.ENDINGS)
-    return ner.Ner(paths, Tokenizer.of(TOKENS, True), **{"max_length": 32} | settings)
+    return ner.NerTask(paths, Tokenizer.of(TOKENS, True), **{"max_length": 32} | settings)
 
 
-def perfect(task: ner.Ner, split: str) -> list[np.ndarray]:
+def perfect(task: ner.NerTask, split: str) -> list[np.ndarray]:
     """Logits that say what the file says."""
     sizes = task.head.size
     return [np.eye(sizes, dtype=np.float32)[np.maximum(labels, 0)] for labels in task.examples(split).labels]

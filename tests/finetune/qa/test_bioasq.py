@@ -46,7 +46,7 @@ def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
     labelled = bioasq.as_questions(factoids, all_snippets=False)
     assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "XA")]
     for question in labelled:
-        assert squad.stands(question.answers[0], question.context)
+        assert squad.answer_matches_context(question.answers[0], question.context)
     assert labelled[1].answers[0].start == 31, "not inside of rivaroxaban"
     asked = bioasq.as_questions(factoids, all_snippets=True)
     assert [bioasq.question_id(q.id) for q in asked] == ["aa", "aa", "aa", "dd"]

@@ -14,7 +14,7 @@ import pytest
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import word_windows
 from electramed_jax.finetune.qa import squad, windows
-from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.text_classification import inputs
 from electramed_jax.finetune.text_classification.tables import Record
 
@@ -62,7 +62,7 @@ def test_questions_are_cut_into_the_same_windows_with_the_answers_in_the_same_pl
         options = case["options"]
         if options["doc_stride"] > 25:  # of 32: pieces between windows would be lost, and ours refuses to
             continue
-        windowing = Windowing(featurized["max_seq_length"], options["doc_stride"], options["max_query_length"])
+        windowing = WindowConfig(featurized["max_seq_length"], options["doc_stride"], options["max_query_length"])
         value = {"data": [{"paragraphs": [case["paragraph"]]}]}
         (question,) = squad.parse("oracle", value).questions
         made, _ = windows.windows([question], tokenizer, windowing)

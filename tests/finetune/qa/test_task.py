@@ -10,10 +10,10 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.qa import bioasq, splits
-from electramed_jax.finetune.qa.task import Qa
-from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.qa.task import QaTask
+from electramed_jax.finetune.qa.windows import WindowConfig
 
-SMALL = Windowing(max_length=32, stride=8, max_question=12)
+SMALL = WindowConfig(max_length=32, stride=8, max_question=12)
 FILLER = "the cell was kept in the dark and then it was seen to grow again and again "
 
 
@@ -22,7 +22,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
     path = str(tmp_path_factory.mktemp("vocab") / "vocab.txt")
     words = sorted({*FILLER.split(), "which", "gene", "drug", "blocks", "does", "bind", "?", ".", "(", ")"})
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    vocab.write(path, [*vocab.SPECIAL_TOKENS, *words, *letters, *(f"##{x}" for x in letters)])
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *words, *letters, *(f"##{x}" for x in letters)])
     return Tokenizer(path)
 
 
@@ -49,7 +49,7 @@ def golden(folder, name: str, **answers: list[str]) -> str:
     return str(path)
 
 
-def pointing(qa: Qa, split: str, height: float = 20.0) -> list[np.ndarray]:
+def pointing(qa: QaTask, split: str, height: float = 20.0) -> list[np.ndarray]:
     """Logits of a model that knows the labels."""
     outputs = []
     made = qa.examples(split)
@@ -60,7 +60,7 @@ def pointing(qa: Qa, split: str, height: float = 20.0) -> list[np.ndarray]:
     return outputs
 
 
-def pointing_at(qa: Qa, split: str, tokenizer: Tokenizer, texts: dict[str, str]) -> list[np.ndarray]:
+def pointing_at(qa: QaTask, split: str, tokenizer: Tokenizer, texts: dict[str, str]) -> list[np.ndarray]:
     """Logits of a model that finds the first place of `texts[question id]` in every window that has it."""
     outputs = []
     for ids, window in zip(qa.examples(split).input_ids, qa._windows[split], strict=True):
@@ -84,7 +84,7 @@ def test_logits_at_the_labels_give_full_marks_over_many_windows(tmp_path, tokeni
         passage("d1", "which drug blocks abl ?", "imatinib", FILLER * 4),
         passage("d2", "which gene does it bind ?", "kras", FILLER * 3),
     )
-    qa = Qa({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
+    qa = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
     assert len(qa.examples("dev")) > 8 and max(map(len, qa.examples("dev").input_ids)) <= SMALL.max_length
     assert qa.score("dev", pointing(qa, "dev")) == {"exact_match": 100.0, "f1": 100.0}
     assert json.loads(qa.predictions("dev", pointing(qa, "dev"))) == {"d1": "imatinib", "d2": "kras"}
@@ -98,19 +98,21 @@ def test_impossible_questions_are_left_unanswered_at_the_threshold(tmp_path, tok
     paragraph["context"] = "it was seen: " + paragraph["context"]
     paragraph["qas"][0]["answers"][0]["answer_start"] += len("it was seen: ")
     dev = write(tmp_path, "dev", paragraph)
-    qa = Qa({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
+    qa = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
     assert json.loads(qa.predictions("dev", pointing(qa, "dev"))) == {"t1": "tp53", "t2": ""}
     assert qa.score("dev", pointing(qa, "dev"))["no_answer_exact_match"] == 100.0
-    bold = Qa({"train": train, "dev": dev}, tokenizer, windowing=SMALL, null_threshold=50.0)
+    bold = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL, null_threshold=50.0)
     assert json.loads(bold.predictions("dev", pointing(bold, "dev")))["t2"] != ""
 
 
 def test_windows_without_the_answer_are_trained_to_point_at_cls_or_left_out(tmp_path, tokenizer):
     train = write(tmp_path, "train", passage("t1", "which gene ?", "tp53", FILLER * 4))
     dev = write(tmp_path, "dev", passage("d1", "which drug ?", "imatinib"))
-    quiet = Qa({"train": train, "dev": dev}, tokenizer, windowing=SMALL).examples("train")
+    quiet = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL).examples("train")
     assert {tuple(label) for label in quiet.labels} > {(0, 0)}
-    kept = Qa({"train": train, "dev": dev}, tokenizer, windowing=SMALL, windows_without_answer="drop").examples("train")
+    kept = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL, windows_without_answer="drop").examples(
+        "train"
+    )
     assert 0 < len(kept) < len(quiet) and all(label[0] > 0 for label in kept.labels)
 
 
@@ -137,7 +139,7 @@ def test_answers_of_all_passages_are_merged_and_scored_for_each_batch_and_pooled
         golden(tmp_path, "7B1", dd=["STI571", "IMATINIB"], ff=["nowhere"]),
         golden(tmp_path, "7B2", ee=["alk"]),
     ]
-    qa = Qa(bioasq_files(tmp_path), tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
+    qa = QaTask(bioasq_files(tmp_path), tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
     assert qa.primary == "mrr"
     outputs = pointing_at(qa, "test", tokenizer, {"dd": "imatinib", "ee": "egfr"})
     scores = qa.score("test", outputs)
@@ -168,7 +170,7 @@ def test_the_organisers_own_file_is_a_test_set_of_its_snippets(tmp_path, tokeniz
     }
     (tmp_path / "7B1_golden.json").write_text(json.dumps(value))
     paths = bioasq_files(tmp_path) | {"test": [str(tmp_path / "7B1_golden.json")]}
-    qa = Qa(paths, tokenizer, windowing=SMALL, measures="bioasq")
+    qa = QaTask(paths, tokenizer, windowing=SMALL, measures="bioasq")
     assert qa.account()["sizes"]["test"]["passages"] == 2
     assert qa.score("test", pointing(qa, "test"))["strict_accuracy"] == 100.0
 
@@ -183,23 +185,23 @@ def test_nothing_that_is_measured_on_is_trained_on(tmp_path, tokenizer):
         passage("zz_000", "Which  DRUG ?", "kras"),  # one of the dev set by its words
     )
     gold = [golden(tmp_path, "7B1", dd=["imatinib"], ee=["egfr"])]
-    qa = Qa(files, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
+    qa = QaTask(files, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
     assert qa.account()["sizes"]["train"]["passages"] == 1
     assert qa.account()["sizes"]["train"]["left_out_asked_elsewhere"] == 2
     assert "2 passages left out because dev or test ask their question, too" in qa.told()[0]
-    squad = Qa({"train": files["train"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
+    squad = QaTask({"train": files["train"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
     assert squad.account()["sizes"]["train"]["passages"] == 3, "in SQuAD other passages make other questions"
     with pytest.raises(UserError, match="all its questions are asked in dev or test, too"):
-        Qa({"train": files["dev"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
+        QaTask({"train": files["dev"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
 
 
 def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_the_file_grows(tmp_path, tokenizer):
-    def many(count: int) -> Qa:
+    def many(count: int) -> QaTask:
         made = [passage(f"q{n}_{k:03d}", f"which gene {n} ?", "tp53") for n in range(count) for k in range(3)]
         train = write(tmp_path, "train", *made)
-        return Qa({"train": train}, tokenizer, windowing=SMALL, measures="bioasq", dev_fraction=0.2)
+        return QaTask({"train": train}, tokenizer, windowing=SMALL, measures="bioasq", dev_fraction=0.2)
 
-    def ids(qa: Qa, split: str) -> list[str]:
+    def ids(qa: QaTask, split: str) -> list[str]:
         return [bioasq.question_id(question.id) for question in qa._splits[split].questions]
 
     few, more = many(30), many(40)
@@ -231,7 +233,7 @@ def test_files_that_do_not_fit_together_are_told(tmp_path, tokenizer, change, to
     change(given, tmp_path)
     gold = given.pop("gold")
     with pytest.raises(UserError, match=told):
-        Qa(given, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
+        QaTask(given, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
 
 
 def test_files_are_listed_with_commas_and_patterns(tmp_path):
@@ -246,7 +248,7 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
     folder = shared_data / "eval" / "qa" / "BioASQ-7b"
     tokenizer = Tokenizer(str(shared_data / "vocab" / "scivocab-uncased.txt"))
     gold_files = sorted(map(str, (folder / "electramed").glob("7B*_golden.json")))
-    qa = Qa(
+    qa = QaTask(
         {
             "train": [str(folder / "rebuilt" / "training7b-reconstructed.json.gz")],
             "dev": [str(folder / "huggingBioASQ" / "val" / "BioASQ-val-factoid.json")],

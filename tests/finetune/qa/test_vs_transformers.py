@@ -24,11 +24,11 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa import windows as spans
 from electramed_jax.finetune.qa.squad import Question
-from electramed_jax.finetune.qa.windows import Windowing
+from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.task.task import SPAN_HEAD
 from electramed_jax.finetune.training import model as models
 from electramed_jax.hf import finetuned
-from electramed_jax.hf.card import Facts
+from electramed_jax.hf.card import CardData
 from electramed_jax.model import masking
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
@@ -49,7 +49,7 @@ MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-WINDOWING = Windowing(max_length=40, stride=10, max_question=16)
+WINDOWING = WindowConfig(max_length=40, stride=10, max_question=16)
 
 
 def random_questions(count: int) -> list[Question]:
@@ -121,7 +121,7 @@ def folder(params, tokenizer, tmp_path_factory) -> str:
         labels=SPAN_HEAD.labels,
         loss=SPAN_HEAD.loss,
         decoding={},
-        facts=Facts("invented", {}, {}, {}),
+        facts=CardData("invented", {}, {}, {}),
     )
     return path
 
@@ -135,7 +135,7 @@ def answers_here(params, tokenizer: Tokenizer, questions: list[Question]):
         row[: len(window.input_ids)] = window.input_ids
 
     def forward(params, ids):
-        return models.bind(MODEL, SPAN_HEAD, params).logits(ids, masking.structure(ids, special))
+        return models.merge_params(MODEL, SPAN_HEAD, params).logits(ids, masking.packed_segments(ids, special))
 
     logits = np.asarray(quick.jit(forward)(params, ids))
     return windows, logits, nbest.of_questions(questions, windows, logits)

@@ -18,7 +18,7 @@ WORDS = ["kinase", "inhibitor", "BCR-ABL", "β-Catenin", "(p53)", "naïve", "the
 def tokenizer(tmp_path_factory) -> Tokenizer:
     path = str(tmp_path_factory.mktemp("vocab") / "vocab.txt")
     letters = "abcdefghijklmnopqrstuvwxyz0123456789β"
-    vocab.write(
+    vocab.write_vocab(
         path,
         [*vocab.SPECIAL_TOKENS, *"()-.?", *letters, *(f"##{x}" for x in letters), "kinase", "inhibit", "##or", "the"],
     )
@@ -43,7 +43,7 @@ def random_questions(count: int, most: int = 60) -> list[Question]:
 
 
 def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
-    windowing = windows.Windowing(max_length=96, stride=20, max_question=60)
+    windowing = windows.WindowConfig(max_length=96, stride=20, max_question=60)
     questions = random_questions(60)
     found, _ = windows.windows(questions, tokenizer, windowing)
     for number, question in enumerate(questions):
@@ -64,7 +64,7 @@ def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
 
 def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tokenizer):
     questions = random_questions(40)
-    found, _ = windows.windows(questions, tokenizer, windows.Windowing(max_length=48, stride=10, max_question=12))
+    found, _ = windows.windows(questions, tokenizer, windows.WindowConfig(max_length=48, stride=10, max_question=12))
     for number, question in enumerate(questions):
         (_, offsets) = tokenizer.encode_with_offsets([question.context])[0]
         seen = [tuple(pair) for w in found if w.question == number for pair in w.offsets[w.most_context].tolist()]
@@ -90,7 +90,9 @@ def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride)
 
 def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
     questions = random_questions(200)
-    found, account = windows.windows(questions, tokenizer, windows.Windowing(max_length=64, stride=16, max_question=16))
+    found, account = windows.windows(
+        questions, tokenizer, windows.WindowConfig(max_length=64, stride=16, max_question=16)
+    )
     widened = set()
     for window in found:
         question = questions[window.question]
@@ -115,14 +117,16 @@ def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
 def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_told(tokenizer):
     context = "kinase " * 100
     question = Question("long", "the?", context, (Answer(context[70:700].strip(), 70),))
-    found, account = windows.windows([question], tokenizer, windows.Windowing(max_length=50, stride=20, max_question=4))
+    found, account = windows.windows(
+        [question], tokenizer, windows.WindowConfig(max_length=50, stride=20, max_question=4)
+    )
     assert account.lost == ["long"] and account.windows_with_answer == 0
     assert not any(window.holds_answer for window in found)
 
 
 def test_a_long_question_loses_its_end_and_is_counted(tokenizer):
     question = Question("1", "the kinase " * 20, "kinase of the", ())
-    (window,), account = windows.windows([question], tokenizer, windows.Windowing(64, 16, 8))
+    (window,), account = windows.windows([question], tokenizer, windows.WindowConfig(64, 16, 8))
     assert account.cut_questions == 1 and window.first == 8 + 2
     assert window.input_ids.dtype == np.int32
 
@@ -142,4 +146,4 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 )
 def test_windows_that_would_lose_pieces_are_refused(values, told):
     with pytest.raises(UserError, match=told):
-        windows.Windowing(*values)
+        windows.WindowConfig(*values)

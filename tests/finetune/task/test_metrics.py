@@ -32,7 +32,7 @@ def test_entity_scores_are_those_of_seqeval_typed_and_merged(prefixes):
     for _ in range(400):
         gold = [random_tags(draw, prefixes, "XYZ") for _ in range(draw.randrange(1, 6))]
         predicted = [[tag if draw.random() < 0.7 else draw.choice(sentence) for tag in sentence] for sentence in gold]
-        scores = entity_f1.entities(gold, predicted)
+        scores = entity_f1.entity_scores(gold, predicted)
         assert [scores[name] for name in SCORES] == pytest.approx(seqevals(gold, predicted))
         merged = seqevals(one_type(gold), one_type(predicted))
         assert [scores[f"merged_{name}"] for name in SCORES] == pytest.approx(merged)
@@ -43,7 +43,7 @@ def test_f1_of_each_type_is_seqevals():
     gold = [random_tags(draw, "BI", "XYZ") for _ in range(50)]
     predicted = [[tag if draw.random() < 0.8 else "O" for tag in sentence] for sentence in gold]
     report = seqeval.metrics.classification_report(gold, predicted, output_dict=True)
-    scores = entity_f1.entities(gold, predicted)
+    scores = entity_f1.entity_scores(gold, predicted)
     for kind in "XYZ":
         assert scores[f"f1/{kind}"] == pytest.approx(100 * report[kind]["f1-score"])
 
@@ -75,8 +75,8 @@ def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():
 
 
 def test_a_model_that_finds_nothing_scores_nought():
-    assert entity_f1.entities([["B-X", "O"]], [["O", "O"]])["f1"] == 0
-    assert entity_f1.entities([["O"]], [["O"]])["f1"] == 0
+    assert entity_f1.entity_scores([["B-X", "O"]], [["O", "O"]])["f1"] == 0
+    assert entity_f1.entity_scores([["O"]], [["O"]])["f1"] == 0
     assert metrics.numbers([1.0, 2.0], [3.0, 3.0])["pearson"] == 0
 
 

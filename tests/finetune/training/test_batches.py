@@ -11,7 +11,7 @@ import quick
 from invented_corpus import start
 
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.data.dataset.sampler import Plan
+from electramed_jax.data.dataset.sampler import EpochSampler
 from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Examples, Head
 from electramed_jax.finetune.training import batches, losses, model
 from electramed_jax.model import masking
@@ -60,7 +60,7 @@ def test_packed_examples_fit_and_overlap_nowhere():
 
 def test_the_fullest_batch_of_a_run_fits_the_rows():
     held = examples(HEADS["tags"], 40)
-    plan = Plan(40, 8, seed=3)
+    plan = EpochSampler(40, 8, seed=3)
     rows = batches.rows_needed(held, plan, 25, 16)
     used = []
     for step in range(25):
@@ -87,8 +87,8 @@ def results(request) -> tuple[Head, Examples, Result, Result]:
     held = examples(head)
 
     def loss(params, ids, labels):
-        structure = masking.structure(ids, SPECIAL)
-        logits = model.bind(config, head, params).logits(ids, structure)
+        structure = masking.packed_segments(ids, SPECIAL)
+        logits = model.merge_params(config, head, params).logits(ids, structure)
         total, count = losses.of(logits, {"labels": labels}, structure.segments_BT, head)
         return total / count, (logits, count)
 

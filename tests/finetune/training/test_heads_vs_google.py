@@ -18,7 +18,7 @@ from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, SPAN, SQUARED, TOKEN, Head
 from electramed_jax.finetune.training import losses, model
-from electramed_jax.finetune.training.step import Recipe
+from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.model import masking
 from electramed_jax.training import optimizer
 
@@ -66,8 +66,8 @@ def logits_and_loss(reference: Reference, params: dict, head: Head, labels: np.n
     ids = jnp.asarray(reference.features["input_ids"])
 
     def compute(params):
-        structure = masking.structure(ids, SPECIAL)
-        logits = model.bind(config, head, params).logits(ids, structure)
+        structure = masking.packed_segments(ids, SPECIAL)
+        logits = model.merge_params(config, head, params).logits(ids, structure)
         batch = {"input_ids": ids, "labels": jnp.asarray(labels)}
         return logits, losses.of(logits, batch, structure.segments_BT, head)
 
@@ -75,7 +75,7 @@ def logits_and_loss(reference: Reference, params: dict, head: Head, labels: np.n
 
 
 def test_token_types_are_read_from_the_separators(reference):
-    structure = masking.structure(jnp.asarray(reference.features["input_ids"]), SPECIAL)
+    structure = masking.packed_segments(jnp.asarray(reference.features["input_ids"]), SPECIAL)
     np.testing.assert_array_equal(structure.token_types_BT, reference.features["segment_ids"])
 
 
@@ -117,14 +117,14 @@ def test_three_steps_with_layer_wise_rates(reference, shared_data):
         learning_rate=1e-3, warmup_fraction=0.1, layer_decay=0.8, layer_decay_rule="google"
     )
     head = Head(TOKEN, ("a", "b", "c"), SOFTMAX)
-    recipe = Recipe(reference.oracle.config.model, head, SPECIAL, config, total_steps=20)
+    recipe = TrainSpec(reference.oracle.config.model, head, SPECIAL, config, total_steps=20)
     ids, labels = reference.features["input_ids"], at_cls(reference.features["mnli_label_ids"], 32)
     batch = {"input_ids": jnp.asarray(ids), "labels": jnp.asarray(labels)}
     tx = recipe.tx()
 
     def loss(params):
-        structure = masking.structure(batch["input_ids"], SPECIAL)
-        logits = model.bind(recipe.model, head, params).logits(batch["input_ids"], structure)
+        structure = masking.packed_segments(batch["input_ids"], SPECIAL)
+        logits = model.merge_params(recipe.model, head, params).logits(batch["input_ids"], structure)
         return losses.of(logits, batch, structure.segments_BT, head)[0]
 
     @quick.jit

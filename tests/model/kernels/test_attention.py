@@ -45,7 +45,7 @@ def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.Simp
 
 
 def words_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
-    return dropout_bits.words(key, (len(given.segments), given.heads[0]))
+    return dropout_bits.dropout_seeds(key, (len(given.segments), given.heads[0]))
 
 
 def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
@@ -130,14 +130,14 @@ def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
 
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():
-    suits = attention_tpu.suits
+    suits = attention_tpu.supports
     assert suits(512, 12, 64) and suits(128, 1, 64) and suits(128, 4, 32)
     assert not suits(96, 12, 64), "rows that fill no register"
     assert not suits(1024, 12, 64), "a square that is too large"
     assert not suits(512, 3, 64), "half a register"
     assert not suits(512, 4, 96), "heads across registers"
-    suits = attention_gpu.suits
+    suits = attention_gpu.supports
     assert suits(512, 12, 64) and suits(64, 3, 32) and suits(2048, 12, 128)
     assert not suits(96, 12, 64), "a block and a half"
     assert not suits(512, 4, 96), "heads that are no power of two"
-    assert not attention_kernel.suits(512, 12, 64), "there is no kernel for a CPU"
+    assert not attention_kernel.supports(512, 12, 64), "there is no kernel for a CPU"

@@ -37,7 +37,7 @@ def kernel(platform):
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
     @quick.jit
     def both(dh, *arguments):
-        words = dropout_bits.words(jax.random.key(3), (B,))
+        words = dropout_bits.dropout_seeds(jax.random.key(3), (B,))
         h, back = jax.vjp(lambda *given: form(*given, rate=rate, words=words), *arguments)
         return h, *back(dh)
 
@@ -84,7 +84,7 @@ def test_sizes_without_blocks_are_left_to_the_plain_form():
     for kernels in (residual_norm_tpu, residual_norm_gpu):
         assert kernels.suits(512, 768) and kernels.suits(128, 256)
         assert not kernels.suits(100, 768)
-    assert not residual_norm_tpu.suits(512, 192), "a register and a half"
-    assert not residual_norm_gpu.suits(512, 312), "39 pieces of 8"
-    assert not residual_norm_gpu.suits(512, 8192), "more than a program's registers"
-    assert not residual_norm.suits(512, 768), "there is no kernel for a CPU"
+    assert not residual_norm_tpu.supports(512, 192), "a register and a half"
+    assert not residual_norm_gpu.supports(512, 312), "39 pieces of 8"
+    assert not residual_norm_gpu.supports(512, 8192), "more than a program's registers"
+    assert not residual_norm.supports(512, 768), "there is no kernel for a CPU"

@@ -30,7 +30,7 @@ def test_products_and_their_gradients_are_einsums(transposed, equation, a, b):
 
     @jax.jit
     def run(a: jax.Array, b: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
-        result, backward = jax.vjp(lambda a, b: cpu_matmul.times(a, b, transposed), a, b)
+        result, backward = jax.vjp(lambda a, b: cpu_matmul.matmul(a, b, transposed), a, b)
         return result, *backward(g)
 
     wanted, wanted_backward = jax.vjp(lambda a, b: jnp.einsum(equation, a, b, precision="highest"), a, b)
@@ -45,7 +45,7 @@ def test_products_and_their_gradients_are_einsums(transposed, equation, a, b):
 def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
     q, k, v = (rounded((2, 16, 2, 8), seed) for seed in range(3))
     segments = jnp.array([[1] * 9 + [2] * 5 + [0] * 2, [1] * 16])
-    words = dropout_bits.words(jax.random.key(3), (2, 2))
+    words = dropout_bits.dropout_seeds(jax.random.key(3), (2, 2))
 
     def run(dtype: jnp.dtype) -> tuple:
         def total(q, k, v):
@@ -53,7 +53,7 @@ def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
 
         return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(q, k, v)
 
-    assert cpu_matmul.suit(jnp.dtype(jnp.bfloat16))
+    assert cpu_matmul.use_cpu_matmul(jnp.dtype(jnp.bfloat16))
     for one, other in zip(jax.tree.leaves(run(jnp.bfloat16)), jax.tree.leaves(run(jnp.float32)), strict=True):
         np.testing.assert_allclose(one, other, atol=0.02 * float(jnp.max(jnp.abs(other))))
 

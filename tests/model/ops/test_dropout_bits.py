@@ -17,7 +17,7 @@ DEVIATION = np.sqrt(RATE * (1 - RATE))
 
 
 def keep(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return dropout_bits.keep(dropout_bits.words(key, shape[:1]), shape, RATE)
+    return dropout_bits.dropout_mask(dropout_bits.dropout_seeds(key, shape[:1]), shape, RATE)
 
 
 @functools.cache
@@ -54,12 +54,12 @@ def test_four_elements_of_a_rectangle_are_independent():
 
 def test_bits_flip_with_every_bit_of_the_counter_and_of_the_key():
     counter = np.arange(4096, dtype=np.int32)
-    before = np.asarray(dropout_bits.hashed(counter, np.int32(12345), np.int32(678)))
+    before = np.asarray(dropout_bits.hash_bits(counter, np.int32(12345), np.int32(678)))
     changed = [(counter ^ 2**bit, 12345, 678) for bit in range(20)]
     changed += [(counter, 12345 ^ 2**bit, 678) for bit in range(31)]
     changed += [(counter, 12345, 678 ^ 2**bit) for bit in range(31)]
     for arguments in changed:
-        after = np.asarray(dropout_bits.hashed(*(np.asarray(argument, np.int32) for argument in arguments)))
+        after = np.asarray(dropout_bits.hash_bits(*(np.asarray(argument, np.int32) for argument in arguments)))
         flipped = np.unpackbits((before ^ after).view(np.uint8)).mean()
         assert 0.4 < flipped < 0.6, arguments[1:]
 

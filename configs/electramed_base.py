@@ -21,7 +21,7 @@ from electramed_jax.config import preset
 def get_config():
     config = preset("base")
     config.model.vocab_size = 31_090
-    config.data.row_length = 512
+    config.data.max_seq_length = 512
     config.batch_size = 256
     config.optimizer.learning_rate = 2e-4
     config.optimizer.warmup_steps = 10_000

@@ -11,7 +11,7 @@ from electramed_jax.config import finetune as config
 
 def get_config() -> ConfigDict:
     settings = config.defaults("ner")
-    settings.task.max_length = 128
+    settings.task.max_seq_length = 128
     settings.batch_size = 32
     settings.epochs = 10.0
     return settings

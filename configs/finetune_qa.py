@@ -8,7 +8,7 @@ Files are in SQuAD's form or in BioASQ's own (the organisers' training and golde
 SQuAD's questions first, as BioBERT and ELECTRAMed did (train-v1.1.json and dev-v1.1.json are at
 https://rajpurkar.github.io/SQuAD-explorer/, the organisers' files at http://participants-area.bioasq.org/):
 
-      --config.qa.first.train=train-v1.1.json --config.qa.first.dev=dev-v1.1.json
+      --config.qa.pretrain_stage.train=train-v1.1.json --config.qa.pretrain_stage.dev=dev-v1.1.json
 
 SQuAD alone: --config.qa.measures=squad --config.task.train=train-v2.0.json --config.task.dev=dev-v2.0.json
 """
@@ -21,7 +21,7 @@ from electramed_jax.config import finetune as config
 def get_config() -> ConfigDict:
     settings = config.defaults("qa")
     settings.qa.measures = "bioasq"
-    settings.task.max_length = 384
+    settings.task.max_seq_length = 384
     settings.batch_size = 32
     settings.optimizer.learning_rate = 5e-5
     settings.epochs = 3.0

@@ -13,7 +13,7 @@ from electramed_jax.config import finetune as config
 
 def get_config() -> ConfigDict:
     settings = config.defaults("relations")
-    settings.task.max_length = 256
+    settings.task.max_seq_length = 256
     settings.batch_size = 32
     settings.epochs = 5.0
     return settings

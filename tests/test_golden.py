@@ -33,7 +33,7 @@ SCIVOCAB = 31_090
 def resolved(name: str) -> Config:
     """As on a dataset of SciVocab's."""
     config = config_lib.from_flags([f"--config={HERE.parent / 'configs' / name}.py"])
-    return config_lib.resolve(config, vocab_size=SCIVOCAB, row_length=ROW_LENGTHS[name], special=SpecialIds())
+    return config_lib.resolve(config, vocab_size=SCIVOCAB, max_seq_length=ROW_LENGTHS[name], special=SpecialIds())
 
 
 def config_text(config: Config) -> str:

@@ -112,7 +112,7 @@ def compile_step(
     began = time.monotonic()
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
-        shape = (config.batch_size, config.data.row_length)
+        shape = (config.batch_size, config.data.max_seq_length)
         batch = {"input_ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)}
         lowered = jit_train_step(config, mesh).lower(state, batch)
     contents = None

@@ -25,7 +25,9 @@ def attempt(compiled: Compiled) -> str:
 def lines(compiled: Compiled, estimate: Estimate | None) -> list[str]:
     """The whole report; `estimate` is of a step that fits and was not compiled quickly."""
     config = compiled.config
-    batch = f"batch {config.batch_size:,} ({compiled.rows_per_chip:g} rows a chip) of {config.data.row_length} tokens"
+    batch = (
+        f"batch {config.batch_size:,} ({compiled.rows_per_chip:g} rows a chip) of {config.data.max_seq_length} tokens"
+    )
     said = [
         f"{devices(compiled.topology, compiled.mesh)}: {batch}, compiled in {compiled.seconds:.0f} s",
         f"memory       {_memory(compiled)}",
@@ -54,7 +56,7 @@ def as_json(compiled: Compiled, estimate: Estimate | None) -> dict[str, Any]:
         "mesh": compiled.mesh,
         "batch_size": compiled.config.batch_size,
         "rows_per_chip": compiled.rows_per_chip,
-        "row_length": compiled.config.data.row_length,
+        "row_length": compiled.config.data.max_seq_length,
         "fits": compiled.fits,
         "peak_bytes": compiled.needed_bytes,
         "available_bytes": where.chip.hbm_bytes,

@@ -72,7 +72,7 @@ def _data(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.config import pretrain as config_lib
     from electramed_jax.pretrain import bench, loop
 
-    config = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
+    config, _ = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
     timing, figures = bench.data(config, batches=args.batches, **_counts(args))
     return {"data": timing}, figures, bench.machine()
 

@@ -31,24 +31,23 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
     from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.config.pretrain import MeshConfig
-    from electramed_jax.data.dataset import dataset
     from electramed_jax.data.dataset.loader import ordered_batches
-    from electramed_jax.pretrain import evaluate, loop
+    from electramed_jax.pretrain import evaluate, loop, workdir
     from electramed_jax.pretrain.checkpoint import load_pretrained_state
     from electramed_jax.pretrain.step import jit_eval_step
-    from electramed_jax.training import checkpoint, sharding
+    from electramed_jax.training import sharding
 
-    config = checkpoint.read_config(args.workdir)
+    config = workdir.read_config(args.workdir)
     if args.data:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=args.data))
-    config = loop.resolve_with_dataset(config)
+    config, dataset = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     with jax.set_mesh(mesh):
         state = load_pretrained_state(args.workdir, mesh, args.step)[1]
         rows = sharding.batch_sharding(mesh)
-        batches = ordered_batches(config.data.directory, args.split, config.batch_size, rows, args.batches)
+        batches = ordered_batches(dataset, args.split, config.batch_size, rows, args.batches)
         metrics = evaluate.evaluate(state.params, batches, jit_eval_step(config, mesh), config)
-    unigram = dataset.open_dataset(config.data.directory).manifest.splits[args.split].unigram_cross_entropy
+    unigram = dataset.manifest.splits[args.split].unigram_cross_entropy
     metrics["unigram_cross_entropy"] = unigram
     for name, value in metrics.items():
         log_main(f"{name:<26} {value:.4f}")

@@ -14,7 +14,7 @@ HELP = """Trains an encoder on a corpus, chooses the best checkpoint on dev, and
     --config.task.data=NCBI-disease --config.seeds=5 --workdir=runs/ncbi
 
 config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or scratch (with
---config.like=DIR for one of the same size). The workdir gets results.json and results.md, mean and standard deviation
+--config.init_size_from=DIR for one of the same size). The workdir gets results.json and results.md, mean and standard deviation
 over the seeds, and each seed's best parameters and predictions. SIGTERM saves and exits with 42: run the same command
 again to go on."""
 TAKES_CONFIG = True

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             paths,
             args.format,
             account,
-            batch_tokens=args.batch_size * decoding.max_length,
+            batch_tokens=args.batch_size * decoding.max_seq_length,
             columns=columns,
             strict=args.strict,
         ):

@@ -32,15 +32,15 @@ def resolve(config: Config, args: argparse.Namespace, special: SpecialIds | None
     from electramed_jax.pretrain import loop
 
     vocab_size = args.vocab_size or config.model.vocab_size
-    row_length = args.row_length or config.data.row_length
+    row_length = args.row_length or config.data.max_seq_length
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, vocab_size=vocab_size),
-        data=dataclasses.replace(config.data, row_length=row_length),
+        data=dataclasses.replace(config.data, max_seq_length=row_length),
     )
     if config.data.directory:
-        return loop.resolve_with_dataset(config)
+        return loop.resolve_with_dataset(config)[0]
     vocab_size, row_length = vocab_size or SCIVOCAB, row_length or config.model.max_positions
     say(f"no dataset: taking a vocabulary of {vocab_size:,} and rows of {row_length} tokens")
     special = special or config.data.special
-    return config_lib.resolve(config, vocab_size=vocab_size, row_length=row_length, special=special)
+    return config_lib.resolve(config, vocab_size=vocab_size, max_seq_length=row_length, special=special)

@@ -1,7 +1,8 @@
-"""Settings: frozen dataclasses <-> plain dicts <-> a config file and the command line.
+"""Reads and writes settings: frozen dataclasses, plain dicts, config files and the command line.
 
-A config file returns an `ml_collections.ConfigDict` with every field of a dataclass of settings; `from_flags` applies
-the command line's `--config.a.b=c` to it and freezes the result.
+A config file returns an `ml_collections.ConfigDict` with every field of a dataclass of settings. `from_flags` applies
+`--config.a.b=c` of the command line to it and freezes the result. `RENAMED` lists settings by their earlier names:
+saved configs are migrated silently, config files and command lines with a warning.
 """
 
 from __future__ import annotations
@@ -13,9 +14,27 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 
 Settings = TypeVar("Settings")
+
+# Earlier name of a setting, or of a group of settings -> today's.
+RENAMED = {
+    "accumulation_steps": "gradient_accumulation_steps",
+    "data.row_length": "data.max_seq_length",
+    "grace_seconds": "preemption_grace_seconds",
+    "keep_checkpoints": "max_to_keep",
+    "keep_every": "keep_period",
+    "like": "init_size_from",
+    "optimizer.layer_decay": "optimizer.layerwise_lr_decay",
+    "optimizer.layer_decay_rule": "optimizer.layerwise_lr_decay_rule",
+    "qa.first": "qa.pretrain_stage",
+    "qa.max_answer_pieces": "qa.max_answer_length",
+    "qa.max_question": "qa.max_query_length",
+    "qa.stride": "qa.doc_stride",
+    "task.max_length": "task.max_seq_length",
+}
 
 
 def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
@@ -50,7 +69,45 @@ def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "con
             for name, value in both.items()
         }
 
-    return from_dict(cls, complete(dataclasses.asdict(cls()), values), where)
+    return from_dict(cls, complete(dataclasses.asdict(cls()), rename_settings(values)), where)
+
+
+def rename_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested settings with today's names in place of those in `RENAMED`.
+
+    Where a setting is given by both names, the earlier one counts: a config file of an earlier version assigns it beside
+    today's default.
+    """
+    renamed: dict[str, Any] = {}
+    for name, value in sorted(flatten(values).items(), key=lambda item: current_name(item[0]) != item[0]):
+        *groups, last = current_name(name).split(".")
+        place = renamed
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return renamed
+
+
+def current_name(name: str) -> str:
+    """Returns today's name of a setting: "qa.pretrain_stage.train" for "qa.first.train"."""
+    for old, new in RENAMED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name
+
+
+def diff_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns {"a.b": (old value, new value)} of the settings that differ; None for a value that one side lacks.
+
+    Args:
+      old, new: nested settings, as dataclasses or JSON have them: a tuple equals the list of its items.
+    """
+    a, b = ({name: _as_json(value) for name, value in flatten(values).items()} for values in (old, new))
+    return {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -> Settings:
@@ -73,6 +130,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
         raise UserError(f"no config file; add --config={example} or another of configs/")
     if not os.path.isfile(config_files[-1]):
         raise UserError(f"{config_files[-1]}: no such config file; see configs/")
+    arguments = [_current_flag(argument) for argument in arguments]
     _check_names(arguments, list(flatten(dataclasses.asdict(cls()))))
     values = flags.FlagValues()
     command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
@@ -86,7 +144,25 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
         raise UserError(_one_line(error)) from error
     if left_over:
         raise UserError(f"unexpected argument {left_over[0]!r}; settings are written --config.name=value")
-    return from_dict(cls, holder.value.to_dict())
+    given = holder.value.to_dict()
+    for name in flatten(given):
+        if current_name(name) != name:
+            _warn_of_renamed(f"{config_files[-1]}: {name}", current_name(name))
+    return from_dict(cls, rename_settings(given))
+
+
+def _current_flag(argument: str) -> str:
+    """Returns `--config.name=value` with today's name of the setting, after a warning if it was an earlier one."""
+    if not argument.startswith("--config."):
+        return argument
+    name, equals, value = argument.removeprefix("--config.").partition("=")
+    if current_name(name) != name:
+        _warn_of_renamed(f"--config.{name}", f"--config.{current_name(name)}")
+    return f"--config.{current_name(name)}{equals}{value}"
+
+
+def _warn_of_renamed(old: str, new: str) -> None:
+    console.warn(f"{old} is now called {new}; the earlier name still works")
 
 
 def require(name: str, value: Any, holds: bool, wanted: str) -> None:

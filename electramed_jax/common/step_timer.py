@@ -79,7 +79,7 @@ class StepTimer:
             self._interval_seconds += now - self._since
             self._since = now
 
-    def saved(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         """What a checkpoint keeps; the seconds of an interval still open are in it."""
         self._collect()
         seconds = self.train_seconds + self._interval_seconds

@@ -22,9 +22,9 @@ class FinetuneOptimizerConfig(OptimizerConfig):
     warmup_steps: int = 0  # 0: from the fraction
     warmup_fraction: float = 0.1  # ... configure_finetuning.py
     # Rate of a layer over that of the layer above it; 1: all learn alike. ... configure_finetuning.py
-    layer_decay: float = 0.8
+    layerwise_lr_decay: float = 0.8
     # exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); google: all but the head by d again
-    layer_decay_rule: str = EXACT
+    layerwise_lr_decay_rule: str = EXACT
 
     def warmup(self, total_steps: int) -> float:
         return self.warmup_steps or self.warmup_fraction * total_steps
@@ -40,7 +40,7 @@ class TaskConfig:
     dev: str = ""
     test: str = ""
     dev_fraction: float = 0.0  # of the training examples, held out where there is no dev file
-    max_length: int = 128  # word pieces of an example; also of the rows that examples are packed into
+    max_seq_length: int = 128  # word pieces of an example; also of the rows that examples are packed into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +80,20 @@ class QaStageConfig:
 class QaConfig:
     """Of qa. Files are named in config.task.train, dev and test: SQuAD's form or BioASQ's, several with commas between.
 
-    Windows are of config.task.max_length word pieces. The numbers are those of BERT's run_squad.py, which BioBERT and
+    Windows are of config.task.max_seq_length word pieces. The numbers are those of BERT's run_squad.py, which BioBERT and
     ELECTRAMed kept.
     """
 
     # squad: exact match and F1 of each passage's answer; bioasq: the best answers over a question's passages
     measures: str = "squad"
     gold: str = ""  # bioasq: the golden files of the test batches, where the test files lack the answers
-    stride: int = 128  # word pieces from the start of one window to the start of the next
-    max_question: int = 64  # word pieces; a longer question loses its end
+    doc_stride: int = 128  # word pieces from the start of one window to the start of the next
+    max_query_length: int = 64  # word pieces; a longer question loses its end
     windows_without_answer: str = "cls"  # cls: trained to point at [CLS]; drop: not trained on
     drop_mismatched: bool = False  # leave out questions whose answer is not at its offset, instead of stopping
     null_threshold: float = 0.0  # SQuAD 2.0: no answer is given where [CLS] scores this much above the best one
-    max_answer_pieces: int = 30
-    first: QaStageConfig = QaStageConfig()
+    max_answer_length: int = 30
+    pretrain_stage: QaStageConfig = QaStageConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class FinetuneConfig:
     # a pre-training workdir, a Hugging Face ELECTRA folder, a fine-tuning workdir, or "scratch"
     init: str = ""
     # of a model from scratch: a workdir or folder whose sizes and vocabulary it takes, or tiny | small | base | large
-    like: str = ""
+    init_size_from: str = ""
     vocab: str = ""  # vocab.txt of a model from scratch that is like a named size
     lower_case: bool = True  # ... whether its text is lower-cased
     optimizer: FinetuneOptimizerConfig = FinetuneOptimizerConfig()
@@ -124,7 +124,7 @@ class FinetuneConfig:
     save_every: int = 0  # steps between checkpoints; 0: with every measurement
     log_every: int = 50
     trackers: str = ""  # beside TensorBoard, as of pre-training
-    grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
+    preemption_grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
 
 
 CHOICES = {
@@ -134,24 +134,24 @@ CHOICES = {
     "qa.measures": ("squad", "bioasq"),
     "qa.windows_without_answer": ("cls", "drop"),
     "optimizer.kind": ("adam", "lamb"),
-    "optimizer.layer_decay_rule": LAYER_DECAY_RULES,
+    "optimizer.layerwise_lr_decay_rule": LAYER_DECAY_RULES,
     "compute_dtype": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),
 }
 POSITIVE = (
-    "task.max_length optimizer.epsilon optimizer.clip_norm optimizer.layer_decay mesh.fsdp mesh.tensor seeds "
-    "batch_size epochs log_every grace_seconds qa.stride qa.max_question qa.max_answer_pieces qa.first.epochs"
+    "task.max_seq_length optimizer.epsilon optimizer.clip_norm optimizer.layerwise_lr_decay mesh.fsdp mesh.tensor seeds "
+    "batch_size epochs log_every preemption_grace_seconds qa.doc_stride qa.max_query_length qa.max_answer_length qa.pretrain_stage.epochs"
 )
 FRACTIONS = (
     "optimizer.beta1 optimizer.beta2 optimizer.warmup_fraction task.dev_fraction dropout attention_dropout "
-    "text.threshold qa.first.dev_fraction"
+    "text.threshold qa.pretrain_stage.dev_fraction"
 )
 NOT_NEGATIVE = (
     "optimizer.learning_rate optimizer.weight_decay optimizer.warmup_steps optimizer.decay_power seed eval_every "
-    "save_every qa.first.learning_rate"
+    "save_every qa.pretrain_stage.learning_rate"
 )
 # What may change when a run is started again: how it is run, and of how many seeds it is one.
-FREE = ("seeds", "mesh", "log_every", "grace_seconds", "remat", "trackers")
+RUNTIME_SETTINGS = ("seeds", "mesh", "log_every", "preemption_grace_seconds", "remat", "trackers")
 
 
 def from_flags(arguments: Sequence[str]) -> FinetuneConfig:
@@ -173,22 +173,24 @@ def check(config: FinetuneConfig) -> None:
     for name in NOT_NEGATIVE.split():
         config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
     config_io.require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
-    config_io.require("task.max_length", config.task.max_length, config.task.max_length >= 8, "at least 8")
+    config_io.require("task.max_seq_length", config.task.max_seq_length, config.task.max_seq_length >= 8, "at least 8")
     trackers.check(config.trackers)
     if not config.init:
         raise UserError(
             "no encoder to start from; add --config.init=DIR, a workdir of electramed pretrain or a Hugging Face "
             "ELECTRA folder, or --config.init=scratch"
         )
-    if config.init == SCRATCH and not config.like:
+    if config.init == SCRATCH and not config.init_size_from:
         raise UserError(
-            "config.init=scratch needs to know a size; add --config.like=DIR, a workdir or folder whose sizes and "
-            "vocabulary are taken, or --config.like=small with --config.vocab=vocab.txt"
+            "config.init=scratch needs to know a size; add --config.init_size_from=DIR, a workdir or folder whose sizes and "
+            "vocabulary are taken, or --config.init_size_from=small with --config.vocab=vocab.txt"
         )
-    if config.qa.first.train and config.task.kind != "qa":
-        raise UserError(f"config.qa.first.train is for config.task.kind=qa; got {config.task.kind}")
-    if config.init != SCRATCH and (config.like or config.vocab):
-        raise UserError(f"config.like and config.vocab are for config.init=scratch; {config.init} brings its own")
+    if config.qa.pretrain_stage.train and config.task.kind != "qa":
+        raise UserError(f"config.qa.pretrain_stage.train is for config.task.kind=qa; got {config.task.kind}")
+    if config.init != SCRATCH and (config.init_size_from or config.vocab):
+        raise UserError(
+            f"config.init_size_from and config.vocab are for config.init=scratch; {config.init} brings its own"
+        )
 
 
 def defaults(kind: str):

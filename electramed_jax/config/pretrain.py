@@ -144,7 +144,7 @@ class DataConfig:
     # a local folder that keeps what is read of remote shards, for the next epoch or run; "": nothing is kept
     cache_directory: str = ""
     cache_gigabytes: float = 50.0  # on disk, at most
-    row_length: int = 0  # tokens a row; 0: from the dataset
+    max_seq_length: int = 0  # T, tokens a row; 0: from the dataset
     special: SpecialIds = SpecialIds()  # replaced by the dataset's
 
 
@@ -159,15 +159,15 @@ class Config:
     data: DataConfig = DataConfig()
     seed: int = 0  # of initial parameters, masking, sampling and dropout
     batch_size: int = 128  # rows a step, over all devices
-    accumulation_steps: int = 1  # parts the batch is run in, one after the other: less memory, the same step
+    gradient_accumulation_steps: int = 1  # parts the batch is run in, one after the other: less memory, the same step
     total_steps: int = 1_000_000
     log_every: int = 100
     eval_every: int = 5_000
     eval_batches: int = 64  # validation batches an evaluation, at most
     save_every: int = 5_000
-    keep_checkpoints: int = 3  # the newest ones
-    keep_every: int = 0  # steps; those of its multiples are kept for good; 0: none
-    grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
+    max_to_keep: int = 3  # the newest ones
+    keep_period: int = 0  # steps; those of its multiples are kept for good; 0: none
+    preemption_grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
     trackers: str = ""  # beside TensorBoard: wandb, or PACKAGE.MODULE:FUNCTION; several with commas between
     init: str = ""  # hf:DIR, a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
 
@@ -178,7 +178,7 @@ class Config:
         `int((p + 0.005) T)` is google-research/electra's; it falls short of `round(p T)` for a few small T, where the
         cap would silently lower the mask rate, so the larger of the two is taken.
         """
-        p, row_length = self.objective.mask_probability, self.data.row_length
+        p, row_length = self.objective.mask_probability, self.data.max_seq_length
         return min(row_length, max(1, int((p + 0.005) * row_length), round(p * row_length)))
 
 
@@ -193,24 +193,24 @@ CHOICES = {
 }
 
 
-def resolve(config: Config, *, vocab_size: int, row_length: int, special: SpecialIds) -> Config:
+def resolve(config: Config, *, vocab_size: int, max_seq_length: int, special: SpecialIds) -> Config:
     """Fills in what the dataset decides and checks the whole.
 
     Args:
       config: as read from a config file.
       vocab_size: entries of the vocabulary the dataset was packed with.
-      row_length: T, tokens a row.
+      max_seq_length: T, tokens a row.
       special: ids of the special tokens.
 
     Raises:
       UserError: a setting contradicts the dataset or another setting.
     """
     _agree("model.vocab_size", config.model.vocab_size, vocab_size)
-    _agree("data.row_length", config.data.row_length, row_length)
+    _agree("data.max_seq_length", config.data.max_seq_length, max_seq_length)
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, vocab_size=vocab_size),
-        data=dataclasses.replace(config.data, row_length=row_length, special=special),
+        data=dataclasses.replace(config.data, max_seq_length=max_seq_length, special=special),
     )
     check(config)
     return config
@@ -231,12 +231,12 @@ def check(config: Config) -> None:
         config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
     model, objective, optimizer = config.model, config.objective, config.optimizer
     positive = [
-        "batch_size accumulation_steps total_steps log_every eval_every eval_batches save_every keep_checkpoints",
-        "data.row_length",
+        "batch_size gradient_accumulation_steps total_steps log_every eval_every eval_batches save_every max_to_keep",
+        "data.max_seq_length",
         "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
         "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
         "model.generator_num_heads model.generator_intermediate_size objective.temperature",
-        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor grace_seconds",
+        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor preemption_grace_seconds",
         "data.cache_gigabytes",
     ]
     for name in " ".join(positive).split():
@@ -245,7 +245,7 @@ def check(config: Config) -> None:
         config_io.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
     for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
                  "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight",
-                 "keep_every"):  # fmt: skip
+                 "keep_period"):  # fmt: skip
         config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
     config_io.require(
         "mesh.data",
@@ -267,9 +267,9 @@ def check(config: Config) -> None:
                 f"config.model.{name}num_heads={encoder.num_heads}; use heads of 64: "
                 f"{name}num_heads={max(1, encoder.hidden_size // 64)}"
             )
-    if config.data.row_length > model.max_positions:
+    if config.data.max_seq_length > model.max_positions:
         raise UserError(
-            f"rows of {config.data.row_length} tokens need config.model.max_positions of at least that; "
+            f"rows of {config.data.max_seq_length} tokens need config.model.max_positions of at least that; "
             f"got {model.max_positions}"
         )
     if optimizer.warmup_steps >= config.total_steps:
@@ -277,10 +277,10 @@ def check(config: Config) -> None:
             f"config.optimizer.warmup_steps={optimizer.warmup_steps} leaves no step after the warm-up; use fewer than "
             f"config.total_steps={config.total_steps}, usually {max(1, config.total_steps // 100)}"
         )
-    if config.keep_every % config.save_every:
-        more = -(-config.keep_every // config.save_every) * config.save_every
+    if config.keep_period % config.save_every:
+        more = -(-config.keep_period // config.save_every) * config.save_every
         raise UserError(
-            f"config.keep_every={config.keep_every} is no multiple of config.save_every={config.save_every}, so that "
+            f"config.keep_period={config.keep_period} is no multiple of config.save_every={config.save_every}, so that "
             f"few of its steps would be saved; use {more}, or 0 to keep the newest alone"
         )
     if objective.kind == "mlm" and model.tying != "all":

@@ -28,13 +28,15 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
     elif config.init != SCRATCH:
         encoder = encoders.read(config.init)
         params = unflatten_encoder(encoder.leaves)
-    elif config.like in PRESETS:
+    elif config.init_size_from in PRESETS:
         if not config.vocab:
-            raise UserError(f"config.like={config.like} needs a vocabulary; add --config.vocab=vocab.txt")
-        model = PRESETS[config.like].model
-        encoder = encoders.Encoder({}, model, vocab.read_vocab(config.vocab), config.lower_case, config.like)
+            raise UserError(
+                f"config.init_size_from={config.init_size_from} needs a vocabulary; add --config.vocab=vocab.txt"
+            )
+        model = PRESETS[config.init_size_from].model
+        encoder = encoders.Encoder({}, model, vocab.read_vocab(config.vocab), config.lower_case, config.init_size_from)
     else:
-        encoder = encoders.sizes(config.like)
+        encoder = encoders.sizes(config.init_size_from)
     model = dataclasses.replace(
         encoder.model,
         vocab_size=len(encoder.tokens),
@@ -43,9 +45,9 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
         compute_dtype=config.compute_dtype,
         remat=config.remat,
     )
-    if config.task.max_length > model.max_positions:
+    if config.task.max_seq_length > model.max_positions:
         raise UserError(
-            f"config.task.max_length={config.task.max_length}: the encoder has positions for {model.max_positions}"
+            f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has positions for {model.max_positions}"
         )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
     return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params)

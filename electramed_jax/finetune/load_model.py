@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
@@ -69,6 +70,7 @@ def load_finetuned(folder: str, seed: int | None = None) -> Trained:
     best_folder = files.join(workdir.seed_folder(folder, seed), loop.BEST)
     params = loop.best_params(recipe, best_folder, mesh, runs[seed]["best_step"])
     tokens = vocab.read_vocab(files.join(folder, workdir.VOCAB_FILE))
-    settings, account = (files.read_json(files.join(folder, name)) for name in (workdir.CONFIG_FILE, workdir.DATA_FILE))
+    settings = config_io.rename_settings(files.read_json(files.join(folder, workdir.CONFIG_FILE)))
+    account = files.read_json(files.join(folder, workdir.DATA_FILE))
     read_off = decoding.of_run(described.kind, described.max_length, settings, account)
     return Trained(described, tokens, sharding.to_host(params), seed, read_off, results, runs[seed])

@@ -49,7 +49,7 @@ class Predictor:
     """A model on the devices of this process. Methods may be called any number of times; one program is compiled."""
 
     def __init__(self, model: Model, batch_rows: int):
-        """`batch_rows`: of `decoding.max_length` tokens, each filled with as many examples as it takes."""
+        """`batch_rows`: of `decoding.max_seq_length` tokens, each filled with as many examples as it takes."""
         self.model = model
         sizes = dataclasses.replace(model.sizes, dropout=0.0, attention_dropout=0.0)
         special = model.tokenizer.special
@@ -94,11 +94,11 @@ class Predictor:
         """What the model offers to each question about its passage, which may be of any length."""
         windows, _ = spans.windows(questions, self.model.tokenizer, self.model.decoding.windowing)
         outputs = self.logits([window.input_ids for window in windows])
-        return nbest.of_questions(questions, windows, outputs, self.model.decoding.max_answer_pieces)
+        return nbest.of_questions(questions, windows, outputs, self.model.decoding.max_answer_length)
 
     @property
     def _length(self) -> int:
-        return self.model.decoding.max_length
+        return self.model.decoding.max_seq_length
 
     def logits(self, input_ids: Sequence[np.ndarray]) -> Outputs:
         """Of examples, each with [CLS] and [SEP] and no longer than a window; see `task.Outputs`."""

@@ -119,7 +119,7 @@ def for_card(found: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], di
         "epochs": f"{run['best_epoch']:.2f}, the best on dev of {config['epochs']:g}",
         "batch": f"{config['batch_size']} examples",
         "learning rate": config["optimizer"]["learning_rate"],
-        "layer-wise decay": config["optimizer"]["layer_decay"],
+        "layer-wise decay": config["optimizer"]["layerwise_lr_decay"],
     }
     scores = {
         f"{split} {name}": value

@@ -50,18 +50,18 @@ def run(
     workdir.init_workdir(folder, config, described, start, task)
     mesh = sharding.make_mesh(config.mesh)
     total = loop.total_steps(config, len(task.examples(TRAIN)))
-    recipe = TrainSpec(start.model, task.head, described.special, config.optimizer, total)
+    spec = TrainSpec(start.model, task.head, described.special, config.optimizer, total)
     seeds = range(config.seed, config.seed + config.seeds)
     done: list[dict[str, Any]] = []
     began, stopped = time.monotonic(), False
-    with jax.set_mesh(mesh), Preemption(config.grace_seconds).watched() as preemption:
-        program = loop.make_seed_runner(config, task, recipe, mesh)
+    with jax.set_mesh(mesh), Preemption(config.preemption_grace_seconds).watched() as preemption:
+        runner = loop.make_seed_runner(config, task, spec, mesh)
         log_main(
-            f"{start.source}; {total:,} steps of {config.batch_size} examples in {program.rows} rows of "
+            f"{start.source}; {total:,} steps of {config.batch_size} examples in {runner.rows} rows of "
             f"{task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
         )
         for seed in seeds:
-            scores = loop.run_seed(program, start, folder, seed, preemption.reached)
+            scores = loop.run_seed(runner, start, folder, seed, preemption.reached)
             if scores is None:
                 stopped = True
                 break

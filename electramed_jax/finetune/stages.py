@@ -27,7 +27,7 @@ FIRST = "first"
 def run_all(config: FinetuneConfig, start: InitEncoder, folder: str) -> Outcome:
     """See `run.run`; where the first stage was told to stop, its outcome."""
     task, start, described = make_task.make(config, start)  # before the first stage: it may hold mistakes
-    if config.qa.first.train:
+    if config.qa.pretrain_stage.train:
         first, first_folder = first_stage(config), files.join(folder, FIRST)
         first_task, start, first_described = make_task.make(first, start)
         if leaked := first_task.trains_on(task):
@@ -62,7 +62,7 @@ def device_hours(folder: str) -> DeviceHours:
 
 def first_stage(config: FinetuneConfig) -> FinetuneConfig:
     """The settings of the first stage by themselves."""
-    first = config.qa.first
+    first = config.qa.pretrain_stage
     optimizer = config.optimizer
     if first.learning_rate:
         optimizer = dataclasses.replace(optimizer, learning_rate=first.learning_rate)
@@ -71,7 +71,7 @@ def first_stage(config: FinetuneConfig) -> FinetuneConfig:
         task=dataclasses.replace(
             config.task, data="", train=first.train, dev=first.dev, test="", dev_fraction=first.dev_fraction
         ),
-        qa=dataclasses.replace(config.qa, measures="squad", gold="", first=QaConfig().first),
+        qa=dataclasses.replace(config.qa, measures="squad", gold="", first=QaConfig().pretrain_stage),
         optimizer=optimizer,
         epochs=first.epochs,
         seeds=1,

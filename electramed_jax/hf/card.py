@@ -173,7 +173,7 @@ def facts_of(
         "objective": objective.kind,
         "started from": posixpath.basename(config.init.removeprefix(HF_FOLDER).rstrip("/")) or "random parameters",
         "steps": f"{step:,} of {config.total_steps:,}",
-        "batch": f"{config.batch_size:,} rows of {config.data.row_length} tokens",
+        "batch": f"{config.batch_size:,} rows of {config.data.max_seq_length} tokens",
         "learning rate": config.optimizer.learning_rate,
         "warm-up steps": config.optimizer.warmup_steps,
         "weight decay": config.optimizer.weight_decay,

@@ -37,7 +37,7 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
     config = Config(
         model=ModelConfig(**sizes),
         objective=ObjectiveConfig(kind="uniform"),  # the discriminator is alone
-        data=DataConfig(row_length=longest, special=tokenizer.special),
+        data=DataConfig(max_seq_length=longest, special=tokenizer.special),
     )
     pieces = [ids[: longest - 2] for ids in tokenizer.encode_batch(texts)]
     rows = np.full((len(texts), longest), tokenizer.special.pad, np.int32)

@@ -8,7 +8,7 @@ on the M gathered positions alone. Recomputation is not counted: this is the mod
 
 from __future__ import annotations
 
-from electramed_jax.config.pretrain import Config, EncoderConfig
+from electramed_jax.config.pretrain import Config, EncoderConfig, ModelConfig
 
 
 def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:
@@ -21,7 +21,7 @@ def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> i
 
 def train_step(config: Config) -> int:
     """Operations of one training step of `batch_size` rows. The config must be resolved."""
-    model, T, M = config.model, config.data.row_length, config.max_predictions
+    model, T, M = config.model, config.data.max_seq_length, config.max_predictions
     row = 0
     if config.objective.kind != "mlm":
         D = model.hidden_size
@@ -30,6 +30,12 @@ def train_step(config: Config) -> int:
         E, Dg = model.generator_embedding_size, model.generator.hidden_size
         row += encoder_forward(model.generator, T, E) + 2 * M * (Dg * E + E * model.vocab_size)
     return 3 * config.batch_size * row
+
+
+def finetune_step(model: ModelConfig, num_labels: int, rows: int, row_length: int) -> int:
+    """Returns the operations of one fine-tuning step over `rows` rows of `row_length` tokens: encoder and last layer."""
+    row = encoder_forward(model.discriminator, row_length, model.embedding_size)
+    return 3 * rows * (row + 2 * row_length * model.hidden_size * num_labels)
 
 
 # Dense bfloat16 peak, operations a second and chip, by jax's `device_kind`; from the makers' data sheets.

@@ -14,6 +14,7 @@ import numpy as np
 from electramed_jax import __version__
 from electramed_jax.common.timing import Timing, repeat, timed
 from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import Loader
 from electramed_jax.data.dataset.synthetic_loader import SyntheticLoader
 from electramed_jax.model import flops
@@ -42,8 +43,8 @@ def open_loader(config: Config) -> Loader | SyntheticLoader:
     """Of the config's dataset; of random rows where it names none."""
     rows, data = sharding.batch_sharding(sharding.make_mesh(config.mesh)), config.data
     if data.directory:
-        return Loader(data.directory, "train", config.batch_size, data.seed, rows, weights=data.weights)
-    return SyntheticLoader(config.batch_size, data.row_length, config.model.vocab_size, data.seed, rows)
+        return Loader(open_dataset(data.directory), "train", config.batch_size, data.seed, rows, weights=data.weights)
+    return SyntheticLoader(config.batch_size, data.max_seq_length, config.model.vocab_size, data.seed, rows)
 
 
 def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[Timing, dict[str, Any]]:
@@ -91,7 +92,7 @@ def data(config: Config, *, batches: int, warm_up: int, repeats: int, profile: s
         timing = repeat(lambda: timed(run), warm_up=warm_up, repeats=repeats)
         _profiled(profile, run)
     rows = batches * config.batch_size / timing.median
-    return timing, {"batches": batches, "rows_per_second": rows, "slots_per_second": rows * config.data.row_length}
+    return timing, {"batches": batches, "rows_per_second": rows, "slots_per_second": rows * config.data.max_seq_length}
 
 
 def save_and_restore(
@@ -111,12 +112,16 @@ def save_and_restore(
 
         def run() -> float:
             number, began = len(spent["save"]), time.perf_counter()
-            with checkpoint.CheckpointManager(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
+            with checkpoint.CheckpointManager(
+                folder, lambda mesh: abstract_state(config, mesh), max_to_keep=1
+            ) as saved:
                 opened = time.perf_counter()
                 saved.save(number, state, {"step": number})
                 spent["pause"].append(time.perf_counter() - opened)
             spent["save"].append(time.perf_counter() - opened)
-            with checkpoint.CheckpointManager(folder, lambda mesh: abstract_state(config, mesh), keep=1) as saved:
+            with checkpoint.CheckpointManager(
+                folder, lambda mesh: abstract_state(config, mesh), max_to_keep=1
+            ) as saved:
                 spent["restore"].append(timed(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
             return time.perf_counter() - began
 

@@ -7,31 +7,23 @@ import functools
 from jax.sharding import Mesh
 
 from electramed_jax.config.pretrain import Config
-from electramed_jax.pretrain import state
-from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.workdir import read_config
-from electramed_jax.training.checkpoint import AbstractState, CheckpointManager, load_state
+from electramed_jax.training.checkpoint import CheckpointManager, load_state
 from electramed_jax.training.state import TrainState
 
 
-class PretrainCheckpointManager(CheckpointManager):
-    """Those of a pre-training run."""
-
-    def __init__(self, workdir: str, config: Config):
-        """Claims the workdir for this run on `config.data.directory`, or finds that it is already this run's.
-
-        Raises:
-          UserError: the workdir holds another model, or checkpoints without a config.
-        """
-        workdirs.init_workdir(workdir, config)
-        super().__init__(workdir, _state_of(config), keep=config.keep_checkpoints, keep_every=config.keep_every)
-
-
-def _state_of(config: Config) -> AbstractState:
-    return functools.partial(state.abstract_state, config)
+def checkpoint_manager(workdir: str, config: Config) -> CheckpointManager:
+    """Returns the manager of `workdir/checkpoints` for the train state that `config` describes."""
+    return CheckpointManager(
+        workdir,
+        functools.partial(abstract_state, config),
+        max_to_keep=config.max_to_keep,
+        keep_period=config.keep_period,
+    )
 
 
 def load_pretrained_state(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:
-    """A finished or running pre-training workdir's config and state at `step`; see `load_state`."""
+    """Returns the config of a finished or running workdir and its train state at `step`; see `load_state`."""
     config = read_config(workdir)
-    return config, load_state(workdir, _state_of(config), mesh, step)
+    return config, load_state(workdir, functools.partial(abstract_state, config), mesh, step)

@@ -55,7 +55,7 @@ class History:
 
     def intervals(self, up_to: int | None = None) -> list[Interval]:
         """One for each training entry."""
-        found, before, slots = [], 0, self.config.batch_size * self.config.data.row_length
+        found, before, slots = [], 0, self.config.batch_size * self.config.data.max_seq_length
         for entry in self.split("train", up_to):
             steps = entry["step"] - before
             found.append(

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model.electra import Electra
 from electramed_jax.training import optimizer
+from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params, TrainState, abstract, create_train_state, init_sharded
 
 
@@ -21,31 +22,29 @@ def _build(config: Config) -> Electra:
 
 @functools.lru_cache(maxsize=8)
 def _abstract_model(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: _build(config)), nnx.Param)
+    return state_lib.abstract_model(lambda: _build(config))
 
 
 def merge_params(config: Config, params: Params) -> Electra:
-    """The model with these parameters, to be called inside a traced function."""
-    graphdef, abstract = _abstract_model(config)
-    state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graphdef, state)
+    """Returns the model with these parameters. To be called inside a traced function."""
+    return state_lib.merge_params(*_abstract_model(config), params)
 
 
 def init_params(config: Config) -> Params:
-    """Fresh parameters; a function of `config.seed` and the sizes alone."""
-    return nnx.to_pure_dict(nnx.split(_build(config), nnx.Param)[1])
+    """Returns fresh parameters, a function of `config.seed` and the sizes alone."""
+    return state_lib.model_params(_build(config))
 
 
 def init_state(config: Config) -> TrainState:
+    """Returns the train state of step 0."""
     return create_train_state(init_params(config), optimizer.make(config.optimizer, config.total_steps))
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state; nothing is allocated."""
+    """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
     return abstract(lambda: init_state(config), mesh)
 
 
 def create(config: Config, mesh: Mesh) -> TrainState:
-    """A fresh state, born in its shardings: no device ever holds all of it, unless the mesh says so."""
+    """Returns a fresh state, initialized in its shardings: with fsdp no device ever holds all of it."""
     return init_sharded(lambda: init_state(config), mesh)

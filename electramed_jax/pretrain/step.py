@@ -95,7 +95,7 @@ def _key(config: Config, name: str, step: jax.Array) -> jax.Array:
 def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
     """The step as a pure function, to be jitted by the caller.
 
-    With `accumulation_steps` of A the batch is run as A micro-batches, one after the other, in the memory of
+    With `gradient_accumulation_steps` of A the batch is run as A micro-batches, one after the other, in the memory of
     one. Masks and samples are drawn, and losses normalised, over the whole batch: without dropout the step
     is that of A = 1 to rounding.
     """
@@ -135,10 +135,10 @@ def sums_and_gradients(
         return sums | {"loss_sum": value}, gradients
 
     dropout_key = _key(config, "train/dropout", step)
-    if config.accumulation_steps == 1:
+    if config.gradient_accumulation_steps == 1:
         sums, gradients = evaluate(drawn, dropout_key)
     else:
-        sums, gradients = accumulate_gradients(evaluate, drawn, dropout_key, config.accumulation_steps)
+        sums, gradients = accumulate_gradients(evaluate, drawn, dropout_key, config.gradient_accumulation_steps)
         gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
     return devices.added_up(sums), *of_shards(gradients)
 
@@ -193,11 +193,11 @@ def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], 
 
 
 def _check_micro_batches(config: Config, mesh: Mesh) -> None:
-    parts = config.accumulation_steps * mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.accumulation_steps > 1 and config.batch_size % parts:
+    parts = config.gradient_accumulation_steps * mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.gradient_accumulation_steps > 1 and config.batch_size % parts:
         raise UserError(
-            f"batch_size={config.batch_size} is not divisible by accumulation_steps×data×fsdp={parts}; use "
-            f"{max(1, config.batch_size // parts) * parts}, or fewer accumulation_steps"
+            f"batch_size={config.batch_size} is not divisible by gradient_accumulation_steps×data×fsdp={parts}; use "
+            f"{max(1, config.batch_size // parts) * parts}, or fewer gradient_accumulation_steps"
         )
 
 

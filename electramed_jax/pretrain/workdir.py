@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from electramed_jax.common import tree_rules
+from electramed_jax.common import config_io
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
-from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.dataset import manifest as manifests
+from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.training.starts import CHECKPOINTS
 
 CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
-FIXED_SETTINGS = ("model", "objective.kind", "data.row_length", "data.special")
+FIXED_SETTINGS = ("model", "objective.kind", "data.max_seq_length", "data.special")
 # What decides, beside the rows themselves, which of them a step sees: free to change, but not without a word.
 DATA_ORDER_SETTINGS = ("data.weights", "data.seed", "batch_size")
 # Settings of how a model is run, not of what it is.
@@ -33,15 +33,17 @@ RUNTIME_SETTINGS = (
 )  # fmt: skip
 
 
-def init_workdir(workdir: str, config: Config) -> None:
-    """Writes the files that explain the checkpoints, or checks those of an earlier start.
+def init_workdir(workdir: str, config: Config, dataset: Dataset) -> None:
+    """Writes the files that explain the checkpoints, or compares them with those of an earlier start.
+
+    Args:
+      dataset: the packed folders of `config.data.directory`.
 
     Raises:
       UserError, in every process: the folder holds another model, or checkpoints without a config, or is not the
         same folder for all processes.
     """
     config_path, vocab_path = files.join(workdir, CONFIG_FILE), files.join(workdir, VOCAB_FILE)
-    dataset = datasets.open_dataset(config.data.directory)
     vocab, changes = files.read_bytes(dataset.vocab_path), []
     if files.exists(config_path):
         earlier = read_config(workdir)
@@ -96,8 +98,8 @@ def _changes(workdir: str, earlier: Config, now: Config, manifest: manifests.Man
 
 def changed_settings(earlier: Config, now: Config) -> list[str]:
     """Lines "name: old -> new" for every setting that differs."""
-    a, b = tree_rules.named_leaves(to_dict(earlier)), tree_rules.named_leaves(to_dict(now))
-    return [f"{name.replace('/', '.')}: {a[name]!r} -> {b[name]!r}" for name in b if a[name] != b[name]]
+    changed = config_io.diff_settings(to_dict(earlier), to_dict(now))
+    return [f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items()]
 
 
 def check_same_model(workdir: str, earlier: Config, now: Config) -> None:

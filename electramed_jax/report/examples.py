@@ -62,12 +62,12 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
     config = workdirs.read_config(workdir)
     if data:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, directory=data))
-    config = loop.resolve_with_dataset(config)
+    config, dataset = loop.resolve_with_dataset(config)
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         state = load_pretrained_state(workdir, mesh)[1]
         where = sharding.batch_sharding(mesh)
-        rows = [b["input_ids"] for b in ordered_batches(config.data.directory, "validation", 1, where, count)]
+        rows = [b["input_ids"] for b in ordered_batches(dataset, "validation", 1, where, count)]
         seen = jax.device_get(jax.jit(functools.partial(_look, config))(state.params, jnp.concatenate(rows)))
     tokens = vocab.read_vocab(files.join(workdir, workdirs.VOCAB_FILE))
     return int(state.step), [_row(tokens, config, seen, number) for number in range(len(rows))]

@@ -40,7 +40,7 @@ class Run:
     @property
     def tokens_per_step(self) -> int:
         """Padding included."""
-        return self.config.batch_size * self.config.data.row_length
+        return self.config.batch_size * self.config.data.max_seq_length
 
     def last(self, name: str) -> float | None:
         """The newest figure of that name: of a validation where there is one, else of training."""

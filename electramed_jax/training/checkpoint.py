@@ -66,16 +66,16 @@ AbstractState = Callable[[Mesh], TrainState]  # shapes, dtypes and shardings of 
 class CheckpointManager:
     """The checkpoints of one folder, open for writing. A context manager: leaving it waits for the last save."""
 
-    def __init__(self, workdir: str, abstract_state: AbstractState, *, keep: int, keep_every: int = 0):
+    def __init__(self, workdir: str, abstract_state: AbstractState, *, max_to_keep: int, keep_period: int = 0):
         """Opens workdir/checkpoints, and removes there what interrupted saves have left.
 
         Args:
-          keep: how many of the newest stay.
-          keep_every: steps; those of its multiples stay for good; 0: none.
+          max_to_keep: how many of the newest stay.
+          keep_period: steps; those of its multiples stay for good; 0: none.
         """
         orbax_logging.quiet()
         self._abstract_state, self._workdir = abstract_state, workdir
-        self._manager = _writer(workdir, keep, keep_every)
+        self._manager = _writer(workdir, max_to_keep, keep_period)
         self._pending: int | None = None  # the step that is being written
         self._failing_since: float | None = None
         self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
@@ -252,12 +252,12 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def _writer(workdir: str, keep: int, keep_every: int) -> ocp.CheckpointManager:
+def _writer(workdir: str, max_to_keep: int, keep_period: int) -> ocp.CheckpointManager:
     """Removes what interrupted saves have left."""
     policies = ocp.checkpoint_managers
-    kept = [policies.LatestN(keep)]
-    if keep_every:
-        kept.append(policies.EveryNSteps(keep_every))
+    kept = [policies.LatestN(max_to_keep)]
+    if keep_period:
+        kept.append(policies.EveryNSteps(keep_period))
     options = ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,

@@ -1,4 +1,4 @@
-"""The train state, and its initialization in shards."""
+"""The train state, its initialization in shards, and flax modules as trees of parameters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 from electramed_jax.training import sharding
@@ -25,6 +26,23 @@ class TrainState:
     step: jax.Array  # int32[]: steps done, and the number of the next one, counted from 0
     params: Params
     opt_state: Any
+
+
+def model_params(model: nnx.Module) -> Params:
+    """Returns the parameters of a module as nested plain dicts."""
+    return nnx.to_pure_dict(nnx.split(model, nnx.Param)[1])
+
+
+def abstract_model(build: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
+    """Returns the structure of the module that `build` makes, and its parameters as shapes; nothing is allocated."""
+    return nnx.split(nnx.eval_shape(build), nnx.Param)
+
+
+def merge_params(graphdef: nnx.GraphDef, abstract: nnx.State, params: Params) -> Any:
+    """Returns the module of `abstract_model` with these parameters. To be called inside a traced function."""
+    state = jax.tree.map(lambda x: x, abstract)
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graphdef, state)
 
 
 def create_train_state(params: Params, tx: optax.GradientTransformation) -> TrainState:

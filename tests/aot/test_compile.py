@@ -46,7 +46,9 @@ def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation):
     """With no TPU's compiler at hand: the same way through, and the same accounts, by the CPU's."""
-    config = config_lib.resolve(PRESETS["tiny"], vocab_size=600, row_length=64, special=PRESETS["tiny"].data.special)
+    config = config_lib.resolve(
+        PRESETS["tiny"], vocab_size=600, max_seq_length=64, special=PRESETS["tiny"].data.special
+    )
     where = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
     compiled = compile.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
     assert compiled.fits and compiled.needed_bytes > 3 * compiled.parameter_bytes / 4

@@ -42,7 +42,7 @@ from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import checkpoint, sharding
 
 STEPS, SAVE_EVERY = 480, 40
-SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, keep_checkpoints=1000)
+SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, max_to_keep=1000)
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 
 
@@ -173,14 +173,15 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
     """Each file of the newest checkpoint, damaged in four ways: it is said and the one before taken, or what is read
     is bit-equal all the same (files that orbax wrote and does not read); never other numbers."""
     from electramed_jax.pretrain import loop
-    from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
+    from electramed_jax.pretrain.checkpoint import checkpoint_manager
+    from electramed_jax.pretrain.workdir import init_workdir
 
     print(
         f"\ndamage to the newest checkpoint\n{'how':<14}{'files':>6}{'said, one before taken':>24}{'read, bit-equal':>17}"
     )
     newest, before = steps_of(undisturbed)[-1], steps_of(undisturbed)[-2]
     config = checkpoint.read_config(str(undisturbed))
-    config = loop.resolve_with_dataset(config)
+    config, dataset = loop.resolve_with_dataset(config)
     mesh, expected = sharding.make_mesh(MeshConfig()), {s: state_of(undisturbed, s) for s in (newest, before)}
     names = [
         p.relative_to(undisturbed) for p in sorted((undisturbed / f"checkpoints/{newest}").rglob("*")) if p.is_file()
@@ -196,7 +197,8 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
             for step in (before, newest):
                 shutil.copytree(undisturbed / f"checkpoints/{step}", workdir / f"checkpoints/{step}")
             how(workdir / name)
-            with contextlib.redirect_stderr(io.StringIO()), PretrainCheckpointManager(str(workdir), config) as saved:
+            init_workdir(str(workdir), config, dataset)
+            with contextlib.redirect_stderr(io.StringIO()), checkpoint_manager(str(workdir), config) as saved:
                 state, clock = saved.restore(mesh)
             step = clock["step"]
             for leaf_name, leaf in tree_rules.named_leaves(state).items():

@@ -119,10 +119,11 @@ def with_loader(directory: str, *, later: bool) -> Iterator[np.ndarray | None]:
     import jax
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+    from electramed_jax.data.dataset.dataset import open_dataset
     from electramed_jax.data.dataset.loader import Loader
 
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    with Loader(directory, "train", BATCH, 0, NamedSharding(mesh, PartitionSpec("data"))) as loader:
+    with Loader(open_dataset(directory), "train", BATCH, 0, NamedSharding(mesh, PartitionSpec("data"))) as loader:
         steps = loader.rows_in_epoch // BATCH
         for step in range(steps if later else 0):
             loader.at(step)

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
@@ -30,11 +31,13 @@ from electramed_jax.common import step_timer
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
+from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
+from electramed_jax.model import flops
 from electramed_jax.pretrain import evaluate, loop
-from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
+from electramed_jax.pretrain.checkpoint import checkpoint_manager
 from electramed_jax.pretrain.state import create
-from electramed_jax.pretrain.step import jit_eval_step, jit_train_step
+from electramed_jax.pretrain.step import compute_metrics, jit_eval_step, jit_train_step
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
@@ -47,18 +50,24 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def steady(config: Config, rounds: int, steps: int) -> None:
+def steady(config: Config, dataset: Dataset, rounds: int, steps: int) -> None:
     mesh, data = sharding.make_mesh(config.mesh), config.data
     rows = sharding.batch_sharding(mesh)
     with (
         jax.set_mesh(mesh),
         tempfile.TemporaryDirectory() as workdir,
-        Loader(data.directory, "train", config.batch_size, data.seed, rows) as batches,
+        Loader(dataset, "train", config.batch_size, data.seed, rows) as batches,
         metrics_writer.MetricsWriter(workdir, resumed_step=0) as log,
     ):
         state, train_step = create(config, mesh), jit_train_step(config, mesh)
         clock, constant = step_timer.StepTimer(), batches.at(0)
-        report = StepMetrics(config, clock, mesh.size)
+        report = StepMetrics(
+            clock,
+            config.total_steps,
+            functools.partial(compute_metrics, config=config),
+            step_flops=flops.train_step(config),
+            num_devices=mesh.size,
+        )
 
         def alone() -> None:
             nonlocal state
@@ -76,7 +85,7 @@ def steady(config: Config, rounds: int, steps: int) -> None:
                 step = clock.step + 1
                 state, sums = train_step(state, batches.at(step - 1))
                 report.add(step, sums)
-            log.write(step, "train", report.close(step))
+            log.write(step, "train", report.flush())
 
         whole(), alone()  # compiled, and files opened
         spent: dict[str, list[float]] = {"whole": [], "alone": []}
@@ -84,20 +93,22 @@ def steady(config: Config, rounds: int, steps: int) -> None:
             for name, run in [("whole", whole), ("alone", alone)][:: 1 if number % 2 else -1]:
                 spent[name].append(seconds_of(run))
         print(f"steps: whole / constant batch {side_by_side.quartiles(side_by_side.ratios(spent, 'whole', 'alone'))}")
-        pauses(config, state, mesh, workdir, statistics.median(spent["whole"]) / steps)
+        pauses(config, dataset, state, mesh, workdir, statistics.median(spent["whole"]) / steps)
 
 
-def pauses(config: Config, state: state_lib.TrainState, mesh: jax.sharding.Mesh, workdir: str, step_s: float) -> None:
-    rows, data = sharding.batch_sharding(mesh), config.data
+def pauses(
+    config: Config, dataset: Dataset, state: state_lib.TrainState, mesh: jax.sharding.Mesh, workdir: str, step_s: float
+) -> None:
+    rows = sharding.batch_sharding(mesh)
     eval_step = jit_eval_step(config, mesh)
 
     def validate() -> None:
-        held_out = ordered_batches(data.directory, "validation", config.batch_size, rows, config.eval_batches)
+        held_out = ordered_batches(dataset, "validation", config.batch_size, rows, config.eval_batches)
         evaluate.evaluate(state.params, held_out, eval_step, config, stop=lambda: False)
 
     validate()
     evaluation = seconds_of(validate)
-    with PretrainCheckpointManager(workdir, config) as saved:
+    with checkpoint_manager(workdir, config) as saved:
         saved.save(1, state, {})
         saved.retry_due()
         time.sleep(5.0)  # the first one is written by then; a run has minutes
@@ -145,7 +156,7 @@ def main() -> None:
     if args.start:
         start(settings, args.rounds)
     else:
-        steady(loop.resolve_with_dataset(config_lib.from_flags(settings)), args.rounds, args.steps)
+        steady(*loop.resolve_with_dataset(config_lib.from_flags(settings)), args.rounds, args.steps)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def main() -> None:
 
     from electramed_jax.common.storage.disk_cache import DiskCache
     from electramed_jax.data.dataset import loader as loaders
+    from electramed_jax.data.dataset.dataset import open_dataset
 
     sharding = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec("data"))
     with pretend_gcs.running() as storage, tempfile.TemporaryDirectory() as folder:
@@ -113,10 +114,12 @@ def main() -> None:
             )
 
         ahead, loaders.ROWS_AHEAD = loaders.ROWS_AHEAD, 0
-        with loaders.Loader("gs://bucket/packed", "train", args.batch, 0, sharding) as loader:
+        with loaders.Loader(open_dataset("gs://bucket/packed"), "train", args.batch, 0, sharding) as loader:
             measure("no read-ahead", loader, 0)
         loaders.ROWS_AHEAD = ahead
-        with loaders.Loader("gs://bucket/packed", "train", args.batch, 0, sharding, cache=cache) as loader:
+        with loaders.Loader(
+            open_dataset("gs://bucket/packed"), "train", args.batch, 0, sharding, cache=cache
+        ) as loader:
             measure("first epoch", loader, 0)
             measure("second epoch", loader, 1)
 

@@ -27,12 +27,12 @@ def sized(preset: str, batch_size: int, row_length: int, **model: object) -> con
     """A preset for random rows; keyword arguments are settings of the model."""
     config = presets.PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size, model=dataclasses.replace(config.model, **model))
-    return config_lib.resolve(config, vocab_size=VOCAB_SIZE, row_length=row_length, special=SPECIAL)
+    return config_lib.resolve(config, vocab_size=VOCAB_SIZE, max_seq_length=row_length, special=SPECIAL)
 
 
 def random_batch(config: config_lib.Config) -> dict[str, jax.Array]:
     rows = sharding.batch_sharding(sharding.make_mesh(config.mesh))
-    with SyntheticLoader(config.batch_size, config.data.row_length, VOCAB_SIZE, 0, rows) as loader:
+    with SyntheticLoader(config.batch_size, config.data.max_seq_length, VOCAB_SIZE, 0, rows) as loader:
         return loader.at(0)
 
 

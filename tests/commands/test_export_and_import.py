@@ -81,7 +81,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     config_file = tmp_path / "continued.py"
     code = cli.main(["import", f"--input={folder}", f"--data={packed}", f"--output={config_file}"])
     assert code == 0
-    config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
+    config, _ = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     assert config.init == f"hf:{folder}"
     assert config.model.hidden_size == 16
     started = named_leaves(initialize.init_params_from_hf(config, str(tmp_path / "run")))
@@ -95,7 +95,7 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     alone = f"{folder}/discriminator"
     config_file = tmp_path / "continued.py"
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
-    config = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
+    config, _ = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     started = initialize.init_params_from_hf(config, str(tmp_path / "run"))
     fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"

@@ -29,7 +29,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def flags(corpus, workdir, **settings: object) -> list[str]:
-    settings = {"task.max_length": 32, "batch_size": 8, "epochs": 2, "log_every": 2, "dropout": 0.1} | settings
+    settings = {"task.max_seq_length": 32, "batch_size": 8, "epochs": 2, "log_every": 2, "dropout": 0.1} | settings
     given = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
     return [f"--config={CONFIGS}/finetune_ner.py", f"--config.task.data={corpus}", f"--workdir={workdir}", *given]
 
@@ -90,10 +90,10 @@ def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretr
 
 def test_from_scratch_the_sizes_and_the_vocabulary_are_taken_and_nothing_else(pretrained, corpus):
     workdir, config, _ = pretrained
-    began = load_init_encoder(settings_of(*flags(corpus, "w", init="scratch", like=workdir)))
+    began = load_init_encoder(settings_of(*flags(corpus, "w", init="scratch", init_size_from=workdir)))
     assert began.params == {} and began.model.hidden_size == 16 and len(began.tokens) == config.model.vocab_size
     named = load_init_encoder(
-        settings_of(*flags(corpus, "w", init="scratch", like="tiny", vocab=f"{workdir}/vocab.txt"))
+        settings_of(*flags(corpus, "w", init="scratch", init_size_from="tiny", vocab=f"{workdir}/vocab.txt"))
     )
     assert named.params == {} and named.model.hidden_size == 128 and named.tokens == began.tokens
 
@@ -187,13 +187,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_pa
     [
         ({}, "no encoder to start from; add --config.init=DIR"),
         ({"init": "nowhere"}, "nowhere: no such folder"),
-        ({"init": "scratch"}, "add --config.like=DIR"),
-        ({"init": "scratch", "like": "tiny"}, "add --config.vocab=vocab.txt"),
-        ({"init": "x", "like": "tiny"}, "config.like and config.vocab are for config.init=scratch"),
+        ({"init": "scratch"}, "add --config.init_size_from=DIR"),
+        ({"init": "scratch", "init_size_from": "tiny"}, "add --config.vocab=vocab.txt"),
+        ({"init": "x", "init_size_from": "tiny"}, "config.init_size_from and config.vocab are for config.init=scratch"),
         ({"init": "x", "epochs": 0}, "config.epochs=0.0 is out of range; wanted a number above 0"),
         ({"init": "x", "task.kind": "chunks"}, "one of ner, relations, classification"),
         ({"init": "x", "learning_rate": 1}, "config.learning_rate: no such setting; did you mean"),
-        ({"init": "x", "optimizer.layer_decay_rule": "googles"}, "one of exact, google"),
+        ({"init": "x", "optimizer.layerwise_lr_decay_rule": "googles"}, "one of exact, google"),
     ],
 )
 def test_a_mistake_is_one_clear_line(settings, said, capsys, tmp_path):
@@ -203,9 +203,9 @@ def test_a_mistake_is_one_clear_line(settings, said, capsys, tmp_path):
 
 
 def test_rows_longer_than_the_encoders_positions_are_a_mistake(pretrained, corpus, tmp_path, capsys):
-    arguments = flags(corpus, tmp_path / "run", init=pretrained[0], **{"task.max_length": 64})
+    arguments = flags(corpus, tmp_path / "run", init=pretrained[0], **{"task.max_seq_length": 64})
     assert cli.main(["finetune", *arguments]) == 2
-    assert "max_length=64: the encoder has positions for 32" in capsys.readouterr().err
+    assert "max_seq_length=64: the encoder has positions for 32" in capsys.readouterr().err
 
 
 def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_path, capsys):

@@ -77,12 +77,12 @@ def test_a_checkpoint_in_the_middle_of_an_interval_keeps_its_seconds(clock):
     chrono = StepTimer(now=clock)
     chrono.start()
     _steps(chrono, clock, 3, 2.0)
-    assert chrono.saved()["train_seconds"] == 6.0
+    assert chrono.state_dict()["train_seconds"] == 6.0
     with chrono.paused():
         clock.seconds += 100.0
     _steps(chrono, clock, 1, 2.0)
     assert chrono.tick(tokens=4.0, steps=4, total_steps=4)["step_seconds"] == 2.0
-    assert chrono.saved()["train_seconds"] == 8.0
+    assert chrono.state_dict()["train_seconds"] == 8.0
 
 
 def test_totals_go_on_after_a_restart(clock):
@@ -90,7 +90,7 @@ def test_totals_go_on_after_a_restart(clock):
     chrono.start()
     _steps(chrono, clock, 10, 1.0)
     chrono.tick(tokens=70.0, steps=10, total_steps=20)
-    saved = chrono.saved()
+    saved = chrono.state_dict()
     assert saved == {"step": 10, "train_seconds": 10.0, "tokens": 70.0}
 
     resumed = StepTimer(**saved, now=clock)
@@ -98,7 +98,7 @@ def test_totals_go_on_after_a_restart(clock):
     resumed.start()
     _steps(resumed, clock, 5, 2.0)
     assert resumed.tick(tokens=35.0, steps=5, total_steps=20)["eta_seconds"] == 10.0
-    assert resumed.saved() == {"step": 15, "train_seconds": 20.0, "tokens": 105.0}
+    assert resumed.state_dict() == {"step": 15, "train_seconds": 20.0, "tokens": 105.0}
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
 def resolved(config: Config | None = None, *, vocab_size: int = 31_090, row_length: int = 128) -> Config:
     config = from_flags([TINY]) if config is None else config
-    return resolve(config, vocab_size=vocab_size, row_length=row_length, special=SPECIAL)
+    return resolve(config, vocab_size=vocab_size, max_seq_length=row_length, special=SPECIAL)
 
 
 def with_rows(row_length: int, mask_probability: float = 0.15) -> Config:
     return Config(
-        data=config_lib.DataConfig(row_length=row_length),
+        data=config_lib.DataConfig(max_seq_length=row_length),
         objective=config_lib.ObjectiveConfig(mask_probability=mask_probability),
     )
 
@@ -150,9 +150,9 @@ def test_a_mistake_in_a_config_file_is_said_in_one_line(tmp_path, text, said):
         (["model.max_positions=64"], "rows of 128 tokens need config.model.max_positions of at least that; got 64"),
         (["total_steps=100"], "leaves no step after the warm-up; use fewer than config.total_steps=100, usually 1"),
         (["objective.kind=mlm"], "got config.model.tying=embeddings; set it to all"),
-        (["keep_every=1500"], "config.keep_every=1500 is no multiple of config.save_every=1000"),
-        (["keep_every=-1"], "config.keep_every=-1 is out of range"),
-        (["grace_seconds=0"], "config.grace_seconds=0.0 is out of range"),
+        (["keep_period=1500"], "config.keep_period=1500 is no multiple of config.save_every=1000"),
+        (["keep_period=-1"], "config.keep_period=-1 is out of range"),
+        (["preemption_grace_seconds=0"], "config.preemption_grace_seconds=0.0 is out of range"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(settings, said):
@@ -173,14 +173,14 @@ def test_the_generator_of_a_shared_encoder_has_no_sizes_of_its_own_to_check():
 def test_the_dataset_fills_in_what_it_decides():
     config = resolved(vocab_size=31_090, row_length=64)
     assert (config.model.vocab_size, config.model.padded_vocab_size) == (31_090, 31_104)
-    assert (config.data.row_length, config.data.special) == (64, SPECIAL)
+    assert (config.data.max_seq_length, config.data.special) == (64, SPECIAL)
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
         ("model.vocab_size=30522", "config.model.vocab_size=30522 but the packed dataset has 31090"),
-        ("data.row_length=512", "config.data.row_length=512 but the packed dataset has 128"),
+        ("data.max_seq_length=512", "config.data.max_seq_length=512 but the packed dataset has 128"),
     ],
 )
 def test_a_setting_that_contradicts_the_dataset_is_refused_with_both_numbers(setting, said):
@@ -253,7 +253,7 @@ def test_electramed_base_is_the_published_recipe():
     assert dataclasses.astuple(model.generator) == (12, 256, 4, 1024)
     assert (model.vocab_size, model.embedding_size, model.max_positions) == (31_090, 768, 512)
     assert (model.dropout, model.attention_dropout, model.tying) == (0.1, 0.1, "embeddings")
-    assert (config.batch_size, config.data.row_length, config.max_predictions) == (256, 512, 79)
+    assert (config.batch_size, config.data.max_seq_length, config.max_predictions) == (256, 512, 79)
     assert (config.total_steps, optimizer.warmup_steps, optimizer.learning_rate) == (1_000_000, 10_000, 2e-4)
     assert (optimizer.weight_decay, optimizer.epsilon, optimizer.clip_norm) == (0.01, 1e-6, 1.0)
     assert (optimizer.beta1, optimizer.beta2, optimizer.decay_power) == (0.9, 0.999, 1.0)
@@ -264,7 +264,7 @@ def test_electramed_base_is_the_published_recipe():
 def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
     """What is saved stays; what is not known is still refused."""
     saved = to_dict(presets.PRESETS["small"])
-    del saved["accumulation_steps"], saved["optimizer"]["kind"]
+    del saved["gradient_accumulation_steps"], saved["optimizer"]["kind"]
     assert config_lib.from_saved(saved) == presets.PRESETS["small"]
     saved["optimizer"]["momentum"] = 0.9
     with pytest.raises(UserError, match=r"unknown: momentum"):

@@ -16,7 +16,7 @@ from electramed_jax.finetune.text_classification.tables import Columns
 
 CONFIG = FinetuneConfig(
     text=TextConfig(threshold=0.3, text_column="abstract", second_text_column="title"),
-    qa=QaConfig(stride=40, max_question=20, max_answer_pieces=12, null_threshold=-1.5),
+    qa=QaConfig(doc_stride=40, max_query_length=20, max_answer_length=12, null_threshold=-1.5),
 )
 
 

@@ -26,7 +26,7 @@ class Perfect(Predictor):
     """Its logits are what the piece itself says; how it cuts and joins is the real thing."""
 
     def logits(self, input_ids):
-        assert max(len(ids) for ids in input_ids) <= self.model.decoding.max_length
+        assert max(len(ids) for ids in input_ids) <= self.model.decoding.max_seq_length
         wanted = [[HEAD.labels.index(SAID.get(TOKENS[number], "O")) for number in ids] for ids in input_ids]
         return [10 * np.eye(HEAD.size, dtype=np.float32)[row] for row in wanted]
 

@@ -52,8 +52,8 @@ def small_start():
 
 
 def config_of(corpus: pathlib.Path, **changes: object) -> FinetuneConfig:
-    task = TaskConfig(data=str(corpus), max_length=24)
-    optimizer = FinetuneOptimizerConfig(learning_rate=0.005, layer_decay=0.9)
+    task = TaskConfig(data=str(corpus), max_seq_length=24)
+    optimizer = FinetuneOptimizerConfig(learning_rate=0.005, layerwise_lr_decay=0.9)
     settings = dict(task=task, init="scratch", optimizer=optimizer, batch_size=4, epochs=3.0, seeds=2, log_every=4)
     return FinetuneConfig(**settings | changes)
 

@@ -73,13 +73,13 @@ def config(tmp_path_factory) -> FinetuneConfig:
             train=write(folder / "bioasq.json", "a", 24, 1),
             dev=write(folder / "bioasq-dev.json", "b", 24, 2),
             test=write(folder / "bioasq-test.json", "c", 24, 3),
-            max_length=32,
+            max_seq_length=32,
         ),
         qa=QaConfig(
             measures="bioasq",
-            stride=8,
-            max_question=8,
-            first=QaStageConfig(
+            doc_stride=8,
+            max_query_length=8,
+            pretrain_stage=QaStageConfig(
                 train=write(folder / "squad.json", "d", 160, 4),
                 dev=write(folder / "squad-dev.json", "e", 40, 5),
                 epochs=12.0,
@@ -87,8 +87,8 @@ def config(tmp_path_factory) -> FinetuneConfig:
             ),
         ),
         init="scratch",
-        like="tiny",
-        optimizer=FinetuneOptimizerConfig(learning_rate=0.0, layer_decay=1.0),
+        init_size_from="tiny",
+        optimizer=FinetuneOptimizerConfig(learning_rate=0.0, layerwise_lr_decay=1.0),
         batch_size=32,
         epochs=1.0,
         eval_every=100,
@@ -138,7 +138,7 @@ def test_a_mistake_in_the_second_stage_is_told_before_the_first_is_trained(confi
 
 
 def test_the_first_stage_may_not_train_on_what_the_second_one_asks(config, tmp_path):
-    first = dataclasses.replace(config.qa.first, train=config.task.test)
+    first = dataclasses.replace(config.qa.pretrain_stage, train=config.task.test)
     leaky = dataclasses.replace(config, qa=dataclasses.replace(config.qa, first=first))
     with pytest.raises(UserError, match="bioasq-test.json: question c0_000 and 23 more of the first stage"):
         stages.run_all(leaky, START, str(tmp_path / "run"))
@@ -146,5 +146,5 @@ def test_the_first_stage_may_not_train_on_what_the_second_one_asks(config, tmp_p
 
 
 def test_a_first_stage_is_for_questions_alone(config):
-    with pytest.raises(UserError, match="config.qa.first.train is for config.task.kind=qa; got ner"):
+    with pytest.raises(UserError, match="config.qa.pretrain_stage.train is for config.task.kind=qa; got ner"):
         configs.check(dataclasses.replace(config, task=dataclasses.replace(config.task, kind="ner")))

@@ -65,7 +65,7 @@ def make_pair() -> Callable[..., Pair]:
         config = Config(
             model=ModelConfig(tying=tying, **SIZES | sizes),
             objective=ObjectiveConfig(kind=kind),
-            data=DataConfig(row_length=24, special=SpecialIds(pad=3, unk=1, cls=4, sep=5, mask=0)),
+            data=DataConfig(max_seq_length=24, special=SpecialIds(pad=3, unk=1, cls=4, sep=5, mask=0)),
         )
         rng = np.random.default_rng(seed)
 

@@ -16,7 +16,7 @@ from electramed_jax.hf import card, card_sections
 from electramed_jax.pretrain.history import History
 
 (NLM,) = card_sections.KNOWN.values()
-CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(row_length=32), batch_size=8)
+CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(max_seq_length=32), batch_size=8)
 START = {"device_kind": "TPU v4", "processes": 1}
 PAST = History(
     CONFIG, invented_metrics.entries(), [START | {"step": 0, "devices": 4}, START | {"step": 2000, "devices": 8}]

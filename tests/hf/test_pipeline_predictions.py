@@ -45,7 +45,7 @@ def sentence(draw: random.Random, words: int) -> str:
 def test_what_an_export_holds_is_read_back(folders, kind):
     read = predict.model_of(folders[kind], None)
     assert (read.head, read.tokenizer.whole) == (HEADS[kind], ("@DRUG$",))
-    assert read.decoding == PostprocessConfig(kind, LENGTH, max_question=8, stride=16)
+    assert read.decoding == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
 
 def test_entities_are_those_of_the_token_classification_pipeline(folders):

@@ -83,7 +83,7 @@ def our_logits(pair, ids: np.ndarray, network: str) -> np.ndarray:
 def random_rows(pair, seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ids, attention mask, token types), padded: `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`."""
     rng = np.random.default_rng(seed)
-    special, T = pair.config.data.special, pair.config.data.row_length
+    special, T = pair.config.data.special, pair.config.data.max_seq_length
     words = [i for i in range(pair.model.vocab_size) if i not in (special.pad, special.cls, special.sep)]
     ids = np.full((rows, T), special.pad)
     mask, token_types = np.zeros((rows, T), int), np.zeros((rows, T), int)

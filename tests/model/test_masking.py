@@ -47,7 +47,7 @@ def rows():
 @pytest.mark.parametrize(("row_length", "probability"), [(128, 0.15), (128, 0.25), (512, 0.15), (512, 0.25)])
 def test_as_many_predictions_as_the_reference_for_every_length(helpers, row_length, probability):
     name = f"n_predict/{row_length}_{probability}"
-    config = Config(objective=ObjectiveConfig(mask_probability=probability), data=DataConfig(row_length=row_length))
+    config = Config(objective=ObjectiveConfig(mask_probability=probability), data=DataConfig(max_seq_length=row_length))
     assert config.max_predictions == helpers[f"{name}/max_predictions_per_seq"]
     ours = masking.num_predictions(jnp.asarray(helpers[f"{name}/num_tokens"]), probability, config.max_predictions)
     np.testing.assert_array_equal(ours, helpers[f"{name}/num_to_predict"])

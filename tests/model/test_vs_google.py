@@ -74,7 +74,7 @@ def test_documents_and_token_types_are_read_out_of_the_rows(compared):
     structure = compared.ours.seen["structure"]
     np.testing.assert_array_equal(structure.segments_BT, oracle.inputs["input_mask"])
     np.testing.assert_array_equal(structure.token_types_BT, oracle.inputs["segment_ids"])
-    index_BT = np.broadcast_to(np.arange(oracle.config.data.row_length), compared.token.shape)
+    index_BT = np.broadcast_to(np.arange(oracle.config.data.max_seq_length), compared.token.shape)
     np.testing.assert_array_equal(structure.positions_BT, index_BT * compared.token)
 
 

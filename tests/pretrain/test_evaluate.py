@@ -15,6 +15,7 @@ import pytest
 import small
 
 from electramed_jax.config.pretrain import Config, MeshConfig
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain import evaluate
 from electramed_jax.pretrain.state import abstract_state
@@ -36,7 +37,7 @@ class Evaluation:
 
     def batches(self, count: int | None = BATCHES):
         data = self.config.data.directory
-        return ordered_batches(data, "validation", self.config.batch_size, self.rows, count)
+        return ordered_batches(open_dataset(data), "validation", self.config.batch_size, self.rows, count)
 
     def metrics(self, batches) -> dict[str, float]:
         with jax.set_mesh(self.mesh):
@@ -81,7 +82,7 @@ def test_metrics_do_not_depend_on_the_mesh(run_config, metrics, quick_compilatio
 
 def test_rows_of_padding_change_no_metric(evaluation, metrics):
     pad = evaluation.config.data.special.pad
-    shape = (evaluation.config.batch_size, evaluation.config.data.row_length)
+    shape = (evaluation.config.batch_size, evaluation.config.data.max_seq_length)
     filler = {"input_ids": jax.device_put(np.full(shape, pad, np.int32), evaluation.rows)}
     padded = evaluation.metrics(itertools.chain(evaluation.batches(), [filler, filler]))
     assert padded == metrics

@@ -21,13 +21,13 @@ LENGTH, ROWS = 16, 32
 MESHES = {"one device": MeshConfig(1, 1, 1), "2x2x2": MeshConfig(2, 2, 2)}
 
 
-def config_of(accumulation_steps: int, **model: object) -> Config:
+def config_of(gradient_accumulation_steps: int, **model: object) -> Config:
     return dataclasses.replace(
         small.config(LENGTH, **model),
         # Adam's first steps follow a gradient's sign: with this epsilon its size counts as well.
         optimizer=OptimizerConfig(learning_rate=0.1, warmup_steps=0, epsilon=1.0, clip_norm=1e9),
         batch_size=ROWS,
-        accumulation_steps=accumulation_steps,
+        gradient_accumulation_steps=gradient_accumulation_steps,
     )
 
 
@@ -81,15 +81,15 @@ def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
 
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
     config = dataclasses.replace(config_of(3), batch_size=32)
-    with pytest.raises(UserError, match=r"not divisible by accumulation_steps×data×fsdp=24; use 24, or fewer"):
+    with pytest.raises(UserError, match=r"not divisible by gradient_accumulation_steps×data×fsdp=24; use 24, or fewer"):
         jit_train_step(config, sharding.make_mesh(MeshConfig(8, 1, 1)))
 
 
 def test_micro_batches_need_less_memory(quick_compilation):
     """Of temporaries, by the compiler's own account."""
 
-    def temporary_bytes(accumulation_steps: int) -> int:
-        config = dataclasses.replace(config_of(accumulation_steps), batch_size=256)
+    def temporary_bytes(gradient_accumulation_steps: int) -> int:
+        config = dataclasses.replace(config_of(gradient_accumulation_steps), batch_size=256)
         mesh = sharding.make_mesh(MESHES["one device"], jax.devices()[:1])
         with jax.set_mesh(mesh):
             batch = {"input_ids": jax.ShapeDtypeStruct((256, LENGTH), np.int32)}

@@ -11,7 +11,7 @@ import pytest
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, to_dict
 from electramed_jax.pretrain import history
 
-CONFIG = Config(model=ModelConfig(vocab_size=100), data=DataConfig(row_length=32), batch_size=8)
+CONFIG = Config(model=ModelConfig(vocab_size=100), data=DataConfig(max_seq_length=32), batch_size=8)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ All runs here are `electramed pretrain` on the same rows with dropout on, in thi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 import resource
@@ -26,11 +27,12 @@ from electramed_jax.common import step_timer, tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import preemption
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.model import flops
 from electramed_jax.pretrain import history, loop
 from electramed_jax.pretrain import workdir as workdirs
-from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager, load_pretrained_state
+from electramed_jax.pretrain.checkpoint import checkpoint_manager, load_pretrained_state
+from electramed_jax.pretrain.step import compute_metrics
 from electramed_jax.training import sharding
 from electramed_jax.training.step_metrics import StepMetrics
 
@@ -50,6 +52,18 @@ SUMS = dict.fromkeys(
     ).split(),
     1.0,
 )
+
+
+def step_metrics_of(config: Config, timer: step_timer.StepTimer, num_devices: int = 8) -> StepMetrics:
+    return StepMetrics(
+        timer,
+        config.total_steps,
+        functools.partial(compute_metrics, config=config),
+        step_flops=flops.train_step(config),
+        num_devices=num_devices,
+    )
+
+
 STOP = 13  # between two entries, two saves and two evaluations
 
 
@@ -261,10 +275,10 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
     if known:
         monkeypatch.setitem(flops.PEAK_FLOPS, jax.devices()[0].device_kind, flops.PEAK_FLOPS[device])
     seconds = iter(range(100))
-    report = StepMetrics(run_config, step_timer.StepTimer(now=lambda: next(seconds)), 4)
+    report = step_metrics_of(run_config, step_timer.StepTimer(now=lambda: next(seconds)), num_devices=4)
     for step in (1, 2):
         report.add(step, SUMS)
-    told = report.close(2)
+    told = report.flush()
     assert told["step_seconds"] == 1.0
     if known:
         assert told["model_flops_utilization"] == pytest.approx(flops.train_step(run_config) / (4 * 197e12))
@@ -273,7 +287,7 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
 
 
 def test_the_newest_checkpoints_are_kept_and_every_so_many_steps_one_for_good(pretrain, half_done):
-    assert pretrain(half_done, save_every=1, keep_checkpoints=2, keep_every=5) == 0
+    assert pretrain(half_done, save_every=1, max_to_keep=2, keep_period=5) == 0
     assert saved_steps(half_done) == [5, 10, 15, 19, 20]
 
 
@@ -308,17 +322,17 @@ def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsy
     ("poisoned", "said"), [("loss_sum", "loss is nan"), ("gradient_norm_sum", "gradient norm is nan")]
 )
 def test_the_first_step_that_is_not_finite_is_named_however_late_it_is_noticed(run_config, poisoned, said):
-    report = StepMetrics(run_config, step_timer.StepTimer(), 8)
+    report = step_metrics_of(run_config, step_timer.StepTimer())
     for step in range(1, 6):
         report.add(step, SUMS | {poisoned: float("nan") if step in (3, 4) else 1.0})
-    for notice in (report.saved, lambda: report.close(5)):
+    for notice in (report.state_dict, lambda: report.flush()):
         with pytest.raises(UserError, match=f"{said} at step 3; stopped"):
             notice()
 
 
 def test_a_checkpoint_that_had_diverged_when_it_was_saved_is_named(run_config):
     """Finite as its parameters are, the next loss is not, whatever the learning rate."""
-    report = StepMetrics(run_config, step_timer.StepTimer(step=13), 8)
+    report = step_metrics_of(run_config, step_timer.StepTimer(step=13))
     with pytest.raises(UserError, match="at step 14; stopped.* it has diverged already: move checkpoints/13 away"):
         report.add(14, SUMS | {"loss_sum": float("inf")})
 
@@ -399,7 +413,7 @@ def test_a_damaged_checkpoint_is_said_kept_aside_and_the_one_before_it_used(
 ):
     newest = half_done / "checkpoints" / str(STOP)
     damage(newest)
-    with PretrainCheckpointManager(str(half_done), run_config) as saved:
+    with checkpoint_manager(str(half_done), run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
     assert state.step == clock["step"] == 10
     said = capsys.readouterr().err
@@ -453,7 +467,7 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
 
-    with pytest.raises(UserError) as caught, PretrainCheckpointManager(workdir, run_config) as saved:
+    with pytest.raises(UserError) as caught, checkpoint_manager(workdir, run_config) as saved:
         state, clock = saved.restore(sharding.make_mesh(MeshConfig()))
         monkeypatch.setattr(saved._manager, "save", full)
         saved.save(14, state, clock)
@@ -466,8 +480,8 @@ def test_a_save_that_fails_says_that_the_one_before_is_whole(run_config, stopped
 
 
 def test_a_batch_that_cannot_be_run_in_parts_is_refused_before_there_is_a_workdir(pretrain, tmp_path, capsys):
-    assert pretrain(tmp_path / "run", accumulation_steps=3) == 2
-    assert "not divisible by accumulation_steps" in capsys.readouterr().err
+    assert pretrain(tmp_path / "run", gradient_accumulation_steps=3) == 2
+    assert "not divisible by gradient_accumulation_steps" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -43,7 +43,7 @@ def exported(folder: str, kind: str) -> str:
         kind=head.kind,
         labels=head.labels,
         loss=head.loss,
-        decoding=postprocess_config.to_json(PostprocessConfig(kind, LENGTH, max_question=8, stride=16)),
+        decoding=postprocess_config.to_json(PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)),
         facts=card.CardData("a test", {}, {}, {}),
     )
     return folder

@@ -246,7 +246,7 @@ def reference_masked(oracle: Oracle) -> masking.MaskedTokens:
     outputs = oracle.outputs
     used = outputs["masked_lm_weights"] > 0
     return masking.MaskedTokens(
-        jnp.asarray(np.where(used, outputs["masked_lm_positions"], oracle.config.data.row_length)),
+        jnp.asarray(np.where(used, outputs["masked_lm_positions"], oracle.config.data.max_seq_length)),
         jnp.asarray(outputs["masked_lm_weights"]),
         jnp.asarray(outputs["masked_lm_ids"]),
         jnp.asarray(outputs["masked_input_ids"]),

@@ -39,7 +39,7 @@ SETTINGS = {
     "save_every": SAVE_EVERY,
     "eval_every": EVAL_EVERY,
     "eval_batches": 2,
-    "keep_checkpoints": 100,
+    "max_to_keep": 100,
 }
 
 

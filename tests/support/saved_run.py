@@ -15,8 +15,9 @@ from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 from electramed_jax.pretrain import loop
-from electramed_jax.pretrain.checkpoint import PretrainCheckpointManager
+from electramed_jax.pretrain.checkpoint import checkpoint_manager
 from electramed_jax.pretrain.state import abstract_state
+from electramed_jax.pretrain.workdir import init_workdir
 from electramed_jax.training import sharding
 
 WORDS = "aspirin inhibits fever in the rat and binds a kinase of unknown function".split()
@@ -49,7 +50,7 @@ def pack(folder: pathlib.Path) -> str:
 
 def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str = "embeddings", *, seed: int = 1):
     """A workdir with a checkpoint of random parameters at step 3, and those parameters."""
-    config = loop.resolve_with_dataset(
+    config, dataset = loop.resolve_with_dataset(
         Config(
             model=dataclasses.replace(MODEL, tying=tying),
             objective=ObjectiveConfig(kind=kind),
@@ -62,7 +63,8 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
         lambda leaf: jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding),
         abstract_state(config, sharding.make_mesh(MeshConfig())),
     )
-    with PretrainCheckpointManager(str(workdir), config) as saved:
+    init_workdir(str(workdir), config, dataset)
+    with checkpoint_manager(str(workdir), config) as saved:
         step = jax.device_put(np.int32(3), state.step.sharding)
         saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]

@@ -38,7 +38,7 @@ def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig
     return Config(
         model=ModelConfig(**sizes | model),
         objective=objective,
-        data=DataConfig(row_length=row_length, special=SPECIAL),
+        data=DataConfig(max_seq_length=row_length, special=SPECIAL),
     )
 
 

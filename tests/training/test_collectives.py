@@ -39,10 +39,10 @@ def compiled_step(config: Config) -> jax.stages.Compiled:
         return jit_train_step(config, mesh).lower(abstract_state(config, mesh), batch).compile()
 
 
-def exchanged(mesh: tuple[int, int, int], scan_layers: bool, accumulation_steps: int = 1) -> dict[str, int]:
+def exchanged(mesh: tuple[int, int, int], scan_layers: bool, gradient_accumulation_steps: int = 1) -> dict[str, int]:
     """Bytes of a compiled step, by kind of collective."""
     config = config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1)
-    compiled = compiled_step(dataclasses.replace(config, accumulation_steps=accumulation_steps))
+    compiled = compiled_step(dataclasses.replace(config, gradient_accumulation_steps=gradient_accumulation_steps))
     return {kind: one.bytes for kind, one in cost_model.read(compiled.as_text()).collectives.items()}
 
 
@@ -55,25 +55,25 @@ def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:
     return split, sum(leaf.size * 4 for leaf in leaves) - split
 
 
-FORMS = pytest.mark.parametrize(("scan_layers", "accumulation_steps"), [(True, 1), (False, 1), (True, 4)])
+FORMS = pytest.mark.parametrize(("scan_layers", "gradient_accumulation_steps"), [(True, 1), (False, 1), (True, 4)])
 
 
 @FORMS
 def test_data_parallel_devices_add_up_the_gradients_and_nothing_else(
-    scan_layers, accumulation_steps, quick_compilation
+    scan_layers, gradient_accumulation_steps, quick_compilation
 ):
     _, gradients = parameter_bytes((8, 1, 1))
-    found = exchanged((8, 1, 1), scan_layers, accumulation_steps)
+    found = exchanged((8, 1, 1), scan_layers, gradient_accumulation_steps)
     assert found.keys() == {"all-reduce"}
     assert gradients < found["all-reduce"] <= gradients + SUMS
 
 
 @FORMS
 def test_fsdp_gathers_each_parameter_and_scatters_each_gradient_once(
-    scan_layers, accumulation_steps, quick_compilation
+    scan_layers, gradient_accumulation_steps, quick_compilation
 ):
     split, whole = parameter_bytes((1, 8, 1))
-    found = exchanged((1, 8, 1), scan_layers, accumulation_steps)
+    found = exchanged((1, 8, 1), scan_layers, gradient_accumulation_steps)
     assert found.keys() == {"all-gather", "reduce-scatter", "all-reduce"}
     assert found["all-gather"] == found["reduce-scatter"] == split > 10 * whole
     assert whole < found["all-reduce"] <= whole + SUMS

@@ -14,6 +14,7 @@ from electramed_jax.common import tree_rules
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.config.pretrain import Config, MeshConfig, ObjectiveConfig
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import Loader
 from electramed_jax.pretrain import loop
 from electramed_jax.pretrain.state import create, init_state
@@ -99,7 +100,7 @@ def test_minus_one_takes_the_devices_that_are_left():
 def test_a_batch_that_the_mesh_cannot_share_out_is_refused_with_the_nearest_that_it_can(run_config, tmp_path):
     config = dataclasses.replace(run_config, batch_size=20, mesh=MeshConfig(4, 2, 1))
     with pytest.raises(UserError, match=r"batch_size=20 is not divisible by data×fsdp=8; use 16 or 24"):
-        loop.run_pretraining(config, str(tmp_path / "run"))
+        loop.run_pretraining(config, open_dataset(config.data.directory), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -124,7 +125,10 @@ def trained(run_config, quick_compilation) -> dict[str, Trained]:
 
 def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
     rows, losses = sharding.batch_sharding(mesh), []
-    with jax.set_mesh(mesh), Loader(config.data.directory, "train", config.batch_size, 0, rows) as batches:
+    with (
+        jax.set_mesh(mesh),
+        Loader(open_dataset(config.data.directory), "train", config.batch_size, 0, rows) as batches,
+    ):
         current = create(config, mesh)
         born = {
             name: [piece.data.shape for piece in leaf.addressable_shards]

@@ -223,7 +223,7 @@ def _space(folder: str, seconds: float) -> Check:
     free = shutil.disk_usage(local).free
     found += f", {_gib(free)} free"
     if free < LITTLE_DISK:
-        return Check("storage", WARNING, found, "free some, or lower config.keep_checkpoints")
+        return Check("storage", WARNING, found, "free some, or lower config.max_to_keep")
     return Check("storage", OK, found)
 
 

@@ -61,5 +61,5 @@ class Preemption:
             warn(
                 f"the grace period of {self._grace_seconds:g} s is over before the save is: it goes on, but if this "
                 "process is killed now, the next goes on from the checkpoint before; raise the platform's grace "
-                "period, and config.grace_seconds with it"
+                "period, and config.preemption_grace_seconds with it"
             )

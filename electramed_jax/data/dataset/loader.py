@@ -16,9 +16,9 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.disk_cache import DiskCache
-from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.dataset import mixture
 from electramed_jax.data.dataset.block_reader import BLOCK_ROWS, KEPT_BLOCKS
+from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.row_reader import DatasetRows
 
 Batch = dict[str, jax.Array]
@@ -32,7 +32,7 @@ class Loader:
     """Training batches of one split.
 
     Args:
-      directory: what `electramed pack` wrote, local or remote; or several such folders with commas between.
+      dataset: the packed folders, local or remote.
       split: "train" as a rule.
       batch_size: rows of the global batch.
       seed: of the order of rows.
@@ -54,7 +54,7 @@ class Loader:
 
     def __init__(
         self,
-        directory: str,
+        dataset: Dataset,
         split: str,
         batch_size: int,
         seed: int,
@@ -65,8 +65,7 @@ class Loader:
         check_shards: bool = False,
     ) -> None:
         check_batch_size(batch_size, sharding)
-        self.dataset = datasets.open_dataset(directory)
-        self.manifest = self.dataset.manifest
+        self.dataset, self.manifest = dataset, dataset.manifest
         kept = KEPT_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
         self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
         counts = self.dataset.rows_of(split)
@@ -125,7 +124,7 @@ class Loader:
 
 
 def ordered_batches(
-    directory: str,
+    dataset: Dataset,
     split: str,
     batch_size: int,
     sharding: jax.sharding.NamedSharding,
@@ -147,7 +146,6 @@ def ordered_batches(
       UserError: as `Loader`, all of it before the first batch is asked for.
     """
     check_batch_size(batch_size, sharding)
-    dataset = datasets.open_dataset(directory)
     manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache=cache)
     begins = np.arange(0, len(rows), batch_size)
     if max_batches is not None and max_batches * batch_size < len(rows):

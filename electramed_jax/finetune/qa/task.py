@@ -46,7 +46,7 @@ class QaTask:
         windows_without_answer: str = CLS,
         drop_mismatched: bool = False,
         null_threshold: float = 0.0,
-        max_answer_pieces: int = nbest.MAX_PIECES,
+        max_answer_length: int = nbest.MAX_PIECES,
     ):
         """Reads the files and makes the examples.
 
@@ -62,10 +62,10 @@ class QaTask:
         Raises:
           UserError: names file and question of what cannot be used.
         """
-        self.max_length = windowing.max_length
+        self.max_length = windowing.max_seq_length
         self.primary = PRIMARY[measures]
         self._paths, self._gold, self._measures = dict(paths), list(gold), measures
-        self._max_answer_pieces = max_answer_pieces
+        self._max_answer_pieces = max_answer_length
         self._splits = _splits(paths, gold, measures == BIOASQ, dev_fraction, drop_mismatched)
         self.splits = tuple(self._splits)
         # SQuAD 1.1 has no impossible questions, and every question is answered.
@@ -135,7 +135,7 @@ class QaTask:
             notes = {
                 "passages left out because dev or test ask their question, too": split.elsewhere,
                 "questions left out because no answer is at its offset": split.mismatched,
-                "questions cut to max_question": account.cut_questions,
+                "questions cut to max_query_length": account.cut_questions,
                 "answers in no whole window": len(account.lost),
                 "gold questions without a passage": len(split.gold.keys() - set(split.ids())),
             }

@@ -28,27 +28,27 @@ class WindowConfig:
     """How passages are cut, in word pieces. The numbers are BERT's run_squad.py's and ELECTRAMed's.
 
     Attributes:
-      max_length: of a window, with [CLS] and both [SEP].
-      stride: from the start of one window to the start of the next.
-      max_question: a longer question loses its end.
+      max_seq_length: of a window, with [CLS] and both [SEP].
+      doc_stride: from the start of one window to the start of the next.
+      max_query_length: a longer question loses its end.
     """
 
-    max_length: int = 384
-    stride: int = 128
-    max_question: int = 64
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    max_query_length: int = 64
 
     def __post_init__(self) -> None:
-        if self.max_question < 1 or self.stride < 1:
+        if self.max_query_length < 1 or self.doc_stride < 1:
             raise UserError(
-                f"config.qa.stride={self.stride}, config.qa.max_question={self.max_question}: wanted numbers above 0"
+                f"config.qa.doc_stride={self.doc_stride}, config.qa.max_query_length={self.max_query_length}: wanted numbers above 0"
             )
-        room = self.max_length - self.max_question - _SPECIAL_PIECES
-        if room < self.stride:
-            enough = self.max_question + _SPECIAL_PIECES + 2 * self.stride
+        room = self.max_seq_length - self.max_query_length - _SPECIAL_PIECES
+        if room < self.doc_stride:
+            enough = self.max_query_length + _SPECIAL_PIECES + 2 * self.doc_stride
             raise UserError(
-                f"config.task.max_length={self.max_length} leaves room for {room} pieces of the passage beside a "
-                f"question of config.qa.max_question={self.max_question}: less than config.qa.stride={self.stride}, so "
-                f"pieces between windows would be lost; use a max_length of {enough} or more, or a smaller stride"
+                f"config.task.max_seq_length={self.max_seq_length} leaves room for {room} pieces of the passage beside a "
+                f"question of config.qa.max_query_length={self.max_query_length}: less than config.qa.doc_stride={self.doc_stride}, so "
+                f"pieces between windows would be lost; use a max_seq_length of {enough} or more, or a smaller doc_stride"
             )
 
 
@@ -83,7 +83,7 @@ class WindowStats:
     """What became of the questions.
 
     Attributes:
-      cut_questions: with more than `max_question` pieces.
+      cut_questions: with more than `max_query_length` pieces.
       answered: questions with an answer.
       widened: of those, answers that begin or end inside a word piece and are trained as the whole pieces.
       lost: ids of those whose answer stands whole in no window; they are trained as unanswered.
@@ -113,9 +113,9 @@ def windows(
         pieces = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
         asked = tokenizer.encode_batch([question.text for question in batch])
         for number, (question, ids) in enumerate(zip(batch, asked, strict=True), begin):
-            account.cut_questions += len(ids) > windowing.max_question
+            account.cut_questions += len(ids) > windowing.max_query_length
             head = np.concatenate(
-                [[tokenizer.special.cls], ids[: windowing.max_question], [tokenizer.special.sep]]
+                [[tokenizer.special.cls], ids[: windowing.max_query_length], [tokenizer.special.sep]]
             ).astype(np.int32)
             context_ids, offsets = pieces[question.context]
             span = _span(question, offsets)
@@ -173,8 +173,8 @@ def _cut(
     sep: int,
     windowing: WindowConfig,
 ) -> list[Window]:
-    room = windowing.max_length - len(head) - 1
-    begins = starts(len(ids), room, windowing.stride)
+    room = windowing.max_seq_length - len(head) - 1
+    begins = starts(len(ids), room, windowing.doc_stride)
     best = most_context(begins, len(ids), room)
     cut = []
     for w, begin in enumerate(begins):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +18,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.common import progress_panel, step_timer
-from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, training_display
+from electramed_jax.common.progress_panel import TrainingDisplay
+from electramed_jax.common.step_timer import StepTimer, format_duration
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig
@@ -31,17 +30,18 @@ from electramed_jax.finetune.task import init_encoder
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Task
 from electramed_jax.finetune.training import batches, predict_logits, workdir
-from electramed_jax.finetune.training.step import TrainSpec, jit_predict_step, jit_train_step
+from electramed_jax.finetune.training.step import TrainSpec, compute_metrics, jit_predict_step, jit_train_step
+from electramed_jax.model import flops
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
-from electramed_jax.training import step as step_lib
 from electramed_jax.training.checkpoint import CheckpointManager, load_state
 from electramed_jax.training.starts import CHECKPOINTS, record_start
 from electramed_jax.training.state import TrainState
+from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
 BEST = "best"
 ALIKE = ("precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy")
-KEEP = 2  # checkpoints: the one before the newest, too, in case that cannot be read
+MAX_TO_KEEP = 2  # checkpoints: the one before the newest, too, in case that cannot be read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SeedRunner:
 
     config: FinetuneConfig
     task: Task
-    recipe: TrainSpec
+    spec: TrainSpec
     mesh: Mesh
     rows: int  # of a batch
     train_step: Callable
@@ -62,7 +62,7 @@ class SeedRunner:
     @property
     def eval_steps(self) -> list[int]:
         """Steps after which dev is measured; the last step is one."""
-        total = self.recipe.total_steps
+        total = self.spec.total_steps
         if every := self.config.eval_every:
             return sorted({*range(every, total, every), total})
         per_epoch = len(self.task.examples(TRAIN)) / self.config.batch_size
@@ -75,36 +75,35 @@ def total_steps(config: FinetuneConfig, examples: int) -> int:
     return max(1, math.ceil(config.epochs * examples / config.batch_size))
 
 
-def make_seed_runner(config: FinetuneConfig, task: Task, recipe: TrainSpec, mesh: Mesh) -> SeedRunner:
+def make_seed_runner(config: FinetuneConfig, task: Task, spec: TrainSpec, mesh: Mesh) -> SeedRunner:
     """Counts the rows that the fullest batch of any seed needs, and makes the steps."""
-    made = SeedRunner(config, task, recipe, mesh, 0, jit_train_step(recipe, mesh), jit_predict_step(recipe, mesh))
+    made = SeedRunner(config, task, spec, mesh, 0, jit_train_step(spec, mesh), jit_predict_step(spec, mesh))
     seeds = range(config.seed, config.seed + config.seeds)
     needed = max(
-        batches.rows_needed(task.examples(TRAIN), made.plan(seed), recipe.total_steps, task.max_length)
-        for seed in seeds
+        batches.rows_needed(task.examples(TRAIN), made.plan(seed), spec.total_steps, task.max_length) for seed in seeds
     )
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     return dataclasses.replace(made, rows=-(-needed // shards) * shards)
 
 
 def predict(
-    program: SeedRunner, params: Any, split: str, stop: Callable[[], bool] = lambda: False
+    runner: SeedRunner, params: Any, split: str, stop: Callable[[], bool] = lambda: False
 ) -> list[np.ndarray] | None:
     """The logits of every example of a split, in order; None where it was told to `stop`."""
     return predict_logits.outputs(
-        program.predict_step,
+        runner.predict_step,
         params,
-        program.task.examples(split),
-        program.recipe,
-        program.mesh,
-        rows=program.rows,
-        row_length=program.task.max_length,
+        runner.task.examples(split),
+        runner.spec,
+        runner.mesh,
+        rows=runner.rows,
+        row_length=runner.task.max_length,
         stop=stop,
     )
 
 
 def run_seed(
-    program: SeedRunner, start_from: InitEncoder, folder: str, seed: int, stop: Callable[[], bool]
+    runner: SeedRunner, start_from: InitEncoder, folder: str, seed: int, stop: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """Trains one seed to its end, from its newest checkpoint where there is one, and returns its scores.
 
@@ -123,31 +122,29 @@ def run_seed(
     if distributed.broadcast_from_main(int(files.exists(scores_path))):
         return files.read_json(scores_path)
     best_folder = files.join(own, BEST)
-    with CheckpointManager(own, program.recipe.abstract_state, keep=KEEP) as saved:
-        run = _begin(program, start_from, saved, seed)
-        _forget_later_ones(best_folder, run.clock.step)
-        record_start(own, run.clock.step)
+    with CheckpointManager(own, runner.spec.abstract_state, max_to_keep=MAX_TO_KEEP) as checkpoints:
+        run = _restore_or_create(runner, start_from, checkpoints, seed)
+        _remove_later_checkpoints(best_folder, run.timer.step)
+        record_start(own, run.timer.step)
+        config, abstract_params = runner.config, functools.partial(_abstract_params, runner.spec)
         with (
-            CheckpointManager(
-                best_folder, functools.partial(_abstract_params, program.recipe), keep=KEEP
-            ) as kept,
+            CheckpointManager(best_folder, abstract_params, max_to_keep=MAX_TO_KEEP) as best_checkpoints,
             metrics_writer.MetricsWriter(
-                own,
-                resumed_step=run.clock.step,
-                trackers=program.config.trackers,
-                settings=dataclasses.asdict(program.config),
-            ) as log,
+                own, resumed_step=run.timer.step, trackers=config.trackers, settings=dataclasses.asdict(config)
+            ) as writer,
             training_display(
-                f"finetune, seed {seed}",
-                run.clock.step,
-                program.recipe.total_steps,
-                shown(program.task.primary),
-            ) as live,
+                f"finetune, seed {seed}", run.timer.step, runner.spec.total_steps, shown(runner.task.primary)
+            ) as display,
         ):
-            done = _train(program, run, saved, kept, log, live, seed, stop)
+            seed_run = _SeedRun(runner, seed, run, checkpoints, best_checkpoints, writer, display, stop)
+            try:
+                done = seed_run.train()
+            except NonFiniteError as error:
+                seed_run.record(error.step, error.metrics)
+                raise
     if not done:
         return None
-    scores = _finish(program, run, best_folder, seed, stop)
+    scores = _finish(runner, run, best_folder, seed, stop)
     if scores is None:
         return None
     if distributed.is_main():
@@ -160,155 +157,155 @@ def run_seed(
 
 
 @dataclasses.dataclass
-class _Run:
-    """A seed on its way."""
+class _SeedState:
+    """What training changes in a seed's run.
+
+    Attributes:
+      history: dev scores, each with its "step" and "epoch".
+    """
 
     state: TrainState
-    clock: step_timer.StepTimer
-    history: list[dict[str, float]]  # dev scores, each with its "step"
-    untold: dict[str, float]  # sums of steps that no entry of the log tells of yet
+    timer: StepTimer
+    metrics: StepMetrics
+    history: list[dict[str, float]]
 
     def best(self, primary: str) -> dict[str, float]:
-        """The dev scores that are best; of equals, the earliest."""
+        """Returns the dev scores with the highest primary score; of equal ones the earliest."""
         return max(self.history, key=lambda scores: scores[primary])
 
-    def saved(self) -> dict[str, Any]:
-        return self.clock.saved() | {"history": self.history, "untold": self.untold}
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint holds beside the train state."""
+        return self.metrics.state_dict() | {"history": self.history}
 
 
-def _begin(program: SeedRunner, start_from: InitEncoder, saved: CheckpointManager, seed: int) -> _Run:
-    if restored := saved.restore(program.mesh):
-        state, kept = restored
-        history, untold = kept.pop("history"), kept.pop("untold")
-        log_main(f"seed {seed}: going on from step {kept['step']:,}")
-        return _Run(state, step_timer.StepTimer(**kept), history, untold)
-    root = jax.random.key(seed)
-    state = state_lib.init_sharded(lambda: program.recipe.init(root), program.mesh)
-    return _Run(init_encoder.into(state, start_from.params), step_timer.StepTimer(), [], {})
+def _restore_or_create(
+    runner: SeedRunner, start_from: InitEncoder, checkpoints: CheckpointManager, seed: int
+) -> _SeedState:
+    """Returns the state of the newest checkpoint, or that of step 0."""
+    pending_sums: dict[str, float] = {}
+    history: list[dict[str, float]] = []
+    if restored := checkpoints.restore(runner.mesh):
+        state, counters = restored
+        history, pending_sums = counters.pop("history"), pop_pending_sums(counters)
+        log_main(f"seed {seed}: resuming from step {counters['step']:,}")
+        timer = StepTimer(**counters)
+    else:
+        root = jax.random.key(seed)
+        state = init_encoder.into(
+            state_lib.init_sharded(lambda: runner.spec.init(root), runner.mesh), start_from.params
+        )
+        timer = StepTimer()
+    task, model = runner.task, runner.spec.model
+    metrics = StepMetrics(
+        timer,
+        runner.spec.total_steps,
+        compute_metrics,
+        step_flops=flops.finetune_step(model, runner.spec.head.size, runner.rows, task.max_length),
+        num_devices=runner.mesh.size,
+        pending_sums=pending_sums,
+        label=f"seed {seed}: ",
+        advice="lower config.optimizer.learning_rate, then start with a new --workdir",
+    )
+    return _SeedState(state, timer, metrics, history)
 
 
-def _train(
-    program: SeedRunner,
-    run: _Run,
-    saved: CheckpointManager,
-    kept: CheckpointManager,
-    log: metrics_writer.MetricsWriter,
-    live: progress_panel.TrainingDisplay,
-    seed: int,
-    stop: Callable[[], bool],
-) -> bool:
-    """Whether the seed came to its end; else it was told to stop, and is saved."""
-    config, task, recipe = program.config, program.task, program.recipe
-    total, evals = recipe.total_steps, set(program.eval_steps)
-    examples, plan = task.examples(TRAIN), program.plan(seed)
-    rows, root = sharding.batch_sharding(program.mesh), jax.random.key(seed)
-    began, started = time.monotonic(), run.clock.step
-    pending: list[dict[str, jax.Array]] = []
+@dataclasses.dataclass
+class _SeedRun:
+    """A seed's run between its first and its last step: its state, and what is done beside the steps."""
 
-    def collect() -> None:
-        for sums in jax.device_get(pending):
-            if not math.isfinite(sums["loss_sum"]) or not math.isfinite(sums["gradient_norm_sum"]):
-                raise UserError(
-                    f"seed {seed}: the loss or its gradient was not finite near step {run.clock.step}; stopped, the "
-                    "last checkpoint is from before it; lower config.optimizer.learning_rate, then start "
-                    "with a new --workdir"
-                )
-            run.untold = {name: run.untold.get(name, 0.0) + float(value) for name, value in sums.items()}
-        pending.clear()
+    runner: SeedRunner
+    seed: int
+    run: _SeedState
+    checkpoints: CheckpointManager
+    best_checkpoints: CheckpointManager
+    writer: metrics_writer.MetricsWriter
+    display: TrainingDisplay
+    stop: Callable[[], bool]
 
-    def entry(step: int) -> None:
-        collect()
-        sums, run.untold = run.untold, {}
-        found = {
-            "loss": sums["loss_sum"] / max(1.0, sums["count"]),
-            "gradient_norm": sums["gradient_norm_sum"] / sums["step_count"],
-            "learning_rate": sums["learning_rate_sum"] / sums["step_count"],
-        } | run.clock.tick(sums["token_count"], int(sums["step_count"]), total)
-        log.write(step, "train", found)
-        speed = f"  {found['step_seconds']:.3f} s/step" if "step_seconds" in found else ""
-        eta = f"  ETA {step_timer.format_duration(found['eta_seconds'])}" if "eta_seconds" in found else ""
-        live.entry("train", step, found, f"seed {seed}, step {step:,}/{total:,}  loss {found['loss']:.4f}{speed}{eta}")
+    def record(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes and shows an entry of training metrics."""
+        self.writer.write(step, "train", metrics)
+        speed = f"  {metrics['step_seconds']:.3f} s/step" if "step_seconds" in metrics else ""
+        eta = f"  ETA {format_duration(metrics['eta_seconds'])}" if "eta_seconds" in metrics else ""
+        done = f"seed {self.seed}, step {step:,}/{self.runner.spec.total_steps:,}"
+        self.display.entry("train", step, metrics, f"{done}  loss {metrics['loss']:.4f}{speed}{eta}")
 
-    def measure(step: int) -> bool:
-        """Measures dev and keeps the parameters if they are the best; False where it was told to stop."""
-        with live.stage("measuring dev"):
-            outputs = predict(program, run.state.params, DEV, stop)
+    def measure_dev(self, step: int) -> bool:
+        """Scores dev and keeps the parameters if they are the best so far; returns False if `stop` interrupted it."""
+        with self.display.stage("measuring dev"):
+            outputs = predict(self.runner, self.run.state.params, DEV, self.stop)
         if outputs is None:
             return False
-        scores = task.score(DEV, outputs)
-        epoch = plan.epoch(step)
-        log.write(step, "dev", scores)
-        run.history.append({"step": step, "epoch": epoch} | scores)
-        is_best = run.best(task.primary)["step"] == step
+        primary = self.runner.task.primary
+        scores, epoch = self.runner.task.score(DEV, outputs), self.runner.plan(self.seed).epoch(step)
+        self.writer.write(step, "dev", scores)
+        self.run.history.append({"step": step, "epoch": epoch} | scores)
+        is_best = self.run.best(primary)["step"] == step
         so_far = "  (the best so far)" if is_best else ""
-        live.entry(DEV, step, scores, f"seed {seed}, epoch {epoch:.2f}: dev {line(scores, task.primary)}{so_far}")
+        self.display.entry(
+            DEV, step, scores, f"seed {self.seed}, epoch {epoch:.2f}: dev {line(scores, primary)}{so_far}"
+        )
         if is_best:
-            kept.save(step, without_optimizer(run.state), {"step": step}, last=True)
+            self.best_checkpoints.save(step, without_optimizer(self.run.state), {"step": step}, last=True)
         return True
 
-    def save(step: int, *, last: bool) -> None:
-        collect()
-        kept_of_run = run.saved()
-        log.flush()
-        with live.stage("saving"), run.clock.paused():
-            saved.save(step, run.state, kept_of_run, last=last)
+    def save(self, step: int, *, last: bool) -> None:
+        """Starts a checkpoint of `step`; the last one of a process is waited for."""
+        counters = self.run.state_dict()
+        self.writer.flush()
+        with self.display.stage("saving"), self.run.timer.paused():
+            self.checkpoints.save(step, self.run.state, counters, last=last)
 
-    stopping = stop()
-    if started in evals and started not in [scores["step"] for scores in run.history]:  # stopped before it was measured
-        stopping = not measure(started)
-    while run.clock.step < total and not stopping:
-        step = run.clock.step + 1
-        batch = batches.collate(
-            examples,
-            plan.rows(step - 1).tolist(),
-            recipe.head,
-            program.rows,
-            task.max_length,
-            recipe.special.pad,
-        )
-        run.state, sums = program.train_step(run.state, batches.placed_on(batch, rows), root)
-        pending.append(sums)
-        if len(pending) > step_lib.MAX_STEPS_IN_FLIGHT:
-            jax.block_until_ready(pending[-1 - step_lib.MAX_STEPS_IN_FLIGHT])
-        run.clock.count(step)
-        if step == started + 1:
-            collect()
-            log_main(f"seed {seed}: first step after {time.monotonic() - began:.1f} s")
-            run.clock.start()
-        live.at(step)
-        if step % config.log_every == 0 or step == total:
-            entry(step)
-        with run.clock.paused():
-            measured = step in evals and measure(step)
-        stopping = stop()
-        if measured if not config.save_every else step % config.save_every == 0 or step == total:
-            save(step, last=False)
-    if stopping and run.clock.step > started:
-        save(run.clock.step, last=True)
-        log_main(f"seed {seed}: saved step {run.clock.step:,}")
-    return not stopping
+    def train(self) -> bool:
+        """Trains to the last step; returns False if `stop` ended it before, after a save."""
+        config, task, spec = self.runner.config, self.runner.task, self.runner.spec
+        run, total_steps, eval_steps = self.run, spec.total_steps, set(self.runner.eval_steps)
+        examples, sampler = task.examples(TRAIN), self.runner.plan(self.seed)
+        batch_sharding, root = sharding.batch_sharding(self.runner.mesh), jax.random.key(self.seed)
+        first_step = run.timer.step
+        stopping = self.stop()
+        if first_step in eval_steps and first_step not in [scores["step"] for scores in run.history]:
+            stopping = not self.measure_dev(first_step)  # stopped before it was measured
+        while run.timer.step < total_steps and not stopping:
+            step = run.timer.step + 1
+            rows = sampler.rows(step - 1).tolist()
+            batch = batches.collate(examples, rows, spec.head, self.runner.rows, task.max_length, spec.special.pad)
+            run.state, sums = self.runner.train_step(run.state, batches.placed_on(batch, batch_sharding), root)
+            run.metrics.add(step, sums)
+            self.display.at(step)
+            if step % config.log_every == 0 or step == total_steps:
+                self.record(step, run.metrics.flush())
+            with run.timer.paused():
+                measured = step in eval_steps and self.measure_dev(step)
+            stopping = self.stop()
+            if measured if not config.save_every else step % config.save_every == 0 or step == total_steps:
+                self.save(step, last=False)
+        if stopping and run.timer.step > first_step:
+            self.save(run.timer.step, last=True)
+            log_main(f"seed {self.seed}: saved step {run.timer.step:,}")
+        return not stopping
 
 
 def _finish(
-    program: SeedRunner, run: _Run, best_folder: str, seed: int, stop: Callable[[], bool]
+    runner: SeedRunner, run: _SeedState, best_folder: str, seed: int, stop: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """The scores of the best parameters; None where it was told to stop."""
-    task = program.task
+    task = runner.task
     best = run.best(task.primary)
-    params = best_params(program.recipe, best_folder, program.mesh, int(best["step"]))
+    params = best_params(runner.spec, best_folder, runner.mesh, int(best["step"]))
     scores: dict[str, Any] = {
         "seed": seed,
         "best_step": int(best["step"]),
         "best_epoch": best["epoch"],
-        "steps": run.clock.step,
-        "train_seconds": run.clock.saved()["train_seconds"],
-        "tokens": run.clock.tokens,
+        "steps": run.timer.step,
+        "train_seconds": run.timer.state_dict()["train_seconds"],
+        "tokens": run.timer.tokens,
         "predictions": {},
     }
     for split in task.splits:
         if split == TRAIN:
             continue
-        outputs = predict(program, params, split, stop)
+        outputs = predict(runner, params, split, stop)
         if outputs is None:
             return None
         scores[split] = task.score(split, outputs)
@@ -324,16 +321,16 @@ def without_optimizer(state: TrainState) -> TrainState:
     return dataclasses.replace(state, opt_state=())
 
 
-def _abstract_params(recipe: TrainSpec, mesh: Mesh) -> TrainState:
-    return without_optimizer(recipe.abstract_state(mesh))
+def _abstract_params(spec: TrainSpec, mesh: Mesh) -> TrainState:
+    return without_optimizer(spec.abstract_state(mesh))
 
 
-def best_params(recipe: TrainSpec, best_folder: str, mesh: Mesh, step: int) -> state_lib.Params:
+def best_params(spec: TrainSpec, best_folder: str, mesh: Mesh, step: int) -> state_lib.Params:
     """The parameters that `best_folder` holds of a step."""
-    return load_state(best_folder, functools.partial(_abstract_params, recipe), mesh, step).params
+    return load_state(best_folder, functools.partial(_abstract_params, spec), mesh, step).params
 
 
-def _forget_later_ones(best_folder: str, step: int) -> None:
+def _remove_later_checkpoints(best_folder: str, step: int) -> None:
     """Removes best parameters of steps that are to be done again."""
     path = files.join(best_folder, CHECKPOINTS)
     if distributed.is_main() and files.exists(path):

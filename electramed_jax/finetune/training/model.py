@@ -11,7 +11,6 @@ Parameters are named as in pre-training, so that rules of sharding and decay hol
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from electramed_jax.model import masking
 from electramed_jax.model.electra import Embeddings, Encoder, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
 from electramed_jax.model.ops import dropout_bits
+from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params
 
 
@@ -65,21 +65,15 @@ class Finetuned(nnx.Module):
 
 
 def init_params(config: ModelConfig, head: Head, key: jax.Array) -> Params:
-    """Fresh parameters of all three."""
-    return nnx.to_pure_dict(nnx.split(Finetuned(config, head, rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+    """Returns fresh parameters of embeddings, encoder and head."""
+    return state_lib.model_params(Finetuned(config, head, rngs=nnx.Rngs(params=key)))
 
 
 @functools.lru_cache(maxsize=8)
 def _abstract_model(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
-    def build() -> Any:
-        return Finetuned(config, head, rngs=nnx.Rngs(params=jax.random.key(0)))
-
-    return nnx.split(nnx.eval_shape(build), nnx.Param)
+    return state_lib.abstract_model(lambda: Finetuned(config, head, rngs=nnx.Rngs(params=jax.random.key(0))))
 
 
 def merge_params(config: ModelConfig, head: Head, params: Params) -> Finetuned:
-    """The model with these parameters, to be called inside a traced function."""
-    graphdef, abstract = _abstract_model(config, head)
-    state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graphdef, state)
+    """Returns the model with these parameters. To be called inside a traced function."""
+    return state_lib.merge_params(*_abstract_model(config, head), params)

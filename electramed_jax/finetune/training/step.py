@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,9 @@ class TrainSpec:
 
     def tx(self) -> optax.GradientTransformation:
         config = self.optimizer
-        by_depth = layer_decay.scale_by_depth(config.layer_decay, self.model.num_layers, config.layer_decay_rule)
+        by_depth = layer_decay.scale_by_depth(
+            config.layerwise_lr_decay, self.model.num_layers, config.layerwise_lr_decay_rule
+        )
         return optimizer.make(config, self.total_steps, by_depth)
 
     def init(self, key: jax.Array) -> TrainState:
@@ -103,6 +106,15 @@ def predict_step(recipe: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
         return devices.run(on_device, ROWS, params, batch)
 
     return predict
+
+
+def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the metrics of one or more steps from the sums of `train_step`."""
+    return {
+        "loss": float(sums["loss_sum"] / max(1.0, sums["count"])),
+        "gradient_norm": float(sums["gradient_norm_sum"] / sums["step_count"]),
+        "learning_rate": float(sums["learning_rate_sum"] / sums["step_count"]),
+    }
 
 
 def jit_train_step(recipe: TrainSpec, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:

@@ -20,7 +20,7 @@ from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
-from electramed_jax.config.finetune import FREE, FinetuneConfig
+from electramed_jax.config.finetune import RUNTIME_SETTINGS, FinetuneConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.model_spec import ModelSpec
@@ -56,6 +56,8 @@ def init_workdir(workdir: str, config: FinetuneConfig, described: ModelSpec, sta
     }
     earlier = {name: files.read_json(path) for name, path in _paths(workdir, held) if files.exists(path)}
     if earlier:
+        if CONFIG_FILE in earlier:
+            earlier[CONFIG_FILE] = config_io.rename_settings(earlier[CONFIG_FILE])
         changed = [line for name, values in earlier.items() for line in _differences(name, values, held[name])]
         if changed:
             raise UserError(
@@ -76,14 +78,8 @@ def _paths(workdir: str, held: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _differences(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    a, b = _leaves(earlier), _leaves(now)
     return [
-        f"{name.removesuffix('.json')}.{key}: {a.get(key)!r} -> {b.get(key)!r}"
-        for key in {**a, **b}
-        if a.get(key) != b.get(key) and not key.removeprefix("model.").startswith(FREE)
+        f"{name.removesuffix('.json')}.{key}: {old!r} -> {new!r}"
+        for key, (old, new) in config_io.diff_settings(earlier, now).items()
+        if not key.removeprefix("model.").startswith(RUNTIME_SETTINGS)
     ]
-
-
-def _leaves(values: Any) -> dict[str, Any]:
-    """Flat, tuples as JSON has them."""
-    return {key: list(leaf) if isinstance(leaf, tuple) else leaf for key, leaf in config_io.flatten(values).items()}

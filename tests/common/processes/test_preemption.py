@@ -65,4 +65,4 @@ def test_a_grace_period_that_is_over_before_the_save_is_said(capfd):
     first, second = said.splitlines()
     assert first == "told to stop (SIGTERM): saving, then stopping"
     assert "grace period of 0.01 s is over" in second
-    assert "raise the platform's grace period, and config.grace_seconds" in second
+    assert "raise the platform's grace period, and config.preemption_grace_seconds" in second

@@ -20,6 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import loader, mixture
 from electramed_jax.data.dataset import row_reader as rows
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.sampler import EpochSampler
 
 SHARD_ROWS = {"train": (40, 40, 13), "validation": (30, 7), "test": ()}
@@ -61,7 +62,7 @@ def test_a_batch_holds_the_planned_rows_and_each_device_its_part(packed, mesh):
     sharding = sharding_on(mesh)
     expected = contents("train")
     plan = EpochSampler(num_rows=93, batch_size=16, seed=7)
-    with loader.Loader(str(packed), "train", 16, 7, sharding) as batches:
+    with loader.Loader(open_dataset(str(packed)), "train", 16, 7, sharding) as batches:
         for step in range(14):  # two epochs and a half, over their joints
             ids = batches.at(step)["input_ids"]
             assert ids.shape == (16, T) and ids.dtype == np.int32 and ids.sharding == sharding
@@ -73,9 +74,9 @@ def test_a_batch_holds_the_planned_rows_and_each_device_its_part(packed, mesh):
 
 def test_a_loader_built_anew_gives_the_same_batch_at_the_same_step(packed):
     sharding = sharding_on((2, 2, 2))
-    with loader.Loader(str(packed), "train", 8, 3, sharding) as first:
+    with loader.Loader(open_dataset(str(packed)), "train", 8, 3, sharding) as first:
         before = [np.asarray(first.at(step)["input_ids"]) for step in range(30)]
-    with loader.Loader(str(packed), "train", 8, 3, sharding) as resumed:
+    with loader.Loader(open_dataset(str(packed)), "train", 8, 3, sharding) as resumed:
         for step in (17, 18, 29, 2, 2, 3):
             np.testing.assert_array_equal(resumed.at(step)["input_ids"], before[step])
 
@@ -88,13 +89,13 @@ def test_rows_are_read_once_although_several_devices_hold_them(packed, monkeypat
         return read(self, wanted)
 
     monkeypatch.setattr(rows.SplitRows, "__getitem__", read_and_note)
-    batches = loader.ordered_batches(str(packed), "train", 16, sharding_on((2, 2, 2)))
+    batches = loader.ordered_batches(open_dataset(str(packed)), "train", 16, sharding_on((2, 2, 2)))
     next(batches)
     assert sorted(asked) == list(range(16))
 
 
 def test_what_is_known_of_the_data_is_at_hand(packed):
-    with loader.Loader(str(packed), "train", 31, 0, sharding_on((1, 1, 8))) as batches:
+    with loader.Loader(open_dataset(str(packed)), "train", 31, 0, sharding_on((1, 1, 8))) as batches:
         assert batches.rows_in_epoch == 93
         assert batches.manifest.special.mask == 4
         assert [batches.epoch(step) for step in (0, 3, 6)] == [0.0, 1.0, 2.0]
@@ -103,7 +104,7 @@ def test_what_is_known_of_the_data_is_at_hand(packed):
 def test_a_flipped_byte_stops_the_step_that_would_train_on_it_and_no_other(damaged):
     folder, bad_row = damaged
     plan = EpochSampler(num_rows=93, batch_size=8, seed=1)
-    with loader.Loader(folder, "train", 8, 1, sharding_on((8, 1, 1))) as batches:
+    with loader.Loader(open_dataset(folder), "train", 8, 1, sharding_on((8, 1, 1))) as batches:
         for step in range(11):
             if bad_row in plan.rows(step):
                 with pytest.raises(UserError, match="tfrecord-00001-of-00003: row 5 is damaged"):
@@ -114,13 +115,13 @@ def test_a_flipped_byte_stops_the_step_that_would_train_on_it_and_no_other(damag
 
 def test_checking_the_shards_finds_the_damage_before_the_first_step(damaged):
     with pytest.raises(UserError, match="tfrecord-00001-of-00003.*SHA-256"):
-        loader.Loader(damaged[0], "train", 8, 1, sharding_on((8, 1, 1)), check_shards=True)
+        loader.Loader(open_dataset(damaged[0]), "train", 8, 1, sharding_on((8, 1, 1)), check_shards=True)
 
 
 def test_a_shard_that_vanishes_is_named_at_the_step_that_needs_it(packed, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(packed, folder)
-    with loader.Loader(str(folder), "train", 96, 1, sharding_on((8, 1, 1))) as batches:
+    with loader.Loader(open_dataset(str(folder)), "train", 96, 1, sharding_on((8, 1, 1))) as batches:
         (folder / "pubmed-train.tfrecord-00002-of-00003").unlink()
         with pytest.raises(UserError, match="tfrecord-00002-of-00003: no such file"):
             batches.at(0)
@@ -139,14 +140,14 @@ def test_a_shard_that_vanishes_is_named_at_the_step_that_needs_it(packed, tmp_pa
 def test_what_cannot_be_fed_is_refused_at_once(packed, split, batch_size, message):
     sharding = sharding_on((4, 2, 1))
     with pytest.raises(UserError, match=message):
-        loader.Loader(str(packed), split, batch_size, 0, sharding)
+        loader.Loader(open_dataset(str(packed)), split, batch_size, 0, sharding)
     with pytest.raises(UserError, match=message):
-        loader.ordered_batches(str(packed), split, batch_size, sharding)
+        loader.ordered_batches(open_dataset(str(packed)), split, batch_size, sharding)
 
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_evaluation_sees_every_row_in_order_and_then_rows_of_padding(packed, mesh):
-    batches = list(loader.ordered_batches(str(packed), "validation", 16, sharding_on(mesh)))
+    batches = list(loader.ordered_batches(open_dataset(str(packed)), "validation", 16, sharding_on(mesh)))
     ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
     assert ids.shape == (48, T) and ids.dtype == np.int32
     np.testing.assert_array_equal(ids[:37], contents("validation"))
@@ -155,14 +156,14 @@ def test_evaluation_sees_every_row_in_order_and_then_rows_of_padding(packed, mes
 
 def test_a_short_evaluation_is_spread_over_the_split(packed):
     sharding = sharding_on((8, 1, 1))
-    batches = list(loader.ordered_batches(str(packed), "train", 8, sharding, max_batches=3))
+    batches = list(loader.ordered_batches(open_dataset(str(packed)), "train", 8, sharding, max_batches=3))
     ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
     wanted = np.concatenate([np.arange(8), 31 + np.arange(8), 62 + np.arange(8)])
     np.testing.assert_array_equal(ids, contents("train")[wanted])
 
 
 def test_more_batches_than_there_are_means_all_of_them(packed):
-    batches = loader.ordered_batches(str(packed), "validation", 8, sharding_on((8, 1, 1)), 100)
+    batches = loader.ordered_batches(open_dataset(str(packed)), "validation", 8, sharding_on((8, 1, 1)), 100)
     assert len(list(batches)) == 5
 
 
@@ -201,11 +202,11 @@ def test_remote_shards_give_the_batches_that_local_ones_give(packed, gcs):
     for file in packed.iterdir():
         gcs.objects[f"bucket/{file.name}"] = file.read_bytes()
     plan = EpochSampler(num_rows=93, batch_size=8, seed=3)
-    with loader.Loader("gs://bucket", "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+    with loader.Loader(open_dataset("gs://bucket"), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         for step in range(24):
             ids = batches.at(step)["input_ids"]
             np.testing.assert_array_equal(ids, contents("train")[plan.rows(step)])
-    evaluated = list(loader.ordered_batches("gs://bucket", "validation", 16, sharding_on((8, 1, 1))))
+    evaluated = list(loader.ordered_batches(open_dataset("gs://bucket"), "validation", 16, sharding_on((8, 1, 1))))
     np.testing.assert_array_equal(np.concatenate([b["input_ids"] for b in evaluated])[:37], contents("validation"))
 
 
@@ -219,7 +220,7 @@ def test_blocks_are_read_a_window_ahead_of_the_step_that_needs_them(packed, monk
 
     monkeypatch.setattr(rows.DatasetRows, "expect", expect_and_note)
     plan = EpochSampler(num_rows=93, batch_size=8, seed=3)
-    with loader.Loader(str(packed), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
+    with loader.Loader(open_dataset(str(packed)), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         batches.at(0)
     assert expected[:2] == [plan.rows(0).tolist(), plan.rows(5).tolist()]
 
@@ -235,7 +236,7 @@ def second(tmp_path) -> tuple[str, np.ndarray]:
 def test_several_folders_are_mixed_and_their_numbers_go_on_from_one_to_the_next(packed, second, weights):
     directory, both = f"{packed},{second[0]}", np.concatenate([contents("train"), second[1]])
     order = mixture.plan((93, 31), mixture.parse_weights(weights), 16, 7)
-    with loader.Loader(directory, "train", 16, 7, sharding_on((2, 2, 2)), weights=weights) as batches:
+    with loader.Loader(open_dataset(directory), "train", 16, 7, sharding_on((2, 2, 2)), weights=weights) as batches:
         assert batches.rows_in_epoch == 124 and batches.manifest.splits["train"].rows == 124
         for step in range(20):
             np.testing.assert_array_equal(batches.at(step)["input_ids"], both[order.rows(step)])
@@ -244,7 +245,9 @@ def test_several_folders_are_mixed_and_their_numbers_go_on_from_one_to_the_next(
 
 
 def test_an_evaluation_of_several_folders_sees_each_row_of_each_once(packed, second):
-    batches = list(loader.ordered_batches(f"{packed},{second[0]}", "validation", 16, sharding_on((8, 1, 1))))
+    batches = list(
+        loader.ordered_batches(open_dataset(f"{packed},{second[0]}"), "validation", 16, sharding_on((8, 1, 1)))
+    )
     ids = np.concatenate([np.asarray(batch["input_ids"]) for batch in batches])
     wanted = np.concatenate([contents("validation"), 5000 + 31 * T + np.arange(8 * T).reshape(8, T)])
     np.testing.assert_array_equal(ids[:45], wanted)
@@ -255,8 +258,8 @@ def test_a_folder_with_nothing_to_train_on_is_named(packed, tmp_path):
     folder = str(tmp_path / "held_out")
     invented_rows.pack(folder, {"train": (), "validation": (8,)})
     with pytest.raises(UserError, match=f"{folder}: split 'train' has no rows; leave the folder out"):
-        loader.Loader(f"{packed},{folder}", "train", 16, 7, sharding_on((8, 1, 1)))
-    batches = loader.ordered_batches(f"{folder},{packed}", "train", 16, sharding_on((8, 1, 1)))
+        loader.Loader(open_dataset(f"{packed},{folder}"), "train", 16, 7, sharding_on((8, 1, 1)))
+    batches = loader.ordered_batches(open_dataset(f"{folder},{packed}"), "train", 16, sharding_on((8, 1, 1)))
     np.testing.assert_array_equal(next(batches)["input_ids"], contents("train")[:16])
 
 
@@ -276,7 +279,7 @@ rows_lib.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows))
 mesh = jax.make_mesh((4, 1, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 held = []
-with loader.Loader(folder, "train", 16, 7, sharding) as batches:
+with loader.Loader(open_dataset(folder), "train", 16, 7, sharding) as batches:
     for step in range(8):
         rows = {}
         for shard in batches.at(step)["input_ids"].addressable_shards:

@@ -13,7 +13,7 @@ from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.task import QaTask
 from electramed_jax.finetune.qa.windows import WindowConfig
 
-SMALL = WindowConfig(max_length=32, stride=8, max_question=12)
+SMALL = WindowConfig(max_seq_length=32, doc_stride=8, max_query_length=12)
 FILLER = "the cell was kept in the dark and then it was seen to grow again and again "
 
 
@@ -85,7 +85,7 @@ def test_logits_at_the_labels_give_full_marks_over_many_windows(tmp_path, tokeni
         passage("d2", "which gene does it bind ?", "kras", FILLER * 3),
     )
     qa = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
-    assert len(qa.examples("dev")) > 8 and max(map(len, qa.examples("dev").input_ids)) <= SMALL.max_length
+    assert len(qa.examples("dev")) > 8 and max(map(len, qa.examples("dev").input_ids)) <= SMALL.max_seq_length
     assert qa.score("dev", pointing(qa, "dev")) == {"exact_match": 100.0, "f1": 100.0}
     assert json.loads(qa.predictions("dev", pointing(qa, "dev"))) == {"d1": "imatinib", "d2": "kras"}
     assert qa.primary in qa.score("dev", pointing(qa, "dev"))

@@ -49,7 +49,7 @@ MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-WINDOWING = WindowConfig(max_length=40, stride=10, max_question=16)
+WINDOWING = WindowConfig(max_seq_length=40, doc_stride=10, max_query_length=16)
 
 
 def random_questions(count: int) -> list[Question]:
@@ -72,8 +72,8 @@ def in_transformers(folder, questions: list[Question]):
             question.text,
             question.context,
             truncation="only_second",
-            max_length=WINDOWING.max_length,
-            stride=WINDOWING.max_length - asked - 3 - WINDOWING.stride,
+            max_length=WINDOWING.max_seq_length,
+            stride=WINDOWING.max_seq_length - asked - 3 - WINDOWING.doc_stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             padding=True,
@@ -130,7 +130,7 @@ def answers_here(params, tokenizer: Tokenizer, questions: list[Question]):
     """Windows, their logits, and the answers of each question."""
     windows, _ = spans.windows(questions, tokenizer, WINDOWING)
     special = SpecialIds(**dataclasses.asdict(tokenizer.special))
-    ids = np.full((len(windows), WINDOWING.max_length), special.pad, np.int32)
+    ids = np.full((len(windows), WINDOWING.max_seq_length), special.pad, np.int32)
     for row, window in zip(ids, windows, strict=True):
         row[: len(window.input_ids)] = window.input_ids
 

@@ -43,13 +43,15 @@ def random_questions(count: int, most: int = 60) -> list[Question]:
 
 
 def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
-    windowing = windows.WindowConfig(max_length=96, stride=20, max_question=60)
+    windowing = windows.WindowConfig(max_seq_length=96, doc_stride=20, max_query_length=60)
     questions = random_questions(60)
     found, _ = windows.windows(questions, tokenizer, windowing)
     for number, question in enumerate(questions):
         head = len(tokenizer.encode_batch([question.text])[0]) + 3
         tokenizer.backend.enable_truncation(
-            windowing.max_length, stride=windowing.max_length - head - windowing.stride, strategy="only_second"
+            windowing.max_seq_length,
+            stride=windowing.max_seq_length - head - windowing.doc_stride,
+            strategy="only_second",
         )
         first = tokenizer.backend.encode(question.text, question.context)
         theirs = [first, *first.overflowing]
@@ -64,7 +66,9 @@ def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
 
 def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tokenizer):
     questions = random_questions(40)
-    found, _ = windows.windows(questions, tokenizer, windows.WindowConfig(max_length=48, stride=10, max_question=12))
+    found, _ = windows.windows(
+        questions, tokenizer, windows.WindowConfig(max_seq_length=48, doc_stride=10, max_query_length=12)
+    )
     for number, question in enumerate(questions):
         (_, offsets) = tokenizer.encode_with_offsets([question.context])[0]
         seen = [tuple(pair) for w in found if w.question == number for pair in w.offsets[w.most_context].tolist()]
@@ -91,7 +95,7 @@ def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride)
 def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
     questions = random_questions(200)
     found, account = windows.windows(
-        questions, tokenizer, windows.WindowConfig(max_length=64, stride=16, max_question=16)
+        questions, tokenizer, windows.WindowConfig(max_seq_length=64, doc_stride=16, max_query_length=16)
     )
     widened = set()
     for window in found:
@@ -118,7 +122,7 @@ def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_told(token
     context = "kinase " * 100
     question = Question("long", "the?", context, (Answer(context[70:700].strip(), 70),))
     found, account = windows.windows(
-        [question], tokenizer, windows.WindowConfig(max_length=50, stride=20, max_question=4)
+        [question], tokenizer, windows.WindowConfig(max_seq_length=50, doc_stride=20, max_query_length=4)
     )
     assert account.lost == ["long"] and account.windows_with_answer == 0
     assert not any(window.holds_answer for window in found)
@@ -139,9 +143,9 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ((100, 40, 64), "33 pieces .* less than config.qa.stride=40"),
+        ((100, 40, 64), "33 pieces .* less than config.qa.doc_stride=40"),
         ((384, 0, 64), "stride=0"),
-        ((384, 8, 0), "max_question=0"),
+        ((384, 8, 0), "max_query_length=0"),
     ],
 )
 def test_windows_that_would_lose_pieces_are_refused(values, told):

@@ -30,7 +30,7 @@ def write(folder, splits: dict[str, list[tuple]], header: str = "sentence\tlabel
 
 def make(folder, kind: str, began=None, max_length: int = 32, **settings):
     config = FinetuneConfig(
-        task=TaskConfig(kind=kind, data=str(folder), max_length=max_length), text=TextConfig(**settings)
+        task=TaskConfig(kind=kind, data=str(folder), max_seq_length=max_length), text=TextConfig(**settings)
     )
     return make_task.make(config, began or start())
 

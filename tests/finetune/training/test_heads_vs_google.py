@@ -114,7 +114,7 @@ def test_spans(reference):
 def test_three_steps_with_layer_wise_rates(reference, shared_data):
     """Google sums the loss over the batch; three steps on that sum, under its rule of decay, end at its weights."""
     config = FinetuneOptimizerConfig(
-        learning_rate=1e-3, warmup_fraction=0.1, layer_decay=0.8, layer_decay_rule="google"
+        learning_rate=1e-3, warmup_fraction=0.1, layerwise_lr_decay=0.8, layerwise_lr_decay_rule="google"
     )
     head = Head(TOKEN, ("a", "b", "c"), SOFTMAX)
     recipe = TrainSpec(reference.oracle.config.model, head, SPECIAL, config, total_steps=20)

@@ -62,6 +62,8 @@ EXTRAS = {
         "kubeflow-trainer-api>=2.3",
         "pyyaml>=6",
     ],
+    # of the static gates: .ci/run and .pre-commit-config.yaml
+    "types": ["ruff>=0.17,<0.18", "mypy>=2.4,<3", "lxml-stubs>=0.5", "types-requests>=2.32", "types-PyYAML>=6", "pre-commit>=4"],
     "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 
@@ -74,6 +76,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
+    package_data={"electramed_jax": ["py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["electramed = electramed_jax.cli:program"]},

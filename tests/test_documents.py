@@ -14,7 +14,12 @@ from electramed_jax.config import pretrain as pretraining
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("electramed_jax", "configs", "launch", "tests")
-DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for f in FOLDERS for p in (ROOT / f).rglob("README.md"))]
+DOCUMENTS = [
+    "README.md",
+    ".github/CONTRIBUTING.md",
+    "electramed_jax/CHANGELOG.md",
+    *sorted(str(p.relative_to(ROOT)) for f in FOLDERS for p in (ROOT / f).rglob("README.md")),
+]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 PATH = re.compile(r"`((?:configs|launch|tests|electramed_jax)/[\w/.-]+)`")
 PLACEHOLDERS = {"...", "DIR", "PATH", "WORKDIR…"}

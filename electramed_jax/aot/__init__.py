@@ -1,1 +1,1 @@
-"""Ahead-of-time compilation of the train step for TPUs, and what the compiled program costs."""
+"""Ahead-of-time compilation of the train step for TPUs, and a cost model of the compiled program."""

@@ -1,1 +1,1 @@
-"""Floor 5: one module a command: flags in, one library call, a result out."""
+"""One file per command of the command line: parse flags, call the library, print the result."""

@@ -1,1 +1,1 @@
-"""Floor 0: tools that know neither ELECTRA nor PubMed."""
+"""No-domain helpers: errors, config I/O, tree rules, named RNG, console, step timer."""

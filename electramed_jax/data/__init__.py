@@ -1,1 +1,1 @@
-"""Floor 2a: text to packed rows to batches. Never imports `model`."""
+"""Text to packed rows to batches. It does not know `model/`: they meet at the manifest and at the batch."""

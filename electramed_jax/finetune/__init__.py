@@ -1,1 +1,1 @@
-"""Floor 4: entity, relation and question-answering models on top of a pre-trained encoder, and their scores."""
+"""A whole fine-tuning run: task, seeds, stages, results, predictions."""

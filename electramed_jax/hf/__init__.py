@@ -1,1 +1,1 @@
-"""Floor 4: our parameters to Hugging Face's names and back."""
+"""Export to and import from Hugging Face and TF1 checkpoints, model cards, upload."""

@@ -1,1 +1,1 @@
-"""Floor 2b: the mathematics of ELECTRA. No files, no flags, no process ids."""
+"""Flax NNX modules, masking and losses of ELECTRA. No files, no flags."""

@@ -1,1 +1,1 @@
-"""ELECTRA pre-training: step, loop, evaluation, alerts."""
+"""ELECTRA pre-training: step, loop, evaluation, alerts, workdir."""

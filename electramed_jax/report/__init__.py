@@ -1,1 +1,1 @@
-"""A page about one training run, or several side by side."""
+"""The HTML report of one run, or of several side by side."""

@@ -1,1 +1,1 @@
-"""Floor 3: the sharded step, its optimiser and state, and the loop around them."""
+"""The trainer that pre-training and fine-tuning share: sharding, collectives, optimizer, state, checkpoints, metrics."""

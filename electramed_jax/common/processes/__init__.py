@@ -1,1 +1,1 @@
-"""The processes of a run: jax.distributed, signals and preemption, checks of the environment."""
+"""The processes of a run: jax.distributed, signals, preemption, checks of the environment."""

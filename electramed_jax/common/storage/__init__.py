@@ -1,1 +1,1 @@
-"""Files on disk and in object stores, TFRecord rows, an HTTP client and a disk cache."""
+"""Local and remote files, TFRecord rows, HTTP client, disk cache."""

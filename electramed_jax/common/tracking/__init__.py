@@ -1,1 +1,1 @@
-"""Where metrics are written: metrics.jsonl, TensorBoard and trackers."""
+"""Where metrics are written: metrics.jsonl, TensorBoard, trackers."""

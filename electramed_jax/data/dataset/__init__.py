@@ -1,1 +1,1 @@
-"""The packed dataset on disk and its input pipeline."""
+"""The packed dataset on disk, and the input pipeline from it to batches."""

@@ -1,1 +1,1 @@
-"""PubMed's files from NLM's server."""
+"""`electramed download`: PubMed's files from NLM's server."""

@@ -1,1 +1,1 @@
-"""WordPiece vocabularies and the tokenizer."""
+"""`electramed vocab`: WordPiece vocabularies; the tokenizer."""

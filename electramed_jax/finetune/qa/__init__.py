@@ -1,1 +1,1 @@
-"""Extractive question answering."""
+"""Extractive question answering: SQuAD and BioASQ files, windows, n-best answers, metrics."""

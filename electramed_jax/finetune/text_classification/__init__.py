@@ -1,1 +1,1 @@
-"""Relations, sentence pairs, classification and similarity."""
+"""Relations, classification and similarity: tables, inputs, labels."""

@@ -1,1 +1,1 @@
-"""Training of one seed of a fine-tuning run."""
+"""Training of one seed: batches, model with a head, step, loop, workdir."""

@@ -1,1 +1,1 @@
-"""Functional pieces that modules and kernels share."""
+"""Small functions and constants that modules and kernels share: dropout bits, remat names, batch axes."""

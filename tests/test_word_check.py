@@ -1,0 +1,32 @@
+"""The check of words and docstrings finds what it is for."""
+
+from __future__ import annotations
+
+import word_check
+
+
+def test_words_are_counted_in_prose_and_not_in_code(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""A run that was told to stop."""\n\nlies = 1  # it stands in `told`, see b.py\nprint(f"asked {lies}")\n'
+    )
+    words = [
+        (number, match[0]) for number, text in word_check.texts(path) for match in word_check.PATTERN.finditer(text)
+    ]
+    assert words == [(1, "told"), (3, "stands"), (4, "asked")]
+
+
+def test_a_docstring_has_to_say_what_is_returned_or_done(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text('"""Reads."""\ndef f():\n    """What is read."""\ndef g():\n    """Office hours."""\n')
+    assert list(word_check.bad_docstrings(path)) == [(2, "What is read.")]
+
+
+def test_no_docstring_of_the_package_begins_badly():
+    found = [
+        (path.name, *each)
+        for path in word_check.files("electramed_jax")
+        if path.suffix == ".py"
+        for each in word_check.bad_docstrings(path)
+    ]
+    assert found == []

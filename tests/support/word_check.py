@@ -49,7 +49,7 @@ BAD_BEGINNING = re.compile(r"(Of|As|Those|The same|What)\b")
 
 
 def texts(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number, text): comments and strings of Python files, every line of others; `code` is left out."""
+    """Yields (line number, text): comments and strings of Python files, every line of others; `code` and {expressions} are left out."""
     with path.open("rb") as file:
         if path.suffix != ".py":
             lines = enumerate(file.read().decode().splitlines(), 1)
@@ -57,7 +57,7 @@ def texts(path: pathlib.Path) -> Iterator[tuple[int, str]]:
             kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
             found = [token for token in tokenize.tokenize(file.readline) if token.type in kinds]
             lines = ((token.start[0] + i, line) for token in found for i, line in enumerate(token.string.split("\n")))
-        yield from ((number, re.sub(r"`[^`]+`", " ", line)) for number, line in lines)
+        yield from ((number, re.sub(r"`[^`]+`|\{[^{}]*\}", " ", line)) for number, line in lines)
 
 
 def bad_docstrings(path: pathlib.Path) -> Iterator[tuple[int, str]]:

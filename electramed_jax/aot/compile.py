@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from electramed_jax.aot import chips
 from electramed_jax.aot import cost_model as program
 from electramed_jax.aot.bundle_sizes import Schedules
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import check_batch_size
 from electramed_jax.model import flops
@@ -90,7 +90,7 @@ def topology(name: str, num_slices: int = 1) -> Topology:
     except (RuntimeError, ValueError) as error:  # jax's own error is a RuntimeError
         if "not installed" in str(error):
             raise UserError("the TPU compiler is not installed; pip install 'electramed_jax[tpu]'") from error
-        raise UserError(f"topology {name!r}: the compiler refuses it ({_first_line(error)})") from error
+        raise UserError(f"topology {name!r}: the compiler refuses it ({first_line(error, 300)})") from error
     if devices[0].device_kind != chip.device_kind:
         raise UserError(f"topology {name!r}: libtpu makes it {devices[0].device_kind}, wanted {chip.device_kind}")
     return Topology(name, chip, devices, num_slices)
@@ -121,7 +121,7 @@ def compile_step(
     except RuntimeError as error:
         needed = out_of_memory(str(error))
         if needed is None:
-            raise UserError(f"{where.name}: the compiler gave up ({_first_line(error)})") from error
+            raise UserError(f"{where.name}: the compiler gave up ({first_line(error, 300)})") from error
     else:
         memory = compiled.memory_analysis()
         needed = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
@@ -147,10 +147,6 @@ def out_of_memory(message: str) -> int | None:
         if found := re.search(pattern, message):
             return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
 
 
 # ---- the largest batch that fits -------------------------------------------------------------------

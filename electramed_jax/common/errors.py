@@ -22,3 +22,9 @@ class PeerLost(UserError):
     """Another process of the same run has ended or its machine died: nothing to mend here, all start again."""
 
     exit_code = EXIT_PEER_LOST
+
+
+def first_line(error: BaseException, max_chars: int = 200) -> str:
+    """Returns the first line of an exception's text, cut after `max_chars`; the name of its type if it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:max_chars] if lines else type(error).__name__

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from electramed_jax.common.rounding import round_up
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -107,7 +108,7 @@ class Predictor:
         examples = Examples(input_ids, [_no_label(self.model.head, len(ids)) for ids in input_ids])
         if not self._rows:  # a first call with little in it is likely the only one
             needed = 1 + max(row for row, _ in batches.pack([len(ids) for ids in input_ids], self._length))
-            self._rows = -(-min(self._batch_rows, needed) // self._mesh.size) * self._mesh.size
+            self._rows = round_up(min(self._batch_rows, needed), self._mesh.size)
         with jax.set_mesh(self._mesh):
             outputs = predict_logits.outputs(
                 self._step, self._params, examples, self._recipe, self._mesh, rows=self._rows, row_length=self._length

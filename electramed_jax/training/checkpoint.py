@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, warn_main
 from electramed_jax.common.storage import files
@@ -153,7 +153,7 @@ class CheckpointManager:
             self._manager.wait_until_finished()
         except Exception as raised:
             error = raised
-            distributed.say_on_worker(f"step {step}: {_first_line(error)}")
+            distributed.say_on_worker(f"step {step}: {_reason(error)}")
         failed = distributed.allgather(int(error is not None))
         if any(failed):
             self._failed(step, error or OSError(f"by process {failed.index(1)}, which says why"))
@@ -177,7 +177,7 @@ class CheckpointManager:
         if any(distributed.allgather(int(lasting))):
             raise self._given_up(error) from error
         warn_main(
-            f"step {step:,} could not be saved ({_first_line(error)}); the checkpoint before it is whole; trying again "
+            f"step {step:,} could not be saved ({_reason(error)}); the checkpoint before it is whole; trying again "
             f"within {self._wait_seconds:g} s"
         )
         self._next_try = now + self._wait_seconds
@@ -189,7 +189,7 @@ class CheckpointManager:
         full = "No space left on device"
         return UserError(
             f"{self._workdir}: the checkpoint could not be written "
-            f"({full if full in str(error) else _first_line(error)}); the one before it is whole; "
+            f"({full if full in str(error) else _reason(error)}); the one before it is whole; "
             "free space or mend the storage, then run the same command again"
         )
 
@@ -347,7 +347,7 @@ def _read_here(reader: ocp.CheckpointManager, abstract_state: TrainState, step: 
             return reader.restore(step, args=args)
         except Exception as error:  # orbax raises bare ones, too
             _raise_unless_storage(error)
-            reason = _first_line(_root(error))
+            reason = _reason(_root(error))
             if wait is None or not any(sign in reason for sign in TRANSIENT_ERRORS):
                 raise CorruptCheckpointError(reason) from error
             time.sleep(wait)
@@ -388,8 +388,7 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """What the operating system said, where tensorstore quotes it after a long tale; else the first line."""
-    said = re.search(r"([^:]+) \[os_error_code", str(error))
-    lines = [said.group(1).strip()] if said else str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    system_message = re.search(r"([^:]+) \[os_error_code", str(error))
+    return system_message.group(1).strip()[:200] if system_message else first_line(error)

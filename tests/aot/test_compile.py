@@ -311,3 +311,14 @@ def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
     assert found.seconds["feed-forward"] == pytest.approx(1e-3), "operations, not bytes, bound it"
     assert found.seconds["collectives"] == pytest.approx(array * 2 * 3 / 4 / 200e9)
     assert found.by_bandwidth == pytest.approx(found.step_seconds - 3006 / chip.clock)
+
+
+def test_a_refusal_of_the_compiler_without_a_text_is_named_by_its_type(monkeypatch):
+    from jax.experimental import topologies
+
+    def refuse(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+    with pytest.raises(UserError, match=r"the compiler refuses it \(RuntimeError\)"):
+        compile.topology("v5e:4x4")

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.profile:
         say(f"profile: tensorboard --logdir {args.profile}")
     return (
-        {"bench": args.what, "seconds": {name: timing.as_json() for name, timing in timings.items()}}
+        {"bench": args.what, "seconds": {name: timing.to_json() for name, timing in timings.items()}}
         | figures
         | {"machine": machine}
     )
@@ -89,7 +89,7 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax.common.timing import repeat, timed
+    from electramed_jax.common.timing import benchmark, time_call
     from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.pretrain import bench
@@ -103,11 +103,11 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
 
     def once() -> float:
         with tempfile.TemporaryDirectory() as output:
-            seconds = timed(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
+            seconds = time_call(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
             account.update(corpus_dir.read_documents_info(output))
         return seconds
 
-    timing = repeat(once, warm_up=args.warm_up, repeats=args.repeats)
+    timing = benchmark(once, warm_up=args.warm_up, repeats=args.repeats)
     documents, size = (sum(split[name] for split in account["splits"].values()) for name in ("documents", "bytes"))
     figures = {
         "documents": documents,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             console.say(str(check))
     wrong = [check for check in checks if check.state == health.WRONG]
     return {
-        "checks": [dataclasses.asdict(check) for check in checks],
+        "checks": [check.to_json() for check in checks],
         "wrong": [check.name for check in wrong],
         "exit_code": EXIT_USER_ERROR if wrong else EXIT_DONE,
         "another_tells": not told,
@@ -55,19 +54,19 @@ def _alone(args: argparse.Namespace) -> list[Any]:
 
     from electramed_jax.common.processes import health
 
-    devices = health.devices()
+    devices = health.check_devices()
     checks = [
-        health.python(),
-        health.packages(),
-        health.jax_pair(),
+        health.check_python(),
+        health.check_packages(),
+        health.check_jaxlib(),
         devices,
-        *([health.device_memory(jax.local_devices()[0])] if devices.state != health.WRONG else []),
-        health.libtpu(hardware_utils.num_available_tpu_chips_and_device_id()[0]),
-        health.memory(),
-        health.coordinator(),
+        *([health.check_device_memory(jax.local_devices()[0])] if devices.state != health.WRONG else []),
+        health.check_libtpu(hardware_utils.num_available_tpu_chips_and_device_id()[0]),
+        health.check_memory(),
+        health.check_coordinator(),
     ]
     if args.workdir:
-        checks += health.storage(args.workdir)
+        checks += health.check_storage(args.workdir)
     if args.data:
         checks.append(_dataset(args.data))
     return checks

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from electramed_jax.common.storage.http_client import RetryPolicy
     from electramed_jax.data.download import download
 
-    add, manners = parser.add_argument, RetryPolicy()
+    add, retry_policy = parser.add_argument, RetryPolicy()
     add("--output", required=True, metavar="DIR", help="folder to fill; gs:// too, where a broken file begins anew")
     add("--baseline", action="store_true", help="the yearly baseline (so without --updates)")
     add("--updates", action="store_true", help="the daily update files, numbered on from the baseline's last")
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--retries",
         type=int,
-        default=manners.retries,
+        default=retry_policy.max_retries,
         metavar="N",
         help="failures in a row, without a byte more in between, that are tried again after a growing wait, or the "
         "wait the server asks for (default %(default)s)",
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--stall_seconds",
         type=float,
-        default=manners.stall_seconds,
+        default=retry_policy.timeout_seconds,
         metavar="S",
         help="without a byte, after which a connection counts as broken (default %(default)g)",
     )
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         parallel=args.parallel,
         verify=args.verify,
         dry_run=args.dry_run,
-        manners=http_client.RetryPolicy(retries=args.retries, stall_seconds=args.stall_seconds),
+        retry_policy=http_client.RetryPolicy(max_retries=args.retries, timeout_seconds=args.stall_seconds),
     )
     _say(account, args.dry_run)
     return account

@@ -175,7 +175,7 @@ def _live_bar(pace: _RateMeter, description: str) -> Iterator[Callable[..., None
         yield advance
 
 
-class Transfer:
+class TransferProgress:
     """Files and bytes that arrive; safe to call from several threads."""
 
     def __init__(self, files: int, total_bytes: int, description: str):
@@ -211,7 +211,7 @@ class Transfer:
             )
 
 
-class _LiveTransfer(Transfer):
+class _LiveTransferProgress(TransferProgress):
     def __init__(self, files: int, total_bytes: int, description: str):
         from rich import console  # kept off the start-up path
         from rich import progress as bars
@@ -238,8 +238,8 @@ class _LiveTransfer(Transfer):
 
 
 @contextlib.contextmanager
-def transfer(files: int, total_bytes: int, description: str) -> Iterator[Transfer]:
-    """Yields a `Transfer`: a live bar on a terminal, a plain line every few seconds in a log.
+def transfer_progress(files: int, total_bytes: int, description: str) -> Iterator[TransferProgress]:
+    """Yields a `TransferProgress`: a live bar on a terminal, a plain line every few seconds in a log.
 
     Args:
       files: how many will arrive.
@@ -247,8 +247,8 @@ def transfer(files: int, total_bytes: int, description: str) -> Iterator[Transfe
       description: what is being done ("downloading").
     """
     if is_live():
-        live = _LiveTransfer(files, total_bytes, description)
+        live = _LiveTransferProgress(files, total_bytes, description)
         with live.bars:
             yield live
     else:
-        yield Transfer(files, total_bytes, description)
+        yield TransferProgress(files, total_bytes, description)

@@ -18,7 +18,7 @@ class UserError(ValueError):
     exit_code = EXIT_USER_ERROR
 
 
-class PeerLost(UserError):
+class PeerLostError(UserError):
     """Another process of the same run has ended or its machine died: nothing to mend here, all start again."""
 
     exit_code = EXIT_PEER_LOST

@@ -26,7 +26,7 @@ BAR = 32  # columns at most
 class TrainingDisplay:
     """A training run as a log tells it: one line an interval."""
 
-    def at(self, step: int) -> None:
+    def set_step(self, step: int) -> None:
         """So many steps are done."""
 
     @contextlib.contextmanager
@@ -34,7 +34,7 @@ class TrainingDisplay:
         """What is done inside instead of training: "saving"."""
         yield
 
-    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
         """Figures of a split by name, and the line that tells them."""
         console.say(line)
 
@@ -63,7 +63,7 @@ class LiveDisplay(TrainingDisplay):
             yield self
             self._stage = "stopped" if self._step < self._total else "done"
 
-    def at(self, step: int) -> None:
+    def set_step(self, step: int) -> None:
         if self._stage == "compiling":
             self._stage, self._training_since, self._start = "training", time.monotonic(), step
         self._step = step
@@ -76,7 +76,7 @@ class LiveDisplay(TrainingDisplay):
         finally:
             self._stage = before
 
-    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
         self._newest[split] = (step, figures)
         if split == TRAIN:
             for name in self._shown:

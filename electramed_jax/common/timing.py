@@ -36,20 +36,20 @@ class Timing:
             f"{max(self.repeats):.4f}, of {len(self.repeats)}; the first {self.first:.2f} s"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         low, high = self.quartiles
         spread = {"median": self.median, "low_quartile": low, "high_quartile": high}
         return spread | {"min": min(self.repeats), "max": max(self.repeats), "first": self.first, "all": self.repeats}
 
 
-def timed(run: Callable[[], Any]) -> float:
+def time_call(run: Callable[[], Any]) -> float:
     """Seconds of one call, which returns when all is done."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
 
 
-def repeat(run: Callable[[], float], *, warm_up: int, repeats: int) -> Timing:
+def benchmark(run: Callable[[], float], *, warm_up: int, repeats: int) -> Timing:
     """Calls `run`, which returns the seconds that count, `warm_up` times and then `repeats` times.
 
     Raises:

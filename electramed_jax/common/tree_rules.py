@@ -43,7 +43,7 @@ class RuleTable:
         return matches[0][1]
 
 
-def differences(ours: Any, theirs: Any, our_name: str, their_name: str) -> list[str]:
+def diff_trees(ours: Any, theirs: Any, our_name: str, their_name: str) -> list[str]:
     """Lines saying where two trees of arrays differ in leaf names or shapes; empty where they agree."""
     a, b = named_leaves(ours), named_leaves(theirs)
     lines = [f"{name}: only in {our_name}" for name in a if name not in b]

@@ -174,7 +174,7 @@ def check(config: FinetuneConfig) -> None:
         config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
     config_io.require("mesh.data", config.mesh.data, config.mesh.data == -1 or config.mesh.data > 0, "-1 or above 0")
     config_io.require("task.max_seq_length", config.task.max_seq_length, config.task.max_seq_length >= 8, "at least 8")
-    trackers.check(config.trackers)
+    trackers.check_trackers(config.trackers)
     if not config.init:
         raise UserError(
             "no encoder to start from; add --config.init=DIR, a workdir of electramed pretrain or a Hugging Face "

@@ -13,6 +13,7 @@ from typing import Any
 
 from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.rounding import round_up
 from electramed_jax.common.tracking import trackers
 from electramed_jax.config.special_tokens import SpecialIds
 
@@ -65,7 +66,7 @@ class ModelConfig:
 
     @property
     def padded_vocab_size(self) -> int:
-        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        return round_up(self.vocab_size, VOCAB_MULTIPLE)
 
     @property
     def discriminator(self) -> EncoderConfig:
@@ -253,7 +254,7 @@ def check(config: Config) -> None:
         config.mesh.data == -1 or config.mesh.data > 0,
         "-1 or above 0",
     )
-    trackers.check(config.trackers)
+    trackers.check_trackers(config.trackers)
     if config.init and not config.init.startswith(HF_FOLDER):
         raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
     p = objective.mask_probability
@@ -278,7 +279,7 @@ def check(config: Config) -> None:
             f"config.total_steps={config.total_steps}, usually {max(1, config.total_steps // 100)}"
         )
     if config.keep_period % config.save_every:
-        more = -(-config.keep_period // config.save_every) * config.save_every
+        more = round_up(config.keep_period, config.save_every)
         raise UserError(
             f"config.keep_period={config.keep_period} is no multiple of config.save_every={config.save_every}, so that "
             f"few of its steps would be saved; use {more}, or 0 to keep the newest alone"

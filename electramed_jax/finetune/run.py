@@ -54,7 +54,7 @@ def run(
     seeds = range(config.seed, config.seed + config.seeds)
     done: list[dict[str, Any]] = []
     began, stopped = time.monotonic(), False
-    with jax.set_mesh(mesh), Preemption(config.preemption_grace_seconds).watched() as preemption:
+    with jax.set_mesh(mesh), Preemption(config.preemption_grace_seconds).listen() as preemption:
         runner = loop.make_seed_runner(config, task, spec, mesh)
         log_main(
             f"{start.source}; {total:,} steps of {config.batch_size} examples in {runner.rows} rows of "

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from electramed_jax import __version__
-from electramed_jax.common.timing import Timing, repeat, timed
+from electramed_jax.common.timing import Timing, benchmark, time_call
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import Loader
@@ -65,7 +65,7 @@ def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[T
             state, sums = train_step(state, batch)
             jax.block_until_ready((state, sums))
 
-        timing = repeat(lambda: timed(run), warm_up=warm_up, repeats=repeats)
+        timing = benchmark(lambda: time_call(run), warm_up=warm_up, repeats=repeats)
         _profiled(profile, run)
     work = flops.train_step(config)
     figures = {
@@ -89,7 +89,7 @@ def data(config: Config, *, batches: int, warm_up: int, repeats: int, profile: s
                 jax.block_until_ready(loader.at(at))
             at += 1
 
-        timing = repeat(lambda: timed(run), warm_up=warm_up, repeats=repeats)
+        timing = benchmark(lambda: time_call(run), warm_up=warm_up, repeats=repeats)
         _profiled(profile, run)
     rows = batches * config.batch_size / timing.median
     return timing, {"batches": batches, "rows_per_second": rows, "slots_per_second": rows * config.data.max_seq_length}
@@ -122,10 +122,10 @@ def save_and_restore(
             with checkpoint.CheckpointManager(
                 folder, lambda mesh: abstract_state(config, mesh), max_to_keep=1
             ) as saved:
-                spent["restore"].append(timed(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
+                spent["restore"].append(time_call(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
             return time.perf_counter() - began
 
-        repeat(run, warm_up=warm_up, repeats=repeats)
+        benchmark(run, warm_up=warm_up, repeats=repeats)
         timings = {name: Timing(all[0], tuple(all[warm_up:])) for name, all in spent.items()}
         _profiled(profile, run)
     return timings, {"state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state))}

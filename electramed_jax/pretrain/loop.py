@@ -102,7 +102,7 @@ def run_pretraining(
     with (
         jax.set_mesh(mesh),
         use_compilation_cache(workdir),
-        Preemption(config.preemption_grace_seconds).watched() as preemption,
+        Preemption(config.preemption_grace_seconds).listen() as preemption,
         _train_batches(config, dataset, mesh, cache) as batches,
     ):
         init_workdir(workdir, config, dataset)
@@ -129,7 +129,7 @@ def run_pretraining(
                         step = timer.step + 1
                         run.state, sums = train_step(run.state, batches.at(step - 1))
                         metrics.add(step, sums)
-                        display.at(step)
+                        display.set_step(step)
                         if step == 1 or run.is_due(step, config.log_every):
                             run.record(step, "train", metrics.flush())
                         if step == last_step or run.is_due(step, config.save_every) or run.is_retry_due(step):
@@ -172,7 +172,7 @@ class _Run:
     def record(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Writes and shows an entry of metrics, and the alerts that it raises."""
         self.writer.write(step, split, metrics)
-        self.display.entry(split, step, metrics, entry_line(split, step, self.config.total_steps, metrics))
+        self.display.log_metrics(split, step, metrics, entry_line(split, step, self.config.total_steps, metrics))
         for alert in self.monitor.see({"step": step, "split": split} | metrics):
             self.display.alert(str(alert))
 

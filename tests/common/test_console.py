@@ -75,7 +75,7 @@ def test_a_terminal_shows_a_bar_with_the_same_figures(clock, capsys, monkeypatch
 def test_a_log_of_a_transfer_tells_files_bytes_rate_and_the_time_left(capsys, monkeypatch):
     times = iter([0.0, 20.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(times))
-    with console.transfer(3, 300_000_000, "downloading") as transfer:
+    with console.transfer_progress(3, 300_000_000, "downloading") as transfer:
         transfer.advance(100_000_000)
     line = "downloading: 0 of 3 files, 100.0 of 300.0 MB, 5.0 MB/s, 40 s left"
     assert capsys.readouterr().err.splitlines() == [line]
@@ -83,14 +83,14 @@ def test_a_log_of_a_transfer_tells_files_bytes_rate_and_the_time_left(capsys, mo
 
 def test_the_total_of_a_transfer_is_mended_by_each_file_that_ends(capsys, monkeypatch):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
-    with console.transfer(2, 2_000_000, "downloading") as transfer:
+    with console.transfer_progress(2, 2_000_000, "downloading") as transfer:
         transfer.advance(1_500_000)
         transfer.file_done(expected_bytes=1_000_000, arrived_bytes=1_500_000)
     assert "1 of 2 files, 1.5 of 2.5 MB" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_bytes_that_several_threads_count_are_all_counted():
-    with console.transfer(1, 0, "downloading") as transfer:
+    with console.transfer_progress(1, 0, "downloading") as transfer:
         threads = [threading.Thread(target=lambda: [transfer.advance(1) for _ in range(5_000)]) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -123,7 +123,7 @@ def drawn(monkeypatch) -> Callable[..., str]:
 
 def test_a_terminal_shows_a_bar_and_lines_above_it(drawn):
     def work() -> None:
-        with console.transfer(2, 2_000_000, "downloading") as transfer:
+        with console.transfer_progress(2, 2_000_000, "downloading") as transfer:
             transfer.advance(1_000_000)
             console.say("a line between")
             transfer.file_done(1_000_000, 1_000_000)
@@ -186,12 +186,14 @@ def test_a_terminal_shows_warnings_in_colour_unless_told_not_to_and_a_log_never(
 def train() -> None:
     with progress_panel.training_display("pretrain", 0, 300, ["loss", "discriminator_auc", "step_seconds"]) as live:
         for step in (1, 2, 3):
-            live.at(step)
+            live.set_step(step)
             figures = {"loss": 40.0 / step, "step_seconds": 2.0, "tokens_per_second": 1234.0}
-            live.entry("train", step, figures, f"step {step}  loss {40 / step}")
+            live.log_metrics("train", step, figures, f"step {step}  loss {40 / step}")
         with live.stage("validating"):
             console.say("between")
-        live.entry("validation", 3, {"loss": 12.5, "discriminator_auc": 0.71234}, "validation at step 3: loss 12.5")
+        live.log_metrics(
+            "validation", 3, {"loss": 12.5, "discriminator_auc": 0.71234}, "validation at step 3: loss 12.5"
+        )
         live.alert("alert at step 3: too bad")
 
 

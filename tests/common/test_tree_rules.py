@@ -55,9 +55,9 @@ def test_a_leaf_with_two_rules_is_named_with_both():
 def test_differences_name_leaves_and_shapes():
     ours = {"a": np.zeros(2), "b": np.zeros((2, 3)), "c": np.zeros(1)}
     theirs = {"a": np.zeros(2), "b": np.zeros((3, 2)), "d": np.zeros(1)}
-    assert tree_rules.differences(ours, theirs, "the run", "the file") == [
+    assert tree_rules.diff_trees(ours, theirs, "the run", "the file") == [
         "c: only in the run",
         "d: only in the file",
         "b: (2, 3) in the run, (3, 2) in the file",
     ]
-    assert tree_rules.differences(ours, ours, "the run", "the file") == []
+    assert tree_rules.diff_trees(ours, ours, "the run", "the file") == []

@@ -11,7 +11,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.tree_rules import differences, named_leaves
+from electramed_jax.common.tree_rules import diff_trees, named_leaves
 from electramed_jax.config.pretrain import CHOICES
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
@@ -101,7 +101,7 @@ def test_a_pair_comes_back_from_its_folders_unchanged(make_pair, tmp_path, tying
     assert dataclasses.replace(pair.model, **imported.dimensions) == pair.model
     assert imported.dimensions["tying"] == tying
     assert imported.vocabulary == pair.vocabulary
-    assert differences(pair.params, imported.params, "before", "after") == []
+    assert diff_trees(pair.params, imported.params, "before", "after") == []
     after = named_leaves(imported.params)
     for name, leaf in named_leaves(pair.params).items():
         padded = name.endswith(("/word", "output_bias"))

@@ -41,7 +41,7 @@ def compared(request, shared_data):
 def test_every_variable_has_its_place_and_shape_in_our_tree(compared):
     config = compared.oracle.config
     ours = jax.eval_shape(lambda: init_params(config))
-    assert tree_rules.differences(ours, compared.oracle.params(), "ours", "the reference") == []
+    assert tree_rules.diff_trees(ours, compared.oracle.params(), "ours", "the reference") == []
 
 
 def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):

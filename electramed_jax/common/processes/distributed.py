@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from electramed_jax.common.console import say, warn
-from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLost, UserError
+from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLostError, UserError, first_line
 from electramed_jax.common.processes import signals
 from electramed_jax.common.storage import files
 
@@ -27,7 +27,7 @@ HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are m
 START_SECONDS = 300  # for which the first process waits for the last; jax's own
 WAITING_SECONDS = 20  # of silence at the start, after which a process says whom it waits for
 
-ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 # In errors of collectives (raised as ValueError, too) and of jax's coordination service, when the other end is gone.
 PEER_FAILURE_PATTERNS = re.compile("gloo|nccl|coordination|heartbeat|barrier", re.IGNORECASE)
@@ -69,21 +69,23 @@ def initialize() -> None:
     Raises:
       UserError: settings that are missing or not numbers, an environment that jax cannot make sense of, a port in use.
     """
-    address, count, number = os.environ.get(ADDRESS), _number(COUNT), _number(NUMBER)
+    address, count, number = os.environ.get(COORDINATOR_ADDRESS), _number(NUM_PROCESSES), _number(PROCESS_ID)
     if count == 1 or jax.distributed.is_initialized():
         return
     if None in (address, count, number):
         address, count, number = _detected(address, count, number)
     if address is None and count is None:
         return
-    known = {ADDRESS: address, COUNT: count, NUMBER: number}
+    known = {COORDINATOR_ADDRESS: address, NUM_PROCESSES: count, PROCESS_ID: number}
     if missing := [name for name, value in known.items() if value is None]:
         set_ones = " and ".join(name for name in known if name not in missing)
         raise UserError(f"{set_ones} is set but not {' and '.join(missing)}; set them for every process")
     if count == 1:
         return
     if not 0 <= number < count:
-        raise UserError(f"{NUMBER}={number} is out of range; wanted 0 to {count - 1}, one for each of {COUNT}={count}")
+        raise UserError(
+            f"{PROCESS_ID}={number} is out of range; wanted 0 to {count - 1}, one for each of {NUM_PROCESSES}={count}"
+        )
     if number == 0:
         _check_port(address)
     waiting = threading.Timer(
@@ -111,7 +113,7 @@ def is_main() -> bool:
 
 def is_peer_failure(error: BaseException) -> bool:
     """Whether the error comes of another process's end."""
-    if isinstance(error, PeerLost):
+    if isinstance(error, PeerLostError):
         return True
     if isinstance(error, UserError) or not isinstance(error, (RuntimeError, ValueError)):
         return False
@@ -184,8 +186,8 @@ def _detected(address: str | None, count: int | None, number: int | None) -> tup
         return detect(address, count, number, None, None, START_SECONDS)[:3]
     except Exception as error:  # of requests, the kubernetes client, and whatever the environment leads to
         raise UserError(
-            f"the other processes cannot be found ({type(error).__name__}: {_first_line(error)}); mend that, set "
-            f"{ADDRESS}, {COUNT} and {NUMBER}, or set {COUNT}=1 to run this process alone"
+            f"the other processes cannot be found ({type(error).__name__}: {first_line(error)}); mend that, set "
+            f"{COORDINATOR_ADDRESS}, {NUM_PROCESSES} and {PROCESS_ID}, or set {NUM_PROCESSES}=1 to run this process alone"
         ) from error
 
 
@@ -193,7 +195,7 @@ def _check_port(address: str) -> None:
     """jax's coordinator would not survive a port in use, and would say so in its own way."""
     port = address.rpartition(":")[2]
     if not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"{ADDRESS}={address!r} is no address; wanted host:port")
+        raise UserError(f"{COORDINATOR_ADDRESS}={address!r} is no address; wanted host:port")
     ipv6 = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
     try:
         socket.create_server(("", int(port)), **ipv6).close()
@@ -209,8 +211,8 @@ def _fail(error: BaseException, count: int) -> NoReturn:
     """Raises what `distributed_context` promises, and sees to it that the process does not wait for anybody when it ends."""
     number = jax.process_index()
     if is_peer_failure(error):
-        reported = PeerLost(
-            f"[process {number} of {count}] another process ended or its machine died ({_first_line(error)}); its own "
+        reported = PeerLostError(
+            f"[process {number} of {count}] another process ended or its machine died ({first_line(error)}); its own "
             "last lines say why; whole checkpoints are safe: start all processes again"
         )
     elif isinstance(error, UserError) and number:
@@ -230,8 +232,3 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -34,24 +34,28 @@ class Check:
 
     name: str
     state: str
-    found: str
-    mend: str = ""
+    detail: str
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state:<7}  {self.name:<12}  {self.found}" + (f"; {self.mend}" if self.mend else "")
+        return f"{self.state:<7}  {self.name:<12}  {self.detail}" + (f"; {self.fix}" if self.fix else "")
+
+    def to_json(self) -> dict[str, str]:
+        """Returns the fields by name; `found` and `mend` are the earlier names of `detail` and `fix`."""
+        return dataclasses.asdict(self) | {"found": self.detail, "mend": self.fix}
 
 
 # ---- what is installed -----------------------------------------------------------------------------------------------
 
 
-def python(version: tuple[int, ...] = sys.version_info[:3], system: str = platform.platform()) -> Check:
+def check_python(version: tuple[int, ...] = sys.version_info[:3], system: str = platform.platform()) -> Check:
     found = f"{'.'.join(map(str, version))} on {system}"
     if version >= (3, 11):
         return Check("python", OK, found)
     return Check("python", WRONG, found, "3.11 or newer is wanted: python3.11 -m venv ENV, and install there")
 
 
-def packages(requirements: Iterable[str] | None = None, installed: Callable[[str], str] | None = None) -> Check:
+def check_packages(requirements: Iterable[str] | None = None, installed: Callable[[str], str] | None = None) -> Check:
     """Whether what is installed is within the ranges this program asks for, extras left out."""
     from packaging.requirements import Requirement
 
@@ -81,7 +85,7 @@ def packages(requirements: Iterable[str] | None = None, installed: Callable[[str
     return Check("packages", OK, ", ".join(shown or [f"{len(versions)} as wanted"]))
 
 
-def jax_pair(installed: Callable[[str], str] | None = None) -> Check:
+def check_jaxlib(installed: Callable[[str], str] | None = None) -> Check:
     """jax and jaxlib are released together; an older jaxlib may load, and fail later."""
     installed = installed or importlib.metadata.version
     jax, jaxlib = installed("jax"), installed("jaxlib")
@@ -93,7 +97,7 @@ def jax_pair(installed: Callable[[str], str] | None = None) -> Check:
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
-def devices(
+def check_devices(
     found: Callable[[], list[Any]] | None = None,
     *,
     tpu_chips: int | None = None,
@@ -131,7 +135,7 @@ def devices(
     return Check("devices", WRONG, f"{shown}, though there is {has}", f"pip install '{PACKAGE}[{extra}]'")
 
 
-def device_memory(device: Any) -> Check:
+def check_device_memory(device: Any) -> Check:
     """Memory of one device; another process that holds a GPU's shows here."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if not stats or "bytes_limit" not in stats:
@@ -145,7 +149,7 @@ def device_memory(device: Any) -> Check:
     return Check("device RAM", OK, found)
 
 
-def libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) -> Check:
+def check_libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) -> Check:
     """The TPU's compiler and runtime: wanted on a TPU host, and by `electramed compile`."""
     installed = installed or importlib.metadata.version
     versions = {}
@@ -164,7 +168,7 @@ def libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) -> Che
     return Check("libtpu", OK, f"not installed; only electramed compile would want it here: {mend}")
 
 
-def memory(total: int | None = None, available: int | None = None, cores: int | None = os.cpu_count()) -> Check:
+def check_memory(total: int | None = None, available: int | None = None, cores: int | None = os.cpu_count()) -> Check:
     """The host's; of a container, what it may use."""
     if total is None or available is None:
         total, available = _memory()
@@ -191,7 +195,7 @@ def _memory() -> tuple[int, int]:
 # ---- storage, processes, clocks --------------------------------------------------------------------------------------
 
 
-def storage(folder: str) -> list[Check]:
+def check_storage(folder: str) -> list[Check]:
     """Writes a small file into `folder`, reads it, compares its time with the clock here, and removes it."""
     path = files.join(folder, f".electramed-doctor-{uuid.uuid4().hex}")
     name = "storage"
@@ -210,7 +214,7 @@ def storage(folder: str) -> list[Check]:
     except UserError as error:
         found, _, mend = str(error).rpartition("; ")
         return [Check(name, WRONG, found or str(error), mend if found else "check the path and your rights to it")]
-    return [_space(folder, time.time() - began), clock(skew, f"the clock of {folder}")]
+    return [_space(folder, time.time() - began), check_clock(skew, f"the clock of {folder}")]
 
 
 def _space(folder: str, seconds: float) -> Check:
@@ -227,7 +231,7 @@ def _space(folder: str, seconds: float) -> Check:
     return Check("storage", OK, found)
 
 
-def clock(skew: float, whose: str) -> Check:
+def check_clock(skew: float, whose: str) -> Check:
     """`skew`: seconds that the other clock is ahead."""
     mend = "sudo timedatectl set-ntp true, or sudo chronyc makestep"
     way = "ahead of" if skew > 0 else "behind"
@@ -237,20 +241,26 @@ def clock(skew: float, whose: str) -> Check:
     return Check("clock", WARNING if abs(skew) > CLOCK_SECONDS else OK, found, mend * (abs(skew) > CLOCK_SECONDS))
 
 
-def coordinator(environment: Mapping[str, str] = os.environ) -> Check:
+def check_coordinator(environment: Mapping[str, str] = os.environ) -> Check:
     """Whether the first process's host answers, where variables name one; nothing needs to listen there yet."""
-    address = environment.get(distributed.ADDRESS)
+    address = environment.get(distributed.COORDINATOR_ADDRESS)
     if not address:
-        return Check("coordinator", OK, f"{distributed.ADDRESS} is not set: one process, or a cluster that jax detects")
+        return Check(
+            "coordinator",
+            OK,
+            f"{distributed.COORDINATOR_ADDRESS} is not set: one process, or a cluster that jax detects",
+        )
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        return Check("coordinator", WRONG, f"{address!r} is no address", f"export {distributed.ADDRESS}=HOST:PORT")
+        return Check(
+            "coordinator", WRONG, f"{address!r} is no address", f"export {distributed.COORDINATOR_ADDRESS}=HOST:PORT"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except ConnectionRefusedError:
         return Check("coordinator", OK, f"{host} answers; nothing listens on {port} yet")
     except socket.gaierror as error:
-        mend = f"export {distributed.ADDRESS} with the address of the first process's host: hostname -I"
+        mend = f"export {distributed.COORDINATOR_ADDRESS} with the address of the first process's host: hostname -I"
         return Check("coordinator", WRONG, f"{host}: no such host ({error.strerror})", mend)
     except OSError as error:
         mend = f"let the hosts reach each other: open TCP port {port} in the network's firewall"
@@ -277,7 +287,7 @@ def check_processes(folder: str | None) -> list[Check]:
     clocks = distributed.allgather(int(time.time() * 1000) % day)
     skews = [((other - clocks[0] + day // 2) % day - day // 2) / 1000 for other in clocks]
     worst = max(range(count), key=lambda number: abs(skews[number]))
-    return [*checks, clock(skews[worst], f"the clock of process {worst}, the farthest from process 0's,")]
+    return [*checks, check_clock(skews[worst], f"the clock of process {worst}, the farthest from process 0's,")]
 
 
 def _gib(size: float) -> str:

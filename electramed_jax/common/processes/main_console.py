@@ -33,7 +33,7 @@ def training_display(
 
 
 class _SilentDisplay(progress_panel.TrainingDisplay):
-    def entry(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
         pass
 
     def alert(self, line: str) -> None:

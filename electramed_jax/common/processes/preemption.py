@@ -24,7 +24,7 @@ class Preemption:
         self._asked = 0
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[Preemption]:
+    def listen(self) -> Iterator[Preemption]:
         """Listens for SIGTERM in a lone process; with several, jax's own service listens and agrees on a step."""
         watcher = threading.Thread(target=self._watch, daemon=True)
         watcher.start()

@@ -199,12 +199,12 @@ def read_into(path: str | os.PathLike, offset: int, buffer: Any) -> int:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, *, patient: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike, *, retry: bool = True) -> Iterator[BinaryIO]:
     """Yields a binary file that appears as `path` when the block ends well, and never otherwise.
 
     A local file is written beside its final place, synced and renamed. A remote one is spooled to
     a local temporary file and uploaded whole, since object stores show an upload when it is done.
-    The folder is made where it is missing. Not `patient`: an upload that fails is not tried again.
+    The folder is made where it is missing. `retry=False`: an upload that fails is not tried again.
     """
     local = local_path(path)
     if local is None:
@@ -213,7 +213,7 @@ def atomic_write(path: str | os.PathLike, *, patient: bool = True) -> Iterator[B
                 yield spool
                 spool.flush()
             with _readable_errors(path):
-                remote.call(path, lambda storage, name: storage.put_file(spool.name, name), patient=patient)
+                remote.call(path, lambda storage, name: storage.put_file(spool.name, name), retry=retry)
         return
     folder = os.path.dirname(local) or "."
     make_dirs(folder)

@@ -47,33 +47,33 @@ class RetryPolicy:
     """How a server is treated.
 
     Attributes:
-      retries: failures in a row, without a byte more in between, after which a URL is given up at the next.
-      stall_seconds: without a byte, after which a connection counts as broken.
-      first_wait_seconds: before the first retry; doubled before each further one, less a random part of up to half.
-      longest_wait_seconds: where the doubling ends.
-      longest_told_seconds: the longest Retry-After that is waited for; beyond it the URL is given up.
+      max_retries: failures in a row, without a byte more in between, after which a URL is given up at the next.
+      timeout_seconds: without a byte, after which a connection counts as broken.
+      initial_backoff_seconds: before the first retry; doubled before each further one, less a random part of up to half.
+      max_backoff_seconds: where the doubling ends.
+      max_retry_after_seconds: the longest Retry-After that is waited for; beyond it the URL is given up.
     """
 
-    retries: int = 8
-    stall_seconds: float = 60.0
-    first_wait_seconds: float = 1.0
-    longest_wait_seconds: float = 60.0
-    longest_told_seconds: float = 600.0
+    max_retries: int = 8
+    timeout_seconds: float = 60.0
+    initial_backoff_seconds: float = 1.0
+    max_backoff_seconds: float = 60.0
+    max_retry_after_seconds: float = 600.0
 
 
 class Client:
     """For use from several threads. A server's Retry-After holds all of them back.
 
     Attributes:
-      retried: requests that were repeated so far.
+      retry_count: requests that were repeated so far.
     """
 
-    def __init__(self, user_agent: str, manners: RetryPolicy = RetryPolicy(), *, unencrypted: bool = False):
-        """`unencrypted`: allow http:// URLs; otherwise even a redirect to one is refused."""
-        self.retried = 0
+    def __init__(self, user_agent: str, retry_policy: RetryPolicy = RetryPolicy(), *, allow_http: bool = False):
+        """`allow_http`: allow http:// URLs; otherwise even a redirect to one is refused."""
+        self.retry_count = 0
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
-        self._manners = manners
-        self._unencrypted = unencrypted
+        self._retry_policy = retry_policy
+        self._allow_http = allow_http
         self._of_thread = threading.local()  # a requests.Session is not promised to bear several
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -151,25 +151,25 @@ class Client:
                 reached = progress()
                 failures = 1 if reached > furthest else failures + 1
                 furthest = max(furthest, reached)
-                told = error.told_seconds or 0.0
-                if told > self._manners.longest_told_seconds:
+                told = error.retry_after_seconds or 0.0
+                if told > self._retry_policy.max_retry_after_seconds:
                     raise UnreachableError(
                         f"{url}: {error}; asks to wait {format_duration(told)}; run it again then"
                     ) from error
-                if failures > self._manners.retries:
+                if failures > self._retry_policy.max_retries:
                     raise UnreachableError(
                         f"{url}: {error} (tries in a row: {failures}); run it again later"
                     ) from error
                 seconds = max(told, self._back_off(failures))
-                say(f"{url}: {error}; again in {seconds:.1f} s (retry {failures} of {self._manners.retries})")
+                say(f"{url}: {error}; again in {seconds:.1f} s (retry {failures} of {self._retry_policy.max_retries})")
                 with self._lock:
-                    self.retried += 1
+                    self.retry_count += 1
                     self._not_before = max(self._not_before, time.monotonic() + told)
                 self._wait(seconds)
 
     def _back_off(self, failures: int) -> float:
-        longest = self._manners.first_wait_seconds * 2 ** min(failures - 1, 30)
-        return min(longest, self._manners.longest_wait_seconds) * random.uniform(0.5, 1.0)
+        longest = self._retry_policy.initial_backoff_seconds * 2 ** min(failures - 1, 30)
+        return min(longest, self._retry_policy.max_backoff_seconds) * random.uniform(0.5, 1.0)
 
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(max(0.0, seconds)):
@@ -178,12 +178,12 @@ class Client:
     @contextlib.contextmanager
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         """Yields an answer to read from; what goes wrong with the connection, in the block too, is `TransientError`."""
-        timeout = self._manners.stall_seconds
+        timeout = self._retry_policy.timeout_seconds
         try:
             with self._session().get(url, headers=headers, stream=True, timeout=timeout) as response:
                 status = f"HTTP {response.status_code} {response.reason}"
                 if response.status_code in OVERLOADED:
-                    raise TransientError(status, _told_seconds(response))
+                    raise TransientError(status, _retry_after_seconds(response))
                 if not response.ok and response.status_code != RANGE_REFUSED:
                     raise RejectedError(f"{url}: {status}; check that the server has it")
                 yield response
@@ -205,18 +205,18 @@ class Client:
         if not hasattr(self._of_thread, "session"):
             session = requests.Session()
             session.headers.update(self._headers)
-            if not self._unencrypted:
+            if not self._allow_http:
                 del session.adapters["http://"]
             self._of_thread.session = session
         return self._of_thread.session
 
 
 class TransientError(Exception):
-    """May go better another time; `told_seconds`: the server's Retry-After."""
+    """May go better another time; `retry_after_seconds`: the server's Retry-After."""
 
-    def __init__(self, message: str, told_seconds: float | None = None):
+    def __init__(self, message: str, retry_after_seconds: float | None = None):
         super().__init__(message)
-        self.told_seconds = told_seconds
+        self.retry_after_seconds = retry_after_seconds
 
 
 def _size(path: str) -> int:
@@ -234,7 +234,7 @@ def _version(response: requests.Response) -> str | None:
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
-def _told_seconds(response: requests.Response) -> float | None:
+def _retry_after_seconds(response: requests.Response) -> float | None:
     try:
         return urllib3.util.Retry().get_retry_after(response.raw)
     except urllib3.exceptions.InvalidHeader:

@@ -22,24 +22,24 @@ _NETWORK_PACKAGES = {"aiohttp", "requests", "urllib3", "gcsfs", "google"}
 T = TypeVar("T")
 
 
-def call(path: str | os.PathLike, operation: Callable[[Any, str], T], *, patient: bool = True) -> T:
+def call(path: str | os.PathLike, operation: Callable[[Any, str], T], *, retry: bool = True) -> T:
     """`operation(file system, name in it)` of a URL, tried again for some minutes where storage fails for a while.
 
     Args:
       operation: harmless to do twice.
-      patient: False tries once, for a caller who has better to do than to wait and will come again.
+      retry: False tries once, for a caller who has better to do than to wait and will come again.
 
     Raises:
       UserError: the storage is unknown or its package missing, it refuses, or it didn't come back in time.
       OSError: what the file system said that another try won't change, such as FileNotFoundError.
-      Exception: whatever the file system's library raised, if not patient.
+      Exception: whatever the file system's library raised, if not `retry`.
     """
     storage, name = open_storage(path)
-    for pause in (*(PAUSE_SECONDS if patient else ()), None):
+    for pause in (*(PAUSE_SECONDS if retry else ()), None):
         try:
             return operation(storage, name)
         except Exception as error:
-            if not patient:
+            if not retry:
                 raise
             if not is_transient(error):
                 if _refuses(error):

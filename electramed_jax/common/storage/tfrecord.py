@@ -27,10 +27,10 @@ _CRC_BYTES = 4
 
 def record_size(row_length: int, dtype: str) -> int:
     """Bytes of one record of `row_length` ids of `dtype` ("uint16" or "uint32")."""
-    return Layout(row_length, dtype).record_size
+    return RecordLayout(row_length, dtype).record_size
 
 
-class Layout:
+class RecordLayout:
     """How rows of `row_length` ids of `dtype` stand in records, all of one size.
 
     Attributes:
@@ -56,14 +56,14 @@ class Layout:
         """Ids [n, T] of records: a view of them, in which an id may begin at an odd address."""
         return records[:, len(self.lead) : -_CRC_BYTES].view(self.dtype)
 
-    def damaged(self, records: np.ndarray) -> np.ndarray:
+    def find_damaged(self, records: np.ndarray) -> np.ndarray:
         """Numbers of the records, int64, that are not as `encode` made them."""
         stored = np.ascontiguousarray(records[:, -_CRC_BYTES:]).view("<u4").reshape(-1)
         good = (_masked_crcs(records) == stored) & (records[:, : len(self.lead)] == self.lead).all(axis=1)
         return np.flatnonzero(~good)
 
 
-def framed(data: bytes) -> bytes:
+def frame_record(data: bytes) -> bytes:
     """One TFRecord: length, its CRC, data, their CRC."""
     length = struct.pack("<Q", len(data))
     return length + struct.pack("<I", _masked_crc(length)) + data + struct.pack("<I", _masked_crc(data))
@@ -79,7 +79,7 @@ class RowWriter:
 
     def __init__(self, path: str, row_length: int, dtype: str):
         self.path, self.rows, self.sha256 = path, 0, ""
-        self._layout = Layout(row_length, dtype)
+        self._layout = RecordLayout(row_length, dtype)
         self._digest = hashlib.sha256()
         self._stack = contextlib.ExitStack()
 
@@ -114,7 +114,7 @@ class RowFile:
 
     def __init__(self, path: str, row_length: int, dtype: str):
         self.path, self.row_length = path, row_length
-        self._layout = layout = Layout(row_length, dtype)
+        self._layout = layout = RecordLayout(row_length, dtype)
         total = files.size(path)
         self._rows, rest = divmod(total, layout.record_size)
         first = np.frombuffer(files.read_range(path, 0, len(layout.lead)), np.uint8)
@@ -146,12 +146,12 @@ class RowFile:
         for begin, end in itertools.pairwise(begins):
             if begin < end:
                 read_records(self.path, self._layout, int(wanted[begin]), records[begin:end])
-        for bad in self._layout.damaged(records).tolist():
-            raise damaged_row(self.path, int(wanted[bad]))
+        for bad in self._layout.find_damaged(records).tolist():
+            raise damaged_row_error(self.path, int(wanted[bad]))
         return self._layout.decode(records)[back]
 
 
-def read_records(path: str, layout: Layout, first: int, into: np.ndarray) -> None:
+def read_records(path: str, layout: RecordLayout, first: int, into: np.ndarray) -> None:
     """Reads records `first` .. of a file in one go, as they are, unchecked, into uint8[count, record_size].
 
     Raises:
@@ -161,7 +161,7 @@ def read_records(path: str, layout: Layout, first: int, into: np.ndarray) -> Non
         raise UserError(f"{path}: changed while it was read: rows {first}.. are missing; copy it again or pack again")
 
 
-def stream(path: str) -> Iterator[bytes]:
+def iterate_records(path: str) -> Iterator[bytes]:
     """The records of any TFRecord file, one after the other.
 
     Raises:
@@ -181,7 +181,7 @@ def stream(path: str) -> Iterator[bytes]:
             yield data
 
 
-def damaged_row(path: str, row: int) -> UserError:
+def damaged_row_error(path: str, row: int) -> UserError:
     return UserError(f"{path}: row {row} is damaged (checksum differs); copy the file again or pack again")
 
 

@@ -13,7 +13,7 @@ from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files, tfrecord
-from electramed_jax.common.tracking.trackers import Run, Trackers
+from electramed_jax.common.tracking.trackers import RunInfo, Trackers
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 UPLOAD_SECONDS = 60.0  # between uploads of a file that cannot be appended to
@@ -43,7 +43,7 @@ class MetricsWriter:
         files.write_text(path, text)
         self._lines = _open(path, text.encode())
         self._events = _Events(files.join(workdir, TENSORBOARD), first_step=resumed_step + 1)
-        self._trackers = Trackers(trackers, Run(workdir, settings or {}, resumed_step))
+        self._trackers = Trackers(trackers, RunInfo(workdir, settings or {}, resumed_step))
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """One entry: {"step": ..., "split": "train" or "validation", "loss": ..., ...}.
@@ -128,7 +128,7 @@ class _Events:
         self._file.close()
 
     def _append(self, event: Any) -> None:
-        self._file.write(tfrecord.framed(event.SerializeToString()))
+        self._file.write(tfrecord.frame_record(event.SerializeToString()))
 
 
 class _Log(Protocol):
@@ -190,7 +190,7 @@ class _Uploaded:
         if self._stored == len(self._data):
             return
         try:
-            with files.atomic_write(self._path, patient=False) as file:  # training does not wait for it
+            with files.atomic_write(self._path, retry=False) as file:  # training does not wait for it
                 file.write(self._data)
         except Exception as error:  # of whichever client library
             self._trouble.met(error)

@@ -1,7 +1,7 @@
 """Services that keep and show runs, such as Weights & Biases, beside the files that a run writes in any case.
 
 A tracker is anything with the two methods of `Tracker`. `config.trackers` names those of a run: "wandb", or
-"PACKAGE.MODULE:FUNCTION", a function that takes a `Run` and returns one. Training does not depend on them: what one of
+"PACKAGE.MODULE:FUNCTION", a function that takes a `RunInfo` and returns one. Training does not depend on them: what one of
 them fails to do is said, and it is left alone from then on.
 """
 
@@ -19,7 +19,7 @@ from electramed_jax.common.storage import files
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunInfo:
     """What there is to know of a run when it starts, or goes on.
 
     Attributes:
@@ -48,7 +48,7 @@ class Tracker(Protocol):
         ...
 
 
-def check(names: str) -> None:
+def check_trackers(names: str) -> None:
     """Raises UserError unless each of the names, with commas between, is one that could be opened."""
     for name in _names(names):
         _maker(name)
@@ -57,7 +57,7 @@ def check(names: str) -> None:
 class Trackers:
     """Those of a run, as one that never fails."""
 
-    def __init__(self, names: str, run: Run):
+    def __init__(self, names: str, run: RunInfo):
         self._open: dict[str, Tracker] = {}
         for name in _names(names):
             made = self._tried(name, _maker(name), run)
@@ -86,7 +86,7 @@ def _names(names: str) -> Sequence[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _maker(name: str) -> Callable[[Run], Tracker]:
+def _maker(name: str) -> Callable[[RunInfo], Tracker]:
     module, colon, function = name.partition(":")
     if name == WandB.NAME:
         WandB.require()
@@ -115,7 +115,7 @@ class WandB:
             raise UserError("config.trackers=wandb: not installed; pip install 'electramed_jax[wandb]'") from error
         return wandb
 
-    def __init__(self, run: Run):
+    def __init__(self, run: RunInfo):
         wandb = self.require()
         id_path = files.join(run.workdir, self.ID_FILE)
         if not files.exists(id_path):

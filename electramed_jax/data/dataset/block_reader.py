@@ -35,7 +35,7 @@ class Blocks:
     """
 
     def __init__(
-        self, directory: str, shards: Sequence[Shard], layout: tfrecord.Layout, kept: int, cache: DiskCache | None
+        self, directory: str, shards: Sequence[Shard], layout: tfrecord.RecordLayout, kept: int, cache: DiskCache | None
     ) -> None:
         self._directory, self._shards, self._layout = directory, shards, layout
         self._is_local = files.local_path(directory) is not None
@@ -112,7 +112,7 @@ class Blocks:
         path, _, first, _ = self._place(block)
         for row in np.intersect1d(asked, first + self._damaged[block]).tolist():
             self._forget(int(self._slot_of[block]))
-            raise tfrecord.damaged_row(path, row)
+            raise tfrecord.damaged_row_error(path, row)
 
     def _place(self, block: int) -> tuple[str, str, int, int]:
         """(path of its shard, that one's SHA-256, its first row there, its rows)."""
@@ -126,15 +126,15 @@ class Blocks:
         into = self._records[slot * BLOCK_ROWS : slot * BLOCK_ROWS + count]
         offset = first * self._layout.record_size
         kept = self._cache is not None and self._cache.read(sha256, offset, into) == into.nbytes
-        if kept and not self._layout.damaged(into).size:
+        if kept and not self._layout.find_damaged(into).size:
             return
         tfrecord.read_records(path, self._layout, first, into)
         if self._is_local and self._checked[block]:
             return
-        damaged = self._layout.damaged(into)
+        damaged = self._layout.find_damaged(into)
         if damaged.size and not self._is_local:  # perhaps on the way
             tfrecord.read_records(path, self._layout, first, into)
-            damaged = self._layout.damaged(into)
+            damaged = self._layout.find_damaged(into)
         if damaged.size:
             self._damaged[block] = damaged
             return

@@ -44,7 +44,7 @@ class SplitRows:
         shards = manifest.splits[split].shards
         rows = np.array([shard.rows for shard in shards], np.int64)
         self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
-        layout = tfrecord.Layout(manifest.row_length, manifest.dtype)
+        layout = tfrecord.RecordLayout(manifest.row_length, manifest.dtype)
         self._blocks = Blocks(directory, shards, layout, kept_blocks, cache)
 
     def __len__(self) -> int:

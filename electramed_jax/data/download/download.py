@@ -43,7 +43,7 @@ def download(
     parallel: int = PARALLEL,
     verify: bool = False,
     dry_run: bool = False,
-    manners: http_client.RetryPolicy = http_client.RetryPolicy(),
+    retry_policy: http_client.RetryPolicy = http_client.RetryPolicy(),
 ) -> dict[str, Any]:
     """Makes the folder hold the chosen files, each of them whole; returns the account.
 
@@ -64,14 +64,14 @@ def download(
     mirror = _checked_mirror(mirror)
     if not 1 <= parallel <= MOST_PARALLEL:
         raise UserError(f"--parallel {parallel}: wanted 1 to {MOST_PARALLEL}; the server is everybody's")
-    if manners.retries < 0 or not 0 < manners.stall_seconds <= LONGEST_STALL_SECONDS:
+    if retry_policy.max_retries < 0 or not 0 < retry_policy.timeout_seconds <= LONGEST_STALL_SECONDS:
         raise UserError(
-            f"--retries {manners.retries} --stall_seconds {manners.stall_seconds:g}: wanted 0 or more retries, and "
+            f"--retries {retry_policy.max_retries} --stall_seconds {retry_policy.timeout_seconds:g}: wanted 0 or more retries, and "
             f"more than 0 seconds, at most {LONGEST_STALL_SECONDS:g}"
         )
     began, folder = time.monotonic(), Folder(output_dir)
-    unencrypted = mirror.startswith("http://")
-    client = http_client.Client(f"electramed_jax/{electramed_jax.__version__}", manners, unencrypted=unencrypted)
+    allow_http = mirror.startswith("http://")
+    client = http_client.Client(f"electramed_jax/{electramed_jax.__version__}", retry_policy, allow_http=allow_http)
     listed: list[Listed] = []
     for name in collections:
         url = f"{mirror}/{FOLDERS[name]}/"
@@ -93,7 +93,7 @@ def download(
         "fetched": fetched,
         "fetched_bytes": sum(arrived.values()),
         "skipped": len(whole) - fetched,
-        "retried": client.retried,
+        "retried": client.retry_count,
         "seconds": round(time.monotonic() - began, 1),
         "missing": missing,
         "exit_code": EXIT_USER_ERROR if missing and not dry_run else EXIT_DONE,
@@ -141,7 +141,7 @@ def _bring_all(
     arrived: dict[str, int] = {}
     unanswered = 0
     about_bytes = sum(file.about_bytes for file in wanted)
-    with console.transfer(len(wanted), about_bytes, "downloading") as transfer:
+    with console.transfer_progress(len(wanted), about_bytes, "downloading") as transfer:
 
         def bring(file: Listed) -> _Brought:
             return _bring(file, folder, client, transfer.advance)

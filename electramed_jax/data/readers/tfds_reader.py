@@ -162,7 +162,7 @@ def _text(value: Any) -> str:
 
 
 def _reader(path: str) -> Callable[[str], Iterator[bytes]]:
-    kinds = {".tfrecord": tfrecord.stream, ".array_record": _read_array_record}
+    kinds = {".tfrecord": tfrecord.iterate_records, ".array_record": _read_array_record}
     for kind, reader in kinds.items():
         if kind in os.path.basename(path):
             return reader

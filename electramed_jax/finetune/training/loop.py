@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.progress_panel import TrainingDisplay
+from electramed_jax.common.rounding import round_up
 from electramed_jax.common.step_timer import StepTimer, format_duration
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
@@ -83,7 +84,7 @@ def make_seed_runner(config: FinetuneConfig, task: Task, spec: TrainSpec, mesh: 
         batches.rows_needed(task.examples(TRAIN), made.plan(seed), spec.total_steps, task.max_length) for seed in seeds
     )
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    return dataclasses.replace(made, rows=-(-needed // shards) * shards)
+    return dataclasses.replace(made, rows=round_up(needed, shards))
 
 
 def predict(
@@ -228,7 +229,7 @@ class _SeedRun:
         speed = f"  {metrics['step_seconds']:.3f} s/step" if "step_seconds" in metrics else ""
         eta = f"  ETA {format_duration(metrics['eta_seconds'])}" if "eta_seconds" in metrics else ""
         done = f"seed {self.seed}, step {step:,}/{self.runner.spec.total_steps:,}"
-        self.display.entry("train", step, metrics, f"{done}  loss {metrics['loss']:.4f}{speed}{eta}")
+        self.display.log_metrics("train", step, metrics, f"{done}  loss {metrics['loss']:.4f}{speed}{eta}")
 
     def measure_dev(self, step: int) -> bool:
         """Scores dev and keeps the parameters if they are the best so far; returns False if `stop` interrupted it."""
@@ -242,7 +243,7 @@ class _SeedRun:
         self.run.history.append({"step": step, "epoch": epoch} | scores)
         is_best = self.run.best(primary)["step"] == step
         so_far = "  (the best so far)" if is_best else ""
-        self.display.entry(
+        self.display.log_metrics(
             DEV, step, scores, f"seed {self.seed}, epoch {epoch:.2f}: dev {line(scores, primary)}{so_far}"
         )
         if is_best:
@@ -272,7 +273,7 @@ class _SeedRun:
             batch = batches.collate(examples, rows, spec.head, self.runner.rows, task.max_length, spec.special.pad)
             run.state, sums = self.runner.train_step(run.state, batches.placed_on(batch, batch_sharding), root)
             run.metrics.add(step, sums)
-            self.display.at(step)
+            self.display.set_step(step)
             if step % config.log_every == 0 or step == total_steps:
                 self.record(step, run.metrics.flush())
             with run.timer.paused():

@@ -12,7 +12,7 @@ import pytest
 
 from electramed_jax import cli
 from electramed_jax.common.processes import health
-from electramed_jax.common.processes.distributed import ADDRESS
+from electramed_jax.common.processes.distributed import COORDINATOR_ADDRESS
 from electramed_jax.common.processes.health import OK, WARNING, WRONG
 
 
@@ -30,22 +30,22 @@ def device(platform: str = "cpu", kind: str = "cpu", **stats: int):
 
 
 def test_a_python_too_old_is_wrong():
-    assert health.python((3, 11, 0)).state == OK
-    assert health.python((3, 10, 9)).state == WRONG
+    assert health.check_python((3, 11, 0)).state == OK
+    assert health.check_python((3, 10, 9)).state == WRONG
 
 
 def test_a_package_outside_its_range_or_missing_is_named_with_its_pip_command():
     wanted = ["jax<0.12,>=0.10.2", "flax>=0.12.8", "torch>=2; extra == 'parity'"]
-    assert health.packages(wanted, installed(jax="0.11.0", flax="0.12.9")).state == OK
-    check = health.packages(wanted, installed(jax="0.9.0"))
+    assert health.check_packages(wanted, installed(jax="0.11.0", flax="0.12.9")).state == OK
+    check = health.check_packages(wanted, installed(jax="0.9.0"))
     assert check.state == WRONG
-    assert "jax 0.9.0 (wanted <0.12,>=0.10.2)" in check.found and "flax missing" in check.found
-    assert check.mend == "pip install 'jax<0.12,>=0.10.2' 'flax>=0.12.8'"
+    assert "jax 0.9.0 (wanted <0.12,>=0.10.2)" in check.detail and "flax missing" in check.detail
+    assert check.fix == "pip install 'jax<0.12,>=0.10.2' 'flax>=0.12.8'"
 
 
 def test_jax_and_jaxlib_of_different_releases_are_wrong():
-    check = health.jax_pair(installed(jax="0.11.0", jaxlib="0.10.2"))
-    assert (check.state, check.mend) == (WRONG, "pip install 'jax==0.11.0' 'jaxlib==0.11.0'")
+    check = health.check_jaxlib(installed(jax="0.11.0", jaxlib="0.10.2"))
+    assert (check.state, check.fix) == (WRONG, "pip install 'jax==0.11.0' 'jaxlib==0.11.0'")
 
 
 @pytest.mark.parametrize(
@@ -58,69 +58,69 @@ def test_jax_and_jaxlib_of_different_releases_are_wrong():
     ],
 )
 def test_an_accelerator_that_jax_passes_by_is_told(chips, gpu, variables, state, mend):
-    check = health.devices(lambda: [device()], tpu_chips=chips, nvidia=gpu, environment=variables)
-    assert (check.state, check.mend) == (state, mend)
+    check = health.check_devices(lambda: [device()], tpu_chips=chips, nvidia=gpu, environment=variables)
+    assert (check.state, check.fix) == (state, mend)
 
 
 def test_a_backend_that_fails_is_wrong_in_one_line():
     def fails():
         raise RuntimeError("The TPU is already in use by process 7\nmore")
 
-    check = health.devices(fails, tpu_chips=4, nvidia=False)
-    assert check.state == WRONG and "already in use by process 7" in check.found and "\n" not in str(check)
+    check = health.check_devices(fails, tpu_chips=4, nvidia=False)
+    assert check.state == WRONG and "already in use by process 7" in check.detail and "\n" not in str(check)
 
 
 def test_device_memory_that_another_process_holds_is_told():
-    free = health.device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=1 << 20))
-    held = health.device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=40 << 30))
+    free = health.check_device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=1 << 20))
+    held = health.check_device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=40 << 30))
     assert (free.state, held.state) == (OK, WARNING)
-    assert "40.0 GiB free of 80.0 GiB" in held.found
+    assert "40.0 GiB free of 80.0 GiB" in held.detail
 
 
 def test_a_tpu_host_without_libtpu_or_with_two_is_wrong():
-    assert health.libtpu(0, installed()).state == OK
-    assert health.libtpu(4, installed()).state == WRONG
-    assert health.libtpu(4, installed(libtpu="0.0.42")).state == OK
-    both = health.libtpu(4, installed(**{"libtpu": "1", "libtpu-nightly": "2"}))
-    assert (both.state, both.mend) == (WRONG, "pip uninstall libtpu-nightly")
+    assert health.check_libtpu(0, installed()).state == OK
+    assert health.check_libtpu(4, installed()).state == WRONG
+    assert health.check_libtpu(4, installed(libtpu="0.0.42")).state == OK
+    both = health.check_libtpu(4, installed(**{"libtpu": "1", "libtpu-nightly": "2"}))
+    assert (both.state, both.fix) == (WRONG, "pip uninstall libtpu-nightly")
 
 
 def test_little_memory_is_told():
-    assert health.memory(64 << 30, 32 << 30, 8).state == OK
-    assert health.memory(64 << 30, 1 << 30, 8).state == WARNING
+    assert health.check_memory(64 << 30, 32 << 30, 8).state == OK
+    assert health.check_memory(64 << 30, 1 << 30, 8).state == WARNING
 
 
 @pytest.mark.parametrize("kind", ["local", "gs"])
 def test_storage_is_tried_and_left_as_it_was(kind, folder_in):
     folder = f"{folder_in(kind)}/runs/new"
-    space, clock = health.storage(folder)
-    assert clock.state == OK and "written, read and removed" in space.found
+    space, clock = health.check_storage(folder)
+    assert clock.state == OK and "written, read and removed" in space.detail
     assert not health.files.exists(folder)
 
 
 def test_a_folder_that_cannot_be_written_is_wrong(tmp_path):
     (tmp_path / "file").write_text("")
-    (check,) = health.storage(str(tmp_path / "file" / "below"))
-    assert check.state == WRONG and str(tmp_path) in check.found
+    (check,) = health.check_storage(str(tmp_path / "file" / "below"))
+    assert check.state == WRONG and str(tmp_path) in check.detail
 
 
 @pytest.mark.parametrize(("skew", "state"), [(0.2, OK), (-30, WARNING), (400, WRONG)])
 def test_a_clock_that_is_off_is_told_by_how_much(skew, state):
-    check = health.clock(skew, "the other")
+    check = health.check_clock(skew, "the other")
     assert check.state == state
-    assert (f"{abs(skew):.1f} s" in check.found) == (state != OK)
+    assert (f"{abs(skew):.1f} s" in check.detail) == (state != OK)
 
 
 def test_the_coordinator_is_asked_for():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert health.coordinator({ADDRESS: address}).found == f"{address} answers"
-    closed = health.coordinator({ADDRESS: address})
-    assert closed.state == OK and "nothing listens" in closed.found
-    assert health.coordinator({}).state == OK
-    assert health.coordinator({ADDRESS: "here"}).state == WRONG
-    nowhere = health.coordinator({ADDRESS: "no-such-host.invalid:1234"})
-    assert nowhere.state == WRONG and "no such host" in nowhere.found
+        assert health.check_coordinator({COORDINATOR_ADDRESS: address}).detail == f"{address} answers"
+    closed = health.check_coordinator({COORDINATOR_ADDRESS: address})
+    assert closed.state == OK and "nothing listens" in closed.detail
+    assert health.check_coordinator({}).state == OK
+    assert health.check_coordinator({COORDINATOR_ADDRESS: "here"}).state == WRONG
+    nowhere = health.check_coordinator({COORDINATOR_ADDRESS: "no-such-host.invalid:1234"})
+    assert nowhere.state == WRONG and "no such host" in nowhere.detail
 
 
 def test_the_command_exits_with_2_where_something_is_wrong(tmp_path, capsys):

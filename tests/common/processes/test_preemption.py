@@ -25,7 +25,7 @@ def tell() -> None:
 
 
 def test_nobody_told_nobody_stops(capsys):
-    with Preemption(30.0).watched() as preemption:
+    with Preemption(30.0).listen() as preemption:
         assert not preemption.reached()
     assert capsys.readouterr().err == ""
 
@@ -33,12 +33,12 @@ def test_nobody_told_nobody_stops(capsys):
 def test_being_told_during_the_start_is_heard_once_somebody_listens():
     with signals.block_sigterm():
         tell()
-        with Preemption(30.0).watched() as preemption:
+        with Preemption(30.0).listen() as preemption:
             assert preemption.reached()
 
 
 def test_being_told_again_changes_nothing_neither_then_nor_on_the_way_out():
-    with Preemption(30.0).watched() as preemption:
+    with Preemption(30.0).listen() as preemption:
         tell()
         tell()
         assert preemption.reached() and preemption.reached()
@@ -48,14 +48,14 @@ def test_being_told_again_changes_nothing_neither_then_nor_on_the_way_out():
 def test_what_listened_before_listens_again():
     heard = []
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    with Preemption(30.0).watched():
+    with Preemption(30.0).listen():
         pass
     tell()
     assert heard == [signal.SIGTERM]
 
 
 def test_a_grace_period_that_is_over_before_the_save_is_said(capfd):
-    with Preemption(0.01).watched():
+    with Preemption(0.01).listen():
         tell()
         said, end = "", time.monotonic() + 20
         while said.count("\n") < 2:

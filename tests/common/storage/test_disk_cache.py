@@ -75,7 +75,7 @@ def test_several_processes_share_one(tmp_path):
     program = """
 import sys
 import numpy as np
-from electramed_jax.common.cache import DiskCache
+from electramed_jax.common.storage.disk_cache import DiskCache
 cache, first = DiskCache(sys.argv[1], 1 << 24), int(sys.argv[2])
 for number in range(first, 300, 2):
     cache.write("a" * 64, number * 4096, np.full(4096, number % 200 + 1, np.uint8))

@@ -22,7 +22,7 @@ from electramed_jax.common.storage.http_client import (
 )
 
 PATH = f"/baseline/{NAME.format(1)}"
-QUICK = RetryPolicy(retries=2, stall_seconds=5, first_wait_seconds=0.001)
+QUICK = RetryPolicy(max_retries=2, timeout_seconds=5, initial_backoff_seconds=0.001)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def encrypted(tmp_path):
 
 
 def client(**options) -> Client:
-    return Client("test", QUICK, **{"unencrypted": True} | options)
+    return Client("test", QUICK, **{"allow_http": True} | options)
 
 
 def fetched(server, path, **options) -> bytes:
@@ -55,14 +55,14 @@ def test_an_unknown_certificate_is_refused_at_once_and_nothing_is_fetched(encryp
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(RejectedError, match=r"certificate verify failed.*REQUESTS_CA_BUNDLE"):
-        fetched(server, tmp_path / "file", unencrypted=False)
+        fetched(server, tmp_path / "file", allow_http=False)
     assert server.requests == [] and not (tmp_path / "file").exists()
 
 
 def test_a_certificate_that_the_environment_vouches_for_is_taken(encrypted, tmp_path, monkeypatch):
     server, authority = encrypted
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
-    assert fetched(server, tmp_path / "file", unencrypted=False) == content(1)
+    assert fetched(server, tmp_path / "file", allow_http=False) == content(1)
 
 
 def test_a_redirect_out_of_encryption_is_refused_and_not_followed(encrypted, server, tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_redirect_out_of_encryption_is_refused_and_not_followed(encrypted, ser
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     secure.faults[PATH] = [faulty.answers(302, Location=server.url + PATH)]
     with pytest.raises(RejectedError, match="not followed .*http://127.* no way may lead to http://"):
-        fetched(secure, tmp_path / "file", unencrypted=False)
+        fetched(secure, tmp_path / "file", allow_http=False)
     assert server.requests == []
 
 
@@ -118,7 +118,7 @@ def test_a_connection_that_always_brings_some_bytes_is_never_given_up(server, tm
 
     server.faults[PATH] = [brings] * 9
     assert fetched(server, tmp_path / "file") == content(1)
-    assert len(server.asked(PATH)) == 10 > QUICK.retries
+    assert len(server.asked(PATH)) == 10 > QUICK.max_retries
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -127,7 +127,7 @@ def test_an_overloaded_server_is_asked_again_and_given_up_in_the_end(server, sta
     asking = client()
     with pytest.raises(UnreachableError, match=rf"HTTP {status} .* \(tries in a row: 3\); run it again later"):
         asking.read(server.url + PATH)
-    assert asking.retried == 2
+    assert asking.retry_count == 2
     assert asking.read(server.url + PATH) == content(1)
 
 
@@ -151,7 +151,7 @@ def test_a_wait_that_the_server_asks_one_thread_for_holds_for_all(server):
     thread.start()
     told.wait()
     told_at = time.monotonic()
-    while not both.retried:  # the answer is on its way to the other thread
+    while not both.retry_count:  # the answer is on its way to the other thread
         assert time.monotonic() < told_at + 10
         time.sleep(0.001)
     both.read(f"{server.url}/baseline/")
@@ -187,7 +187,7 @@ def test_a_page_without_end_is_refused(server, monkeypatch):
 
 
 def test_stopping_ends_a_long_wait_at_once(server):
-    patient = Client("test", RetryPolicy(first_wait_seconds=1000, longest_wait_seconds=1000), unencrypted=True)
+    patient = Client("test", RetryPolicy(initial_backoff_seconds=1000, max_backoff_seconds=1000), allow_http=True)
 
     def overloaded_and_stopped(handler, data):
         faulty.answers(503)(handler, data)
@@ -199,7 +199,7 @@ def test_stopping_ends_a_long_wait_at_once(server):
 
 
 def test_the_wait_doubles_up_to_its_longest_and_is_never_the_same_for_all():
-    waiting = Client("test", RetryPolicy(first_wait_seconds=1, longest_wait_seconds=60))
+    waiting = Client("test", RetryPolicy(initial_backoff_seconds=1, max_backoff_seconds=60))
     for failures, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (5_000, 60)):
         waits = {waiting._back_off(failures) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -19,7 +19,7 @@ class Recorder:
     made: list[Recorder] = []
     fails = ""
 
-    def __init__(self, run: trackers.Run):
+    def __init__(self, run: trackers.RunInfo):
         self.run, self.entries, self.closed = run, [], False
         if self.fails == "made":
             raise ConnectionError("no route to host\nin many lines")
@@ -81,13 +81,13 @@ def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
 )
 def test_a_tracker_that_is_not_there_is_refused_at_the_door(name, said):
     with pytest.raises(UserError, match=said):
-        trackers.check(name)
+        trackers.check_trackers(name)
 
 
 def test_weights_and_biases_asks_for_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"electramed_jax\[wandb\]"):
-        trackers.check("wandb")
+        trackers.check_trackers("wandb")
 
 
 def test_a_run_that_goes_on_is_the_same_run_of_weights_and_biases(tmp_path, monkeypatch):

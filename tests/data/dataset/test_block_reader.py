@@ -39,7 +39,7 @@ def reads(monkeypatch) -> list[tuple[str, int]]:
     """(file, first row) of each read of rows."""
     noted, read = [], tfrecord.read_records
 
-    def read_and_note(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
+    def read_and_note(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
         noted.append((path.rsplit("/", 1)[-1], first))
         read(path, layout, first, into)
 
@@ -50,13 +50,13 @@ def reads(monkeypatch) -> list[tuple[str, int]]:
 @pytest.fixture
 def checked_rows(monkeypatch) -> list[int]:
     """How many rows had their checksums compared, each time any had."""
-    noted, damaged = [], tfrecord.Layout.damaged
+    noted, damaged = [], tfrecord.RecordLayout.find_damaged
 
-    def compare_and_note(self: tfrecord.Layout, found: np.ndarray) -> np.ndarray:
+    def compare_and_note(self: tfrecord.RecordLayout, found: np.ndarray) -> np.ndarray:
         noted.append(len(found))
         return damaged(self, found)
 
-    monkeypatch.setattr(tfrecord.Layout, "damaged", compare_and_note)
+    monkeypatch.setattr(tfrecord.RecordLayout, "find_damaged", compare_and_note)
     return noted
 
 
@@ -228,7 +228,7 @@ def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, mo
     folder, contents = packed
     rows, read, begun = open_rows(folder), tfrecord.read_records, {first: threading.Event() for first in (96, 112, 128)}
 
-    def read_and_tell(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
+    def read_and_tell(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
         begun[first].set()
         read(path, layout, first, into)
 
@@ -246,7 +246,7 @@ def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monke
     rows, read = open_rows(folder, kept_blocks=2), tfrecord.read_records
     others_done, slow_done = threading.Event(), threading.Event()
 
-    def read_slowly(path: str, layout: tfrecord.Layout, first: int, into: np.ndarray) -> None:
+    def read_slowly(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
         if first == 0:
             others_done.wait(timeout=0.2)
         read(path, layout, first, into)

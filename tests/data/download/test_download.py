@@ -21,7 +21,7 @@ from electramed_jax.common.storage.http_client import RetryPolicy
 from electramed_jax.data.download import download
 from electramed_jax.data.download.download_dir import RECORD
 
-QUICK = RetryPolicy(retries=3, stall_seconds=20, first_wait_seconds=0.01, longest_wait_seconds=0.02)
+QUICK = RetryPolicy(max_retries=3, timeout_seconds=20, initial_backoff_seconds=0.01, max_backoff_seconds=0.02)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def server():
 
 
 def fetch(server, folder, **options):
-    return download.download(str(folder), mirror=server.url, manners=options.pop("manners", QUICK), **options)
+    return download.download(str(folder), mirror=server.url, retry_policy=options.pop("retry_policy", QUICK), **options)
 
 
 def path(number: int) -> str:
@@ -164,8 +164,8 @@ def test_a_connection_cut_in_the_middle_goes_on_from_there(server, tmp_path):
 
 def test_a_stalled_connection_is_given_up_and_taken_up_again(server, tmp_path, capsys):
     server.faults[path(2)] = [faulty.stalls_after(0)]
-    impatient = dataclasses.replace(QUICK, stall_seconds=0.2, retries=50)
-    assert fetch(server, tmp_path, manners=impatient)["retried"] >= 1
+    impatient = dataclasses.replace(QUICK, timeout_seconds=0.2, max_retries=50)
+    assert fetch(server, tmp_path, retry_policy=impatient)["retried"] >= 1
     assert held(tmp_path) == whole(1, 2, 3)
     assert "nothing came for 0.2 s; again in" in capsys.readouterr().err
 
@@ -350,9 +350,9 @@ def test_remote_storage_gets_whole_files_and_a_record_too(server):
     [
         ({"parallel": 0}, "--parallel 0: wanted 1 to 8"),
         ({"parallel": 50}, "--parallel 50: wanted 1 to 8"),
-        ({"manners": RetryPolicy(retries=-1)}, "--retries -1 "),
-        ({"manners": RetryPolicy(stall_seconds=float("inf"))}, "--stall_seconds inf: wanted"),
-        ({"manners": RetryPolicy(stall_seconds=0)}, "--stall_seconds 0: wanted"),
+        ({"retry_policy": RetryPolicy(max_retries=-1)}, "--retries -1 "),
+        ({"retry_policy": RetryPolicy(timeout_seconds=float("inf"))}, "--stall_seconds inf: wanted"),
+        ({"retry_policy": RetryPolicy(timeout_seconds=0)}, "--stall_seconds 0: wanted"),
         ({"numbers": {3, 4}}, "--files 3-4: the server has no 4 of 2026; wanted numbers out of 1-3"),
         ({"year": 2020}, "--year 2020: not on the server, which has 2026"),
     ],

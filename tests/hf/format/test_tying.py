@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.tree_rules import differences, named_leaves
+from electramed_jax.common.tree_rules import diff_trees, named_leaves
 from electramed_jax.config.pretrain import CHOICES
 from electramed_jax.hf.format import tying as networks
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
@@ -18,7 +18,7 @@ TYINGS = CHOICES["model.tying"]
 def test_splitting_and_joining_gives_the_same_tree(make_pair, tying):
     pair = make_pair(tying=tying)
     again = networks.join(networks.split(pair.params, tying), tying)
-    assert differences(pair.params, again, "before", "after") == []
+    assert diff_trees(pair.params, again, "before", "after") == []
     leaves = named_leaves(again)
     for name, leaf in named_leaves(pair.params).items():
         rounding = 1e-6 if "embedding_delta" in name else 0.0

@@ -111,7 +111,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.tokenizer import vocab
     from electramed_jax.finetune import load_model
     from electramed_jax.hf import card_sections, convert, push_to_hub
-    from electramed_jax.pretrain import history, workdir
+    from electramed_jax.pretrain import history
     from electramed_jax.pretrain.checkpoint import load_pretrained_state
     from electramed_jax.training import sharding
 
@@ -130,7 +130,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     manifest = history.read_manifest(args.workdir)
     pictures = _pictures(args.workdir, step)
     facts = _facts(args, past, manifest, step, licences, results, list(pictures))
-    tokens = vocab.read_vocab(files.join(args.workdir, workdir.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(args.workdir, vocab.VOCAB_FILE))
     for network, folder in folders.items():
         for name, picture in pictures.items():
             with files.atomic_write(files.join(folder, name)) as file:

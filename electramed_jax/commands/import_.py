@@ -97,7 +97,7 @@ def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     size, model = initialize.model_settings(folder, imported)
     settings = {
         "init": HF_FOLDER + _absolute(folder),
-        "data.directory": ",".join(map(_absolute, dataset.folders(data))),
+        "data.directory": ",".join(map(_absolute, dataset.parse_folders(data))),
     }
     settings |= {f"model.{field}": value for field, value in model.items()}
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}

@@ -58,6 +58,7 @@ def _folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
 def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage.tfrecord import RowFile
     from electramed_jax.data.dataset import manifest
+    from electramed_jax.data.tokenizer import vocab
     from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
     packed = manifest.read_manifest(folder)
@@ -79,7 +80,7 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
     shown = []
     if shard is not None:
         rows = RowFile(files.join(folder, shard), packed.row_length, packed.dtype)
-        tokenizer = Tokenizer(files.join(folder, manifest.VOCAB_FILE), packed.lower_case)
+        tokenizer = Tokenizer(files.join(folder, vocab.VOCAB_FILE), packed.lower_case)
         for number, row in enumerate(rows[: args.rows]):
             shown.append(tokenizer.decode(row[row != packed.special.pad]))
             console.say(f"{shard} row {number}: {shown[-1]}")

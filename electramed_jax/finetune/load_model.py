@@ -35,7 +35,7 @@ class Trained:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.of(self.tokens, self.described.lower_case, self.described.whole_tokens)
+        return Tokenizer.from_tokens(self.tokens, self.described.lower_case, self.described.whole_tokens)
 
 
 def read_results(folder: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def load_finetuned(folder: str, seed: int | None = None) -> Trained:
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     best_folder = files.join(workdir.seed_folder(folder, seed), loop.BEST)
     params = loop.best_params(recipe, best_folder, mesh, runs[seed]["best_step"])
-    tokens = vocab.read_vocab(files.join(folder, workdir.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(folder, vocab.VOCAB_FILE))
     settings = config_io.rename_settings(files.read_json(files.join(folder, workdir.CONFIG_FILE)))
     account = files.read_json(files.join(folder, workdir.DATA_FILE))
     read_off = decoding.of_run(described.kind, described.max_length, settings, account)

@@ -28,7 +28,7 @@ def make(config: FinetuneConfig, start: InitEncoder) -> tuple[Task, InitEncoder,
     whole: tuple[str, ...] = ()
     if config.task.kind == "ner":
         paths = split_files.find(config.task.data, chosen, ner.ENDINGS)
-        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        tokenizer = Tokenizer.from_tokens(start.tokens, start.lower_case)
         task: Task = ner.NerTask(
             paths,
             tokenizer,
@@ -43,7 +43,7 @@ def make(config: FinetuneConfig, start: InitEncoder) -> tuple[Task, InitEncoder,
         if config.text.placeholders == "whole":
             whole = tuple(corpus.placeholders())
             start = placeholders.add(start, whole)
-        tokenizer = Tokenizer.of(start.tokens, start.lower_case, whole)
+        tokenizer = Tokenizer.from_tokens(start.tokens, start.lower_case, whole)
         task = text.TextClassificationTask(
             config.task.kind,
             corpus,
@@ -55,7 +55,7 @@ def make(config: FinetuneConfig, start: InitEncoder) -> tuple[Task, InitEncoder,
         )
     else:
         paths = split_files.find(config.task.data, chosen, qa.ENDINGS)
-        tokenizer = Tokenizer.of(start.tokens, start.lower_case)
+        tokenizer = Tokenizer.from_tokens(start.tokens, start.lower_case)
         task = qa.QaTask(
             {split: splits.paths(listed) for split, listed in paths.items()},
             tokenizer,

@@ -11,7 +11,7 @@ from typing import Any
 from electramed_jax import __version__
 from electramed_jax.common import markdown
 from electramed_jax.config.pretrain import HF_FOLDER, Config, EncoderConfig
-from electramed_jax.data.dataset.dataset import folders
+from electramed_jax.data.dataset.dataset import parse_folders
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
 
@@ -188,7 +188,7 @@ def facts_of(
 
 def _mixture(config: Config) -> dict[str, str]:
     """By which weights several packed folders were mixed; of one there is nothing to tell."""
-    if len(folders(config.data.directory)) < 2:
+    if len(parse_folders(config.data.directory)) < 2:
         return {}
     return {"mixed": f"by the weights {config.data.weights}" if config.data.weights else "as they have rows"}
 

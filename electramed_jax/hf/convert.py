@@ -109,7 +109,7 @@ def export_network(
     """
     check_vocabulary_size(vocabulary, model)
     tensors = to_state_dict(params, model, network)
-    tokenizer = tokenize.Tokenizer.of(vocabulary, lower_case)
+    tokenizer = tokenize.Tokenizer.from_tokens(vocabulary, lower_case)
     config = config_json.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
     write_folder(folder, tensors, config, tokenizer, card.text(network, facts))
 
@@ -140,7 +140,7 @@ def write_folder(
 
     assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == config["vocab_size"]
     files.remove(files.join(folder, model_dir.CONFIG))
-    vocab.write_vocab(files.join(folder, model_dir.VOCABULARY), tokenizer.tokens)
+    vocab.write_vocab(files.join(folder, vocab.VOCAB_FILE), tokenizer.tokens)
     files.write_text(files.join(folder, model_dir.TOKENIZER), tokenizer.backend.to_str(pretty=True))
     settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
     files.write_json(files.join(folder, model_dir.TOKENIZER_CONFIG), settings)

@@ -57,7 +57,7 @@ def convert_checkpoint(
         raise UserError(f"{prefix}: no variables of a pre-trained ELECTRA in it; wanted discriminator_predictions/...")
     if not files.exists(vocab_path):
         raise UserError(f"{vocab_path}: missing; name the checkpoint's vocabulary: --vocab=FILE")
-    tokenizer = tokenize.Tokenizer.of(vocab.read_vocab(vocab_path), lower_case)
+    tokenizer = tokenize.Tokenizer.from_tokens(vocab.read_vocab(vocab_path), lower_case)
     name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
     folders = []
     for network, held in tensors.items():

@@ -10,8 +10,8 @@ import numpy as np
 from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.hf import convert
-from electramed_jax.hf.format import model_dir
 from electramed_jax.model import masking
 from electramed_jax.pretrain import state
 from electramed_jax.training import state as state_lib
@@ -31,7 +31,7 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
       UserError: as `hf.convert.import_folder`.
     """
     held = convert.import_folder(folder, tying="embeddings")
-    tokenizer = Tokenizer(files.join(folder, model_dir.VOCABULARY), held.lower_case is not False)
+    tokenizer = Tokenizer(files.join(folder, VOCAB_FILE), held.lower_case is not False)
     sizes = {name: value for name, value in held.dimensions.items() if name != "tying"}
     longest = sizes["max_positions"]
     config = Config(

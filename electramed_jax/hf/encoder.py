@@ -58,7 +58,7 @@ def sizes(place: str) -> Encoder:
 
 def _described(place: str, config: Config) -> Encoder:
     manifest = manifests.load_manifest(files.join(place, workdir.DATASET_FILE))
-    tokens = vocab.read_vocab(files.join(place, workdir.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(place, vocab.VOCAB_FILE))
     return Encoder({}, config.model, tokens, manifest.lower_case, place)
 
 
@@ -84,7 +84,7 @@ def _of_folder(place: str) -> Encoder:
         )
     network = model_dir.read_encoder(at)
     if network.vocabulary is None:
-        raise UserError(f"{at}: no {model_dir.VOCABULARY}; without it a corpus cannot be told to this model")
+        raise UserError(f"{at}: no {vocab.VOCAB_FILE}; without it a corpus cannot be told to this model")
     leaves = mapping.from_tensors(network.tensors, network.sizes, mapping.ENCODER)
     sizes = {name: value for name, value in dataclasses.asdict(network.sizes).items() if name != "num_labels"}
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default

@@ -13,6 +13,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.hf import card, convert
 from electramed_jax.hf.format import config_json, mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
@@ -80,9 +81,9 @@ def read(folder: str) -> FinetunedModel:
     leaves = {name if name.startswith(tops) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
     model = ModelConfig(**{name: value for name, value in dataclasses.asdict(sizes).items() if name != "num_labels"})
     if network.vocabulary is None:
-        raise UserError(f"{folder}: no {model_dir.VOCABULARY}; without it a text cannot be told to this model")
+        raise UserError(f"{folder}: no {VOCAB_FILE}; without it a text cannot be told to this model")
     whole = model_dir.whole_tokens(folder)
-    tokenizer = Tokenizer.of(network.vocabulary, network.lower_case is not False, whole)
+    tokenizer = Tokenizer.from_tokens(network.vocabulary, network.lower_case is not False, whole)
     loss = losses[problem] if kind == SEQUENCE else "softmax"
     return FinetunedModel(tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
 

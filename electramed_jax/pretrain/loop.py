@@ -109,7 +109,7 @@ def run_pretraining(
         with checkpoint_manager(workdir, config) as checkpoints:
             state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
             first_step = timer.step
-            for line in batches.shares(config.total_steps):
+            for line in batches.mixture_summary(config.total_steps):
                 log_main(line)
             record_start(workdir, first_step)
             with (

@@ -18,9 +18,10 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.data.dataset.dataset import Dataset
+from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.training.starts import CHECKPOINTS
 
-CONFIG_FILE, VOCAB_FILE, DATASET_FILE = "config.json", "vocab.txt", "dataset.json"
+CONFIG_FILE, DATASET_FILE = "config.json", "dataset.json"
 
 # What decides the shapes and the meaning of a checkpoint; the rest of the config may change between restarts.
 FIXED_SETTINGS = ("model", "objective.kind", "data.max_seq_length", "data.special")

@@ -69,7 +69,7 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
         where = sharding.batch_sharding(mesh)
         rows = [b["input_ids"] for b in ordered_batches(dataset, "validation", 1, where, count)]
         seen = jax.device_get(jax.jit(functools.partial(_look, config))(state.params, jnp.concatenate(rows)))
-    tokens = vocab.read_vocab(files.join(workdir, workdirs.VOCAB_FILE))
+    tokens = vocab.read_vocab(files.join(workdir, vocab.VOCAB_FILE))
     return int(state.step), [_row(tokens, config, seen, number) for number in range(len(rows))]
 
 

@@ -83,7 +83,7 @@ def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> N
             length_histogram={},
             code_version="benchmark",
         )
-        manifests.write(str(folder / name), manifest)
+        manifests.write_manifest(str(folder / name), manifest)
 
 
 def batches(name: str, folder: pathlib.Path) -> Iterator[np.ndarray | None]:
@@ -104,7 +104,7 @@ def batches(name: str, folder: pathlib.Path) -> Iterator[np.ndarray | None]:
             directory, weights = f"{folder / 'first'},{folder / 'second'}", "3,1"
         found = dataset.open_dataset(directory)
         split = rows.DatasetRows(found, "train")
-        order = mixture.plan(found.rows_of("train"), mixture.parse_weights(weights), BATCH, 0)
+        order = mixture.make_sampler(found.num_rows("train"), mixture.parse_weights(weights), BATCH, 0)
         steps = len(split) // BATCH
         first = steps if name != kind else 0
         for step in range(first):

@@ -62,7 +62,7 @@ def pack(folder: str, rows: int) -> None:
         length_histogram={},
         code_version="benchmark",
     )
-    manifests.write(folder, manifest)
+    manifests.write_manifest(folder, manifest)
 
 
 def epoch(loader: object, number: int, batch: int, step_seconds: float) -> tuple[list[float], np.ndarray]:

@@ -35,7 +35,10 @@ def made(kind: type[Predictor], max_length: int, **sizes) -> Predictor:
     config = start(dropout=0.0, **sizes).model
     params = jax.tree.map(np.asarray, model.init_params(config, HEAD, jax.random.key(3)))
     return kind(
-        Model("a test", config, HEAD, Tokenizer.of(TOKENS, True), params, PostprocessConfig("ner", max_length)), 8
+        Model(
+            "a test", config, HEAD, Tokenizer.from_tokens(TOKENS, True), params, PostprocessConfig("ner", max_length)
+        ),
+        8,
     )
 
 

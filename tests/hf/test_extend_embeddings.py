@@ -31,7 +31,7 @@ def test_a_token_is_cut_as_wordpiece_cuts_a_word(token, pieces):
 def test_the_pieces_are_those_of_the_tokenizer_itself(make_pair):
     vocabulary = make_pair().vocabulary
     ids = {token: number for number, token in enumerate(vocabulary)}
-    for word, wanted in zip(WORDS, Tokenizer.of(vocabulary, True).encode_batch(WORDS), strict=True):
+    for word, wanted in zip(WORDS, Tokenizer.from_tokens(vocabulary, True).encode_batch(WORDS), strict=True):
         assert extend_embeddings.pieces_of(word, ids) == list(wanted)
 
 

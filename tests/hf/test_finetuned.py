@@ -43,7 +43,7 @@ class Exported:
         self.head, self.auto = HEADS[name]
         self.folder = folder
         self.config = start(VOCABULARY, dropout=0.0, max_positions=24).model
-        self.tokenizer = Tokenizer.of(VOCABULARY, True, ("@DRUG$",))
+        self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",))
         shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
         draw = np.random.default_rng(3)
         self.params = tree_rules.map_named(

@@ -44,7 +44,7 @@ def sentence(draw: random.Random, words: int) -> str:
 @pytest.mark.parametrize("kind", HEADS)
 def test_what_an_export_holds_is_read_back(folders, kind):
     read = predict.model_of(folders[kind], None)
-    assert (read.head, read.tokenizer.whole) == (HEADS[kind], ("@DRUG$",))
+    assert (read.head, read.tokenizer.never_split) == (HEADS[kind], ("@DRUG$",))
     assert read.decoding == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
 

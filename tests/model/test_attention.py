@@ -45,7 +45,7 @@ def logits():
         "second": small.row(SECOND, length=LENGTH),
         "third": small.row(THIRD, length=LENGTH),
     }
-    both = jax.device_get(run(small.lively_params(config), jnp.stack([jnp.asarray(ids) for ids in rows.values()])))
+    both = jax.device_get(run(small.noisy_params(config), jnp.stack([jnp.asarray(ids) for ids in rows.values()])))
     return {network: types.SimpleNamespace(**dict(zip(rows, values, strict=True))) for network, values in both.items()}
 
 

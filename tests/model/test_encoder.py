@@ -54,7 +54,7 @@ def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
             gradients=layers, dropped=dropped, otherwise=output(params, jax.random.key(1)), whole=output(params, None)
         )
 
-    return types.SimpleNamespace(**jax.device_get(everything(small.lively_params(CONFIG))))
+    return types.SimpleNamespace(**jax.device_get(everything(small.noisy_params(CONFIG))))
 
 
 @pytest.fixture(scope="module")

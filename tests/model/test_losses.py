@@ -122,7 +122,7 @@ NOTHING = np.zeros((3, LENGTH), np.int32)  # rows of padding
 def evaluate():
     """From (ids, masked, sampled ids) to (loss, sums, what went into the discriminator, gradients)."""
     config = small.config(LENGTH)
-    params = small.lively_params(config)
+    params = small.noisy_params(config)
 
     @quick.jit
     def run(params, ids_BT, masked, sampled_BM):
@@ -227,7 +227,7 @@ def test_a_batch_with_nothing_to_mask_has_a_finite_loss_and_gradient(evaluate):
 def _sums_of_a_sure_generator(bias: float, **objective) -> dict[str, np.ndarray]:
     """Of a batch that says one word over and over, to a generator that leans towards it by `bias`."""
     config = small.config(LENGTH, objective=ObjectiveConfig(**objective))
-    params = jax.tree.map(np.zeros_like, small.lively_params(config))
+    params = jax.tree.map(np.zeros_like, small.noisy_params(config))
     params["generator"]["head"]["output_bias"][20] = bias
     ids_BT = np.where(IDS >= small.FIRST_WORD, 20, IDS)
 
@@ -276,7 +276,7 @@ def test_the_mlm_objective_has_no_discriminator():
 def test_a_uniform_generator_is_never_called_right():
     """All its logits are equal: none is the best."""
     config = small.config(objective=ObjectiveConfig(kind="uniform"))
-    params = small.lively_params(config)
+    params = small.noisy_params(config)
     ids = jnp.asarray(np.stack([small.row(small.document(12, seed=n), length=16) for n in range(4)]))
     sums = quick.jit(eval_step(config))(params, {"input_ids": ids}, jnp.int32(0))
     assert sums["masked_count"] > 0 and sums["generator_correct_sum"] == 0

@@ -32,7 +32,7 @@ class Evaluation:
         self.config, self.mesh = config, sharding.make_mesh(mesh_config)
         self.rows = sharding.batch_sharding(self.mesh)
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, self.mesh).params)
-        self.params = jax.device_put(small.lively_params(config), where)
+        self.params = jax.device_put(small.noisy_params(config), where)
         self.eval_step = jit_eval_step(config, self.mesh)
 
     def batches(self, count: int | None = BATCHES):

@@ -41,7 +41,7 @@ def one_step(config: Config, mesh_name: str):
     axes = MESHES[mesh_name]
     mesh = sharding.make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
     with jax.set_mesh(mesh):
-        start = state.with_params(create(config, mesh), small.lively_params(config))
+        start = state.with_params(create(config, mesh), small.noisy_params(config))
         batch = {"input_ids": jax.device_put(rows(), sharding.batch_sharding(mesh))}
         return jax.device_get(jit_train_step(config, mesh)(start, batch))
 
@@ -58,7 +58,7 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, qui
     got, sums = one_step(config_of(4), mesh)
     for name, value in expected_sums.items():
         np.testing.assert_allclose(sums[name], value, rtol=2e-5, err_msg=name)
-    moved = tree_rules.named_leaves(jax.tree.map(np.subtract, expected.params, small.lively_params(config_of(1))))
+    moved = tree_rules.named_leaves(jax.tree.map(np.subtract, expected.params, small.noisy_params(config_of(1))))
     assert max(np.abs(leaf).max() for leaf in moved.values()) > 1e-3
     for name, leaf in tree_rules.named_leaves(got.params).items():
         np.testing.assert_allclose(leaf, tree_rules.named_leaves(expected.params)[name], atol=2e-6, err_msg=name)

@@ -39,7 +39,7 @@ def exported(folder: str, kind: str) -> str:
         folder,
         params,
         sizes,
-        Tokenizer.of(VOCABULARY, True, ("@DRUG$",)),
+        Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",)),
         kind=head.kind,
         labels=head.labels,
         loss=head.loss,

@@ -27,7 +27,7 @@ def pack(
     Ids count on from `first_id` through all rows of all splits.
     """
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(words))]
-    vocab.write_vocab(files.join(folder, manifests.VOCAB_FILE), tokens)
+    vocab.write_vocab(files.join(folder, vocab.VOCAB_FILE), tokens)
     contents, splits, begin = {}, {}, first_id
     for split, counts in shard_rows.items():
         total = sum(counts)
@@ -46,7 +46,7 @@ def pack(
         row_length=row_length,
         dtype="uint16",
         vocab_size=len(tokens),
-        vocab_sha256=vocab.sha256(files.join(folder, manifests.VOCAB_FILE)),
+        vocab_sha256=vocab.sha256(files.join(folder, vocab.VOCAB_FILE)),
         lower_case=lower_case,
         special=vocab.special_ids(tokens),
         splits=splits,
@@ -55,11 +55,11 @@ def pack(
         length_histogram={str(row_length): begin},
         code_version="test",
     )
-    manifests.write(folder, manifest)
+    manifests.write_manifest(folder, manifest)
     return contents
 
 
-def flip_a_byte(path: str, row: int, row_length: int = T) -> None:
+def flip_byte(path: str, row: int, row_length: int = T) -> None:
     """Changes one id of a row, in place."""
     size = tfrecord.record_size(row_length, "uint16")
     data = bytearray(files.read_bytes(path))

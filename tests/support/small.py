@@ -48,7 +48,7 @@ def loss_and_sums(config: Config, params: state.Params, ids_BT: np.ndarray) -> t
     return loss_fn(merge_params(config, params), drawn, config, None, with_auc=False)
 
 
-def lively_params(config: Config, seed: int = 0) -> state.Params:
+def noisy_params(config: Config, seed: int = 0) -> state.Params:
     """Parameters with noise of size 0.3: fresh ones barely look at other tokens."""
     generator = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: init_params(config))

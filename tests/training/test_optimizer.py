@@ -190,7 +190,7 @@ def _one_array_a_matrix(params: dict) -> dict:
 def test_lamb_is_optax_lamb_on_one_array_a_matrix():
     """Three steps; there, a mask spares what does not decay from the trust ratio, too."""
     model = small.config()
-    params = small.lively_params(model)
+    params = small.noisy_params(model)
     config = OptimizerConfig(kind="lamb", learning_rate=0.01, warmup_steps=0, decay_power=0.0, clip_norm=1e9)
     ours = optimizer.make(config, total_steps=100)
     flat = _one_array_a_matrix(params)

@@ -31,7 +31,7 @@ IDS = np.stack(
 def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
     config = small.config(LENGTH, tying=tying, objective=ObjectiveConfig(mask_probability=0.3, **objective))
     gradient = quick.jit(jax.grad(lambda params: small.loss_and_sums(config, params, IDS)[0]))
-    return jax.device_get(tree_rules.named_leaves(gradient(small.lively_params(config))))
+    return jax.device_get(tree_rules.named_leaves(gradient(small.noisy_params(config))))
 
 
 def test_the_first_loss_is_that_of_guessing():

@@ -165,7 +165,7 @@ def _deduplicate(
 ) -> DroppedRows:
     losses = DroppedRows(work, len(counts))
     keys = [
-        shuffle_files.file_name(_keys_prefix(work, number), file)
+        shuffle_files.file_path(_keys_prefix(work, number), file)
         for number, of_input in enumerate(counts)
         for file in range(of_input["files_of_keys"])
     ]

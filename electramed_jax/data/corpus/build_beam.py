@@ -142,7 +142,7 @@ def _write(of_input: OfInput, work: str, output_dir: str) -> Iterator[tuple[int,
 
 
 def _by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[Rows]:
-    return ((slot, some.tobytes()) for slot, some in shuffle_files.by_slot(rows, slots))
+    return ((slot, some.tobytes()) for slot, some in shuffle_files.group_by_slot(rows, slots))
 
 
 def _by_input(losses: np.ndarray) -> Iterator[Rows]:

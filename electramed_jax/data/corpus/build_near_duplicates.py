@@ -33,7 +33,7 @@ def find(pool: ProcessPool, losses: DroppedRows, groups: Sequence[tuple[int, int
     tasks = [(losses, number, rows) for number in range(losses.inputs)]
     signed = list(pool.run(_sign, tasks, "signing", inside="documents", count=lambda found: found["documents"]))
     entries = [
-        shuffle_files.file_name(_bands_prefix(losses.folder, number), file)
+        shuffle_files.file_path(_bands_prefix(losses.folder, number), file)
         for number, of_input in enumerate(signed)
         for file in range(of_input["files_of_bands"])
     ]

@@ -18,11 +18,11 @@ from electramed_jax.data.dataset.manifest import Shard
 
 BLOCK_ROWS = 256
 # Two windows of the plan, the one in use and the one to come, and some blocks to spare.
-KEPT_BLOCKS = 160
-READS_AT_ONCE = {"local": 4, "remote": 16}
+CACHED_BLOCKS = 160
+READ_THREADS = {"local": 4, "remote": 16}
 
 
-class Blocks:
+class BlockReader:
     """The blocks of some shards, numbered on from one shard to the next; a shard's last block may be shorter.
 
     The CRCs of a block's rows are compared when it is first read. They are again where its bytes came over a network
@@ -52,7 +52,7 @@ class Blocks:
         self._slot_of, self._block_in = np.full(total, -1), np.full(slots, -1)
         self._last_used, self._now = np.zeros(slots, np.int64), 0
         self._coming: dict[int, futures.Future[None]] = {}  # slot -> what fills it
-        self._pool = futures.ThreadPoolExecutor(READS_AT_ONCE["local" if self._is_local else "remote"], "read")
+        self._pool = futures.ThreadPoolExecutor(READ_THREADS["local" if self._is_local else "remote"], "read")
 
     def rows(self, shards: np.ndarray, within: np.ndarray) -> np.ndarray:
         """Ids [n, T] of rows, each given by its shard and its number there.
@@ -72,7 +72,7 @@ class Blocks:
             self._refuse(block, within[blocks == block])
         return self._ids[self._slot_of[blocks] * BLOCK_ROWS + within % BLOCK_ROWS]
 
-    def expect(self, shards: np.ndarray, within: np.ndarray) -> None:
+    def prefetch(self, shards: np.ndarray, within: np.ndarray) -> None:
         """Starts reading the blocks of these rows where they aren't in memory; waits for none of them."""
         self._ask(np.unique(self._blocks(shards, within))[: len(self._block_in) // 2])
 

@@ -11,6 +11,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.dataset import manifest as manifests
 from electramed_jax.data.dataset.manifest import Manifest, Split
+from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Dataset:
     @property
     def vocab_path(self) -> str:
         """The vocabulary that all folders speak."""
-        return files.join(self.folders[0], manifests.VOCAB_FILE)
+        return files.join(self.folders[0], VOCAB_FILE)
 
-    def rows_of(self, split: str) -> tuple[int, ...]:
+    def num_rows(self, split: str) -> tuple[int, ...]:
         """Rows of a split in each folder; 0 where it has no such split."""
         return tuple(m.splits[split].rows if split in m.splits else 0 for m in self.manifests)
 
@@ -62,7 +63,7 @@ def open_dataset(directory: str) -> Dataset:
     Raises:
       UserError: as `manifest.read`, a folder named twice, or two that differ in vocabulary, row length or casing.
     """
-    names = folders(directory)
+    names = parse_folders(directory)
     for number, name in enumerate(names):
         if name in names[:number]:
             raise UserError(f"{name} is named twice in {directory}; to see more of its rows give it a larger weight")
@@ -72,7 +73,7 @@ def open_dataset(directory: str) -> Dataset:
     return dataset
 
 
-def folders(directory: str) -> tuple[str, ...]:
+def parse_folders(directory: str) -> tuple[str, ...]:
     """The folders that a setting names: one, or several with commas between."""
     return tuple(name for part in directory.split(",") if (name := part.strip().rstrip("/") or part.strip()))
 

@@ -17,7 +17,7 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.data.dataset import mixture
-from electramed_jax.data.dataset.block_reader import BLOCK_ROWS, KEPT_BLOCKS
+from electramed_jax.data.dataset.block_reader import BLOCK_ROWS, CACHED_BLOCKS
 from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.row_reader import DatasetRows
 
@@ -66,13 +66,13 @@ class Loader:
     ) -> None:
         check_batch_size(batch_size, sharding)
         self.dataset, self.manifest = dataset, dataset.manifest
-        kept = KEPT_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
+        kept = CACHED_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
         self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
-        counts = self.dataset.rows_of(split)
+        counts = self.dataset.num_rows(split)
         if 0 in counts:
             folder = self.dataset.folders[counts.index(0)]
             raise UserError(f"{folder}: split {split!r} has no rows; leave the folder out, or pack it again")
-        self._plan = mixture.plan(counts, mixture.parse_weights(weights), batch_size, seed)
+        self._plan = mixture.make_sampler(counts, mixture.parse_weights(weights), batch_size, seed)
         if check_shards:
             self.dataset.verify_shards()
         self.rows_in_epoch = len(self._rows)
@@ -94,9 +94,9 @@ class Loader:
         """Epochs completed when `step` begins; of a mixture: rows fed, in rows of all folders."""
         return self._plan.epoch(step)
 
-    def shares(self, steps: int) -> list[str]:
+    def mixture_summary(self, steps: int) -> list[str]:
         """For each folder of a mixture a line: its rows, its share of what is fed, its epochs in that many steps."""
-        if not isinstance(self._plan, mixture.Mixture):
+        if not isinstance(self._plan, mixture.MixtureSampler):
             return []
         fed = steps * self._plan.batch_size
         shares = [quota / mixture.ROUND_POSITIONS for quota in self._plan.quotas]
@@ -118,8 +118,8 @@ class Loader:
     def _read(self, step: int) -> Batch:
         numbers = self._plan.rows(step)
         held = _held_rows(self._shape, self._sharding)
-        self._rows.expect(numbers[held])
-        self._rows.expect(self._plan.rows(step + self._steps_ahead)[held])
+        self._rows.prefetch(numbers[held])
+        self._rows.prefetch(self._plan.rows(step + self._steps_ahead)[held])
         return global_batch(lambda first, end: self._rows[numbers[first:end]], self._shape, self._sharding)
 
 
@@ -163,7 +163,7 @@ def ordered_batches(
     def batches() -> Iterator[Batch]:
         try:
             for begin, following in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
-                rows.expect(numbers(following, 0, batch_size))
+                rows.prefetch(numbers(following, 0, batch_size))
                 yield global_batch(functools.partial(read, begin), (batch_size, manifest.row_length), sharding)
         finally:
             rows.close()

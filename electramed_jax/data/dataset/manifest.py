@@ -12,8 +12,7 @@ from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 
-FILE = "manifest.json"
-VOCAB_FILE = "vocab.txt"
+MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
 TFDS_FILES = ("features.json", "dataset_info.json")
 
@@ -93,13 +92,13 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def write(directory: str, manifest: Manifest) -> None:
+def write_manifest(directory: str, manifest: Manifest) -> None:
     """Writes the TFDS metadata, then manifest.json: with that the dataset is complete.
 
     The shards and vocab.txt must be in place already.
     """
     _write_tfds_metadata(directory, manifest)
-    files.write_json(files.join(directory, FILE), dataclasses.asdict(manifest))
+    files.write_json(files.join(directory, MANIFEST_FILE), dataclasses.asdict(manifest))
 
 
 def read_manifest(directory: str) -> Manifest:
@@ -110,12 +109,14 @@ def read_manifest(directory: str) -> Manifest:
     Raises:
       UserError: no manifest, unknown version, missing or cut-short shard, another vocabulary.
     """
-    path = files.join(directory, FILE)
+    path = files.join(directory, MANIFEST_FILE)
     if not files.exists(path):
-        raise UserError(f"{directory}: no {FILE}: not a packed dataset, or packing did not finish; run electramed pack")
+        raise UserError(
+            f"{directory}: no {MANIFEST_FILE}: not a packed dataset, or packing did not finish; run electramed pack"
+        )
     manifest = _from_json(files.read_json(path), path)
     there = files.sizes(directory)  # one request for all shards
-    for file in (VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
+    for file in (vocab.VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
         if file not in there:
             raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
     _check_vocab(directory, manifest)
@@ -146,7 +147,7 @@ def verify_shards(directory: str, manifest: Manifest) -> None:
             path = files.join(directory, shard.file)
             if files.sha256(path) != shard.sha256:
                 raise UserError(
-                    f"{path}: damaged: its SHA-256 is not the one in {FILE}; copy the file again or pack again"
+                    f"{path}: damaged: its SHA-256 is not the one in {MANIFEST_FILE}; copy the file again or pack again"
                 )
 
 
@@ -169,11 +170,11 @@ def _from_json(value: Any, path: str) -> Manifest:
 
 
 def _check_vocab(directory: str, manifest: Manifest) -> None:
-    path = files.join(directory, VOCAB_FILE)
+    path = files.join(directory, vocab.VOCAB_FILE)
     if vocab.sha256(path) != manifest.vocab_sha256:
         raise UserError(
             f"{path}: not the vocabulary these rows were packed with (SHA-256 differs from "
-            f"{FILE}); put the original vocab.txt back, or pack again"
+            f"{MANIFEST_FILE}); put the original vocab.txt back, or pack again"
         )
 
 

@@ -26,7 +26,7 @@ _STREAM = 0x6D69787475726530
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class MixtureSampler:
     """The order in which rows of several members are fed: a function of these numbers and the step.
 
     Rows are numbered on from one member to the next: row r of member k is sum(num_rows[:k]) + r.
@@ -84,19 +84,19 @@ class Mixture:
         member, rank = _round(self.quotas, self.seed, number)
         member, rank = member[offset:upto], rank[offset:upto]
         rows, before = np.empty(len(member), np.int64), 0
-        for k, (plan, quota, num_rows) in enumerate(zip(self.plans, self.quotas, self.num_rows)):
+        for k, (sampler, quota, num_rows) in enumerate(zip(self.plans, self.quotas, self.num_rows)):
             if len(chosen := np.flatnonzero(member == k)):
                 first = number * quota + int(rank[chosen[0]])  # its positions here follow each other
-                rows[chosen] = before + plan.at(first, first + len(chosen))
+                rows[chosen] = before + sampler.at(first, first + len(chosen))
             before += num_rows
         return rows
 
 
-def plan(
+def make_sampler(
     num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int
-) -> EpochSampler | Mixture:
-    """The order of a `Mixture` of these members; the plain `EpochSampler`, which is the same one, where there is but one."""
-    mixture = Mixture(tuple(num_rows), tuple(weights), batch_size, seed)
+) -> EpochSampler | MixtureSampler:
+    """The order of a `MixtureSampler` of these members; the plain `EpochSampler`, which is the same one, where there is but one."""
+    mixture = MixtureSampler(tuple(num_rows), tuple(weights), batch_size, seed)
     return mixture if len(num_rows) > 1 else mixture.plans[0]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import tfrecord
 from electramed_jax.common.storage.disk_cache import DiskCache
-from electramed_jax.data.dataset.block_reader import KEPT_BLOCKS, Blocks
+from electramed_jax.data.dataset.block_reader import CACHED_BLOCKS, BlockReader
 from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.manifest import Manifest
 
@@ -18,7 +18,7 @@ class SplitRows:
     """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers span all shards of a folder.
 
     Args:
-      kept_blocks, cache: as in `Blocks`.
+      kept_blocks, cache: as in `BlockReader`.
 
     Raises:
       UserError: if the split is unknown or empty; on reading, if a shard is missing, cut short or
@@ -31,7 +31,7 @@ class SplitRows:
         manifest: Manifest,
         split: str,
         *,
-        kept_blocks: int = KEPT_BLOCKS,
+        kept_blocks: int = CACHED_BLOCKS,
         cache: DiskCache | None = None,
     ) -> None:
         if split not in manifest.splits:
@@ -45,7 +45,7 @@ class SplitRows:
         rows = np.array([shard.rows for shard in shards], np.int64)
         self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
         layout = tfrecord.RecordLayout(manifest.row_length, manifest.dtype)
-        self._blocks = Blocks(directory, shards, layout, kept_blocks, cache)
+        self._blocks = BlockReader(directory, shards, layout, kept_blocks, cache)
 
     def __len__(self) -> int:
         return self._length
@@ -53,9 +53,9 @@ class SplitRows:
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
         return self._blocks.rows(*self._place(numbers))
 
-    def expect(self, numbers: np.ndarray) -> None:
+    def prefetch(self, numbers: np.ndarray) -> None:
         """Starts reading what these rows will need; returns at once."""
-        self._blocks.expect(*self._place(numbers))
+        self._blocks.prefetch(*self._place(numbers))
 
     def close(self) -> None:
         self._blocks.close()
@@ -75,9 +75,9 @@ class DatasetRows:
     """
 
     def __init__(
-        self, dataset: Dataset, split: str, *, kept_blocks: int = KEPT_BLOCKS, cache: DiskCache | None = None
+        self, dataset: Dataset, split: str, *, kept_blocks: int = CACHED_BLOCKS, cache: DiskCache | None = None
     ) -> None:
-        folders = list(zip(dataset.folders, dataset.manifests, dataset.rows_of(split), strict=True))
+        folders = list(zip(dataset.folders, dataset.manifests, dataset.num_rows(split), strict=True))
         filled = [folder for folder in folders if folder[2]] or folders[:1]  # the first says that it is empty
         self._parts = [
             SplitRows(folder, manifest, split, kept_blocks=kept_blocks, cache=cache) for folder, manifest, _ in filled
@@ -93,16 +93,16 @@ class DatasetRows:
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
         if len(self._parts) == 1:
             return self._parts[0][numbers]
-        self.expect(numbers)  # in all folders, before waiting for the first
+        self.prefetch(numbers)  # in all folders, before waiting for the first
         ids = np.empty((len(numbers), self._row_length), self._dtype)
         for part, chosen, own in self._place(numbers):
             ids[chosen] = part[own]
         return ids
 
-    def expect(self, numbers: np.ndarray) -> None:
+    def prefetch(self, numbers: np.ndarray) -> None:
         """As `SplitRows.expect`."""
         for part, _, own in self._place(numbers):
-            part.expect(own)
+            part.prefetch(own)
 
     def close(self) -> None:
         for part in self._parts:

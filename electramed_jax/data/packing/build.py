@@ -5,7 +5,7 @@ complete. Packing walks the documents in order, across the borders of parts, so 
 on neither the number of processes nor an interruption. Neither holds more than a block or a window
 of documents at a time.
 
-The formats of rows are "packed" (see `pack`: full rows, nothing dropped) and "electra" (see
+The formats of rows are "packed" (see `pack_documents`: full rows, nothing dropped) and "electra" (see
 `electra_examples`: one two-segment example a row, for those who want the original recipe).
 """
 
@@ -82,11 +82,11 @@ def pack(
         "code_version": electramed_jax.__version__,
         "sources": account["inputs"],
     }
-    if files.exists(files.join(output_dir, manifest.FILE)):
+    if files.exists(files.join(output_dir, manifest.MANIFEST_FILE)):
         return _finished(output_dir, request)
     special = vocab.special_ids(tokens)
     work = build_dir.open_build_dir(output_dir, request, lambda found: found.startswith(f"{name}-"))
-    own_vocab = files.join(output_dir, manifest.VOCAB_FILE)
+    own_vocab = files.join(output_dir, vocab.VOCAB_FILE)
     with files.atomic_write(own_vocab) as file:
         file.write(files.read_bytes(vocab_path))
 
@@ -125,7 +125,7 @@ def pack(
         name=name,
         format=format,
     )
-    manifest.write(output_dir, result)
+    manifest.write_manifest(output_dir, result)
     build_dir.close_build_dir(output_dir)
     return result
 
@@ -140,7 +140,7 @@ def _run(
         for split in corpus_dir.SPLITS
         for part in range(parts)
     ]
-    staged = process_pool.run(_tokenize, tasks, workers, "tokenising")
+    staged = process_pool.run_tasks(_tokenize, tasks, workers, "tokenising")
     for split in corpus_dir.SPLITS:
         figures, shards = _pack_split(itertools.islice(staged, parts), maker, order, files.join(work, f"rows-{split}"))
         yield split, figures, place(shards, output_dir, order.name, split)

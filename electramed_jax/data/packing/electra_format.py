@@ -19,21 +19,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.data.packing.pack import Packed
+from electramed_jax.data.packing.pack import PackedRows
 
 SINGLE_FRACTION = 0.1
 SHORTER_FRACTION = 0.05
 SHORTEST_TARGET = 5
 
 
-def examples(
+def build_examples(
     ids: np.ndarray,
     sentences: np.ndarray,
     sentence_counts: np.ndarray,
     randoms: Iterable[random.Random],
     row_length: int,
     special: SpecialIds,
-) -> Packed:
+) -> PackedRows:
     """Makes the examples of documents.
 
     Args:
@@ -50,7 +50,7 @@ def examples(
     sizes, begin, count = sentences.tolist(), 0, 0
     for of_document, source in zip(sentence_counts.tolist(), randoms, strict=True):
         before = count
-        for a, b in segments(sizes[begin : begin + of_document], row_length, source):
+        for a, b in split_segments(sizes[begin : begin + of_document], row_length, source):
             order += [begin + number for number in (*a, *b)]
             in_b += [False] * len(a) + [True] * len(b)
             example += [count] * (len(a) + len(b))
@@ -59,7 +59,7 @@ def examples(
         begin += of_document
     rows = np.full((count, row_length), special.pad, np.int32)
     if not count:
-        return Packed(rows, 0, 0)
+        return PackedRows(rows, 0, 0)
 
     # Token by token: where it comes from, its example and segment, and its place in the segment.
     order, in_b, example = np.array(order), np.array(in_b), np.array(example)
@@ -83,10 +83,12 @@ def examples(
     rows[number, a + 1] = special.sep
     rows[number[b > 0], (a + b + 2)[b > 0]] = special.sep
     tokens = int((a + b + 2 + (b > 0)).sum())
-    return Packed(rows, tokens, int((np.array(per_document) > 1).sum()), len(ids) - int(kept.sum()))
+    return PackedRows(rows, tokens, int((np.array(per_document) > 1).sum()), len(ids) - int(kept.sum()))
 
 
-def segments(sentences: Sequence[int], row_length: int, source: random.Random) -> Iterator[tuple[list[int], list[int]]]:
+def split_segments(
+    sentences: Sequence[int], row_length: int, source: random.Random
+) -> Iterator[tuple[list[int], list[int]]]:
     """The numbers of the sentences in A and in B, for each example of one document.
 
     Args:

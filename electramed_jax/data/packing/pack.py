@@ -43,7 +43,7 @@ class SentenceEnds:
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed:
+class PackedRows:
     """Rows and what went into them.
 
     Attributes:
@@ -65,14 +65,14 @@ def check_row_length(row_length: int) -> None:
         raise UserError(f"row_length={row_length}; wanted at least {MIN_ROW_LENGTH}; 128 and 512 are the usual ones")
 
 
-def pack(
+def pack_documents(
     ids: np.ndarray,
     lengths: np.ndarray,
     paired: np.ndarray,
     row_length: int,
     special: SpecialIds,
     sentence_ends: SentenceEnds,
-) -> Packed:
+) -> PackedRows:
     """Packs documents into rows.
 
     Args:
@@ -87,7 +87,7 @@ def pack(
     """
     assert len(ids) == lengths.sum() and (lengths > 0).all() and row_length >= MIN_ROW_LENGTH
     if not len(lengths):
-        return Packed(np.empty((0, row_length), np.int32), 0, 0)
+        return PackedRows(np.empty((0, row_length), np.int32), 0, 0)
     document, start, stop = _cut(lengths, row_length - 2 - paired.astype(np.int64))
     # With a sentinel on either side, outside every piece.
     breaks = np.concatenate([[-1], sentence_ends.breaks(ids), [len(ids) + 1]])
@@ -113,7 +113,7 @@ def pack(
     flat[(first + 1 + split - start)[has_b]] = special.sep
     flat[first + size - 1] = special.sep
     pieces = np.bincount(document, minlength=len(lengths))
-    return Packed(rows, int(size.sum()), int((pieces > 1).sum()))
+    return PackedRows(rows, int(size.sum()), int((pieces > 1).sum()))
 
 
 def _cut(lengths: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -70,13 +70,15 @@ class RowBuilder:
         figures.add_rows(made, packed, self.special)
         return made.rows
 
-    def _packed(self, tokens: Tokens) -> pack.Packed:
+    def _packed(self, tokens: Tokens) -> pack.PackedRows:
         paired = tokens.draws < np.uint64(PAIRED_FRACTION * 2**64)
-        return pack.pack(tokens.ids, tokens.lengths, paired, self.row_length, self.special, self.sentence_ends)
+        return pack.pack_documents(
+            tokens.ids, tokens.lengths, paired, self.row_length, self.special, self.sentence_ends
+        )
 
-    def _examples(self, tokens: Tokens) -> pack.Packed:
+    def _examples(self, tokens: Tokens) -> pack.PackedRows:
         randoms = map(random.Random, tokens.draws.tolist())
-        return electra_format.examples(
+        return electra_format.build_examples(
             tokens.ids, tokens.sentences, tokens.sentence_counts, randoms, self.row_length, self.special
         )
 
@@ -114,7 +116,7 @@ class SplitStats:
         ends = 1 << np.ceil(np.log2(some)).astype(np.int64)
         self.histogram += Counter(ends.tolist())
 
-    def add_rows(self, made: pack.Packed, packed: pack.Packed, special: SpecialIds) -> None:
+    def add_rows(self, made: pack.PackedRows, packed: pack.PackedRows, special: SpecialIds) -> None:
         """Counts a window: its rows, and what they would be in the packed format."""
         self.counts += np.bincount(made.rows.reshape(-1), minlength=len(self.counts))
         self.counts[[special.pad, special.cls, special.sep]] = 0

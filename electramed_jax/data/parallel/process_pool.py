@@ -22,7 +22,9 @@ from electramed_jax.common.errors import UserError
 _WAITING = 4  # tasks handed out per process before the first of their results is taken
 
 
-def run(function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str) -> Iterator[Any]:
+def run_tasks(
+    function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str
+) -> Iterator[Any]:
     """Yields `function(*task)` for each task, one a file: `Pool.run` where there is one stage only."""
     with ProcessPool(workers) as pool:
         yield from pool.run(function, tasks, description)

@@ -48,11 +48,11 @@ class Writer:
     def _flush(self) -> None:
         if self._waiting:
             rows, self._waiting = np.concatenate(self._waiting), []
-            write(file_name(self._prefix, self.files), rows, self._slots(rows), self._number)
+            write(file_path(self._prefix, self.files), rows, self._slots(rows), self._number)
             self.files += 1
 
 
-def file_name(prefix: str, number: int) -> str:
+def file_path(prefix: str, number: int) -> str:
     """The path of one of a Writer's files."""
     return f"{prefix}-{number:03d}"
 
@@ -62,7 +62,7 @@ def hash_slots(hashes: np.ndarray) -> np.ndarray:
     return (hashes >> np.uint64(56)).astype(np.int64)
 
 
-def by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def group_by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(slot, its rows) for each slot that has some; within a slot rows keep their order."""
     in_order = np.argsort(slots, kind="stable")
     rows, slots = rows[in_order], slots[in_order]

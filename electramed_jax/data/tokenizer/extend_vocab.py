@@ -33,8 +33,8 @@ def extend(old: Sequence[str], texts: Iterable[str], size: int, lower_case: bool
         raise UserError(f"size={size} leaves no room for new tokens; the old vocabulary has {len(old):,}")
     vocab.special_ids(old)
     known = set(old)
-    candidates = [token for token in vocab.train(texts, size, lower_case) if token not in known]
-    tokenizer = Tokenizer.of([*old, *candidates], lower_case)
+    candidates = [token for token in vocab.train_wordpiece(texts, size, lower_case) if token not in known]
+    tokenizer = Tokenizer.from_tokens([*old, *candidates], lower_case)
     uses = np.zeros(len(tokenizer.tokens), np.int64)
     rest = iter(texts)
     while batch := list(itertools.islice(rest, BATCH)):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.data.tokenizer.word_cache import WordTable
+from electramed_jax.data.tokenizer.word_cache import WordCache
 
 MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
 
@@ -33,21 +33,21 @@ class Tokenizer:
         self._set_up(vocab.read_vocab(vocab_path), lower_case, ())
 
     @classmethod
-    def of(cls, tokens: Sequence[str], lower_case: bool, whole: Sequence[str] = ()) -> Tokenizer:
-        """With a vocabulary at hand; those of its tokens that are `whole` are never cut, wherever they stand."""
+    def from_tokens(cls, tokens: Sequence[str], lower_case: bool, never_split: Sequence[str] = ()) -> Tokenizer:
+        """With a vocabulary at hand; those of its tokens that are `never_split` are never cut, wherever they stand."""
         tokenizer = cls.__new__(cls)
-        tokenizer._set_up(list(tokens), lower_case, tuple(whole))
+        tokenizer._set_up(list(tokens), lower_case, tuple(never_split))
         return tokenizer
 
-    def _set_up(self, tokens: list[str], lower_case: bool, whole: tuple[str, ...]) -> None:
-        self.tokens, self.lower_case, self.whole = tokens, lower_case, whole
+    def _set_up(self, tokens: list[str], lower_case: bool, never_split: tuple[str, ...]) -> None:
+        self.tokens, self.lower_case, self.never_split = tokens, lower_case, never_split
         self.special = vocab.special_ids(tokens)
         self._plain = self._new_backend()
-        self._words = WordTable(self._ids_of_words, ignore_case=lower_case)
+        self._words = WordCache(self._ids_of_words, ignore_case=lower_case)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, int32[n], without [CLS] and [SEP]."""
-        if self.whole:  # a word table cuts around every mark
+        if self.never_split:  # a word table cuts around every mark
             return [np.array(ids, np.int32) for ids in self._ids_of_words(list(texts))]
         return self._words.ids(texts)
 
@@ -107,5 +107,5 @@ class Tokenizer:
         )
         backend.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.add_tokens([AddedToken(token, normalized=False) for token in self.whole])
+        backend.add_tokens([AddedToken(token, normalized=False) for token in self.never_split])
         return backend

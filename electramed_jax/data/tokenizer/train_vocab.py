@@ -23,7 +23,7 @@ def train_vocab(
     texts = corpus_dir.Texts(documents_dir)
     if extend is None:
         count = corpus_dir.read_documents_info(documents_dir)["splits"]["train"]["documents"]
-        tokens = vocab.train(texts, size, lower_case, count)
+        tokens = vocab.train_wordpiece(texts, size, lower_case, count)
     else:
         tokens = extend_vocab.extend(vocab.read_vocab(extend), texts, size, lower_case)
     vocab.write_vocab(output_path, tokens)

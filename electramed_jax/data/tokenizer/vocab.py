@@ -13,13 +13,14 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.special_tokens import SpecialIds
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCAB_FILE = "vocab.txt"
 MAX_CHARACTERS = 1000  # letters kept in the alphabet, the most frequent first; the rest are [UNK]
 MIN_FREQUENCY = 2
 _CODE_POINTS = 0x110000
 _BATCH = 256
 
 
-def train(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:
+def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:
     """Trains a WordPiece vocabulary; the same texts give the same tokens in the same order.
 
     The trainer of `tokenizers` takes single letters in the order of a hash map, which differs from

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-KNOWN_WORDS = 1 << 19  # then they are learnt anew; the table takes some 25 MB
+MAX_WORDS = 1 << 19  # then they are learnt anew; the table takes some 25 MB
 _SLOT_BITS = 20
 _SLICE_BYTES = 1 << 16  # looked up at a time, so that the arrays stay in the processor's cache
 _SPACES = b" \t\n\r"
@@ -34,7 +34,7 @@ def _powers(base: int) -> np.ndarray:
 _POWERS, _INVERSES = _powers(_BASE), _powers(pow(_BASE, -1, 1 << 64))
 
 
-class WordTable:
+class WordCache:
     """The ids of texts, looked up word by word.
 
     Two words are taken for one where 63 bits of their hashes are equal, which among ten million words
@@ -69,7 +69,7 @@ class WordTable:
         if stop - start > _SLICE_BYTES:  # one enormous word
             (ids,) = self._tokenize([data[start:stop].decode()])
             return np.array([start]), np.array([len(ids)]), np.array(ids, np.int32)
-        if self._known > KNOWN_WORDS:
+        if self._known > MAX_WORDS:
             self._clear()
         letters = np.frombuffer(data, np.uint8, stop - start, start)
         begins, ends = _words(letters)

@@ -48,7 +48,7 @@ def add(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
         table = np.zeros((model.padded_vocab_size, rows.shape[1]), np.float32)
         table[: len(start.tokens)] = rows[: len(start.tokens)]
         words = [re.sub(r"[@$-]+", " ", placeholder).strip() for placeholder in new.values()]
-        pieces = Tokenizer.of(start.tokens, start.lower_case).encode_batch(words)
+        pieces = Tokenizer.from_tokens(start.tokens, start.lower_case).encode_batch(words)
         for number, ids in zip(new, pieces, strict=True):
             table[number] = rows[ids].mean(axis=0)
         params = params | {"embeddings": params["embeddings"] | {"word": table}}

@@ -141,7 +141,7 @@ class TextClassificationTask:
             "columns": {split: dataclasses.asdict(taken) for split, taken in self._corpus.columns.items()},
             "labels": self._label_counts(),
             "counted": self._counted,
-            "placeholders": {name: name in self._tokenizer.whole for name in self._corpus.placeholders()},
+            "placeholders": {name: name in self._tokenizer.never_split for name in self._corpus.placeholders()},
         }
 
     def told(self) -> list[str]:
@@ -153,7 +153,7 @@ class TextClassificationTask:
             lost = f" ({self._lost[split]} of them lost a placeholder)" if self._lost[split] else ""
             lines.append(f"{split}: {source}: {len(self._examples[split]):,} texts: {counts}{cut}{lost}")
         if names := self._corpus.placeholders():
-            how = "whole" if names[0] in self._tokenizer.whole else "in pieces"
+            how = "whole" if names[0] in self._tokenizer.never_split else "in pieces"
             lines.append(f"placeholders {', '.join(names)}: {how}")
         return lines
 

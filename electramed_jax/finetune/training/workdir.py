@@ -26,7 +26,7 @@ from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.model_spec import ModelSpec
 from electramed_jax.finetune.task.task import Task
 
-CONFIG_FILE, TASK_FILE, VOCAB_FILE, DATA_FILE = "config.json", "task.json", "vocab.txt", "data.json"
+CONFIG_FILE, TASK_FILE, DATA_FILE = "config.json", "task.json", "data.json"
 RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"
 
 
@@ -68,7 +68,7 @@ def init_workdir(workdir: str, config: FinetuneConfig, described: ModelSpec, sta
         raise UserError(f"{workdir}: not empty, and no fine-tuning run; use a new --workdir")
     distributed.check_shared(workdir)  # nobody writes before all have looked
     if distributed.is_main():
-        vocab.write_vocab(files.join(workdir, VOCAB_FILE), start.tokens)
+        vocab.write_vocab(files.join(workdir, vocab.VOCAB_FILE), start.tokens)
         for name, path in _paths(workdir, held):
             files.write_json(path, held[name])
 

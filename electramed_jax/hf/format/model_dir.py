@@ -17,7 +17,7 @@ from electramed_jax.hf.format import config_json, mapping, weights
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 CONFIG, WEIGHTS, CARD = "config.json", weights.SAFETENSORS, "README.md"
-VOCABULARY, TOKENIZER, TOKENIZER_CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 ENCODER_PREFIX = "electra."
 BARE_PREFIXES = ("embeddings.", "embeddings_project.", "encoder.")  # of ElectraModel
 HEAD_PREFIX = {
@@ -146,7 +146,7 @@ def _network_of(folder: str, tensors: Mapping[str, np.ndarray], headless: bool) 
 def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
     """(tokens by id, whether text is lower-cased), each None where no file tells."""
     vocab_path, tokenizer_path, settings_path = (
-        files.join(folder, name) for name in (VOCABULARY, TOKENIZER, TOKENIZER_CONFIG)
+        files.join(folder, name) for name in (vocab.VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG)
     )
     settings = files.read_json(settings_path) if files.exists(settings_path) else {}
     lower_case = settings.get("do_lower_case")

@@ -122,7 +122,7 @@ def test_what_comes_over_a_network_is_checked_each_time(packed, checked_rows):
 
 def test_a_damaged_row_is_named_and_its_neighbours_are_not_held_against_it(packed):
     folder, contents = packed
-    invented_rows.flip_a_byte(files.join(folder, SHARD_1), 37)
+    invented_rows.flip_byte(files.join(folder, SHARD_1), 37)
     rows = open_rows(folder, kept_blocks=2)
     near = np.array([400 + 36, 400 + 38])
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_a_row_that_is_mended_is_read_anew(packed):
     folder, contents = packed
     path = files.join(folder, SHARD_1)
     good = files.read_bytes(path)
-    invented_rows.flip_a_byte(path, 37)
+    invented_rows.flip_byte(path, 37)
     rows = open_rows(folder)
     with pytest.raises(UserError, match="row 37 is damaged"):
         rows[np.array([437])]
@@ -212,7 +212,7 @@ def test_a_damaged_cache_is_noticed_and_mended(packed, reads, tmp_path):
         assert len(reads) == (BLOCKS if round_ == 0 else 3)
         reads.clear()
         for copy in (tmp_path / "cache").iterdir():
-            invented_rows.flip_a_byte(str(copy), 50)  # one block of each of the three shards
+            invented_rows.flip_byte(str(copy), 50)  # one block of each of the three shards
 
 
 @pytest.mark.parametrize("packed", ["local"], indirect=True)
@@ -233,7 +233,7 @@ def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, mo
         read(path, layout, first, into)
 
     monkeypatch.setattr(tfrecord, "read_records", read_and_tell)
-    rows.expect(np.arange(100, 130))
+    rows.prefetch(np.arange(100, 130))
     assert all(event.wait(timeout=30) for event in begun.values())
     np.testing.assert_array_equal(rows[np.arange(100, 130)], contents[100:130])
     assert len(reads) == 3
@@ -254,7 +254,7 @@ def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monke
             (slow_done if first == 0 else others_done).set()
 
     monkeypatch.setattr(tfrecord, "read_records", read_slowly)
-    rows.expect(np.array([5]))
+    rows.prefetch(np.array([5]))
     wanted = np.array([100, 200])
     np.testing.assert_array_equal(rows[wanted], contents[wanted])
     assert slow_done.wait(timeout=30)
@@ -268,7 +268,7 @@ def test_an_expected_block_that_fails_is_no_error_until_it_is_asked_for(packed):
     path = files.join(folder, SHARD_1)
     good = files.read_bytes(path)
     files.remove(path)
-    rows.expect(np.array([437]))
+    rows.prefetch(np.array([437]))
     np.testing.assert_array_equal(rows[np.array([3])], contents[[3]])
     with pytest.raises(UserError, match=f"{SHARD_1}: no such file"):
         rows[np.array([437])]

@@ -44,13 +44,13 @@ def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
     assert (train.tokens, train.documents, train.fill_fraction) == (37 * invented_rows.T, 37, 1.0)
     assert [source["folder"] for source in manifest.sources] == list(two)
     assert manifest.dropped == {"empty": 2}
-    assert found.rows_of("train") == (30, 7) and found.rows_of("test") == (0, 3)
+    assert found.num_rows("train") == (30, 7) and found.num_rows("test") == (0, 3)
 
 
 def test_a_split_of_several_is_measured_against_the_mean_of_their_distributions(two):
     manifest = manifests.read_manifest(two[1])
     better = dataclasses.replace(manifest.splits["train"], unigram_cross_entropy=5.0)
-    manifests.write(two[1], dataclasses.replace(manifest, splits=manifest.splits | {"train": better}))
+    manifests.write_manifest(two[1], dataclasses.replace(manifest, splits=manifest.splits | {"train": better}))
     found = dataset.open_dataset(",".join(two)).manifest.splits["train"]
     assert found.unigram_cross_entropy == pytest.approx((30 * 9.0 + 7 * 5.0) / 37)
 
@@ -84,6 +84,6 @@ def test_a_folder_named_twice_is_a_matter_of_weight(two):
 def test_a_shard_that_differs_is_found_in_whichever_folder(two):
     found = dataset.open_dataset(",".join(two))
     found.verify_shards()
-    invented_rows.flip_a_byte(found.manifest.splits["train"].shards[2].file, 0)
+    invented_rows.flip_byte(found.manifest.splits["train"].shards[2].file, 0)
     with pytest.raises(UserError, match="full_text/pubmed-train.* damaged"):
         found.verify_shards()

@@ -53,7 +53,7 @@ def damaged(packed, tmp_path) -> tuple[str, int]:
     folder = tmp_path / "damaged"
     shutil.copytree(packed, folder)
     row_of_shard_1 = 5
-    invented_rows.flip_a_byte(str(folder / "pubmed-train.tfrecord-00001-of-00003"), row_of_shard_1)
+    invented_rows.flip_byte(str(folder / "pubmed-train.tfrecord-00001-of-00003"), row_of_shard_1)
     return str(folder), 40 + row_of_shard_1
 
 
@@ -212,13 +212,13 @@ def test_remote_shards_give_the_batches_that_local_ones_give(packed, gcs):
 
 def test_blocks_are_read_a_window_ahead_of_the_step_that_needs_them(packed, monkeypatch):
     monkeypatch.setattr(loader, "ROWS_AHEAD", 40)
-    expected, expect = [], rows.DatasetRows.expect
+    expected, expect = [], rows.DatasetRows.prefetch
 
     def expect_and_note(self: rows.DatasetRows, numbers: np.ndarray) -> None:
         expected.append(numbers.tolist())
         expect(self, numbers)
 
-    monkeypatch.setattr(rows.DatasetRows, "expect", expect_and_note)
+    monkeypatch.setattr(rows.DatasetRows, "prefetch", expect_and_note)
     plan = EpochSampler(num_rows=93, batch_size=8, seed=3)
     with loader.Loader(open_dataset(str(packed)), "train", 8, 3, sharding_on((8, 1, 1))) as batches:
         batches.at(0)
@@ -235,12 +235,12 @@ def second(tmp_path) -> tuple[str, np.ndarray]:
 @pytest.mark.parametrize("weights", ["", "3,1"])
 def test_several_folders_are_mixed_and_their_numbers_go_on_from_one_to_the_next(packed, second, weights):
     directory, both = f"{packed},{second[0]}", np.concatenate([contents("train"), second[1]])
-    order = mixture.plan((93, 31), mixture.parse_weights(weights), 16, 7)
+    order = mixture.make_sampler((93, 31), mixture.parse_weights(weights), 16, 7)
     with loader.Loader(open_dataset(directory), "train", 16, 7, sharding_on((2, 2, 2)), weights=weights) as batches:
         assert batches.rows_in_epoch == 124 and batches.manifest.splits["train"].rows == 124
         for step in range(20):
             np.testing.assert_array_equal(batches.at(step)["input_ids"], both[order.rows(step)])
-        told = batches.shares(1000)
+        told = batches.mixture_summary(1000)
     assert told[1].startswith(f"{second[0]}: 31 rows, 25.00% of those fed, 129.0 epochs in 1,000 steps")
 
 
@@ -272,10 +272,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 port, host, folder, out = sys.argv[1:]
 jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(host))
-from electramed_jax.data import loader, rows as rows_lib
+from electramed_jax.data.dataset import loader, row_reader
+from electramed_jax.data.dataset.dataset import open_dataset
 
-asked, read = [], rows_lib.SplitRows.__getitem__
-rows_lib.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows)) or read(self, rows)
+asked, read = [], row_reader.SplitRows.__getitem__
+row_reader.SplitRows.__getitem__ = lambda self, rows: asked.extend(map(int, rows)) or read(self, rows)
 mesh = jax.make_mesh((4, 1, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 held = []

@@ -43,7 +43,7 @@ def packed(request, folder_in) -> tuple[str, manifest.Manifest]:
         length_histogram={"32": 9},
         code_version="0.1.0",
     )
-    manifest.write(folder, written)
+    manifest.write_manifest(folder, written)
     return folder, written
 
 

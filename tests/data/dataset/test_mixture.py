@@ -10,28 +10,30 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import mixture
-from electramed_jax.data.dataset.mixture import Mixture, parse_weights
+from electramed_jax.data.dataset.mixture import MixtureSampler, parse_weights
 from electramed_jax.data.dataset.sampler import EpochSampler
 
 ROUND = mixture.ROUND_POSITIONS
 
 
-def fed(order: Mixture, steps: int) -> np.ndarray:
+def fed(order: MixtureSampler, steps: int) -> np.ndarray:
     return np.concatenate([order.rows(step) for step in range(steps)])
 
 
 @pytest.mark.parametrize("batch_size", [64, 250, 100_000])
 def test_a_step_stands_where_its_number_says(batch_size):
-    order = Mixture((5000, 300, 7), parse_weights("5, 2, 1"), batch_size, seed=3)
-    long, step = Mixture((5000, 300, 7), order.weights, 1, seed=3), 2 * ROUND // batch_size
+    order = MixtureSampler((5000, 300, 7), parse_weights("5, 2, 1"), batch_size, seed=3)
+    long, step = MixtureSampler((5000, 300, 7), order.weights, 1, seed=3), 2 * ROUND // batch_size
     assert len(order.rows(step)) == batch_size
     positions = [step * batch_size, (step + 1) * batch_size - 1]
     assert order.rows(step)[[0, -1]].tolist() == [int(long.rows(position)[0]) for position in positions]
-    np.testing.assert_array_equal(order.rows(step), Mixture((5000, 300, 7), order.weights, batch_size, 3).rows(step))
+    np.testing.assert_array_equal(
+        order.rows(step), MixtureSampler((5000, 300, 7), order.weights, batch_size, 3).rows(step)
+    )
 
 
 def test_each_member_is_fed_in_its_own_order_every_row_once_an_epoch():
-    order = Mixture((5000, 300, 7), parse_weights("5,2,1"), 1000, seed=3)
+    order = MixtureSampler((5000, 300, 7), parse_weights("5,2,1"), 1000, seed=3)
     rows = fed(order, 200)
     for member, first in enumerate((0, 5000, 5300)):
         own = rows[(rows >= first) & (rows < first + order.num_rows[member])] - first
@@ -42,7 +44,7 @@ def test_each_member_is_fed_in_its_own_order_every_row_once_an_epoch():
 
 
 def test_shares_are_the_weights_exact_in_every_round_and_close_in_every_batch():
-    order = Mixture((5000, 300), parse_weights("0.75,0.25"), 1024, seed=0)
+    order = MixtureSampler((5000, 300), parse_weights("0.75,0.25"), 1024, seed=0)
     rows = fed(order, 4 * ROUND // 1024)
     small = (rows >= 5000).reshape(4, ROUND)
     assert (small.sum(axis=1) == ROUND // 4).all()
@@ -52,21 +54,21 @@ def test_shares_are_the_weights_exact_in_every_round_and_close_in_every_batch():
 
 
 def test_without_weights_members_are_fed_as_they_have_rows():
-    order = Mixture((90_000, 30_000), (), 1000, seed=0)
+    order = MixtureSampler((90_000, 30_000), (), 1000, seed=0)
     assert order.quotas == (ROUND * 3 // 4, ROUND // 4)
     counts = collections.Counter(fed(order, 480).tolist())
     assert set(counts) == set(range(120_000)) and set(counts.values()) <= {3, 4, 5}
 
 
 def test_one_member_alone_is_the_plain_plan():
-    alone, plain = Mixture((777,), (), 100, seed=5), EpochSampler(777, 100, 5)
-    assert mixture.plan((777,), (), 100, 5) == plain
+    alone, plain = MixtureSampler((777,), (), 100, seed=5), EpochSampler(777, 100, 5)
+    assert mixture.make_sampler((777,), (), 100, 5) == plain
     for step in (0, 3, 7, 700, 1000):
         np.testing.assert_array_equal(alone.rows(step), plain.rows(step))
 
 
 def test_members_of_one_length_are_not_shuffled_alike():
-    rows = fed(Mixture((500, 500), (), 1000, seed=5), 1)
+    rows = fed(MixtureSampler((500, 500), (), 1000, seed=5), 1)
     assert not np.array_equal(rows[rows < 500], rows[rows >= 500] - 500)
 
 
@@ -92,11 +94,11 @@ def test_weights_that_are_none_are_refused(text):
 
 def test_weights_that_do_not_fit_the_folders_are_refused():
     with pytest.raises(UserError, match="data.weights names 3 for 2 datasets; give one for each folder"):
-        Mixture((10, 20), parse_weights("1,2,3"), 8, 0)
+        MixtureSampler((10, 20), parse_weights("1,2,3"), 8, 0)
 
 
 def test_an_order_once_begun_is_never_changed_by_accident():
     """As in test_plan: other numbers here mean that runs in progress would resume in another order."""
-    order = Mixture((1000, 100), parse_weights("4,1"), 12, seed=42)
+    order = MixtureSampler((1000, 100), parse_weights("4,1"), 12, seed=42)
     assert order.rows(0).tolist() == [944, 1003, 580, 608, 141, 467, 1006, 646, 977, 688, 168, 420]
     assert order.rows(100_000).tolist() == [1085, 722, 1089, 604, 1040, 1056, 882, 350, 624, 369, 512, 361]

@@ -282,7 +282,7 @@ def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_p
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build_rows.manifest, "write", stop)
+    monkeypatch.setattr(build_rows.manifest, "write_manifest", stop)
     with pytest.raises(KeyboardInterrupt):
         pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50)
     monkeypatch.undo()
@@ -295,7 +295,8 @@ def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_p
 
 KILLED = """
 import os, signal, sys
-from electramed_jax.data import build, manifest
+from electramed_jax.data.dataset import manifest
+from electramed_jax.data.packing import build
 import tensorflow_datasets.core.folder_dataset  # before the forks, since it takes a second
 
 documents_dir, vocab_path, folder = sys.argv[1:]
@@ -306,11 +307,11 @@ def killed(output, at):  # packs; whether it was killed before file number `at` 
     if not (child := os.fork()):
         left = iter(range(at - 1, -1, -1))
         os.replace = lambda *names: replace(*names) if next(left) else os.kill(os.getpid(), signal.SIGKILL)
-        pack(documents_dir, vocab_path, output, row_length=64, rows_per_shard=50, workers=1)
+        build.pack(documents_dir, vocab_path, output, row_length=64, rows_per_shard=50, workers=1)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL), status
-    if status and os.path.exists(os.path.join(output, manifest.FILE)):
+    if status and os.path.exists(os.path.join(output, manifest.MANIFEST_FILE)):
         print("taken for whole", output)
     return bool(status)
 

@@ -31,7 +31,7 @@ class AsInGooglesProcess:
 def make(documents: list[list[int]], row_length: int, seed: int = 0, randoms=None):
     """Examples of documents given by the lengths of their sentences; the n-th token of all has id FIRST_WORD + n."""
     sizes = np.array([size for sentences in documents for size in sentences])
-    return electra_format.examples(
+    return electra_format.build_examples(
         np.arange(sizes.sum()) + FIRST_WORD,
         sizes,
         np.array([len(sentences) for sentences in documents]),
@@ -69,7 +69,7 @@ def test_with_googles_random_numbers_the_rows_are_googles_examples_and_the_token
         documents = [lines]
     sentences = [[ids for ids in tokenizer.encode_batch(lines) if len(ids)] for lines in documents]
     source = AsInGooglesProcess(run["seed"])
-    made = electra_format.examples(
+    made = electra_format.build_examples(
         np.concatenate(list(itertools.chain.from_iterable(sentences))),
         np.array([len(ids) for of_document in sentences for ids in of_document]),
         np.array([len(of_document) for of_document in sentences]),
@@ -106,7 +106,7 @@ def test_the_segments_of_a_row_come_from_one_document_and_no_token_stands_twice(
 
 
 def test_one_example_in_ten_has_one_segment_and_one_in_twenty_aims_at_a_shorter_length():
-    made = list(electra_format.segments([1] * 200_000, 100, random.Random(4)))[:-1]
+    made = list(electra_format.split_segments([1] * 200_000, 100, random.Random(4)))[:-1]
     assert np.mean([not b for a, b in made if len(a) + len(b) == 100]) == pytest.approx(0.1, abs=0.02)
     lengths = np.array([len(a) + len(b) for a, b in made])
     assert np.mean(lengths < 100) == pytest.approx(0.05, abs=0.015)

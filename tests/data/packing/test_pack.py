@@ -8,7 +8,7 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.data.packing.pack import MIN_PIECE, Packed, SentenceEnds, check_row_length, pack
+from electramed_jax.data.packing.pack import MIN_PIECE, PackedRows, SentenceEnds, check_row_length, pack_documents
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 STOP, DIGIT, FIRST_WORD, VOCAB = 5, 6, 7, 40_000
@@ -25,9 +25,9 @@ def corpus(seed: int, count: int, longest: int) -> list[np.ndarray]:
     return documents
 
 
-def pack_all(documents: list[np.ndarray], row_length: int, paired=True) -> Packed:
+def pack_all(documents: list[np.ndarray], row_length: int, paired=True) -> PackedRows:
     lengths = np.array([len(document) for document in documents])
-    return pack(
+    return pack_documents(
         np.concatenate(documents) if documents else np.empty(0, np.int64),
         lengths,
         np.broadcast_to(np.asarray(paired), lengths.shape),
@@ -37,7 +37,7 @@ def pack_all(documents: list[np.ndarray], row_length: int, paired=True) -> Packe
     )
 
 
-def pieces_of(packed: Packed) -> list[list[np.ndarray]]:
+def pieces_of(packed: PackedRows) -> list[list[np.ndarray]]:
     """The pieces of all rows, each as its segments (A, or A and B), after checking their form."""
     pieces = []
     for row in packed.rows:
@@ -64,7 +64,7 @@ def test_every_token_of_every_document_stands_in_exactly_one_row(row_length, lon
     ends = SentenceEnds(np.arange(at) % 13 == 0, np.zeros(at, bool))
     ids = np.concatenate(tagged)
     lengths = np.array([len(document) for document in tagged])
-    packed = pack(ids, lengths, np.ones(len(lengths), bool), row_length, SPECIAL, ends)
+    packed = pack_documents(ids, lengths, np.ones(len(lengths), bool), row_length, SPECIAL, ends)
     pieces = [np.concatenate(segments) for segments in pieces_of(packed)]
     pieces.sort(key=lambda piece: piece[0])
     np.testing.assert_array_equal(np.concatenate(pieces), ids)

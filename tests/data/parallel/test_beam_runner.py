@@ -146,7 +146,7 @@ def test_what_a_pipeline_that_failed_has_left_is_no_dataset_and_either_build_goe
 def test_a_pipeline_that_ended_while_nobody_waited_is_not_run_again(documents, tmp_path, monkeypatch, capsys):
     pack(*documents, str(tmp_path / "whole"), workers=1, row_length=64)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build_rows.manifest, "write", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(build_rows.manifest, "write_manifest", Mock(side_effect=KeyboardInterrupt))
         pack(*documents, str(tmp_path / "out"), beam=DIRECT, row_length=64)
     capsys.readouterr()
     monkeypatch.setattr(BeamRunner, "_run", Mock(side_effect=AssertionError))
@@ -191,5 +191,7 @@ def test_without_beam_the_extra_to_install_is_named(tmp_path, capsys, monkeypatc
 
 
 def test_processes_that_ask_for_no_pipeline_do_not_import_beam():
-    code = "import sys; from electramed_jax.data import build; from electramed_jax.commands import prepare, pack; "
+    code = (
+        "import sys; from electramed_jax.data.packing import build; from electramed_jax.commands import prepare, pack; "
+    )
     subprocess.run([sys.executable, "-c", code + "assert 'apache_beam' not in sys.modules"], check=True)

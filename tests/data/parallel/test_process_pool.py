@@ -14,16 +14,16 @@ from electramed_jax.data.parallel import process_pool
 def test_results_come_in_the_order_of_the_tasks_for_any_number_of_processes():
     tasks = [(number, 2) for number in (5, 3, 9)]
     for workers in (1, 2):
-        assert list(process_pool.run(pow, tasks, workers, "squaring")) == [25, 9, 81]
+        assert list(process_pool.run_tasks(pow, tasks, workers, "squaring")) == [25, 9, 81]
 
 
 def test_a_killed_worker_is_a_user_error_that_suggests_fewer():
     with pytest.raises(UserError, match="was killed, most likely for memory; .*--workers 1"):
-        list(process_pool.run(os.abort, [(), ()], 2, "reading"))
+        list(process_pool.run_tasks(os.abort, [(), ()], 2, "reading"))
 
 
 def test_progress_is_told_on_standard_error(capsys):
-    list(process_pool.run(pow, [(2, 2)], 1, "squaring"))
+    list(process_pool.run_tasks(pow, [(2, 2)], 1, "squaring"))
     assert "squaring: 1 files" in capsys.readouterr().err
 
 
@@ -40,7 +40,7 @@ class Watched(list):
 
 def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
     tasks = Watched([(number, 2) for number in range(500)])
-    results = process_pool.run(pow, tasks, 2, "squaring")
+    results = process_pool.run_tasks(pow, tasks, 2, "squaring")
     assert next(results) == 0
     assert tasks.taken <= 8
     assert [next(results) for _ in range(99)] == [number**2 for number in range(1, 100)]
@@ -70,10 +70,10 @@ def test_the_peak_of_memory_is_that_of_the_largest_process():
 
 PARENT = """
 import os
-from electramed_jax.data import pool
+from electramed_jax.data.parallel import process_pool
 
 if __name__ == "__main__":
-    results = pool.run(os.getpid, [()] * 8, 2, "naming")
+    results = process_pool.run_tasks(os.getpid, [()] * 8, 2, "naming")
     print(next(results), flush=True)
     os.kill(os.getpid(), 9)
 """
@@ -88,4 +88,4 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 def test_workers_say_as_much_as_the_process_that_started_them():
     with console.at_level(console.QUIET):
-        assert list(process_pool.run(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2
+        assert list(process_pool.run_tasks(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2

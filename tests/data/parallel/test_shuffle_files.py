@@ -29,5 +29,5 @@ def test_a_stream_of_rows_is_put_into_files_as_soon_as_there_are_enough(tmp_path
             writer.write(rows((number % 2, number)))
             assert len(list(tmp_path.iterdir())) == writer.files == (number + 1) // 3
     assert writer.files == 3
-    paths = [shuffle_files.file_name(prefix, file) for file in range(writer.files)]
+    paths = [shuffle_files.file_path(prefix, file) for file in range(writer.files)]
     assert shuffle_files.read(paths, ROW, 2, 1, 2)["value"].tolist() == [1, 3, 5, 7]

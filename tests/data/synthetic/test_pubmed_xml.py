@@ -178,7 +178,7 @@ def test_an_articles_numbers_and_its_verdict_agree(articles):
 
 def test_the_literature_fills_a_vocabulary_of_two_thousand_word_pieces():
     texts = [plain(invented.article(seed=0, number=number)) for number in range(6000)]
-    tokens = vocab.train(texts, 2048)
+    tokens = vocab.train_wordpiece(texts, 2048)
     assert len(tokens) == 2048
     words = collections.Counter(re.findall(r"[a-z]\w+", "\n".join(texts).lower()))
     assert min(words.values()) >= 5 and len(words) > 600  # each often enough to be learned

@@ -13,7 +13,7 @@ TEXTS = [
     "Kinases and receptors bind; the binding of kinases is specific.",
     "Patients received 5 mg of naïve β-blockers (n = 12).",
 ] * 3
-OLD = vocab.train(["the of and binding specific patients"] * 3, 60)
+OLD = vocab.train_wordpiece(["the of and binding specific patients"] * 3, 60)
 
 
 def test_old_tokens_keep_their_ids_and_the_most_used_new_ones_follow():

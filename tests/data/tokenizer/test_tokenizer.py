@@ -148,7 +148,7 @@ def test_words_are_found_however_many_share_a_place_in_the_table(vocab_path, mon
 def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):
     texts = [f"kinases naïve {number} [mask] kin" for number in range(10)]
     wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
-    monkeypatch.setattr(word_table, "KNOWN_WORDS", 3)
+    monkeypatch.setattr(word_table, "MAX_WORDS", 3)
     tokenizer = Tokenizer(vocab_path)
     assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
 

@@ -19,13 +19,13 @@ TEXTS = [
 ] * 3
 
 TRAIN = """
-from electramed_jax.data import vocab
-print("\\n".join(vocab.train({texts!r}, 160)))
+from electramed_jax.data.tokenizer import vocab
+print("\\n".join(vocab.train_wordpiece({texts!r}, 160)))
 """
 
 
 def test_a_vocabulary_begins_with_the_special_tokens_and_has_no_token_twice():
-    tokens = vocab.train(TEXTS, 120)
+    tokens = vocab.train_wordpiece(TEXTS, 120)
     assert tuple(tokens[:5]) == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     assert len(set(tokens)) == len(tokens) == 120
     assert "kinase" in tokens
@@ -43,11 +43,11 @@ def test_another_process_trains_the_same_vocabulary():
         for seed in ("1", "2")
     ]
     assert outputs[0] == outputs[1]
-    assert outputs[0].split() == vocab.train(TEXTS, 160)
+    assert outputs[0].split() == vocab.train_wordpiece(TEXTS, 160)
 
 
 def test_every_letter_of_the_corpus_is_in_the_vocabulary_alone_and_as_a_continuation():
-    tokens = set(vocab.train(TEXTS, 120))
+    tokens = set(vocab.train_wordpiece(TEXTS, 120))
     letters = set("".join(TEXTS).lower().replace("ï", "i")) - {" "}
     assert letters <= tokens
     assert {f"##{letter}" for letter in letters} <= tokens
@@ -62,30 +62,30 @@ def test_the_letters_are_those_of_the_normalised_texts_the_most_frequent_of_them
     ]
     normalize = normalizers.BertNormalizer(lowercase=lower_case).normalize_str
     counts = Counter("".join(map(normalize, texts)).replace(" ", ""))
-    assert {token for token in vocab.train(texts, 500, lower_case) if len(token) == 1} == set(counts)
+    assert {token for token in vocab.train_wordpiece(texts, 500, lower_case) if len(token) == 1} == set(counts)
     monkeypatch.setattr(vocab, "MAX_CHARACTERS", 2)
     wanted = sorted(letter for letter, _ in counts.most_common(2))
-    assert [token for token in vocab.train(texts, 500, lower_case) if len(token) == 1] == wanted
+    assert [token for token in vocab.train_wordpiece(texts, 500, lower_case) if len(token) == 1] == wanted
 
 
 def test_capitals_and_accents_survive_only_when_cased():
-    assert {"K", "ï"} <= set(vocab.train(TEXTS, 200, lower_case=False))
-    assert not {"K", "ï"} & set(vocab.train(TEXTS, 200))
+    assert {"K", "ï"} <= set(vocab.train_wordpiece(TEXTS, 200, lower_case=False))
+    assert not {"K", "ï"} & set(vocab.train_wordpiece(TEXTS, 200))
 
 
 def test_a_size_below_the_alphabet_says_what_is_needed():
     with pytest.raises(UserError, match=r"size=20 is too small.*use --size \d+ or more"):
-        vocab.train(TEXTS, 20)
+        vocab.train_wordpiece(TEXTS, 20)
 
 
 @pytest.mark.parametrize("texts", [[], [" \n "]])
 def test_training_on_no_text_is_a_user_error(texts):
     with pytest.raises(UserError, match="no text to train a vocabulary on"):
-        vocab.train(texts, 100)
+        vocab.train_wordpiece(texts, 100)
 
 
 def test_a_small_corpus_gives_fewer_tokens_than_asked_for():
-    assert 60 < len(vocab.train(TEXTS, 5000)) < 5000
+    assert 60 < len(vocab.train_wordpiece(TEXTS, 5000)) < 5000
 
 
 def test_a_written_vocabulary_is_read_back_in_order(tmp_path):

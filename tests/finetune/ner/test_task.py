@@ -16,7 +16,7 @@ from electramed_jax.finetune.task.task import IGNORE
 
 def make(folder, **settings) -> ner.NerTask:
     paths = split_files.find(str(folder), {}, ner.ENDINGS)
-    return ner.NerTask(paths, Tokenizer.of(TOKENS, True), **{"max_length": 32} | settings)
+    return ner.NerTask(paths, Tokenizer.from_tokens(TOKENS, True), **{"max_length": 32} | settings)
 
 
 def perfect(task: ner.NerTask, split: str) -> list[np.ndarray]:

@@ -98,7 +98,7 @@ def in_transformers(folder, questions: list[Question]):
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.of(TOKENS, lower_case=True)
+    return Tokenizer.from_tokens(TOKENS, lower_case=True)
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_a_relation_needs_a_label_that_is_not_false(tmp_path):
 
 def test_a_placeholder_is_one_token_to_the_exported_tokenizer_too():
     tokens = [*TOKENS, "@GENE$"]
-    tokenizer = Tokenizer.of(tokens, True, ("@GENE$",))
+    tokenizer = Tokenizer.from_tokens(tokens, True, ("@GENE$",))
     wanted = ["the", "@GENE$", "[UNK]", "@", "gene"]
     assert [tokens[number] for number in tokenizer.encode_batch(["The @GENE$-@gene"])[0]] == wanted
     assert tokenizer.backend.encode("The @GENE$-@gene", add_special_tokens=False).tokens == wanted

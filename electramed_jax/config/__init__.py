@@ -1,4 +1,6 @@
-"""Every setting of pre-training (`pretrain.py`) and fine-tuning (`finetune.py`), the presets and the special token ids.
+"""Settings of pre-training (`pretrain.py`) and fine-tuning (`finetune.py`), presets and special token ids.
+
+Each field is declared with its help, unit and range (`fields.py`).
 
 Config files import from here: `from electramed_jax.config import preset`.
 """
@@ -16,6 +18,7 @@ from electramed_jax.config.pretrain import (
     from_dict,
     from_flags,
     from_saved,
+    pad_vocab_size,
     resolve,
     to_dict,
 )
@@ -36,6 +39,7 @@ __all__ = [
     "from_dict",
     "from_flags",
     "from_saved",
+    "pad_vocab_size",
     "preset",
     "resolve",
     "to_dict",

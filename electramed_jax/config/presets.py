@@ -1,15 +1,24 @@
-"""The model sizes of ELECTRA as complete settings: tiny, small, base and large."""
+"""Complete settings of the four model sizes: tiny, and ELECTRA's small, base and large."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from electramed_jax.config.pretrain import Config, ModelConfig, ObjectiveConfig, OptimizerConfig, to_dict
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
-def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) -> dict[str, int]:
-    """Sizes of both encoders by ELECTRA's rules: heads of 64, feed-forward of 4 widths, a generator as deep
-    but narrower.
 
-    Source: google-research/electra run_pretraining.py:338-348 and util/training_utils.py:109.
+def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) -> dict[str, Any]:
+    """Returns the fields of `ModelConfig` for both encoders, by ELECTRA's rules.
+
+    Heads are 64 wide, feed-forward layers four times the width of the encoder; the generator is as deep as the
+    discriminator but narrower. Source: google-research/electra run_pretraining.py:338-348, util/training_utils.py:109.
+
+    Args:
+      hidden_size, num_layers: of the discriminator.
+      generator_fraction: width of the generator divided by that of the discriminator.
     """
     generator = round(hidden_size * generator_fraction)
     return dict(
@@ -25,7 +34,7 @@ def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) 
 
 
 PRESETS = {
-    # a model for smoke tests, laptops and this project's own tests
+    # for smoke tests, laptops and this project's tests
     "tiny": Config(
         model=ModelConfig(
             embedding_size=128,
@@ -46,13 +55,13 @@ PRESETS = {
         optimizer=OptimizerConfig(learning_rate=5e-4),
         batch_size=128,
     ),
-    # ... base, as trained for ELECTRAMed: 1M steps of 256 rows
+    # ... base, with the 1M steps of 256 rows of ELECTRAMed
     "base": Config(
         model=ModelConfig(embedding_size=768, **encoder_sizes(768, 12, 1 / 3), compute_dtype="bfloat16"),
         optimizer=OptimizerConfig(learning_rate=2e-4),
         batch_size=256,
     ),
-    # ... large: masks a quarter of the tokens
+    # ... large; masks a quarter of the tokens
     "large": Config(
         model=ModelConfig(embedding_size=1024, **encoder_sizes(1024, 24, 0.25), compute_dtype="bfloat16"),
         objective=ObjectiveConfig(mask_probability=0.25),
@@ -63,8 +72,8 @@ PRESETS = {
 }
 
 
-def preset(size: str):
-    """An editable `ConfigDict` of a named size: tiny, small, base or large."""
+def preset(size: str) -> ConfigDict:
+    """Returns the settings of a size (tiny, small, base or large) as an editable `ConfigDict`, for config files."""
     from ml_collections import ConfigDict
 
     return ConfigDict(to_dict(PRESETS[size]))

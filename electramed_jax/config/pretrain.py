@@ -1,8 +1,8 @@
-"""Every setting of a run: frozen dataclasses, read from a config file once, at the door.
+"""Settings of a pre-training run: frozen dataclasses, read once at the entry point of a command.
 
-A config file returns an `ml_collections.ConfigDict` made by `preset(...)`; `from_flags` applies the command line's
-`--config.a.b=c` to it and freezes the result. A setting of 0 that says "0: from the dataset" is filled in by
-`resolve`, which also checks everything that can be checked without a device.
+A config file returns an `ml_collections.ConfigDict` made by `preset(...)`. `from_flags` applies `--config.a.b=c` of the
+command line to it, freezes the result and checks every range. `resolve` fills in the settings documented as
+"0: from the dataset" and checks settings against each other; neither needs a device.
 """
 
 from __future__ import annotations
@@ -15,9 +15,25 @@ from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.rounding import round_up
 from electramed_jax.common.tracking import trackers
+from electramed_jax.config.fields import (
+    FRACTION,
+    NON_NEGATIVE,
+    POSITIVE,
+    Constraint,
+    check_fields,
+    one_of,
+    setting,
+)
 from electramed_jax.config.special_tokens import SpecialIds
 
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
+HF_FOLDER = "hf:"  # prefix of config.init for a Hugging Face folder
+TYINGS = ("embeddings", "none", "all", "gradient_disentangled")
+
+
+def pad_vocab_size(vocab_size: int) -> int:
+    """Returns the rows of an embedding table for `vocab_size` tokens: the next multiple of `VOCAB_MULTIPLE`."""
+    return round_up(vocab_size, VOCAB_MULTIPLE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +47,7 @@ class EncoderConfig:
 
     @property
     def head_size(self) -> int:
+        """Width of one attention head."""
         return self.hidden_size // self.num_heads
 
 
@@ -38,42 +55,55 @@ class EncoderConfig:
 class ModelConfig:
     """Sizes and numerics of the generator-discriminator pair."""
 
-    vocab_size: int = 0  # 0: from the dataset
-    max_positions: int = 512
-    embedding_size: int = 128
-    hidden_size: int = 256
-    num_layers: int = 12
-    num_heads: int = 4
-    intermediate_size: int = 1024
-    generator_hidden_size: int = 64
-    generator_num_layers: int = 12
-    generator_num_heads: int = 1
-    generator_intermediate_size: int = 256
-    # embeddings | none | all | gradient_disentangled: what the generator shares with the discriminator
-    tying: str = "embeddings"
-    dropout: float = 0.1  # of embeddings and sub-layer outputs; google-research/electra modeling.py:46
-    attention_dropout: float = 0.1  # of attention probabilities; google-research/electra modeling.py:47
-    # Standard deviation, before truncation, of dense kernels. 0.02 is ELECTRA's for every size; it starves
-    # narrow models,
-    # where 1/sqrt(width) is larger: at width 128, 0.08 lets the discriminator leave its plateau several times sooner.
-    kernel_stddev: float = 0.02
-    compute_dtype: str = "float32"  # float32 | bfloat16; parameters and losses are float32 either way
-    remat: str = "full"  # full | dots | none: what the backward pass recomputes, layer by layer
-    # False: the compiler sees every layer, not one for all: faster steps on TPUs and GPUs for a longer compilation
-    scan_layers: bool = True
-    # none: plain XLA; auto: hand-written kernels on TPUs (not yet run on a chip) and GPUs, where the sizes suit them
-    kernels: str = "none"
+    vocab_size: int = setting(0, "tokens of the vocabulary; 0: from the dataset", NON_NEGATIVE, "tokens")
+    max_positions: int = setting(512, "rows of the position table; the longest sequence", POSITIVE, "tokens")
+    embedding_size: int = setting(128, "width of the embeddings", POSITIVE)
+    hidden_size: int = setting(256, "width of the discriminator", POSITIVE)
+    num_layers: int = setting(12, "layers of the discriminator", POSITIVE)
+    num_heads: int = setting(4, "attention heads of the discriminator", POSITIVE)
+    intermediate_size: int = setting(1024, "feed-forward width of the discriminator", POSITIVE)
+    generator_hidden_size: int = setting(64, "width of the generator", POSITIVE)
+    generator_num_layers: int = setting(12, "layers of the generator", POSITIVE)
+    generator_num_heads: int = setting(1, "attention heads of the generator", POSITIVE)
+    generator_intermediate_size: int = setting(256, "feed-forward width of the generator", POSITIVE)
+    tying: str = setting("embeddings", "parameters that the generator shares with the discriminator", one_of(*TYINGS))
+    # google-research/electra modeling.py:46
+    dropout: float = setting(0.1, "dropout rate of embeddings and sub-layer outputs", FRACTION)
+    # google-research/electra modeling.py:47
+    attention_dropout: float = setting(0.1, "dropout rate of attention probabilities", FRACTION)
+    # 0.02 is ELECTRA's for every size. It is too small for narrow models, where 1/sqrt(width) is larger: at width 128,
+    # 0.08 lets the discriminator leave its plateau several times sooner.
+    kernel_stddev: float = setting(0.02, "standard deviation, before truncation, of initial dense kernels", POSITIVE)
+    compute_dtype: str = setting(
+        "float32",
+        "dtype of matrix products and activations; parameters and losses are float32 either way",
+        one_of("float32", "bfloat16"),
+    )
+    remat: str = setting(
+        "full", "activations that the backward pass recomputes, layer by layer", one_of("full", "dots", "none")
+    )
+    scan_layers: bool = setting(
+        True, "compile one layer for all; False: faster steps on TPUs and GPUs, longer compilation"
+    )
+    kernels: str = setting(
+        "none",
+        "none: plain XLA; auto: Pallas kernels on TPUs (not yet run on a chip) and GPUs, for the sizes they support",
+        one_of("none", "auto"),
+    )
 
     @property
     def padded_vocab_size(self) -> int:
-        return round_up(self.vocab_size, VOCAB_MULTIPLE)
+        """Rows of the word table; those after the last token are unused."""
+        return pad_vocab_size(self.vocab_size)
 
     @property
     def discriminator(self) -> EncoderConfig:
+        """Sizes of the discriminator's encoder."""
         return EncoderConfig(self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size)
 
     @property
     def generator(self) -> EncoderConfig:
+        """Sizes of the generator's encoder; with `tying=all` it is the discriminator's."""
         if self.tying == "all":
             return self.discriminator
         return EncoderConfig(
@@ -85,129 +115,154 @@ class ModelConfig:
 
     @property
     def generator_embedding_size(self) -> int:
-        """An untied generator has tables of its own width (google-research/electra modeling.py:187)."""
+        """Width of the generator's embeddings; untied tables have its own width (electra modeling.py:187)."""
         return self.generator_hidden_size if self.tying == "none" else self.embedding_size
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """Replaced-token detection and its relatives; numbers from google-research/electra configure_pretraining.py."""
+    """Replaced-token detection and its variants; numbers from google-research/electra configure_pretraining.py."""
 
-    # electra: sampled replacements; uniform: replacements drawn uniformly; mlm: masked language model only
-    kind: str = "electra"
-    mask_probability: float = 0.15
-    mask_token_share: float = 0.85  # of the chosen positions become [MASK]; the others keep their token
-    generator_weight: float = 1.0
-    discriminator_weight: float = 50.0
-    temperature: float = 1.0
-    disallow_correct: bool = False  # never sample the original token
+    kind: str = setting(
+        "electra",
+        "electra: replacements sampled by the generator; uniform: sampled uniformly; mlm: masked language model only",
+        one_of("electra", "uniform", "mlm"),
+    )
+    mask_probability: float = setting(
+        0.15,
+        "fraction of the tokens that is masked, special tokens apart",
+        Constraint("a fraction between 0 and 1, such as 0.15", lambda value: 0 < value < 1),
+    )
+    mask_token_share: float = setting(
+        0.85,
+        "fraction of the masked positions that becomes [MASK]; the others keep their token",
+        Constraint("a fraction from 0 to 1, such as 0.85", lambda value: 0 <= value <= 1),
+    )
+    generator_weight: float = setting(1.0, "weight of the generator's loss", NON_NEGATIVE)
+    discriminator_weight: float = setting(50.0, "weight of the discriminator's loss", NON_NEGATIVE)
+    temperature: float = setting(1.0, "softmax temperature of the sampled replacements", POSITIVE)
+    disallow_correct: bool = setting(False, "never sample the original token")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam or LAMB, decoupled decay, linear warm-up times polynomial decay."""
+    """Adam or LAMB with decoupled weight decay; linear warm-up times polynomial decay."""
 
-    # adam: ELECTRA's, without bias correction; lamb: bias-corrected, each matrix's step scaled to its own norm,
-    # for batches of many thousand rows (You et al. 2020)
-    kind: str = "adam"
-    learning_rate: float = 5e-4
-    warmup_steps: int = 10_000
-    decay_power: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-6
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    # LAMB: You et al. 2020
+    kind: str = setting(
+        "adam",
+        "adam: ELECTRA's, without bias correction; lamb: bias-corrected, the update of each matrix scaled to the norm "
+        "of the matrix, for batches of many thousand rows",
+        one_of("adam", "lamb"),
+    )
+    learning_rate: float = setting(5e-4, "peak learning rate", NON_NEGATIVE)
+    warmup_steps: int = setting(10_000, "linear warm-up", NON_NEGATIVE, "steps")
+    decay_power: float = setting(1.0, "power of the polynomial decay; 1: linear, 0: constant", NON_NEGATIVE)
+    beta1: float = setting(0.9, "decay rate of the mean of the gradient", FRACTION)
+    beta2: float = setting(0.999, "decay rate of the mean of the squared gradient", FRACTION)
+    epsilon: float = setting(1e-6, "added to the root of the mean squared gradient", POSITIVE)
+    weight_decay: float = setting(0.01, "decoupled weight decay; biases and layer norms have none", NON_NEGATIVE)
+    clip_norm: float = setting(1.0, "global norm to which larger gradients are scaled", POSITIVE)
 
-    def warmup(self, total_steps: int) -> float:
-        """Steps of warm-up in a run of `total_steps`."""
+    def get_warmup_steps(self, total_steps: int) -> float:  # noqa: ARG002 - fine-tuning's warm-up is a fraction of it
+        """Returns the steps of warm-up in a run of `total_steps`."""
         return self.warmup_steps
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; -1 means all that are left."""
+    """Devices along each mesh axis."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = setting(
+        -1,
+        "devices along the data axis; -1: all that the other axes leave",
+        Constraint("-1 or above 0", lambda value: value == -1 or value > 0),
+        "devices",
+    )
+    fsdp: int = setting(1, "devices over which parameters and optimizer state are sharded", POSITIVE, "devices")
+    tensor: int = setting(1, "devices over which each layer is sharded (tensor parallelism)", POSITIVE, "devices")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which packed dataset or datasets, and in which order."""
+    """Packed datasets and the order of their rows."""
 
-    # a packed folder, or several with commas between: packed/abstracts,packed/full_text
-    directory: str = ""
-    # of several folders, in their order: 3,1 feeds three rows of the first to one of the second; "": as they have rows
-    weights: str = ""
-    seed: int = 0  # of the row order
-    # a local folder that keeps what is read of remote shards, for the next epoch or run; "": nothing is kept
-    cache_directory: str = ""
-    cache_gigabytes: float = 50.0  # on disk, at most
-    max_seq_length: int = 0  # T, tokens a row; 0: from the dataset
-    special: SpecialIds = SpecialIds()  # replaced by the dataset's
+    directory: str = setting(
+        "", "folder of a packed dataset, or several separated by commas: packed/abstracts,packed/full_text"
+    )
+    weights: str = setting(
+        "",
+        "mixing weights of several folders, in their order: 3,1 feeds three rows of the first for each row of the "
+        'second; "": in proportion to their rows',
+    )
+    seed: int = setting(0, "seed of the row order", NON_NEGATIVE)
+    cache_directory: str = setting(
+        "", 'local folder that caches remote shards, for later epochs and runs; "": no cache'
+    )
+    cache_gigabytes: float = setting(50.0, "largest size of the cache", POSITIVE, "gigabytes")
+    max_seq_length: int = setting(0, "T, the tokens of a row; 0: from the dataset", NON_NEGATIVE, "tokens")
+    special: SpecialIds = setting(SpecialIds(), "special tokens; replaced by those of the dataset")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One pre-training run."""
 
-    model: ModelConfig = ModelConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    mesh: MeshConfig = MeshConfig()
-    data: DataConfig = DataConfig()
-    seed: int = 0  # of initial parameters, masking, sampling and dropout
-    batch_size: int = 128  # rows a step, over all devices
-    gradient_accumulation_steps: int = 1  # parts the batch is run in, one after the other: less memory, the same step
-    total_steps: int = 1_000_000
-    log_every: int = 100
-    eval_every: int = 5_000
-    eval_batches: int = 64  # validation batches an evaluation, at most
-    save_every: int = 5_000
-    max_to_keep: int = 3  # the newest ones
-    keep_period: int = 0  # steps; those of its multiples are kept for good; 0: none
-    preemption_grace_seconds: float = 30.0  # that the platform leaves between SIGTERM and the end
-    trackers: str = ""  # beside TensorBoard: wandb, or PACKAGE.MODULE:FUNCTION; several with commas between
-    init: str = ""  # hf:DIR, a Hugging Face ELECTRA folder, or its parent with discriminator/ and generator/
+    model: ModelConfig = setting(ModelConfig(), "sizes and numerics of the model")
+    objective: ObjectiveConfig = setting(ObjectiveConfig(), "masking and losses")
+    optimizer: OptimizerConfig = setting(OptimizerConfig(), "optimizer and learning rate schedule")
+    mesh: MeshConfig = setting(MeshConfig(), "devices along each mesh axis")
+    data: DataConfig = setting(DataConfig(), "packed datasets")
+    seed: int = setting(0, "seed of initial parameters, masking, sampling and dropout")
+    batch_size: int = setting(128, "rows per step, over all devices", POSITIVE, "rows")
+    gradient_accumulation_steps: int = setting(
+        1, "parts in which a batch is run, one after the other: less memory, the same update", POSITIVE
+    )
+    total_steps: int = setting(1_000_000, "training steps", POSITIVE, "steps")
+    log_every: int = setting(100, "interval of logged metrics", POSITIVE, "steps")
+    eval_every: int = setting(5_000, "interval of validation", POSITIVE, "steps")
+    eval_batches: int = setting(64, "largest number of batches of a validation", POSITIVE, "batches")
+    save_every: int = setting(5_000, "interval of checkpoints", POSITIVE, "steps")
+    max_to_keep: int = setting(3, "newest checkpoints that are kept", POSITIVE, "checkpoints")
+    keep_period: int = setting(
+        0, "checkpoints at multiples of this step are kept permanently; 0: none", NON_NEGATIVE, "steps"
+    )
+    preemption_grace_seconds: float = setting(
+        30.0, "time that the platform leaves between SIGTERM and the end of the process", POSITIVE, "seconds"
+    )
+    trackers: str = setting(
+        "", "trackers in addition to TensorBoard: wandb or PACKAGE.MODULE:FUNCTION, several separated by commas"
+    )
+    init: str = setting(
+        "",
+        'hf:DIR, a Hugging Face ELECTRA folder or the parent of discriminator/ and generator/; "": random parameters',
+    )
 
     @property
     def max_predictions(self) -> int:
-        """M, the masked positions a row has room for.
+        """Returns M, the largest number of masked positions of a row.
 
-        `int((p + 0.005) T)` is google-research/electra's; it falls short of `round(p T)` for a few small T, where the
+        `int((p + 0.005) T)` is google-research/electra's. It is less than `round(p T)` for a few small T, where the
         cap would silently lower the mask rate, so the larger of the two is taken.
         """
-        p, row_length = self.objective.mask_probability, self.data.max_seq_length
-        return min(row_length, max(1, int((p + 0.005) * row_length), round(p * row_length)))
-
-
-HF_FOLDER = "hf:"  # how config.init names a Hugging Face folder
-CHOICES = {
-    "model.tying": ("embeddings", "none", "all", "gradient_disentangled"),
-    "model.compute_dtype": ("float32", "bfloat16"),
-    "model.remat": ("full", "dots", "none"),
-    "model.kernels": ("none", "auto"),
-    "optimizer.kind": ("adam", "lamb"),
-    "objective.kind": ("electra", "uniform", "mlm"),
-}
+        p, max_seq_length = self.objective.mask_probability, self.data.max_seq_length
+        return min(max_seq_length, max(1, int((p + 0.005) * max_seq_length), round(p * max_seq_length)))
 
 
 def resolve(config: Config, *, vocab_size: int, max_seq_length: int, special: SpecialIds) -> Config:
-    """Fills in what the dataset decides and checks the whole.
+    """Returns the config with the settings that the dataset decides, after `check`.
 
     Args:
-      config: as read from a config file.
-      vocab_size: entries of the vocabulary the dataset was packed with.
-      max_seq_length: T, tokens a row.
+      config: from a config file.
+      vocab_size: tokens of the vocabulary that the dataset was packed with.
+      max_seq_length: T, tokens of a row.
       special: ids of the special tokens.
 
     Raises:
       UserError: a setting contradicts the dataset or another setting.
     """
-    _agree("model.vocab_size", config.model.vocab_size, vocab_size)
-    _agree("data.max_seq_length", config.data.max_seq_length, max_seq_length)
+    _check_agrees("model.vocab_size", config.model.vocab_size, vocab_size)
+    _check_agrees("data.max_seq_length", config.data.max_seq_length, max_seq_length)
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, vocab_size=vocab_size),
@@ -217,50 +272,23 @@ def resolve(config: Config, *, vocab_size: int, max_seq_length: int, special: Sp
     return config
 
 
-def _agree(name: str, configured: int, found: int) -> None:
-    if configured not in (0, found):
+def _check_agrees(name: str, configured: int, packed: int) -> None:
+    if configured not in (0, packed):
         raise UserError(
-            f"config.{name}={configured} but the packed dataset has {found}; set config.{name}=0 to take the "
+            f"config.{name}={configured} but the packed dataset has {packed}; set config.{name}=0 to take the "
             "dataset's, or pack the text again with the setting you want"
         )
 
 
 def check(config: Config) -> None:
-    """Raises UserError where a setting is out of range or two contradict each other."""
-    values = config_io.flatten(to_dict(config))
-    for name, choices in CHOICES.items():
-        config_io.require(name, values[name], values[name] in choices, "one of " + ", ".join(choices))
-    model, objective, optimizer = config.model, config.objective, config.optimizer
-    positive = [
-        "batch_size gradient_accumulation_steps total_steps log_every eval_every eval_batches save_every max_to_keep",
-        "data.max_seq_length",
-        "model.vocab_size model.max_positions model.embedding_size model.hidden_size model.num_layers",
-        "model.num_heads model.intermediate_size model.generator_hidden_size model.generator_num_layers",
-        "model.generator_num_heads model.generator_intermediate_size objective.temperature",
-        "model.kernel_stddev optimizer.epsilon optimizer.clip_norm mesh.fsdp mesh.tensor preemption_grace_seconds",
-        "data.cache_gigabytes",
-    ]
-    for name in " ".join(positive).split():
-        config_io.require(name, values[name], values[name] > 0, "a number above 0")
-    for name in ("model.dropout", "model.attention_dropout", "optimizer.beta1", "optimizer.beta2"):
-        config_io.require(name, values[name], 0 <= values[name] < 1, "a number from 0 up to, not including, 1")
-    for name in ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps",
-                 "optimizer.decay_power", "objective.generator_weight", "objective.discriminator_weight",
-                 "keep_period"):  # fmt: skip
-        config_io.require(name, values[name], values[name] >= 0, "a number of at least 0")
-    config_io.require(
-        "mesh.data",
-        config.mesh.data,
-        config.mesh.data == -1 or config.mesh.data > 0,
-        "-1 or above 0",
-    )
+    """Raises UserError if a setting of a resolved config is out of range or contradicts another one."""
+    check_fields(config)
+    model, optimizer = config.model, config.optimizer
+    for name, value in (("model.vocab_size", model.vocab_size), ("data.max_seq_length", config.data.max_seq_length)):
+        config_io.require(name, value, POSITIVE.holds(value), POSITIVE.wanted)
     trackers.check_trackers(config.trackers)
     if config.init and not config.init.startswith(HF_FOLDER):
         raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
-    p = objective.mask_probability
-    config_io.require("objective.mask_probability", p, 0 < p < 1, "a fraction between 0 and 1, such as 0.15")
-    share = objective.mask_token_share
-    config_io.require("objective.mask_token_share", share, 0 <= share <= 1, "a fraction from 0 to 1, such as 0.85")
     for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
         if encoder.hidden_size % encoder.num_heads:
             raise UserError(
@@ -279,35 +307,38 @@ def check(config: Config) -> None:
             f"config.total_steps={config.total_steps}, usually {max(1, config.total_steps // 100)}"
         )
     if config.keep_period % config.save_every:
-        more = round_up(config.keep_period, config.save_every)
         raise UserError(
-            f"config.keep_period={config.keep_period} is no multiple of config.save_every={config.save_every}, so that "
-            f"few of its steps would be saved; use {more}, or 0 to keep the newest alone"
+            f"config.keep_period={config.keep_period} is not a multiple of config.save_every={config.save_every}, so "
+            f"few of its steps would be saved; use {round_up(config.keep_period, config.save_every)}, or 0 to keep "
+            "only the newest checkpoints"
         )
-    if objective.kind == "mlm" and model.tying != "all":
+    if config.objective.kind == "mlm" and model.tying != "all":
         raise UserError(
             f"config.objective.kind=mlm trains one encoder; got config.model.tying={model.tying}; set it to all"
         )
 
 
-# ---- presets -------------------------------------------------------------------------------------------------------
-
-
 def to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain dicts, ready for JSON."""
+    """Returns the config as nested plain dicts, ready for JSON."""
     return dataclasses.asdict(config)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The inverse of `to_dict`; see `settings.from_dict`."""
+    """Builds a config from nested dicts, the inverse of `to_dict`; see `config_io.from_dict`."""
     return config_io.from_dict(Config, values)
 
 
 def from_saved(values: Mapping[str, Any]) -> Config:
-    """As `from_dict`, of a run that may be older than some settings; see `settings.from_saved`."""
+    """Builds a config from the config.json of a run of this or an earlier version; see `config_io.from_saved`."""
     return config_io.from_saved(Config, values)
 
 
 def from_flags(arguments: Sequence[str]) -> Config:
-    """A pre-training run's; see `settings.from_flags`."""
-    return config_io.from_flags(Config, arguments, example="configs/pretrain_small.py")
+    """Reads the config of a pre-training run from command-line arguments and checks every range.
+
+    Raises:
+      UserError: as `config_io.from_flags`, or a setting is out of range.
+    """
+    config = config_io.from_flags(Config, arguments, example="configs/pretrain_small.py")
+    check_fields(config)
+    return config

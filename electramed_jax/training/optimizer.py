@@ -37,7 +37,7 @@ def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array |
     google-research/electra model/optimization.py:36-45. No warm-up is a factor of 1 (there, 0/0).
     """
 
-    warmup = config.warmup(total_steps)
+    warmup = config.get_warmup_steps(total_steps)
 
     def learning_rate(step: jax.Array | int) -> jax.Array:
         t = jnp.minimum(jnp.asarray(step, jnp.float32), total_steps)

@@ -1,4 +1,4 @@
-"""Settings: read at the door, checked there, and refused in words that say what to do."""
+"""Settings of pre-training: read once, checked, and refused with an error that names the fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config, from_dict, from_flags, resolve, to_dict
 from electramed_jax.config.special_tokens import SpecialIds
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 TINY = f"--config={CONFIGS / 'pretrain_tiny.py'}"
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
@@ -35,7 +35,7 @@ def with_rows(row_length: int, mask_probability: float = 0.15) -> Config:
 # ---- from the command line -----------------------------------------------------------------------
 
 
-def test_settings_of_the_command_line_win_over_the_file():
+def test_the_command_line_overrides_the_file():
     config = from_flags([TINY, "--config.optimizer.learning_rate=3e-4", "--config.model.tying=all"])
     assert (config.optimizer.learning_rate, config.model.tying) == (3e-4, "all")
     assert config.model.hidden_size == from_flags([TINY]).model.hidden_size
@@ -45,7 +45,7 @@ def test_settings_may_come_before_the_file():
     assert from_flags(["--config.batch_size=64", TINY]).batch_size == 64
 
 
-def test_a_whole_number_will_do_for_a_fraction():
+def test_an_integer_is_accepted_for_a_float():
     values = to_dict(Config())
     values["optimizer"]["learning_rate"] = 1
     rate = from_dict(values).optimizer.learning_rate
@@ -56,7 +56,7 @@ def test_a_whole_number_will_do_for_a_fraction():
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("typed", "meant"),
     [
         ("optimizer.learning_rat", "optimizer.learning_rate"),
         ("optimiser.learning_rate", "optimizer.learning_rate"),
@@ -65,13 +65,13 @@ def test_a_whole_number_will_do_for_a_fraction():
         ("total_step", "total_steps"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(written, meant):
+def test_the_error_for_an_unknown_setting_suggests_the_nearest_one(typed, meant):
     with pytest.raises(UserError) as caught:
-        from_flags([TINY, f"--config.{written}=1"])
-    assert str(caught.value) == f"config.{written}: no such setting; did you mean config.{meant}?"
+        from_flags([TINY, f"--config.{typed}=1"])
+    assert str(caught.value) == f"config.{typed}: no such setting; did you mean config.{meant}?"
 
 
-def test_a_setting_like_no_other_is_refused_without_a_guess():
+def test_a_setting_unlike_any_other_is_refused_without_a_suggestion():
     with pytest.raises(UserError, match=r"config\.xyzzy: no such setting$"):
         from_flags([TINY, "--config.xyzzy=1"])
 
@@ -85,13 +85,13 @@ def test_a_setting_like_no_other_is_refused_without_a_guess():
         ("objective.disallow_correct=maybe", "boolean"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_with_the_type_that_is_wanted(setting, wanted):
+def test_the_error_for_a_value_of_the_wrong_type_names_the_wanted_type(setting, wanted):
     with pytest.raises(UserError, match=rf"--config\.{setting}: .*{wanted}"):
         from_flags([TINY, f"--config.{setting}"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "no config file; add --config=configs/"),
         (["--config=configs/nowhere.py"], "configs/nowhere.py: no such config file"),
@@ -99,38 +99,39 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_type_that_is_wanted(setti
         ([TINY, "--config.batch_size"], "Missing value for flag --config.batch_size"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(arguments, said):
+def test_unreadable_arguments_are_refused_in_one_line(arguments, message):
     with pytest.raises(UserError) as caught:
         from_flags(arguments)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def get_config(:\n", "cannot be read (invalid syntax"),
         ("import nowhere\n", "cannot be read (No module named 'nowhere')"),
         (
-            "from electramed_jax.config.pretrain import preset\n"
+            "from electramed_jax.config import preset\n"
             "def get_config():\n    c = preset('tiny')\n    c.model.hiden_size = 3\n    return c\n",
             "config.model does not fit this version's settings (unknown: hiden_size; did you mean hidden_size?)",
         ),
     ],
 )
-def test_a_mistake_in_a_config_file_is_said_in_one_line(tmp_path, text, said):
+def test_a_mistake_in_a_config_file_is_reported_in_one_line(tmp_path, text, message):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
         from_flags([f"--config={path}"])
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 # ---- ranges and contradictions -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
+        (["model.vocab_size=-1"], "config.model.vocab_size=-1 is out of range; wanted a number of at least 0"),
         (["batch_size=0"], "config.batch_size=0 is out of range; wanted a number above 0"),
         (["log_every=-5"], "config.log_every=-5 is out of range"),
         (["model.dropout=1"], "config.model.dropout=1.0 is out of range; wanted a number from 0 up to"),
@@ -150,19 +151,21 @@ def test_a_mistake_in_a_config_file_is_said_in_one_line(tmp_path, text, said):
         (["model.max_positions=64"], "rows of 128 tokens need config.model.max_positions of at least that; got 64"),
         (["total_steps=100"], "leaves no step after the warm-up; use fewer than config.total_steps=100, usually 1"),
         (["objective.kind=mlm"], "got config.model.tying=embeddings; set it to all"),
-        (["keep_period=1500"], "config.keep_period=1500 is no multiple of config.save_every=1000"),
+        (
+            ["keep_period=1500"],
+            "config.keep_period=1500 is not a multiple of config.save_every=1000, so few of its steps would be saved; use 2000",
+        ),
         (["keep_period=-1"], "config.keep_period=-1 is out of range"),
         (["preemption_grace_seconds=0"], "config.preemption_grace_seconds=0.0 is out of range"),
     ],
 )
-def test_a_setting_out_of_range_is_refused_by_name(settings, said):
-    config = from_flags([TINY, *(f"--config.{setting}" for setting in settings)])
+def test_the_error_for_a_setting_out_of_range_names_it(settings, message):
     with pytest.raises(UserError) as caught:
-        resolved(config)
-    assert said in str(caught.value)
+        resolved(from_flags([TINY, *(f"--config.{setting}" for setting in settings)]))
+    assert message in str(caught.value)
 
 
-def test_the_generator_of_a_shared_encoder_has_no_sizes_of_its_own_to_check():
+def test_sizes_of_a_fully_tied_generator_are_not_checked():
     config = from_flags([TINY, "--config.model.tying=all", "--config.model.generator_num_heads=5"])
     assert resolved(config).model.generator == config.model.discriminator
 
@@ -170,58 +173,57 @@ def test_the_generator_of_a_shared_encoder_has_no_sizes_of_its_own_to_check():
 # ---- the dataset ---------------------------------------------------------------------------------
 
 
-def test_the_dataset_fills_in_what_it_decides():
+def test_vocabulary_size_row_length_and_special_ids_come_from_the_dataset():
     config = resolved(vocab_size=31_090, row_length=64)
     assert (config.model.vocab_size, config.model.padded_vocab_size) == (31_090, 31_104)
     assert (config.data.max_seq_length, config.data.special) == (64, SPECIAL)
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("model.vocab_size=30522", "config.model.vocab_size=30522 but the packed dataset has 31090"),
         ("data.max_seq_length=512", "config.data.max_seq_length=512 but the packed dataset has 128"),
     ],
 )
-def test_a_setting_that_contradicts_the_dataset_is_refused_with_both_numbers(setting, said):
+def test_the_error_for_a_setting_that_contradicts_the_dataset_has_both_numbers(setting, message):
     with pytest.raises(UserError) as caught:
         resolved(from_flags([TINY, f"--config.{setting}"]))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert f"set config.{setting.split('=')[0]}=0 to take the dataset's" in str(caught.value)
 
 
-# ---- room for masked positions -------------------------------------------------------------------
+# ---- masked positions of a row -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("row_length", "room"), [(512, 79), (128, 19), (64, 10), (1, 1)])
-def test_rows_have_the_references_room_for_masked_positions(row_length, room):
-    assert with_rows(row_length).max_predictions == room
+@pytest.mark.parametrize(("row_length", "max_predictions"), [(512, 79), (128, 19), (64, 10), (1, 1)])
+def test_the_number_of_masked_positions_is_the_references(row_length, max_predictions):
+    assert with_rows(row_length).max_predictions == max_predictions
 
 
 @pytest.mark.parametrize("p", [0.01, 0.15, 0.25, 0.5, 0.999])
-def test_there_is_always_room_for_the_masked_fraction_and_never_more_than_a_row(p):
+def test_masked_positions_suffice_for_the_masked_fraction_and_fit_a_row(p):
     for row_length in range(1, 600):
-        room = with_rows(row_length, p).max_predictions
-        assert max(1, round(p * row_length)) <= room <= row_length
+        assert max(1, round(p * row_length)) <= with_rows(row_length, p).max_predictions <= row_length
 
 
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def test_a_config_survives_json():
+def test_a_config_is_equal_after_a_round_trip_through_json():
     config = resolved()
     config = dataclasses.replace(config, init="hf:models/discriminator", mesh=config_lib.MeshConfig(2, 2, 2))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_a_config_of_another_version_is_refused_by_what_differs():
+def test_the_error_for_a_config_of_another_version_names_the_different_settings():
     values = to_dict(Config())
     values["model"]["layers"] = values["model"].pop("num_layers")
     with pytest.raises(UserError, match=r"config\.model does not fit .*unknown: layers.*; missing: num_layers"):
         from_dict(values)
 
 
-def test_a_value_of_another_type_in_a_file_is_refused():
+def test_a_value_of_another_type_in_a_saved_config_is_refused():
     with pytest.raises(UserError, match=r"config\.batch_size='128' is a str; wanted a int"):
         from_dict(to_dict(Config()) | {"batch_size": "128"})
 
@@ -232,21 +234,21 @@ FINETUNE = "finetune_"
 @pytest.mark.parametrize(
     "path", sorted(path for path in CONFIGS.glob("*.py") if FINETUNE not in path.stem), ids=lambda path: path.stem
 )
-def test_every_config_file_of_pre_training_loads_and_holds_together(path):
-    """With SciVocab and full rows, the dataset that the largest of them are meant for."""
+def test_every_pre_training_config_file_loads_and_resolves(path):
+    """Resolved with SciVocab and rows of 512 tokens, the dataset of the largest recipes."""
     config = resolved(from_flags([f"--config={path}"]), row_length=512)
     assert config.total_steps > config.optimizer.warmup_steps
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob(f"{FINETUNE}*.py")), ids=lambda path: path.stem)
-def test_every_config_file_of_fine_tuning_loads_and_says_what_it_is_started_from(path):
+def test_every_fine_tuning_config_file_needs_an_encoder_and_loads_with_one(path):
     with pytest.raises(UserError, match=r"no encoder to start from; add --config\.init=DIR"):
         finetune_config.from_flags([f"--config={path}"])
     assert finetune_config.from_flags([f"--config={path}", "--config.init=some/workdir"]).init == "some/workdir"
 
 
 def test_electramed_base_is_the_published_recipe():
-    """Miolo, Mantoan, Orsenigo 2021; its generator and its optimiser are ELECTRA-Base's."""
+    """Miolo, Mantoan, Orsenigo 2021; generator and optimizer are ELECTRA-Base's."""
     config = resolved(from_flags([f"--config={CONFIGS / 'electramed_base.py'}"]), row_length=512)
     model, optimizer, objective = config.model, config.optimizer, config.objective
     assert dataclasses.astuple(model.discriminator) == (12, 768, 12, 3072)
@@ -262,7 +264,7 @@ def test_electramed_base_is_the_published_recipe():
 
 
 def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
-    """What is saved stays; what is not known is still refused."""
+    """Saved values are kept; unknown settings are still refused."""
     saved = to_dict(presets.PRESETS["small"])
     del saved["gradient_accumulation_steps"], saved["optimizer"]["kind"]
     assert config_lib.from_saved(saved) == presets.PRESETS["small"]

@@ -70,7 +70,7 @@ class Compiled:
     @property
     def model_flops(self) -> float:
         """One chip's part of the operations counted from the sizes (model/flops.py)."""
-        return flops.train_step(self.config) / len(self.topology.devices)
+        return flops.train_step_flops(self.config) / len(self.topology.devices)
 
 
 def topology(name: str, num_slices: int = 1) -> Topology:

@@ -57,7 +57,7 @@ class Predictor:
         self._recipe = TrainSpec(sizes, model.head, special, FinetuneOptimizerConfig(), 1)
         self._mesh = sharding.make_mesh(MeshConfig(), jax.local_devices())
         abstract = self._recipe.abstract_state(self._mesh).params
-        self._params = jax.device_put(model.params, state_lib.shardings_of(abstract))
+        self._params = jax.device_put(model.params, state_lib.get_shardings(abstract))
         self._step = jit_predict_step(self._recipe, self._mesh)
         self._batch_rows, self._rows = batch_rows, 0
 

@@ -10,9 +10,8 @@ from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.kernels import attention
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, dropout, truncated_normal
 from electramed_jax.model.ops import cpu_matmul
+from electramed_jax.model.ops.numerics import MASK_VALUE
 from electramed_jax.model.ops.remat import save_for_backward
-
-MASK_VALUE = -1e9  # added to the score of a key in another document: its probability is exactly 0 in float32
 
 
 class SelfAttention(nnx.Module):
@@ -36,29 +35,29 @@ class SelfAttention(nnx.Module):
         self,
         x_BTD: jax.Array,
         segments_BT: jax.Array,
-        probability_words_2BN: jax.Array | None,
-        output_words_2B: jax.Array | None,
+        probability_seeds_2BN: jax.Array | None,
+        output_seeds_2B: jax.Array | None,
     ) -> jax.Array:
         if self.kernels == "auto" and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
-            y_BTF = self._with_kernel(x_BTD, segments_BT, probability_words_2BN)
+            y_BTF = self._with_kernel(x_BTD, segments_BT, probability_seeds_2BN)
         else:
-            y_BTF = self._with_einsum(x_BTD, segments_BT, probability_words_2BN)
-        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_words_2B, self.kernels)
+            y_BTF = self._with_einsum(x_BTD, segments_BT, probability_seeds_2BN)
+        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_seeds_2B, self.kernels)
 
-    def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
+    def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds_2BN: jax.Array | None) -> jax.Array:
         qkv_3BTF = save_for_backward(self.qkv(x_BTD))
         q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
         rate = self.attention_dropout_rate
-        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, words_2BN=words_2BN)
+        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, seeds_2BN=seeds_2BN)
         return save_for_backward(y_BTNH.reshape(qkv_3BTF.shape[1:]))
 
-    def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, words_2BN: jax.Array | None) -> jax.Array:
+    def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds_2BN: jax.Array | None) -> jax.Array:
         rate = self.attention_dropout_rate
-        if words_2BN is None or rate == 0.0:
-            rate, words_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
+        if seeds_2BN is None or rate == 0.0:
+            rate, seeds_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
         dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
         kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.merged)
-        return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, words_2BN, self.head_size, rate)
+        return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, seeds_2BN, self.head_size, rate)
 
 
 def attend(
@@ -69,7 +68,7 @@ def attend(
     dtype: jnp.dtype,
     *,
     dropout_rate: float = 0.0,
-    words_2BN: jax.Array | None = None,
+    seeds_2BN: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention between tokens of the same segment; products in `dtype`, scores and softmax in float32.
 
@@ -83,7 +82,7 @@ def attend(
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, MASK_VALUE), axis=-1)
-    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, words_2BN)
+    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, seeds_2BN)
     if by_hand:
         y_BNHT = cpu_matmul.matmul(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)

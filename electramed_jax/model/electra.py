@@ -36,8 +36,7 @@ from electramed_jax.model.layers import (
     truncated_normal,
 )
 from electramed_jax.model.ops import cpu_matmul, dropout_bits
-
-NEG_INF = -1e9  # logit of a padded vocabulary entry
+from electramed_jax.model.ops.numerics import MASK_VALUE
 
 
 class Embeddings(nnx.Module):
@@ -86,9 +85,9 @@ class Encoder(nnx.Module):
     def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         """Hidden states [B, T, D] in cpu_products' dtype of activations; without a key, without dropout."""
         embedding_key, blocks_key = split_key(key, 2)
-        words_2B = dropout_bits.dropout_seeds(embedding_key, x_BTE.shape[:1])
-        dtype = cpu_matmul.activations(jnp.dtype(self.config.compute_dtype))
-        x = dropout(x_BTE, self.config.dropout, words_2B).astype(dtype)
+        seeds_2B = dropout_bits.dropout_seeds(embedding_key, x_BTE.shape[:1])
+        dtype = cpu_matmul.activation_dtype(jnp.dtype(self.config.compute_dtype))
+        x = dropout(x_BTE, self.config.dropout, seeds_2B).astype(dtype)
         if hasattr(self, "project"):
             x = self.project(x)
         return run_blocks(
@@ -137,12 +136,12 @@ class GeneratorHead(nnx.Module):
             logits_BMV = flat.reshape(*x_BME.shape[:2], -1)
         else:
             logits_BMV = einsum_f32("bme,ve->bmv", x_BME, word_VE, self.dtype)
-        return without_padding(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
+        return mask_padded_vocab(logits_BMV + self.output_bias[...][None, None, :], self.vocab_size)
 
 
-def without_padding(logits_BMV: jax.Array, vocab_size: int) -> jax.Array:
+def mask_padded_vocab(logits_BMV: jax.Array, vocab_size: int) -> jax.Array:
     """Logits whose padded entries can never be drawn."""
-    return jnp.where(jnp.arange(logits_BMV.shape[-1])[None, None, :] < vocab_size, logits_BMV, NEG_INF)
+    return jnp.where(jnp.arange(logits_BMV.shape[-1])[None, None, :] < vocab_size, logits_BMV, MASK_VALUE)
 
 
 class Discriminator(Encoder):
@@ -186,7 +185,7 @@ class Electra(nnx.Module):
         """Logits float32[B, M, V] for the masked positions; all equal without a generator."""
         if not hasattr(self, "generator"):
             B, M = masked.positions_BM.shape
-            return without_padding(jnp.zeros((B, M, self.config.padded_vocab_size)), self.config.vocab_size)
+            return mask_padded_vocab(jnp.zeros((B, M, self.config.padded_vocab_size)), self.config.vocab_size)
         tables = (self.generator if self.config.tying == "none" else self).embeddings.arrays()
         tower = self.discriminator if self.config.tying == "all" else self.generator
         h_BTD = tower.encode(embed(tables, masked.input_ids_BT, structure), structure.segments_BT, key)

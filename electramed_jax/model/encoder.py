@@ -33,17 +33,17 @@ class FeedForward(nnx.Module):
         self.norm = LayerNorm(D)
 
     @jax.named_scope("feed_forward")
-    def __call__(self, x_BTD: jax.Array, words_2B: jax.Array | None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, seeds_2B: jax.Array | None) -> jax.Array:
         product_BTF, bias_F = save_for_backward(self.up.product(x_BTD)), self.up.bias[...]
         if self.kernels == "auto" and gelu_gpu.supports(product_BTF.shape, product_BTF.dtype):
             y_BTF = gelu_gpu.biased_gelu(product_BTF, bias_F)
         else:
             y_BTF = biased_gelu(product_BTF, bias_F)
-        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, words_2B, self.kernels)
+        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, seeds_2B, self.kernels)
 
 
 class DropoutSeeds(NamedTuple):
-    """`random_bits.words` of a block's dropouts: in each row its own, in attention each head's. None: no dropout."""
+    """`dropout_seeds` of a block's dropouts: in each row its own, in attention each head's. None: no dropout."""
 
     probabilities_2BN: jax.Array | None = None
     attention_2B: jax.Array | None = None
@@ -68,9 +68,9 @@ class Block(nnx.Module):
         self.attention = SelfAttention(sizes, config, rngs=rngs)
         self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, words: DropoutSeeds) -> jax.Array:
-        x_BTD = self.attention(x_BTD, segments_BT, words.probabilities_2BN, words.attention_2B)
-        return self.feed_forward(x_BTD, words.feed_forward_2B)
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds: DropoutSeeds) -> jax.Array:
+        x_BTD = self.attention(x_BTD, segments_BT, seeds.probabilities_2BN, seeds.attention_2B)
+        return self.feed_forward(x_BTD, seeds.feed_forward_2B)
 
 
 def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
@@ -99,25 +99,25 @@ def run_blocks(
     With `scan` the compiler sees one of them, whatever the depth. Without, it sees all: what is kept for the backward
     pass stays where it was made, instead of being copied to a stack and back, and compiling takes the longer.
     """
-    words = DropoutSeeds()
+    seeds = DropoutSeeds()
     if key is not None:
         # For all blocks at once: not hundreds of random generators, which take a quarter of the time of compiling.
         draw = functools.partial(dropout_seeds_for_block, batch_size=len(x_BTD), num_heads=blocks.attention.num_heads)
-        words = jax.vmap(draw)(jax.random.split(key, num_layers))
+        seeds = jax.vmap(draw)(jax.random.split(key, num_layers))
 
-    def apply(x_BTD: jax.Array, block: Block, words: DropoutSeeds) -> jax.Array:
-        return block(x_BTD, segments_BT, words)
+    def apply(x_BTD: jax.Array, block: Block, seeds: DropoutSeeds) -> jax.Array:
+        return block(x_BTD, segments_BT, seeds)
 
     if remat != "none":
         # Inside a scan no common-subexpression pass can undo the recomputation, so its barriers are not needed.
         apply = nnx.remat(apply, prevent_cse=not scan, policy=REMAT_POLICIES[remat])
     if not scan:
         for i, block in enumerate(_unstacked(blocks, num_layers)):
-            x_BTD = apply(x_BTD, block, jax.tree.map(lambda stacked, i=i: stacked[i], words))
+            x_BTD = apply(x_BTD, block, jax.tree.map(lambda stacked, i=i: stacked[i], seeds))
         return x_BTD
     metadata = {nnx.PARTITION_NAME: None}
     scanned = nnx.scan(apply, in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry, transform_metadata=metadata)
-    return scanned(x_BTD, blocks, words)
+    return scanned(x_BTD, blocks, seeds)
 
 
 def _unstacked(blocks: Block, num_layers: int) -> list[Block]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from electramed_jax.config.pretrain import Config, EncoderConfig, ModelConfig
 
 
-def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:
+def encoder_forward_flops(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:
     """Operations of one encoder over one row of `tokens` tokens."""
     D, F, T = sizes.hidden_size, sizes.intermediate_size, tokens
     block = 2 * T * (4 * D * D + 2 * D * F) + 2 * 2 * T * T * D
@@ -19,22 +19,22 @@ def encoder_forward(sizes: EncoderConfig, tokens: int, embedding_size: int) -> i
     return sizes.num_layers * block + project
 
 
-def train_step(config: Config) -> int:
+def train_step_flops(config: Config) -> int:
     """Operations of one training step of `batch_size` rows. The config must be resolved."""
     model, T, M = config.model, config.data.max_seq_length, config.max_predictions
     row = 0
     if config.objective.kind != "mlm":
         D = model.hidden_size
-        row += encoder_forward(model.discriminator, T, model.embedding_size) + 2 * T * (D * D + D)
+        row += encoder_forward_flops(model.discriminator, T, model.embedding_size) + 2 * T * (D * D + D)
     if config.objective.kind != "uniform":
         E, Dg = model.generator_embedding_size, model.generator.hidden_size
-        row += encoder_forward(model.generator, T, E) + 2 * M * (Dg * E + E * model.vocab_size)
+        row += encoder_forward_flops(model.generator, T, E) + 2 * M * (Dg * E + E * model.vocab_size)
     return 3 * config.batch_size * row
 
 
-def finetune_step(model: ModelConfig, num_labels: int, rows: int, row_length: int) -> int:
+def finetune_step_flops(model: ModelConfig, num_labels: int, rows: int, row_length: int) -> int:
     """Returns the operations of one fine-tuning step over `rows` rows of `row_length` tokens: encoder and last layer."""
-    row = encoder_forward(model.discriminator, row_length, model.embedding_size)
+    row = encoder_forward_flops(model.discriminator, row_length, model.embedding_size)
     return 3 * rows * (row + 2 * row_length * model.hidden_size * num_labels)
 
 

@@ -21,7 +21,7 @@ from flax import nnx
 
 from electramed_jax.model.kernels import residual_norm
 from electramed_jax.model.ops import cpu_matmul, dropout_bits
-from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM, LAYER_NORM_EPSILON
+from electramed_jax.model.ops.numerics import ERF_AS_TANH, ERF_MAX_SQUARE, LAYER_NORM_EPSILON
 from electramed_jax.model.ops.remat import save_for_backward
 
 TABLE_STDDEV = 0.02  # of embedding tables, whatever the width: a layer norm follows them
@@ -74,7 +74,7 @@ class Dense(nnx.Module):
 
     def spread_bias(self) -> jax.Array:
         """In as many axes as the product has."""
-        return self.bias[...].astype(cpu_matmul.activations(self.dtype)).reshape(self.bias_spread)
+        return self.bias[...].astype(cpu_matmul.activation_dtype(self.dtype)).reshape(self.bias_spread)
 
 
 class LayerNorm(nnx.Module):
@@ -102,14 +102,14 @@ def _layer_norm_forward(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> 
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     centred = x32 - mean
     inverse = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
-    y = centred * inverse * _along_last(scale_D, x) + _along_last(bias_D, x)
+    y = centred * inverse * _broadcast_last(scale_D, x) + _broadcast_last(bias_D, x)
     return y.astype(x.dtype), (x, mean, inverse, scale_D)
 
 
 def _layer_norm_backward(kept: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, inverse, scale_D = kept
     normal, dy32 = (x.astype(jnp.float32) - mean) * inverse, dy.astype(jnp.float32)
-    scaled = dy32 * _along_last(scale_D, x)
+    scaled = dy32 * _broadcast_last(scale_D, x)
     along = jnp.mean(scaled * normal, axis=-1, keepdims=True)
     dx = (scaled - jnp.mean(scaled, axis=-1, keepdims=True) - normal * along) * inverse
     tokens = tuple(range(x.ndim - 1))
@@ -119,7 +119,7 @@ def _layer_norm_backward(kept: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Arr
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
-def _along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+def _broadcast_last(vector: jax.Array, x: jax.Array) -> jax.Array:
     """The vector with as many axes as x has."""
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
@@ -132,17 +132,17 @@ def gelu(x: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def biased_gelu(x: jax.Array, bias_F: jax.Array) -> jax.Array:
     """GELU of x + bias. For gradients x alone is kept, a product that is kept anyway."""
-    return gelu_and_slope(x + _along_last(bias_F.astype(x.dtype), x))[0].astype(x.dtype)
+    return gelu_and_grad(x + _broadcast_last(bias_F.astype(x.dtype), x))[0].astype(x.dtype)
 
 
 def _biased_gelu_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, bias_F = kept
-    _, slope = gelu_and_slope(x + _along_last(bias_F.astype(x.dtype), x))
+    _, slope = gelu_and_grad(x + _broadcast_last(bias_F.astype(x.dtype), x))
     dx = (dy.astype(jnp.float32) * slope).astype(x.dtype)
-    return dx, _sum_of_tokens(dx).astype(bias_F.dtype)
+    return dx, _sum_over_tokens(dx).astype(bias_F.dtype)
 
 
-def _sum_of_tokens(x: jax.Array) -> jax.Array:
+def _sum_over_tokens(x: jax.Array) -> jax.Array:
     """float32[F]. Of 16-bit numbers as a product: a TPU's matrix units have nothing else to do meanwhile."""
     if x.dtype.itemsize > 2:
         return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
@@ -153,7 +153,7 @@ def _sum_of_tokens(x: jax.Array) -> jax.Array:
 biased_gelu.defvjp(lambda x, bias_F: (biased_gelu(x, bias_F), (x, bias_F)), _biased_gelu_backward)
 
 
-def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+def gelu_and_grad(u: jax.Array) -> tuple[jax.Array, jax.Array]:
     """u·Φ(u) and its derivative in float32, to the accuracy of u.dtype.
 
     Φ = (1 + erf(u/√2))/2 of 16-bit numbers by a tanh, which chips have an instruction for, where an erf would take a
@@ -164,7 +164,7 @@ def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
     if u.dtype.itemsize > 2:
         cdf = 0.5 * (1.0 + jax.lax.erf(u32 * 0.5**0.5))
     else:
-        square = jnp.minimum(u32 * u32, HELD_FROM)
+        square = jnp.minimum(u32 * u32, ERF_MAX_SQUARE)
         over_u = functools.reduce(lambda total, term: total * square + term, reversed(ERF_AS_TANH))
         cdf = 0.5 + 0.5 * jnp.tanh(u32 * over_u)
     density = jnp.exp(-0.5 * u32 * u32) * (2 * math.pi) ** -0.5
@@ -174,7 +174,7 @@ def gelu_and_slope(u: jax.Array) -> tuple[jax.Array, jax.Array]:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def einsum_f32(equation: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """An einsum with a float32 result, of arrays multiplied in `dtype`; so are those multiplied for its gradients."""
-    return _wide(equation, x.astype(dtype), y.astype(dtype))
+    return _einsum_f32(equation, x.astype(dtype), y.astype(dtype))
 
 
 def _einsum_f32_backward(
@@ -183,27 +183,30 @@ def _einsum_f32_backward(
     x, y = kept
     of_x, of_y, of_z = re.split(",|->", equation)
     dz = dz.astype(dtype)
-    dx, dy = _wide(f"{of_z},{of_y}->{of_x}", dz, y.astype(dtype)), _wide(f"{of_z},{of_x}->{of_y}", dz, x.astype(dtype))
+    dx, dy = (
+        _einsum_f32(f"{of_z},{of_y}->{of_x}", dz, y.astype(dtype)),
+        _einsum_f32(f"{of_z},{of_x}->{of_y}", dz, x.astype(dtype)),
+    )
     return dx.astype(x.dtype), dy.astype(y.dtype)
 
 
-def _wide(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+def _einsum_f32(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
 einsum_f32.defvjp(lambda equation, x, y, dtype: (einsum_f32(equation, x, y, dtype), (x, y)), _einsum_f32_backward)
 
 
-def dropout(x: jax.Array, rate: float, words: jax.Array | None) -> jax.Array:
-    """Zeroes a fraction `rate` of x and scales up the rest; without words (evaluation) or rate, x itself.
+def dropout(x: jax.Array, rate: float, seeds: jax.Array | None) -> jax.Array:
+    """Zeroes a fraction `rate` of x and scales up the rest; without seeds (evaluation) or rate, x itself.
 
     Args:
-      words: `random_bits.words` for x's first axes, at least the batch's.
+      seeds: `dropout_seeds` for x's first axes, at least the batch's.
     """
-    if words is None or rate == 0.0:
+    if seeds is None or rate == 0.0:
         return x
     with jax.named_scope("dropout_bits"):
-        keep = dropout_bits.dropout_mask(words, x.shape, rate)
+        keep = dropout_bits.dropout_mask(seeds, x.shape, rate)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 
@@ -222,13 +225,13 @@ unstack.defvjp(lambda x, count: (unstack(x, count), None), lambda count, _, grad
 
 
 def add_and_norm(
-    x_BTD: jax.Array, dense: Dense, y: jax.Array, norm: LayerNorm, rate: float, words_2B: jax.Array | None, kernels: str
+    x_BTD: jax.Array, dense: Dense, y: jax.Array, norm: LayerNorm, rate: float, seeds_2B: jax.Array | None, kernels: str
 ) -> jax.Array:
     """norm(x + dropout(dense(y))), by one kernel where there is one; `kernels` is the config's."""
     product_BTD = save_for_backward(dense.product(y))
     if kernels == "auto" and residual_norm.supports(*x_BTD.shape[1:]):
-        if words_2B is None or rate == 0.0:
-            rate, words_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
+        if seeds_2B is None or rate == 0.0:
+            rate, seeds_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
         biases = (dense.bias[...], norm.scale[...], norm.bias[...])
-        return residual_norm.residual_norm(x_BTD, product_BTD, *biases, words_2B, rate)
-    return norm(x_BTD + dropout(product_BTD + dense.spread_bias(), rate, words_2B))
+        return residual_norm.residual_norm(x_BTD, product_BTD, *biases, seeds_2B, rate)
+    return norm(x_BTD + dropout(product_BTD + dense.spread_bias(), rate, seeds_2B))

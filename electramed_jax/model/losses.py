@@ -43,7 +43,7 @@ def electra_loss(
     config: ObjectiveConfig,
     *,
     sample: Callable[[jax.Array], jax.Array],
-    totals: LossDenominators | None = None,
+    denominators: LossDenominators | None = None,
     generator_key: jax.Array | None = None,
     discriminator_key: jax.Array | None = None,
     with_auc: bool = False,
@@ -54,22 +54,22 @@ def electra_loss(
       ids_BT: original token ids.
       masked: what the generator sees and has to predict.
       sample: from generator logits [B, M, V] to token ids [B, M].
-      totals: of the batch that these rows are a part of, so that its parts' losses add up to its own; None where
+      denominators: of the batch that these rows are a part of, so that its parts' losses add up to its own; None where
         they are all of it.
       generator_key, discriminator_key: of dropout; None for evaluation.
       with_auc: also return histograms of the discriminator's logits.
 
     Returns:
       loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm").
-      sums: see `means`.
+      sums: see `electra_metrics`.
     """
-    totals = loss_denominators(masked, structure) if totals is None else totals
+    denominators = loss_denominators(masked, structure) if denominators is None else denominators
     logits_BMV = model.generator_logits(masked, structure, generator_key)
     sampled_BM = jax.lax.stop_gradient(sample(logits_BMV))
     sums = generator_sums(logits_BMV, sampled_BM, masked)
     if config.kind == "uniform":
         sums["generator_correct_sum"] = jnp.float32(0)  # no token is its best
-    loss = config.generator_weight * sums["generator_nll_sum"] / totals.masked
+    loss = config.generator_weight * sums["generator_nll_sum"] / denominators.masked
     in_use_BT = structure.segments_BT > 0
     sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
     # Rows of padding alone fill up an evaluation's last batch, and are no rows of the dataset.
@@ -79,7 +79,7 @@ def electra_loss(
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled real
         discriminator_logits_BT = model.discriminator_logits(corrupted_BT, structure, discriminator_key)
         sums |= discriminator_sums(discriminator_logits_BT, replaced_BT, in_use_BT, with_auc=with_auc)
-        loss += config.discriminator_weight * sums["discriminator_nll_sum"] / totals.tokens
+        loss += config.discriminator_weight * sums["discriminator_nll_sum"] / denominators.tokens
     return loss, jax.lax.stop_gradient(sums)
 
 
@@ -151,7 +151,7 @@ def discriminator_sums(
     return sums
 
 
-def means(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[str, float]:
+def electra_metrics(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[str, float]:
     """Metrics by their public names, from sums of one or of many steps.
 
     `discriminator_precision` and `discriminator_recall` are of the class "replaced" (google-research/electra's
@@ -180,11 +180,11 @@ def means(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[str, float]:
         }
         loss += config.discriminator_weight * metrics["discriminator_loss"]
     if "replaced_histogram" in s:
-        metrics["discriminator_auc"] = area_under_curve(s["replaced_histogram"], s["original_histogram"])
+        metrics["discriminator_auc"] = roc_auc(s["replaced_histogram"], s["original_histogram"])
     return {"loss": loss} | metrics
 
 
-def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+def roc_auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """The probability that a positive scores above a negative, ties counting half; 0.5 where either is absent.
 
     Args:

@@ -80,7 +80,7 @@ def choose_positions(
     """
     B, T = ids_BT.shape
     allowed_BT = maskable(ids_BT, special)
-    scores_BT = jnp.where(allowed_BT, uniform(key, (B, T)), -1.0)
+    scores_BT = jnp.where(allowed_BT, uniform_per_row(key, (B, T)), -1.0)
     best_BM, positions_BM = jax.lax.top_k(scores_BT, min(max_predictions, T))
     num_tokens_B = jnp.sum(ids_BT != special.pad, axis=1)
     wanted_B = num_predictions(num_tokens_B, mask_probability, max_predictions)
@@ -89,13 +89,13 @@ def choose_positions(
     return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
 
 
-def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def uniform_per_row(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """float32[shape] in [0, 1), each row of the batch from a key of its own."""
-    return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(batch_axes.keys(key, shape[0]))
+    return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(batch_axes.row_keys(key, shape[0]))
 
 
 @jax.named_scope("masking")
-def mask(
+def mask_tokens(
     key: jax.Array,
     ids_BT: jax.Array,
     positions_BM: jax.Array,
@@ -104,14 +104,14 @@ def mask(
     mask_token_share: float,
 ) -> MaskedTokens:
     """Puts `[MASK]` at a share of the chosen positions; the others keep their token and are predicted all the same."""
-    uniform_BM = uniform(key, positions_BM.shape)
+    uniform_BM = uniform_per_row(key, positions_BM.shape)
     targets_BM = gather_positions(ids_BT, positions_BM)
     put_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
     return MaskedTokens(positions_BM, weights_BM, targets_BM, scatter_tokens(ids_BT, positions_BM, put_BM))
 
 
 @jax.named_scope("sampling")
-def sample(
+def sample_tokens(
     uniform_BM: jax.Array,
     logits_BMV: jax.Array,
     *,

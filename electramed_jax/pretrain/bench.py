@@ -67,7 +67,7 @@ def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[T
 
         timing = benchmark(lambda: time_call(run), warm_up=warm_up, repeats=repeats)
         _profiled(profile, run)
-    work = flops.train_step(config)
+    work = flops.train_step_flops(config)
     figures = {
         "tokens_per_second": tokens / timing.median,
         "model_flops": work,

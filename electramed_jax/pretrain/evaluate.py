@@ -34,4 +34,4 @@ def evaluate(
         sums.append(eval_step(params, batch, jnp.int32(index)))
         if index >= MAX_STEPS_IN_FLIGHT:  # devices stay busy, and `stop` is heeded soon
             jax.block_until_ready(sums[index - MAX_STEPS_IN_FLIGHT])
-    return losses.means(sum_metrics(jax.device_get(sums)), config.objective)
+    return losses.electra_metrics(sum_metrics(jax.device_get(sums)), config.objective)

@@ -38,7 +38,7 @@ from electramed_jax.training import sharding
 from electramed_jax.training.checkpoint import CheckpointManager
 from electramed_jax.training.compilation_cache import use_compilation_cache
 from electramed_jax.training.starts import read_starts, record_start
-from electramed_jax.training.state import Params, TrainState, with_params
+from electramed_jax.training.state import Params, TrainState, replace_params
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
 
@@ -221,7 +221,7 @@ def _restore_or_create(
         return state, StepTimer(**counters), pending_sums
     state = create(config, mesh)
     if init_params is not None:
-        state = with_params(state, init_params)
+        state = replace_params(state, init_params)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log_main(f"starting from step 0: {count:,} parameters on {_devices()}")
     return state, StepTimer(), {}
@@ -246,7 +246,7 @@ def _step_metrics(config: Config, timer: StepTimer, mesh: Mesh, pending_sums: di
         timer,
         config.total_steps,
         functools.partial(compute_metrics, config=config),
-        step_flops=flops.train_step(config),
+        step_flops=flops.train_step_flops(config),
         num_devices=mesh.size,
         pending_sums=pending_sums,
     )

@@ -12,7 +12,7 @@ from electramed_jax.config.pretrain import Config
 from electramed_jax.model.electra import Electra
 from electramed_jax.training import optimizer
 from electramed_jax.training import state as state_lib
-from electramed_jax.training.state import Params, TrainState, abstract, create_train_state, init_sharded
+from electramed_jax.training.state import Params, TrainState, abstract_train_state, create_train_state, init_sharded
 
 
 def _build(config: Config) -> Electra:
@@ -37,12 +37,12 @@ def init_params(config: Config) -> Params:
 
 def init_state(config: Config) -> TrainState:
     """Returns the train state of step 0."""
-    return create_train_state(init_params(config), optimizer.make(config.optimizer, config.total_steps))
+    return create_train_state(init_params(config), optimizer.make_optimizer(config.optimizer, config.total_steps))
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
-    return abstract(lambda: init_state(config), mesh)
+    return abstract_train_state(lambda: init_state(config), mesh)
 
 
 def create(config: Config, mesh: Mesh) -> TrainState:

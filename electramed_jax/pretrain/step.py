@@ -46,8 +46,8 @@ def sample_masks(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array
         config.max_predictions,
     )
     mask_key = _key(config, f"{stream}/mask", step)
-    masked = masking.mask(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
-    uniform_BM = masking.uniform(_key(config, f"{stream}/sampling", step), positions_BM.shape)
+    masked = masking.mask_tokens(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
+    uniform_BM = masking.uniform_per_row(_key(config, f"{stream}/sampling", step), positions_BM.shape)
     return MaskedBatch(ids_BT, masked, uniform_BM)
 
 
@@ -57,17 +57,17 @@ def loss_fn(
     config: Config,
     dropout_key: jax.Array | None,
     *,
-    totals: losses.LossDenominators | None = None,
+    denominators: losses.LossDenominators | None = None,
     with_auc: bool,
 ) -> tuple[jax.Array, losses.Sums]:
-    """The loss of these rows, or their share in that of the batch whose `totals` are given."""
+    """The loss of these rows, or their share in that of the batch whose `denominators` are given."""
     objective = config.objective
     has_dropout = dropout_key is not None and bool(config.model.dropout or config.model.attention_dropout)
     generator_key, discriminator_key = split_key(dropout_key if has_dropout else None, 2)
 
     def sample(logits_BMV: jax.Array) -> jax.Array:
         forbidden_BM = drawn.masked.targets_BM if objective.disallow_correct else None
-        return masking.sample(
+        return masking.sample_tokens(
             drawn.uniform_BM,
             logits_BMV,
             temperature=objective.temperature,
@@ -81,7 +81,7 @@ def loss_fn(
         masking.packed_segments(drawn.ids_BT, config.data.special),
         objective,
         sample=sample,
-        totals=totals,
+        denominators=denominators,
         generator_key=generator_key,
         discriminator_key=discriminator_key,
         with_auc=with_auc,
@@ -99,13 +99,15 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
     one. Masks and samples are drawn, and losses normalised, over the whole batch: without dropout the step
     is that of A = 1 to rounding.
     """
-    tx = optimizer.make(config.optimizer, config.total_steps)
-    learning_rate = optimizer.schedule(config.optimizer, config.total_steps)
+    tx = optimizer.make_optimizer(config.optimizer, config.total_steps)
+    learning_rate = optimizer.learning_rate_schedule(config.optimizer, config.total_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
-        devices = FsdpCollectives(state.params, config.model)
-        on_device = functools.partial(sums_and_gradients, config, devices)
-        sums, gradients = devices.run(on_device, (REPLICATED, devices.shards), state.params, batch, state.step)
+        collectives = FsdpCollectives(state.params, config.model)
+        on_device = functools.partial(sums_and_gradients, config, collectives)
+        sums, gradients = collectives.shard_map(
+            on_device, (REPLICATED, collectives.param_specs), state.params, batch, state.step
+        )
         stepped, gradient_norm = apply_gradients(gradients, state, tx)
         sums |= {
             "step_count": jnp.float32(1),
@@ -118,18 +120,20 @@ def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState
 
 
 def sums_and_gradients(
-    config: Config, devices: FsdpCollectives, params: Params, batch: Batch, step: jax.Array
+    config: Config, collectives: FsdpCollectives, params: Params, batch: Batch, step: jax.Array
 ) -> tuple[losses.Sums, Params]:
     """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
     drawn = sample_masks(batch["input_ids"], config, "train", step)
-    totals = devices.added_up(
+    denominators = collectives.psum(
         losses.loss_denominators(drawn.masked, masking.packed_segments(drawn.ids_BT, config.data.special))
     )
-    whole, of_shards = jax.vjp(devices.gathered, params)
+    whole, of_shards = jax.vjp(collectives.all_gather_params, params)
 
     def evaluate(rows: MaskedBatch, key: jax.Array) -> tuple[losses.Sums, Params]:
         def loss(whole: Params) -> tuple[jax.Array, losses.Sums]:
-            return loss_fn(pretrain_state.merge_params(config, whole), rows, config, key, totals=totals, with_auc=False)
+            return loss_fn(
+                pretrain_state.merge_params(config, whole), rows, config, key, denominators=denominators, with_auc=False
+            )
 
         (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(whole)
         return sums | {"loss_sum": value}, gradients
@@ -140,7 +144,7 @@ def sums_and_gradients(
     else:
         sums, gradients = accumulate_gradients(evaluate, drawn, dropout_key, config.gradient_accumulation_steps)
         gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
-    return devices.added_up(sums), *of_shards(gradients)
+    return collectives.psum(sums), *of_shards(gradients)
 
 
 def accumulate_gradients(
@@ -170,14 +174,14 @@ def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sum
     """Sums of one validation batch; masked by its index alone, so that every evaluation asks the same questions."""
 
     def step(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
-        devices = FsdpCollectives(params, config.model)
+        collectives = FsdpCollectives(params, config.model)
 
         def on_device(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
-            model = pretrain_state.merge_params(config, devices.gathered(params))
+            model = pretrain_state.merge_params(config, collectives.all_gather_params(params))
             drawn = sample_masks(batch["input_ids"], config, "validation", index)
-            return devices.added_up(loss_fn(model, drawn, config, None, with_auc=True)[1])
+            return collectives.psum(loss_fn(model, drawn, config, None, with_auc=True)[1])
 
-        return devices.run(on_device, REPLICATED, params, batch, index)
+        return collectives.shard_map(on_device, REPLICATED, params, batch, index)
 
     return step
 
@@ -209,7 +213,7 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Ar
 def compute_metrics(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
     """Metrics of one or several training steps, by their public names."""
     steps = sums["step_count"]
-    return losses.means(sums, config.objective) | {
+    return losses.electra_metrics(sums, config.objective) | {
         "gradient_norm": float(sums["gradient_norm_sum"] / steps),
         "learning_rate": float(sums["learning_rate_sum"] / steps),
     }

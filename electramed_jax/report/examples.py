@@ -79,7 +79,7 @@ def _look(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[s
     drawn = step.sample_masks(ids_BT, config, "validation", jnp.int32(0))
     structure = masking.packed_segments(ids_BT, config.data.special)
     logits_BMV = model.generator_logits(drawn.masked, structure, None)
-    sampled_BM = masking.sample(
+    sampled_BM = masking.sample_tokens(
         drawn.uniform_BM,
         logits_BMV,
         temperature=config.objective.temperature,

@@ -73,7 +73,7 @@ class CheckpointManager:
           max_to_keep: how many of the newest stay.
           keep_period: steps; those of its multiples stay for good; 0: none.
         """
-        orbax_logging.quiet()
+        orbax_logging.quiet_orbax()
         self._abstract_state, self._workdir = abstract_state, workdir
         self._manager = _writer(workdir, max_to_keep, keep_period)
         self._pending: int | None = None  # the step that is being written
@@ -222,7 +222,7 @@ def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: in
     Raises:
       UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
     """
-    orbax_logging.quiet()
+    orbax_logging.quiet_orbax()
     with _reader(workdir) as reader:
         steps = sorted(reader.all_steps())
         if not steps:

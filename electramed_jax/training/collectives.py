@@ -23,7 +23,7 @@ from electramed_jax.model.layers import unstack
 from electramed_jax.model.ops import batch_axes
 from electramed_jax.training import sharding
 
-ROWS, REPLICATED = jax.P(batch_axes.AXES), jax.P()
+ROWS, REPLICATED = jax.P(batch_axes.BATCH_AXES), jax.P()
 
 # Multiplied in the model's compute_dtype: gathered, and their gradients added up, as that.
 MATMUL_PARAMS = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
@@ -36,14 +36,14 @@ class FsdpCollectives:
         mesh = jax.sharding.get_abstract_mesh()
         self._over = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
         # XLA:CPU adds up 16-bit numbers as float32 anyway, and fails at it where `tensor` splits something.
-        self._dtype = jnp.dtype(jnp.float32 if platform.platform() == "cpu" else model.compute_dtype)
+        self._dtype = jnp.dtype(jnp.float32 if platform.current_platform() == "cpu" else model.compute_dtype)
         # Of tensor the compiler need not know anything where it splits nothing.
-        self._axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.AXES or size == 1}
-        self.shards = (
+        self._axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.BATCH_AXES or size == 1}
+        self.param_specs = (
             tree_rules.map_named(lambda name, x: _along_fsdp(name, x.shape, mesh), params) if self._over else None
         )
 
-    def run(self, call: Callable[..., Any], out: Any, params: Any, batch: Any, *others: Any) -> Any:
+    def shard_map(self, call: Callable[..., Any], out: Any, params: Any, batch: Any, *others: Any) -> Any:
         """call(shards of the parameters, a device's rows of each array of the batch, others) on every device.
 
         Args:
@@ -51,11 +51,11 @@ class FsdpCollectives:
         """
         if not self._over:
             return call(params, batch, *others)
-        specs = (self.shards, ROWS, *[REPLICATED] * len(others))
+        specs = (self.param_specs, ROWS, *[REPLICATED] * len(others))
         mapped = jax.shard_map(call, in_specs=specs, out_specs=out, axis_names=self._axes, check_vma=False)
         return mapped(params, batch, *others)
 
-    def gathered(self, params: Any) -> Any:
+    def all_gather_params(self, params: Any) -> Any:
         """Inside `call`: the parameters whole along fsdp, to be differentiated through.
 
         Each is gathered once, stacks layer by layer: neither the first nor the last has to wait for all.
@@ -70,16 +70,19 @@ class FsdpCollectives:
                 return jnp.stack([_all_gather(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
             return _all_gather(shard, axis, dtype)
 
-        return tree_rules.map_named(one, params, self.shards)
+        return tree_rules.map_named(one, params, self.param_specs)
 
-    def added_up(self, sums: Any) -> Any:
+    def psum(self, sums: Any) -> Any:
         """Inside `call`: sums over the batch from sums over a device's rows."""
-        return _psum(sums, batch_axes.AXES) if self._over else sums
+        return _psum(sums, batch_axes.BATCH_AXES) if self._over else sums
 
 
 def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
     return jax.P(
-        *[axis if axis == "fsdp" and mesh.shape[axis] > 1 else None for axis in sharding.spec(name, shape, mesh)]
+        *[
+            axis if axis == "fsdp" and mesh.shape[axis] > 1 else None
+            for axis in sharding.partition_spec(name, shape, mesh)
+        ]
     )
 
 
@@ -90,7 +93,7 @@ def _all_gather(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Arr
 
 def _all_gather_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
     if axis is None:
-        return (_psum(g.astype(dtype), batch_axes.AXES).astype(jnp.float32),)
+        return (_psum(g.astype(dtype), batch_axes.BATCH_AXES).astype(jnp.float32),)
     scattered = jnp.moveaxis(_reduce_scatter(jnp.moveaxis(g, axis, 0)), 0, axis)
     return (_psum(scattered, ("data",)).astype(jnp.float32),)
 

@@ -13,8 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from electramed_jax.common.storage import files
 
-FOLDER = "compiled"  # in the workdir; may be removed at any time
-LEAST_SECONDS = 0.5  # of compilation: what is faster is not kept
+CACHE_FOLDER = "compiled"  # in the workdir; may be removed at any time
+MIN_COMPILE_SECONDS = 0.5  # of compilation: what is faster is not kept
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def use_compilation_cache(workdir: str) -> Iterator[None]:
         yield
         return
     before = jax.config.jax_persistent_cache_min_compile_time_secs
-    _use(files.join(local, FOLDER, _host()), min(before, LEAST_SECONDS))
+    _use(files.join(local, CACHE_FOLDER, _host()), min(before, MIN_COMPILE_SECONDS))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from electramed_jax.training import sharding
 
-UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # by bytes an element
+UNSIGNED_DTYPES = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # by bytes an element
 
 
 def state_checksum(tree: Any, mesh: Mesh) -> tuple[int, bool]:
@@ -26,10 +26,10 @@ def state_checksum(tree: Any, mesh: Mesh) -> tuple[int, bool]:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(mesh: Mesh) -> Any:
-    return jax.jit(_of, out_shardings=sharding.replicated(mesh))
+    return jax.jit(_checksum, out_shardings=sharding.replicated(mesh))
 
 
-def _of(tree: Any) -> tuple[jax.Array, jax.Array]:
+def _checksum(tree: Any) -> tuple[jax.Array, jax.Array]:
     words, finite = jnp.uint32(0), jnp.bool(True)
     for number, leaf in enumerate(jax.tree.leaves(tree)):
         words += jnp.uint32(2 * number + 1) * _leaf_checksum(leaf)
@@ -40,7 +40,7 @@ def _of(tree: Any) -> tuple[jax.Array, jax.Array]:
 
 def _leaf_checksum(leaf: jax.Array) -> jax.Array:
     """The sum of an array's elements as whole numbers, each times an odd number of its own place."""
-    bits = jax.lax.bitcast_convert_type(leaf, UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(leaf, UNSIGNED_DTYPES[leaf.dtype.itemsize]).astype(jnp.uint32)
     place, stride = jnp.zeros_like(bits), 1
     for axis in reversed(range(leaf.ndim)):  # not `arange(size).reshape(shape)`, which sharding would have to move
         place += jnp.uint32(stride % 2**32) * jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)

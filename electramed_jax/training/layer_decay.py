@@ -12,7 +12,7 @@ from electramed_jax.common import tree_rules
 from electramed_jax.config.finetune import EXACT, GOOGLE
 
 EMBEDDINGS, LAYERS, HEAD = "embeddings", "layers", "head"
-DEPTHS = tree_rules.RuleTable(
+DEPTH_RULES = tree_rules.RuleTable(
     "layer-wise decay",
     (
         (r"embeddings/.+|encoder/project/.+", EMBEDDINGS),
@@ -22,7 +22,7 @@ DEPTHS = tree_rules.RuleTable(
 )
 
 
-def factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
+def depth_factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
     """What the learning rate is multiplied by: of the embeddings, of each layer (float32[L]), of the head.
 
     Args:
@@ -37,11 +37,11 @@ def factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
 
 
 def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.GradientTransformation:
-    """Multiplies the updates of a fine-tuned model's parameters (see finetune/model.py) by their `factors`."""
-    by_depth = factors(decay, num_layers, rule)
+    """Multiplies the updates of a fine-tuned model's parameters (see finetune/model.py) by their `depth_factors`."""
+    by_depth = depth_factors(decay, num_layers, rule)
 
     def scale(name: str, update: Any) -> Any:
-        factor = by_depth[DEPTHS(name)]
+        factor = by_depth[DEPTH_RULES(name)]
         if np.ndim(factor):
             factor = jnp.asarray(factor).reshape((-1,) + (1,) * (update.ndim - 1))
         return update * factor

@@ -30,7 +30,7 @@ STACKED_AXES = tree_rules.RuleTable(
 )
 
 
-def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
+def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
     """The learning rate of step t, counted from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
 
     Warm-up multiplies the decay, so the first step's rate is 0 and the peak is never quite reached, as in
@@ -47,7 +47,7 @@ def schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array |
     return learning_rate
 
 
-def make(
+def make_optimizer(
     config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), `scales`, learning rate."""
@@ -63,7 +63,7 @@ def make(
     ]
     if config.kind == "lamb":
         steps.append(optax.masked(scale_by_trust_ratio(), decays))  # what does not decay is not scaled, either
-    return optax.chain(*steps, *scales, optax.scale_by_learning_rate(schedule(config, total_steps)))
+    return optax.chain(*steps, *scales, optax.scale_by_learning_rate(learning_rate_schedule(config, total_steps)))
 
 
 class AdamState(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 from electramed_jax.common import console
 
 
-def quiet() -> None:
+def quiet_orbax() -> None:
     """From here on, for the whole process; with --verbose all of it is told."""
     logging.getLogger("absl").addFilter(_not_of_orbax)
     logging.getLogger("asyncio").addFilter(_not_left_behind)

@@ -82,7 +82,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of int32[B, T]: rows over data and fsdp."""
-    return NamedSharding(mesh, jax.P(batch_axes.AXES))
+    return NamedSharding(mesh, jax.P(batch_axes.BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -91,10 +91,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
-    return tree_rules.map_named(lambda name, leaf: NamedSharding(mesh, spec(name, leaf.shape, mesh)), tree)
+    return tree_rules.map_named(lambda name, leaf: NamedSharding(mesh, partition_spec(name, leaf.shape, mesh)), tree)
 
 
-def spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
+def partition_spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
     """The mesh axis of each dimension of the leaf `name`, or None."""
     axes = [LOGICAL_AXIS_RULES[logical] for logical in PARAM_RULES(name)]
     assert len(axes) == len(shape), f"{name}: {len(axes)} axes for the shape {shape}"

@@ -50,7 +50,7 @@ def create_train_state(params: Params, tx: optax.GradientTransformation) -> Trai
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
-def abstract(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+def abstract_train_state(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of what `init` makes."""
     shapes = jax.eval_shape(init)
     return jax.tree.map(
@@ -62,15 +62,15 @@ def abstract(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
 
 def init_sharded(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     """What `init` makes, in its shardings."""
-    return jax.jit(init, out_shardings=shardings_of(abstract(init, mesh)))()
+    return jax.jit(init, out_shardings=get_shardings(abstract_train_state(init, mesh)))()
 
 
-def shardings_of(tree: Any) -> Any:
+def get_shardings(tree: Any) -> Any:
     """The sharding of every leaf."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
-def with_params(state: TrainState, params: Params) -> TrainState:
+def replace_params(state: TrainState, params: Params) -> TrainState:
     """The state with other parameters (numpy or jax), put where the old ones were."""
     placed = jax.tree.map(
         lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),

@@ -43,7 +43,7 @@ def apply_gradients(
 def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> Callable:
     """Any step(state, batch, ...) -> (state, sums) over the mesh: the state as its leaves are sharded, the batch by
     rows, what else there is and the sums on every device; the old state's memory is given to the new one."""
-    where, everywhere = state_lib.shardings_of(abstract_state), sharding.replicated(mesh)
+    where, everywhere = state_lib.get_shardings(abstract_state), sharding.replicated(mesh)
     others = len(inspect.signature(step).parameters) - 2
     return jax.jit(
         step,
@@ -60,7 +60,7 @@ def jit_eval(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh) -
     others = len(inspect.signature(measure).parameters) - 2
     return jax.jit(
         measure,
-        in_shardings=(state_lib.shardings_of(abstract_params), sharding.batch_sharding(mesh), *[everywhere] * others),
+        in_shardings=(state_lib.get_shardings(abstract_params), sharding.batch_sharding(mesh), *[everywhere] * others),
         out_shardings=everywhere,
     )
 

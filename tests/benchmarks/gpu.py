@@ -95,7 +95,7 @@ def compare(size: str, steps: dict[str, side_by_side.Step], args: argparse.Names
     medians = {name: statistics.median(seconds) for name, seconds in wall.items()}
     best = min((name for name in steps if name in OURS), key=medians.get)
     config, rows = sized(size, args), np.asarray(rows_of(size, args)["input_ids"])
-    tokens, work = int((rows != config.data.special.pad).sum()), flops.train_step(config)
+    tokens, work = int((rows != config.data.special.pad).sum()), flops.train_step_flops(config)
     print(f"\n{size}, T={rows.shape[1]}, {len(rows)} rows, {tokens:,} tokens a step; {best} is our best")
     print(f"{'':26}{'ms a step':>30}{'tokens/s':>12}{'MFU':>8}   it / our best")
     for name in steps:

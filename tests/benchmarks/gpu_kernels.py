@@ -38,15 +38,15 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
     config = side_by_side.sized("tiny", rows, T)
     ids = side_by_side.random_batch(config)["input_ids"]
     segments = masking.packed_segments(ids, config.data.special).segments_BT
-    words, spans = dropout_bits.dropout_seeds(KEY, (rows, N)), attention_gpu.spans(segments)
+    seeds, spans = dropout_bits.dropout_seeds(KEY, (rows, N)), attention_gpu.document_bounds(segments)
 
     def kernel(product: jax.Array, bias: jax.Array) -> jax.Array:
-        return attention_gpu._attend(product, bias, spans, words, H, rate, CPU_CHECK)
+        return attention_gpu._attend(product, bias, spans, seeds, H, rate, CPU_CHECK)
 
     def plain(product: jax.Array, bias: jax.Array) -> jax.Array:
         qkv = (product + bias.reshape(-1).astype(product.dtype)).reshape(rows, T, 3, N, H)
         y = attention.attend(
-            *(qkv[:, :, i] for i in range(3)), segments, product.dtype, dropout_rate=rate, words_2BN=words
+            *(qkv[:, :, i] for i in range(3)), segments, product.dtype, dropout_rate=rate, seeds_2BN=seeds
         )
         return y.reshape(rows, T, D)
 
@@ -54,13 +54,13 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
 
 
 def norm_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]:
-    words = dropout_bits.dropout_seeds(KEY, (rows,))
+    seeds = dropout_bits.dropout_seeds(KEY, (rows,))
 
     def kernel(*given: jax.Array) -> jax.Array:
-        return residual_norm.residual_norm(*given, words, rate, "gpu" if CPU_CHECK else None)
+        return residual_norm.residual_norm(*given, seeds, rate, "gpu" if CPU_CHECK else None)
 
     def plain(x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        return layers.layer_norm(x + layers.dropout(y + y_bias.astype(y.dtype), rate, words), scale, bias)
+        return layers.layer_norm(x + layers.dropout(y + y_bias.astype(y.dtype), rate, seeds), scale, bias)
 
     tokens, features = [normal(i, rows, T, D) for i in (1, 2)], [normal(i, D, dtype="float32") for i in (3, 4, 5)]
     return kernel, plain, [*tokens, *features]

@@ -65,7 +65,7 @@ def steady(config: Config, dataset: Dataset, rounds: int, steps: int) -> None:
             clock,
             config.total_steps,
             functools.partial(compute_metrics, config=config),
-            step_flops=flops.train_step(config),
+            step_flops=flops.train_step_flops(config),
             num_devices=mesh.size,
         )
 

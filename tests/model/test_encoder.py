@@ -25,12 +25,12 @@ def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, scan,
     """What `run_blocks` stands for: the i-th block with the i-th of the key's parts."""
     del remat, scan
     graph, stacked = nnx.split(blocks)
-    words = [encoder.DropoutSeeds()] * num_layers
+    seeds = [encoder.DropoutSeeds()] * num_layers
     if key is not None:
         heads = CONFIG.model.num_heads
-        words = [encoder.dropout_seeds_for_block(one, len(x_BTD), heads) for one in jax.random.split(key, num_layers)]
+        seeds = [encoder.dropout_seeds_for_block(one, len(x_BTD), heads) for one in jax.random.split(key, num_layers)]
     for i in range(num_layers):
-        x_BTD = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))(x_BTD, segments_BT, words[i])
+        x_BTD = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))(x_BTD, segments_BT, seeds[i])
     return x_BTD
 
 

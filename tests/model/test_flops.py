@@ -67,7 +67,7 @@ def _matmul_operations(jaxpr) -> int:
 def test_forward_and_backward_have_the_matrix_products_that_are_counted(variant):
     config = _config(**VARIANTS[variant])
     params = jax.eval_shape(lambda: init_params(config))
-    counted = flops.train_step(config)
+    counted = flops.train_step_flops(config)
     assert _matmul_operations(jax.make_jaxpr(_loss(config))(params).jaxpr) * 3 == counted
     assert _matmul_operations(jax.make_jaxpr(jax.grad(_loss(config)))(params).jaxpr) == counted
 
@@ -78,7 +78,7 @@ def test_the_compilers_own_count_is_a_little_higher():
     config = _config(**wide)
     params = jax.eval_shape(lambda: init_params(config))
     forward = jax.jit(_loss(config)).lower(params).cost_analysis()["flops"]
-    assert 1.0 < forward / (flops.train_step(config) / 3) < 1.05
+    assert 1.0 < forward / (flops.train_step_flops(config) / 3) < 1.05
 
 
 def test_the_peak_of_a_known_chip_and_of_an_unknown_one():

@@ -36,7 +36,7 @@ def _metrics(logits, replaced, in_use) -> dict[str, float]:
     asked_nothing = ("generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count")
     counts = {"token_count": in_use.sum(), "slot_count": in_use.any(axis=1).sum() * in_use.shape[1]}
     sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
-    return losses.means(dict.fromkeys(asked_nothing, 0.0) | counts | sums, CONFIG)
+    return losses.electra_metrics(dict.fromkeys(asked_nothing, 0.0) | counts | sums, CONFIG)
 
 
 # ---- the discriminator's metrics -----------------------------------------------------------------
@@ -74,15 +74,15 @@ def test_padding_is_never_counted():
 
 def test_logits_that_say_nothing_have_an_area_of_one_half():
     ties = np.array([0.0, 5.0, 0.0, 2.0])
-    assert losses.area_under_curve(ties, 3 * ties) == 0.5
-    assert losses.area_under_curve(ties, np.zeros(4)) == 0.5
-    assert losses.area_under_curve(np.zeros(4), ties) == 0.5
+    assert losses.roc_auc(ties, 3 * ties) == 0.5
+    assert losses.roc_auc(ties, np.zeros(4)) == 0.5
+    assert losses.roc_auc(np.zeros(4), ties) == 0.5
 
 
 def test_perfect_and_perverse_logits_have_areas_of_one_and_zero():
     low, high = np.array([4.0, 1, 0, 0]), np.array([0, 0, 2.0, 7])
-    assert losses.area_under_curve(high, low) == 1.0
-    assert losses.area_under_curve(low, high) == 0.0
+    assert losses.roc_auc(high, low) == 1.0
+    assert losses.roc_auc(low, high) == 0.0
 
 
 def test_nothing_replaced_and_nothing_said_gives_precision_and_recall_of_zero():
@@ -143,7 +143,7 @@ def evaluate():
 def _masked(ids_BT: np.ndarray, seed: int = 0) -> masking.MaskedTokens:
     choose = quick.jit(masking.choose_positions, static_argnums=(2, 3, 4))
     positions_BM, weights_BM = choose(jax.random.key(seed), ids_BT, small.SPECIAL, 0.3, 4)
-    mask = quick.jit(masking.mask, static_argnums=(4, 5))
+    mask = quick.jit(masking.mask_tokens, static_argnums=(4, 5))
     return mask(jax.random.key(seed), ids_BT, positions_BM, weights_BM, small.SPECIAL.mask, 0.85)
 
 
@@ -177,7 +177,7 @@ def test_counts_are_global_parts_of_a_batch_add_up_to_the_whole(evaluate):
     added = step.sum_metrics([part[1] for part in parts])
     for name, value in sums.items():
         assert added[name] == pytest.approx(value, rel=1e-6), name
-    assert losses.means(added, CONFIG)["loss"] == pytest.approx(whole, rel=1e-6)
+    assert losses.electra_metrics(added, CONFIG)["loss"] == pytest.approx(whole, rel=1e-6)
     assert np.mean([part[0] for part in parts]) != pytest.approx(whole, rel=1e-3)
 
 
@@ -268,7 +268,7 @@ def test_the_mlm_objective_has_no_discriminator():
         sample=lambda _: masked.targets_BM,
     )
     assert loss == pytest.approx(2 * np.log(150))
-    metrics = losses.means(sums, config)
+    metrics = losses.electra_metrics(sums, config)
     assert metrics["loss"] == pytest.approx(loss)
     assert not any(name.startswith("discriminator") for name in metrics)
 

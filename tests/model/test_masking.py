@@ -18,7 +18,7 @@ from electramed_jax.model import masking
 PAD, UNK, CLS, SEP, MASK = SPECIAL.pad, SPECIAL.unk, SPECIAL.cls, SPECIAL.sep, SPECIAL.mask
 
 choose_positions = quick.jit(masking.choose_positions, static_argnums=(2, 3, 4))
-mask = quick.jit(masking.mask, static_argnums=(4, 5))
+mask = quick.jit(masking.mask_tokens, static_argnums=(4, 5))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ REAL, PADDED = 200, 256  # entries of the vocabulary, the last of them padding
 def _draw(logits_V: np.ndarray, draws: int, *, key: int = 0, forbidden: int | None = None, **options) -> np.ndarray:
     @quick.jit
     def sample(logits_V: jax.Array) -> jax.Array:  # an argument: the compiler would work constants out, for minutes
-        return masking.sample(
+        return masking.sample_tokens(
             jax.random.uniform(jax.random.key(key), (draws // 10, 10)),
             jnp.broadcast_to(logits_V, (draws // 10, 10, logits_V.size)),
             forbidden_BM=None if forbidden is None else jnp.full((draws // 10, 10), forbidden),

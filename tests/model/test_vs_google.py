@@ -54,13 +54,13 @@ def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     scores_BT = np.zeros(ids_BT.shape, np.float32)
     np.put_along_axis(scores_BT, drawn_BM, np.linspace(1, 0.5, max_predictions, dtype=np.float32)[None, :], axis=1)
     draws = iter([scores_BT, oracle.inputs["replace_uniform"]])
-    monkeypatch.setattr(masking, "uniform", lambda key, shape: jnp.asarray(next(draws)).reshape(shape))
+    monkeypatch.setattr(masking, "uniform_per_row", lambda key, shape: jnp.asarray(next(draws)).reshape(shape))
 
     key = jax.random.key(0)
     positions_BM, weights_BM = masking.choose_positions(
         key, ids_BT, special, objective.mask_probability, max_predictions
     )
-    masked = masking.mask(key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
+    masked = masking.mask_tokens(key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
 
     used = compared.used
     np.testing.assert_array_equal(weights_BM, oracle.outputs["masked_lm_weights"])
@@ -161,7 +161,7 @@ def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
 
     @quick.jit
     def sample():
-        return masking.sample(
+        return masking.sample_tokens(
             jax.random.uniform(jax.random.key(1), (draws, 1)),
             jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
             temperature=objective.temperature,

@@ -41,7 +41,7 @@ def one_step(config: Config, mesh_name: str):
     axes = MESHES[mesh_name]
     mesh = sharding.make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
     with jax.set_mesh(mesh):
-        start = state.with_params(create(config, mesh), small.noisy_params(config))
+        start = state.replace_params(create(config, mesh), small.noisy_params(config))
         batch = {"input_ids": jax.device_put(rows(), sharding.batch_sharding(mesh))}
         return jax.device_get(jit_train_step(config, mesh)(start, batch))
 

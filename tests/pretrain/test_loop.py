@@ -59,7 +59,7 @@ def step_metrics_of(config: Config, timer: step_timer.StepTimer, num_devices: in
         timer,
         config.total_steps,
         functools.partial(compute_metrics, config=config),
-        step_flops=flops.train_step(config),
+        step_flops=flops.train_step_flops(config),
         num_devices=num_devices,
     )
 
@@ -281,7 +281,7 @@ def test_utilization_is_told_only_where_the_peak_is_known(run_config, monkeypatc
     told = report.flush()
     assert told["step_seconds"] == 1.0
     if known:
-        assert told["model_flops_utilization"] == pytest.approx(flops.train_step(run_config) / (4 * 197e12))
+        assert told["model_flops_utilization"] == pytest.approx(flops.train_step_flops(run_config) / (4 * 197e12))
     else:
         assert "model_flops_utilization" not in told
 

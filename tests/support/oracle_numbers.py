@@ -101,7 +101,7 @@ def load(shared_data: pathlib.Path, case: str) -> Oracle:
             clip_norm=optimizer["clip_norm"],
         ),
         data=DataConfig(
-            row_length=pretraining["max_seq_length"],
+            max_seq_length=pretraining["max_seq_length"],
             special=SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103),
         ),
         total_steps=optimizer["num_train_steps"],

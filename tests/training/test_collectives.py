@@ -99,8 +99,10 @@ def on_every_mesh(call):
     numbers, model = jnp.arange(8, dtype=jnp.int32), small.config().model
     for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2)]:
         with jax.set_mesh(jax.make_mesh(shape, sharding.MESH_AXES, (AxisType.Auto,) * 3)):
-            devices = FsdpCollectives({}, model)
-            yield quick.jit(lambda rows, devices=devices: devices.run(lambda _, x: call(x), ROWS, {}, rows))(numbers)
+            collectives = FsdpCollectives({}, model)
+            yield quick.jit(
+                lambda rows, collectives=collectives: collectives.shard_map(lambda _, x: call(x), ROWS, {}, rows)
+            )(numbers)
     yield call(numbers)
 
 
@@ -112,7 +114,7 @@ def assert_all_equal(results) -> None:
 
 
 def test_masks_and_samples_are_drawn_alike():
-    assert_all_equal(on_every_mesh(lambda rows: masking.uniform(jax.random.key(0), (len(rows), 5))))
+    assert_all_equal(on_every_mesh(lambda rows: masking.uniform_per_row(jax.random.key(0), (len(rows), 5))))
 
 
 def test_dropout_drops_alike():
@@ -130,9 +132,9 @@ def test_kernels_drop_alike(platform):
     nothing, ones = jnp.zeros(128), jnp.ones(128)
 
     def kernel(rows: jax.Array) -> jax.Array:
-        words = dropout_bits.dropout_seeds(jax.random.key(1), rows.shape)
+        seeds = dropout_bits.dropout_seeds(jax.random.key(1), rows.shape)
         x = jnp.asarray(x_BTD)[rows]
-        return residual_norm.residual_norm(x, x, nothing, ones, nothing, words, 0.5, platform)
+        return residual_norm.residual_norm(x, x, nothing, ones, nothing, seeds, 0.5, platform)
 
     first, *others = map(np.asarray, on_every_mesh(kernel))
     for other in others:

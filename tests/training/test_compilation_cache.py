@@ -14,7 +14,7 @@ from electramed_jax.training import compilation_cache as compiled
 def no_cache_but_the_workdirs(monkeypatch):
     """The one that tests of training share is out of the way."""
     before = jax.config.jax_compilation_cache_dir
-    monkeypatch.setattr(compiled, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "MIN_COMPILE_SECONDS", 0.0)
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
     yield

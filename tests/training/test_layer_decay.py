@@ -14,7 +14,7 @@ from electramed_jax.training import layer_decay
 
 
 def test_each_layer_learns_at_a_fraction_of_the_one_above_it():
-    found = layer_decay.factors(0.5, 3)
+    found = layer_decay.depth_factors(0.5, 3)
     assert found["head"] == 1
     assert found["layers"].tolist() == [0.125, 0.25, 0.5]
     assert found["embeddings"] == 0.0625
@@ -30,7 +30,7 @@ def test_each_layer_learns_at_a_fraction_of_the_one_above_it():
 )
 def test_googles_rule_gives_googles_rates(shared_data, case, rate, decay, layers):
     wanted = json.loads((shared_data / "oracle" / "layer_lrs.json").read_text())[case]
-    found = layer_decay.factors(decay, layers, finetune.GOOGLE)
+    found = layer_decay.depth_factors(decay, layers, finetune.GOOGLE)
     ours = {"/embeddings/": found["embeddings"], "/embeddings_project/": found["embeddings"]}
     ours |= {"task_specific/": found["head"]}
     ours |= {f"encoder/layer_{n}/": float(factor) for n, factor in enumerate(found["layers"])}

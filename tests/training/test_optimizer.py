@@ -37,12 +37,12 @@ def test_learning_rates_are_the_references(shared_data, case, settings, total_st
     if settings["warmup_steps"] == 0:
         assert np.isnan(theirs[0]), "0/0 there; without a warm-up, ours begins at the peak"
         theirs[0] = settings["learning_rate"]
-    schedule = optimizer.schedule(OptimizerConfig(**settings), total_steps)
+    schedule = optimizer.learning_rate_schedule(OptimizerConfig(**settings), total_steps)
     np.testing.assert_allclose(schedule(jnp.asarray(steps)), theirs, rtol=1e-6, atol=1e-12)
 
 
 def test_the_first_rate_is_zero_and_the_last_steps_are_too():
-    schedule = optimizer.schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 100)
+    schedule = optimizer.learning_rate_schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 100)
     assert schedule(0) == 0.0
     assert schedule(5) == pytest.approx(0.95 * 0.5)
     assert schedule(100) == schedule(250) == 0.0
@@ -55,7 +55,7 @@ def test_the_first_rate_is_zero_and_the_last_steps_are_too():
 def steps(request, shared_data):
     """Three steps on the reference's batch and draws, from its weights: a list of what each left behind."""
     oracle = oracle_numbers.load(shared_data, request.param)
-    tx = optimizer.make(oracle.config.optimizer, oracle.config.total_steps)
+    tx = optimizer.make_optimizer(oracle.config.optimizer, oracle.config.total_steps)
 
     @quick.jit
     def update(gradients, opt_state, params):
@@ -151,7 +151,7 @@ def test_every_parameter_has_exactly_one_decay_rule(tying):
 def test_decay_shrinks_weights_towards_zero_and_spares_biases():
     """With a gradient of zero, decay is all that moves a weight: by rate · decay · weight."""
     config = OptimizerConfig(learning_rate=0.5, warmup_steps=0, weight_decay=0.1)
-    tx = optimizer.make(config, total_steps=10)
+    tx = optimizer.make_optimizer(config, total_steps=10)
     params = {"dense": {"kernel": jnp.full((2, 2), 8.0), "bias": jnp.full((2,), 8.0)}}
     updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
     np.testing.assert_allclose(updates["dense"]["kernel"], -0.5 * 0.1 * 8.0, rtol=1e-6)
@@ -160,7 +160,7 @@ def test_decay_shrinks_weights_towards_zero_and_spares_biases():
 
 def test_a_gradient_within_the_clip_is_left_alone():
     config = OptimizerConfig(learning_rate=1.0, warmup_steps=0, weight_decay=0.0, clip_norm=1.0, epsilon=1e-3)
-    tx = optimizer.make(config, total_steps=10**6)
+    tx = optimizer.make_optimizer(config, total_steps=10**6)
     params = {"bias": jnp.zeros(2)}
 
     def moment(gradient):
@@ -192,7 +192,7 @@ def test_lamb_is_optax_lamb_on_one_array_a_matrix():
     model = small.config()
     params = small.noisy_params(model)
     config = OptimizerConfig(kind="lamb", learning_rate=0.01, warmup_steps=0, decay_power=0.0, clip_norm=1e9)
-    ours = optimizer.make(config, total_steps=100)
+    ours = optimizer.make_optimizer(config, total_steps=100)
     flat = _one_array_a_matrix(params)
     decays = {name: "kernel" in name or name.endswith(("word", "position", "token_type")) for name in flat}
     theirs = optax.chain(

@@ -47,4 +47,4 @@ def into(state: TrainState, params: dict[str, Any]) -> TrainState:
         wrong += [n for n in taken if n not in fresh]
         assert not wrong, f"not of the model's shapes: {', '.join(wrong)}"
 
-    return state_lib.with_params(state, tree_rules.map_named(lambda name, leaf: taken.get(name, leaf), state.params))
+    return state_lib.replace_params(state, tree_rules.map_named(lambda name, leaf: taken.get(name, leaf), state.params))

@@ -201,7 +201,7 @@ def _restore_or_create(
         timer,
         runner.spec.total_steps,
         compute_metrics,
-        step_flops=flops.finetune_step(model, runner.spec.head.size, runner.rows, task.max_length),
+        step_flops=flops.finetune_step_flops(model, runner.spec.head.size, runner.rows, task.max_length),
         num_devices=runner.mesh.size,
         pending_sums=pending_sums,
         label=f"seed {seed}: ",

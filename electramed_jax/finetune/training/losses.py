@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SPAN, SQUARED, Head
-
-NEVER = -1e9  # logit of a token of another example
+from electramed_jax.model.ops.numerics import MASK_VALUE
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[R, T], "labels": see `batches.Batch`}
 
@@ -48,6 +47,6 @@ def _spans(logits_RT2: jax.Array, labels_RT2: jax.Array, segments_RT: jax.Array)
     """Softmax over an example's tokens, of where the answer begins and of where it ends; an example's loss is their
     mean."""
     same_RTS1 = (segments_RT[:, :, None] == segments_RT[:, None, :])[..., None]
-    total_RT2 = jax.nn.logsumexp(jnp.where(same_RTS1, logits_RT2[:, None], NEVER), axis=2)
+    total_RT2 = jax.nn.logsumexp(jnp.where(same_RTS1, logits_RT2[:, None], MASK_VALUE), axis=2)
     losses = jnp.sum(labels_RT2 * (total_RT2 - logits_RT2)) / 2
     return losses, jnp.sum(labels_RT2[..., 0])

@@ -43,38 +43,40 @@ class TrainSpec:
         by_depth = layer_decay.scale_by_depth(
             config.layerwise_lr_decay, self.model.num_layers, config.layerwise_lr_decay_rule
         )
-        return optimizer.make(config, self.total_steps, by_depth)
+        return optimizer.make_optimizer(config, self.total_steps, by_depth)
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state, encoder and head."""
         return state_lib.create_train_state(model.init_params(self.model, self.head, key), self.tx())
 
     def abstract_state(self, mesh: Mesh) -> TrainState:
-        return state_lib.abstract(lambda: self.init(jax.random.key(0)), mesh)
+        return state_lib.abstract_train_state(lambda: self.init(jax.random.key(0)), mesh)
 
 
 def train_step(recipe: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """step(state, batch, the seed's root key) -> (the next state, sums of the batch)."""
-    tx, schedule = recipe.tx(), optimizer.schedule(recipe.optimizer, recipe.total_steps)
+    tx, schedule = recipe.tx(), optimizer.learning_rate_schedule(recipe.optimizer, recipe.total_steps)
 
     def step(state: TrainState, batch: Batch, root: jax.Array) -> tuple[TrainState, Sums]:
         has_dropout = bool(recipe.model.dropout or recipe.model.attention_dropout)
         key = key_for(root, "finetune/dropout", state.step) if has_dropout else None
 
-        devices = FsdpCollectives(state.params, recipe.model)
+        collectives = FsdpCollectives(state.params, recipe.model)
 
         def on_device(params: Params, rows: Batch, key: jax.Array | None) -> tuple[Params, Sums]:
             def loss(params: Params) -> tuple[jax.Array, Sums]:
                 """What these rows add to the mean over the batch."""
                 structure = masking.packed_segments(rows["input_ids"], recipe.special)
-                logits = _logits(recipe, devices.gathered(params), rows, structure, key)
+                logits = _logits(recipe, collectives.all_gather_params(params), rows, structure, key)
                 total, count = losses.of(logits, rows, structure.segments_BT, recipe.head)
-                return total / jnp.maximum(devices.added_up(count), 1.0), {"loss_sum": total, "count": count}
+                return total / jnp.maximum(collectives.psum(count), 1.0), {"loss_sum": total, "count": count}
 
             gradients, sums = jax.grad(loss, has_aux=True)(params)
-            return gradients, devices.added_up(sums)
+            return gradients, collectives.psum(sums)
 
-        gradients, sums = devices.run(on_device, (devices.shards, REPLICATED), state.params, batch, key)
+        gradients, sums = collectives.shard_map(
+            on_device, (collectives.param_specs, REPLICATED), state.params, batch, key
+        )
         stepped, norm = step_lib.apply_gradients(gradients, state, tx)
         return stepped, sums | {
             "gradient_norm_sum": norm,
@@ -96,14 +98,17 @@ def predict_step(recipe: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
     """predict(params, batch) -> logits float32[R, T, K]."""
 
     def predict(params: Params, batch: Batch) -> jax.Array:
-        devices = FsdpCollectives(params, recipe.model)
+        collectives = FsdpCollectives(params, recipe.model)
 
         def on_device(params: Params, rows: Batch) -> jax.Array:
             return _logits(
-                recipe, devices.gathered(params), rows, masking.packed_segments(rows["input_ids"], recipe.special)
+                recipe,
+                collectives.all_gather_params(params),
+                rows,
+                masking.packed_segments(rows["input_ids"], recipe.special),
             )
 
-        return devices.run(on_device, ROWS, params, batch)
+        return collectives.shard_map(on_device, ROWS, params, batch)
 
     return predict
 

@@ -15,8 +15,8 @@ KERNELS = {"tpu": attention_tpu, "gpu": attention_gpu}
 
 def supports(row_length: int, num_heads: int, head_size: int) -> bool:
     """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
-    module, parts = KERNELS.get(platform.platform()), platform.parts()
-    return module is not None and num_heads % parts == 0 and module.suits(row_length, num_heads // parts, head_size)
+    module, parts = KERNELS.get(platform.current_platform()), platform.tensor_shards()
+    return module is not None and num_heads % parts == 0 and module.supports(row_length, num_heads // parts, head_size)
 
 
 def attend(
@@ -24,10 +24,10 @@ def attend(
     kernel_D3F: jax.Array,
     bias_3F: jax.Array,
     segments_BT: jax.Array,
-    words_2BN: jax.Array,
+    seeds_2BN: jax.Array,
     head_size: int,
     dropout_rate: float = 0.0,
-    interpreted: str | None = None,
+    interpret: str | None = None,
 ) -> jax.Array:
     """Softmax attention between tokens of the same segment, [B, T, F], F being heads times `head_size`.
 
@@ -36,10 +36,10 @@ def attend(
         to lie in its own way.
       bias_3F: their biases; their gradient is a sum that a kernel can take on its way.
       segments_BT: number of each token's document; a document's tokens follow each other.
-      words_2BN: `random_bits.words` of dropout; not looked at where the rate is 0.
-      interpreted: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
+      seeds_2BN: `dropout_seeds` of dropout; not looked at where the rate is 0.
+      interpret: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
     """
-    module = KERNELS[interpreted or platform.platform()]
+    module = KERNELS[interpret or platform.current_platform()]
     return module.attend(
-        x_BTD, kernel_D3F, bias_3F, segments_BT, words_2BN, head_size, dropout_rate, interpreted is not None
+        x_BTD, kernel_D3F, bias_3F, segments_BT, seeds_2BN, head_size, dropout_rate, interpret is not None
     )

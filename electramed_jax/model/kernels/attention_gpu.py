@@ -20,15 +20,15 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model.kernels.platform import over_tensor
-from electramed_jax.model.kernels.ptx import Instructions
+from electramed_jax.model.kernels.platform import shard_over_tensor
+from electramed_jax.model.kernels.ptx import PtxMath
 from electramed_jax.model.ops import dropout_bits
+from electramed_jax.model.ops.numerics import MASK_VALUE
 from electramed_jax.model.ops.remat import save_for_backward
 
 BLOCK = 64  # tokens
 WARPS, STAGES = 4, 3  # of a program; of a loop: blocks that are on their way from memory
 HEAD_SIZES = (16, 32, 64, 128)
-NEVER = -1e9  # score of a key in another document
 LOG2E = math.log2(math.e)
 
 
@@ -42,7 +42,7 @@ def attend(
     kernel_D3F: jax.Array,
     bias_3F: jax.Array,
     segments_BT: jax.Array,
-    words_2BN: jax.Array,
+    seeds_2BN: jax.Array,
     head_size: int,
     dropout_rate: float,
     interpret: bool,
@@ -51,7 +51,7 @@ def attend(
     # As one matrix, to whose columns cuBLASLt can add the bias.
     kernel_DG = kernel_D3F.reshape(len(kernel_D3F), -1)
     product_BTG = jnp.einsum("btd,dg->btg", x_BTD, kernel_DG)
-    return _attend(product_BTG, bias_3F, spans(segments_BT), words_2BN, head_size, dropout_rate, interpret)
+    return _attend(product_BTG, bias_3F, spans(segments_BT), seeds_2BN, head_size, dropout_rate, interpret)
 
 
 def spans(segments_BT: jax.Array) -> jax.Array:
@@ -67,27 +67,27 @@ def spans(segments_BT: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _attend(
-    product: jax.Array, bias: jax.Array, spans: jax.Array, words: jax.Array, head_size: int, dropout_rate: float,
+    product: jax.Array, bias: jax.Array, spans: jax.Array, seeds: jax.Array, head_size: int, dropout_rate: float,
     interpret: bool,
 ) -> jax.Array:  # fmt: skip
-    return _forward(product, bias, spans, words, head_size, dropout_rate, interpret)[0]
+    return _forward(product, bias, spans, seeds, head_size, dropout_rate, interpret)[0]
 
 
 # How the kernels' arrays lie along `tensor`.
-QKV, SPANS, WORDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
+QKV, SPANS, SEEDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
 Y, LSE = jax.P(None, None, "tensor"), jax.P(None, "tensor")
 
 
 def _forward(
-    product: jax.Array, bias: jax.Array, spans: jax.Array, words: jax.Array, head_size: int, dropout_rate: float,
+    product: jax.Array, bias: jax.Array, spans: jax.Array, seeds: jax.Array, head_size: int, dropout_rate: float,
     interpret: bool,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
     qkv = product + bias.reshape(-1).astype(product.dtype)[None, None]
     qkv = save_for_backward(qkv.reshape(*product.shape[:2], *bias.shape))
     call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    y, lse = over_tensor(call, (QKV, SPANS, WORDS), (Y, LSE))(qkv, spans, words)
+    y, lse = shard_over_tensor(call, (QKV, SPANS, SEEDS), (Y, LSE))(qkv, spans, seeds)
     y, lse = save_for_backward(y), save_for_backward(lse)
-    return y, (bias, qkv, spans, words, y, lse)
+    return y, (bias, qkv, spans, seeds, y, lse)
 
 
 def _backward(
@@ -95,7 +95,7 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array, None, None]:
     bias, *others = kept
     call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    dqkv, sums = over_tensor(call, (QKV, SPANS, WORDS, Y, LSE, Y), (QKV, QKV))(*others, dy)
+    dqkv, sums = shard_over_tensor(call, (QKV, SPANS, SEEDS, Y, LSE, Y), (QKV, QKV))(*others, dy)
     return dqkv.reshape(*dy.shape[:2], -1), jnp.sum(sums, axis=(0, 1)).astype(bias.dtype), None, None
 
 
@@ -109,7 +109,7 @@ class _Blocks:
         self.B, self.T, _, self.F = qkv.shape
         self.H, self.rate, self.dtype, self.interpret = head_size, rate, qkv.dtype, interpret
         self.N, self.count = self.F // head_size, self.T // BLOCK
-        self.do, self.spans, self.scale = Instructions(interpret), spans, head_size**-0.5
+        self.do, self.spans, self.scale = PtxMath(interpret), spans, head_size**-0.5
 
     def call(
         self, body: Callable[..., None], name: str, inputs: tuple[jax.Array, ...], shapes: Any, aliases: dict[int, int]
@@ -157,7 +157,7 @@ class _Blocks:
         begin_M, end_M = span_2M
 
         def masked(scores_MO: jax.Array) -> jax.Array:
-            return jnp.where((place_1O >= begin_M[:, None]) & (place_1O < end_M[:, None]), scores_MO, NEVER)
+            return jnp.where((place_1O >= begin_M[:, None]) & (place_1O < end_M[:, None]), scores_MO, MASK_VALUE)
 
         return jax.lax.cond(same, lambda scores_MO: scores_MO, masked, scores_MO)
 
@@ -165,9 +165,9 @@ class _Blocks:
         """exp of what is over a softmax's normaliser, whose logarithm `lse` is to base 2."""
         return self.do.exp2(scores, self.scale * LOG2E, -lse)
 
-    def kept(self, words: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
+    def kept(self, seeds: Any, b: jax.Array, n: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
         """bool: what dropout leaves, of queries and keys at these places of the row."""
-        return dropout_bits.keep_mask(query * self.T + key, words[0, b, n], words[1, b, n], self.rate)
+        return dropout_bits.keep_mask(query * self.T + key, seeds[0, b, n], seeds[1, b, n], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
@@ -180,15 +180,15 @@ def _product(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
 
 
 def _call_forward(
-    qkv: jax.Array, spans: jax.Array, words: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
+    qkv: jax.Array, spans: jax.Array, seeds: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, jax.Array]:
     blocks = _Blocks(qkv, spans, head_size, dropout_rate, interpret)
     y = jax.ShapeDtypeStruct((blocks.B, blocks.T, blocks.F), qkv.dtype)
     lse = jax.ShapeDtypeStruct((blocks.B, blocks.N, blocks.T), jnp.float32)
-    return tuple(blocks.call(_forward_body, "attention_forward", (words, qkv), (y, lse), {}))
+    return tuple(blocks.call(_forward_body, "attention_forward", (seeds, qkv), (y, lse), {}))
 
 
-def _forward_body(blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, y: Any, lse: Any) -> None:
+def _forward_body(blocks: _Blocks, reach: Any, spans: Any, seeds: Any, qkv: Any, y: Any, lse: Any) -> None:
     block, n, b = (pl.program_id(axis) for axis in range(3))
     queries, head = blocks.tokens(block), pl.ds(n * blocks.H, blocks.H)
     q_QH, span_2Q = qkv[b, queries, 0, head], (spans[0, b, queries], spans[1, b, queries])
@@ -202,12 +202,16 @@ def _forward_body(blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any,
         weights_QK, shrunk_Q = blocks.probabilities(scores_QK, highest_Q[:, None]), jnp.exp2(before_Q - highest_Q)
         total_Q = total_Q * shrunk_Q + jnp.sum(weights_QK, axis=1)
         if blocks.rate:
-            kept_QK = blocks.kept(words, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
+            kept_QK = blocks.kept(seeds, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
             weights_QK = jnp.where(kept_QK, weights_QK, 0.0)
         y_QH = y_QH * shrunk_Q[:, None] + _product(weights_QK.astype(blocks.dtype), qkv[b, keys, 2, head])
         return y_QH, highest_Q, total_Q
 
-    nothing = jnp.zeros((BLOCK, blocks.H), jnp.float32), jnp.full((BLOCK,), 2 * NEVER), jnp.zeros((BLOCK,), jnp.float32)
+    nothing = (
+        jnp.zeros((BLOCK, blocks.H), jnp.float32),
+        jnp.full((BLOCK,), 2 * MASK_VALUE),
+        jnp.zeros((BLOCK,), jnp.float32),
+    )
     y_QH, highest_Q, total_Q = blocks.through(reach, b, block, one, nothing)
     y[b, queries, head] = (y_QH * (1.0 / (total_Q * (1.0 - blocks.rate)))[:, None]).astype(blocks.dtype)
     lse[b, n, queries] = highest_Q + jnp.log2(total_Q)
@@ -219,7 +223,7 @@ def _forward_body(blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any,
 def _call_backward(
     qkv: jax.Array,
     spans: jax.Array,
-    words: jax.Array,
+    seeds: jax.Array,
     y: jax.Array,
     lse: jax.Array,
     dy: jax.Array,
@@ -231,9 +235,9 @@ def _call_backward(
     """The gradient of qkv, and its sums over the tokens of each block, float32[B, blocks, 3, F]."""
     blocks, shape = _Blocks(qkv, spans, head_size, dropout_rate, interpret), jax.ShapeDtypeStruct
     gradient = shape(qkv.shape, qkv.dtype), shape((blocks.B, blocks.count, 3, blocks.F), jnp.float32)
-    inputs, shapes = (words, qkv, y, lse, dy), (*gradient, shape(lse.shape, jnp.float32))
+    inputs, shapes = (seeds, qkv, y, lse, dy), (*gradient, shape(lse.shape, jnp.float32))
     *of_queries, means = blocks.call(_queries_body, "attention_backward_q", inputs, shapes, {})
-    inputs = (words, qkv, lse, means, dy, *of_queries)
+    inputs = (seeds, qkv, lse, means, dy, *of_queries)
     aliases = {len(inputs): 0, len(inputs) + 1: 1}  # the keys' and values' parts are written beside the queries'
     return tuple(blocks.call(_keys_body, "attention_backward_kv", inputs, gradient, aliases))
 
@@ -251,7 +255,7 @@ def _gradients(
 
 
 def _queries_body(
-    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, y: Any, lse: Any, dy: Any,
+    blocks: _Blocks, reach: Any, spans: Any, seeds: Any, qkv: Any, y: Any, lse: Any, dy: Any,
     dqkv: Any, sums: Any, means: Any,
 ) -> None:  # fmt: skip
     block, n, b = (pl.program_id(axis) for axis in range(3))
@@ -267,7 +271,7 @@ def _queries_body(
         scores_QK = blocks.inside(_product(q_QH, k_KH, True), other, same, span_2Q)
         probabilities_QK, kept_QK = blocks.probabilities(scores_QK, lse_Q[:, None]), None
         if blocks.rate:
-            kept_QK = blocks.kept(words, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
+            kept_QK = blocks.kept(seeds, b, n, blocks.places(block)[:, None], blocks.places(other)[None, :])
         dp_QK = _product(dy_QH, qkv[b, keys, 2, head], True)
         _, dscores_QK = _gradients(blocks, probabilities_QK, kept_QK, dp_QK, means_Q[:, None])
         return dq_QH + _product(dscores_QK, k_KH)
@@ -279,7 +283,7 @@ def _queries_body(
 
 
 def _keys_body(
-    blocks: _Blocks, reach: Any, spans: Any, words: Any, qkv: Any, lse: Any, means: Any, dy: Any,
+    blocks: _Blocks, reach: Any, spans: Any, seeds: Any, qkv: Any, lse: Any, means: Any, dy: Any,
     _dqkv: Any, _sums: Any, dqkv: Any, sums: Any,
 ) -> None:  # fmt: skip
     block, n, b = (pl.program_id(axis) for axis in range(3))
@@ -294,7 +298,7 @@ def _keys_body(
         scores_KQ = blocks.inside(_product(k_KH, q_QH, True), other, same, span_2K)
         probabilities_KQ, kept_KQ = blocks.probabilities(scores_KQ, lse[b, n, queries][None, :]), None
         if blocks.rate:
-            kept_KQ = blocks.kept(words, b, n, blocks.places(other)[None, :], blocks.places(block)[:, None])
+            kept_KQ = blocks.kept(seeds, b, n, blocks.places(other)[None, :], blocks.places(block)[:, None])
         dp_KQ = _product(v_KH, dy_QH, True)
         dropped_KQ, dscores_KQ = _gradients(blocks, probabilities_KQ, kept_KQ, dp_KQ, means[b, n, queries][None, :])
         return dk_KH + _product(dscores_KQ, q_QH), dv_KH + _product(dropped_KQ, dy_QH)

@@ -16,8 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from electramed_jax.model.kernels import platform
-from electramed_jax.model.kernels.ptx import Instructions
-from electramed_jax.model.ops.numerics import ERF_AS_TANH, HELD_FROM
+from electramed_jax.model.kernels.ptx import PtxMath
+from electramed_jax.model.ops.numerics import ERF_AS_TANH, ERF_MAX_SQUARE
 
 COLUMNS = 256
 FORWARD_ROWS, FORWARD_WARPS = 8, 8  # tokens, and warps for them
@@ -28,8 +28,8 @@ PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, 
 def supports(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
     """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
     _, T, F = shape
-    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.parts()) == 0
-    return platform.platform() == "gpu" and dtype.itemsize == 2 and in_blocks
+    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.tensor_shards()) == 0
+    return platform.current_platform() == "gpu" and dtype.itemsize == 2 and in_blocks
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -40,12 +40,12 @@ def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) ->
 
 def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     call = functools.partial(_call_forward, interpret=interpret)
-    return platform.over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
+    return platform.shard_over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
 
 
 def _backward(interpret: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     call = functools.partial(_call_backward, interpret=interpret)
-    dx, sums = platform.over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
+    dx, sums = platform.shard_over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
     return dx, jnp.sum(sums, axis=0).astype(kept[1].dtype)
 
 
@@ -57,9 +57,9 @@ TERMS = [-2 * math.log2(math.e) * term for term in reversed(ERF_AS_TANH)]
 HALF_LOG2E, HALF_LOG2_2PI = 0.5 * math.log2(math.e), 0.5 * math.log2(2 * math.pi)
 
 
-def _distribution(u: jax.Array, square: jax.Array, do: Instructions) -> jax.Array:
+def _distribution(u: jax.Array, square: jax.Array, do: PtxMath) -> jax.Array:
     """Φ(u), as layers.gelu_and_slope has it for 16-bit numbers."""
-    square = jnp.minimum(square, HELD_FROM)
+    square = jnp.minimum(square, ERF_MAX_SQUARE)
     q_over_u = do.multiply_add(square, *TERMS[:2])
     for term in TERMS[2:]:
         q_over_u = do.multiply_add(square, q_over_u, term)
@@ -72,7 +72,7 @@ def _biased(x: jax.Array, bias_1C: jax.Array) -> jax.Array:
 
 def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Array:
     tokens, width = x.shape[0] * x.shape[1], x.shape[2]
-    do = Instructions(interpret)
+    do = PtxMath(interpret)
 
     def body(x: Any, bias: Any, y: Any) -> None:
         rows, columns = pl.ds(pl.program_id(0) * FORWARD_ROWS, FORWARD_ROWS), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)
@@ -92,7 +92,7 @@ def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Arra
 def _call_backward(x: jax.Array, bias: jax.Array, dy: jax.Array, *, interpret: bool) -> tuple[jax.Array, jax.Array]:
     """dx, and of each run of tokens its sums [runs, F]."""
     tokens, width = x.shape[0] * x.shape[1], x.shape[2]
-    runs, do = tokens // BACKWARD_RUN, Instructions(interpret)
+    runs, do = tokens // BACKWARD_RUN, PtxMath(interpret)
 
     def body(x: Any, bias: Any, dy: Any, dx: Any, sums: Any) -> None:
         run, columns = pl.program_id(0), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)

@@ -14,19 +14,19 @@ import jax
 LANES = 128  # of a TPU's vector register
 
 
-def platform() -> str:
+def current_platform() -> str:
     """What the program that is traced now will run on: "tpu", "gpu" (NVIDIA's), "rocm" (AMD's) or "cpu"."""
     mesh = jax.sharding.get_abstract_mesh()
     device = jax.devices()[0] if mesh.empty else mesh.abstract_device
     return "rocm" if device.device_kind.startswith(("AMD", "gfx")) else device.platform
 
 
-def parts() -> int:
+def tensor_shards() -> int:
     """Devices that share the heads and features of a row; 1 without a mesh."""
     return dict(jax.sharding.get_abstract_mesh().shape).get("tensor", 1)
 
 
-def over_tensor(call: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+def shard_over_tensor(call: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """`call` on each device's part of the arrays along `tensor`: the compiler cannot split a kernel by itself."""
     mesh = jax.sharding.get_abstract_mesh()
     left = set(mesh.axis_names) - set(mesh.manual_axes)

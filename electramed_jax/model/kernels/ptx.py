@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas import triton
 
 
-class Instructions:
+class PtxMath:
     """Elementwise, of float32 arrays; any other argument is a number, or an array that broadcasts to the first."""
 
     def __init__(self, interpret: bool):

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model.kernels.ptx import Instructions
+from electramed_jax.model.kernels.ptx import PtxMath
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
 PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
 
 
-class Program(NamedTuple):
+class ProgramShape(NamedTuple):
     """What one program of the grid does."""
 
     tokens: int  # at a time
@@ -30,7 +30,7 @@ class Program(NamedTuple):
     warps: int
 
 
-FORWARD, BACKWARD = Program(1, 1, 1), Program(2, 16, 4)
+FORWARD, BACKWARD = ProgramShape(1, 1, 1), ProgramShape(2, 16, 4)
 
 
 def supports(row_length: int, width: int) -> bool:
@@ -47,13 +47,13 @@ def _piece(width: int) -> int:
 class _Tokens:
     """How one device's arrays, flat in memory, are cut up."""
 
-    def __init__(self, x: jax.Array, dropout_rate: float, program: Program, interpret: bool):
+    def __init__(self, x: jax.Array, dropout_rate: float, program: ProgramShape, interpret: bool):
         assert x.size < 2**31, f"{x.shape} is too large for numbers to be counted in 32 bits"
         self.B, self.T, self.D = x.shape
         self.piece = _piece(self.D)
         self.pieces = range(self.D // self.piece)
         self.program, self.count = program, self.B * self.T // (program.tokens * program.steps)
-        self.rate, self.interpret, self.do = dropout_rate, interpret, Instructions(interpret)
+        self.rate, self.interpret, self.do = dropout_rate, interpret, PtxMath(interpret)
 
     def call(self, body: Callable[..., None], name: str, arrays: Sequence[jax.Array], shapes: Any) -> Any:
         return pl.pallas_call(
@@ -97,11 +97,11 @@ class _Tokens:
         """[tokens, 1]"""
         return (jnp.sum(sum(pieces[1:], start=pieces[0]), axis=1) * (1.0 / self.D))[:, None]
 
-    def factors(self, words: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
+    def factors(self, seeds: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
         """What dropout multiplies each number by: 0, or what makes up for that."""
         if not self.rate:
             return [1.0] * len(self.pieces)
-        keys, place_in_row = (words[row], words[row + self.B]), (token - row * self.T)[:, None] * self.D
+        keys, place_in_row = (seeds[row], seeds[row + self.B]), (token - row * self.T)[:, None] * self.D
         kept = [dropout_bits.keep_mask(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
         return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
 
@@ -114,22 +114,22 @@ class _Tokens:
 
 
 def forward(
-    words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
+    seeds: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The result; of each token the mean and the reciprocal of the standard deviation."""
     tokens = _Tokens(x, dropout_rate, FORWARD, interpret)
     statistic = jax.ShapeDtypeStruct((tokens.B * tokens.T,), jnp.float32)
     shapes = (jax.ShapeDtypeStruct((x.size,), x.dtype), statistic, statistic)
-    h, *statistics = tokens.call(_forward_body, "norm_forward", [words, x, y, *features], shapes)
+    h, *statistics = tokens.call(_forward_body, "norm_forward", [seeds, x, y, *features], shapes)
     return h.reshape(x.shape), tuple(one.reshape(x.shape[:2]) for one in statistics)
 
 
 def _forward_body(
-    tokens: _Tokens, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any, means: Any, rstds: Any
+    tokens: _Tokens, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any, means: Any, rstds: Any
 ) -> None:
     def one(row: jax.Array, token: jax.Array, carry: None) -> None:
         places, multiply_add = tokens.places(token), tokens.do.multiply_add
-        z = tokens.added(x, y, y_bias, places, tokens.factors(words, row, token))
+        z = tokens.added(x, y, y_bias, places, tokens.factors(seeds, row, token))
         mean = tokens.mean(z)
         centred = [piece - mean for piece in z]
         rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centred]) + LAYER_NORM_EPSILON)
@@ -142,7 +142,7 @@ def _forward_body(
 
 
 def backward(
-    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array,
+    seeds: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array,
     means: jax.Array, rstds: jax.Array, dh: jax.Array, *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """dx, dy, and of each program the sums over its tokens [programs, 3, D]: gradients of scale, bias and y's bias."""
@@ -150,20 +150,20 @@ def backward(
     gradient = jax.ShapeDtypeStruct((x.size,), x.dtype)
     sums = jax.ShapeDtypeStruct((tokens.count * 3 * tokens.D,), jnp.float32)
     gradients = [gradient] * (2 if dropout_rate else 1)  # without dropout it is the same for x and y
-    arrays = [words, x, y, y_bias, scale, means, rstds, dh]
+    arrays = [seeds, x, y, y_bias, scale, means, rstds, dh]
     dx, *dy, sums = tokens.call(_backward_body, "norm_backward", arrays, [*gradients, sums])
     dx = dx.reshape(x.shape)
     return dx, (dy[0].reshape(x.shape) if dy else dx), sums.reshape(-1, 3, tokens.D)
 
 
 def _backward_body(
-    tokens: _Tokens, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, means: Any, rstds: Any, dh: Any,
+    tokens: _Tokens, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, means: Any, rstds: Any, dh: Any,
     dx: Any, *outputs: Any,
 ) -> None:  # fmt: skip
     multiply_add = tokens.do.multiply_add
 
     def one(row: jax.Array, token: jax.Array, totals: tuple[list[jax.Array], ...]) -> tuple[list[jax.Array], ...]:
-        places, factors = tokens.places(token), tokens.factors(words, row, token)
+        places, factors = tokens.places(token), tokens.factors(seeds, row, token)
         mean, rstd = triton.load(means.at[token])[:, None], triton.load(rstds.at[token])[:, None]
         z, dh_of = tokens.added(x, y, y_bias, places, factors), tokens.load(dh, places)
         normal = [multiply_add(piece, rstd, -mean * rstd) for piece in z]

@@ -39,7 +39,7 @@ class _Blocks:
         self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool
     ) -> Any:
         specs = {
-            "words": pl.BlockSpec(memory_space=pltpu.SMEM),
+            "seeds": pl.BlockSpec(memory_space=pltpu.SMEM),
             "tokens": pl.BlockSpec((1, self.tokens, self.D), lambda b, t: (b, t, 0)),
             "features": pl.BlockSpec((1, self.D), lambda b, t: (0, 0)),
             "sums": pl.BlockSpec((1, 1, 8, self.D), lambda b, t: (b, t, 0, 0)),
@@ -58,12 +58,12 @@ class _Blocks:
 
     # What follows is called inside the kernels.
 
-    def survives(self, words: Any) -> jax.Array:
+    def survives(self, seeds: Any) -> jax.Array:
         """bool[tokens, D]: what dropout leaves."""
         row, first = pl.program_id(0), pl.program_id(1) * self.tokens
         token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
         counter = (token + first) * self.D + feature
-        return dropout_bits.keep_mask(counter, words[0, row], words[1, row], self.rate)
+        return dropout_bits.keep_mask(counter, seeds[0, row], seeds[1, row], self.rate)
 
     def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Normalised x + dropout(y), and the reciprocal of its standard deviation."""
@@ -77,41 +77,41 @@ class _Blocks:
 
 
 def forward(
-    words: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
+    seeds: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[()]]:
     """The result, and nothing more for the backward pass: statistics are had again at no cost."""
     blocks = _Blocks(x, dropout_rate)
-    inputs = ["words", "tokens", "tokens", "features", "features", "features"]
+    inputs = ["seeds", "tokens", "tokens", "features", "features", "features"]
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     call = blocks.call(_forward_body, "norm_forward", inputs, ["tokens"], [shape], interpret)
-    return call(words, x, y, *(one[None] for one in features))[0], ()
+    return call(seeds, x, y, *(one[None] for one in features))[0], ()
 
 
-def _forward_body(blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
-    normal, _ = blocks.normal(x, y, y_bias, blocks.survives(words) if blocks.rate else None)
+def _forward_body(blocks: _Blocks, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
+    normal, _ = blocks.normal(x, y, y_bias, blocks.survives(seeds) if blocks.rate else None)
     h[0] = (normal * scale[...] + bias[...]).astype(blocks.dtype)
 
 
 def backward(
-    words: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
+    seeds: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
     *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """dx, dy, and of each block the sums over its tokens [blocks, 3, D]: gradients of scale, bias and y's bias."""
     blocks = _Blocks(x, dropout_rate)
-    inputs = ["words", "tokens", "tokens", "features", "features", "tokens"]
+    inputs = ["seeds", "tokens", "tokens", "features", "features", "tokens"]
     gradient = jax.ShapeDtypeStruct(x.shape, x.dtype)
     sums = jax.ShapeDtypeStruct((*blocks.grid, 8, blocks.D), jnp.float32)
     gradients = 2 if dropout_rate else 1  # without dropout it is the same for x and y
     outputs, shapes = ["tokens"] * gradients + ["sums"], [gradient] * gradients + [sums]
     call = blocks.call(_backward_body, "norm_backward", inputs, outputs, shapes, interpret)
-    dx, *dy, sums = call(words, x, y, y_bias[None], scale[None], dh)
+    dx, *dy, sums = call(seeds, x, y, y_bias[None], scale[None], dh)
     return dx, (dy[0] if dy else dx), sums.reshape(-1, 8, blocks.D)[:, :3]
 
 
 def _backward_body(
-    blocks: _Blocks, words: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
+    blocks: _Blocks, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
 ) -> None:
-    survives = blocks.survives(words) if blocks.rate else None
+    survives = blocks.survives(seeds) if blocks.rate else None
     normal, rstd = blocks.normal(x, y, y_bias, survives)
     dh = dh[0].astype(jnp.float32)
     dnormal = dh * scale[...]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-AXES = ("data", "fsdp")  # mesh axes that the batch's rows are split over
+BATCH_AXES = ("data", "fsdp")  # mesh axes that the batch's rows are split over
 
 
-def keys(key: jax.Array, count: int) -> jax.Array:
+def row_keys(key: jax.Array, count: int) -> jax.Array:
     """Keys of this device's `count` rows, [count]: each row of the batch has one of its own."""
     numbers = jnp.arange(count)
-    if set(AXES) <= set(jax.sharding.get_abstract_mesh().manual_axes):  # what is traced now has not the whole batch
-        numbers += jax.lax.axis_index(AXES) * count
+    if set(BATCH_AXES) <= set(
+        jax.sharding.get_abstract_mesh().manual_axes
+    ):  # what is traced now has not the whole batch
+        numbers += jax.lax.axis_index(BATCH_AXES) * count
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)

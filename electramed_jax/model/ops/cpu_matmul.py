@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-ENTERS = jnp.bfloat16  # the dtype of what is multiplied
+INPUT_DTYPE = jnp.bfloat16  # the dtype of what is multiplied
 
 
 def use_cpu_matmul(dtype: jnp.dtype) -> bool:
     """Whether products in this dtype are those of this module: bfloat16, in a program for one CPU device."""
     mesh = jax.sharding.get_abstract_mesh()
     platform, devices = (jax.default_backend(), 1) if mesh.empty else (mesh.abstract_device.platform, mesh.size)
-    return dtype == ENTERS and platform == "cpu" and devices == 1
+    return dtype == INPUT_DTYPE and platform == "cpu" and devices == 1
 
 
-def activations(dtype: jnp.dtype) -> jnp.dtype:
+def activation_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype of what is between products in `dtype`: itself, but where they are those of this module."""
     return jnp.dtype(jnp.float32) if use_cpu_matmul(dtype) else dtype
 
@@ -39,27 +39,27 @@ def dense(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def matmul(a: jax.Array, b: jax.Array, transposed: bool = False) -> jax.Array:
     """a [..., M, K] times b [..., K, N], or with `transposed` b [..., N, K]: float32[..., M, N]."""
-    return _times(a.astype(jnp.float32), b.astype(jnp.float32), transposed)
+    return _matmul(a.astype(jnp.float32), b.astype(jnp.float32), transposed)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _times(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
-    return _product(a.astype(ENTERS), b.astype(ENTERS), transposed)
+def _matmul(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
+    return _product(a.astype(INPUT_DTYPE), b.astype(INPUT_DTYPE), transposed)
 
 
 def _forward(a: jax.Array, b: jax.Array, transposed: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    kept = a.astype(ENTERS), b.astype(ENTERS)
+    kept = a.astype(INPUT_DTYPE), b.astype(INPUT_DTYPE)
     return _product(*kept, transposed), kept
 
 
 def _backward(transposed: bool, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     a, b = kept
-    g = g.astype(ENTERS)
+    g = g.astype(INPUT_DTYPE)
     of_b = (g, a) if transposed else (a, g)
-    return _product(g, b, not transposed), _product(_swapped(of_b[0]), of_b[1], False)
+    return _product(g, b, not transposed), _product(_transposed_copy(of_b[0]), of_b[1], False)
 
 
-_times.defvjp(_forward, _backward)
+_matmul.defvjp(_forward, _backward)
 
 
 def _product(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
@@ -69,6 +69,6 @@ def _product(a: jax.Array, b: jax.Array, transposed: bool) -> jax.Array:
     return jax.lax.dot_general(a, b, numbers, preferred_element_type=jnp.float32)
 
 
-def _swapped(x: jax.Array) -> jax.Array:
+def _transposed_copy(x: jax.Array) -> jax.Array:
     """The last two axes swapped in memory: without the constraint XLA would fold it into a product of a slow form."""
     return with_layout_constraint(jnp.swapaxes(x, -1, -2), Layout(tuple(range(x.ndim))))

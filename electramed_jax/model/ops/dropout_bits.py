@@ -18,7 +18,7 @@ from electramed_jax.model.ops import batch_axes
 
 # Multipliers of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
 # with a probability of a half, to 0.2 %.
-FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
+FIRST_MULTIPLIER, SECOND_MULTIPLIER = 0x7FEB352D, 0x846CA68B - 2**32
 
 
 def dropout_seeds(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
@@ -28,7 +28,7 @@ def dropout_seeds(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | 
     """
     if key is None:
         return None
-    pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(batch_axes.keys(key, shape[0]))
+    pairs = jax.vmap(lambda key: jax.random.bits(key, (2, *shape[1:]), jnp.uint32))(batch_axes.row_keys(key, shape[0]))
     return jax.lax.bitcast_convert_type(pairs.swapaxes(0, 1), jnp.int32)
 
 
@@ -36,10 +36,10 @@ def hash_bits(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Ar
     """int32 bits of a counter under two key words, whose shapes broadcast to its own."""
     x = counter + first
     x ^= jax.lax.shift_right_logical(x, 16)
-    x *= jnp.int32(FIRST)
+    x *= jnp.int32(FIRST_MULTIPLIER)
     x ^= second
     x ^= jax.lax.shift_right_logical(x, 15)
-    x *= jnp.int32(SECOND)
+    x *= jnp.int32(SECOND_MULTIPLIER)
     return x ^ jax.lax.shift_right_logical(x, 16)
 
 

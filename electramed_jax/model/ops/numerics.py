@@ -1,6 +1,9 @@
-"""Constants that the plain layers and the kernels share."""
+"""Numeric constants that the layers, the kernels and the losses share."""
 
 from __future__ import annotations
+
+# Score of a masked entry: a key of another document, a padded vocabulary entry. Its softmax weight is exactly 0 in float32.
+MASK_VALUE = -1e9
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
@@ -10,4 +13,4 @@ LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), an
 ERF_AS_TANH = (0.79786971, 0.036392285, -8.7825440e-05, -3.6693687e-05, 1.4250210e-06)
 
 
-HELD_FROM = 25.0
+ERF_MAX_SQUARE = 25.0

@@ -160,7 +160,7 @@ def test_three_steps_with_layer_wise_rates(reference, shared_data):
 def test_warm_up_is_a_fraction_of_the_run_and_need_not_be_whole_steps(shared_data):
     held = oracle_numbers.read(shared_data / "oracle" / "lr.npz")
     for total in (100, 37):
-        schedule = optimizer.schedule(FinetuneOptimizerConfig(learning_rate=1e-4), total)
+        schedule = optimizer.learning_rate_schedule(FinetuneOptimizerConfig(learning_rate=1e-4), total)
         case = f"finetune_1e-4_{total}_proportion0.1"
         ours = [float(schedule(step)) for step in held[f"{case}/steps"]]
         np.testing.assert_allclose(ours, held[f"{case}/lr"], rtol=2e-6, atol=1e-11)

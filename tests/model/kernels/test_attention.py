@@ -44,7 +44,7 @@ def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.Simp
     )
 
 
-def words_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
+def seeds_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
     return dropout_bits.dropout_seeds(key, (len(given.segments), given.heads[0]))
 
 
@@ -52,18 +52,18 @@ def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
     def run(x, kernel, bias):
         qkv = jnp.einsum("btd,dcf->cbtf", x, kernel) + bias[:, None, None, :]
         q, k, v = qkv.reshape(*qkv.shape[:3], *given.heads)
-        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, words_2BN=words_of(key, given))
+        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, seeds_2BN=seeds_of(key, given))
         return y.reshape(x.shape)
 
     return result_and_gradients(run, given)
 
 
 def kernel(given: types.SimpleNamespace, rate: float, key: jax.Array, platform: str):
-    words = words_of(key, given)
+    seeds = seeds_of(key, given)
 
     def run(x, kernel, bias):
         segments, head_size = jnp.asarray(given.segments), given.heads[1]
-        return attention_kernel.attend(x, kernel, bias, segments, words, head_size, rate, platform)
+        return attention_kernel.attend(x, kernel, bias, segments, seeds, head_size, rate, platform)
 
     return result_and_gradients(run, given)
 
@@ -130,14 +130,14 @@ def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
 
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():
-    suits = attention_tpu.supports
-    assert suits(512, 12, 64) and suits(128, 1, 64) and suits(128, 4, 32)
-    assert not suits(96, 12, 64), "rows that fill no register"
-    assert not suits(1024, 12, 64), "a square that is too large"
-    assert not suits(512, 3, 64), "half a register"
-    assert not suits(512, 4, 96), "heads across registers"
-    suits = attention_gpu.supports
-    assert suits(512, 12, 64) and suits(64, 3, 32) and suits(2048, 12, 128)
-    assert not suits(96, 12, 64), "a block and a half"
-    assert not suits(512, 4, 96), "heads that are no power of two"
+    supports = attention_tpu.supports
+    assert supports(512, 12, 64) and supports(128, 1, 64) and supports(128, 4, 32)
+    assert not supports(96, 12, 64), "rows that fill no register"
+    assert not supports(1024, 12, 64), "a square that is too large"
+    assert not supports(512, 3, 64), "half a register"
+    assert not supports(512, 4, 96), "heads across registers"
+    supports = attention_gpu.supports
+    assert supports(512, 12, 64) and supports(64, 3, 32) and supports(2048, 12, 128)
+    assert not supports(96, 12, 64), "a block and a half"
+    assert not supports(512, 4, 96), "heads that are no power of two"
     assert not attention_kernel.supports(512, 12, 64), "there is no kernel for a CPU"

@@ -58,7 +58,7 @@ def test_on_a_mesh_each_device_runs_its_part():
 def test_elsewhere_and_where_sizes_do_not_fit_the_plain_form_is_used(monkeypatch):
     half, shape = jnp.dtype(jnp.bfloat16), (4, 512, 3072)
     assert not gelu_gpu.supports(shape, half), "there is no kernel for a CPU"
-    monkeypatch.setattr(gelu_gpu.kernels, "platform", lambda: "gpu")
+    monkeypatch.setattr(gelu_gpu.platform, "current_platform", lambda: "gpu")
     assert gelu_gpu.supports(shape, half)
     assert not gelu_gpu.supports(shape, jnp.dtype(jnp.float32)), "its tanh is for 16 bits"
     assert not gelu_gpu.supports((4, 512, 96), half) and not gelu_gpu.supports((4, 100, 3072), half)

@@ -25,20 +25,20 @@ def arguments(dtype: str) -> tuple[jax.Array, ...]:
     return x, y, *features, dh
 
 
-def plain(x, y, y_bias, scale, bias, *, rate, words):
-    y = layers.dropout(y.astype(jnp.float32) + y_bias[None, None, :], rate, words)
+def plain(x, y, y_bias, scale, bias, *, rate, seeds):
+    y = layers.dropout(y.astype(jnp.float32) + y_bias[None, None, :], rate, seeds)
     return layers.layer_norm(x.astype(jnp.float32) + y, scale, bias).astype(x.dtype)
 
 
 def kernel(platform):
-    return lambda *arguments, rate, words: residual_norm.residual_norm(*arguments, words, rate, platform)
+    return lambda *arguments, rate, seeds: residual_norm.residual_norm(*arguments, seeds, rate, platform)
 
 
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
     @quick.jit
     def both(dh, *arguments):
-        words = dropout_bits.dropout_seeds(jax.random.key(3), (B,))
-        h, back = jax.vjp(lambda *given: form(*given, rate=rate, words=words), *arguments)
+        seeds = dropout_bits.dropout_seeds(jax.random.key(3), (B,))
+        h, back = jax.vjp(lambda *given: form(*given, rate=rate, seeds=seeds), *arguments)
         return h, *back(dh)
 
     *given, dh = arguments
@@ -82,8 +82,8 @@ def test_a_width_that_is_no_power_of_two_is_taken_in_pieces_on_a_gpu():
 
 def test_sizes_without_blocks_are_left_to_the_plain_form():
     for kernels in (residual_norm_tpu, residual_norm_gpu):
-        assert kernels.suits(512, 768) and kernels.suits(128, 256)
-        assert not kernels.suits(100, 768)
+        assert kernels.supports(512, 768) and kernels.supports(128, 256)
+        assert not kernels.supports(100, 768)
     assert not residual_norm_tpu.supports(512, 192), "a register and a half"
     assert not residual_norm_gpu.supports(512, 312), "39 pieces of 8"
     assert not residual_norm_gpu.supports(512, 8192), "more than a program's registers"

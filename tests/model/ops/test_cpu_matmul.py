@@ -45,11 +45,11 @@ def test_products_and_their_gradients_are_einsums(transposed, equation, a, b):
 def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
     q, k, v = (rounded((2, 16, 2, 8), seed) for seed in range(3))
     segments = jnp.array([[1] * 9 + [2] * 5 + [0] * 2, [1] * 16])
-    words = dropout_bits.dropout_seeds(jax.random.key(3), (2, 2))
+    seeds = dropout_bits.dropout_seeds(jax.random.key(3), (2, 2))
 
     def run(dtype: jnp.dtype) -> tuple:
         def total(q, k, v):
-            return jnp.sum(jnp.sin(attend(q, k, v, segments, dtype, dropout_rate=0.1, words_2BN=words)))
+            return jnp.sum(jnp.sin(attend(q, k, v, segments, dtype, dropout_rate=0.1, seeds_2BN=seeds)))
 
         return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(q, k, v)
 

@@ -110,7 +110,7 @@ def _counted(paths: Sequence[str], count: Callable[[str], int], advance: Callabl
 
 
 def _count_documents(path: str) -> int:
-    return sum(1 for _ in reader.read_documents(path, collections.Counter(), reading=_READING))
+    return sum(1 for _ in reader.read_documents(path, collections.Counter(), pubmed_options=_READING))
 
 
 def _count_rows(path: str, columns: Columns) -> int:

@@ -1,4 +1,4 @@
-"""Small invented PubMed files, and what is read from them."""
+"""Small invented PubMed files, and the documents that the reader finds in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def article(
     version: str = ' Version="1"',
     revised: str = "",
 ) -> str:
-    """A PubmedArticle; `more` stands at the end of its Article, `other` of its MedlineCitation."""
+    """Returns a PubmedArticle with `more` at the end of its Article and `other` at the end of its MedlineCitation."""
     return f"""<PubmedArticle>
 <MedlineCitation Status="MEDLINE"><PMID{version}>{pmid}</PMID>{revised}
 <Article><Journal><JournalIssue><PubDate>{date}</PubDate></JournalIssue></Journal>
@@ -40,18 +40,18 @@ def read(
     xml: str | bytes,
     strict: bool = False,
     deletions: list[int] | None = None,
-    **reading: object,
+    **options: object,
 ) -> tuple[list[document.Document], dict[str, int]]:
-    """(documents, drops) of a file that is `xml`, `reading` as the options of `documents.Reading`."""
+    """Returns (documents, drops) of a file with the contents `xml`; `options` are fields of `PubmedOptions`."""
     path = folder / "a.xml"
     path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
     drops: Counter = Counter()
-    found = reader.read_documents(str(path), drops, strict, document.PubmedOptions(**reading), deletions)
+    found = reader.read_documents(str(path), drops, strict, document.PubmedOptions(**options), deletions)
     return list(found), dict(drops)
 
 
-def one(folder: pathlib.Path, **parts: str) -> document.Document:
-    """The document of a file with one such `article`."""
+def read_one(folder: pathlib.Path, **parts: str) -> document.Document:
+    """Returns the document of a file with one `article(**parts)`."""
     (found,), drops = read(folder, HEAD + article(**parts) + TAIL)
     assert drops == {}
     return found

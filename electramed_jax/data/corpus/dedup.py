@@ -50,8 +50,8 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbour
 
 def key(document: Document, text: str, used: bool, number: int, row: int) -> tuple:
     """The key (see KEY) of record `row` of input `number`."""
-    pmid = document.pmid or 0 if document.source in (pubmed_record.SOURCE, pubmed_record.OTHER_ABSTRACT) else 0
-    part = corpus_dir.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT else 0
+    pmid = document.pmid or 0 if document.source in (pubmed_record.SOURCE, pubmed_record.OTHER_ABSTRACT_SOURCE) else 0
+    part = corpus_dir.stable_hash(document.id) if document.source == pubmed_record.OTHER_ABSTRACT_SOURCE else 0
     kind = DOCUMENT if used else UNUSED
     return kind, pmid, part, document.version, document.revised or 0, number, row, text_hash(text)
 

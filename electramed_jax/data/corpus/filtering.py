@@ -17,7 +17,7 @@ from electramed_jax.data.corpus import corpus_dir, dedup
 from electramed_jax.data.corpus import decontaminate as held_out
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.readers import normalize
-from electramed_jax.data.readers.document import REPAIRED, Document, PubmedOptions
+from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, PubmedOptions
 
 MIN_CHARS = 32
 _LANGUAGE = re.compile("[a-z]{3}")
@@ -103,7 +103,7 @@ def read_source(
             yield key, b"%d" % split + corpus_dir.to_line(document)
     for pmid in deletions:
         yield dedup.withdrawal(pmid, number), b"\n"
-    repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(REPAIRED))
+    repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(REPAIRED_PREFIX))
     tally.read = kept + tally.drops.total() - repaired
 
 
@@ -130,7 +130,7 @@ def _cleaned(document: Document) -> Document:
 def _reason_to_drop(
     document: Document, text: str, choices: FilterConfig, evaluation: held_out.Index | None, tally: InputStats
 ) -> str | None:
-    if reason := normalize.reason_to_drop(text, choices.min_chars):
+    if reason := normalize.drop_reason(text, choices.min_chars):
         return reason
     if choices.languages and document.language and document.language not in choices.languages:
         return "language"

@@ -27,7 +27,7 @@ class Source:
 
     def size(self) -> int:
         """Bytes as stored."""
-        return sum(map(files.size, self.parts)) if self.parts else reader.size(self.path)
+        return sum(map(files.size, self.parts)) if self.parts else reader.input_bytes(self.path)
 
     def read(
         self, drops: Counter, strict: bool, reading: document.PubmedOptions, deletions: list[int]

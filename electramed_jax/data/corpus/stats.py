@@ -49,7 +49,7 @@ def corpus_stats(
     inputs, total, repairs, held = [], Counter(), Counter(), Counter()
     for (name, _), of_input, parts in zip(request["inputs"], counts, written, strict=True):
         drops = Counter(of_input["drops"])
-        repaired = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(document.REPAIRED)}
+        repaired = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(document.REPAIRED_PREFIX)}
         drops += Counter(parts["lost"])
         total += drops
         repairs += Counter(repaired)

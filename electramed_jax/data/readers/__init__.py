@@ -1,1 +1,1 @@
-"""Input files in any format to documents."""
+"""Readers: input files and datasets of any supported format to `Document` objects."""

@@ -1,4 +1,4 @@
-"""A document of the corpus, the options of reading PubMed records, and the count of damaged input."""
+"""`Document`, the options for PubMed records, and the counts of damaged input."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 
-REPAIRED = "repaired_"  # a count of this prefix is of documents kept, not dropped
-
-
-TFDS = "tfds:"
+REPAIRED_PREFIX = "repaired_"  # a count with this prefix is of documents that were kept, not dropped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +18,16 @@ class Document:
     """A text with its provenance.
 
     Attributes:
-      id: unique name; derived from the text where the input gives none.
-      sections: (label or None, text) in order; a structured abstract has one per AbstractText.
-      source: "pubmed" for PubMed XML ("pubmed-other-abstract" for what stands beside an article's own
-        abstract), otherwise what the record or the file name says.
-      language: ISO 639-2 code of the text (not of the article behind it), as PubMed has it ("eng"),
-        where known.
-      version: of the PMID, from 1; PubMed keeps several of some articles.
-      revised: the day PubMed last changed the record, as the number YYYYMMDD, where known.
+      id: unique name; a hash of the text if the input has none.
+      pmid: PubMed identifier, if known.
+      title: "" if there is none.
+      sections: (label or None, text) pairs in order; a structured abstract has one per AbstractText.
+      year: year of publication, if known.
+      source: "pubmed" for PubMed XML, "pubmed-other-abstract" for a further abstract of a PubMed record,
+        otherwise the value in the record or the name of the file.
+      language: ISO 639-2 code of the text (not of the article), as PubMed writes it ("eng"), if known.
+      version: version of the PubMed record, from 1; PubMed keeps several versions of some articles.
+      revised: day of the last revision of the PubMed record, as the number YYYYMMDD, if known.
     """
 
     id: str
@@ -43,7 +42,7 @@ class Document:
 
     @property
     def text(self) -> str:
-        """Title and sections, one a line, labels in front: what is tokenised."""
+        """The text to tokenize: title and sections, one per line, each section after its label."""
         lines = [self.title] if self.title else []
         lines += [f"{label}: {body}" if label else body for label, body in self.sections]
         return "\n".join(lines)
@@ -51,19 +50,19 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class PubmedOptions:
-    """What is made of a PubMed record. Plain values only: an account keeps them as JSON.
+    """Options for PubMed records. The field names are keys of documents.json.
 
     Attributes:
       section_labels: keep the labels of a structured abstract, as "LABEL: text".
-      titles_alone: keep a record that has a title and no abstract. Off, as in the corpora of abstracts
-        this field trains on: these are letters, editorials and old records, a line of text each,
-        with nothing around it to learn from; they are counted as `title_alone`.
-      other_abstracts: languages of further abstracts (OtherAbstract) to take as documents of their
-        own, as PubMed's codes with commas between: "fre,ger"; "eng" for summaries in plain language
-        and the abstracts of other indexers.
+      titles_alone: keep a record that has a title and no abstract. The default is to drop it and to count it as
+        `title_alone`, as the corpora of abstracts in this field do: such records are letters, editorials and
+        old records of one line, without context to learn from.
+      other_abstracts: languages of further abstracts (OtherAbstract) to read as separate documents: PubMed's
+        codes separated by commas, such as "fre,ger". "eng" selects plain-language summaries and the abstracts
+        of other indexers.
 
     Raises:
-      UserError: other_abstracts that are no such codes.
+      UserError: `other_abstracts` is not a list of language codes.
     """
 
     section_labels: bool = True
@@ -73,51 +72,54 @@ class PubmedOptions:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([a-z]{3}(,[a-z]{3})*)?", self.other_abstracts):
             raise UserError(
-                f"other_abstracts={self.other_abstracts!r}: wanted languages as PubMed has them, three small "
-                "letters each (ISO 639-2) with commas between, such as fre,ger"
+                f"other_abstracts={self.other_abstracts!r}: wanted ISO 639-2 language codes as in PubMed, three "
+                "lower-case letters each, separated by commas, such as fre,ger"
             )
 
 
 @dataclasses.dataclass
 class ReadErrors:
-    """Where damage in one file is reported: counted, or raised when strict.
+    """Collects the errors of one file: counts them, or raises if `strict`.
 
     Attributes:
-      cut: whether the bytes ended early, so that the last piece is not whole.
+      path: the file.
+      drops: reason -> number of pieces; updated in place.
+      strict: raise at the first damaged piece.
+      truncated: whether the bytes ended early, so that the last piece is incomplete.
     """
 
     path: str
-    drops: Counter
+    drops: Counter[str]
     strict: bool
-    cut: bool = False
+    truncated: bool = False
 
-    def damaged(self, reason: str, line: int, detail: str) -> None:
-        """Counts a damaged piece; line 0 stands for no line in particular.
+    def report_damaged(self, reason: str, line: int, detail: str) -> None:
+        """Counts a damaged piece. `line` is its line number, or 0 if unknown.
 
         Raises:
-          UserError: when strict.
+          UserError: if `strict`.
         """
         if self.strict:
             place = f"{self.path}, line {line}" if line else self.path
             raise UserError(
-                f"{place}: {detail}; mend the file, or run without --strict to skip such pieces "
+                f"{place}: {detail}; fix the file, or run without --strict to skip such pieces "
                 f"and count them as {reason}"
             )
         self.drops[reason] += 1
 
-    def dropped(self, reason: str) -> None:
-        """Counts a sound piece that is of no use."""
+    def count_dropped(self, reason: str) -> None:
+        """Counts an intact piece that is not used."""
         self.drops[reason] += 1
 
 
 def text_id(text: str) -> str:
-    """A name for a document that has none: the same text, the same name."""
+    """Returns the id of a document that has none: a hash of its text."""
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()
     return f"text:{digest}"
 
 
 def parse_positive_int(value: Any) -> int | None:
-    """A positive number given as such or in digits, or None."""
+    """Converts an int or a string of digits to a positive int; returns None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     digits = str(value).strip()

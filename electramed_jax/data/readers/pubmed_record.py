@@ -1,17 +1,16 @@
-"""One record of PubMed, an article or a book chapter, as documents.
+"""A PubMed record (article or book chapter) to documents.
 
-What becomes of its parts:
+Elements and how they are used:
 
-- ArticleTitle: the title, a translated one without its [brackets] and "(author's transl)";
-  "[Not Available]." is none. VernacularTitle stands in for a title that is missing, BookTitle for
-  that of a book's record; else neither is used.
-- AbstractText: a section each, in order, under its Label, or under its NlmCategory where it has no
-  Label; UNLABELLED and UNASSIGNED are no labels. CopyrightInformation is never text, and the
-  notices and truncation marks inside the text are taken off (`pubmed_text`).
-- OtherAbstract: a document of its own where `Reading.other_abstracts` names its language (none
-  given means English): id "PMID1.fre", source "pubmed-other-abstract", titled in its language.
-- Language: PubMed's is that of the article. A Document's is that of its text: titles in brackets
-  and abstracts are English whatever the article was written in.
+- ArticleTitle: the title. A translated title loses its [brackets] and "(author's transl)"; "[Not Available]." is no
+  title. VernacularTitle replaces a missing title, BookTitle that of a book record; otherwise neither is used.
+- AbstractText: one section each, in order. The label is Label, or NlmCategory if there is no Label; UNLABELLED and
+  UNASSIGNED are no labels. CopyrightInformation is not read. Copyright notices and truncation marks inside the text
+  are removed (`pubmed_text`).
+- OtherAbstract: a separate document if `PubmedOptions.other_abstracts` contains its language (English if none is
+  given), with id "PMID1.fre", source "pubmed-other-abstract" and the title in its language.
+- Language: in PubMed the language of the article, in a Document that of its text. Titles in brackets and abstracts are
+  English in any article.
 - Year: of publication; for a book chapter, of the contribution.
 """
 
@@ -27,20 +26,20 @@ from electramed_jax.data.readers import pubmed_text
 from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors, parse_positive_int, text_id
 
 SOURCE = "pubmed"
-OTHER_ABSTRACT = "pubmed-other-abstract"  # apart from SOURCE: no duplicate of its own article
+OTHER_ABSTRACT_SOURCE = "pubmed-other-abstract"  # differs from SOURCE: not a duplicate of its own article
 
 _ENGLISH, _UNDETERMINED = "eng", "und"
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
-_YEARS_OF_ARTICLE = (
+_ARTICLE_YEAR_PATHS = (
     "Journal/JournalIssue/PubDate/Year",
     "Journal/JournalIssue/PubDate/MedlineDate",
     "ArticleDate/Year",
 )
-_YEARS_OF_BOOK = ("ContributionDate/Year", "Book/PubDate/Year", "Book/PubDate/MedlineDate")
-_LABELS_OF_NOTHING = {"UNLABELLED", "UNLABELED", "UNASSIGNED"}
-_NO_TITLE = {"not available", "no title available", "in process citation"}
-_TRANSLATED_BY_AUTHOR = re.compile(r"\s*\(author's transl\)", re.IGNORECASE)
-# What stands where no abstract was supplied, and in the notices of corrections.
+_BOOK_YEAR_PATHS = ("ContributionDate/Year", "Book/PubDate/Year", "Book/PubDate/MedlineDate")
+_NOT_LABELS = {"UNLABELLED", "UNLABELED", "UNASSIGNED"}
+_NOT_TITLES = {"not available", "no title available", "in process citation"}
+_AUTHOR_TRANSLATION = re.compile(r"\s*\(author's transl\)", re.IGNORECASE)
+# Text in place of a missing abstract, and in notices of corrections.
 _PLACEHOLDER = re.compile(
     r"\[?(?:Abstract available from the publisher|(?:No )?abstract (?:not )?available"
     r"|This (?:corrects|retracts|corrected|updates) the article .{1,200}?)[.\]]*",
@@ -50,95 +49,98 @@ _PLACEHOLDER = re.compile(
 _Sections = tuple[tuple[str | None, str], ...]
 
 
-def read(record: Any, findings: ReadErrors, reading: PubmedOptions) -> Iterator[Document]:
-    """The documents of a PubmedArticle, MedlineCitation or PubmedBookArticle: the article's own,
-    then those of its other abstracts. A record without its own is counted: `no_text`, `title_alone`."""
+def parse_record(record: Any, errors: ReadErrors, options: PubmedOptions) -> Iterator[Document]:
+    """Yields the document of a PubmedArticle, MedlineCitation or PubmedBookArticle, then its other abstracts.
+
+    A record without a document of its own is counted in `errors` as `no_text` or `title_alone`.
+    """
     citation = record if record.tag == "MedlineCitation" else record.find("MedlineCitation")
-    years = _YEARS_OF_ARTICLE
+    year_paths = _ARTICLE_YEAR_PATHS
     if citation is not None:
         article = citation.find("Article")
     else:
         citation = article = record.find("BookDocument")
-        years = _YEARS_OF_BOOK
+        year_paths = _BOOK_YEAR_PATHS
     if article is None:
-        findings.dropped("no_text")
+        errors.count_dropped("no_text")
         return
     title, translated = _title(article)
-    sections = _sections(article.find("Abstract"), reading.section_labels)
-    languages = [language.lower() for e in article.iterfind("Language") if (language := pubmed_text.line(e))]
-    number = citation.find("PMID")
-    pmid = parse_positive_int(pubmed_text.line(number))
+    sections = _sections(article.find("Abstract"), options.section_labels)
+    languages = [language.lower() for e in article.iterfind("Language") if (language := pubmed_text.element_text(e))]
+    pmid_element = citation.find("PMID")
+    pmid = parse_positive_int(pubmed_text.element_text(pmid_element))
     document = Document(
         id=f"PMID{pmid}",
         pmid=pmid,
         title=title,
         sections=sections,
-        year=_year(article, years),
+        year=_year(article, year_paths),
         source=SOURCE,
         language=_language(languages, bool(sections) or translated),
-        version=(number is not None and parse_positive_int(number.get("Version"))) or 1,
-        revised=_day(citation.find("DateRevised")),
+        version=(pmid_element is not None and parse_positive_int(pmid_element.get("Version"))) or 1,
+        revised=_parse_date(citation.find("DateRevised")),
     )
     if pmid is None:
         document = dataclasses.replace(document, id=text_id(document.text))
-    if sections or (title and reading.titles_alone):
+    if sections or (title and options.titles_alone):
         yield document
     else:
-        findings.dropped("title_alone" if title else "no_text")
-    if reading.other_abstracts:
-        yield from _other_abstracts(document, citation, article, languages, reading)
+        errors.count_dropped("title_alone" if title else "no_text")
+    if options.other_abstracts:
+        yield from _other_abstracts(document, citation, article, languages, options)
 
 
 def _other_abstracts(
-    document: Document, citation: Any, article: Any, languages: list[str], reading: PubmedOptions
+    document: Document, citation: Any, article: Any, languages: list[str], options: PubmedOptions
 ) -> Iterator[Document]:
-    wanted, found = reading.other_abstracts.split(","), Counter()
+    wanted = options.other_abstracts.split(",")
+    per_language: Counter[str] = Counter()
     for other in citation.iterfind("OtherAbstract"):
         language = (other.get("Language") or _ENGLISH).lower()
-        sections = _sections(other, reading.section_labels) if language in wanted else ()
+        sections = _sections(other, options.section_labels) if language in wanted else ()
         if not sections:
             continue
-        found[language] += 1
+        per_language[language] += 1
         title = ""
         if language == _ENGLISH:
             title = document.title
         elif language in languages:
-            title = pubmed_text.line(article.find("VernacularTitle"))
+            title = pubmed_text.element_text(article.find("VernacularTitle"))
         yield dataclasses.replace(
             document,
-            id=f"{document.id}.{language}" + (str(found[language]) if found[language] > 1 else ""),
+            id=f"{document.id}.{language}" + (str(per_language[language]) if per_language[language] > 1 else ""),
             title=title,
             sections=sections,
-            source=OTHER_ABSTRACT,
+            source=OTHER_ABSTRACT_SOURCE,
             language=language,
         )
 
 
 def _title(article: Any) -> tuple[str, bool]:
-    """(the title, whether it is a translation into English, which stands in [brackets])."""
-    title, translated = _without_brackets(pubmed_text.line(article.find("ArticleTitle")))
-    if title.strip("[]. ").lower() in _NO_TITLE:
+    """Returns (title, whether it is an English translation, which PubMed writes in [brackets])."""
+    title, translated = _strip_brackets(pubmed_text.element_text(article.find("ArticleTitle")))
+    if title.strip("[]. ").lower() in _NOT_TITLES:
         title, translated = "", False
     for path in ("VernacularTitle", "Book/BookTitle"):
-        title = title or pubmed_text.line(article.find(path))
+        title = title or pubmed_text.element_text(article.find(path))
     return title, translated
 
 
-def _without_brackets(title: str) -> tuple[str, bool]:
+def _strip_brackets(title: str) -> tuple[str, bool]:
     inner = title.rstrip(".")
-    if not (inner.startswith("[") and inner.endswith("]") and _one_bracket(inner)):
+    if not (inner.startswith("[") and inner.endswith("]") and _is_one_bracket(inner)):
         return title, False
-    inner = _TRANSLATED_BY_AUTHOR.sub("", inner[1:-1]).strip()
+    inner = _AUTHOR_TRANSLATION.sub("", inner[1:-1]).strip()
     return inner if inner.endswith((".", "?", "!")) else f"{inner}.", True
 
 
-def _one_bracket(title: str) -> bool:
-    """Whether the first bracket is closed by the last one: not so in `[A] and [B]`."""
+def _is_one_bracket(title: str) -> bool:
+    """Returns whether the last bracket closes the first one, unlike in `[A] and [B]`."""
     depth = 0
-    for number, letter in enumerate(title):
+    for index, letter in enumerate(title):
         depth += (letter == "[") - (letter == "]")
         if depth == 0:
-            return number == len(title) - 1
+            return index == len(title) - 1
     return False
 
 
@@ -148,9 +150,9 @@ def _sections(abstract: Any | None, labels: bool) -> _Sections:
     sections: list[tuple[str | None, str]] = []
     elements = abstract.findall("AbstractText")
     for element in elements:
-        text = pubmed_text.without_truncation_mark(pubmed_text.line(element))
+        text = pubmed_text.strip_truncation_mark(pubmed_text.element_text(element))
         if element is elements[-1]:
-            text = pubmed_text.without_copyright(text)
+            text = pubmed_text.strip_copyright(text)
         if text and not _PLACEHOLDER.fullmatch(text):
             sections.append((_label(element) if labels else None, text))
     return tuple(sections)
@@ -158,7 +160,7 @@ def _sections(abstract: Any | None, labels: bool) -> _Sections:
 
 def _label(element: Any) -> str | None:
     label = " ".join((element.get("Label") or element.get("NlmCategory") or "").split()).rstrip(": ")
-    return label if label and label.upper() not in _LABELS_OF_NOTHING else None
+    return label if label and label.upper() not in _NOT_LABELS else None
 
 
 def _language(languages: list[str], english: bool) -> str | None:
@@ -176,8 +178,8 @@ def _year(article: Any, paths: tuple[str, ...]) -> int | None:
     return None
 
 
-def _day(date: Any | None) -> int | None:
-    """YYYYMMDD, or None where a part is missing or no number."""
+def _parse_date(date: Any | None) -> int | None:
+    """Returns a date as the number YYYYMMDD, or None if a part is missing or invalid."""
     if date is None:
         return None
     year, month, day = (parse_positive_int(date.findtext(part)) for part in ("Year", "Month", "Day"))

@@ -1,7 +1,7 @@
-"""The records of a PubMed file, cut out of its bytes before anything is parsed.
+"""Splits the bytes of a PubMed file into records before XML parsing.
 
-One malformed record therefore costs that record alone, memory stays that of one record, and no DTD
-ever reaches the parser: entities cannot be defined, let alone fetched or blown up.
+A malformed record therefore affects only itself, memory is bounded by one record, and no DTD reaches the parser:
+entities cannot be defined, fetched or expanded.
 """
 
 from __future__ import annotations
@@ -11,37 +11,41 @@ from collections.abc import Iterator
 
 from electramed_jax.data.readers.document import ReadErrors
 
-MAX_BYTES = 64 << 20  # of one record, or of what stands before the first: no end will come
+MAX_RECORD_BYTES = 64 << 20  # of one record, or of the text before the first; the search for its end stops there
 
 _KINDS = (b"PubmedArticle", b"PubmedBookArticle", b"MedlineCitation", b"DeleteCitation", b"DeleteDocument")
 _START = rb"<(" + rb"|".join(_KINDS) + rb")(?=[\s>])"
-# The end of a record, or the start of the next, before which this one should have ended.
+# The end tag of a record, or the start tag of the next record if the end tag is missing.
 _BORDERS = {kind: re.compile(rb"</" + kind + rb"\s*>|<" + kind + rb"(?=[\s>])") for kind in _KINDS}
 _COMMENT_START, _COMMENT_END = b"<!--", re.compile(rb"-->")
-_OVERLAP = 64  # longer than any tag sought, so that one cut by a chunk's end is found
+_OVERLAP = 64  # bytes, longer than any tag: finds a tag that is split over two chunks
 _ROOT = re.compile(rb"<([A-Za-z_][\w.-]*)")
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")
 
 
-def records(chunks: Iterator[bytes], findings: ReadErrors) -> Iterator[tuple[bytes, int]]:
-    """(bytes of one record in UTF-8, line it begins on) of a file given as bytes.
+def split_records(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[tuple[bytes, int]]:
+    """Yields (bytes of one record in UTF-8, number of its first line).
 
-    A record is a PubmedArticle, a PubmedBookArticle, a DeleteCitation, a DeleteDocument, or a
-    MedlineCitation that stands in none of them; what is commented out is none.
+    A record is a PubmedArticle, PubmedBookArticle, DeleteCitation, DeleteDocument, or a MedlineCitation outside of
+    these. Records in comments are skipped.
+
+    Args:
+      chunks: the bytes of the file.
+      errors: damage is reported here.
 
     Raises:
-      UserError: only when `findings` is strict.
+      UserError: damage, if `errors` is strict.
     """
     scanner = _Scanner(chunks)
     start = scanner.search_outside_comments(_START)
     prolog = scanner.data[: start.start()] if start else scanner.data
     if b"<!ENTITY" in prolog:
-        findings.damaged("entity_declaration", 1, "declares entities, which are not accepted")
+        errors.report_damaged("entity_declaration", 1, "declares entities, which are not accepted")
         return
     if start is None:
-        if not findings.cut:
-            findings.damaged("not_pubmed_xml", 1, "no PubMed record in it")
+        if not errors.truncated:
+            errors.report_damaged("not_pubmed_xml", 1, "contains no PubMed record")
         return
     encoding, root = _encoding(prolog), _root_name(prolog)
     start_or_close = _START + rb"|</" + root + rb"\s*>" if root else _START
@@ -55,55 +59,58 @@ def records(chunks: Iterator[bytes], findings: ReadErrors) -> Iterator[tuple[byt
             closed = root is None
             border = scanner.search(_BORDERS[start[1]], len(start[0]))
             if border is not None and border[0].startswith(b"</"):
-                yield _as_utf8(scanner.data[scanner.at : border.end()], encoding), scanner.line
+                yield _to_utf8(scanner.data[scanner.position : border.end()], encoding), scanner.line
                 scanner.move_to(border.end())
             elif border is not None:
-                findings.damaged("malformed_xml", scanner.line, "record without an end tag")
+                errors.report_damaged("malformed_xml", scanner.line, "record without an end tag")
                 scanner.move_to(border.start())
             else:
                 break
         start = scanner.search_outside_comments(start_or_close)
-    if not (closed and start is None) and not findings.cut:
-        findings.damaged("truncated_xml", scanner.line, "file ends before its records do")
+    if not (closed and start is None) and not errors.truncated:
+        errors.report_damaged("truncated_xml", scanner.line, "file ends before its records do")
 
 
 class _Scanner:
-    """A stream of bytes with a place in it, read on as a search needs it.
+    """Searches a stream of bytes and reads more of it as needed.
 
     Attributes:
-      data: what is held; `at`: the place in it; `line`: the line that place is on.
-      ended: whether the stream has no more.
+      data: the bytes in memory.
+      position: index in `data`.
+      line: line number of `position`.
+      exhausted: whether the stream has ended.
     """
 
     def __init__(self, chunks: Iterator[bytes]):
         self._chunks = chunks
-        self.data, self.at, self.line, self.ended = b"", 0, 1, False
+        self.data, self.position, self.line, self.exhausted = b"", 0, 1, False
 
     def search(self, pattern: re.Pattern[bytes], skip: int = 0) -> re.Match[bytes] | None:
-        """The first match from `skip` bytes on; None where the stream or MAX_BYTES end."""
+        """Returns the first match at least `skip` bytes after `position`; None at the end or past MAX_RECORD_BYTES."""
         while True:
-            if match := pattern.search(self.data, self.at + skip):
+            if match := pattern.search(self.data, self.position + skip):
                 return match
-            skip = max(skip, len(self.data) - self.at - _OVERLAP)
-            if self.ended or len(self.data) - self.at > MAX_BYTES:
+            skip = max(skip, len(self.data) - self.position - _OVERLAP)
+            if self.exhausted or len(self.data) - self.position > MAX_RECORD_BYTES:
                 return None
             chunk = next(self._chunks, b"")
-            self.ended = not chunk
-            self.data, self.at = self.data[self.at :] + chunk, 0
+            self.exhausted = not chunk
+            self.data, self.position = self.data[self.position :] + chunk, 0
 
     def search_outside_comments(self, pattern: bytes) -> re.Match[bytes] | None:
-        """As `search`, passing over comments; None where one has no end."""
+        """Returns the first match outside comments; None also if a comment has no end."""
         either, skip = re.compile(pattern + rb"|" + _COMMENT_START), 0
         while (match := self.search(either, skip)) and match[0] == _COMMENT_START:
-            end = self.search(_COMMENT_END, match.end() - self.at)
+            end = self.search(_COMMENT_END, match.end() - self.position)
             if end is None:
                 return None
-            skip = end.end() - self.at
+            skip = end.end() - self.position
         return match
 
-    def move_to(self, place: int) -> None:
-        self.line += self.data.count(b"\n", self.at, place)
-        self.at = place
+    def move_to(self, position: int) -> None:
+        """Moves to an index in `data` and counts the lines on the way."""
+        self.line += self.data.count(b"\n", self.position, position)
+        self.position = position
 
 
 def _encoding(prolog: bytes) -> str:
@@ -113,15 +120,15 @@ def _encoding(prolog: bytes) -> str:
 
 
 def _root_name(prolog: bytes) -> bytes | None:
-    """Name of the element around the records; None where a record is the root itself."""
+    """Returns the escaped name of the root element; None if there is none before the first record."""
     match = _ROOT.search(_COMMENT.sub(b"", prolog))
     return re.escape(match[1]) if match else None
 
 
-def _as_utf8(data: bytes, encoding: str) -> bytes:
+def _to_utf8(data: bytes, encoding: str) -> bytes:
     if encoding == "utf-8":
         return data
     try:
         return data.decode(encoding, "replace").encode("utf-8")
-    except LookupError:  # an encoding Python does not know: let the parser judge the bytes
+    except LookupError:  # unknown to Python: the parser decides
         return data

@@ -1,14 +1,16 @@
-"""PubMed's XML as documents: a PubmedArticleSet of any DTD year, or the older MedlineCitationSet.
+"""PubMed XML reader: a PubmedArticleSet of any DTD year, or the older MedlineCitationSet.
 
-`pubmed_scan` cuts the file into records, each is parsed by itself, and `pubmed_record` says what
-becomes of its parts. No DTD is read and no entity but XML's own five is known to the parser.
+`pubmed_scanner` splits the file into records, which are parsed one by one; `pubmed_record` converts them to documents.
+No DTD is read, and the parser accepts no entities other than the five of XML.
 
-Reasons counted, of records dropped: `no_text` (neither title nor abstract), `title_alone` (a title
-without an abstract; see `Reading.titles_alone`), `malformed_xml` (not well-formed). Of files:
-`truncated_xml` (ends inside a record or before its root is closed), `not_pubmed_xml` (no record in
-it), `entity_declaration` (declares entities: refused whole). Of documents kept: `repaired_utf8`
-(bytes that are not UTF-8 replaced), `repaired_entities` (HTML's names for characters, which XML
-does not know, replaced by what they name).
+Reasons:
+
+- dropped records: `no_text` (neither title nor abstract), `title_alone` (a title without an abstract; see
+  `PubmedOptions.titles_alone`), `malformed_xml` (not well-formed);
+- files: `truncated_xml` (ends inside a record or before the end tag of its root), `not_pubmed_xml` (no record),
+  `entity_declaration` (declares entities; the whole file is dropped);
+- kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced), `repaired_entities` (HTML entities, which
+  XML does not define, were replaced by their characters).
 """
 
 from __future__ import annotations
@@ -19,27 +21,35 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from electramed_jax.data.readers import pubmed_record, pubmed_scanner
-from electramed_jax.data.readers.document import REPAIRED, Document, PubmedOptions, ReadErrors, parse_positive_int
+from electramed_jax.data.readers import byte_stream, pubmed_record, pubmed_scanner
+from electramed_jax.data.readers.document import (
+    REPAIRED_PREFIX,
+    Document,
+    PubmedOptions,
+    ReadErrors,
+    parse_positive_int,
+)
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
-_OF_XML = {b"amp", b"lt", b"gt", b"quot", b"apos"}
-# PubMed's DTD, which is not read, binds this prefix wherever a formula uses it.
-_MATHML = b' xmlns:mml="http://www.w3.org/1998/Math/MathML"'
-_NAME_OF_ROOT = re.compile(rb"<\w+")
+_XML_ENTITIES = {b"amp", b"lt", b"gt", b"quot", b"apos"}
+# PubMed's DTD, which is not read, declares this prefix for formulas.
+_MATHML_NAMESPACE = b' xmlns:mml="http://www.w3.org/1998/Math/MathML"'
+_ROOT_START = re.compile(rb"<\w+")
 
 
-def read(
-    chunks: Iterator[bytes],
-    findings: ReadErrors,
-    reading: PubmedOptions = PubmedOptions(),
-    deletions: list[int] | None = None,
-) -> Iterator[Document]:
-    """Documents of a file given as bytes; PMIDs it withdraws are added to `deletions`.
+def read(errors: ReadErrors, options: PubmedOptions, deletions: list[int]) -> Iterator[Document]:
+    """Yields the documents of the file `errors.path`; appends the PMIDs that it withdraws to `deletions`.
 
     Raises:
-      UserError: only when `findings` is strict.
+      UserError: damage, if `errors` is strict.
     """
+    yield from parse(byte_stream.read_chunks(errors), errors, options, deletions)
+
+
+def parse(
+    chunks: Iterator[bytes], errors: ReadErrors, options: PubmedOptions, deletions: list[int]
+) -> Iterator[Document]:
+    """Yields the documents of a file given as chunks of bytes; see `read`."""
     parser = etree.XMLParser(
         resolve_entities=False,
         load_dtd=False,
@@ -49,41 +59,40 @@ def read(
         remove_pis=True,
         collect_ids=False,
     )
-    for data, line in pubmed_scanner.records(chunks, findings):
+    for data, line in pubmed_scanner.split_records(chunks, errors):
         try:
             record = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
-            mended, repairs = _mended(data)
+            repaired, repairs = _repair(data)
             try:
-                record = etree.fromstring(mended, parser)
+                record = etree.fromstring(repaired, parser)
             except etree.XMLSyntaxError:
-                findings.damaged("malformed_xml", line, f"record is not well-formed ({error.msg})")
+                errors.report_damaged("malformed_xml", line, f"record is not well-formed ({error.msg})")
                 continue
             for name, detail in repairs.items():
-                findings.damaged(REPAIRED + name, line, detail)
+                errors.report_damaged(REPAIRED_PREFIX + name, line, detail)
         if record.tag in ("DeleteCitation", "DeleteDocument"):
-            if deletions is not None:
-                deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
+            deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
         else:
-            yield from pubmed_record.read(record, findings, reading)
+            yield from pubmed_record.parse_record(record, errors, options)
 
 
-def _mended(data: bytes) -> tuple[bytes, dict[str, str]]:
-    """The record with what can be mended without guessing, and {repair: what was found}."""
+def _repair(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Makes the unambiguous repairs of a record; returns it and {repair: description}."""
     repairs = {}
-    mended = data.decode("utf-8", "replace").encode("utf-8")
-    if mended != data:
+    decoded = data.decode("utf-8", "replace").encode("utf-8")
+    if decoded != data:
         repairs["utf8"] = "bytes that are not UTF-8"
-    with_characters = _NAMED_ENTITY.sub(_character_reference, mended)
-    if with_characters != mended:
-        repairs["entities"] = "HTML's names of characters, which XML does not know"
+    repaired = _NAMED_ENTITY.sub(_character_reference, decoded)
+    if repaired != decoded:
+        repairs["entities"] = "HTML entities, which XML does not define"
     if b"<mml:" in data:
-        with_characters = _NAME_OF_ROOT.sub(lambda name: name[0] + _MATHML, with_characters, count=1)
-    return with_characters, repairs
+        repaired = _ROOT_START.sub(lambda name: name[0] + _MATHML_NAMESPACE, repaired, count=1)
+    return repaired, repairs
 
 
 def _character_reference(entity: re.Match[bytes]) -> bytes:
     characters = html.entities.html5.get(f"{entity[1].decode('ascii')};")
-    if entity[1] in _OF_XML or characters is None:
+    if entity[1] in _XML_ENTITIES or characters is None:
         return entity[0]
     return "".join(f"&#{ord(character)};" for character in characters).encode("ascii")

@@ -11,7 +11,7 @@ NAMESPACE = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'
 
 
 def math(short: str, attributes: str = "") -> str:
-    """MathML from `short`, whose tags have neither prefix nor the `m` in front: <sup>, <i>, <row>."""
+    """Returns MathML for `short`, in which the tags lack the prefix and the first `m`: <sup>, <i>, <row>."""
     inside = re.sub(r"<(/?)(?!/)", r"<\1mml:m", short).replace("msemantics", "semantics").replace("mann", "ann")
     return f"<mml:math {NAMESPACE} {attributes}>{inside}</mml:math>"
 
@@ -40,24 +40,24 @@ def math(short: str, attributes: str = "") -> str:
         ("<i>x</i><text> if </text><i>y</i>", "x if y"),
     ],
 )
-def test_a_formula_is_written_as_one_would_type_it(short, wanted):
-    assert mathml.text(etree.fromstring(math(short))) == wanted
+def test_a_formula_is_written_as_it_would_be_typed(short, wanted):
+    assert mathml.to_text(etree.fromstring(math(short))) == wanted
 
 
-def test_the_copy_of_a_formula_in_tex_is_left_out():
+def test_annotations_and_phantoms_are_left_out():
     tex = r'<annotation encoding="application/x-tex">\documentclass{minimal} $$x^2$$</annotation>'
-    again = '<annotation-xml encoding="MathML-Presentation"><i>x</i></annotation-xml><phantom><i>y</i></phantom>'
-    short = f"<semantics><row><sup><i>x</i><n>2</n></sup></row>{tex}{again}</semantics>"
-    assert mathml.text(etree.fromstring(math(short))) == "x^2"
+    hidden = '<annotation-xml encoding="MathML-Presentation"><i>x</i></annotation-xml><phantom><i>y</i></phantom>'
+    short = f"<semantics><row><sup><i>x</i><n>2</n></sup></row>{tex}{hidden}</semantics>"
+    assert mathml.to_text(etree.fromstring(math(short))) == "x^2"
 
 
-def test_the_alternative_text_stands_in_for_a_formula_that_is_empty():
-    assert mathml.text(etree.fromstring(math("", 'alttext="x  squared"'))) == "x squared"
+def test_an_empty_formula_is_replaced_by_its_alternative_text():
+    assert mathml.to_text(etree.fromstring(math("", 'alttext="x  squared"'))) == "x squared"
 
 
-def test_formulas_stand_in_the_text_around_them():
+def test_formulas_are_part_of_the_surrounding_text():
     xml = (
         f"<a>Since {math('<i>x</i><o>=</o><n>1</n>')}, <i>and</i>:<DispFormula>{math('<i>y</i>')}</DispFormula>so.</a>"
     )
-    assert pubmed_text.line(etree.fromstring(xml)) == "Since x=1, and: y so."
-    assert pubmed_text.line(etree.fromstring(f"<a>an empty{math('')}one</a>")) == "an empty one"
+    assert pubmed_text.element_text(etree.fromstring(xml)) == "Since x=1, and: y so."
+    assert pubmed_text.element_text(etree.fromstring(f"<a>an empty{math('')}one</a>")) == "an empty one"

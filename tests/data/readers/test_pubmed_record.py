@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from invented_pubmed import HEAD, TAIL, article, one, read
+from invented_pubmed import HEAD, TAIL, article, read, read_one
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.readers.document import PubmedOptions, text_id
@@ -12,20 +12,20 @@ def abstract(*sections: str) -> str:
 
 
 def test_a_structured_abstract_keeps_its_labels_and_leaves_out_the_copyright(tmp_path):
-    document = one(
+    document = read_one(
         tmp_path,
         abstract='<AbstractText Label="BACKGROUND:" NlmCategory="OBJECTIVE">Why.</AbstractText>'
         '<AbstractText Label="UNLABELLED">What.</AbstractText>'
         '<AbstractText Label="RESULTS"></AbstractText>'
-        "<CopyrightInformation>© Nobody.</CopyrightInformation>",
+        "<CopyrightInformation>© Invention.</CopyrightInformation>",
     )
     assert document.sections == (("BACKGROUND", "Why."), (None, "What."))
     assert document.text == "Invented title.\nBACKGROUND: Why.\nWhat."
 
 
-def test_marks_and_notices_that_the_authors_did_not_write_are_taken_off(tmp_path):
-    text = abstract("It began. (ABSTRACT TRUNCATED AT 250 WORDS)", "It ended.(ABSTRACT TRUNCATED) © 2001 Nobody Ltd.")
-    assert one(tmp_path, abstract=text).sections == ((None, "It began."), (None, "It ended."))
+def test_truncation_marks_and_copyright_notices_are_removed(tmp_path):
+    text = abstract("It began. (ABSTRACT TRUNCATED AT 250 WORDS)", "It ended.(ABSTRACT TRUNCATED) © 2001 Invention Ltd.")
+    assert read_one(tmp_path, abstract=text).sections == ((None, "It began."), (None, "It ended."))
 
 
 def test_a_section_without_a_label_is_labelled_by_its_category(tmp_path):
@@ -34,10 +34,10 @@ def test_a_section_without_a_label_is_labelled_by_its_category(tmp_path):
         '<AbstractText Label="" NlmCategory="RESULTS">So.</AbstractText>'
         '<AbstractText NlmCategory="UNASSIGNED">Else.</AbstractText>'
     )
-    assert one(tmp_path, abstract=text).sections == (("METHODS", "How."), ("RESULTS", "So."), (None, "Else."))
+    assert read_one(tmp_path, abstract=text).sections == (("METHODS", "How."), ("RESULTS", "So."), (None, "Else."))
 
 
-def test_the_labels_can_be_left_out(tmp_path):
+def test_labels_can_be_dropped(tmp_path):
     text = '<AbstractText Label="AIM">Why.</AbstractText><AbstractText NlmCategory="METHODS">How.</AbstractText>'
     (document,), _ = read(tmp_path, HEAD + article(abstract=text) + TAIL, section_labels=False)
     assert document.sections == ((None, "Why."), (None, "How."))
@@ -56,15 +56,15 @@ def test_the_labels_can_be_left_out(tmp_path):
         ("[In Process Citation]", ""),
     ],
 )
-def test_the_brackets_of_a_translated_title_are_taken_off(tmp_path, title, wanted):
-    assert one(tmp_path, title=title).title == wanted
+def test_the_brackets_of_a_translated_title_are_removed(tmp_path, title, wanted):
+    assert read_one(tmp_path, title=title).title == wanted
 
 
-def test_a_title_in_the_original_language_stands_in_only_where_there_is_no_other(tmp_path):
+def test_a_title_in_the_original_language_is_used_only_if_there_is_no_other(tmp_path):
     original = "<VernacularTitle>Ein Titel.</VernacularTitle>"
-    assert one(tmp_path, title="[A title].", more=original).title == "A title."
-    assert one(tmp_path, title="[Not Available].", more=original).title == "Ein Titel."
-    assert one(tmp_path, title="", more=original).title == "Ein Titel."
+    assert read_one(tmp_path, title="[A title].", more=original).title == "A title."
+    assert read_one(tmp_path, title="[Not Available].", more=original).title == "Ein Titel."
+    assert read_one(tmp_path, title="", more=original).title == "Ein Titel."
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_language_is_that_of_the_text_and_not_of_the_article(tmp_path, title
     ],
 )
 def test_the_year_comes_from_either_form_of_date(tmp_path, date, year):
-    assert one(tmp_path, date=date).year == year
+    assert read_one(tmp_path, date=date).year == year
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_the_year_comes_from_either_form_of_date(tmp_path, date, year):
     ],
 )
 def test_version_and_day_of_revision_are_read(tmp_path, version, date, wanted):
-    document = one(tmp_path, version=version, revised=f"<DateRevised>{date}</DateRevised>")
+    document = read_one(tmp_path, version=version, revised=f"<DateRevised>{date}</DateRevised>")
     assert (document.version, document.revised) == wanted
 
 
-def test_a_title_without_an_abstract_is_left_out_and_counted_unless_asked_for(tmp_path):
+def test_a_title_without_an_abstract_is_dropped_and_counted_unless_enabled(tmp_path):
     xml = HEAD + article(abstract="") + article(pmid=99_000_002) + TAIL
     found, drops = read(tmp_path, xml)
     assert ([document.pmid for document in found], drops) == ([99_000_002], {"title_alone": 1})
@@ -132,7 +132,7 @@ def test_a_title_without_an_abstract_is_left_out_and_counted_unless_asked_for(tm
         "Copyright © 1999 Invented Press.",
     ],
 )
-def test_a_notice_in_the_place_of_an_abstract_is_none(tmp_path, text):
+def test_a_notice_in_place_of_an_abstract_is_not_an_abstract(tmp_path, text):
     assert read(tmp_path, HEAD + article(abstract=abstract(text)) + TAIL) == ([], {"title_alone": 1})
 
 
@@ -147,12 +147,12 @@ OTHERS = (
 FOREIGN = "<Language>ger</Language><VernacularTitle>Ein Titel.</VernacularTitle>"
 
 
-def test_other_abstracts_are_left_out_unless_their_language_is_asked_for(tmp_path):
+def test_other_abstracts_are_read_only_in_the_requested_languages(tmp_path):
     xml = HEAD + article(title="[A title].", more=FOREIGN, other=OTHERS) + TAIL
     assert len(read(tmp_path, xml)[0]) == 1
     found, drops = read(tmp_path, xml, other_abstracts="ger,spa,eng")
-    told = [(document.id, document.source, document.language, document.text) for document in found]
-    assert told == [
+    parts = [(document.id, document.source, document.language, document.text) for document in found]
+    assert parts == [
         ("PMID99000001", "pubmed", "eng", "A title.\nInvented abstract."),
         ("PMID99000001.ger", "pubmed-other-abstract", "ger", "Ein Titel.\nZIEL: Warum."),
         ("PMID99000001.eng", "pubmed-other-abstract", "eng", "A title.\nIn short."),
@@ -163,13 +163,13 @@ def test_other_abstracts_are_left_out_unless_their_language_is_asked_for(tmp_pat
     assert [document.language for document in read(tmp_path, xml, other_abstracts="spa")[0]] == ["eng"]
 
 
-def test_the_title_in_the_language_of_the_article_is_not_that_of_a_third_language(tmp_path):
+def test_an_abstract_in_a_third_language_does_not_get_the_title_in_the_original_language(tmp_path):
     other = '<OtherAbstract Language="rus"><AbstractText>Почему.</AbstractText></OtherAbstract>'
     xml = HEAD + article(title="[A title].", more=FOREIGN, other=other) + TAIL
     assert read(tmp_path, xml, other_abstracts="rus")[0][1].text == "Почему."
 
 
-def test_an_other_abstract_is_read_where_the_article_has_none_of_its_own(tmp_path):
+def test_an_other_abstract_is_read_if_the_article_has_no_abstract(tmp_path):
     xml = HEAD + article(abstract="", other=OTHERS) + TAIL
     found, drops = read(tmp_path, xml, other_abstracts="ger")
     assert [document.id for document in found] == ["PMID99000001.ger"]
@@ -177,12 +177,12 @@ def test_an_other_abstract_is_read_where_the_article_has_none_of_its_own(tmp_pat
 
 
 @pytest.mark.parametrize("codes", ["fr", "fre ger", "fre,", "FRE", "french"])
-def test_languages_that_are_no_codes_of_pubmed_are_a_user_error(codes):
-    with pytest.raises(UserError, match="three small letters each"):
+def test_languages_that_are_not_pubmed_codes_are_a_user_error(codes):
+    with pytest.raises(UserError, match="three lower-case letters each"):
         PubmedOptions(other_abstracts=codes)
 
 
-def test_a_chapter_of_a_book_is_a_document(tmp_path):
+def test_a_book_chapter_is_a_document(tmp_path):
     book = """<PubmedBookArticle><BookDocument><PMID Version="1">99000007</PMID>
 <Book><BookTitle>Invented handbook</BookTitle><PubDate><Year>2004</Year></PubDate></Book>{}
 <Language>eng</Language><Abstract><AbstractText>About H<sub>2</sub>O.</AbstractText></Abstract>
@@ -202,6 +202,6 @@ def test_a_chapter_of_a_book_is_a_document(tmp_path):
     assert read(tmp_path, HEAD + empty + TAIL) == ([], {"no_text": 2})
 
 
-def test_a_record_without_a_number_is_named_by_its_text(tmp_path):
+def test_the_id_of_a_record_without_a_pmid_is_a_hash_of_its_text(tmp_path):
     found, _ = read(tmp_path, HEAD + article().replace(">99000001<", "><") + TAIL)
     assert found[0].id == text_id(found[0].text) and found[0].pmid is None

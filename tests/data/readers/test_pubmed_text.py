@@ -7,7 +7,7 @@ from electramed_jax.data.readers import pubmed_text
 
 
 def line(xml: str) -> str:
-    return pubmed_text.line(etree.fromstring(f"<AbstractText>{xml}</AbstractText>"))
+    return pubmed_text.element_text(etree.fromstring(f"<AbstractText>{xml}</AbstractText>"))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def line(xml: str) -> str:
         ("x<sub>i<sup>2</sup></sub>", "xi2"),
     ],
 )
-def test_inline_markup_is_taken_off_and_its_text_kept(xml, wanted):
+def test_inline_markup_is_removed_and_its_text_kept(xml, wanted):
     assert line(xml) == wanted
 
 
@@ -36,7 +36,7 @@ def test_inline_markup_is_taken_off_and_its_text_kept(xml, wanted):
         ("<sup>10</sup>6", "106"),
     ],
 )
-def test_a_number_above_or_below_another_does_not_run_into_it(xml, wanted):
+def test_a_numeric_script_is_separated_from_the_number_before_it(xml, wanted):
     assert line(xml) == wanted
 
 
@@ -51,7 +51,7 @@ def test_a_number_above_or_below_another_does_not_run_into_it(xml, wanted):
         ("seen before<sup>5</sup>", "seen before"),
     ],
 )
-def test_a_superscript_that_cites_is_left_out(xml, wanted):
+def test_a_superscript_that_is_a_reference_is_removed(xml, wanted):
     assert line(xml) == wanted
 
 
@@ -68,7 +68,7 @@ def test_a_superscript_that_cites_is_left_out(xml, wanted):
         ("seen below<sub>1</sub>.", "seen below1."),
     ],
 )
-def test_a_superscript_that_is_part_of_a_name_or_a_measure_stays(xml, wanted):
+def test_a_superscript_that_is_part_of_a_name_or_a_unit_is_kept(xml, wanted):
     assert line(xml) == wanted
 
 
@@ -83,7 +83,7 @@ def test_a_superscript_that_is_part_of_a_name_or_a_measure_stays(xml, wanted):
         ("AT&amp;T; R&amp;D &amp;notaname; &amp;notin;", "AT&T; R&D &notaname; ∉"),
     ],
 )
-def test_escaped_markup_and_entities_are_read_as_if_they_were_not(xml, wanted):
+def test_escaped_markup_and_entities_are_handled_like_unescaped_ones(xml, wanted):
     assert line(xml) == wanted
 
 
@@ -98,8 +98,8 @@ def test_escaped_markup_and_entities_are_read_as_if_they_were_not(xml, wanted):
         ("A TRUNCATED protein.", "A TRUNCATED protein."),
     ],
 )
-def test_the_mark_of_a_truncated_abstract_is_taken_off(text, wanted):
-    assert pubmed_text.without_truncation_mark(text) == wanted
+def test_a_truncation_mark_is_removed(text, wanted):
+    assert pubmed_text.strip_truncation_mark(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_mark_of_a_truncated_abstract_is_taken_off(text, wanted):
         "Copyright 1999 Academic Press.",
         "Copyright (c) 2003 Wiley-Liss, Inc.",
         "Crown Copyright © 2010. Published by Elsevier Ltd.",
-        "© 2020 The Authors. Journal of Invention published by Wiley on behalf of Nobody.",
+        "© 2020 The Authors. Journal of Invention published by Wiley on behalf of Invention.",
         "©2017 AACR.",
         "(c)2001 by Le Jacq.",
         "(C) 1998 Academic Press",
@@ -121,24 +121,24 @@ def test_the_mark_of_a_truncated_abstract_is_taken_off(text, wanted):
         "Environ. Toxicol. Chem. 2013;32:1016-1026. © 2013 SETAC.",
     ],
 )
-def test_a_publishers_notice_at_the_end_is_taken_off(notice):
-    assert pubmed_text.without_copyright(f"We tried (n = 3). It worked in COS cells. {notice}") == (
+def test_a_copyright_notice_at_the_end_is_removed(notice):
+    assert pubmed_text.strip_copyright(f"We tried (n = 3). It worked in COS cells. {notice}") == (
         "We tried (n = 3). It worked in COS cells."
     )
-    assert pubmed_text.without_copyright(notice) == ""
+    assert pubmed_text.strip_copyright(notice) == ""
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "The law of copyright in 2010 was studied.",
-        "Aims: (a) to see, (b) to hear and (c) 2010 to tell.",
+        "Aims: (a) to see, (b) to hear and (c) 2010 to report.",
         "The IL-2/gamma(c) interface. The PrP(C) protein.",
         "Data were analysed with SPSS © 2013.",
         "Guidelines published by Elsevier were followed.",
-        "© 2019 Nobody. " + "And then the abstract went on. " * 7,
+        "© 2019 Invention. " + "And then the abstract continued. " * 7,
         "We holding all rights reserved the right.",
     ],
 )
-def test_a_sentence_about_copyright_stays(text):
-    assert pubmed_text.without_copyright(text) == text
+def test_a_sentence_about_copyright_is_kept(text):
+    assert pubmed_text.strip_copyright(text) == text

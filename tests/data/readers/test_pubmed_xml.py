@@ -7,16 +7,15 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from invented_pubmed import HEAD, TAIL, article, one, read
+from invented_pubmed import HEAD, TAIL, article, read, read_one
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers import pubmed_xml as pubmed
-from electramed_jax.data.readers import reader
+from electramed_jax.data.readers import pubmed_xml, reader
 from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
 
 
 def test_an_article_becomes_a_document(tmp_path):
-    document = one(tmp_path)
+    document = read_one(tmp_path)
     assert document == Document(
         id="PMID99000001",
         pmid=99_000_001,
@@ -35,14 +34,14 @@ def test_an_article_with_neither_title_nor_abstract_is_counted(tmp_path):
     assert read(tmp_path, xml, strict=True)[1] == {"no_text": 1}
 
 
-def test_the_older_medline_format_is_read_as_well(tmp_path):
+def test_the_older_medline_format_is_read(tmp_path):
     citation = article().split("\n", 1)[1].split("<PubmedData>")[0]
     found, drops = read(tmp_path, f"<MedlineCitationSet>\n{citation}</MedlineCitationSet>")
     assert [document.id for document in found] == ["PMID99000001"]
     assert drops == {}
 
 
-def test_a_file_may_be_a_single_article_or_several_sets_one_after_the_other(tmp_path):
+def test_a_file_may_contain_a_single_article_or_several_sets(tmp_path):
     assert len(read(tmp_path, article())[0]) == 1
     twice = HEAD + article() + TAIL + HEAD + article(pmid=99_000_002) + TAIL
     found, drops = read(tmp_path, twice)
@@ -59,7 +58,7 @@ def test_a_file_may_be_a_single_article_or_several_sets_one_after_the_other(tmp_
         article().replace("</PubmedArticle>", ""),
     ],
 )
-def test_a_malformed_article_costs_that_article_alone(tmp_path, bad):
+def test_a_malformed_article_affects_only_itself(tmp_path, bad):
     xml = HEAD + article(pmid=99_000_002) + bad + article(pmid=99_000_003) + TAIL
     found, drops = read(tmp_path, xml)
     assert [document.pmid for document in found] == [99_000_002, 99_000_003]
@@ -72,7 +71,7 @@ def test_a_malformed_article_costs_that_article_alone(tmp_path, bad):
 @pytest.mark.parametrize(
     "tail", ["", "<PubmedArticle><MedlineCitation>", "<!-- no end " + article(), "<DeleteCitation><PMID>1</PMID>"]
 )
-def test_a_file_that_ends_early_gives_what_is_whole_and_says_so(tmp_path, tail):
+def test_a_truncated_file_gives_its_complete_articles_and_is_counted(tmp_path, tail):
     found, drops = read(tmp_path, HEAD + article() + tail)
     assert len(found) == 1
     assert drops == {"truncated_xml": 1}
@@ -89,16 +88,16 @@ def test_a_truncated_gzip_gives_the_articles_before_the_cut(tmp_path):
     assert drops == {"truncated_gzip": 1}
 
 
-def test_articles_are_found_wherever_the_chunks_of_the_file_end(tmp_path):
+def test_articles_are_found_with_any_chunk_size(tmp_path):
     hidden = f"<!-- {article(pmid=99_000_009)} -->\n"
     withdrawn = "<DeleteCitation><PMID>7</PMID></DeleteCitation>"
     records = (hidden, article(), hidden, article(pmid=99_000_002), article(pmid=99_000_003), withdrawn)
     xml = "".join((HEAD, *records, TAIL)).encode()
     for size in (1, 7, 64, 500):
-        findings = ReadErrors("a.xml", Counter(), strict=True)
+        errors = ReadErrors("a.xml", Counter(), strict=True)
         chunks = (xml[at : at + size] for at in range(0, len(xml), size))
-        deletions = []
-        found = list(pubmed.read(chunks, findings, deletions=deletions))
+        deletions: list[int] = []
+        found = list(pubmed_xml.parse(chunks, errors, PubmedOptions(), deletions))
         assert [document.pmid for document in found] == [99_000_001, 99_000_002, 99_000_003]
         assert deletions == [7]
 
@@ -141,14 +140,14 @@ def test_bytes_that_are_not_utf8_are_replaced_and_the_article_is_kept(tmp_path):
     assert drops == {"repaired_utf8": 1}
 
 
-def test_a_declared_encoding_is_followed(tmp_path):
+def test_a_declared_encoding_is_used(tmp_path):
     xml = (HEAD.replace("UTF-8", "ISO-8859-1") + article(title="café") + TAIL).encode("latin-1")
     (document,), drops = read(tmp_path, xml)
     assert document.title == "café"
     assert drops == {}
 
 
-def test_what_is_commented_out_is_not_read(tmp_path):
+def test_articles_in_comments_are_not_read(tmp_path):
     comment = f"<!-- {article(pmid=99_000_009)} -->"
     head = HEAD.replace("<PubmedArticleSet>", f"{comment}<PubmedArticleSet>")
     found, drops = read(tmp_path, head + comment + article() + comment + TAIL, strict=True)
@@ -157,7 +156,7 @@ def test_what_is_commented_out_is_not_read(tmp_path):
     assert read(tmp_path, HEAD + comment + TAIL) == ([], {"not_pubmed_xml": 1})
 
 
-def test_the_withdrawn_articles_of_a_file_are_reported_and_are_no_documents(tmp_path):
+def test_withdrawn_pmids_are_returned_and_are_not_documents(tmp_path):
     withdrawn = '<DeleteCitation>\n<PMID Version="1">17</PMID>\n<PMID>18</PMID>\n</DeleteCitation>\n'
     book = "<DeleteDocument><PMID>19</PMID><PMID>none</PMID></DeleteDocument>"
     deletions = [3]
@@ -167,16 +166,16 @@ def test_the_withdrawn_articles_of_a_file_are_reported_and_are_no_documents(tmp_
     assert read(tmp_path, HEAD + withdrawn + TAIL) == ([], {})
 
 
-def test_names_of_characters_from_html_are_understood_and_the_article_counted(tmp_path):
+def test_html_entities_are_replaced_and_the_article_is_counted(tmp_path):
     xml = HEAD + article(title="&alpha;-fetoprotein &amp; p &LT; 5&nbsp;&mu;g, &#946;&#x3b3;.") + TAIL
     (document,), drops = read(tmp_path, xml)
     assert document.title == "α-fetoprotein & p < 5 μg, βγ."
     assert drops == {"repaired_entities": 1}
-    with pytest.raises(UserError, match=r"a\.xml, line 4: HTML's names of characters"):
+    with pytest.raises(UserError, match=r"a\.xml, line 4: HTML entities, which"):
         read(tmp_path, xml, strict=True)
 
 
-def test_a_formula_may_leave_its_prefix_to_the_dtd(tmp_path):
+def test_the_namespace_prefix_of_a_formula_may_be_declared_in_the_dtd(tmp_path):
     formula = "<mml:math><mml:mi>x</mml:mi><mml:mo>&lt;</mml:mo><mml:mn>2</mml:mn></mml:math>"
     (document,), drops = read(tmp_path, HEAD + article(title=f"Where {formula}.") + TAIL, strict=True)
     assert document.title == "Where x<2."
@@ -188,30 +187,30 @@ def test_a_file_without_articles_is_counted(tmp_path, text):
     assert read(tmp_path, text) == ([], {"not_pubmed_xml": 1})
 
 
-def independent_account(path: pathlib.Path) -> dict[str, object]:
-    """Of one genuine file, by another parser (expat) and by the shape of the tree alone."""
-    account = {"records": 0, "without abstract": 0, "without text": 0, "withdrawn": []}
+def count_with_expat(path: pathlib.Path) -> dict[str, object]:
+    """Counts the records of a PubMed file with another parser (expat), from the shape of the tree."""
+    counts = {"records": 0, "without abstract": 0, "without text": 0, "withdrawn": []}
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     root = ElementTree.fromstring(data)
-    account["withdrawn"] = [int(pmid.text) for gone in root.iter("DeleteCitation") for pmid in gone.iter("PMID")]
+    counts["withdrawn"] = [int(pmid.text) for gone in root.iter("DeleteCitation") for pmid in gone.iter("PMID")]
     records = [*root.iter("MedlineCitation"), *root.iter("BookDocument")]
-    account["records"] = len(records)
+    counts["records"] = len(records)
     for record in records:
         abstract = "".join(t for e in record.findall(".//Abstract/AbstractText") for t in e.itertext()).strip()
         titles = [*record.iter("ArticleTitle"), *record.iter("VernacularTitle"), *record.iter("BookTitle")]
         title = "".join("".join(e.itertext()) for e in titles).strip()
-        account["without abstract"] += bool(title and not abstract)
-        account["without text"] += not title and not abstract
-    return account
+        counts["without abstract"] += bool(title and not abstract)
+        counts["without text"] += not title and not abstract
+    return counts
 
 
-def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reason(shared_data):
+def test_every_record_of_real_pubmed_files_is_read_or_dropped_with_a_reason(shared_data):
     paths = sorted((shared_data / "pubmed_xml").glob("*/*.xml*"))
     assert len(paths) > 150
     for path in paths:
         drops, deletions = Counter(), []
         found = list(reader.read_documents(str(path), drops, deletions=deletions))
-        wanted = independent_account(path)
+        wanted = count_with_expat(path)
         assert {
             "records": len(found) + drops.total(),
             "without abstract": drops.pop("title_alone", 0),
@@ -220,5 +219,5 @@ def test_every_record_of_the_genuine_files_is_read_or_dropped_under_a_named_reas
         } == wanted, path
         assert not drops, path
         assert all(document.sections and document.source == "pubmed" for document in found), path
-        with_titles = list(reader.read_documents(str(path), drops, reading=PubmedOptions(titles_alone=True)))
+        with_titles = list(reader.read_documents(str(path), drops, pubmed_options=PubmedOptions(titles_alone=True)))
         assert len(with_titles) == wanted["records"] - wanted["without text"], path

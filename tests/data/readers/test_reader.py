@@ -39,7 +39,7 @@ def test_a_jsonl_record_becomes_a_document(tmp_path, suffix):
     assert drops == {}
 
 
-def test_labelled_sections_are_read_and_shown_in_the_text(tmp_path):
+def test_labelled_sections_are_read_and_are_part_of_the_text(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines({"sections": [["AIM", "To see."], [None, "We saw."]], "title": "T"}))
     (document,), drops = read(path)
@@ -61,7 +61,7 @@ def test_labelled_sections_are_read_and_shown_in_the_text(tmp_path):
         (b'{"sections": 7}\n', "bad_record"),
     ],
 )
-def test_a_bad_line_is_counted_and_the_rest_is_used(tmp_path, line, reason):
+def test_a_bad_line_is_counted_and_the_other_lines_are_used(tmp_path, line, reason):
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines({"text": "first"}) + line + b"\n" + lines({"text": "second"}))
     found, drops = read(path)
@@ -83,7 +83,7 @@ def test_bytes_that_are_not_utf8_are_replaced_and_the_document_is_kept(tmp_path)
 
 def test_a_truncated_gzip_gives_the_documents_before_the_cut(tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    # Digits of growing numbers do not compress to nothing, so a cut in the middle costs about half.
+    # Digits of growing numbers compress badly, so a cut in the middle drops about half of the records.
     records = [{"text": f"{number} {number**9}"} for number in range(2000)]
     whole = gzip.compress(lines(*records))
     path.write_bytes(whole[: len(whole) // 2])
@@ -97,8 +97,8 @@ def test_a_truncated_gzip_gives_the_documents_before_the_cut(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [b"this is no gzip file", gzip.compress(b"x" * 999, mtime=0)[:-8] + b"8" * 8],
-    ids=["no gzip at all", "checksum"],
+    [b"this is not a gzip file", gzip.compress(b"x" * 999, mtime=0)[:-8] + b"8" * 8],
+    ids=["not gzip", "checksum"],
 )
 def test_damaged_compression_is_counted(tmp_path, data):
     path = tmp_path / "a.txt.gz"
@@ -117,7 +117,7 @@ def test_blank_lines_separate_the_documents_of_a_text_file(tmp_path):
     assert drops == {"repaired_utf8": 1}
 
 
-def test_a_document_without_an_id_is_named_by_its_text(tmp_path):
+def test_the_id_of_a_document_without_one_is_a_hash_of_its_text(tmp_path):
     (tmp_path / "a.txt").write_text("same text\n\nother text")
     (tmp_path / "b.jsonl").write_bytes(lines({"text": "same text"}))
     (same, other), _ = read(tmp_path / "a.txt")
@@ -127,21 +127,34 @@ def test_a_document_without_an_id_is_named_by_its_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [(12, 12), ("12", 12), (" 12 ", 12), (0, None), (-3, None), ("x", None), (True, None)]
-    + [(1.5, None), (None, None), ("²", None), ("9" * 40, None)],
+    [
+        (12, 12),
+        ("12", 12),
+        (" 12 ", 12),
+        (0, None),
+        (-3, None),
+        ("x", None),
+        (True, None),
+        (1.5, None),
+        (None, None),
+        ("²", None),
+        ("9" * 40, None),
+    ],
 )
-def test_only_positive_whole_numbers_are_taken_for_pmids(value, wanted):
+def test_only_positive_integers_are_accepted_as_pmids(value, wanted):
     assert parse_positive_int(value) == wanted
 
 
-def test_an_empty_file_holds_no_documents(tmp_path):
+def test_an_empty_file_has_no_documents(tmp_path):
     for name in ("a.jsonl", "a.txt", "a.jsonl.gz"):
         (tmp_path / name).write_bytes(b"")
         assert read(tmp_path / name) == ([], {})
 
 
-def test_an_unknown_kind_of_file_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"a\.pdf: unknown kind of file; wanted \.xml, \.jsonl or"):
+def test_an_unknown_format_is_a_user_error_that_lists_the_known_ones(tmp_path):
+    with pytest.raises(
+        UserError, match=r"a\.pdf: unknown file format; wanted \.xml, \.jsonl or \.txt, also with \.gz, or tfds:NAME"
+    ):
         read(tmp_path / "a.pdf")
 
 

@@ -30,7 +30,7 @@ PAPERS = [
 
 
 class InventedPapers(tfds.core.GeneratorBasedBuilder):
-    """A dataset that TFDS writes, in a split of several shards and another."""
+    """A dataset for TFDS to write: two splits, the first with several shards."""
 
     VERSION = tfds.core.Version("1.2.0")
     BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name="all"), tfds.core.BuilderConfig(name="some")]
@@ -66,16 +66,16 @@ def texts_of(paper: dict, *fields: str) -> str:
     return "\n".join("\n".join(paper[field]) if field == "authors" else paper[field] for field in fields)
 
 
-def prepared(tmp_path, name: str, workers: int = 1) -> list[Document]:
+def prepare_and_read(tmp_path, name: str, workers: int = 1) -> list[Document]:
     prepare([name], str(tmp_path / "out"), validation=0, test=0, workers=workers)
     parts = glob.glob(str(tmp_path / "out" / "train" / "*"))
     return [document for part in sorted(parts) for document in corpus_dir.read_part(part)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_dataset_that_tfds_wrote_is_read_shard_by_shard(data_dir, tmp_path, workers):
+def test_a_prepared_dataset_is_read_shard_by_shard(data_dir, tmp_path, workers):
     name = f"tfds:invented_papers/all:1.2.0?text=abstract,article&title=heading&data_dir={data_dir}"
-    found = prepared(tmp_path, name, workers)
+    found = prepare_and_read(tmp_path, name, workers)
     assert len(glob.glob(str(tmp_path / "out" / "train" / "*"))) == 3
     wanted = {paper["pmid"]: texts_of(paper, "heading", "abstract", "article") for paper in PAPERS[:30]}
     assert {document.pmid: document.text for document in found} == wanted
@@ -83,8 +83,8 @@ def test_a_dataset_that_tfds_wrote_is_read_shard_by_shard(data_dir, tmp_path, wo
     assert found[0].sections[0] == (None, found[0].text.split("\n")[1])
 
 
-def test_its_documents_are_those_that_tfds_itself_reads(data_dir, tmp_path):
-    found = prepared(tmp_path, f"tfds:invented_papers/all?text=article&data_dir={data_dir}")
+def test_the_documents_and_their_order_are_those_that_tfds_reads(data_dir, tmp_path):
+    found = prepare_and_read(tmp_path, f"tfds:invented_papers/all?text=article&data_dir={data_dir}")
     builder = tfds.builder_from_directory(f"{data_dir}/invented_papers/all/1.2.0")
     if builder.info.file_format.value == "tfrecord":
         examples = tfds.as_numpy(builder.as_dataset(read_config=tfds.ReadConfig(interleave_cycle_length=1))["train"])
@@ -93,7 +93,7 @@ def test_its_documents_are_those_that_tfds_itself_reads(data_dir, tmp_path):
     assert [document.text for document in found] == [example["article"].decode() for example in examples]
 
 
-def test_a_slice_of_a_split_and_a_list_of_strings(data_dir):
+def test_a_slice_of_a_split_and_a_feature_with_a_list_of_strings_are_read(data_dir):
     (first, second) = reader.find_inputs(
         [f"tfds:invented_papers/all?split=train[5:15]&text=authors&data_dir={data_dir}"]
     )
@@ -103,24 +103,22 @@ def test_a_slice_of_a_split_and_a_list_of_strings(data_dir):
     assert sorted(rows) == sorted(texts_of(paper, "authors") for paper in PAPERS[:30])
 
 
-def test_a_slice_in_percent(data_dir):
+def test_a_slice_in_percent_is_read(data_dir):
     found = reader.find_inputs([f"tfds:invented_papers/all?split=train[:10%]&text=article&data_dir={data_dir}"])
     assert len([document for shard in found for document in reader.read_documents(shard, {})]) == 3
 
 
-def test_a_dataset_stands_beside_files(data_dir, tmp_path):
+def test_datasets_and_files_can_be_mixed(data_dir, tmp_path):
     (tmp_path / "a.txt").write_text("A plain text of invented words, on one line.")
     inputs = [str(tmp_path / "a.txt"), f"tfds:invented_papers/all?split=validation&text=article&data_dir={data_dir}"]
-    account = prepare(inputs, str(tmp_path / "out"), workers=1)
-    assert sum(split["documents"] for split in account["splits"].values()) == 11
+    info = prepare(inputs, str(tmp_path / "out"), workers=1)
+    assert sum(split["documents"] for split in info["splits"].values()) == 11
 
 
-def test_what_is_not_prepared_is_not_downloaded_but_explained(tmp_path):
-    with pytest.raises(
-        UserError, match=r"nothing is downloaded unasked: run tfds build scientific_papers/pubmed --data"
-    ):
+def test_a_dataset_that_is_not_prepared_is_not_downloaded_and_the_error_names_the_command(tmp_path):
+    with pytest.raises(UserError, match=r"nothing is downloaded: run tfds build scientific_papers/pubmed --data"):
         reader.find_inputs([f"tfds:scientific_papers/pubmed?text=article&data_dir={tmp_path}"])
-    with pytest.raises(UserError, match="holds no dataset that TFDS prepared"):
+    with pytest.raises(UserError, match="is not a dataset that TFDS prepared"):
         reader.find_inputs([f"tfds:{tmp_path}"])
     assert list(tmp_path.iterdir()) == []
 
@@ -131,13 +129,13 @@ def test_what_is_not_prepared_is_not_downloaded_but_explained(tmp_path):
         ("", "no feature 'text'; it has abstract, article, authors, heading, pmid"),
         ("?text=article&title=name", "no feature 'name'"),
         ("?text=article&split=dev", "no split 'dev'; it has train, validation"),
-        ("?text=article&field=x", "no setting 'field'; there are split, text"),
+        ("?text=article&field=x", "no setting 'field'; wanted split, text"),
         ("?article", "no setting 'article'"),
         ("?text=", "no value for 'text'"),
         ("?text=article&skip=3", "no setting 'skip'"),
     ],
 )
-def test_a_mistake_in_the_name_says_what_there_is(data_dir, settings, message):
+def test_an_error_in_the_name_lists_the_valid_values(data_dir, settings, message):
     with pytest.raises(UserError, match=message):
         reader.find_inputs([f"tfds:{data_dir}/invented_papers/all/1.2.0{settings}"])
 
@@ -154,9 +152,9 @@ def test_a_damaged_shard_is_a_user_error(data_dir, tmp_path, damage):
 
 def test_tensorflow_is_not_needed(data_dir):
     code = (
-        "import sys\nfrom electramed_jax.data import documents\n"
-        f"shards = documents.find(['tfds:{data_dir}/invented_papers/all/1.2.0?text=article'])\n"
-        "print(sum(1 for shard in shards for _ in documents.read(shard, {})), 'tensorflow' in sys.modules)"
+        "import sys\nfrom electramed_jax.data.readers import reader\n"
+        f"shards = reader.find_inputs(['tfds:{data_dir}/invented_papers/all/1.2.0?text=article'])\n"
+        "print(sum(1 for shard in shards for _ in reader.read_documents(shard, {})), 'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout == "30 False\n"

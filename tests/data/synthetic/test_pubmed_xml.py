@@ -49,9 +49,11 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
         "invented-0003.xml.gz",
     ]
     drops: collections.Counter = collections.Counter()
-    everything = PubmedOptions(titles_alone=True)
+    options = PubmedOptions(titles_alone=True)
     read = [
-        document for path in paths for document in reader.read_documents(path, drops, strict=True, reading=everything)
+        document
+        for path in paths
+        for document in reader.read_documents(path, drops, strict=True, pubmed_options=options)
     ]
     assert not drops
     assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))

@@ -1,7 +1,7 @@
 """ELECTRAMed-Base (Miolo, Mantoan, Orsenigo 2021): ELECTRA-Base on PubMed abstracts with SciBERT's vocabulary.
 
     electramed prepare --input "pubmed/*.xml.gz" --output documents
-    electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --row_length 512
+    electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --max_seq_length 512
     electramed pretrain --config=configs/electramed_base.py --config.data.directory=packed --workdir=DIR
 
 SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-4 with 10,000 steps of warm-up,

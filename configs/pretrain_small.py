@@ -1,6 +1,6 @@
 """ELECTRA-Small: twelve layers of 256, embeddings of 128, a generator of width 64, rows of 128 tokens.
 
-    electramed pack --row_length=128 ...
+    electramed pack --max_seq_length=128 ...
     electramed pretrain --config=configs/pretrain_small.py --config.data.directory=DIR --workdir=DIR
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "small".
@@ -8,7 +8,7 @@ Source of the numbers: google-research/electra configure_pretraining.py, model_s
 Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
 it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_small.py --topology=...`:
 
-    v5e:2x2 --row_length=128                      128 rows  32 a chip   0.4 of 15.75 GiB    16 ms
+    v5e:2x2 --max_seq_length=128                      128 rows  32 a chip   0.4 of 15.75 GiB    16 ms
 """
 
 from electramed_jax.config import preset

@@ -5,7 +5,7 @@
 Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
 it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_tiny.py --topology=...`:
 
-    v5e:2x2 --row_length=128                       32 rows   8 a chip   0.2 of 15.75 GiB     2 ms
+    v5e:2x2 --max_seq_length=128                       32 rows   8 a chip   0.2 of 15.75 GiB     2 ms
 """
 
 from electramed_jax.config import preset

@@ -70,8 +70,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     command, args = parse(name, arguments)
     with console.at_level(_level(args)):
         result = _told_where(command.run, args)
-    another_tells = result.pop("another_tells", False)  # the main process, where there are several
-    if args.json and not another_tells:
+    is_worker = result.pop("is_worker", False)  # the main process, where there are several
+    if args.json and not is_worker:
         print(json.dumps(result))
     return result.get("exit_code", EXIT_DONE)
 

@@ -132,6 +132,21 @@ def test_without_json_standard_output_stays_empty(documents, capsys):
     assert captured.out == "" and "invented kinase" in captured.err.lower()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["pack", "--documents=d", "--vocab=v", "--output=o", "--row_length=64"], "max_seq_length", 64),
+        (["compile", "--topology=v5e:4x4", "--row_length=64"], "max_seq_length", 64),
+        (["bench", "step", "--row_length=64"], "max_seq_length", 64),
+        (["prepare", "--input", "a", "--output", "o", "--exclude", "b", "c"], "decontaminate", ["b", "c"]),
+        (["doctor", "--together"], "multihost", True),
+    ],
+)
+def test_earlier_names_of_options_still_work(arguments, name, value):
+    _, args = cli.parse(arguments[0], arguments[1:])
+    assert getattr(args, name) == value
+
+
 # ---- how much is said ------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from electramed_jax.common.storage import files
 
 HELP = """Times one thing on this machine, after a warm-up: median and spread, device and versions.
 
-  electramed bench step --config=configs/pretrain_small.py --row_length=128 --config.batch_size=32
+  electramed bench step --config=configs/pretrain_small.py --max_seq_length=128 --config.batch_size=32
   electramed bench data --config=configs/pretrain_small.py --config.data.directory=packed
   electramed bench prepare --input 'baseline/*.xml.gz'
   electramed bench checkpoint --config=configs/pretrain_base.py

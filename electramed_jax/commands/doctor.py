@@ -12,20 +12,26 @@ line says what was found and, where it is not well, the command that mends it. E
 
   electramed doctor
   electramed doctor --workdir=gs://bucket/runs/base --data=gs://bucket/packed
-  electramed doctor --workdir=gs://bucket/runs/base --together       # on every host at once"""
+  electramed doctor --workdir=gs://bucket/runs/base --multihost       # on every host at once"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", help="a folder that runs will write to; a small file is written and removed")
     parser.add_argument("--data", help="packed folder, or several with commas between, to read")
-    parser.add_argument("--together", action="store_true", help="join the other processes, as electramed pretrain does")
+    parser.add_argument(
+        "--multihost",
+        "--together",
+        dest="multihost",
+        action="store_true",
+        help="connect to the other processes of the run and check all of them; start it on every host",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import console
     from electramed_jax.common.processes import distributed, health
 
-    if args.together:
+    if args.multihost:
         with distributed.distributed_context():
             checks = [*_alone(args), *health.check_processes(args.workdir)]
             told = distributed.is_main()
@@ -43,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "checks": [check.to_json() for check in checks],
         "wrong": [check.name for check in wrong],
         "exit_code": EXIT_USER_ERROR if wrong else EXIT_DONE,
-        "another_tells": not told,
+        "is_worker": not told,
     }
 
 

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes import distributed
 
     with distributed.distributed_context():
-        return _measure(args) | {"another_tells": not distributed.is_main()}
+        return _measure(args) | {"is_worker": not distributed.is_main()}
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--private says nothing without --push=USER/NAME")
     with distributed.distributed_context():
         exported = _export_finetuned(args) if finetuned else _export(args)
-        return exported | {"another_tells": not distributed.is_main()}
+        return exported | {"is_worker": not distributed.is_main()}
 
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:

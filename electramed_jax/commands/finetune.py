@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
-        "another_tells": not distributed.is_main(),
+        "is_worker": not distributed.is_main(),
         "seeds": outcome.results.get("seeds", []),
         "scores": outcome.results.get("scores", {}),
     }

@@ -15,7 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", required=True, metavar="DIR", help="made by prepare")
     parser.add_argument("--vocab", required=True, metavar="FILE", help="vocab.txt")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--row_length", type=int, default=512, help="ids in a row (default 512)")
+    parser.add_argument(
+        "--max_seq_length",
+        "--row_length",
+        dest="max_seq_length",
+        type=int,
+        default=512,
+        metavar="N",
+        help="tokens in a row (default 512)",
+    )
     parser.add_argument(
         "--format",
         default="packed",
@@ -34,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.documents,
         args.vocab,
         args.output,
-        row_length=args.row_length,
+        row_length=args.max_seq_length,
         format=args.format,
         lower_case=not args.cased,
         workers=args.workers,

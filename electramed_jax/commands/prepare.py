@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--decontaminate",
         "--exclude",
+        dest="decontaminate",
         nargs="+",
         default=[],
         metavar="GLOB",
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             other_abstracts=args.other_abstracts,
         ),
         languages=args.languages,
-        exclude=args.exclude,
+        exclude=args.decontaminate,
         near_duplicates=args.near_duplicates,
         beam=runner_flags.beam(args),
     )

@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "step": outcome.step,
         "alerts": [dataclasses.asdict(alert) for alert in outcome.alerts],
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
-        "another_tells": not distributed.is_main(),
+        "is_worker": not distributed.is_main(),
     } | outcome.metrics

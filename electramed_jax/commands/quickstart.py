@@ -53,7 +53,7 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
          "--validation", "0.05", "--test", "0.02"],
         ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000"],
         ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed",
-         "--row_length", "64"],
+         "--max_seq_length", "64"],
         ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed",
          f"--config.total_steps={steps}", f"--config.optimizer.warmup_steps={max(1, steps // 10)}",
          "--config.batch_size=16", "--config.model.num_layers=2", "--config.model.generator_num_layers=2",

@@ -19,7 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab_size", type=int, default=0, help=f"default: the config's or the dataset's, or {SCIVOCAB}"
     )
-    parser.add_argument("--row_length", type=int, default=0, help="default: the config's, the dataset's, or the most")
+    parser.add_argument(
+        "--max_seq_length",
+        "--row_length",
+        dest="max_seq_length",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens in a row (default: the config's or the dataset's, or else config.model.max_positions)",
+    )
 
 
 def resolve(config: Config, args: argparse.Namespace, special: SpecialIds | None = None) -> Config:
@@ -32,7 +40,7 @@ def resolve(config: Config, args: argparse.Namespace, special: SpecialIds | None
     from electramed_jax.pretrain import loop
 
     vocab_size = args.vocab_size or config.model.vocab_size
-    row_length = args.row_length or config.data.max_seq_length
+    row_length = args.max_seq_length or config.data.max_seq_length
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, vocab_size=vocab_size),

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")
     cased = " --cased" if args.cased else ""
     console.say(
-        f"next: electramed pack --documents {args.documents} --vocab {args.output}{cased} --row_length 512 --output DIR"
+        f"next: electramed pack --documents {args.documents} --vocab {args.output}{cased} "
+        "--max_seq_length 512 --output DIR"
     )
     return result

@@ -59,7 +59,7 @@ def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation
 @pytest.fixture(scope="module")
 def tiny(compiler) -> tuple[dict, str]:
     """The report on pretrain_tiny.py for four chips."""
-    done = electramed_compile("--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128")
+    done = electramed_compile("--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
@@ -89,7 +89,7 @@ def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler)
     """Of 19.9 MB of parameters; a second gather of the kernels, for gradients, would be 5 MB more. No gradient is added
     up whole, which over the links would be twice as much."""
     done = electramed_compile(
-        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128", "--quick", "--config.mesh.fsdp=4"
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", "--quick", "--config.mesh.fsdp=4"
     )
     assert done.returncode == 0, done.stderr
     collectives = json.loads(done.stdout)["collectives"]
@@ -116,7 +116,7 @@ def test_the_compilers_own_noise_is_not_shown(tiny):
 def test_the_compiler_takes_the_hand_written_kernels_and_their_time_is_their_codes(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
     done = electramed_compile(
-        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--row_length=128", *sizes,
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", *sizes,
         "--config.model.kernels=auto", "--config.model.attention_dropout=0.1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks(compiler):
 
 def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
     done = electramed_compile(
-        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--num_slices=2", "--quick", "--row_length=64",
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--num_slices=2", "--quick", "--max_seq_length=64",
         "--config.mesh.fsdp=4", "--config.model.num_layers=1", "--config.model.generator_num_layers=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -170,7 +170,7 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
         (["--topology=v5e:4x4", "--batch=0"], "batch=0: wanted 1 row a chip or more"),
         (["--topology=v5e:4x4", "--config.mesh.tensor=3"], "does not cover 16 devices"),
         (["--topology=v5e:4x4", "--config.batch_size=20"], "is not divisible by data"),
-        (["--topology=v5e:4x4", "--row_length=1024"], "rows of 1024 tokens need config.model.max_positions"),
+        (["--topology=v5e:4x4", "--max_seq_length=1024"], "rows of 1024 tokens need config.model.max_positions"),
         (["--topology=v5p:2x2x5x1"], "v5p has the shapes 2x2x1"),
         (["--topology=v5e:2x2", "--num_slices=2", "--config.mesh.fsdp=8"], "does not divide over 2 slices"),
     ],

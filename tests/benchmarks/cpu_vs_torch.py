@@ -43,10 +43,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", nargs="+", choices=[*OURS, *PEERS], default=["ours", *PEERS])
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--row_length", type=int, default=128)
+    parser.add_argument("--max_seq_length", type=int, default=128)
     args = parser.parse_args()
 
-    sizes = ("small", args.batch_size, args.row_length)
+    sizes = ("small", args.batch_size, args.max_seq_length)
     config = side_by_side.sized(*sizes)
     batch, steps = side_by_side.random_batch(config), {}
     for name in args.only:

@@ -51,7 +51,7 @@ def settings(width: int, tokens: int) -> list[str]:
         attention_dropout=0.0, hidden_size=width, num_heads=width // 64, intermediate_size=4 * width,
         generator_hidden_size=width // 4, generator_num_heads=max(1, width // 256), generator_intermediate_size=width,
     )  # fmt: skip
-    return [f"--config.model.{name}={value}" for name, value in model.items()] + [f"--row_length={tokens}"]
+    return [f"--config.model.{name}={value}" for name, value in model.items()] + [f"--max_seq_length={tokens}"]
 
 
 def electramed(command: list[str], **environment: str) -> dict:

@@ -74,14 +74,14 @@ def timed(command: list[str], **options: object) -> tuple[float, float]:
 
 
 def programs(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Callable[[], tuple[float, float]]]:
-    vocabulary, length, processes = os.path.abspath(args.vocab), str(args.row_length), str(args.processes)
+    vocabulary, length, processes = os.path.abspath(args.vocab), str(args.max_seq_length), str(args.processes)
 
     def ours(format: str) -> Callable[[], tuple[float, float]]:
         def run() -> tuple[float, float]:
             shutil.rmtree(folder / format, ignore_errors=True)
             return timed(
                 [sys.executable, "-m", "electramed_jax.cli", "pack", f"--documents={folder / 'documents'}",
-                 f"--vocab={vocabulary}", f"--output={folder / format}", f"--row_length={length}",
+                 f"--vocab={vocabulary}", f"--output={folder / format}", f"--max_seq_length={length}",
                  f"--format={format}", f"--workers={processes}"]
             )  # fmt: skip
 
@@ -124,10 +124,10 @@ def show_padding(args: argparse.Namespace, folder: pathlib.Path, text_tokens: in
         split = manifest.read_manifest(str(folder / format)).splits["train"]
         figures[f"--format {format}"] = (split.rows, split.tokens)
     if args.electra:
-        figures[GOOGLE] = padding_of_google(folder, args.row_length)
+        figures[GOOGLE] = padding_of_google(folder, args.max_seq_length)
     print(f"{'':24}{'rows':>10}{'padding':>10}{'tokens a row':>14}")
     for name, (rows, tokens) in figures.items():
-        print(f"{name:24}{rows:>10,}{1 - tokens / (rows * args.row_length):>10.1%}{text_tokens / rows:>14.1f}")
+        print(f"{name:24}{rows:>10,}{1 - tokens / (rows * args.max_seq_length):>10.1%}{text_tokens / rows:>14.1f}")
 
 
 def spread(values: list[float], form: str) -> str:
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--vocab", required=True)
     parser.add_argument("--electra", help="a checkout of google-research/electra; without it ours alone is measured")
     parser.add_argument("--megabytes", type=float, default=40.0, help="of text (default 40)")
-    parser.add_argument("--row_length", type=int, default=512)
+    parser.add_argument("--max_seq_length", type=int, default=512)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

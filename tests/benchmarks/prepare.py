@@ -5,7 +5,7 @@
 - `xml`: genuine articles of the reference data, each copy under a PMID and a title of its own, in --files
   files of 5,000 in the shape of PubMed's baseline (.xml.gz).
 - `abstracts`, `corpus`: the abstracts, and all with full texts, of the reference corpus (JSONL), as it is.
-  With what can be asked for besides: `--exclude` of the test sets, `--near_duplicates 0.8`.
+  With what can be asked for besides: `--decontaminate` of the test sets, `--near_duplicates 0.8`.
 - `filter`: looking for the test sets in those abstracts, alone: their index is made once, however large
   the corpus, and in a run of so few documents that shows.
 - `memory`: corpora of so many files of 5,000 short invented documents each; the peak of the largest
@@ -134,7 +134,7 @@ def rates(folder: pathlib.Path, files: int, rounds: int) -> dict[str, list[dict]
     runs = {
         "xml, 1 process": (xml, 1, {}),
         "xml, 2 processes": (xml, 2, {}),
-        "xml, 2, --exclude": (xml, 2, {"exclude": tests}),
+        "xml, 2, --decontaminate": (xml, 2, {"exclude": tests}),
         "abstracts, 2 processes": (abstracts, 2, {}),
         "abstracts, 2, --near_duplicates": (abstracts, 2, {"near_duplicates": 0.8}),
         "corpus, 1 process": (corpus, 1, {}),
@@ -183,7 +183,7 @@ def extrapolate(results: dict[str, list[dict]], of_filter: float) -> None:
     """Hours for all of PubMed, its XML read, with and without options, each core at work all the time."""
     plain = seconds_each(results["xml, 2 processes"])
     near = seconds_each(results["abstracts, 2, --near_duplicates"]) - seconds_each(results["abstracts, 2 processes"])
-    costs = {"": plain, " --exclude": plain + of_filter, " --near_duplicates": plain + near}
+    costs = {"": plain, " --decontaminate": plain + of_filter, " --near_duplicates": plain + near}
     for option, cost in costs.items():
         hours = "  ".join(f"{cores} cores {CITATIONS * cost / cores / 3600:.2f} h" for cores in CORES)
         print(f"{CITATIONS:,} citations, prepare{option}: {hours}")

@@ -19,8 +19,8 @@ import sys
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 GIB = 2**30
 ROWS = [
-    ("pretrain_tiny", "--topology=v5e:2x2 --row_length=128"),
-    ("pretrain_small", "--topology=v5e:2x2 --row_length=128"),
+    ("pretrain_tiny", "--topology=v5e:2x2 --max_seq_length=128"),
+    ("pretrain_small", "--topology=v5e:2x2 --max_seq_length=128"),
     ("pretrain_base", "--topology=v5e:2x2 --batch=16"),
     ("pretrain_base", "--topology=v5e:4x4"),
     ("pretrain_base", "--topology=v5e:4x4 --config.model.dropout=0 --config.model.attention_dropout=0"),

@@ -18,7 +18,7 @@ TINY = [
     *(f"--config.{name}={value}" for name, value in quick_run.SETTINGS.items()),
     CONFIG,
     "--vocab_size=100",
-    "--row_length=16",
+    "--max_seq_length=16",
     "--warm_up=1",
     "--repeats=2",
     "--json",

@@ -29,7 +29,7 @@ def made(tmp_path_factory) -> tuple[pathlib.Path, dict[str, dict]]:
     (folder / "in.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     documents = ("--documents", folder / "documents")
     inputs = ("--input", folder / "*.gz", "--validation", 0.2, "--workers", 1)
-    vocab = ("--vocab", folder / "vocab.txt", "--row_length", 64, "--workers", 1)
+    vocab = ("--vocab", folder / "vocab.txt", "--max_seq_length", 64, "--workers", 1)
     results = {
         "prepare": run("prepare", *inputs, "--output", folder / "documents"),
         "vocab": run("vocab", *documents, "--output", folder / "vocab.txt", "--size", 120),
@@ -106,7 +106,7 @@ def test_prepare_takes_out_what_it_is_asked_to_and_says_what_that_was(tmp_path, 
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, records)))
     (tmp_path / "test.txt").write_text("\n".join(f"{word} O" for word in words[2].split()))
     inputs = ("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--workers", 1)
-    options = ("--exclude", tmp_path / "*.txt", "--near_duplicates", 0.8, "--languages", "eng", "ger")
+    options = ("--decontaminate", tmp_path / "*.txt", "--near_duplicates", 0.8, "--languages", "eng", "ger")
     result = run("prepare", *inputs, *options)
     assert result["dropped"] == {"held_out": 1, "language": 1, "near_duplicate": 1}
     assert sum(figures["documents"] for figures in result["splits"].values()) == 2

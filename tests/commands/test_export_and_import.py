@@ -153,7 +153,7 @@ def grown(exported, tmp_path_factory):
         ["vocab", f"--documents={folder}/documents", f"--output={folder}/vocab.txt", f"--extend={old}", "--size=120"],
         ["pack", f"--documents={folder}/documents", f"--vocab={folder}/vocab.txt", f"--output={folder}/rows"],
     )
-    steps[-1].extend(["--row_length=32", "--workers=1"])
+    steps[-1].extend(["--max_seq_length=32", "--workers=1"])
     for step in steps:
         assert cli.main(step) == 0
     return folder

@@ -46,7 +46,7 @@ def read(path: str) -> tuple[set[int], list[str]]:
     pmids: set[int] = set()
     passages = list(_passages(text, pmids))
     if not pmids and not any(passages):
-        raise UserError(f"{path}: neither a PMID nor text in it; give evaluation files to --exclude")
+        raise UserError(f"{path}: neither a PMID nor text in it; give evaluation files to --decontaminate")
     return pmids, passages
 
 

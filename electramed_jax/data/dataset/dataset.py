@@ -81,7 +81,7 @@ def parse_folders(directory: str) -> tuple[str, ...]:
 def _agree(first: str, a: Manifest, folder: str, b: Manifest) -> None:
     differences = [
         ("vocabularies", a.vocab_sha256 == b.vocab_sha256, f"{a.vocab_size:,} and {b.vocab_size:,} tokens", "--vocab"),
-        ("row lengths", a.row_length == b.row_length, f"{a.row_length} and {b.row_length} ids", "--row_length"),
+        ("row lengths", a.row_length == b.row_length, f"{a.row_length} and {b.row_length} ids", "--max_seq_length"),
         ("casings", a.lower_case == b.lower_case, f"lower-cased: {a.lower_case} and {b.lower_case}", "--cased"),
     ]
     for what, same, both, flag in differences:

@@ -62,7 +62,7 @@ class PackedRows:
 def check_row_length(row_length: int) -> None:
     """Raises UserError for rows too short to hold a sentence pair."""
     if row_length < MIN_ROW_LENGTH:
-        raise UserError(f"row_length={row_length}; wanted at least {MIN_ROW_LENGTH}; 128 and 512 are the usual ones")
+        raise UserError(f"max_seq_length={row_length}; wanted at least {MIN_ROW_LENGTH}; 128 and 512 are the usual ones")
 
 
 def pack_documents(

@@ -132,7 +132,7 @@ def test_the_command_exits_with_2_where_something_is_wrong(tmp_path, capsys):
 
 
 def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
-    with pod.started(2, 1, "doctor", f"--workdir={tmp_path}", "--together", "--json") as (first, second):
+    with pod.started(2, 1, "doctor", f"--workdir={tmp_path}", "--multihost", "--json") as (first, second):
         assert (first.ended(), second.ended()) == (0, 0)
         names = [check["name"] for check in json.loads(first.out.splitlines()[-1])["checks"]]
         assert names[-3:] == ["processes", "shared", "clock"]

@@ -65,7 +65,7 @@ def test_that_manifest_is_one_that_can_be_kept_and_read(two, tmp_path):
     ("changed", "message"),
     [
         ({"words": 9001}, r"different vocabularies \(9,005 and 9,006 tokens\).*with the other's --vocab"),
-        ({"row_length": 16}, r"different row lengths \(12 and 16 ids\).*with the other's --row_length"),
+        ({"row_length": 16}, r"different row lengths \(12 and 16 ids\).*with the other's --max_seq_length"),
         ({"lower_case": False}, r"different casings \(lower-cased: True and False\).*with the other's --cased"),
     ],
 )

@@ -384,7 +384,7 @@ def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
 
 
 def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_path):
-    with pytest.raises(UserError, match="row_length=8; wanted at least 32"):
+    with pytest.raises(UserError, match="max_seq_length=8; wanted at least 32"):
         pack(documents_dir, vocab_path, tmp_path / "out", row_length=8)
     with pytest.raises(UserError, match="format='bert'; wanted one of packed, electra"):
         pack(documents_dir, vocab_path, tmp_path / "out", format="bert")

@@ -178,5 +178,5 @@ def test_long_documents_are_packed_without_a_loop_over_their_tokens():
 
 def test_rows_too_short_for_sentence_pairs_are_a_user_error():
     check_row_length(32)
-    with pytest.raises(UserError, match="row_length=16; wanted at least 32"):
+    with pytest.raises(UserError, match="max_seq_length=16; wanted at least 32"):
         check_row_length(16)

@@ -71,7 +71,7 @@ def first_stage(config: FinetuneConfig) -> FinetuneConfig:
         task=dataclasses.replace(
             config.task, data="", train=first.train, dev=first.dev, test="", dev_fraction=first.dev_fraction
         ),
-        qa=dataclasses.replace(config.qa, measures="squad", gold="", first=QaConfig().pretrain_stage),
+        qa=dataclasses.replace(config.qa, measures="squad", gold="", pretrain_stage=QaConfig().pretrain_stage),
         optimizer=optimizer,
         epochs=first.epochs,
         seeds=1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "workdir": args.workdir,
         "step": outcome.step,
-        "alerts": [dataclasses.asdict(alert) for alert in outcome.alerts],
+        "alerts": [alert.to_json() for alert in outcome.alerts],
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
         "is_worker": not distributed.is_main(),
     } | outcome.metrics

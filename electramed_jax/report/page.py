@@ -55,8 +55,8 @@ def alerts(runs: Sequence[Run]) -> str:
             steps = ", ".join(f"{one.step:,}" for one in later)
             again = f'<p class="note">Again at step {steps}.</p>' if later else ""
             cards.append(
-                f'<div class="card alert"><h3>{_dot(number, runs)}Step {alert.step:,}: {_text(alert.seen)}</h3>'
-                f"<p>{_text(_sentence(alert.means))}</p><p><b>Try</b> {_text(alert.advice)}.</p>{again}</div>"
+                f'<div class="card alert"><h3>{_dot(number, runs)}Step {alert.step:,}: {_text(alert.observation)}</h3>'
+                f"<p>{_text(_sentence(alert.explanation))}</p><p><b>Try</b> {_text(alert.suggestion)}.</p>{again}</div>"
             )
     if not cards:
         cards = ['<div class="card calm">Nothing to report: no figure was off what a healthy run shows.</div>']

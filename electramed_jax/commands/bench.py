@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _step(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench
 
-    timing, figures = bench.step(_config(args), **_counts(args))
-    return {"step": timing}, figures, bench.machine()
+    timing, figures = bench.bench_step(_config(args), **_counts(args))
+    return {"step": timing}, figures, bench.machine_info()
 
 
 def _data(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -73,8 +73,8 @@ def _data(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench, loop
 
     config, _ = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-    timing, figures = bench.data(config, batches=args.batches, **_counts(args))
-    return {"data": timing}, figures, bench.machine()
+    timing, figures = bench.bench_data(config, batches=args.batches, **_counts(args))
+    return {"data": timing}, figures, bench.machine_info()
 
 
 def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -84,8 +84,8 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
         raise UserError(f"--output={args.output}: is there and not empty; name an empty or a new folder")
     config = _config(args)
     with tempfile.TemporaryDirectory() as temporary:
-        timings, figures = bench.save_and_restore(config, args.output or temporary, **_counts(args))
-    return timings, figures, bench.machine()
+        timings, figures = bench.bench_checkpoint(config, args.output or temporary, **_counts(args))
+    return timings, figures, bench.machine_info()
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -114,7 +114,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
         "documents_per_second": documents / timing.median,
         "text_bytes_per_second": size / timing.median,
     }
-    return {"prepare": timing}, figures, bench.machine()
+    return {"prepare": timing}, figures, bench.machine_info()
 
 
 def _config(args: argparse.Namespace) -> Any:

@@ -118,7 +118,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
     licences = card_sections.read_licences(args.data_license or [])
     results = [load_model.read_results(folder) for folder in args.results or []]
-    past = history.read(args.workdir)
+    past = history.read_history(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
     repositories = push_to_hub.repositories(args.push, folders) if args.push else {}
     config, state = load_pretrained_state(args.workdir, mesh, args.step)

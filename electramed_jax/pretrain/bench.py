@@ -1,11 +1,14 @@
-"""What a step, a batch of the loader and a checkpoint take on this machine. `electramed bench` tells it."""
+"""Benchmarks of a train step, the input pipeline and a checkpoint on this machine, for `electramed bench`."""
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,8 +28,8 @@ from electramed_jax.training import checkpoint, sharding
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def machine() -> dict[str, Any]:
-    """Devices and versions: what a figure means nothing without."""
+def machine_info() -> dict[str, Any]:
+    """Returns devices, cores and versions of this machine, to be printed with each result."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -40,19 +43,25 @@ def machine() -> dict[str, Any]:
 
 
 def open_loader(config: Config) -> Loader | SyntheticLoader:
-    """Of the config's dataset; of random rows where it names none."""
+    """Returns a loader of the config's dataset, or of random rows if the config has none."""
     rows, data = sharding.batch_sharding(sharding.make_mesh(config.mesh)), config.data
     if data.directory:
         return Loader(open_dataset(data.directory), "train", config.batch_size, data.seed, rows, weights=data.weights)
     return SyntheticLoader(config.batch_size, data.max_seq_length, config.model.vocab_size, data.seed, rows)
 
 
-def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[Timing, dict[str, Any]]:
-    """A training step on one batch, from its dispatch until the new state is there.
+def bench_step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[Timing, dict[str, Any]]:
+    """Times a train step on one batch, from its dispatch until the new state is computed.
+
+    Args:
+      config: the resolved config.
+      warm_up: untimed repeats.
+      repeats: timed repeats.
+      profile: folder for a profile of one more repeat; empty for none.
 
     Returns:
-      the timing and tokens_per_second (non-pad), model_flops, model_flops_per_second and, where the device's peak is
-      known, model_flops_utilization; all of the median.
+      The timing, and for its median: tokens_per_second (non-pad), model_flops, model_flops_per_second and, if the peak
+      of the device is known, model_flops_utilization.
     """
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh), open_loader(config) as loader:
@@ -66,73 +75,89 @@ def step(config: Config, *, warm_up: int, repeats: int, profile: str) -> tuple[T
             jax.block_until_ready((state, sums))
 
         timing = benchmark(lambda: time_call(run), warm_up=warm_up, repeats=repeats)
-        _profiled(profile, run)
-    work = flops.train_step_flops(config)
-    figures = {
+        _profile(profile, run)
+    step_flops = flops.train_step_flops(config)
+    results = {
         "tokens_per_second": tokens / timing.median,
-        "model_flops": work,
-        "model_flops_per_second": work / timing.median,
+        "model_flops": step_flops,
+        "model_flops_per_second": step_flops / timing.median,
     }
     if peak := flops.peak_flops(jax.devices()[0].device_kind):
-        figures["model_flops_utilization"] = work / timing.median / (peak * mesh.size)
-    return timing, figures
+        results["model_flops_utilization"] = step_flops / timing.median / (peak * mesh.size)
+    return timing, results
 
 
-def data(config: Config, *, batches: int, warm_up: int, repeats: int, profile: str) -> tuple[Timing, dict[str, Any]]:
-    """So many batches in a row, each waited for on the devices, as training would get them if steps took no time."""
+def bench_data(
+    config: Config, *, batches: int, warm_up: int, repeats: int, profile: str
+) -> tuple[Timing, dict[str, Any]]:
+    """Times the input pipeline: `batches` consecutive batches, each until it is on the devices, without train steps.
+
+    Args:
+      config, warm_up, repeats, profile: as for `bench_step`.
+      batches: number of batches in a repeat.
+
+    Returns:
+      The timing, and for its median: batches, rows_per_second and slots_per_second (tokens, padding included).
+    """
     with open_loader(config) as loader:
-        at = 0
+        next_batch = itertools.count()
 
         def run() -> None:
-            nonlocal at
-            for at in range(at, at + batches):
-                jax.block_until_ready(loader.at(at))
-            at += 1
+            for index in itertools.islice(next_batch, batches):
+                jax.block_until_ready(loader.at(index))
 
         timing = benchmark(lambda: time_call(run), warm_up=warm_up, repeats=repeats)
-        _profiled(profile, run)
+        _profile(profile, run)
     rows = batches * config.batch_size / timing.median
     return timing, {"batches": batches, "rows_per_second": rows, "slots_per_second": rows * config.data.max_seq_length}
 
 
-def save_and_restore(
+def bench_checkpoint(
     config: Config, folder: str, *, warm_up: int, repeats: int, profile: str
 ) -> tuple[dict[str, Timing], dict[str, Any]]:
-    """Saves a fresh state, and reads it back.
+    """Times saving and restoring the train state of step 0.
+
+    Args:
+      config, warm_up, repeats, profile: as for `bench_step`.
+      folder: for the checkpoints; empty or new.
 
     Returns:
-      timings of "pause" (training waits for it), "save" (until it is whole on disk, the pause included) and "restore",
-      and state_bytes.
+      The timings of "pause" (training is blocked), "save" (until the checkpoint is complete, pause included) and
+      "restore", and state_bytes.
     """
     mesh = sharding.make_mesh(config.mesh)
+    manager = functools.partial(
+        checkpoint.CheckpointManager, folder, functools.partial(abstract_state, config), max_to_keep=1
+    )
     with jax.set_mesh(mesh):
         state = create(config, mesh)
         jax.block_until_ready(state)
-        spent: dict[str, list[float]] = {"pause": [], "save": [], "restore": []}
+        seconds: dict[str, list[float]] = {"pause": [], "save": [], "restore": []}
+
+        def restore(checkpoints: checkpoint.CheckpointManager) -> None:
+            restored = checkpoints.restore(mesh)
+            assert restored is not None, "saved above"
+            jax.block_until_ready(restored[0])
 
         def run() -> float:
-            number, began = len(spent["save"]), time.perf_counter()
-            with checkpoint.CheckpointManager(
-                folder, lambda mesh: abstract_state(config, mesh), max_to_keep=1
-            ) as saved:
+            step, began = len(seconds["save"]), time.perf_counter()
+            with manager() as checkpoints:
                 opened = time.perf_counter()
-                saved.save(number, state, {"step": number})
-                spent["pause"].append(time.perf_counter() - opened)
-            spent["save"].append(time.perf_counter() - opened)
-            with checkpoint.CheckpointManager(
-                folder, lambda mesh: abstract_state(config, mesh), max_to_keep=1
-            ) as saved:
-                spent["restore"].append(time_call(lambda: jax.block_until_ready(saved.restore(mesh)[0])))
+                checkpoints.save(step, state, {"step": step})
+                seconds["pause"].append(time.perf_counter() - opened)
+            seconds["save"].append(time.perf_counter() - opened)
+            with manager() as checkpoints:
+                seconds["restore"].append(time_call(functools.partial(restore, checkpoints)))
             return time.perf_counter() - began
 
         benchmark(run, warm_up=warm_up, repeats=repeats)
-        timings = {name: Timing(all[0], tuple(all[warm_up:])) for name, all in spent.items()}
-        _profiled(profile, run)
+        timings = {name: Timing(values[0], tuple(values[warm_up:])) for name, values in seconds.items()}
+        _profile(profile, run)
     return timings, {"state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state))}
 
 
-def _profiled(folder: str, run: Any) -> None:
-    """Once more under the profiler, where a folder is given: its files open in TensorBoard, XProf and Perfetto."""
+def _profile(folder: str, run: Callable[[], Any]) -> None:
+    """Calls `run` under the profiler, if a folder is given; TensorBoard, XProf and Perfetto open its files."""
     if folder:
         with jax.profiler.trace(folder, create_perfetto_trace=True):
             run()

@@ -1,4 +1,4 @@
-"""Checkpoints of a pre-training run."""
+"""Opens the checkpoints of a pre-training workdir."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from electramed_jax.training.state import TrainState
 
 
 def checkpoint_manager(workdir: str, config: Config) -> CheckpointManager:
-    """Returns the manager of `workdir/checkpoints` for the train state that `config` describes."""
+    """Returns the checkpoint manager of `workdir/checkpoints` for the train state of `config`."""
     return CheckpointManager(
         workdir,
         functools.partial(abstract_state, config),
@@ -24,6 +24,6 @@ def checkpoint_manager(workdir: str, config: Config) -> CheckpointManager:
 
 
 def load_pretrained_state(workdir: str, mesh: Mesh, step: int | None = None) -> tuple[Config, TrainState]:
-    """Returns the config of a finished or running workdir and its train state at `step`; see `load_state`."""
+    """Returns the config of a workdir and its train state at `step` (None: the newest); see `load_state`."""
     config = read_config(workdir)
     return config, load_state(workdir, functools.partial(abstract_state, config), mesh, step)

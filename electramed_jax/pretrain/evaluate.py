@@ -1,4 +1,4 @@
-"""The same validation questions at every evaluation: fixed rows, fixed masks."""
+"""Evaluation of parameters on validation batches with the same rows and masks every time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ def evaluate(
     config: Config,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Generator and discriminator metrics over all batches, each token weighing the same.
+    """Computes the generator and discriminator metrics over all batches; every token has the same weight.
 
     Args:
-      batches: at least one; `config.eval_batches` of `data.loader.ordered_batches` as a rule.
-      eval_step: `training.step.jit_eval_step`.
-      stop: asked before every batch; where it says so, the evaluation is given up and None returned.
+      params: of generator and discriminator.
+      batches: one or more, from `data.dataset.loader.ordered_batches`.
+      eval_step: from `pretrain.step.jit_eval_step`.
+      config: the objective.
+      stop: called before each batch; True interrupts the evaluation.
+
+    Returns:
+      The metrics by name, or None if `stop` interrupted the evaluation.
     """
     sums = []
     for index, batch in enumerate(batches):
         if stop():
             return None
         sums.append(eval_step(params, batch, jnp.int32(index)))
-        if index >= MAX_STEPS_IN_FLIGHT:  # devices stay busy, and `stop` is heeded soon
+        if index >= MAX_STEPS_IN_FLIGHT:  # bounds the delay before `stop` takes effect
             jax.block_until_ready(sums[index - MAX_STEPS_IN_FLIGHT])
     return losses.electra_metrics(sum_metrics(jax.device_get(sums)), config.objective)

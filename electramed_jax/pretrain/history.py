@@ -1,4 +1,4 @@
-"""What a run has done so far, from the small files of its workdir: no checkpoint is opened, no device needed."""
+"""Reads the history of a run from the small files of its workdir; needs no checkpoint and no device."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.pretrain import Config
-from electramed_jax.data.dataset import manifest as manifests
-from electramed_jax.pretrain import alerts as watch
-from electramed_jax.pretrain import workdir as workdirs
+from electramed_jax.data.dataset.manifest import Manifest, load_manifest
+from electramed_jax.pretrain import alerts as alerts_lib
+from electramed_jax.pretrain.workdir import DATASET_FILE, read_config
 from electramed_jax.training.starts import DeviceHours, device_hours, read_starts
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """The steps that one training entry tells of.
+    """The training steps between two entries of metrics.jsonl.
 
     Attributes:
-      step: the last of them.
-      steps: how many.
-      seconds: spent on them, without compilation, evaluation and saving; 0 where nothing was timed.
-      tokens: seen in them, padding left out.
+      step: the last step.
+      steps: number of steps.
+      seconds: time spent on the steps, without compilation, evaluation and saving; 0 if they were not timed.
+      tokens: non-pad tokens of the steps.
     """
 
     step: int
@@ -34,60 +34,75 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """Entries of metrics.jsonl and starts.json, and what they add up to."""
+    """Metrics and starts of a run, and their totals.
+
+    Totals take `up_to`, the last step to include; None includes all steps.
+
+    Attributes:
+      config: the resolved config.
+      entries: lines of metrics.jsonl, in order.
+      starts: starts and restarts of the run, from starts.json.
+    """
 
     config: Config
-    entries: Sequence[watch.Entry]
+    entries: Sequence[alerts_lib.Entry]
     starts: Sequence[dict[str, Any]] = ()
 
-    def split(self, name: str, up_to: int | None = None) -> list[watch.Entry]:
-        """The entries of "train" or "validation", in order."""
+    def split(self, name: str, up_to: int | None = None) -> list[alerts_lib.Entry]:
+        """Returns the entries of the split "train" or "validation", in order."""
         return [e for e in self.entries if e["split"] == name and (up_to is None or e["step"] <= up_to)]
 
     @property
     def step(self) -> int:
-        """The newest step told of."""
+        """The newest step with an entry; 0 if there is none."""
         return max((entry["step"] for entry in self.entries), default=0)
 
-    def alerts(self, manifest: manifests.Manifest) -> list[watch.Alert]:
-        """As `watch.alerts`, of the whole history."""
-        return watch.alerts(self.entries, self.config, manifest, [start["step"] for start in self.starts])
+    def alerts(self, manifest: Manifest) -> list[alerts_lib.Alert]:
+        """Returns the alerts of the whole run; see `alerts.find_alerts`."""
+        return alerts_lib.find_alerts(self.entries, self.config, manifest, [start["step"] for start in self.starts])
 
     def intervals(self, up_to: int | None = None) -> list[Interval]:
-        """One for each training entry."""
-        found, before, slots = [], 0, self.config.batch_size * self.config.data.max_seq_length
+        """Returns one interval for each training entry."""
+        intervals, previous = [], 0
+        tokens_per_step = self.config.batch_size * self.config.data.max_seq_length  # padding included
         for entry in self.split("train", up_to):
-            steps = entry["step"] - before
-            found.append(
+            steps = entry["step"] - previous
+            intervals.append(
                 Interval(
                     step=entry["step"],
                     steps=steps,
                     seconds=entry.get("step_seconds", 0.0) * steps,
-                    tokens=entry["fill_fraction"] * slots * steps,
+                    tokens=entry["fill_fraction"] * tokens_per_step * steps,
                 )
             )
-            before = entry["step"]
-        return found
+            previous = entry["step"]
+        return intervals
 
     def tokens(self, up_to: int | None = None) -> float:
-        """Seen in training, padding left out; a token seen twice counts twice."""
+        """Returns the number of non-pad training tokens; a token of two epochs counts twice."""
         return sum(interval.tokens for interval in self.intervals(up_to))
 
     def seconds(self, up_to: int | None = None) -> float:
-        """Spent on the steps that the run is made of: neither on compilation, evaluation and saving, nor on steps
-        that a crash made it do again."""
+        """Returns the time of the training steps.
+
+        Excludes compilation, evaluation, saving, and steps that were repeated after a crash.
+        """
         return sum(interval.seconds for interval in self.intervals(up_to))
 
     def device_hours(self, up_to: int | None = None) -> DeviceHours:
-        """See `device_hours`."""
+        """Returns the device hours of the training steps; see `training.starts.device_hours`."""
         return device_hours(self.split("train", up_to), self.starts)
 
 
-def read(workdir: str) -> History:
-    """UserError where it is no training workdir."""
-    return History(workdirs.read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir))
+def read_history(workdir: str) -> History:
+    """Reads config.json, metrics.jsonl and starts.json of a workdir.
+
+    Raises:
+      UserError: the folder is not a pre-training workdir.
+    """
+    return History(read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir))
 
 
-def read_manifest(workdir: str) -> manifests.Manifest:
-    """Of the dataset that the workdir's run was last started on."""
-    return manifests.load_manifest(files.join(workdir, workdirs.DATASET_FILE))
+def read_manifest(workdir: str) -> Manifest:
+    """Reads the manifest of the dataset with which the run was last started."""
+    return load_manifest(files.join(workdir, DATASET_FILE))

@@ -1,4 +1,4 @@
-"""Log lines of a pre-training run."""
+"""Console lines for the metrics of a pre-training run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from electramed_jax.common import step_timer
 
-SHOWN = (  # of the figures, those that a terminal shows
+SHOWN = (  # metrics that the terminal display shows
     "loss",
     "generator_loss",
     "generator_accuracy",
@@ -20,13 +20,14 @@ SHOWN = (  # of the figures, those that a terminal shows
 
 
 def entry_line(split: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
-    """An entry of the log as a line."""
+    """Returns the console line for one entry of metrics.jsonl."""
     if split == "train":
         return f"step {step:,}/{total_steps:,}  {metrics_line(metrics)}{_speed(metrics)}"
     return f"{split} at step {step:,}: {metrics_line(metrics)}"
 
 
 def metrics_line(metrics: Mapping[str, float]) -> str:
+    """Returns the main losses and accuracies as one line; missing metrics are left out."""
     shown = (
         ("loss", "loss {:.3f}"),
         ("generator_loss", "generator {:.3f}"),

@@ -1,10 +1,11 @@
 """The pre-training loop: restore, step, log, validate, save, stop.
 
-Guarantees, each with its tests in tests/pretrain/:
-  * a batch is a function of the step, so a resumed run sees the rows that an uninterrupted one sees;
-  * an interrupted and resumed run is bit-equal to an uninterrupted one on the same machine, its metrics included;
+Guarantees, each tested in tests/pretrain/:
+  * the batch of a step is a pure function of (seed, batch size, step): a resumed run trains on the same rows as an
+    uninterrupted one;
+  * a resumed run is bit-identical to an uninterrupted one on the same machine, including its metrics;
   * no checkpoint is written after a loss, gradient or parameter that is not finite;
-  * all processes of a run see the same rows and numbers, whatever their number, and end together.
+  * all processes of a run train on the rows and log the numbers of a single-process run, and stop at the same step.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, po
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The result of `run_pretraining`.
 
     Attributes:
-      step: steps done.
-      preempted: whether a signal ended the run before its last step.
-      metrics: of the last validation of this process, prefixed "validation_".
-      alerts: raised since the run's first step; empty in processes other than the main one.
+      step: number of steps trained.
+      preempted: whether the run received a preemption signal.
+      metrics: metrics of this process's last validation, with the prefix "validation_".
+      alerts: alerts since the first step of the run; in other processes than the main one, since its own first step.
     """
 
     step: int
@@ -60,7 +61,7 @@ class Outcome:
 
 
 def resolve_with_dataset(config: Config) -> tuple[Config, Dataset]:
-    """Returns the config, completed from its packed dataset and checked, and the dataset.
+    """Returns the checked config, with the settings that its packed dataset determines, and the dataset.
 
     Raises:
       UserError: no dataset is given, it cannot be read, or a setting contradicts it.
@@ -83,17 +84,17 @@ def run_pretraining(
     init_params: Params | None = None,
     stop_after: int | None = None,
 ) -> Outcome:
-    """Trains until `config.total_steps` or a preemption, from the newest checkpoint of the workdir if it has one.
+    """Trains up to `config.total_steps` or a preemption, from the newest checkpoint of the workdir if it has one.
 
     Args:
       config, dataset: from `resolve_with_dataset`.
-      workdir: folder of checkpoints, metrics and the files that explain them.
+      workdir: folder of the checkpoints, the metrics and the files that describe them.
       init_params: initial parameters instead of random ones; ignored if there is a checkpoint.
-      stop_after: save and end after this step; the schedule still runs to `total_steps`.
+      stop_after: save and stop after this step; the learning-rate schedule still ends at `total_steps`.
 
     Raises:
-      UserError: the workdir holds another model, the batch does not divide, the data or every checkpoint is damaged,
-        the disk is full, or a number is not finite.
+      UserError: the workdir holds another model, the batch size does not divide over the mesh, the data or every
+        checkpoint is damaged, the disk is full, or a loss, gradient or parameter is not finite.
     """
     mesh = sharding.make_mesh(config.mesh)
     train_step = jit_train_step(config, mesh)  # raises before the workdir is touched if the batch does not divide
@@ -119,36 +120,17 @@ def run_pretraining(
                 metrics = _step_metrics(config, timer, mesh, pending_sums)
                 monitor = _alert_monitor(config, dataset, workdir)
                 validation = _Validation(config, dataset, mesh, cache, preemption)
-                run = _Run(config, state, timer, metrics, checkpoints, validation, writer, display, monitor)
-                if first_step and run.is_due(first_step, config.eval_every):
-                    if not metrics_writer.has_entry(workdir, first_step, "validation"):  # stopped right after its save
-                        run.validate(first_step)
-                stopping = preemption.reached()
-                try:
-                    while timer.step < last_step and not stopping:
-                        step = timer.step + 1
-                        run.state, sums = train_step(run.state, batches.at(step - 1))
-                        metrics.add(step, sums)
-                        display.set_step(step)
-                        if step == 1 or run.is_due(step, config.log_every):
-                            run.record(step, "train", metrics.flush())
-                        if step == last_step or run.is_due(step, config.save_every) or run.is_retry_due(step):
-                            run.save(step, last=step == last_step)
-                        if run.is_due(step, config.eval_every):
-                            run.validate(step)
-                        stopping = preemption.reached()
-                    if stopping and timer.step > first_step:
-                        run.save(timer.step, last=True)
-                except NonFiniteError as error:
-                    run.record(error.step, "train", error.metrics)  # the report shows them
-                    raise
-    log_main(_end_line(workdir, first_step, timer.step, stopping))
-    return Outcome(timer.step, stopping, run.validation_metrics, tuple(monitor.raised))
+                trainer = _Trainer(config, state, timer, metrics, checkpoints, validation, writer, display, monitor)
+                if first_step and not metrics_writer.has_entry(workdir, first_step, "validation"):
+                    trainer.validate_if_due(first_step)  # the previous process was stopped between save and validation
+                preempted = trainer.train(train_step, batches, last_step, preemption)
+    log_main(_end_line(workdir, first_step, timer.step, preempted))
+    return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised))
 
 
 @dataclasses.dataclass
-class _Run:
-    """A run between its first and its last step: the train state, and what is done beside the steps."""
+class _Trainer:
+    """The train state of a run, and the objects that log, save and validate it."""
 
     config: Config
     state: TrainState
@@ -161,40 +143,71 @@ class _Run:
     monitor: AlertMonitor
     validation_metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest, "validation_loss", ...
 
-    def is_due(self, step: int, every: int) -> bool:
-        """Returns whether something done every so many steps, and at the last one, is done after `step`."""
+    def train(self, train_step: jax.stages.Wrapped, batches: Loader, last_step: int, preemption: Preemption) -> bool:
+        """Trains up to `last_step` or until a preemption, and saves the last state.
+
+        Returns:
+          Whether a preemption was received.
+        """
+        config, first_step = self.config, self.timer.step
+        preempted = preemption.reached()
+        try:
+            while self.timer.step < last_step and not preempted:
+                step = self.timer.step + 1
+                self.state, sums = train_step(self.state, batches.at(step - 1))
+                self.metrics.add(step, sums)
+                self.display.set_step(step)
+                if step == 1 or self._is_due(step, config.log_every):
+                    self._record(step, "train", self.metrics.flush())
+                if step == last_step or self._is_due(step, config.save_every) or self._is_retry_due(step):
+                    self._save(step, last=step == last_step)
+                self.validate_if_due(step)
+                preempted = preemption.reached()
+            if preempted and self.timer.step > first_step:
+                self._save(self.timer.step, last=True)
+        except NonFiniteError as error:
+            self._record(error.step, "train", error.metrics)  # so that `electramed report` shows them
+            raise
+        return preempted
+
+    def validate_if_due(self, step: int) -> None:
+        """Records the validation metrics of the current parameters at every `eval_every` steps.
+
+        A preemption interrupts the evaluation; nothing is recorded then.
+        """
+        if not self._is_due(step, self.config.eval_every):
+            return
+        self.metrics.check_finite()
+        with self.timer.paused(), self.display.stage("validating"):
+            metrics = self.validation.run(self.state.params)
+        if metrics is not None:
+            self._record(step, "validation", metrics)
+        self.validation_metrics = {f"validation_{name}": value for name, value in (metrics or {}).items()}
+
+    def _is_due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.total_steps
 
-    def is_retry_due(self, step: int) -> bool:
-        """Returns whether a save that storage refused is tried again after `step`."""
-        return self.is_due(step, self.config.log_every) and self.checkpoints.retry_due()
+    def _is_retry_due(self, step: int) -> bool:
+        """Returns whether a checkpoint that could not be written is to be written again."""
+        return self._is_due(step, self.config.log_every) and self.checkpoints.retry_due()
 
-    def record(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Writes and shows an entry of metrics, and the alerts that it raises."""
+    def _record(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Writes and displays metrics, and the alerts they raise."""
         self.writer.write(step, split, metrics)
         self.display.log_metrics(split, step, metrics, entry_line(split, step, self.config.total_steps, metrics))
-        for alert in self.monitor.see({"step": step, "split": split} | metrics):
+        for alert in self.monitor.update({"step": step, "split": split} | metrics):
             self.display.alert(str(alert))
 
-    def save(self, step: int, *, last: bool) -> None:
-        """Starts a checkpoint of `step`; the last one of a process is waited for."""
+    def _save(self, step: int, *, last: bool) -> None:
+        """Starts an asynchronous save of `step`; the last save of a process is waited for."""
         counters = self.metrics.state_dict()
         self.writer.flush()
         with self.display.stage("saving"), self.timer.paused():
             self.checkpoints.save(step, self.state, counters, last=last)
 
-    def validate(self, step: int) -> None:
-        """Records the validation metrics of the current parameters; nothing if a preemption interrupts it."""
-        self.metrics.check_finite()
-        with self.timer.paused(), self.display.stage("validating"):
-            metrics = self.validation.run(self.state.params)
-        if metrics is not None:
-            self.record(step, "validation", metrics)
-        self.validation_metrics = {f"validation_{name}": value for name, value in (metrics or {}).items()}
-
 
 class _Validation:
-    """The validation split, evaluated with the same rows and masks every time."""
+    """Evaluates parameters on the validation split, with the same rows and masks every time."""
 
     def __init__(self, config: Config, dataset: Dataset, mesh: Mesh, cache: DiskCache | None, preemption: Preemption):
         self._config, self._dataset, self._cache, self._preemption = config, dataset, cache, preemption
@@ -213,7 +226,7 @@ class _Validation:
 def _restore_or_create(
     config: Config, mesh: Mesh, checkpoints: CheckpointManager, init_params: Params | None
 ) -> tuple[TrainState, StepTimer, dict[str, float]]:
-    """Returns train state, timer and pending metric sums: of the newest checkpoint, or of step 0."""
+    """Returns train state, step timer and pending metric sums, from the newest checkpoint or for step 0."""
     if restored := checkpoints.restore(mesh):
         state, counters = restored
         pending_sums = pop_pending_sums(counters)
@@ -253,7 +266,7 @@ def _step_metrics(config: Config, timer: StepTimer, mesh: Mesh, pending_sums: di
 
 
 def _alert_monitor(config: Config, dataset: Dataset, workdir: str) -> AlertMonitor:
-    """Returns the monitor of alerts; that of the main process has seen the entries of earlier processes."""
+    """Returns the alert monitor; in the main process it continues from the metrics of earlier processes."""
     if not distributed.is_main():
         return AlertMonitor(config, dataset.manifest)
     entries, starts = metrics_writer.read_metrics(workdir), [start["step"] for start in read_starts(workdir)]
@@ -264,11 +277,11 @@ def _end_line(workdir: str, first_step: int, step: int, preempted: bool) -> str:
     if step > first_step:
         return f"saved step {step:,} in {workdir}"
     if preempted:
-        return f"{workdir}: stopped by a signal before the first step; nothing to save"
-    return f"{workdir}: all {step:,} steps are trained already; nothing to do"
+        return f"{workdir}: preempted before the first step; nothing to save"
+    return f"{workdir}: step {step:,} is already trained; nothing to do"
 
 
 def _devices() -> str:
-    """Returns "8 cpu device(s)", and the number of processes if there are several."""
+    """Returns "8 cpu device(s)", with " of N processes" if there are several."""
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s){processes}"

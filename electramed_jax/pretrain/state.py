@@ -1,4 +1,4 @@
-"""The train state of pre-training: the generator-discriminator pair as a tree of parameters."""
+"""Initialization of the pre-training state: parameters of generator and discriminator, and the optimizer state."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _abstract_model(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def merge_params(config: Config, params: Params) -> Electra:
-    """Returns the model with these parameters. To be called inside a traced function."""
+    """Returns the model with these parameters. Call it inside a traced function."""
     return state_lib.merge_params(*_abstract_model(config), params)
 
 
 def init_params(config: Config) -> Params:
-    """Returns fresh parameters, a function of `config.seed` and the sizes alone."""
+    """Returns initial parameters, which depend on `config.seed`, the model and the objective alone."""
     return state_lib.model_params(_build(config))
 
 
@@ -41,10 +41,10 @@ def init_state(config: Config) -> TrainState:
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
-    """Returns shapes, dtypes and shardings of the state; nothing is allocated."""
+    """Returns the shapes, dtypes and shardings of the train state; no array is allocated."""
     return abstract_train_state(lambda: init_state(config), mesh)
 
 
 def create(config: Config, mesh: Mesh) -> TrainState:
-    """Returns a fresh state, initialized in its shardings: with fsdp no device ever holds all of it."""
+    """Returns the train state of step 0, initialized in its shardings: with fsdp no device holds a full copy."""
     return init_sharded(lambda: init_state(config), mesh)

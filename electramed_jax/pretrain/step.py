@@ -1,13 +1,13 @@
-"""The jitted train and eval steps: pure functions of (state, batch).
+"""The train step and the eval step of pre-training: pure functions of (state, batch), and their jitted forms.
 
-There is no I/O here: the loop, benchmarks and ahead-of-time compilation share this file.
+This file does no I/O: the training loop, the benchmarks and ahead-of-time compilation share it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,28 @@ from electramed_jax.training.step import Batch, apply_gradients, jit_eval, jit_s
 
 
 class MaskedBatch(NamedTuple):
-    """A batch and what chance decides about it before a network is run; every array has a row per row of the batch."""
+    """A batch with every random choice of its masks and replacements; all arrays have B rows.
+
+    Attributes:
+      ids_BT: int32[B, T], the original tokens.
+      masked: the masked positions, and the tokens with [MASK] in place.
+      uniform_BM: float32[B, M] in [0, 1); selects a token from the generator's distribution at each position.
+    """
 
     ids_BT: jax.Array
     masked: masking.MaskedTokens
-    uniform_BM: jax.Array  # in [0, 1): decides which token the generator's distribution gives
+    uniform_BM: jax.Array
 
 
 def sample_masks(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array) -> MaskedBatch:
-    """Chooses what is masked, and the uniform numbers that the replacements will be sampled with."""
+    """Samples the masked positions of a batch, and the uniform numbers for the generator's replacements.
+
+    Args:
+      ids_BT: int32[B, T].
+      config: gives the seed, the mask probability and the special tokens.
+      stream: "train" or "validation"; the prefix of the random streams.
+      step: int32[], the step, or the index of an evaluation batch; the same step gives the same masks.
+    """
     objective, special = config.objective, config.data.special
     positions_BM, weights_BM = masking.choose_positions(
         _key(config, f"{stream}/positions", step),
@@ -47,38 +60,51 @@ def sample_masks(ids_BT: jax.Array, config: Config, stream: str, step: jax.Array
     )
     mask_key = _key(config, f"{stream}/mask", step)
     masked = masking.mask_tokens(mask_key, ids_BT, positions_BM, weights_BM, special.mask, objective.mask_token_share)
-    uniform_BM = masking.uniform_per_row(_key(config, f"{stream}/sampling", step), positions_BM.shape)
+    rows, predictions = positions_BM.shape
+    uniform_BM = masking.uniform_per_row(_key(config, f"{stream}/sampling", step), (rows, predictions))
     return MaskedBatch(ids_BT, masked, uniform_BM)
 
 
 def loss_fn(
     model: Electra,
-    drawn: MaskedBatch,
+    batch: MaskedBatch,
     config: Config,
     dropout_key: jax.Array | None,
     *,
     denominators: losses.LossDenominators | None = None,
     with_auc: bool,
 ) -> tuple[jax.Array, losses.Sums]:
-    """The loss of these rows, or their share in that of the batch whose `denominators` are given."""
+    """Computes the ELECTRA loss of a batch and the sums that the metrics are made of.
+
+    Args:
+      model: generator and discriminator.
+      batch: rows with their masks.
+      config: the objective and the dropout rates.
+      dropout_key: None disables dropout.
+      denominators: those of the global batch, if `batch` is a part of it: the losses of the parts then add up to the
+        loss of the global batch. None: the denominators of `batch` itself.
+      with_auc: also count the histograms of the discriminator's AUC.
+
+    Returns:
+      float32[], the weighted loss, and the sums by name.
+    """
     objective = config.objective
     has_dropout = dropout_key is not None and bool(config.model.dropout or config.model.attention_dropout)
     generator_key, discriminator_key = split_key(dropout_key if has_dropout else None, 2)
 
     def sample(logits_BMV: jax.Array) -> jax.Array:
-        forbidden_BM = drawn.masked.targets_BM if objective.disallow_correct else None
         return masking.sample_tokens(
-            drawn.uniform_BM,
+            batch.uniform_BM,
             logits_BMV,
             temperature=objective.temperature,
-            forbidden_BM=forbidden_BM,
+            forbidden_BM=batch.masked.targets_BM if objective.disallow_correct else None,
         )
 
     return losses.electra_loss(
         model,
-        drawn.ids_BT,
-        drawn.masked,
-        masking.packed_segments(drawn.ids_BT, config.data.special),
+        batch.ids_BT,
+        batch.masked,
+        masking.packed_segments(batch.ids_BT, config.data.special),
         objective,
         sample=sample,
         denominators=denominators,
@@ -88,112 +114,133 @@ def loss_fn(
     )
 
 
-def _key(config: Config, name: str, step: jax.Array) -> jax.Array:
-    return key_for(jax.random.key(config.seed), name, step)
-
-
 def train_step(config: Config) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
-    """The step as a pure function, to be jitted by the caller.
+    """Returns the function (state, batch) -> (next state, metric sums), not jitted.
 
-    With `gradient_accumulation_steps` of A the batch is run as A micro-batches, one after the other, in the memory of
-    one. Masks and samples are drawn, and losses normalised, over the whole batch: without dropout the step
-    is that of A = 1 to rounding.
+    With `gradient_accumulation_steps` of A > 1 the batch is processed as A micro-batches in sequence, which bounds the
+    activation memory to one micro-batch. Masks are sampled and losses normalized over the whole batch, so that without
+    dropout the result equals that of A = 1 up to rounding.
     """
     tx = optimizer.make_optimizer(config.optimizer, config.total_steps)
     learning_rate = optimizer.learning_rate_schedule(config.optimizer, config.total_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, losses.Sums]:
         collectives = FsdpCollectives(state.params, config.model)
-        on_device = functools.partial(sums_and_gradients, config, collectives)
+        on_device = functools.partial(compute_gradients, config, collectives)
         sums, gradients = collectives.shard_map(
             on_device, (REPLICATED, collectives.param_specs), state.params, batch, state.step
         )
-        stepped, gradient_norm = apply_gradients(gradients, state, tx)
+        next_state, gradient_norm = apply_gradients(gradients, state, tx)
         sums |= {
             "step_count": jnp.float32(1),
             "gradient_norm_sum": gradient_norm,
             "learning_rate_sum": learning_rate(state.step),
         }
-        return stepped, sums
+        return next_state, sums
 
     return step
 
 
-def sums_and_gradients(
+def compute_gradients(
     config: Config, collectives: FsdpCollectives, params: Params, batch: Batch, step: jax.Array
 ) -> tuple[losses.Sums, Params]:
-    """What one device does: the sums (the loss among them) and gradients of its rows, added up over all devices'."""
-    drawn = sample_masks(batch["input_ids"], config, "train", step)
-    denominators = collectives.psum(
-        losses.loss_denominators(drawn.masked, masking.packed_segments(drawn.ids_BT, config.data.special))
-    )
-    whole, of_shards = jax.vjp(collectives.all_gather_params, params)
+    """Computes metric sums and gradients of the global batch; runs on each device with its shards and its rows.
 
-    def evaluate(rows: MaskedBatch, key: jax.Array) -> tuple[losses.Sums, Params]:
-        def loss(whole: Params) -> tuple[jax.Array, losses.Sums]:
-            return loss_fn(
-                pretrain_state.merge_params(config, whole), rows, config, key, denominators=denominators, with_auc=False
-            )
+    Returns:
+      The sums over all devices, the loss among them, and the shards of the gradients, reduced over all devices.
+    """
+    masked_batch = sample_masks(batch["input_ids"], config, "train", step)
+    segments = masking.packed_segments(masked_batch.ids_BT, config.data.special)
+    denominators = collectives.psum(losses.loss_denominators(masked_batch.masked, segments))
+    full_params, reduce_gradients = jax.vjp(collectives.all_gather_params, params)
 
-        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(whole)
+    def evaluate(rows: MaskedBatch, dropout_key: jax.Array) -> tuple[losses.Sums, Params]:
+        def loss(params: Params) -> tuple[jax.Array, losses.Sums]:
+            model = pretrain_state.merge_params(config, params)
+            return loss_fn(model, rows, config, dropout_key, denominators=denominators, with_auc=False)
+
+        (value, sums), gradients = jax.value_and_grad(loss, has_aux=True)(full_params)
         return sums | {"loss_sum": value}, gradients
 
     dropout_key = _key(config, "train/dropout", step)
     if config.gradient_accumulation_steps == 1:
-        sums, gradients = evaluate(drawn, dropout_key)
+        sums, gradients = evaluate(masked_batch, dropout_key)
     else:
-        sums, gradients = accumulate_gradients(evaluate, drawn, dropout_key, config.gradient_accumulation_steps)
-        gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, whole)
-    return collectives.psum(sums), *of_shards(gradients)
+        sums, gradients = accumulate_gradients(evaluate, masked_batch, dropout_key, config.gradient_accumulation_steps)
+        gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, full_params)
+    return collectives.psum(sums), *reduce_gradients(gradients)
 
 
 def accumulate_gradients(
     evaluate: Callable[[MaskedBatch, jax.Array], tuple[losses.Sums, Params]],
-    drawn: MaskedBatch,
+    batch: MaskedBatch,
     key: jax.Array,
     count: int,
 ) -> tuple[losses.Sums, Params]:
-    """Adds up `evaluate(rows, key)`, in float32, over `count` micro-batches, each with a key of its own.
+    """Returns the float32 sum of `evaluate(micro_batch, micro_key)` over `count` micro-batches, with `jax.lax.scan`.
 
-    Micro-batch i takes rows i, i + count, ... of a device's.
+    Args:
+      evaluate: returns the metric sums and gradients of a micro-batch.
+      batch: rows of one device. Micro-batch i takes the rows i, i + count, i + 2 count, ...
+      key: split into one dropout key per micro-batch.
+      count: number of micro-batches; divides the rows.
     """
 
-    def micro(rows: jax.Array) -> jax.Array:
-        return rows.reshape(rows.shape[0] // count, count, *rows.shape[1:]).swapaxes(0, 1)
+    def split_rows(x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
-    def add(total: tuple[losses.Sums, Params], one: tuple[MaskedBatch, jax.Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, evaluate(*one)), None
+    def add(
+        total: tuple[losses.Sums, Params], micro: tuple[MaskedBatch, jax.Array]
+    ) -> tuple[tuple[losses.Sums, Params], None]:
+        return jax.tree.map(jnp.add, total, evaluate(*micro)), None
 
-    parts = (jax.tree.map(micro, drawn), jax.random.split(key, count))
-    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda part: part[0], parts))
-    zeros = jax.tree.map(lambda one: jnp.zeros(one.shape, jnp.float32), shapes)
-    return jax.lax.scan(add, zeros, parts)[0]
+    micro_batches = (jax.tree.map(split_rows, batch), jax.random.split(key, count))
+    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda x: x[0], micro_batches))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
+    return jax.lax.scan(add, zeros, micro_batches)[0]
 
 
 def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
-    """Sums of one validation batch; masked by its index alone, so that every evaluation asks the same questions."""
+    """Returns the function (params, batch, index) -> metric sums, not jitted.
+
+    The masks of a batch depend on its index alone, so that every evaluation predicts the same tokens.
+    """
 
     def step(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
         collectives = FsdpCollectives(params, config.model)
 
         def on_device(params: Params, batch: Batch, index: jax.Array) -> losses.Sums:
             model = pretrain_state.merge_params(config, collectives.all_gather_params(params))
-            drawn = sample_masks(batch["input_ids"], config, "validation", index)
-            return collectives.psum(loss_fn(model, drawn, config, None, with_auc=True)[1])
+            masked_batch = sample_masks(batch["input_ids"], config, "validation", index)
+            return collectives.psum(loss_fn(model, masked_batch, config, None, with_auc=True)[1])
 
         return collectives.shard_map(on_device, REPLICATED, params, batch, index)
 
     return step
 
 
-def jit_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, losses.Sums]]:
-    """`train_step` over the mesh; the old state's memory is given to the new one.
+def jit_train_step(config: Config, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns `train_step` jitted over the mesh; the old state is donated.
 
     Raises:
-      UserError: the batch cannot be cut into its micro-batches.
+      UserError: the batch does not divide into micro-batches.
     """
     _check_micro_batches(config, mesh)
     return jit_step(train_step(config), pretrain_state.abstract_state(config, mesh), mesh)
+
+
+def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
+    """Returns `eval_step` jitted over the mesh."""
+    return jit_eval(eval_step(config), pretrain_state.abstract_state(config, mesh).params, mesh)
+
+
+def compute_metrics(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
+    """Computes the metrics of one or more training steps, by their public names, from the steps' sums."""
+    steps = sums["step_count"]
+    return losses.electra_metrics(sums, config.objective) | {
+        "gradient_norm": float(sums["gradient_norm_sum"] / steps),
+        "learning_rate": float(sums["learning_rate_sum"] / steps),
+    }
 
 
 def _check_micro_batches(config: Config, mesh: Mesh) -> None:
@@ -205,15 +252,5 @@ def _check_micro_batches(config: Config, mesh: Mesh) -> None:
         )
 
 
-def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch, jax.Array], losses.Sums]:
-    """`eval_step` over the mesh."""
-    return jit_eval(eval_step(config), pretrain_state.abstract_state(config, mesh).params, mesh)
-
-
-def compute_metrics(sums: Mapping[str, np.ndarray], config: Config) -> dict[str, float]:
-    """Metrics of one or several training steps, by their public names."""
-    steps = sums["step_count"]
-    return losses.electra_metrics(sums, config.objective) | {
-        "gradient_norm": float(sums["gradient_norm_sum"] / steps),
-        "learning_rate": float(sums["learning_rate_sum"] / steps),
-    }
+def _key(config: Config, name: str, step: jax.Array) -> jax.Array:
+    return key_for(jax.random.key(config.seed), name, step)

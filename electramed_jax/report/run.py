@@ -60,7 +60,7 @@ def read_all(workdirs: list[str]) -> list[Run]:
 
 
 def _read(workdir: str, name: str) -> Run:
-    past = history.read(workdir)
+    past = history.read_history(workdir)
     manifest = history.read_manifest(workdir)
     return Run(
         name=name,

@@ -88,7 +88,7 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
             kill = kill_amid_save if number % 4 == 0 else kill_some_time
             moment = kill(process, workdir, draw, time.time())
             assert process.ended() == -signal.SIGKILL, process.said
-        went_on = after(process.said, "going on from step ") or "0"
+        went_on = after(process.said, "resuming from step ") or "0"
         assert int(went_on) == before, (went_on, before)
         before = max(steps_of(workdir), default=0)
         same = told(same_state(workdir, undisturbed, before)) if before else "-"

@@ -77,4 +77,4 @@ def test_two_processes_under_a_real_slurm_save_queue_again_and_finish(
     slurm.until(lambda: slurm.state(job) in ("COMPLETED", "FAILED"))
     assert slurm.state(job) == "COMPLETED", log.read_text()
     resumed = log.read_text().removeprefix(saved)
-    assert "0: going on from step" in resumed and f"0: saved step {total}" in resumed
+    assert "0: resuming from step" in resumed and f"0: saved step {total}" in resumed

@@ -1,7 +1,7 @@
-"""Validation asks the same questions every time, on any mesh, and padding answers none of them.
+"""Evaluation is deterministic, independent of the mesh, and ignores padding.
 
-Metrics are the same to the bit for the same batches. They are not promised to be for another batch size: a
-batch's masks are drawn for its index and shape, so other batches are other questions about the same rows.
+The same batches give bit-identical metrics. Another batch size gives other metrics: the masks of a batch depend on its
+index and shape.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCHES = 3
 
 
 class Evaluation:
-    """Everything an evaluation needs on one mesh, with parameters that look at their neighbours."""
+    """Parameters, batches and the eval step on one mesh; the parameters make attention depend on the context."""
 
     def __init__(self, config: Config, mesh_config: MeshConfig):
         self.config, self.mesh = config, sharding.make_mesh(mesh_config)
@@ -54,12 +54,12 @@ def metrics(evaluation) -> dict[str, float]:
     return evaluation.metrics(evaluation.batches())
 
 
-def test_two_evaluations_of_the_same_parameters_agree_to_the_bit(evaluation, metrics):
+def test_two_evaluations_of_the_same_parameters_are_bit_identical(evaluation, metrics):
     assert evaluation.metrics(evaluation.batches()) == metrics
-    assert 0.1 < metrics["discriminator_auc"] < 0.9, "of parameters that are noise"
+    assert 0.1 < metrics["discriminator_auc"] < 0.9, "the parameters are random"
 
 
-def test_dropout_plays_no_part(evaluation):
+def test_evaluation_does_not_use_dropout(evaluation):
     config = evaluation.config
     without = dataclasses.replace(config.model, dropout=0.0, attention_dropout=0.0)
     batch = next(evaluation.batches())
@@ -72,7 +72,7 @@ def test_dropout_plays_no_part(evaluation):
 
 
 def test_metrics_do_not_depend_on_the_mesh(run_config, metrics, quick_compilation):
-    """To 1e-5: float32 sums are added up in another order."""
+    """Within 1e-5: the order of the float32 sums differs."""
     other = Evaluation(run_config, MeshConfig(2, 2, 2))
     ours = other.metrics(other.batches())
     assert ours.keys() == metrics.keys()
@@ -88,8 +88,8 @@ def test_rows_of_padding_change_no_metric(evaluation, metrics):
     assert padded == metrics
 
 
-def test_every_token_weighs_the_same_whatever_its_batch(evaluation, metrics):
-    """A mean of the batches' means would give the emptier batch too much say."""
+def test_every_token_has_the_same_weight_in_any_batch(evaluation, metrics):
+    """A mean over the means of the batches would overweight the tokens of a batch with more padding."""
     batches = list(evaluation.batches())
     half_empty = np.asarray(batches[-1]["input_ids"]).copy()
     half_empty[1:] = evaluation.config.data.special.pad

@@ -1,4 +1,4 @@
-"""Micro-batches: the memory of one, the step of all."""
+"""Gradient accumulation: a step in micro-batches equals the step of the whole batch and needs less memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESHES = {"one device": MeshConfig(1, 1, 1), "2x2x2": MeshConfig(2, 2, 2)}
 def config_of(gradient_accumulation_steps: int, **model: object) -> Config:
     return dataclasses.replace(
         small.config(LENGTH, **model),
-        # Adam's first steps follow a gradient's sign: with this epsilon its size counts as well.
+        # With the default epsilon Adam's first update is the gradient's sign; this one makes its size matter.
         optimizer=OptimizerConfig(learning_rate=0.1, warmup_steps=0, epsilon=1.0, clip_norm=1e9),
         batch_size=ROWS,
         gradient_accumulation_steps=gradient_accumulation_steps,
@@ -32,7 +32,7 @@ def config_of(gradient_accumulation_steps: int, **model: object) -> Config:
 
 
 def rows() -> np.ndarray:
-    """Rows as uneven as they come: the micro-batches differ in tokens and in masked positions."""
+    """Returns rows of different lengths, so that micro-batches differ in tokens and in masked positions."""
     lengths = np.random.default_rng(0).integers(1, LENGTH - 2, ROWS)
     return np.stack([small.row(small.document(n, seed=n), length=LENGTH) for n in lengths.tolist()])
 
@@ -53,23 +53,23 @@ def whole(quick_compilation):
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(whole, mesh, quick_compilation):
-    """Same masks, same samples, same normalisation: what differs is the order of sums (float32)."""
+    """Masks, samples and normalization are the same; only the order of float32 sums differs."""
     expected, expected_sums = whole
     got, sums = one_step(config_of(4), mesh)
     for name, value in expected_sums.items():
         np.testing.assert_allclose(sums[name], value, rtol=2e-5, err_msg=name)
-    moved = tree_rules.named_leaves(jax.tree.map(np.subtract, expected.params, small.noisy_params(config_of(1))))
-    assert max(np.abs(leaf).max() for leaf in moved.values()) > 1e-3
+    updates = tree_rules.named_leaves(jax.tree.map(np.subtract, expected.params, small.noisy_params(config_of(1))))
+    assert max(np.abs(leaf).max() for leaf in updates.values()) > 1e-3
     for name, leaf in tree_rules.named_leaves(got.params).items():
         np.testing.assert_allclose(leaf, tree_rules.named_leaves(expected.params)[name], atol=2e-6, err_msg=name)
 
 
-def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
+def test_each_micro_batch_has_its_own_rows_and_dropout_key():
     ids_BT = jnp.asarray(rows())
-    drawn = sample_masks(ids_BT, config_of(4), "train", jnp.int32(0))
+    batch = sample_masks(ids_BT, config_of(4), "train", jnp.int32(0))
     sums, _ = accumulate_gradients(
         lambda part, key: ({"ids": jnp.sum(part.ids_BT), "key": jax.random.uniform(key), "rows": len(part.ids_BT)}, {}),
-        drawn,
+        batch,
         jax.random.key(0),
         4,
     )
@@ -79,14 +79,14 @@ def test_each_micro_batch_has_its_rows_and_a_dropout_key_of_its_own():
     assert (sums["ids"], sums["rows"]) == (rows().sum(), ROWS)
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
+def test_an_error_about_a_batch_size_that_does_not_divide_suggests_one_that_does():
     config = dataclasses.replace(config_of(3), batch_size=32)
     with pytest.raises(UserError, match=r"not divisible by gradient_accumulation_steps×data×fsdp=24; use 24, or fewer"):
         jit_train_step(config, sharding.make_mesh(MeshConfig(8, 1, 1)))
 
 
 def test_micro_batches_need_less_memory(quick_compilation):
-    """Of temporaries, by the compiler's own account."""
+    """Compares the temporary memory that the compiler reports."""
 
     def temporary_bytes(gradient_accumulation_steps: int) -> int:
         config = dataclasses.replace(config_of(gradient_accumulation_steps), batch_size=256)

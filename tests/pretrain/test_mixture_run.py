@@ -1,4 +1,4 @@
-"""`electramed pretrain` on several datasets, on remote ones, and on others than a run was started with."""
+"""`electramed pretrain` on mixtures, on remote datasets, and resumed on changed datasets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 
 @pytest.fixture(scope="module")
 def other(packed, tmp_path_factory) -> pathlib.Path:
-    """Other articles, packed with the vocabulary of `packed`."""
+    """A second dataset, packed with the vocabulary of `packed`."""
     folder = tmp_path_factory.mktemp("other")
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=100, num_files=1, seed=1)
     prepare(articles, str(folder / "documents"), validation=0.1, test=0.0, workers=1)
@@ -36,7 +36,7 @@ def other(packed, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def pretrain(quick_compilation):
-    """`electramed pretrain` into a workdir, in this process: returns its exit code."""
+    """Runs `electramed pretrain` in this process; returns its exit code."""
 
     def run(directory: object, workdir: pathlib.Path, *options: str, **settings: object) -> int:
         command = ["pretrain", *quick_run.settings(directory, **settings), f"--workdir={workdir}", *options]
@@ -47,7 +47,7 @@ def pretrain(quick_compilation):
 
 @pytest.fixture(scope="module")
 def mixed(pretrain, packed, other, tmp_path_factory) -> pathlib.Path:
-    """A finished run on both, three to one. To be copied."""
+    """The workdir of a finished run on both datasets with weights 3 and 1. Tests copy it before they write to it."""
     workdir = tmp_path_factory.mktemp("mixed") / "run"
     assert pretrain(f"{packed},{other}", workdir, data__weights="3,1") == 0
     return workdir
@@ -70,23 +70,28 @@ def assert_same_run(ours: pathlib.Path, theirs: pathlib.Path) -> None:
     assert entries(ours) == entries(theirs)
 
 
-def test_a_run_on_a_mixture_keeps_a_manifest_of_all(packed, other, mixed):
+def test_a_run_on_a_mixture_stores_the_merged_manifest(packed, other, mixed):
     assert manifest.load_manifest(str(mixed / "dataset.json")) == dataset.open_dataset(f"{packed},{other}").manifest
 
 
-def test_an_interrupted_run_on_a_mixture_is_bit_equal_to_an_undisturbed_one(
+def test_an_interrupted_run_on_a_mixture_is_bit_identical_to_an_uninterrupted_one(
     pretrain, packed, other, mixed, tmp_path, capsys
 ):
     directory, workdir = f"{packed},{other}", tmp_path / "run"
     assert pretrain(directory, workdir, "--stop_after=7", data__weights="3,1") == 0
     assert pretrain(directory, workdir, data__weights="3,1") == 0
     assert_same_run(workdir, mixed)
-    said = capsys.readouterr().err
-    assert f"{packed}: " in said and "75.00% of those fed" in said and f"{other}: " in said and "25.00%" in said
-    assert "changed" not in said
+    console = capsys.readouterr().err
+    assert (
+        f"{packed}: " in console
+        and "75.00% of those fed" in console
+        and f"{other}: " in console
+        and "25.00%" in console
+    )
+    assert "changed" not in console
 
 
-def test_remote_shards_train_the_model_that_local_ones_do(pretrain, packed, other, mixed, gcs, tmp_path):
+def test_remote_shards_give_the_same_run_as_local_ones(pretrain, packed, other, mixed, gcs, tmp_path):
     for folder in (packed, other):
         for file in folder.iterdir():
             gcs.objects[f"bucket/{folder.name}/{file.name}"] = file.read_bytes()
@@ -100,7 +105,7 @@ def test_remote_shards_train_the_model_that_local_ones_do(pretrain, packed, othe
     assert gcs.downloads(".tfrecord-") == []
 
 
-def test_a_model_of_a_mixture_is_evaluated_on_all_of_it_or_on_one(packed, other, mixed, capsys):
+def test_evaluate_takes_the_whole_mixture_or_one_dataset(packed, other, mixed, capsys):
     assert cli.main(["evaluate", f"--workdir={mixed}", "--json"]) == 0
     both = json.loads(capsys.readouterr().out)
     assert cli.main(["evaluate", f"--workdir={mixed}", f"--data={other}", "--json"]) == 0
@@ -109,7 +114,7 @@ def test_a_model_of_a_mixture_is_evaluated_on_all_of_it_or_on_one(packed, other,
     assert both["unigram_cross_entropy"] != one["unigram_cross_entropy"] and both["loss"] != one["loss"]
 
 
-def test_the_card_of_a_model_of_a_mixture_tells_what_was_mixed(packed, other, mixed, tmp_path):
+def test_the_model_card_lists_the_datasets_of_a_mixture(packed, other, mixed, tmp_path):
     assert cli.main(["export", f"--workdir={mixed}", f"--output={tmp_path}"]) == 0
     card = (tmp_path / "discriminator" / "README.md").read_text()
     documents = sum(manifest.read_manifest(str(folder)).splits["train"].documents for folder in (packed, other))
@@ -117,22 +122,22 @@ def test_the_card_of_a_model_of_a_mixture_tells_what_was_mixed(packed, other, mi
     assert f"| documents | {documents:,} |" in card and "| mixed | by the weights 3,1 |" in card
 
 
-def test_a_restart_on_other_rows_or_in_another_order_says_so_and_goes_on(
-    pretrain, packed, other, mixed, tmp_path, capsys
-):
-    workdir, order = shutil.copytree(mixed, tmp_path / "run"), "rows come in another order from here on"
+def test_a_restart_with_other_rows_or_another_order_warns_and_resumes(pretrain, packed, other, mixed, tmp_path, capsys):
+    workdir, order = shutil.copytree(mixed, tmp_path / "run"), "warning: the data order changes at this step"
     copy = shutil.copytree(other, tmp_path / "copy")
     assert pretrain(f"{packed},{copy}", workdir, data__weights="3,1", log_every=5) == 0
-    said = capsys.readouterr().err
-    assert "changed since this run was last started: data.directory: " in said and "log_every: 4 -> 5" in said
-    assert order not in said
+    console = capsys.readouterr().err
+    assert "setting changed since the last start: data.directory: " in console and "log_every: 4 -> 5" in console
+    assert order not in console
     assert pretrain(f"{packed},{copy}", workdir, data__weights="1,1", log_every=5) == 0
-    said = capsys.readouterr().err
-    assert "data.weights: '3,1' -> '1,1'" in said and "log_every" not in said and order in said
+    console = capsys.readouterr().err
+    assert "data.weights: '3,1' -> '1,1'" in console and "log_every" not in console and order in console
     assert pretrain(packed, workdir, log_every=5) == 0
-    said = capsys.readouterr().err
+    console = capsys.readouterr().err
     rows = [manifest.read_manifest(str(folder)).splits["train"].rows for folder in (packed, other)]
-    assert f"the training rows ({sum(rows):,} -> {rows[0]:,})" in said and order in said
+    assert (
+        f"Cause: data.weights: '1,1' -> ''; training rows: {sum(rows):,} -> {rows[0]:,}" in console and order in console
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_a_restart_on_other_rows_or_in_another_order_says_so_and_goes_on(
         ({"data__cache_gigabytes": 0}, "config.data.cache_gigabytes=0.0 is out of range; wanted a number above 0"),
     ],
 )
-def test_settings_that_do_not_fit_the_datasets_are_refused_before_anything_is_written(
+def test_settings_that_contradict_the_datasets_are_rejected_before_anything_is_written(
     pretrain, packed, other, tmp_path, capsys, settings, message
 ):
     assert pretrain(f"{packed},{other}", tmp_path / "run", **settings) == 2

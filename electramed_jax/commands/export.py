@@ -75,7 +75,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.finetune import card_scores, load_model, postprocess_config, results, stages
     from electramed_jax.hf import card, card_sections, finetuned, push_to_hub
 
-    repositories = push_to_hub.repositories(args.push, {"": args.output}) if args.push else {}
+    repositories = push_to_hub.name_repositories(args.push, {"": args.output}) if args.push else {}
     held = load_model.load_finetuned(args.workdir, args.seed)
     described = held.described
     told = {"workdir": args.workdir, "seed": held.seed, "output": args.output}
@@ -85,10 +85,10 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
     name = _name(args)
     metadata = card_scores.metadata(name, [held.results], held.seed)
     sections = [(f"Learning curve of seed {held.seed}", results.curve(held.results, held.scores))]
-    if hardware := card_sections.hardware(stages.device_hours(args.workdir), args.watts):
+    if hardware := card_sections.render_hardware(stages.device_hours(args.workdir), args.watts):
         whose = f"Fine-tuning alone, of all {len(held.results['seeds'])} seeds."
         sections.append(("Hardware and energy", f"{whose}\n\n{hardware}"))
-    finetuned.export(
+    finetuned.export_finetuned(
         args.output,
         held.params,
         described.model,
@@ -96,8 +96,8 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         kind=described.head.kind,
         labels=described.head.labels,
         loss=described.head.loss,
-        decoding=postprocess_config.to_json(held.decoding),
-        facts=card.CardData(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
+        postprocess=postprocess_config.to_json(held.decoding),
+        card_data=card.CardData(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
     log_main(f"wrote {args.output} (seed {held.seed})")
     return told | _push(args, repositories, f"Seed {held.seed}")
@@ -116,11 +116,11 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.training import sharding
 
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
-    licences = card_sections.read_licences(args.data_license or [])
+    licences = card_sections.parse_licences(args.data_license or [])
     results = [load_model.read_results(folder) for folder in args.results or []]
     past = history.read_history(args.workdir)
-    folders = {network: files.join(args.output, network) for network in convert.networks_of(past.config)}
-    repositories = push_to_hub.repositories(args.push, folders) if args.push else {}
+    folders = {network: files.join(args.output, network) for network in convert.trained_networks(past.config)}
+    repositories = push_to_hub.name_repositories(args.push, folders) if args.push else {}
     config, state = load_pretrained_state(args.workdir, mesh, args.step)
     step = int(state.step)
     params = sharding.to_host(state.params)
@@ -142,7 +142,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
             config.model,
             tokens,
             lower_case=manifest.lower_case,
-            facts=facts,
+            card_data=facts,
         )
         log_main(f"wrote {folder}")
     return told | _push(args, repositories, f"Step {step:,} of {config.total_steps:,}")
@@ -161,7 +161,7 @@ def _facts(
     from electramed_jax.hf import card, card_sections
 
     name = _name(args)
-    facts = card.facts_of(
+    facts = card.card_data_for_run(
         past.config,
         manifest,
         name=name,
@@ -169,7 +169,7 @@ def _facts(
         metrics=_last_validation(past, step),
         license=args.license,
     )
-    sections = card_sections.of_run(past, manifest, step, licences=licences, watts=args.watts, pictures=pictures)
+    sections = card_sections.run_sections(past, manifest, step, licences=licences, watts=args.watts, pictures=pictures)
     scores = card_scores.table(results)
     return dataclasses.replace(
         facts,
@@ -210,7 +210,7 @@ def _push(args: argparse.Namespace, repositories: Mapping[str, str], message: st
 
     if not repositories:
         return {}
-    pushed = push_to_hub.push(repositories, private=args.private, message=message)
+    pushed = push_to_hub.push_folders(repositories, private=args.private, message=message)
     for commit in pushed.values():
         log_main(f"pushed: {commit}")
     return {"pushed": pushed}

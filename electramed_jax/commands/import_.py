@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.hf.format import tf_checkpoint
 
-    prefix = tf_checkpoint.find(args.input)
+    prefix = tf_checkpoint.find_checkpoint(args.input)
     if bool(args.data) != bool(args.output):
         raise UserError("--data and --output go together: the dataset to train on, and the config file to write")
     if prefix is None:
@@ -93,8 +93,8 @@ def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     from electramed_jax.data.dataset import dataset
     from electramed_jax.hf import convert, initialize
 
-    imported, new_tokens = initialize.fitted(folder, convert.import_folder(folder, headless=True), data)
-    size, model = initialize.model_settings(folder, imported)
+    imported, new_tokens = initialize.fit_to_dataset(folder, convert.import_folder(folder, allow_headless=True), data)
+    size, model = initialize.select_preset(folder, imported)
     settings = {
         "init": HF_FOLDER + _absolute(folder),
         "data.directory": ",".join(map(_absolute, dataset.parse_folders(data))),
@@ -105,7 +105,7 @@ def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     files.write_text(output, CONFIG_FILE.format(size=size, settings="\n".join(lines)))
     held = " and ".join(imported.networks)
     new = f", {len(new_tokens):,} of them new" if new_tokens else ""
-    say(f"{folder}: {held}, {imported.dimensions['vocab_size']:,} tokens{new}")
+    say(f"{folder}: {held}, {imported.vocab_size:,} tokens{new}")
     if imported.unused_rows:
         say(f"left out {imported.unused_rows} rows of the word table that no token stands for")
     say(f"wrote {output}: electramed pretrain --config={output} --workdir=DIR")

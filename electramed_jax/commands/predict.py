@@ -132,9 +132,9 @@ def model_of(place: str, seed: int | None) -> Model:
         )
     if seed is not None:
         raise UserError(f"--seed says nothing of {place}, which holds one model; leave it out")
-    folder = finetuned.read(place)
+    folder = finetuned.load_finetuned(place)
     head = Head(folder.kind, folder.labels, folder.loss)
-    read_off = decoding.from_json(folder.decoding, head, folder.model.max_positions, place)
+    read_off = decoding.from_json(folder.postprocess, head, folder.model.max_positions, place)
     return Model(place, folder.model, head, folder.tokenizer, folder.params, read_off)
 
 

@@ -90,7 +90,7 @@ def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
 
     swaps = swap_words(list(corpus_dir.Texts(str(out / "documents"), "test")))
     folder = str(out / "models" / "discriminator")
-    verdicts = detect.replaced_probabilities(folder, [swap.text for swap in swaps])
+    verdicts = detect.predict_replaced(folder, [swap.text for swap in swaps])
     say("\nOne word was swapped in each unseen article; in [brackets] the word the discriminator suspects most:")
     found = 0
     for number, (swap, verdict) in enumerate(zip(swaps, verdicts, strict=True)):

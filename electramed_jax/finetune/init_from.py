@@ -24,9 +24,9 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
         held = load_model.load_finetuned(config.init)
         params, model, tokens = held.params, held.described.model, held.tokens
         source = f"{config.init} (seed {held.seed}), which began as {held.described.source}"
-        encoder = encoders.Encoder({}, model, tokens, held.described.lower_case, source)
+        encoder = encoders.PretrainedEncoder({}, model, tokens, held.described.lower_case, source)
     elif config.init != SCRATCH:
-        encoder = encoders.read(config.init)
+        encoder = encoders.load_encoder(config.init)
         params = unflatten_encoder(encoder.leaves)
     elif config.init_size_from in PRESETS:
         if not config.vocab:
@@ -34,9 +34,11 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
                 f"config.init_size_from={config.init_size_from} needs a vocabulary; add --config.vocab=vocab.txt"
             )
         model = PRESETS[config.init_size_from].model
-        encoder = encoders.Encoder({}, model, vocab.read_vocab(config.vocab), config.lower_case, config.init_size_from)
+        encoder = encoders.PretrainedEncoder(
+            {}, model, vocab.read_vocab(config.vocab), config.lower_case, config.init_size_from
+        )
     else:
-        encoder = encoders.sizes(config.init_size_from)
+        encoder = encoders.load_encoder_sizes(config.init_size_from)
     model = dataclasses.replace(
         encoder.model,
         vocab_size=len(encoder.tokens),

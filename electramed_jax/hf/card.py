@@ -16,7 +16,7 @@ from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
 
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
-PURPOSE = {
+PURPOSES = {
     DISCRIMINATOR: """\
 An ELECTRA discriminator for biomedical text: for every token, was it replaced by a small
 generator's guess? This is the network to fine-tune, for named entities, relations and question
@@ -28,7 +28,7 @@ discriminator has to find. It fills masks; for fine-tuning take the discriminato
     SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
     SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }
-USE = {
+USAGE = {
     DISCRIMINATOR: """\
 from transformers import AutoModelForPreTraining, AutoTokenizer
 
@@ -72,7 +72,7 @@ allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order
 first, last = divmod(int(scores.where(allowed, -torch.inf).argmax()), len(inside))
 answer = passage[offsets[first][0] : offsets[last][1]]""",
 }
-NOTE = {
+NOTES = {
     DISCRIMINATOR: """\
 `AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected:
 they leave the pre-training head behind, which is as it should be.""",
@@ -95,7 +95,7 @@ For research on biomedical text. Text of other fields or languages was not in it
 what was published after its training data.
 """
 _MEASURE = "Measure it on held-out text like your own before you rely on it."
-INTENDED = {
+INTENDED_USE = {
     DISCRIMINATOR: f"{_RESEARCH}It writes no text: fine-tune it on labelled data. {_MEASURE}",
     GENERATOR: f"{_RESEARCH}It fills masks, one token at a time, and was never taught to write texts.",
     TOKEN: f"{_RESEARCH}It finds entities of its labels' types, as its corpus defines them. {_MEASURE}",
@@ -148,7 +148,7 @@ class CardData:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def facts_of(
+def card_data_for_run(
     config: Config,
     manifest: Manifest,
     *,
@@ -161,7 +161,7 @@ def facts_of(
     train, model, objective = manifest.splits["train"], config.model, config.objective
     data = {
         "dataset": manifest.name,
-        **_mixture(config),
+        **_describe_mixture(config),
         "source files": len(manifest.sources),
         "documents": train.documents,
         "tokens": train.tokens,
@@ -178,46 +178,46 @@ def facts_of(
         "warm-up steps": config.optimizer.warmup_steps,
         "weight decay": config.optimizer.weight_decay,
         "masked": f"{objective.mask_probability:.0%} of the tokens",
-        "discriminator": _sizes(model.discriminator, model.embedding_size),
+        "discriminator": _describe_sizes(model.discriminator, model.embedding_size),
     }
     if objective.kind != "uniform":
-        recipe["generator"] = _sizes(model.generator, model.generator_embedding_size)
+        recipe["generator"] = _describe_sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
     return CardData(name, data, recipe, metrics, license=license)
 
 
-def _mixture(config: Config) -> dict[str, str]:
+def _describe_mixture(config: Config) -> dict[str, str]:
     """By which weights several packed folders were mixed; of one there is nothing to tell."""
     if len(parse_folders(config.data.directory)) < 2:
         return {}
     return {"mixed": f"by the weights {config.data.weights}" if config.data.weights else "as they have rows"}
 
 
-def _sizes(sizes: EncoderConfig, embedding_size: int) -> str:
+def _describe_sizes(sizes: EncoderConfig, embedding_size: int) -> str:
     return (
         f"{sizes.num_layers} layers of {sizes.hidden_size}, attention heads {sizes.num_heads}, "
         f"feed-forward {sizes.intermediate_size}, embeddings {embedding_size}"
     )
 
 
-def text(network: str, facts: CardData) -> str:
-    """The card of a network, a key of `PURPOSE`, as Markdown with YAML front matter."""
+def render_card(network: str, facts: CardData) -> str:
+    """The card of a network, a key of `PURPOSES`, as Markdown with YAML front matter."""
     parts = [
         _front_matter(network, facts),
         f"# {markdown.one_line(facts.name)}: {network}",
-        PURPOSE[network],
+        PURPOSES[network],
         "## Use",
-        f"```python\n{USE[network]}\n```",
-        NOTE[network],
+        f"```python\n{USAGE[network]}\n```",
+        NOTES[network],
         "## Training data",
-        _table(facts.data),
+        _render_table(facts.data),
         "## Recipe",
-        _table(facts.recipe),
+        _render_table(facts.recipe),
         "## Metrics",
-        _table(facts.metrics) if facts.metrics else "None were recorded.",
+        _render_table(facts.metrics) if facts.metrics else "None were recorded.",
         *(part for title, told in facts.sections for part in (f"## {title}", told)),
         "## Intended use",
-        INTENDED[network],
+        INTENDED_USE[network],
         "## Limits",
         LIMITS,
         "## Citation",
@@ -240,5 +240,5 @@ def _front_matter(network: str, facts: CardData) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _table(rows: Mapping[str, Any]) -> str:
+def _render_table(rows: Mapping[str, Any]) -> str:
     return markdown.table(["", ""], list(rows.items()))

@@ -13,7 +13,7 @@ from electramed_jax.pretrain.history import History
 from electramed_jax.training.starts import DeviceHours
 
 CURVE_ROWS = 8  # validations shown, evenly spread, the last among them
-CURVE = {
+CURVE_METRICS = {
     "loss": "loss",
     "generator_loss": "generator loss",
     "generator_accuracy": "generator accuracy",
@@ -39,12 +39,14 @@ WATTS = {
     "Tesla T4": 70,
 }
 # Files whose texts' terms are known, by name: https://www.nlm.nih.gov/databases/download/terms_and_conditions.html
-KNOWN = {"pubmed[0-9][0-9]n[0-9]*": "NLM's terms for PubMed data; abstracts may be their publishers' copyright"}
+KNOWN_LICENCES = {
+    "pubmed[0-9][0-9]n[0-9]*": "NLM's terms for PubMed data; abstracts may be their publishers' copyright"
+}
 
 Section = tuple[str, str]  # title, Markdown
 
 
-def of_run(
+def run_sections(
     past: History,
     manifest: Manifest,
     step: int,
@@ -57,24 +59,24 @@ def of_run(
 
     Args:
       step: of the checkpoint; what came after it is not told.
-      licences: of the texts, by pattern of a source file's name, {"own*": "CC BY 4.0"}; they go before `KNOWN`.
+      licences: of the texts, by pattern of a source file's name, {"own*": "CC BY 4.0"}; they go before `KNOWN_LICENCES`.
       watts: of one device; None: by its kind, where that is known.
       pictures: files beside the card that show the curve.
     """
     found = [
-        ("Sources and licences", sources(manifest, licences)),
-        ("Hardware and energy", hardware(past.device_hours(step), watts)),
-        ("Learning curve", curve(past, step, pictures)),
+        ("Sources and licences", render_sources(manifest, licences)),
+        ("Hardware and energy", render_hardware(past.device_hours(step), watts)),
+        ("Learning curve", render_curve(past, step, pictures)),
     ]
     return [(title, text) for title, text in found if text]
 
 
-def sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
+def render_sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
     """Source files and the documents kept of them, by licence."""
     counts: dict[str, list[int]] = {}
     for source in manifest.sources:
         name = posixpath.basename(source.get("file", ""))
-        said = (said for pattern, said in {**licences, **KNOWN}.items() if fnmatch.fnmatch(name, pattern))
+        said = (said for pattern, said in {**licences, **KNOWN_LICENCES}.items() if fnmatch.fnmatch(name, pattern))
         licence = next(said, UNSTATED)
         row = counts.setdefault(licence, [0, 0])
         row[0] += 1
@@ -90,7 +92,7 @@ def sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
     return text
 
 
-def hardware(hours: DeviceHours, watts: float | None) -> str:
+def render_hardware(hours: DeviceHours, watts: float | None) -> str:
     """Device hours, and the energy that follows from them."""
     if not hours:
         return ""
@@ -115,7 +117,7 @@ def _few_digits(value: float) -> str:
     return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def curve(past: History, step: int, pictures: Sequence[str] = ()) -> str:
+def render_curve(past: History, step: int, pictures: Sequence[str] = ()) -> str:
     """Validations from the first to the checkpoint's, drawn and as a table."""
     entries = past.split("validation", step)
     if not entries:
@@ -123,13 +125,13 @@ def curve(past: History, step: int, pictures: Sequence[str] = ()) -> str:
     last = len(entries) - 1
     places = sorted({round(last * number / max(1, CURVE_ROWS - 1)) for number in range(CURVE_ROWS)})
     shown = [entries[place] for place in places]
-    names = [name for name in CURVE if any(name in entry for entry in shown)]
+    names = [name for name in CURVE_METRICS if any(name in entry for entry in shown)]
     rows = [[f"{e['step']:,}", *(f"{e[name]:.4g}" if name in e else "" for name in names)] for e in shown]
     drawn = " ".join(f"![{name}]({name})" for name in pictures)
-    return f"{drawn}\n\n{markdown.table(['step', *(CURVE[name] for name in names)], rows)}".strip()
+    return f"{drawn}\n\n{markdown.table(['step', *(CURVE_METRICS[name] for name in names)], rows)}".strip()
 
 
-def read_licences(told: Sequence[str]) -> dict[str, str]:
+def parse_licences(told: Sequence[str]) -> dict[str, str]:
     """`["pubmed*=NLM terms"]` as a dictionary; UserError where one is neither."""
     pairs = [one.partition("=") for one in told]
     for one, (pattern, _, licence) in zip(told, pairs, strict=True):

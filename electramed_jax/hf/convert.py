@@ -20,7 +20,7 @@ from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS,
 
 
 @dataclasses.dataclass(frozen=True)
-class Imported:
+class ImportedModel:
     """What a folder held.
 
     Attributes:
@@ -35,15 +35,40 @@ class Imported:
     """
 
     params: dict[str, Any]
-    dimensions: dict[str, int | str]
-    networks: tuple[str, ...]
+    sizes: dict[str, Sizes]
+    tying: str
     vocabulary: list[str] | None
     lower_case: bool | None
     unused_rows: int
     unexpected: tuple[str, ...] = ()
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Networks of the folder: "discriminator", "generator" or both."""
+        return tuple(self.sizes)
 
-def networks_of(config: Config) -> tuple[str, ...]:
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the word table, which has one size in both networks."""
+        return next(iter(self.sizes.values())).vocab_size
+
+    def model_settings(self) -> dict[str, Any]:
+        """Returns the fields of `ModelConfig` that the folder decides."""
+        settings: dict[str, Any] = {
+            "tying": self.tying,
+            "vocab_size": self.vocab_size,
+            "max_positions": next(iter(self.sizes.values())).max_positions,
+        }
+        for network, sizes in self.sizes.items():
+            prefix = "generator_" if network == GENERATOR and self.tying != "all" else ""
+            for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+                settings[prefix + field] = getattr(sizes, field)
+            if not (network == GENERATOR and self.tying == "none"):
+                settings["embedding_size"] = sizes.embedding_size
+        return settings
+
+
+def trained_networks(config: Config) -> tuple[str, ...]:
     """The networks a run trains: no generator with uniform replacements, no head with mlm."""
     return {"uniform": (DISCRIMINATOR,), "mlm": (GENERATOR,)}.get(config.objective.kind, NETWORKS)
 
@@ -54,10 +79,10 @@ def to_state_dict(params: Mapping[str, Any], model: ModelConfig, network: str) -
     Raises:
       UserError: `params` lacks the network, or does not fit `model`.
     """
-    leaves = networks.split(params, model.tying).get(network)
+    leaves = networks.split_networks(params, model.tying).get(network)
     if leaves is None:
         raise UserError(f"this model has no {network}; it was trained without one")
-    return mapping.to_tensors(leaves, Sizes.of(model, network), network)
+    return mapping.to_hf_tensors(leaves, Sizes.from_model_config(model, network), network)
 
 
 def from_state_dicts(
@@ -75,9 +100,11 @@ def from_state_dicts(
     Returns:
       (parameter tree, tying).
     """
-    leaves = {_role(network): mapping.from_tensors(held, sizes[network], network) for network, held in tensors.items()}
-    tying = tying or networks.tying_of(leaves)
-    return networks.join(leaves, tying), tying
+    leaves = {
+        _role(network): mapping.from_hf_tensors(held, sizes[network], network) for network, held in tensors.items()
+    }
+    tying = tying or networks.detect_tying(leaves)
+    return networks.join_networks(leaves, tying), tying
 
 
 def export_network(
@@ -88,7 +115,7 @@ def export_network(
     vocabulary: Sequence[str],
     *,
     lower_case: bool,
-    facts: card.CardData,
+    card_data: card.CardData,
 ) -> None:
     """Writes a folder that transformers' `from_pretrained` opens: weights, tokenizer and card.
 
@@ -110,8 +137,8 @@ def export_network(
     check_vocabulary_size(vocabulary, model)
     tensors = to_state_dict(params, model, network)
     tokenizer = tokenize.Tokenizer.from_tokens(vocabulary, lower_case)
-    config = config_json.to_json(Sizes.of(model, network), network, model, tokenizer.special.pad)
-    write_folder(folder, tensors, config, tokenizer, card.text(network, facts))
+    config = config_json.to_config_json(Sizes.from_model_config(model, network), network, model, tokenizer.special.pad)
+    write_folder(folder, tensors, config, tokenizer, card.render_card(network, card_data))
 
 
 def check_vocabulary_size(vocabulary: Sequence[str], model: ModelConfig) -> None:
@@ -150,19 +177,22 @@ def write_folder(
     files.write_json(files.join(folder, model_dir.CONFIG), config)
 
 
-def import_folder(folder: str, tying: str | None = None, *, headless: bool = False) -> Imported:
+def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool = False) -> ImportedModel:
     """Reads one network's folder, or the parent of discriminator/ and generator/ folders.
 
     Args:
       folder: local or remote; of a pair, one may be missing.
       tying: how the parameter tree is to share; None takes what the folder's networks share.
-      headless: an encoder without a pre-training head will do, in the place of a discriminator.
+      allow_headless: an encoder without a pre-training head will do, in the place of a discriminator.
 
     Raises:
       UserError: not such a folder, weights that cannot be read, an architecture ours cannot
         compute, or files that contradict each other.
     """
-    found = [model_dir.read(place, network, headless=headless) for place, network in model_dir.find(folder)]
+    found = [
+        model_dir.read_network(place, network, allow_headless=allow_headless)
+        for place, network in model_dir.find_networks(folder)
+    ]
     first = found[0]
     for other in found[1:]:
         _check_pair(folder, first, other)
@@ -171,10 +201,10 @@ def import_folder(folder: str, tying: str | None = None, *, headless: bool = Fal
         params, tying = from_state_dicts({one.network: one.tensors for one in found}, sizes, tying)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    return Imported(
+    return ImportedModel(
         params=params,
-        dimensions=_dimensions({_role(network): one for network, one in sizes.items()}, tying),
-        networks=tuple(map(_role, sizes)),
+        sizes={_role(network): one for network, one in sizes.items()},
+        tying=tying,
         vocabulary=first.vocabulary,
         lower_case=first.lower_case,
         unused_rows=first.unused_rows,
@@ -210,17 +240,3 @@ def _check_pair(folder: str, one: model_dir.Network, other: model_dir.Network) -
         raise UserError(
             f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; import one of them by itself"
         )
-
-
-def _dimensions(sizes: Mapping[str, Sizes], tying: str) -> dict[str, int | str]:
-    any_network = next(iter(sizes.values()))
-    found: dict[str, int | str] = {"tying": tying}
-    found |= {"vocab_size": any_network.vocab_size, "max_positions": any_network.max_positions}
-    for network, one in sizes.items():
-        is_own = network == GENERATOR and tying != "all"
-        prefix = "generator_" if is_own else ""
-        for field in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
-            found[prefix + field] = getattr(one, field)
-        if not (network == GENERATOR and tying == "none"):
-            found["embedding_size"] = one.embedding_size
-    return found

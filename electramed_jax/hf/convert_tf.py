@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import card, convert
@@ -52,7 +50,7 @@ def convert_checkpoint(
     Raises:
       UserError: an unreadable checkpoint, one of another model, or another vocabulary.
     """
-    tensors, left_out = tf_checkpoint.to_tensors(tf_checkpoint.read(prefix))
+    tensors, left_out = tf_checkpoint.to_hf_tensors(tf_checkpoint.read_variables(prefix))
     if not tensors:
         raise UserError(f"{prefix}: no variables of a pre-trained ELECTRA in it; wanted discriminator_predictions/...")
     if not files.exists(vocab_path):
@@ -61,7 +59,7 @@ def convert_checkpoint(
     name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
     folders = []
     for network, held in tensors.items():
-        sizes = tf_checkpoint.sizes(held, num_heads if network == DISCRIMINATOR else None)
+        sizes = tf_checkpoint.infer_sizes(held, num_heads if network == DISCRIMINATOR else None)
         if sizes.hidden_size % sizes.num_heads:
             raise UserError(f"--num_heads={num_heads} does not divide the encoder's width, {sizes.hidden_size}")
         if len(tokenizer.tokens) != sizes.vocab_size:
@@ -70,17 +68,16 @@ def convert_checkpoint(
                 "vocabulary it was trained with: --vocab=FILE"
             )
         try:
-            mapping.from_tensors(held, sizes, network)  # complete, and of these shapes
+            mapping.from_hf_tensors(held, sizes, network)  # complete, and of these shapes
         except UserError as error:
             raise UserError(f"{prefix}: {error}") from error
-        model = ModelConfig(**{k: v for k, v in dataclasses.asdict(sizes).items() if k != "num_labels"})
-        config = config_json.to_json(sizes, network, model, tokenizer.special.pad)
+        config = config_json.to_config_json(sizes, network, sizes.to_model_config(), tokenizer.special.pad)
         folders.append(files.join(output, network))
         convert.write_folder(
             folders[-1],
             held,
             config,
             tokenizer,
-            CARD.format(name=name, network=network, version=__version__, use=card.USE[network]),
+            CARD.format(name=name, network=network, version=__version__, use=card.USAGE[network]),
         )
     return {"converted": folders, "left_out": left_out}

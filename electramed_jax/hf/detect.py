@@ -8,16 +8,17 @@ import jax
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig
+from electramed_jax.config.pretrain import Config, DataConfig, ObjectiveConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.hf import convert
+from electramed_jax.hf.format.mapping import DISCRIMINATOR
 from electramed_jax.model import masking
 from electramed_jax.pretrain import state
 from electramed_jax.training import state as state_lib
 
 
-def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple[str, float]]]:
+def predict_replaced(folder: str, texts: Sequence[str]) -> list[list[tuple[str, float]]]:
     """For each text its words, each with the probability that it was put there by a generator.
 
     Args:
@@ -32,10 +33,10 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
     """
     held = convert.import_folder(folder, tying="embeddings")
     tokenizer = Tokenizer(files.join(folder, VOCAB_FILE), held.lower_case is not False)
-    sizes = {name: value for name, value in held.dimensions.items() if name != "tying"}
-    longest = sizes["max_positions"]
+    model = held.sizes[DISCRIMINATOR].to_model_config()
+    longest = model.max_positions
     config = Config(
-        model=ModelConfig(**sizes),
+        model=model,
         objective=ObjectiveConfig(kind="uniform"),  # the discriminator is alone
         data=DataConfig(max_seq_length=longest, special=tokenizer.special),
     )
@@ -46,17 +47,17 @@ def replaced_probabilities(folder: str, texts: Sequence[str]) -> list[list[tuple
 
     @jax.jit
     def probabilities(params: state_lib.Params, ids_BT: jax.Array) -> jax.Array:
-        model = state.merge_params(config, params)
-        return jax.nn.sigmoid(model.discriminator_logits(ids_BT, masking.packed_segments(ids_BT, tokenizer.special)))
+        electra = state.merge_params(config, params)
+        return jax.nn.sigmoid(electra.discriminator_logits(ids_BT, masking.packed_segments(ids_BT, tokenizer.special)))
 
     scores = np.asarray(probabilities(held.params, rows))
     return [
-        _words([tokenizer.tokens[i] for i in ids], score[1 : len(ids) + 1])
+        _join_pieces([tokenizer.tokens[i] for i in ids], score[1 : len(ids) + 1])
         for ids, score in zip(pieces, scores, strict=True)
     ]
 
 
-def _words(pieces: Sequence[str], scores: np.ndarray) -> list[tuple[str, float]]:
+def _join_pieces(pieces: Sequence[str], scores: np.ndarray) -> list[tuple[str, float]]:
     words: list[tuple[str, float]] = []
     for piece, score in zip(pieces, scores.tolist(), strict=True):
         if piece.startswith("##") and words:

@@ -18,7 +18,7 @@ from electramed_jax.training import sharding
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class PretrainedEncoder:
     """An encoder by itself.
 
     Attributes:
@@ -36,7 +36,7 @@ class Encoder:
     source: str
 
 
-def read(place: str) -> Encoder:
+def load_encoder(place: str) -> PretrainedEncoder:
     """The encoder of a workdir of `electramed pretrain` (its newest checkpoint) or of a Hugging Face ELECTRA folder.
 
     Raises:
@@ -45,36 +45,36 @@ def read(place: str) -> Encoder:
     if not files.exists(place):
         raise UserError(f"{place}: no such folder; wanted a workdir of electramed pretrain or a Hugging Face folder")
     if files.exists(files.join(place, workdir.DATASET_FILE)):
-        return _of_workdir(place)
-    return _of_folder(place)
+        return _load_from_workdir(place)
+    return _load_from_folder(place)
 
 
-def sizes(place: str) -> Encoder:
+def load_encoder_sizes(place: str) -> PretrainedEncoder:
     """The same without parameters."""
     if files.exists(files.join(place, workdir.DATASET_FILE)):
-        return _described(place, workdir.read_config(place))
-    return dataclasses.replace(_of_folder(place), leaves={})
+        return _load_sizes_from_workdir(place, workdir.read_config(place))
+    return dataclasses.replace(_load_from_folder(place), leaves={})
 
 
-def _described(place: str, config: Config) -> Encoder:
+def _load_sizes_from_workdir(place: str, config: Config) -> PretrainedEncoder:
     manifest = manifests.load_manifest(files.join(place, workdir.DATASET_FILE))
     tokens = vocab.read_vocab(files.join(place, vocab.VOCAB_FILE))
-    return Encoder({}, config.model, tokens, manifest.lower_case, place)
+    return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, place)
 
 
-def _of_workdir(place: str) -> Encoder:
+def _load_from_workdir(place: str) -> PretrainedEncoder:
     config, state = load_pretrained_state(place, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
-    found = tying.split(params, config.model.tying)
+    found = tying.split_networks(params, config.model.tying)
     whole = (
         found.get(DISCRIMINATOR) or found[GENERATOR]
     )  # objective.kind=mlm trains one encoder, under a generator's head
     leaves = {name: leaf for name, leaf in whole.items() if not name.startswith("head/")}
-    described = _described(place, config)
+    described = _load_sizes_from_workdir(place, config)
     return dataclasses.replace(described, leaves=leaves, source=f"{place}, step {step:,} of {config.total_steps:,}")
 
 
-def _of_folder(place: str) -> Encoder:
+def _load_from_folder(place: str) -> PretrainedEncoder:
     below = files.join(place, DISCRIMINATOR)  # where `electramed export` puts it
     at = place if files.exists(files.join(place, model_dir.CONFIG)) else below
     if not files.exists(files.join(at, model_dir.CONFIG)):
@@ -85,7 +85,6 @@ def _of_folder(place: str) -> Encoder:
     network = model_dir.read_encoder(at)
     if network.vocabulary is None:
         raise UserError(f"{at}: no {vocab.VOCAB_FILE}; without it a corpus cannot be told to this model")
-    leaves = mapping.from_tensors(network.tensors, network.sizes, mapping.ENCODER)
-    sizes = {name: value for name, value in dataclasses.asdict(network.sizes).items() if name != "num_labels"}
+    leaves = mapping.from_hf_tensors(network.tensors, network.sizes, mapping.ENCODER)
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default
-    return Encoder(leaves, ModelConfig(**sizes), network.vocabulary, lower_case, place)
+    return PretrainedEncoder(leaves, network.sizes.to_model_config(), network.vocabulary, lower_case, place)

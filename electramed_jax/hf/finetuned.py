@@ -19,16 +19,16 @@ from electramed_jax.hf.format import config_json, mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
 
 # How transformers' loss, and its text-classification pipeline, take the logits.
-PROBLEMS = {
+PROBLEM_TYPES = {
     "softmax": "single_label_classification",
     "sigmoid": "multi_label_classification",
     "squared": "regression",
 }
 
 
-DECODING = "electramed"  # a key of config.json
+POSTPROCESS_KEY = "electramed"  # a key of config.json
 # The architectures by the kind of their head.
-KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
+HEAD_KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class FinetunedModel:
     Attributes:
       params: {"embeddings", "encoder", "head"}, float32 numpy.
       kind: of the head: "token", "sequence" or "span".
-      labels, loss: as of `export`.
-      decoding: what `export` was given; {} where another program wrote the folder.
+      labels, loss: as of `export_finetuned`.
+      decoding: what `export_finetuned` was given; {} where another program wrote the folder.
     """
 
     params: dict[str, Any]
@@ -48,11 +48,11 @@ class FinetunedModel:
     kind: str
     labels: tuple[str, ...]
     loss: str
-    decoding: Any
+    postprocess: Any
 
 
-def read(folder: str) -> FinetunedModel:
-    """A folder that `export`, or transformers' `save_pretrained`, wrote.
+def load_finetuned(folder: str) -> FinetunedModel:
+    """A folder that `export_finetuned`, or transformers' `save_pretrained`, wrote.
 
     Raises:
       UserError: no such folder, of another kind of model, or damaged.
@@ -65,27 +65,29 @@ def read(folder: str) -> FinetunedModel:
         )
     values = files.read_json(path)
     classes = values.get("architectures") if isinstance(values, dict) else None
-    found = [KINDS[name] for name in classes or () if name in KINDS]
+    found = [HEAD_KINDS[name] for name in classes or () if name in HEAD_KINDS]
     if len(found) != 1:
-        raise UserError(f"{path}: architectures={classes}; wanted a fine-tuned ELECTRA: one of {', '.join(KINDS)}")
+        raise UserError(f"{path}: architectures={classes}; wanted a fine-tuned ELECTRA: one of {', '.join(HEAD_KINDS)}")
     kind = found[0]
     network = model_dir.read_finetuned(folder, kind)
     sizes = network.sizes
     labels = _labels(values, kind, sizes.num_labels, path)
-    problem = values.get("problem_type") or PROBLEMS["squared" if len(labels) == 1 else "softmax"]
-    losses = {theirs: ours for ours, theirs in PROBLEMS.items()}
+    problem = values.get("problem_type") or PROBLEM_TYPES["squared" if len(labels) == 1 else "softmax"]
+    losses = {theirs: ours for ours, theirs in PROBLEM_TYPES.items()}
     if problem not in losses:
         raise UserError(f"{path}: problem_type={problem!r}; wanted one of {', '.join(losses)}")
-    leaves = mapping.from_tensors(network.tensors, sizes, kind)
+    leaves = mapping.from_hf_tensors(network.tensors, sizes, kind)
     tops = (tying.EMBEDDINGS, "head/")
     leaves = {name if name.startswith(tops) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
-    model = ModelConfig(**{name: value for name, value in dataclasses.asdict(sizes).items() if name != "num_labels"})
+    model = sizes.to_model_config()
     if network.vocabulary is None:
         raise UserError(f"{folder}: no {VOCAB_FILE}; without it a text cannot be told to this model")
-    whole = model_dir.whole_tokens(folder)
+    whole = model_dir.read_never_split(folder)
     tokenizer = Tokenizer.from_tokens(network.vocabulary, network.lower_case is not False, whole)
     loss = losses[problem] if kind == SEQUENCE else "softmax"
-    return FinetunedModel(tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(DECODING, {}))
+    return FinetunedModel(
+        tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(POSTPROCESS_KEY, {})
+    )
 
 
 def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tuple[str, ...]:
@@ -106,10 +108,10 @@ def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_
       kind: of the head: "token", "sequence" or "span".
     """
     leaves = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(params).items()}
-    return mapping.to_tensors(leaves, _sizes(model, kind, num_labels), kind)
+    return mapping.to_hf_tensors(leaves, _sizes(model, kind, num_labels), kind)
 
 
-def export(
+def export_finetuned(
     folder: str,
     params: Mapping[str, Any],
     model: ModelConfig,
@@ -118,8 +120,8 @@ def export(
     kind: str,
     labels: Sequence[str],
     loss: str,
-    decoding: Mapping[str, Any],
-    facts: card.CardData,
+    postprocess: Mapping[str, Any],
+    card_data: card.CardData,
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
 
@@ -129,21 +131,21 @@ def export(
       params, model, kind: as of `to_state_dict`.
       labels: names of the logits, by number.
       loss: "softmax", "sigmoid" or "squared".
-      decoding: how answers are read off the logits, for `read`; transformers passes it over.
+      decoding: how answers are read off the logits, for `read_network`; transformers passes it over.
       facts: for the card.
     """
     convert.check_vocabulary_size(tokenizer.tokens, model)
     tensors = to_state_dict(params, model, kind, len(labels))
-    config = config_json.to_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
-    config |= {DECODING: dict(decoding)}
+    config = config_json.to_config_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
+    config |= {POSTPROCESS_KEY: dict(postprocess)}
     if kind != SPAN:
         config |= {
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
-            "problem_type": PROBLEMS[loss],
+            "problem_type": PROBLEM_TYPES[loss],
         }
-    convert.write_folder(folder, tensors, config, tokenizer, card.text(kind, facts))
+    convert.write_folder(folder, tensors, config, tokenizer, card.render_card(kind, card_data))
 
 
 def _sizes(model: ModelConfig, kind: str, num_labels: int) -> Sizes:
-    return dataclasses.replace(Sizes.of(model, kind), num_labels=num_labels)
+    return dataclasses.replace(Sizes.from_model_config(model, kind), num_labels=num_labels)

@@ -17,12 +17,12 @@ from electramed_jax.config.pretrain import HF_FOLDER, Config
 from electramed_jax.data.dataset import dataset as datasets
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import extend_embeddings
-from electramed_jax.hf.convert import Imported, import_folder
+from electramed_jax.hf.convert import ImportedModel, import_folder
 from electramed_jax.hf.format.mapping import DISCRIMINATOR
 from electramed_jax.pretrain.state import init_params
 from electramed_jax.training.state import Params
 
-FILE = "init.json"  # in the workdir: the account of a start
+INIT_FILE = "init.json"  # in the workdir: the account of a start
 NAMES_SHOWN = 4
 
 
@@ -53,9 +53,9 @@ class InitReport:
         held = " and ".join(self.networks)
         told = [f"starting from the {held} in {self.init.removeprefix(HF_FOLDER)}: {len(self.loaded)} arrays loaded"]
         for names, what in ((self.missing, "missing there, hence fresh"), (self.unexpected, "not wanted, left out")):
-            told += [f"{len(names)} arrays {what}: {_some(names)}"] if names else []
+            told += [f"{len(names)} arrays {what}: {_shorten(names)}"] if names else []
         if self.new_tokens:
-            tokens = _some(self.new_tokens)
+            tokens = _shorten(self.new_tokens)
             told.append(f"{len(self.new_tokens):,} new tokens begin as the mean of their pieces: {tokens}")
         if self.unused_rows:
             told.append(f"{self.unused_rows:,} rows of the word table left out, which no token stands for")
@@ -80,21 +80,21 @@ def init_params_from_hf(config: Config, workdir: str) -> Params:
     for line in account.lines():
         log_main(line)
     if distributed.is_main():
-        files.write_json(files.join(workdir, FILE), dataclasses.asdict(account))
+        files.write_json(files.join(workdir, INIT_FILE), dataclasses.asdict(account))
     return params
 
 
 def load_params(config: Config) -> tuple[Params, InitReport]:
     """As `init_params_from_hf`, untold."""
     folder = config.init.removeprefix(HF_FOLDER)
-    imported = import_folder(folder, tying=config.model.tying, headless=True)
-    imported, new_tokens = fitted(folder, imported, config.data.directory)
-    _check_dimensions(folder, imported, config)
+    imported = import_folder(folder, tying=config.model.tying, allow_headless=True)
+    imported, new_tokens = fit_to_dataset(folder, imported, config.data.directory)
+    _check_sizes(folder, imported, config)
     taken = named_leaves(imported.params)
     tree = jax.eval_shape(lambda: init_params(config))
     shapes = named_leaves(tree)
     missing = [name for name in shapes if name not in taken]
-    fresh = _fresh(config, set(missing)) if missing else {}
+    fresh = _init_leaves(config, set(missing)) if missing else {}
     params = map_named(lambda name, _: fresh[name] if name in fresh else taken[name], tree)
     unwanted = [name for name in taken if name not in shapes]  # a run may want less than the folder holds
     return params, InitReport(
@@ -108,7 +108,7 @@ def load_params(config: Config) -> tuple[Params, InitReport]:
     )
 
 
-def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, list[str]]:
+def fit_to_dataset(folder: str, imported: ImportedModel, dataset: str) -> tuple[ImportedModel, list[str]]:
     """What `folder` held in the words of the packed `dataset`, and the tokens that are new.
 
     Raises:
@@ -116,8 +116,8 @@ def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, lis
     """
     packed = datasets.open_dataset(dataset)
     tokens = vocab.read_vocab(packed.vocab_path)
-    old = imported.vocabulary or tokens[: imported.dimensions["vocab_size"]]
-    added = extend_embeddings.new_tokens(old, tokens) if len(old) == imported.dimensions["vocab_size"] else None
+    old = imported.vocabulary or tokens[: imported.vocab_size]
+    added = extend_embeddings.find_new_tokens(old, tokens) if len(old) == imported.vocab_size else None
     if added is None:
         raise UserError(
             f"{folder}: its vocabulary is not that of {dataset}, nor its beginning; "
@@ -131,26 +131,26 @@ def fitted(folder: str, imported: Imported, dataset: str) -> tuple[Imported, lis
             f"{'' if imported.lower_case else ' with --cased'}"
         )
     if added:
-        params = extend_embeddings.extended(imported.params, old, tokens, added)
-        dimensions = imported.dimensions | {"vocab_size": len(tokens)}
-        imported = dataclasses.replace(imported, params=params, dimensions=dimensions, vocabulary=tokens)
+        params = extend_embeddings.extend_params(imported.params, old, tokens, added)
+        sizes = {name: dataclasses.replace(one, vocab_size=len(tokens)) for name, one in imported.sizes.items()}
+        imported = dataclasses.replace(imported, params=params, sizes=sizes, vocabulary=tokens)
     return imported, [tokens[number] for number in added]
 
 
-def model_settings(folder: str, imported: Imported) -> tuple[str, dict[str, Any]]:
+def select_preset(folder: str, imported: ImportedModel) -> tuple[str, dict[str, Any]]:
     """The preset nearest in width, and the sizes to replace its own by.
 
     Where the folder has no generator, its sizes follow the discriminator's as in that preset.
     """
     if DISCRIMINATOR not in imported.networks:
         raise UserError(f"{folder}: holds a generator alone; wanted a discriminator to train on from")
-    width, depth = imported.dimensions["hidden_size"], imported.dimensions["num_layers"]
-    size = min(PRESETS, key=lambda name: abs(PRESETS[name].model.hidden_size - width))
-    fraction = PRESETS[size].model.generator_hidden_size / PRESETS[size].model.hidden_size
-    return size, encoder_sizes(width, depth, fraction) | imported.dimensions
+    sizes = imported.sizes[DISCRIMINATOR]
+    name = min(PRESETS, key=lambda name: abs(PRESETS[name].model.hidden_size - sizes.hidden_size))
+    fraction = PRESETS[name].model.generator_hidden_size / PRESETS[name].model.hidden_size
+    return name, encoder_sizes(sizes.hidden_size, sizes.num_layers, fraction) | imported.model_settings()
 
 
-def _fresh(config: Config, names: set[str]) -> dict[str, jax.Array]:
+def _init_leaves(config: Config, names: set[str]) -> dict[str, jax.Array]:
     """Freshly drawn parameters of these names; the compiler drops the drawing of all others."""
 
     def draw() -> dict[str, jax.Array]:
@@ -160,10 +160,10 @@ def _fresh(config: Config, names: set[str]) -> dict[str, jax.Array]:
     return jax.jit(draw)()
 
 
-def _check_dimensions(folder: str, imported: Imported, config: Config) -> None:
+def _check_sizes(folder: str, imported: ImportedModel, config: Config) -> None:
     fixes = [
         f"--config.model.{field}={value}"
-        for field, value in imported.dimensions.items()
+        for field, value in imported.model_settings().items()
         if getattr(config.model, field) != value
     ]
     if fixes:
@@ -173,6 +173,6 @@ def _check_dimensions(folder: str, imported: Imported, config: Config) -> None:
         )
 
 
-def _some(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more

@@ -12,7 +12,7 @@ from electramed_jax.common.storage import files
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def repositories(repository: str, networks: Mapping[str, str]) -> dict[str, str]:
+def name_repositories(repository: str, networks: Mapping[str, str]) -> dict[str, str]:
     """Folder by repository: of "discriminator" and "generator", USER/NAME-discriminator and so on; of "", USER/NAME.
 
     Raises:
@@ -23,7 +23,7 @@ def repositories(repository: str, networks: Mapping[str, str]) -> dict[str, str]
     return {f"{repository}-{network}".removesuffix("-"): folder for network, folder in networks.items()}
 
 
-def push(folders: Mapping[str, str], *, private: bool, message: str) -> dict[str, str]:
+def push_folders(folders: Mapping[str, str], *, private: bool, message: str) -> dict[str, str]:
     """Uploads each folder into its repository, which is made where it is missing. One commit each.
 
     The token is that of `hf auth login` or of the variable HF_TOKEN; it is neither read nor shown here.

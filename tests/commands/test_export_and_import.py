@@ -48,7 +48,7 @@ def exported(packed, tmp_path_factory):
 def test_export_writes_both_networks_with_the_checkpoint_s_parameters(exported):
     folder, config, params = exported
     imported = convert.import_folder(str(folder))
-    assert dataclasses.replace(config.model, **imported.dimensions) == config.model
+    assert dataclasses.replace(config.model, **imported.model_settings()) == config.model
     after = named_leaves(imported.params)
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
@@ -124,20 +124,20 @@ def test_a_folder_of_another_vocabulary_is_refused(exported, packed, tmp_path):
     assert cli.main(["import", f"--input={folder}", f"--data={packed}", output]) == 2
     assert not (tmp_path / "c.py").exists()
     with pytest.raises(UserError, match="vocabulary is not that of"):
-        initialize.fitted(str(folder), convert.import_folder(str(folder)), packed)
+        initialize.fit_to_dataset(str(folder), convert.import_folder(str(folder)), packed)
 
 
 def test_a_cased_model_does_not_go_on_with_lower_cased_text(exported, packed, tmp_path):
     folder = exported[0] / "discriminator"
     imported = dataclasses.replace(convert.import_folder(str(folder)), lower_case=False)
     with pytest.raises(UserError, match="model of cased text.*pack the text again with --cased"):
-        initialize.fitted(str(folder), imported, packed)
+        initialize.fit_to_dataset(str(folder), imported, packed)
 
 
 def test_a_generator_alone_is_no_start(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):
-        initialize.model_settings("folder", imported)
+        initialize.select_preset("folder", imported)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_an_init_that_is_no_folder_of_hugging_face_is_refused_at_the_door(packed
         f"--workdir={tmp_path}/run",
         "--config.model.max_positions=32",
     ]
-    config = pathlib.Path(config_lib.__file__).parents[1] / "configs" / "pretrain_tiny.py"
+    config = pathlib.Path(config_lib.__file__).parents[2] / "configs" / "pretrain_tiny.py"
     assert cli.main([*train, f"--config={config}", "--config.init=models/small"]) == 2
     assert "wanted hf:DIR" in capsys.readouterr().err
     assert cli.main([*train, f"--config={config}", "--config.init=hf:models/small"]) == 2

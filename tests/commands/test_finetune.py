@@ -76,7 +76,7 @@ def settings_of(*arguments: str):
 def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretrained, corpus, tmp_path):
     workdir, config, params = pretrained
     assert cli.main(["export", f"--workdir={workdir}", f"--output={tmp_path}/hf"]) == 0
-    wanted = tying.split(params, config.model.tying)["discriminator"]
+    wanted = tying.split_networks(params, config.model.tying)["discriminator"]
     rows = config.model.vocab_size  # the rest is padding
     for place in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
         began = load_init_encoder(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))

@@ -59,7 +59,7 @@ def test_started_again_it_does_nothing_twice(ran, capsys):
 def test_the_discriminator_scores_every_word_of_a_text(ran):
     folder = ran[0]
     texts = ["The patients were treated.", "Fever"]
-    verdicts = detect.replaced_probabilities(str(folder / "models" / "discriminator"), texts)
+    verdicts = detect.predict_replaced(str(folder / "models" / "discriminator"), texts)
     assert [[word for word, _ in words] for words in verdicts] == [
         ["the", "patients", "were", "treated", "."],
         ["fever"],

@@ -42,11 +42,11 @@ def test_scores_stand_with_the_variant_of_their_data_their_seeds_and_what_was_pu
 @pytest.mark.parametrize(("seed", "value"), [(None, 86.25), (0, 86.0), (1, 86.5)])
 def test_the_hub_reads_the_same_of_all_seeds_or_of_one(seed, value):
     facts = card.CardData("x: y", {}, {}, {}, metadata=card_scores.metadata("x: y", [RESULTS], seed))
-    read = huggingface_hub.ModelCard(card.text("token", facts))
+    read = huggingface_hub.ModelCard(card.render_card("token", facts))
     (result,) = read.data.eval_results
     assert (result.task_type, result.dataset_split, result.metric_type) == ("token-classification", "test", "f1")
     assert (result.metric_value, result.dataset_type) == (value, "ncbi-disease")
     assert result.dataset_name.startswith("NCBI-disease, its original split: one type")
-    assert "model-index" not in card.text(
+    assert "model-index" not in card.render_card(
         "token", card.CardData("x", {}, {}, {}, metadata=card_scores.metadata("x", []))
     )

@@ -45,7 +45,7 @@ class Pair:
     config: Config
     params: dict
     vocabulary: list[str]
-    facts: CardData
+    card_data: CardData
 
     @property
     def model(self) -> ModelConfig:
@@ -76,7 +76,7 @@ def make_pair() -> Callable[..., Pair]:
             return 1 + values / 5 if name.endswith("scale") and "delta" not in name else values / 4
 
         params = map_named(draw, shapes_of(config))
-        facts = CardData("invented", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
-        return Pair(config, params, list(TOKENS), facts)
+        card_data = CardData("invented", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
+        return Pair(config, params, list(TOKENS), card_data)
 
     return make

@@ -25,7 +25,7 @@ def front_matter(text: str) -> dict:
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
 def test_the_front_matter_is_yaml_and_keeps_strings_strings(network):
-    values = front_matter(card.text(network, FACTS))
+    values = front_matter(card.render_card(network, FACTS))
     assert values["language"] == "no"
     assert values["license"] == "apache-2.0"
     assert values["library_name"] == "transformers"
@@ -33,17 +33,17 @@ def test_the_front_matter_is_yaml_and_keeps_strings_strings(network):
 
 
 def test_only_the_generator_fills_masks_on_the_hub():
-    assert front_matter(card.text("generator", FACTS))["pipeline_tag"] == "fill-mask"
-    assert "pipeline_tag" not in front_matter(card.text("discriminator", FACTS))
+    assert front_matter(card.render_card("generator", FACTS))["pipeline_tag"] == "fill-mask"
+    assert "pipeline_tag" not in front_matter(card.render_card("discriminator", FACTS))
 
 
 def test_a_licence_nobody_chose_is_not_claimed():
     unlicensed = card.CardData("m", {}, {}, {})
-    assert "license" not in front_matter(card.text("generator", unlicensed))
+    assert "license" not in front_matter(card.render_card("generator", unlicensed))
 
 
 def test_data_recipe_and_metrics_stand_in_the_card():
-    text = card.text("discriminator", FACTS)
+    text = card.render_card("discriminator", FACTS)
     assert "| sources | PubMed \\| abstracts 2024 |" in text
     assert "| documents | 28,714,373 |" in text
     assert "| learning rate | 0.0002 |" in text
@@ -52,11 +52,11 @@ def test_data_recipe_and_metrics_stand_in_the_card():
 
 
 def test_a_model_without_scores_says_so():
-    assert "None were recorded." in card.text("generator", card.CardData("m", {}, {}, {}))
+    assert "None were recorded." in card.render_card("generator", card.CardData("m", {}, {}, {}))
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
 def test_the_example_is_python_that_compiles(network):
-    example = card.text(network, FACTS).split("```python\n")[1].split("```")[0]
+    example = card.render_card(network, FACTS).split("```python\n")[1].split("```")[0]
     compile(example, "example", "exec")
     assert f'folder = "{network}"' in example

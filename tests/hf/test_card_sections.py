@@ -15,7 +15,7 @@ from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf import card, card_sections
 from electramed_jax.pretrain.history import History
 
-(NLM,) = card_sections.KNOWN.values()
+(NLM,) = card_sections.KNOWN_LICENCES.values()
 CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(max_seq_length=32), batch_size=8)
 START = {"device_kind": "TPU v4", "processes": 1}
 PAST = History(
@@ -41,51 +41,51 @@ MANIFEST = Manifest(
 
 
 def test_documents_are_counted_by_licence_and_what_is_not_known_is_said():
-    text = card_sections.sources(MANIFEST, {"other*": "CC0"})
+    text = card_sections.render_sources(MANIFEST, {"other*": "CC0"})
     assert f"| {NLM} | 2 | 30,000 |" in text and "| not stated | 1 | 7 |" in text
     assert "| too short | 12 |" in text and "no text" not in text
-    assert "| mine | 2 | 30,000 |" in card_sections.sources(MANIFEST, {"pubmed*": "mine"})
+    assert "| mine | 2 | 30,000 |" in card_sections.render_sources(MANIFEST, {"pubmed*": "mine"})
 
 
 def test_hardware_tells_device_hours_up_to_the_checkpoint_and_what_the_energy_assumes():
-    text = card_sections.hardware(PAST.device_hours(3000), None)
+    text = card_sections.render_hardware(PAST.device_hours(3000), None)
     hours = 1999 * 0.5 * 4 / 3600 + 1000 * 0.5 * 8 / 3600
     assert "| 4 × TPU v4 | 16 min 40 s | 1.1 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.1 |" in text
     assert f"Estimated energy: {hours * 170 / 1000:.2g} kWh" in text and "cooling" in text
-    assert "8 × TPU v4" not in card_sections.hardware(PAST.device_hours(1000), None)
-    assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.hardware(PAST.device_hours(3000), 50.0)
+    assert "8 × TPU v4" not in card_sections.render_hardware(PAST.device_hours(1000), None)
+    assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.render_hardware(PAST.device_hours(3000), 50.0)
 
 
 def test_no_energy_is_invented_for_a_device_whose_power_is_not_known():
     starts = [start | {"device_kind": "TPU v9"} for start in PAST.starts]
-    text = card_sections.hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), None)
+    text = card_sections.render_hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), None)
     assert "kWh" not in text and "not estimated" in text
-    assert card_sections.hardware({}, None) == ""
+    assert card_sections.render_hardware({}, None) == ""
 
 
 def test_the_curve_is_the_validations_up_to_the_checkpoint():
-    lines = card_sections.curve(PAST, 2000).splitlines()
+    lines = card_sections.render_curve(PAST, 2000).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["1,000", "2,000"]
     assert "discriminator AUC" in lines[0]
     many = [{"step": step, "split": "validation", "loss": 1.0} for step in range(1, 101)]
-    rows = card_sections.curve(History(CONFIG, many), 100).splitlines()[2:]
+    rows = card_sections.render_curve(History(CONFIG, many), 100).splitlines()[2:]
     assert len(rows) == card_sections.CURVE_ROWS and rows[-1].startswith("| 100 |")
 
 
 def test_licences_are_read_from_the_command_line():
-    assert card_sections.read_licences(["other*=NLM terms", "own*=CC BY 4.0"]) == {
+    assert card_sections.parse_licences(["other*=NLM terms", "own*=CC BY 4.0"]) == {
         "other*": "NLM terms",
         "own*": "CC BY 4.0",
     }
     with pytest.raises(UserError, match="wanted PATTERN=LICENCE"):
-        card_sections.read_licences(["NLM terms"])
+        card_sections.parse_licences(["NLM terms"])
 
 
-@pytest.mark.parametrize("network", list(card.PURPOSE))
+@pytest.mark.parametrize("network", list(card.PURPOSES))
 def test_the_hub_s_parser_reads_the_card_of_every_kind_of_model(network, tmp_path):
-    sections = card_sections.of_run(PAST, MANIFEST, 3000, licences={}, watts=None, pictures=["loss.png"])
+    sections = card_sections.run_sections(PAST, MANIFEST, 3000, licences={}, watts=None, pictures=["loss.png"])
     facts = card.CardData("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
-    (tmp_path / "README.md").write_text(card.text(network, facts))
+    (tmp_path / "README.md").write_text(card.render_card(network, facts))
     read = huggingface_hub.ModelCard.load(tmp_path / "README.md")
     assert (read.data.license, read.data.language, read.data.library_name) == ("apache-2.0", "en", "transformers")
     titles = [line[3:] for line in read.text.splitlines() if line.startswith("## ")]

@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tree_rules import diff_trees, named_leaves
-from electramed_jax.config.pretrain import CHOICES
+from electramed_jax.config.pretrain import TYINGS
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf import convert
 
@@ -29,7 +29,7 @@ def export(pair, parent: pathlib.Path, *, lower_case: bool = True) -> pathlib.Pa
             pair.model,
             pair.vocabulary,
             lower_case=lower_case,
-            facts=pair.facts,
+            card_data=pair.card_data,
         )
     return parent
 
@@ -93,13 +93,13 @@ def test_the_tokenizer_travels_with_its_case(make_pair, tmp_path, lower_case):
     assert (tmp_path / "discriminator" / "tokenizer.json").read_text() == backend.to_str(pretty=True)
 
 
-@pytest.mark.parametrize("tying", CHOICES["model.tying"])
+@pytest.mark.parametrize("tying", TYINGS)
 def test_a_pair_comes_back_from_its_folders_unchanged(make_pair, tmp_path, tying):
     pair = make_pair(tying=tying)
     imported = convert.import_folder(str(export(pair, tmp_path)))
     assert imported.networks == ("discriminator", "generator")
-    assert dataclasses.replace(pair.model, **imported.dimensions) == pair.model
-    assert imported.dimensions["tying"] == tying
+    assert dataclasses.replace(pair.model, **imported.model_settings()) == pair.model
+    assert imported.tying == tying
     assert imported.vocabulary == pair.vocabulary
     assert diff_trees(pair.params, imported.params, "before", "after") == []
     after = named_leaves(imported.params)
@@ -125,7 +125,7 @@ def test_one_network_can_be_imported_by_itself(make_pair, folder, network):
     assert imported.networks == (network,)
     assert set(imported.params) == {"embeddings", network}
     model = make_pair().model
-    for field, value in imported.dimensions.items():
+    for field, value in imported.model_settings().items():
         assert getattr(model, field) == value
 
 
@@ -162,7 +162,7 @@ def test_an_encoder_by_itself_is_taken_where_its_head_may_be_fresh(folder):
     weights = safetensors.load_file(path)
     bare = {name.removeprefix("electra."): leaf for name, leaf in weights.items() if name.startswith("electra.")}
     safetensors.save_file(bare | {"classifier.bias": np.zeros(2, np.float32)}, path)
-    imported = convert.import_folder(str(folder / "discriminator"), headless=True)
+    imported = convert.import_folder(str(folder / "discriminator"), allow_headless=True)
     assert imported.networks == ("discriminator",) and "head" not in imported.params["discriminator"]
     np.testing.assert_array_equal(
         imported.params["embeddings"]["position"], bare["embeddings.position_embeddings.weight"]
@@ -217,7 +217,7 @@ def test_rows_beyond_the_vocabulary_are_dropped_and_counted(folder, make_pair):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     imported = convert.import_folder(str(folder / "generator"))
     assert imported.unused_rows == 1
-    assert imported.dimensions["vocab_size"] == len(make_pair().vocabulary) - 1
+    assert imported.vocab_size == len(make_pair().vocabulary) - 1
     assert not imported.params["embeddings"]["word"][len(make_pair().vocabulary) - 1 :].any()
 
 
@@ -275,7 +275,7 @@ def test_remote_folders_are_written_and_read_alike(make_pair):
         pair.model,
         pair.vocabulary,
         lower_case=True,
-        facts=pair.facts,
+        card_data=pair.card_data,
     )
     imported = convert.import_folder("memory://exported")
     kernel = pair.params["discriminator"]["head"]["dense"]["kernel"]

@@ -25,23 +25,23 @@ WORDS = ["inhibit", "inhibits", "feverish", "aspirins", "q", "naproxen"]
     ],
 )
 def test_a_token_is_cut_as_wordpiece_cuts_a_word(token, pieces):
-    assert [OLD[number] for number in extend_embeddings.pieces_of(token, IDS)] == pieces
+    assert [OLD[number] for number in extend_embeddings.wordpiece_ids(token, IDS)] == pieces
 
 
 def test_the_pieces_are_those_of_the_tokenizer_itself(make_pair):
     vocabulary = make_pair().vocabulary
     ids = {token: number for number, token in enumerate(vocabulary)}
     for word, wanted in zip(WORDS, Tokenizer.from_tokens(vocabulary, True).encode_batch(WORDS), strict=True):
-        assert extend_embeddings.pieces_of(word, ids) == list(wanted)
+        assert extend_embeddings.wordpiece_ids(word, ids) == list(wanted)
 
 
 def test_growth_is_told_from_another_vocabulary():
-    assert extend_embeddings.new_tokens(OLD, OLD) == []
-    assert extend_embeddings.new_tokens(OLD, [*OLD, "oxygen"]) == [12]
+    assert extend_embeddings.find_new_tokens(OLD, OLD) == []
+    assert extend_embeddings.find_new_tokens(OLD, [*OLD, "oxygen"]) == [12]
     free_taken = ["[PAD]", "kinase", *OLD[2:], "oxygen"]
-    assert extend_embeddings.new_tokens(OLD, free_taken) == [1, 12]
-    assert extend_embeddings.new_tokens(OLD, OLD[:-1]) is None
-    assert extend_embeddings.new_tokens(OLD, [*OLD[:-1], "kinase", "oxygen"]) is None
+    assert extend_embeddings.find_new_tokens(OLD, free_taken) == [1, 12]
+    assert extend_embeddings.find_new_tokens(OLD, OLD[:-1]) is None
+    assert extend_embeddings.find_new_tokens(OLD, [*OLD[:-1], "kinase", "oxygen"]) is None
 
 
 @pytest.mark.parametrize("tying", ["embeddings", "none", "gradient_disentangled"])
@@ -50,8 +50,8 @@ def test_new_rows_are_the_mean_of_their_pieces_in_every_table(make_pair, tying):
     old = pair.vocabulary
     more = [f"new{number}" for number in range(100)]  # past the padding of the old table
     new = [*old, "inhibit", *more]
-    added = extend_embeddings.new_tokens(old, new)
-    grown = named_leaves(extend_embeddings.extended(pair.params, old, new, added))
+    added = extend_embeddings.find_new_tokens(old, new)
+    grown = named_leaves(extend_embeddings.extend_params(pair.params, old, new, added))
     pieces = [old.index("in"), old.index("##hibit")]
     tables = 0
     for name, leaf in named_leaves(pair.params).items():

@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
 TOLERANCE = 1e-4  # largest difference of a float32 logit; the promise of the export
-FACTS = card.CardData("a test", {}, {}, {})
+CARD_DATA = card.CardData("a test", {}, {}, {})
 VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS)
 TEXT = "The dose of @DRUG$, treated with metoprolol"
 HEADS = {
@@ -50,7 +50,7 @@ class Exported:
             lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
         )
         head = self.head
-        finetuned.export(
+        finetuned.export_finetuned(
             folder,
             self.params,
             self.config,
@@ -58,8 +58,8 @@ class Exported:
             kind=head.kind,
             labels=head.labels,
             loss=head.loss,
-            decoding={},
-            facts=FACTS,
+            postprocess={},
+            card_data=CARD_DATA,
         )
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ def test_pipelines_say_what_our_logits_say(exported):
 
 
 def test_another_run_can_begin_with_the_encoder_of_any_of_them_or_of_a_bare_one(exported, tmp_path):
-    began = encoder.read(exported.folder)
+    began = encoder.load_encoder(exported.folder)
     kept = {name.removeprefix("encoder/"): leaf for name, leaf in tree_rules.named_leaves(exported.params).items()}
     kept = {name: leaf for name, leaf in kept.items() if not name.startswith("head/")}
     assert began.leaves.keys() == kept.keys()
@@ -157,5 +157,5 @@ def test_another_run_can_begin_with_the_encoder_of_any_of_them_or_of_a_bare_one(
         bare = transformers.AutoModel.from_pretrained(exported.folder)
         bare.save_pretrained(tmp_path)
         exported.tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
-        for name, leaf in encoder.read(str(tmp_path)).leaves.items():
+        for name, leaf in encoder.load_encoder(str(tmp_path)).leaves.items():
             np.testing.assert_array_equal(leaf, began.leaves[name], err_msg=name)

@@ -24,8 +24,8 @@ def folder(tmp_path) -> str:
 
 
 def test_a_folder_arrives_whole_in_a_repository_named_after_its_network(hub, folder, capsys):
-    wanted = push_to_hub.repositories("me/electramed", {"discriminator": folder})
-    commits = push_to_hub.push(wanted, private=True, message="Step 3")
+    wanted = push_to_hub.name_repositories("me/electramed", {"discriminator": folder})
+    commits = push_to_hub.push_folders(wanted, private=True, message="Step 3")
     assert commits["me/electramed-discriminator"].startswith(f"{hub.address}/me/electramed-discriminator/commit/")
     assert hub.files == {
         "me/electramed-discriminator/config.json": b"{}",
@@ -40,27 +40,27 @@ def test_a_folder_arrives_whole_in_a_repository_named_after_its_network(hub, fol
 def test_a_refusal_is_one_line_without_the_token(hub, folder, status, said):
     hub.refuses = status
     with pytest.raises(UserError, match=said) as error:
-        push_to_hub.push({"me/electramed-discriminator": folder}, private=False, message="m")
+        push_to_hub.push_folders({"me/electramed-discriminator": folder}, private=False, message="m")
     assert TOKEN not in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_hub_out_of_reach_is_one_line(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="does not answer"):
-        push_to_hub.push({"me/electramed-discriminator": folder}, private=False, message="m")
+        push_to_hub.push_folders({"me/electramed-discriminator": folder}, private=False, message="m")
 
 
 @pytest.mark.parametrize("name", ["electramed", "me/", "https://huggingface.co/me/electramed", "me/a/b"])
 def test_what_is_no_repository_is_refused_before_anything_is_done(name):
     with pytest.raises(UserError, match="wanted USER/NAME"):
-        push_to_hub.repositories(name, {"discriminator": "folder"})
+        push_to_hub.name_repositories(name, {"discriminator": "folder"})
 
 
 def test_a_name_that_the_hub_forbids_is_said(hub, folder):
     with pytest.raises(UserError, match="no name for a repository"):
-        push_to_hub.push({"me/a--b": folder}, private=False, message="m")
+        push_to_hub.push_folders({"me/a--b": folder}, private=False, message="m")
 
 
 def test_a_remote_folder_is_not_pushed(hub):
     with pytest.raises(UserError, match="only a local folder"):
-        push_to_hub.push({"me/electramed": "gs://bucket/folder"}, private=False, message="m")
+        push_to_hub.push_folders({"me/electramed": "gs://bucket/folder"}, private=False, message="m")

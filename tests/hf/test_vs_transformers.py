@@ -47,7 +47,7 @@ def export(pair, folder, network: str, *, lower_case: bool = True):
         pair.model,
         pair.vocabulary,
         lower_case=lower_case,
-        facts=pair.facts,
+        card_data=pair.card_data,
     )
     return folder
 
@@ -198,7 +198,7 @@ def test_what_transformers_or_torch_saved_is_read_back(make_pair, tmp_path, netw
     if form == "several files":
         assert len(list(folder.glob("model-*.safetensors"))) > 2
     before = named_leaves(convert.import_folder(str(tmp_path / "ours")).params)
-    after = named_leaves(convert.import_folder(str(folder), headless=form == "the encoder alone").params)
+    after = named_leaves(convert.import_folder(str(folder), allow_headless=form == "the encoder alone").params)
     if form != "the encoder alone":
         assert set(after) == set(before)
     elif network == "discriminator":

@@ -35,7 +35,7 @@ def exported(folder: str, kind: str) -> str:
     params = tree_rules.map_named(
         lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
     )
-    finetuned.export(
+    finetuned.export_finetuned(
         folder,
         params,
         sizes,
@@ -43,7 +43,7 @@ def exported(folder: str, kind: str) -> str:
         kind=head.kind,
         labels=head.labels,
         loss=head.loss,
-        decoding=postprocess_config.to_json(PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)),
-        facts=card.CardData("a test", {}, {}, {}),
+        postprocess=postprocess_config.to_json(PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)),
+        card_data=card.CardData("a test", {}, {}, {}),
     )
     return folder

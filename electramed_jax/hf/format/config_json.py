@@ -29,7 +29,7 @@ FIELDS = (
     ("intermediate_size", "intermediate_size", 1024),
 )
 # What our encoder computes; Hugging Face's defaults are the same, so a key that is left out fits.
-FIXED = {
+FIXED_VALUES = {
     "hidden_act": "gelu",  # the exact erf form, there as here
     "layer_norm_eps": 1e-12,
     "type_vocab_size": TOKEN_TYPES,
@@ -38,14 +38,14 @@ FIXED = {
 ABSOLUTE = "absolute"  # the only kind of positions ours has; a key of transformers 4
 
 
-def to_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id: int) -> dict[str, Any]:
+def to_config_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id: int) -> dict[str, Any]:
     """The content of config.json."""
     values = dataclasses.asdict(sizes)
     return {
         "architectures": [CLASSES[network]],
         "model_type": "electra",
         **{theirs: values[ours] for ours, theirs, _ in FIELDS},
-        **FIXED,
+        **FIXED_VALUES,
         "hidden_dropout_prob": model.dropout,
         "attention_probs_dropout_prob": model.attention_dropout,
         "initializer_range": 0.02,
@@ -53,7 +53,7 @@ def to_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id: int) -
     }
 
 
-def from_json(values: Mapping[str, Any], path: str) -> Sizes:
+def from_config_json(values: Mapping[str, Any], path: str) -> Sizes:
     """Reads config.json.
 
     Args:
@@ -65,7 +65,7 @@ def from_json(values: Mapping[str, Any], path: str) -> Sizes:
     """
     if values.get("model_type") != "electra":
         raise UserError(f"{path}: model_type={values.get('model_type')!r}; wanted an ELECTRA: 'electra'")
-    wanted = FIXED | {"position_embedding_type": ABSOLUTE}
+    wanted = FIXED_VALUES | {"position_embedding_type": ABSOLUTE}
     for key, value in wanted.items():
         if values.get(key, value) != value:
             raise UserError(f"{path}: {key}={values[key]!r}; only models with {key}={value!r} can be imported")

@@ -43,7 +43,7 @@ class Network:
     unexpected: tuple[str, ...] = ()
 
 
-def find(folder: str) -> list[tuple[str, str | None]]:
+def find_networks(folder: str) -> list[tuple[str, str | None]]:
     """(folder, network if its name says so) of each network in `folder`."""
     if files.exists(files.join(folder, CONFIG)):
         return [(folder, None)]
@@ -57,50 +57,50 @@ def find(folder: str) -> list[tuple[str, str | None]]:
     return below
 
 
-def read(folder: str, wanted: str | None, *, headless: bool = False) -> Network:
+def read_network(folder: str, wanted: str | None, *, allow_headless: bool = False) -> Network:
     """Reads one folder; a network other than `wanted` is an error, None takes either.
 
     Rows of the word table beyond the vocabulary are dropped: some folders round their number up. So are tensors that
     belong neither to an ELECTRA encoder nor to a pre-training head, as a fine-tuned model has them.
 
     Args:
-      headless: an encoder without a pre-training head will do, in the place of a discriminator.
+      allow_headless: an encoder without a pre-training head will do, in the place of a discriminator.
     """
-    sizes, tensors = _read_sizes(folder), _prefixed(weights.read(folder))
-    network = _network_of(folder, tensors, headless)
+    sizes, tensors = _read_sizes(folder), _add_encoder_prefix(weights.read_tensors(folder))
+    network = _detect_network(folder, tensors, allow_headless)
     if wanted not in (None, network) and (wanted, network) != (DISCRIMINATOR, mapping.ENCODER):
         raise UserError(f"{folder}: holds a {network}; wanted a {wanted}; rename the folder to {network}")
     known = {name: tensor for name, tensor in tensors.items() if name.startswith(KNOWN_PREFIXES)}
     unexpected = tuple(sorted(set(tensors) - set(known)))
-    return dataclasses.replace(_checked(folder, network, sizes, known), unexpected=unexpected)
+    return dataclasses.replace(_check_network(folder, network, sizes, known), unexpected=unexpected)
 
 
 def read_encoder(folder: str) -> Network:
     """The encoder of a folder, whatever head is on it, or none; but a generator's is an error."""
-    sizes, tensors = _read_sizes(folder), _prefixed(weights.read(folder))
+    sizes, tensors = _read_sizes(folder), _add_encoder_prefix(weights.read_tensors(folder))
     if any(name.startswith(HEAD_PREFIX[GENERATOR]) for name in tensors):
         raise UserError(f"{folder}: holds a generator; wanted a discriminator, or a model made of one")
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER_PREFIX)}
-    return _checked(folder, mapping.ENCODER, sizes, own)
+    return _check_network(folder, mapping.ENCODER, sizes, own)
 
 
 def read_finetuned(folder: str, kind: str) -> Network:
     """A model with a head of a task on it; `kind` is a key of `mapping.HEADS`."""
-    sizes, tensors = _read_sizes(folder), weights.read(folder)
-    last = mapping.HEADS[kind][-1].theirs
+    sizes, tensors = _read_sizes(folder), weights.read_tensors(folder)
+    last = mapping.HEAD_RULES[kind][-1].theirs
     if last not in tensors:
         raise UserError(f"{folder}: its weights have no {last}, which {CONFIG} promises; copy the whole folder again")
-    return _checked(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
+    return _check_network(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
 
 
-def whole_tokens(folder: str) -> tuple[str, ...]:
+def read_never_split(folder: str) -> tuple[str, ...]:
     """Entries of the vocabulary, such as @GENE$, that the folder's tokenizer never cuts; the special ones apart."""
     path = files.join(folder, TOKENIZER)
     added = files.read_json(path).get("added_tokens", ()) if files.exists(path) else ()
     return tuple(token["content"] for token in added if token["content"] not in vocab.SPECIAL_TOKENS)
 
 
-def _prefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _add_encoder_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Under the names of a model with a head, also where ElectraModel was saved by itself."""
     if any(name.startswith(ENCODER_PREFIX) for name in tensors):
         return tensors
@@ -111,10 +111,10 @@ def _prefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _read_sizes(folder: str) -> Sizes:
     path = files.join(folder, CONFIG)
-    return config_json.from_json(files.read_json(path), path)
+    return config_json.from_config_json(files.read_json(path), path)
 
 
-def _checked(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
+def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
     """With its tokenizer, and without rows that no token has."""
     vocabulary, lower_case = _read_tokenizer(folder)
     rows = len(tensors.get(mapping.WORD_TABLE, ()))
@@ -132,9 +132,9 @@ def _checked(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndar
     return Network(network, sizes, tensors, vocabulary, lower_case, rows - tokens)
 
 
-def _network_of(folder: str, tensors: Mapping[str, np.ndarray], headless: bool) -> str:
+def _detect_network(folder: str, tensors: Mapping[str, np.ndarray], allow_headless: bool) -> str:
     found = [network for network in NETWORKS if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)]
-    if not found and headless:
+    if not found and allow_headless:
         return mapping.ENCODER
     if len(found) != 1:
         heads = " and ".join(found) or "neither"

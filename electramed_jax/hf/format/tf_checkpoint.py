@@ -25,7 +25,7 @@ HEAD_SIZE = 64  # google-research/electra util/training_utils.py:109; a narrower
 Variables = Mapping[str, np.ndarray]
 
 
-def find(path: str) -> str | None:
+def find_checkpoint(path: str) -> str | None:
     """The checkpoint's prefix, where `path` is one or a folder with one; None where it is neither.
 
     Raises:
@@ -47,7 +47,7 @@ def find(path: str) -> str | None:
     return files.join(path, names[0]) if names else None
 
 
-def read(prefix: str) -> dict[str, np.ndarray]:
+def read_variables(prefix: str) -> dict[str, np.ndarray]:
     """Variables by name, the optimiser's left out.
 
     Raises:
@@ -67,18 +67,18 @@ def read(prefix: str) -> dict[str, np.ndarray]:
         raise UserError(f"{prefix}: cannot be read as a checkpoint ({reason}); download it again") from error
 
 
-def to_tensors(variables: Variables) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+def to_hf_tensors(variables: Variables) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
     """(Hugging Face's tensors by network, variables that neither has)."""
     found, used = {}, set()
     for network, head in HEADS.items():
-        names = _names(variables, network)
+        names = _hf_names(variables, network)
         if any(name.startswith(head) for name in names.values()):
-            found[network] = {theirs: _tensor(name, variables[name]) for theirs, name in names.items()}
+            found[network] = {theirs: _to_tensor(name, variables[name]) for theirs, name in names.items()}
             used |= set(names.values())
     return found, sorted(set(variables) - used)
 
 
-def sizes(tensors: Mapping[str, np.ndarray], num_heads: int | None = None) -> Sizes:
+def infer_sizes(tensors: Mapping[str, np.ndarray], num_heads: int | None = None) -> Sizes:
     """Read off the shapes; the number of heads, which no shape tells, by ELECTRA's rule unless it is given."""
     word = tensors["electra.embeddings.word_embeddings.weight"]
     up = tensors["electra.encoder.layer.0.intermediate.dense.weight"]
@@ -94,7 +94,7 @@ def sizes(tensors: Mapping[str, np.ndarray], num_heads: int | None = None) -> Si
     )
 
 
-def _names(variables: Variables, network: str) -> dict[str, str]:
+def _hf_names(variables: Variables, network: str) -> dict[str, str]:
     """Variables of a network by Hugging Face's names; a generator's own go before the discriminator's."""
     scopes = ("electra/", "generator/") if network == GENERATOR else ("electra/",)
     own_encoder = any(name.startswith("generator/encoder/") for name in variables)
@@ -104,11 +104,11 @@ def _names(variables: Variables, network: str) -> dict[str, str]:
             inner = name.removeprefix(scope)
             shared = inner.startswith("embeddings/") or not own_encoder
             if name.startswith(scope) and (network == DISCRIMINATOR or scope == "generator/" or shared):
-                found[_renamed(f"electra/{inner}")] = name
-    return found | {_renamed(name): name for name in variables if name.startswith(f"{HEADS[network]}/")}
+                found[_hf_name(f"electra/{inner}")] = name
+    return found | {_hf_name(name): name for name in variables if name.startswith(f"{HEADS[network]}/")}
 
 
-def _renamed(name: str) -> str:
+def _hf_name(name: str) -> str:
     if name == "generator_predictions/output_bias":
         return "generator_lm_head.bias"
     name = name.replace("discriminator_predictions/dense_1/", "discriminator_predictions/dense_prediction/")
@@ -118,5 +118,5 @@ def _renamed(name: str) -> str:
     return re.sub(r"(_embeddings)$", r"\1/weight", name).replace("/", ".")
 
 
-def _tensor(name: str, variable: np.ndarray) -> np.ndarray:
+def _to_tensor(name: str, variable: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(variable.T if name.endswith("/kernel") else variable)

@@ -27,28 +27,28 @@ DELTA = "discriminator/embedding_delta/"
 Leaves = dict[str, np.ndarray]
 
 
-def split(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
+def split_networks(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
     """The leaves of each network that `params` holds whole: "discriminator", "generator" or both.
 
     A pair without a generator (objective.kind=uniform) gives the discriminator alone.
     """
     leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
     shared = {name: leaf for name, leaf in leaves.items() if name.startswith(EMBEDDINGS)}
-    own = {network: _under(leaves, f"{network}/") for network in NETWORKS}
-    delta = _under(leaves, DELTA)
+    own = {network: _below(leaves, f"{network}/") for network in NETWORKS}
+    delta = _below(leaves, DELTA)
     discriminator = {n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith("embedding_delta/")}
     generator = own[GENERATOR]
     if tying == "all":
         generator = {n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")} | generator
     networks = {
-        DISCRIMINATOR: _plus(shared, delta) | discriminator,
+        DISCRIMINATOR: _add_delta(shared, delta) | discriminator,
         GENERATOR: shared | generator,  # its own tables, where it has some, come after the shared
     }
     return {network: leaves for network, leaves in networks.items() if any(n.startswith("head/") for n in leaves)}
 
 
-def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
-    """The inverse of `split`; the tree lacks what a missing network would bring.
+def join_networks(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
+    """The inverse of `split_networks`; the tree lacks what a missing network would bring.
 
     The delta of gradient-disentangled embeddings is a difference of rounded sums: right to float32
     rounding, not bit for bit.
@@ -60,7 +60,7 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
     if discriminator and generator:
         _check_shared(discriminator, generator, tying)
     params = {f"{DISCRIMINATOR}/{n}": leaf for n, leaf in discriminator.items() if not n.startswith(EMBEDDINGS)}
-    tables = {network: _only(leaves, EMBEDDINGS) for network, leaves in networks.items()}
+    tables = {network: _with_prefix(leaves, EMBEDDINGS) for network, leaves in networks.items()}
     if tying == "none":
         params |= tables.get(DISCRIMINATOR, {}) | {f"{GENERATOR}/{n}": leaf for n, leaf in generator.items()}
         return unflatten(params)
@@ -75,7 +75,7 @@ def join(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
     return unflatten(params)
 
 
-def tying_of(networks: Mapping[str, Leaves]) -> str:
+def detect_tying(networks: Mapping[str, Leaves]) -> str:
     """The tying that describes two networks, the closest first; "embeddings" for one by itself.
 
     Raises:
@@ -84,20 +84,20 @@ def tying_of(networks: Mapping[str, Leaves]) -> str:
     if set(networks) != set(NETWORKS):
         return "embeddings"
     for tying in ("all", "embeddings", "none", "gradient_disentangled"):
-        if not _unshared(networks[DISCRIMINATOR], networks[GENERATOR], tying):
+        if not _find_difference(networks[DISCRIMINATOR], networks[GENERATOR], tying):
             return tying
-    against = _unshared(networks[DISCRIMINATOR], networks[GENERATOR], "embeddings")
+    against = _find_difference(networks[DISCRIMINATOR], networks[GENERATOR], "embeddings")
     raise UserError(f"no tying fits the two networks ({against}); import one of them by itself")
 
 
 def _check_shared(discriminator: Leaves, generator: Leaves, tying: str) -> None:
-    found = _unshared(discriminator, generator, tying)
+    found = _find_difference(discriminator, generator, tying)
     if found:
-        fitting = tying_of({DISCRIMINATOR: discriminator, GENERATOR: generator})
+        fitting = detect_tying({DISCRIMINATOR: discriminator, GENERATOR: generator})
         raise UserError(f"model.tying={tying} does not fit the two networks: {found}; use model.tying={fitting}")
 
 
-def _unshared(discriminator: Leaves, generator: Leaves, tying: str) -> str:
+def _find_difference(discriminator: Leaves, generator: Leaves, tying: str) -> str:
     """What speaks against a tying; empty where nothing does."""
     if tying == "none":
         return "the generator projects its embeddings" if "project/kernel" in generator else ""
@@ -111,16 +111,16 @@ def _unshared(discriminator: Leaves, generator: Leaves, tying: str) -> str:
     return f"{different[0]} differs" if different else ""
 
 
-def _plus(shared: Leaves, delta: Leaves) -> Leaves:
+def _add_delta(shared: Leaves, delta: Leaves) -> Leaves:
     return {n: leaf + delta[n.removeprefix(EMBEDDINGS)] if delta else leaf for n, leaf in shared.items()}
 
 
-def _only(leaves: Leaves, prefix: str) -> Leaves:
+def _with_prefix(leaves: Leaves, prefix: str) -> Leaves:
     return {name: leaf for name, leaf in leaves.items() if name.startswith(prefix)}
 
 
-def _under(leaves: Leaves, prefix: str) -> Leaves:
-    return {name.removeprefix(prefix): leaf for name, leaf in _only(leaves, prefix).items()}
+def _below(leaves: Leaves, prefix: str) -> Leaves:
+    return {name.removeprefix(prefix): leaf for name, leaf in _with_prefix(leaves, prefix).items()}
 
 
 def unflatten(leaves: Leaves) -> dict[str, Any]:

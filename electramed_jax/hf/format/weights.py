@@ -20,7 +20,7 @@ INDEX = ".index.json"  # of several files: which tensor is in which
 Tensors = dict[str, np.ndarray]
 
 # https://huggingface.co/docs/safetensors: names of types in the header, all little-endian.
-TYPES = {
+SAFETENSORS_DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -30,25 +30,25 @@ TYPES = {
 }
 
 
-def read(folder: str) -> Tensors:
+def read_tensors(folder: str) -> Tensors:
     """Every tensor by its name, in the type it is stored in; of two formats, safetensors.
 
     Raises:
       UserError: no weights, or damaged ones, or such as only a program can open.
     """
-    for name, load in ((SAFETENSORS, _safetensors), (TORCH, _torch)):
+    for name, load in ((SAFETENSORS, _read_safetensors), (TORCH, _read_torch)):
         whole = files.join(folder, name)
         if files.exists(whole):
             return load(whole)
         if files.exists(whole + INDEX):
-            return _several(folder, whole + INDEX, load)
+            return _read_sharded(folder, whole + INDEX, load)
     raise UserError(
         f"{folder}: no weights; wanted {SAFETENSORS} or {TORCH}, or their {INDEX.lstrip('.')}; a checkpoint of "
         "TensorFlow is converted by electramed import --converted"
     )
 
 
-def _several(folder: str, index_path: str, load: Callable[[str], Tensors]) -> Tensors:
+def _read_sharded(folder: str, index_path: str, load: Callable[[str], Tensors]) -> Tensors:
     index = files.read_json(index_path)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
@@ -68,7 +68,7 @@ def _several(folder: str, index_path: str, load: Callable[[str], Tensors]) -> Te
     return tensors
 
 
-def _safetensors(path: str) -> Tensors:
+def _read_safetensors(path: str) -> Tensors:
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -76,14 +76,17 @@ def _safetensors(path: str) -> Tensors:
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
     for name, tensor in found:
-        if tensor["dtype"] not in TYPES:
-            raise UserError(f"{path}: {name} is of type {tensor['dtype']}; wanted one of {', '.join(TYPES)}")
+        if tensor["dtype"] not in SAFETENSORS_DTYPES:
+            raise UserError(
+                f"{path}: {name} is of type {tensor['dtype']}; wanted one of {', '.join(SAFETENSORS_DTYPES)}"
+            )
     return {
-        name: np.frombuffer(tensor["data"], TYPES[tensor["dtype"]]).reshape(tensor["shape"]) for name, tensor in found
+        name: np.frombuffer(tensor["data"], SAFETENSORS_DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        for name, tensor in found
     }
 
 
-def _torch(path: str) -> Tensors:
+def _read_torch(path: str) -> Tensors:
     try:
         import torch
     except ImportError as error:

@@ -112,7 +112,7 @@ def params() -> dict:
 def folder(params, tokenizer, tmp_path_factory) -> str:
     """The model exported."""
     path = str(tmp_path_factory.mktemp("exported"))
-    finetuned.export(
+    finetuned.export_finetuned(
         path,
         params,
         MODEL,
@@ -120,8 +120,8 @@ def folder(params, tokenizer, tmp_path_factory) -> str:
         kind=SPAN_HEAD.kind,
         labels=SPAN_HEAD.labels,
         loss=SPAN_HEAD.loss,
-        decoding={},
-        facts=CardData("invented", {}, {}, {}),
+        postprocess={},
+        card_data=CardData("invented", {}, {}, {}),
     )
     return path
 

@@ -38,7 +38,9 @@ def one(make_pair):
 
     def make(network: str, **sizes):
         pair = make_pair(**sizes)
-        return tying.split(pair.params, pair.model.tying)[network], Sizes.of(pair.model, network)
+        return tying.split_networks(pair.params, pair.model.tying)[network], Sizes.from_model_config(
+            pair.model, network
+        )
 
     return make
 
@@ -46,19 +48,19 @@ def one(make_pair):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_tensors_of_a_one_layer_network_are_those_transformers_saves(one, network):
     leaves, sizes = one(network, num_layers=1, generator_num_layers=1)
-    assert set(mapping.to_tensors(leaves, sizes, network)) == STATE_DICT[network]
+    assert set(mapping.to_hf_tensors(leaves, sizes, network)) == STATE_DICT[network]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_equal_widths_leave_the_projection_out(one, network):
     leaves, sizes = one(network, embedding_size=16, generator_hidden_size=16)
-    assert not [name for name in mapping.to_tensors(leaves, sizes, network) if "project" in name]
+    assert not [name for name in mapping.to_hf_tensors(leaves, sizes, network) if "project" in name]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_line_of_the_table_names_a_leaf_once_and_a_tensor_once(one, network):
     leaves, sizes = one(network)
-    lines = mapping.table(network, sizes)
+    lines = mapping.tensor_rules(network, sizes)
     assert sorted(line.ours for line in lines) == sorted(leaves)
     assert len({line.theirs for line in lines}) == len(lines)
 
@@ -66,17 +68,17 @@ def test_every_line_of_the_table_names_a_leaf_once_and_a_tensor_once(one, networ
 @pytest.mark.parametrize("network", NETWORKS)
 def test_to_tensors_and_back_is_exact(one, network):
     leaves, sizes = one(network)
-    again = mapping.from_tensors(mapping.to_tensors(leaves, sizes, network), sizes, network)
+    again = mapping.from_hf_tensors(mapping.to_hf_tensors(leaves, sizes, network), sizes, network)
     assert set(again) == set(leaves)
     for name, leaf in leaves.items():
-        real = leaf if leaf.shape[0] != sizes.axes(padded=True)["V"] else leaf[: sizes.vocab_size]
+        real = leaf if leaf.shape[0] != sizes.axis_lengths(padded=True)["V"] else leaf[: sizes.vocab_size]
         np.testing.assert_array_equal(again[name][: len(real)], real, err_msg=name)
         assert not again[name][len(real) :].any(), name
 
 
 def test_a_head_of_the_query_is_a_band_of_rows_of_its_weight(one):
     leaves, sizes = one(DISCRIMINATOR)
-    tensors = mapping.to_tensors(leaves, sizes, DISCRIMINATOR)
+    tensors = mapping.to_hf_tensors(leaves, sizes, DISCRIMINATOR)
     head_size = sizes.hidden_size // sizes.num_heads
     for number, name in enumerate(("query", "key", "value")):
         weight = tensors[f"electra.encoder.layer.1.attention.self.{name}.weight"]
@@ -91,26 +93,26 @@ def test_a_head_of_the_query_is_a_band_of_rows_of_its_weight(one):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_tensors_are_contiguous_since_safetensors_stores_views_wrongly(one, network):
-    tensors = mapping.to_tensors(*one(network), network)
+    tensors = mapping.to_hf_tensors(*one(network), network)
     assert [name for name, tensor in tensors.items() if not tensor.flags.c_contiguous] == []
 
 
 def test_the_vocabulary_is_exported_without_its_padding(one):
     leaves, sizes = one(GENERATOR)
     assert leaves["embeddings/word"].shape[0] == leaves["head/output_bias"].shape[0] == 128
-    tensors = mapping.to_tensors(leaves, sizes, GENERATOR)
+    tensors = mapping.to_hf_tensors(leaves, sizes, GENERATOR)
     assert tensors[mapping.WORD_TABLE].shape[0] == sizes.vocab_size
     assert tensors["generator_lm_head.bias"].shape == (sizes.vocab_size,)
 
 
 def test_an_import_names_what_is_missing_unknown_and_of_another_shape(one):
     leaves, sizes = one(DISCRIMINATOR)
-    tensors = mapping.to_tensors(leaves, sizes, DISCRIMINATOR)
+    tensors = mapping.to_hf_tensors(leaves, sizes, DISCRIMINATOR)
     del tensors["discriminator_predictions.dense.bias"]
     tensors["classifier.weight"] = np.zeros((2, 16), np.float32)
     tensors["electra.embeddings_project.weight"] = np.zeros((12, 16), np.float32)
     with pytest.raises(UserError) as error:
-        mapping.from_tensors(tensors, sizes, DISCRIMINATOR)
+        mapping.from_hf_tensors(tensors, sizes, DISCRIMINATOR)
     message = str(error.value)
     assert "missing: discriminator_predictions.dense.bias;" in message
     assert "unknown: classifier.weight;" in message
@@ -120,31 +122,31 @@ def test_an_import_names_what_is_missing_unknown_and_of_another_shape(one):
 def test_an_error_over_a_whole_network_stays_one_short_line(one):
     _, sizes = one(DISCRIMINATOR)
     with pytest.raises(UserError, match="and 37 more$") as error:
-        mapping.from_tensors({}, sizes, DISCRIMINATOR)
+        mapping.from_hf_tensors({}, sizes, DISCRIMINATOR)
     assert len(str(error.value)) < 600
 
 
 def test_an_export_refuses_parameters_that_do_not_fit_the_configuration(one, make_pair):
     leaves, _ = one(DISCRIMINATOR)
-    wider = Sizes.of(make_pair(intermediate_size=24).model, DISCRIMINATOR)
+    wider = Sizes.from_model_config(make_pair(intermediate_size=24).model, DISCRIMINATOR)
     with pytest.raises(UserError, match=r"feed_forward/up/kernel \[2, 16, 20\] instead of \[2, 16, 24\]"):
-        mapping.to_tensors(leaves, wider, DISCRIMINATOR)
+        mapping.to_hf_tensors(leaves, wider, DISCRIMINATOR)
 
 
 def test_buffers_and_the_tied_matrix_of_older_files_are_passed_over(one):
     leaves, sizes = one(GENERATOR)
-    tensors = mapping.to_tensors(leaves, sizes, GENERATOR)
+    tensors = mapping.to_hf_tensors(leaves, sizes, GENERATOR)
     old = dict(tensors)
     old["electra.embeddings.position_ids"] = np.arange(sizes.max_positions)[None]
     old["generator_lm_head.weight"] = tensors[mapping.WORD_TABLE].copy()
-    again, plain = (mapping.from_tensors(t, sizes, GENERATOR) for t in (old, tensors))
+    again, plain = (mapping.from_hf_tensors(t, sizes, GENERATOR) for t in (old, tensors))
     for name in plain:
         np.testing.assert_array_equal(again[name], plain[name])
 
 
 def test_an_output_matrix_of_its_own_is_refused(one):
     leaves, sizes = one(GENERATOR)
-    tensors = mapping.to_tensors(leaves, sizes, GENERATOR)
+    tensors = mapping.to_hf_tensors(leaves, sizes, GENERATOR)
     tensors["generator_lm_head.weight"] = tensors[mapping.WORD_TABLE] + 1
     with pytest.raises(UserError, match="tie_word_embeddings=true"):
-        mapping.from_tensors(tensors, sizes, GENERATOR)
+        mapping.from_hf_tensors(tensors, sizes, GENERATOR)

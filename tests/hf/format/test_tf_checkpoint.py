@@ -38,7 +38,7 @@ def test_imported_weights_are_the_checkpoint_s_and_give_the_reference_s_numbers(
     assert set(got) == set(wanted)
     for name, leaf in wanted.items():
         np.testing.assert_array_equal(got[name], leaf, err_msg=name)
-    for field, value in held.dimensions.items():
+    for field, value in held.model_settings().items():
         assert getattr(oracle.config.model, field) == value, field
     ours = jax.device_get(oracle_numbers.evaluator(oracle)(held.params))
     theirs = oracle_numbers.read(oracle.folder / f"{CASES[case][2]}.npz")
@@ -67,7 +67,7 @@ def test_the_head_count_that_no_shape_tells_follows_the_reference_s_rule():
         "electra.encoder.layer.0.intermediate.dense.weight": up,
         "electra.encoder.layer.1.intermediate.dense.weight": up,
     }
-    sizes = tf_checkpoint.sizes(tensors)
+    sizes = tf_checkpoint.infer_sizes(tensors)
     assert (sizes.num_heads, sizes.num_layers, sizes.hidden_size, sizes.embedding_size) == (4, 2, 256, 128)
 
 
@@ -83,7 +83,7 @@ def variables(*, own: bool) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("own", [True, False])
 def test_a_generator_takes_from_the_discriminator_what_it_has_not_of_its_own(own):
     held = variables(own=own)
-    tensors, left_out = tf_checkpoint.to_tensors(held)
+    tensors, left_out = tf_checkpoint.to_hf_tensors(held)
     encoder = "generator" if own else "electra"
     for theirs, ours in (
         ("electra.embeddings.word_embeddings.weight", "electra/embeddings/word_embeddings"),

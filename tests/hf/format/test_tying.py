@@ -7,17 +7,15 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tree_rules import diff_trees, named_leaves
-from electramed_jax.config.pretrain import CHOICES
+from electramed_jax.config.pretrain import TYINGS
 from electramed_jax.hf.format import tying as networks
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR
-
-TYINGS = CHOICES["model.tying"]
 
 
 @pytest.mark.parametrize("tying", TYINGS)
 def test_splitting_and_joining_gives_the_same_tree(make_pair, tying):
     pair = make_pair(tying=tying)
-    again = networks.join(networks.split(pair.params, tying), tying)
+    again = networks.join_networks(networks.split_networks(pair.params, tying), tying)
     assert diff_trees(pair.params, again, "before", "after") == []
     leaves = named_leaves(again)
     for name, leaf in named_leaves(pair.params).items():
@@ -27,12 +25,12 @@ def test_splitting_and_joining_gives_the_same_tree(make_pair, tying):
 
 @pytest.mark.parametrize("tying", TYINGS)
 def test_the_tying_is_recognised_from_the_two_networks(make_pair, tying):
-    assert networks.tying_of(networks.split(make_pair(tying=tying).params, tying)) == tying
+    assert networks.detect_tying(networks.split_networks(make_pair(tying=tying).params, tying)) == tying
 
 
 def test_gradient_disentangled_embeddings_are_merged_for_the_discriminator_alone(make_pair):
     pair = make_pair(tying="gradient_disentangled")
-    split = networks.split(pair.params, "gradient_disentangled")
+    split = networks.split_networks(pair.params, "gradient_disentangled")
     shared, delta = pair.params["embeddings"], pair.params["discriminator"]["embedding_delta"]
     np.testing.assert_array_equal(split[DISCRIMINATOR]["embeddings/word"], shared["word"] + delta["word"])
     merged_scale = shared["norm"]["scale"] + delta["norm"]["scale"]
@@ -41,45 +39,45 @@ def test_gradient_disentangled_embeddings_are_merged_for_the_discriminator_alone
 
 
 def test_with_everything_tied_the_generator_is_the_discriminator_s_encoder(make_pair):
-    split = networks.split(make_pair(tying="all").params, "all")
+    split = networks.split_networks(make_pair(tying="all").params, "all")
     name = "layers/feed_forward/up/kernel"
     np.testing.assert_array_equal(split[GENERATOR][name], split[DISCRIMINATOR][name])
     assert split[GENERATOR]["head/dense/kernel"].shape == (16, 12)
 
 
 def test_an_untied_generator_has_tables_of_its_own_width(make_pair):
-    split = networks.split(make_pair(tying="none").params, "none")
+    split = networks.split_networks(make_pair(tying="none").params, "none")
     assert split[GENERATOR]["embeddings/word"].shape == (128, 8)
     assert split[DISCRIMINATOR]["embeddings/word"].shape == (128, 12)
     assert "project/kernel" not in split[GENERATOR]
 
 
 def test_a_run_without_a_generator_gives_the_discriminator_alone(make_pair):
-    assert list(networks.split(make_pair(kind="uniform").params, "embeddings")) == [DISCRIMINATOR]
+    assert list(networks.split_networks(make_pair(kind="uniform").params, "embeddings")) == [DISCRIMINATOR]
 
 
 @pytest.mark.parametrize("tying", TYINGS)
 def test_a_discriminator_alone_brings_all_leaves_but_the_generator_s(make_pair, tying):
     pair = make_pair(tying=tying)
-    alone = {DISCRIMINATOR: networks.split(pair.params, tying)[DISCRIMINATOR]}
+    alone = {DISCRIMINATOR: networks.split_networks(pair.params, tying)[DISCRIMINATOR]}
     expected = {name for name in named_leaves(pair.params) if not name.startswith("generator/")}
-    assert set(named_leaves(networks.join(alone, tying))) == expected
+    assert set(named_leaves(networks.join_networks(alone, tying))) == expected
 
 
 def test_a_tied_discriminator_taken_up_as_gradient_disentangled_starts_without_a_delta(make_pair):
-    split = networks.split(make_pair().params, "embeddings")
-    delta = networks.join(split, "gradient_disentangled")["discriminator"]["embedding_delta"]
+    split = networks.split_networks(make_pair().params, "embeddings")
+    delta = networks.join_networks(split, "gradient_disentangled")["discriminator"]["embedding_delta"]
     assert all(not leaf.any() for leaf in named_leaves(delta).values())
 
 
 def test_a_tying_that_would_lose_weights_is_refused_and_the_right_one_named(make_pair):
-    split = networks.split(make_pair(tying="gradient_disentangled").params, "gradient_disentangled")
+    split = networks.split_networks(make_pair(tying="gradient_disentangled").params, "gradient_disentangled")
     with pytest.raises(UserError, match="use model.tying=gradient_disentangled"):
-        networks.join(split, "embeddings")
+        networks.join_networks(split, "embeddings")
 
 
 def test_two_networks_no_tying_fits_are_refused(make_pair):
-    split = networks.split(make_pair().params, "embeddings")
-    other = networks.split(make_pair(seed=1, embedding_size=10).params, "embeddings")
+    split = networks.split_networks(make_pair().params, "embeddings")
+    other = networks.split_networks(make_pair(seed=1, embedding_size=10).params, "embeddings")
     with pytest.raises(UserError, match="import one of them by itself"):
-        networks.tying_of({DISCRIMINATOR: split[DISCRIMINATOR], GENERATOR: other[GENERATOR]})
+        networks.detect_tying({DISCRIMINATOR: split[DISCRIMINATOR], GENERATOR: other[GENERATOR]})

@@ -41,7 +41,7 @@ def save(tensors, path):
 @pytest.mark.parametrize("saved", [save_whole, save_in_several])
 def test_the_same_tensors_come_out_of_every_form(tmp_path, saved, form):
     saved(tmp_path, form)
-    read = weights.read(str(tmp_path))
+    read = weights.read_tensors(str(tmp_path))
     assert set(read) == set(TENSORS)
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(np.asarray(read[name], np.float64), tensor.double().numpy(), err_msg=name)
@@ -59,21 +59,21 @@ def test_a_pickle_that_runs_something_is_not_opened(tmp_path, monkeypatch, save_
     monkeypatch.chdir(tmp_path)
     save_program({"a.weight": Program()}, tmp_path / weights.TORCH)
     with pytest.raises(UserError, match="nothing but tensors") as error:
-        weights.read(str(tmp_path))
+        weights.read_tensors(str(tmp_path))
     assert not (tmp_path / "opened").exists() and "\n" not in str(error.value)
 
 
 def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save({"epoch": 3, "model": TENSORS}, tmp_path / weights.TORCH)
     with pytest.raises(UserError, match="no state dict"):
-        weights.read(str(tmp_path))
+        weights.read_tensors(str(tmp_path))
 
 
 def test_a_missing_file_of_several_is_named(tmp_path):
     save_in_several(tmp_path, weights.SAFETENSORS)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match="model-00002-of-00002.safetensors: missing"):
-        weights.read(str(tmp_path))
+        weights.read_tensors(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_an_index_that_is_wrong_is_refused(tmp_path, index, said):
     safetensors.save_file(TENSORS, tmp_path / "model-1.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=said):
-        weights.read(str(tmp_path))
+        weights.read_tensors(str(tmp_path))
 
 
 def test_a_folder_without_weights_is_told_what_is_wanted(tmp_path):
     (tmp_path / "tf_model.h5").write_bytes(b"")
     with pytest.raises(UserError, match="wanted model.safetensors or pytorch_model.bin"):
-        weights.read(str(tmp_path))
+        weights.read_tensors(str(tmp_path))

@@ -1,1 +1,1 @@
-"""No-domain helpers: errors, config I/O, tree rules, named RNG, console, step timer."""
+"""Helpers without domain knowledge: errors, config I/O, tree rules, named RNG streams, console, step timer."""

@@ -1,8 +1,8 @@
-"""Reads and writes settings: frozen dataclasses, plain dicts, config files and the command line.
+"""Converts settings between frozen dataclasses, nested dicts, config files and command-line flags.
 
-A config file returns an `ml_collections.ConfigDict` with every field of a dataclass of settings. `from_flags` applies
-`--config.a.b=c` of the command line to it and freezes the result. `RENAMED` lists settings by their earlier names:
-saved configs are migrated silently, config files and command lines with a warning.
+A config file defines `get_config`, which returns an `ml_collections.ConfigDict` with every field of a settings
+dataclass. `from_flags` applies the flags `--config.a.b=c` to it and freezes the result. `RENAMED` maps earlier names of
+settings to the current ones: saved configs are migrated silently, config files and command lines with a warning.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import difflib
 import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 
-Settings = TypeVar("Settings")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-# Earlier name of a setting, or of a group of settings -> today's.
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+# Earlier name of a setting, or of a group of settings -> current name.
 RENAMED = {
     "accumulation_steps": "gradient_accumulation_steps",
     "data.row_length": "data.max_seq_length",
@@ -38,29 +41,42 @@ RENAMED = {
 
 
 def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
-    """The inverse of `dataclasses.asdict`; an unknown, missing or ill-typed setting is a UserError that names it."""
+    """Builds a settings dataclass from nested dicts; the inverse of `dataclasses.asdict`.
+
+    Args:
+      cls: the dataclass.
+      values: a value for every field.
+      where: prefix of the names in error messages.
+
+    Raises:
+      UserError: an unknown or missing setting, or a value of the wrong type; names the setting.
+    """
     fields = typing.get_type_hints(cls)
     unknown, missing = sorted(set(values) - set(fields)), sorted(set(fields) - set(values))
     if unknown or missing:
-        said = [f"unknown: {name}{_did_you_mean(name, fields)}" for name in unknown]
-        said += [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise UserError(f"{where} does not fit this version's settings ({'; '.join(said)})")
-    built = {}
+        problems = [f"unknown: {name}{_did_you_mean(name, fields)}" for name in unknown]
+        problems += [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise UserError(f"{where} does not fit this version's settings ({'; '.join(problems)})")
+    converted: dict[str, Any] = {}
     for name, kind in fields.items():
         value = values[name]
         if dataclasses.is_dataclass(kind):
-            built[name] = from_dict(kind, value, f"{where}.{name}")
+            converted[name] = from_dict(typing.cast("type[DataclassInstance]", kind), value, f"{where}.{name}")
         elif kind is float and type(value) is int:
-            built[name] = float(value)
+            converted[name] = float(value)
         elif type(value) is not kind:
             raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted a {kind.__name__}")
         else:
-            built[name] = value
-    return cls(**built)
+            converted[name] = value
+    return cls(**converted)
 
 
 def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
-    """As `from_dict`, of a run that may be older than some settings: those take their defaults, as they were then."""
+    """Builds settings from a saved config; a setting that is newer than the saved config takes its default.
+
+    Raises:
+      UserError: as `from_dict`.
+    """
 
     def complete(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         both = {**defaults, **given}
@@ -73,10 +89,10 @@ def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "con
 
 
 def rename_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns nested settings with today's names in place of those in `RENAMED`.
+    """Returns nested settings with the current names in place of those in `RENAMED`.
 
-    Where a setting is given by both names, the earlier one counts: a config file of an earlier version assigns it beside
-    today's default.
+    If a setting is present under both names, the value of the earlier name is used: a config file written for an
+    earlier version assigns the earlier name, and the default of the current name is still there.
     """
     renamed: dict[str, Any] = {}
     for name, value in sorted(flatten(values).items(), key=lambda item: current_name(item[0]) != item[0]):
@@ -89,7 +105,7 @@ def rename_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_name(name: str) -> str:
-    """Returns today's name of a setting: "qa.pretrain_stage.train" for "qa.first.train"."""
+    """Returns the current name of a setting: "qa.pretrain_stage.train" for "qa.first.train"."""
     for old, new in RENAMED.items():
         if name == old or name.startswith(f"{old}."):
             return new + name.removeprefix(old)
@@ -97,10 +113,11 @@ def current_name(name: str) -> str:
 
 
 def diff_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns {"a.b": (old value, new value)} of the settings that differ; None for a value that one side lacks.
+    """Returns {"a.b": (old value, new value)} of the settings that differ; a missing value is None.
 
     Args:
-      old, new: nested settings, as dataclasses or JSON have them: a tuple equals the list of its items.
+      old: nested settings. A tuple, as in a dataclass, equals the list of its items, as in JSON.
+      new: nested settings to compare with.
     """
     a, b = ({name: _as_json(value) for name, value in flatten(values).items()} for values in (old, new))
     return {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
@@ -111,15 +128,15 @@ def _as_json(value: Any) -> Any:
 
 
 def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -> Settings:
-    """Reads `--config=FILE.py` and any `--config.a.b=value` beside it.
+    """Reads the settings from `--config=FILE.py` and the flags `--config.a.b=value`.
 
     Args:
-      cls: of the settings; every field has a default.
-      arguments: of the command line.
-      example: a config file to suggest where none is given.
+      cls: dataclass of the settings; every field has a default.
+      arguments: command-line arguments.
+      example: config file that the error message suggests if none is given.
 
     Raises:
-      UserError: no config file, a file that cannot be read, an unknown setting (with the nearest known one), or a
+      UserError: no config file, a file that cannot be read, an unknown setting (suggests the nearest name), or a
         value of the wrong type.
     """
     from absl import flags
@@ -134,56 +151,56 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
     _check_names(arguments, list(flatten(dataclasses.asdict(cls()))))
     values = flags.FlagValues()
     command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
-    # sys_argv: the settings to look for are this call's, which need not be the process's.
+    # sys_argv: absl would otherwise look for --config in the arguments of the process, not in those of this call.
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=command)
     try:
-        left_over = values(command)[1:]
+        unparsed = values(command)[1:]
     except (ImportError, OSError, SyntaxError) as error:
-        raise UserError(f"{config_files[-1]}: cannot be read ({_one_line(error)}); mend it, or see configs/") from error
+        raise UserError(f"{config_files[-1]}: cannot be read ({_message(error)}); fix it, or see configs/") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from error
-    if left_over:
-        raise UserError(f"unexpected argument {left_over[0]!r}; settings are written --config.name=value")
+        raise UserError(_message(error)) from error
+    if unparsed:
+        raise UserError(f"unexpected argument {unparsed[0]!r}; settings are written --config.name=value")
     given = holder.value.to_dict()
     for name in flatten(given):
         if current_name(name) != name:
-            _warn_of_renamed(f"{config_files[-1]}: {name}", current_name(name))
+            _warn_renamed(f"{config_files[-1]}: {name}", current_name(name))
     return from_dict(cls, rename_settings(given))
 
 
 def _current_flag(argument: str) -> str:
-    """Returns `--config.name=value` with today's name of the setting, after a warning if it was an earlier one."""
+    """Returns `--config.name=value` with the current name of the setting; warns if the name was an earlier one."""
     if not argument.startswith("--config."):
         return argument
     name, equals, value = argument.removeprefix("--config.").partition("=")
     if current_name(name) != name:
-        _warn_of_renamed(f"--config.{name}", f"--config.{current_name(name)}")
+        _warn_renamed(f"--config.{name}", f"--config.{current_name(name)}")
     return f"--config.{current_name(name)}{equals}{value}"
 
 
-def _warn_of_renamed(old: str, new: str) -> None:
+def _warn_renamed(old: str, new: str) -> None:
     console.warn(f"{old} is now called {new}; the earlier name still works")
 
 
-def require(name: str, value: Any, holds: bool, wanted: str) -> None:
-    """Raises UserError, naming the setting, unless it `holds` what is wanted of it."""
-    if not holds:
+def require(name: str, value: Any, valid: bool, wanted: str) -> None:
+    """Raises a UserError that names the setting, its value and the wanted range, unless the value is `valid`."""
+    if not valid:
         raise UserError(f"config.{name}={value!r} is out of range; wanted {wanted}")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a.b": value, ...} of nested dicts."""
-    found = {}
+    """Returns nested dicts as one dict: {"a.b": value, ...}."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            flat[prefix + name] = value
+    return flat
 
 
 def _check_names(arguments: Sequence[str], known: Sequence[str]) -> None:
-    """Raises UserError, with the name most likely meant, for a `--config.name=value` that is no setting."""
+    """Raises a UserError for a flag `--config.name=value` that names no setting; suggests the nearest name."""
     for argument in arguments:
         name = argument.partition("=")[0].removeprefix("--config.")
         if argument.startswith("--config.") and name not in known:
@@ -196,6 +213,7 @@ def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _one_line(error: Exception) -> str:
+def _message(error: Exception) -> str:
+    """Returns the whole text of an exception in one line, without the quotes that a KeyError adds."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(str(message).split())

@@ -1,7 +1,7 @@
-"""What a person reads while a command runs: lines and progress, on standard error.
+"""Messages and progress on standard error while a command runs.
 
-Standard output is kept for results, so that `electramed ... --json | jq` works. Everything that is said goes through
-here, so that --quiet and --verbose hold everywhere; colours are for terminals, and NO_COLOR does without them.
+Standard output is for results only, so that `electramed ... --json | jq` works. All messages go through this module, so
+that --quiet and --verbose apply everywhere. Colours are used on a terminal, unless NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from electramed_jax.common import step_timer
 
 SECONDS_BETWEEN_LINES = 10.0
-BAR = 24  # columns of a bar
-RATE_SECONDS = 60.0  # what is left is told from the speed of the last minute, not of work found done at the start
+BAR_WIDTH = 24  # columns
+RATE_SECONDS = (
+    60.0  # the remaining time follows from the rate of the last minute; work done before the start is no rate
+)
 
-# How much is said: warnings and mistakes alone; progress too; and what is behind it.
+# Level of output: warnings and errors only; messages and progress too; details too.
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
 YELLOW, RED = "33", "31"
 
@@ -29,8 +31,8 @@ _level = NORMAL
 
 @contextlib.contextmanager
 def at_level(level: str) -> Iterator[None]:
-    """How much is said inside, of QUIET, NORMAL and VERBOSE."""
-    global _level
+    """Sets the level to QUIET, NORMAL or VERBOSE during the block."""
+    global _level  # noqa: PLW0603 one level per process
     before, _level = _level, level
     try:
         yield
@@ -39,159 +41,167 @@ def at_level(level: str) -> Iterator[None]:
 
 
 def set_level(level: str) -> None:
-    """The same from here on, in a process of its own."""
-    global _level
+    """Sets the level of this process, such as a worker."""
+    global _level  # noqa: PLW0603 one level per process
     _level = level
 
 
 def level() -> str:
-    """How much is said."""
+    """Returns the current level."""
     return _level
 
 
 def say(line: str) -> None:
-    """Prints one line to standard error at once, unless quiet."""
+    """Prints a line to standard error, unless the level is QUIET."""
     if _level != QUIET:
         _print(line)
 
 
 def warn(line: str) -> None:
-    """The same of what a person should know, quiet or not."""
+    """Prints a warning, at every level."""
     _print(line, YELLOW)
 
 
 def fail(line: str) -> None:
-    """The same of what ended a command."""
+    """Prints the error that ended a command, at every level."""
     _print(line, RED)
 
 
 def detail(line: str) -> None:
-    """The same of what is of interest where something is looked for: with --verbose."""
+    """Prints a line at the level VERBOSE."""
     if _level == VERBOSE:
         _print(line)
 
 
 def is_live() -> bool:
-    """Whether something that moves may be drawn: on a terminal that can, unless quiet."""
+    """Returns whether standard error is a terminal that can draw a live display, and the level is not QUIET."""
     return _level != QUIET and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _print(line: str, colour: str = "") -> None:
     if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"\033[{colour}m{line}\033[0m"
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 the only place that prints messages
 
 
 @contextlib.contextmanager
-def progress(total: int | None, unit: str, description: str, inside: str = "") -> Iterator[Callable[..., None]]:
-    """Yields `advance(n, m, total=None)`: a live bar on a terminal, a plain line every few seconds in a log.
+def progress(total: int | None, unit: str, description: str, rate_unit: str = "") -> Iterator[Callable[..., None]]:
+    """Yields `advance(n=1, m=0, total=None)`: a live bar on a terminal, a line every 10 seconds in a log.
 
-    Both tell how fast the work goes and, where the total is known, how long it will still take.
+    Both show the rate and, if the total is known, the remaining time.
 
     Args:
-      total: how many units there are, or None where that is not known; `advance` may be told of it later.
-      unit: what is counted, in the plural ("files").
-      description: what is being done ("reading").
-      inside: what the units hold, in the plural ("documents"): the rate is told in these, and
-        `advance` is given their number m beside that of the units n.
+      total: number of units; None if it is not known, or is passed to `advance` later.
+      unit: plural of the unit that is counted ("files").
+      description: activity ("reading").
+      rate_unit: plural of what the units contain ("documents"). If given, the rate is shown in these, and `advance` is
+        called with their number m in addition to the number n of units.
     """
-    pace = _RateMeter(total, unit, inside)
+    meter = _RateMeter(total, unit, rate_unit)
     if is_live():
-        with _live_bar(pace, description) as advance:
-            yield advance
+        with _live_bar(meter, description) as advance_bar:
+            yield advance_bar
         return
-    last_line = pace.started
+    last_line = meter.started
 
     def advance(n: int = 1, m: int = 0, total: int | None = None) -> None:
         nonlocal last_line
-        pace.advance(n, m, total)
+        meter.advance(n, m, total)
         now = time.monotonic()
         if now - last_line >= SECONDS_BETWEEN_LINES:
             last_line = now
-            of_total = f" of {pace.total:,}" if pace.total is not None else ""
-            say(f"{description}: {pace.done:,}{of_total} {unit}, {pace.told()}")
+            of_total = f" of {meter.total:,}" if meter.total is not None else ""
+            say(f"{description}: {meter.units:,}{of_total} {unit}, {meter.format_rate()}")
 
     yield advance
-    seconds = time.monotonic() - pace.started
-    held = f", {pace.held:,} {inside}" if inside else ""
-    say(f"{description}: {pace.done:,} {unit}{held} in {seconds:.1f} s")
+    seconds = time.monotonic() - meter.started
+    contents = f", {meter.contents:,} {rate_unit}" if rate_unit else ""
+    say(f"{description}: {meter.units:,} {unit}{contents} in {seconds:.1f} s")
 
 
 class _RateMeter:
-    """How far and how fast, over the last RATE_SECONDS."""
+    """Counts units and their contents, and measures the rate of the last RATE_SECONDS."""
 
-    def __init__(self, total: int | None, unit: str, inside: str):
-        self.total, self.unit, self.inside = total, unit, inside
-        self.done, self.held = 0, 0
+    def __init__(self, total: int | None, unit: str, rate_unit: str):
+        self.total, self.unit, self.rate_unit = total, unit, rate_unit
+        self.units, self.contents = 0, 0
         self.started = time.monotonic()
         self._marks = collections.deque([(self.started, 0, 0)])
 
     def advance(self, n: int, m: int, total: int | None = None) -> None:
-        self.done, self.held = self.done + n, self.held + m
+        self.units, self.contents = self.units + n, self.contents + m
         self.total = self.total if total is None else total
         now = time.monotonic()
-        self._marks.append((now, self.done, self.held))
+        self._marks.append((now, self.units, self.contents))
         while len(self._marks) > 2 and self._marks[1][0] < now - RATE_SECONDS:
             self._marks.popleft()
 
-    def counted(self) -> str:
-        """`1,024/28,879 documents`."""
+    def format_count(self) -> str:
+        """Returns `1,024/28,879 documents`."""
         of_total = f"/{self.total:,}" if self.total is not None else ""
-        return f"{self.done:,}{of_total} {self.unit}"
+        return f"{self.units:,}{of_total} {self.unit}"
 
-    def told(self) -> str:
-        """`3.1 files/s, 10 min 20 s left`."""
-        then, done, held = self._marks[0]
-        seconds = max(time.monotonic() - then, 1e-9)
-        rate = (self.done - done) / seconds
+    def format_rate(self) -> str:
+        """Returns `3.1 files/s, 10 min 20 s left`."""
+        since, units, contents = self._marks[0]
+        seconds = max(time.monotonic() - since, 1e-9)
+        rate = (self.units - units) / seconds
         digits = 1 if rate < 100 else 0
-        shown = f"{rate:,.{digits}f} {self.unit}/s"
-        if self.inside:
-            shown = f"{(self.held - held) / seconds:,.0f} {self.inside}/s"
-        if self.total is None or not rate or self.done == self.total:
-            return shown
-        return f"{shown}, {step_timer.format_duration((self.total - self.done) / rate)} left"
+        text = f"{rate:,.{digits}f} {self.unit}/s"
+        if self.rate_unit:
+            text = f"{(self.contents - contents) / seconds:,.0f} {self.rate_unit}/s"
+        if self.total is None or not rate or self.units == self.total:
+            return text
+        return f"{text}, {step_timer.format_duration((self.total - self.units) / rate)} left"
 
 
 @contextlib.contextmanager
-def _live_bar(pace: _RateMeter, description: str) -> Iterator[Callable[..., None]]:
-    from rich import console  # kept off the start-up path
+def _live_bar(meter: _RateMeter, description: str) -> Iterator[Callable[..., None]]:
+    from rich import console  # not imported at start-up
     from rich import progress as bars
 
     with bars.Progress(
         bars.TextColumn("{task.description}"),
-        bars.BarColumn(BAR),
+        bars.BarColumn(BAR_WIDTH),
         bars.TextColumn("{task.fields[count]}"),
         bars.TimeElapsedColumn(),
-        bars.TextColumn("{task.fields[told]}"),
+        bars.TextColumn("{task.fields[rate]}"),
         console=console.Console(stderr=True),
     ) as bar:
-        task = bar.add_task(description, total=pace.total, told="", count=pace.counted())
+        task = bar.add_task(description, total=meter.total, rate="", count=meter.format_count())
 
         def advance(n: int = 1, m: int = 0, total: int | None = None) -> None:
-            pace.advance(n, m, total)
-            bar.update(task, advance=n, total=pace.total, told=pace.told(), count=pace.counted())
+            meter.advance(n, m, total)
+            bar.update(task, advance=n, total=meter.total, rate=meter.format_rate(), count=meter.format_count())
 
         yield advance
 
 
 class TransferProgress:
-    """Files and bytes that arrive; safe to call from several threads."""
+    """Counts received files and bytes, and shows them. Thread-safe.
+
+    Attributes:
+      files: number of files to receive.
+      total_bytes: estimate of their bytes, corrected with each complete file.
+      files_done: complete files.
+      bytes_done: received bytes.
+    """
 
     def __init__(self, files: int, total_bytes: int, description: str):
+        """See `transfer_progress`."""
         self.files, self.total_bytes, self._description = files, total_bytes, description
         self.files_done, self.bytes_done = 0, 0
         self.started = self._last_line = time.monotonic()
         self._lock = threading.Lock()
 
     def advance(self, n: int) -> None:
-        """So many more bytes are here."""
+        """Counts `n` received bytes."""
         with self._lock:
             self.bytes_done += n
             self._show()
 
     def file_done(self, expected_bytes: int, arrived_bytes: int) -> None:
-        """One more file; the total is mended by how far it was from what was expected of this one."""
+        """Counts a complete file, and corrects the total by the difference between its expected and its real bytes."""
         with self._lock:
             self.files_done += 1
             self.total_bytes += arrived_bytes - expected_bytes
@@ -213,13 +223,13 @@ class TransferProgress:
 
 class _LiveTransferProgress(TransferProgress):
     def __init__(self, files: int, total_bytes: int, description: str):
-        from rich import console  # kept off the start-up path
+        from rich import console  # not imported at start-up
         from rich import progress as bars
 
         super().__init__(files, total_bytes, description)
         self.bars = bars.Progress(
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(BAR),
+            bars.BarColumn(BAR_WIDTH),
             bars.TextColumn("{task.fields[files]} files"),
             bars.DownloadColumn(),
             bars.TransferSpeedColumn(),
@@ -239,12 +249,12 @@ class _LiveTransferProgress(TransferProgress):
 
 @contextlib.contextmanager
 def transfer_progress(files: int, total_bytes: int, description: str) -> Iterator[TransferProgress]:
-    """Yields a `TransferProgress`: a live bar on a terminal, a plain line every few seconds in a log.
+    """Yields a `TransferProgress`: a live bar on a terminal, a line every 10 seconds in a log.
 
     Args:
-      files: how many will arrive.
-      total_bytes: about how many bytes they have.
-      description: what is being done ("downloading").
+      files: number of files to receive.
+      total_bytes: estimate of their bytes.
+      description: activity ("downloading").
     """
     if is_live():
         live = _LiveTransferProgress(files, total_bytes, description)

@@ -1,25 +1,25 @@
-"""The user's mistakes, and the codes a process exits with."""
+"""Exit codes of the command line, and the errors that it prints as one line without a traceback."""
 
 from __future__ import annotations
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2
-EXIT_PREEMPTED = 42  # saved; start me again
-EXIT_PEER_LOST = 75  # another process of the run is gone; start all of us again (sysexits.h: EX_TEMPFAIL)
+EXIT_PREEMPTED = 42  # a checkpoint was saved; start the same command again
+EXIT_PEER_LOST = 75  # another process of the run ended; start all processes again (sysexits.h: EX_TEMPFAIL)
 EXIT_INTERRUPTED = 130  # Ctrl-C
 
 
 class UserError(ValueError):
-    """Something the user can mend: the command line prints the message alone and exits 2.
+    """An error that the user can fix: the command line prints its message alone and exits with `exit_code`.
 
-    The message says what was wrong, what was got, what was wanted, and what to do next, in one line.
+    The message is one line: what is wrong, the value that was given, the values that are valid, and what to do next.
     """
 
     exit_code = EXIT_USER_ERROR
 
 
 class PeerLostError(UserError):
-    """Another process of the same run has ended or its machine died: nothing to mend here, all start again."""
+    """Another process of the same run ended or its machine died; all processes have to be started again."""
 
     exit_code = EXIT_PEER_LOST
 

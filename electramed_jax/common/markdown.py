@@ -7,11 +7,13 @@ from typing import Any
 
 
 def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a Markdown table of a header and rows, each value formatted by `cell`."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell(value) for value in line)} |" for line in lines)
 
 
 def cell(value: Any) -> str:
+    """Returns the text of a table cell: "yes" or "no", 1,234, 0.1234 (four significant digits), or escaped text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -22,4 +24,5 @@ def cell(value: Any) -> str:
 
 
 def one_line(value: Any) -> str:
+    """Returns the text of a value with each run of white space replaced by one space."""
     return " ".join(str(value).split())

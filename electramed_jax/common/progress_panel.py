@@ -1,4 +1,4 @@
-"""A training run as a terminal shows it: one panel, drawn anew in its place, and above it the lines that stay."""
+"""Display of a training run: a live panel on a terminal, with messages above it, or one line per entry in a log."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from rich.text import Text
 
 from electramed_jax.common import console, step_timer
 
-TRAIN = "train"  # the split whose lines only the panel tells
-REFRESHES = 4  # a second
-TREND = 20  # entries
+TRAIN = "train"  # the metrics of this split are shown in the panel instead of printed lines
+REFRESHES = 4  # per second
+TREND_LENGTH = 20  # entries
 LEVELS = "▁▂▃▄▅▆▇█"
-WIDE = 72  # columns, from which there is room for trends
-BAR = 32  # columns at most
+MIN_TREND_COLUMNS = 72  # width of a terminal from which trends are shown
+MAX_BAR_WIDTH = 32  # columns
 
 
 class TrainingDisplay:
-    """A training run as a log tells it: one line an interval."""
+    """Display for a log: one line per entry. Subclasses use the arguments that it ignores."""
 
     def set_step(self, step: int) -> None:
-        """So many steps are done."""
+        """Shows the number of steps done."""
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """What is done inside instead of training: "saving"."""
+    def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002
+        """Shows an activity other than training, such as "saving", during the block."""
         yield
 
-    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
-        """Figures of a split by name, and the line that tells them."""
+    def log_metrics(self, split: str, step: int, metrics: Mapping[str, float], line: str) -> None:  # noqa: ARG002
+        """Shows the metrics of a split at a step; `line` is the message with them."""
         console.say(line)
 
     def alert(self, line: str) -> None:
-        """Something is wrong with the run."""
+        """Shows an alert of the run."""
         console.warn(line)
 
 
 class LiveDisplay(TrainingDisplay):
-    """See `training_display`. Training figures replace one another in the panel; what other splits said, and alerts,
-    stay above it."""
+    """Display for a terminal: a panel with the newest metrics of each split.
+
+    The lines of other splits than training, and alerts, are printed above the panel.
+    """
 
     def __init__(self, title: str, start: int, total: int, shown: Sequence[str]):
+        """See `training_display`."""
         self._title, self._start, self._total, self._shown = title, start, total, shown
         self._step, self._stage = start, "compiling"
         self._began = self._training_since = time.monotonic()
@@ -58,39 +61,44 @@ class LiveDisplay(TrainingDisplay):
         self._unicode = self._console.encoding.lower().startswith("utf")
 
     @contextlib.contextmanager
-    def drawn(self) -> Iterator[LiveDisplay]:
+    def running(self) -> Iterator[LiveDisplay]:
+        """Draws the panel during the block."""
         with Live(get_renderable=self._draw, console=self._console, refresh_per_second=REFRESHES):
             yield self
             self._stage = "stopped" if self._step < self._total else "done"
 
     def set_step(self, step: int) -> None:
+        """Moves the bar; the first call ends the stage "compiling"."""
         if self._stage == "compiling":
             self._stage, self._training_since, self._start = "training", time.monotonic(), step
         self._step = step
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Shows `name` as the activity during the block."""
         before, self._stage = self._stage, name
         try:
             yield
         finally:
             self._stage = before
 
-    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
-        self._newest[split] = (step, figures)
+    def log_metrics(self, split: str, step: int, metrics: Mapping[str, float], line: str) -> None:
+        """Shows the metrics in the panel; prints the line, for training only at the level VERBOSE."""
+        self._newest[split] = (step, metrics)
         if split == TRAIN:
             for name in self._shown:
-                if name in figures:
-                    self._history.setdefault(name, collections.deque(maxlen=TREND)).append(figures[name])
+                if name in metrics:
+                    self._history.setdefault(name, collections.deque(maxlen=TREND_LENGTH)).append(metrics[name])
             console.detail(line)
         else:
             console.say(line)
 
     def alert(self, line: str) -> None:
+        """Prints the alert, and counts it in the panel."""
         self._alerts += 1
         console.warn(line)
 
-    # ---- drawing, by rich's thread ----
+    # ---- called by rich's thread ----
 
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [self._bar(), Text(self._speed(), style="dim")]
@@ -107,48 +115,50 @@ class LiveDisplay(TrainingDisplay):
         grid.add_row(
             Text(self._title, style="bold"),
             Text(self._stage, style="cyan"),
-            ProgressBar(total=max(self._total, 1), completed=self._step, width=min(BAR, self._console.width // 3)),
+            ProgressBar(
+                total=max(self._total, 1), completed=self._step, width=min(MAX_BAR_WIDTH, self._console.width // 3)
+            ),
             Text(f"{self._step:,}/{self._total:,}", no_wrap=True),
             Text(f"{share:.0%}", style="dim"),
         )
         return grid
 
     def _speed(self) -> str:
-        """`0.158 s/step   12,987 tokens/s   15 min 30 s left   41 min 2 s so far`."""
-        figures = self._newest.get(TRAIN, (0, {}))[1]
-        seconds = figures.get("step_seconds")
+        """Returns `0.158 s/step   12,987 tokens/s   15 min 30 s left   41 min 2 s so far`."""
+        metrics = self._newest.get(TRAIN, (0, {}))[1]
+        seconds = metrics.get("step_seconds")
         parts = []
         if seconds is None and self._step > self._start:
             seconds = (time.monotonic() - self._training_since) / (self._step - self._start)
         if seconds is not None:
             parts.append(f"{seconds:.3f} s/step")
-            if "tokens_per_second" in figures:
-                parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
-            if "model_flops_utilization" in figures:
-                parts.append(f"MFU {figures['model_flops_utilization']:.1%}")
+            if "tokens_per_second" in metrics:
+                parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
+            if "model_flops_utilization" in metrics:
+                parts.append(f"MFU {metrics['model_flops_utilization']:.1%}")
             if self._step < self._total:
                 parts.append(f"{step_timer.format_duration((self._total - self._step) * seconds)} left")
         parts.append(f"{step_timer.format_duration(time.monotonic() - self._began)} so far")
         return "   ".join(parts)
 
     def _table(self) -> RenderableType:
-        trends = self._unicode and self._console.width >= WIDE
+        trends = self._unicode and self._console.width >= MIN_TREND_COLUMNS
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("")
         for split, (step, _) in self._newest.items():
             table.add_column(f"{split} at {step:,}", justify="right")
         if trends:
-            table.add_column(f"{TRAIN}, the last {TREND}")
+            table.add_column(f"{TRAIN}, the last {TREND_LENGTH}")
         for name in self._shown:
-            found = [figures.get(name) for _, figures in self._newest.values()]
-            if any(value is not None for value in found):
-                trend = [trend_of(list(self._history.get(name, ())))] if trends else []
-                table.add_row(name, *("" if value is None else f"{value:.4g}" for value in found), *trend)
+            values = [metrics.get(name) for _, metrics in self._newest.values()]
+            if any(value is not None for value in values):
+                trend = [format_trend(list(self._history.get(name, ())))] if trends else []
+                table.add_row(name, *("" if value is None else f"{value:.4g}" for value in values), *trend)
         return table
 
 
-def trend_of(values: Sequence[float]) -> str:
-    """The values as bars of eight heights, from the least of them to the greatest."""
+def format_trend(values: Sequence[float]) -> str:
+    """Returns the finite values as a sparkline: bars of eight heights between the minimum and the maximum."""
     finite = [value for value in values if abs(value) < float("inf")]
     if len(finite) < 2:
         return ""
@@ -158,16 +168,16 @@ def trend_of(values: Sequence[float]) -> str:
 
 @contextlib.contextmanager
 def training_display(title: str, start: int, total: int, shown: Sequence[str]) -> Iterator[TrainingDisplay]:
-    """Yields a `TrainingDisplay`: a live panel on a terminal, a line an interval in a log.
+    """Yields a `TrainingDisplay`: a live panel on a terminal, one line per entry in a log.
 
     Args:
-      title: what is trained.
-      start: steps done before.
-      total: of the run.
-      shown: names of the figures that the panel shows, in this order, where an entry has them.
+      title: name of the run in the panel.
+      start: steps done by earlier processes.
+      total: steps of the whole run.
+      shown: names of the metrics in the panel, in order; a metric that an entry lacks is left out.
     """
     if not console.is_live():
         yield TrainingDisplay()
         return
-    with LiveDisplay(title, start, total, shown).drawn() as live:
+    with LiveDisplay(title, start, total, shown).running() as live:
         yield live

@@ -1,4 +1,4 @@
-"""Randomness is named, never split by position: adding a stream leaves the others as they were."""
+"""Random keys derived from the name of a stream and the step. A new stream does not change the others."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import jax
 
 
 def key_for(root: jax.Array, name: str, step: jax.Array | int) -> jax.Array:
-    """The key of stream `name` at `step`, under the run's root key."""
+    """Returns the key of stream `name` at `step`: `root` folded with the CRC-32 of the name, then with the step."""
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(name.encode())), step)

@@ -1,4 +1,4 @@
-"""Processes: starting together, knowing who writes, agreeing, and ending together."""
+"""Start, agreement and shutdown of the processes of a run, on top of `jax.distributed`."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLostError, UserEr
 from electramed_jax.common.processes import signals
 from electramed_jax.common.storage import files
 
-HEARTBEAT_SECONDS = 40  # of silence, and a process is dead; jax's own 100 are more than the minute we promise
-START_SECONDS = 300  # for which the first process waits for the last; jax's own
-WAITING_SECONDS = 20  # of silence at the start, after which a process says whom it waits for
+HEARTBEAT_SECONDS = 40  # a process without heartbeats for so long is dead; jax's 100 exceed the promised minute
+START_SECONDS = 300  # timeout of the first process that waits for the last; jax's default
+WAITING_SECONDS = 20  # delay at the start after which a process logs that it waits for the others
 
 COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
-# In errors of collectives (raised as ValueError, too) and of jax's coordination service, when the other end is gone.
+# In the errors that collectives (ValueError, too) and jax's coordination service raise after a peer has ended.
 PEER_FAILURE_PATTERNS = re.compile("gloo|nccl|coordination|heartbeat|barrier", re.IGNORECASE)
 PEER_STATUS = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED")
 
 
 @contextlib.contextmanager
 def distributed_context() -> Iterator[None]:
-    """Together with the other processes of the run, where there are any, for the length of the block.
+    """Joins the other processes of the run, if there are any, for the duration of the block.
 
-    A process that fails ends at once, without jax's farewell, in which all wait for all: the others then
-    notice within a minute, and end too.
+    A process that fails exits without jax's shutdown barrier, in which all processes wait for each other. The others
+    notice within a minute, and exit too.
 
     Raises:
-      PeerLost: another process ended or its machine died, noticed by a collective that failed. Where it is noticed
-        by missing heartbeats alone, jax itself ends this process, with the line "Terminating process because the JAX
-        distributed service detected fatal errors. This most likely indicates that another task died".
-      UserError: the others cannot be found; or any of the block, now saying whose it is.
+      PeerLostError: a collective failed because another process ended or its machine died. If only missing heartbeats
+        reveal it, jax itself ends this process with the line "Terminating process because the JAX distributed service
+        detected fatal errors. This most likely indicates that another task died".
+      UserError: the other processes cannot be found; or a UserError of the block, prefixed with the process number.
     """
     initialize()
     count = jax.process_count() if jax.distributed.is_initialized() else 1
@@ -55,31 +55,32 @@ def distributed_context() -> Iterator[None]:
     try:
         yield
         jax.distributed.shutdown()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 _fail raises it again
         _fail(error, count)
 
 
 def initialize() -> None:
-    """Joins the other processes where there are any; a lone process goes on alone.
+    """Calls `jax.distributed.initialize` if there are other processes; a single process continues alone.
 
-    Plain processes say so by `JAX_COORDINATOR_ADDRESS=host:port`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
-    On Cloud TPU VMs, GKE, SLURM and under Open MPI, jax finds the others by itself. `JAX_NUM_PROCESSES=1` keeps
-    a process alone wherever it runs.
+    Plain processes are described by the environment variables `JAX_COORDINATOR_ADDRESS=host:port`, `JAX_NUM_PROCESSES`
+    and `JAX_PROCESS_ID`. On Cloud TPU VMs, GKE, SLURM and under Open MPI, jax detects the others. `JAX_NUM_PROCESSES=1`
+    runs a process alone in any environment.
 
     Raises:
-      UserError: settings that are missing or not numbers, an environment that jax cannot make sense of, a port in use.
+      UserError: a variable is missing or not a number, jax cannot interpret the environment, or the port is in use.
     """
-    address, count, number = os.environ.get(COORDINATOR_ADDRESS), _number(NUM_PROCESSES), _number(PROCESS_ID)
+    address, count, number = os.environ.get(COORDINATOR_ADDRESS), _read_number(NUM_PROCESSES), _read_number(PROCESS_ID)
     if count == 1 or jax.distributed.is_initialized():
         return
     if None in (address, count, number):
-        address, count, number = _detected(address, count, number)
+        address, count, number = _detect_cluster(address, count, number)
     if address is None and count is None:
         return
-    known = {COORDINATOR_ADDRESS: address, NUM_PROCESSES: count, PROCESS_ID: number}
-    if missing := [name for name, value in known.items() if value is None]:
-        set_ones = " and ".join(name for name in known if name not in missing)
-        raise UserError(f"{set_ones} is set but not {' and '.join(missing)}; set them for every process")
+    variables = {COORDINATOR_ADDRESS: address, NUM_PROCESSES: count, PROCESS_ID: number}
+    if missing := [name for name, value in variables.items() if value is None]:
+        present = " and ".join(name for name in variables if name not in missing)
+        raise UserError(f"{present} is set but not {' and '.join(missing)}; set them for every process")
+    assert address is not None and count is not None and number is not None
     if count == 1:
         return
     if not 0 <= number < count:
@@ -91,7 +92,7 @@ def initialize() -> None:
     waiting = threading.Timer(
         WAITING_SECONDS,
         say,
-        [f"process {number} of {count}: waiting for the others at {address}, for {START_SECONDS} s at most"],
+        [f"process {number} of {count}: waiting for the other processes at {address}, at most {START_SECONDS} s"],
     )
     waiting.daemon = True
     waiting.start()
@@ -103,53 +104,53 @@ def initialize() -> None:
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
     waiting.cancel()
-    signals.unblock_sigterm()  # from here on jax's service listens
+    signals.unblock_sigterm()  # jax's preemption service handles it from here on
 
 
 def is_main() -> bool:
-    """True in the one process that prints and writes logs."""
+    """Returns True in process 0, the one that prints and writes logs."""
     return jax.process_index() == 0
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether the error comes of another process's end."""
+    """Returns whether an error was caused by the end of another process."""
     if isinstance(error, PeerLostError):
         return True
     if isinstance(error, UserError) or not isinstance(error, (RuntimeError, ValueError)):
         return False
-    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and PEER_STATUS.match(str(error))
-    return bool(of_jax or PEER_FAILURE_PATTERNS.search(str(error)))
+    has_peer_status = isinstance(error, jax.errors.JaxRuntimeError) and PEER_STATUS.match(str(error))
+    return bool(has_peer_status or PEER_FAILURE_PATTERNS.search(str(error)))
 
 
 def say_on_worker(line: str) -> None:
-    """Says what is this process's alone to tell; the main one tells everything in its own way."""
+    """Prints a line with the process number, except in the main process, which prints its own messages."""
     if not is_main():
         warn(f"[process {jax.process_index()} of {jax.process_count()}] {line}")
 
 
 def barrier(name: str) -> None:
-    """Returns once every process is here."""
+    """Blocks until every process has reached the barrier of this name."""
     multihost_utils.sync_global_devices(name)
 
 
 def broadcast_from_main(value: int) -> int:
-    """The main process's value, in every process: what only it can know, or has to decide. 32 bits, signed."""
+    """Returns the main process's value (int32) in every process."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def allgather(value: int) -> list[int]:
-    """Every process's value, in the order of the processes. 32 bits, signed."""
+    """Returns the values (int32) of all processes, in the order of the process numbers."""
     if jax.process_count() == 1:
         return [value]
     return multihost_utils.process_allgather(np.int32(value)).reshape(-1).tolist()
 
 
 def check_shared(folder: str) -> None:
-    """Raises UserError, in every process, unless all of them see the folder that the main process sees.
+    """Raises a UserError in every process unless all processes see the folder of the main process.
 
-    Each would otherwise keep its share of a checkpoint to itself.
+    Otherwise each host would store its own part of a checkpoint on its own disk.
     """
     if jax.process_count() == 1:
         return
@@ -157,63 +158,68 @@ def check_shared(folder: str) -> None:
     if is_main():
         files.write_text(path, "")
     barrier("the file is written")
-    seen = allgather(int(files.exists(path)))
+    visible = allgather(int(files.exists(path)))
     if is_main():
         files.remove(path)
-    if not all(seen):
+    if not all(visible):
         raise UserError(
-            f"{folder}: process {seen.index(0)} does not see what process 0 wrote there; wanted a folder that "
-            "all hosts share: give gs://... or a network file system"
+            f"{folder}: process {visible.index(0)} does not see the file that process 0 wrote there; wanted a folder "
+            "that all hosts share; use gs://... or a network file system"
         )
 
 
-def _number(name: str) -> int | None:
+def _read_number(name: str) -> int | None:
     value = os.environ.get(name, "")
     if value and not value.isdecimal():
         raise UserError(f"{name}={value!r} is not a number; set it for every process")
     return int(value) if value else None
 
 
-def _detected(address: str | None, count: int | None, number: int | None) -> tuple[str | None, int | None, int | None]:
-    """What is not known yet, by jax's own detection of clusters; None stays where it finds none.
+def _detect_cluster(
+    address: str | None, count: int | None, number: int | None
+) -> tuple[str | None, int | None, int | None]:
+    """Fills in missing values from jax's cluster detection; a value that it does not find stays None.
 
-    `jax.distributed.initialize` asks the same, but has no way to say that there is nobody to wait for.
+    `jax.distributed.initialize` runs the same detection, but cannot report that there are no other processes.
     """
     from jax._src import clusters
 
     detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
     try:
         return detect(address, count, number, None, None, START_SECONDS)[:3]
-    except Exception as error:  # of requests, the kubernetes client, and whatever the environment leads to
+    except Exception as error:  # from requests, the kubernetes client, or parsing of the environment
         raise UserError(
-            f"the other processes cannot be found ({type(error).__name__}: {first_line(error)}); mend that, set "
-            f"{COORDINATOR_ADDRESS}, {NUM_PROCESSES} and {PROCESS_ID}, or set {NUM_PROCESSES}=1 to run this process alone"
+            f"the other processes cannot be found ({type(error).__name__}: {first_line(error)}); fix the cause, set "
+            f"{COORDINATOR_ADDRESS}, {NUM_PROCESSES} and {PROCESS_ID}, or set {NUM_PROCESSES}=1 to run this process "
+            "alone"
         ) from error
 
 
 def _check_port(address: str) -> None:
-    """jax's coordinator would not survive a port in use, and would say so in its own way."""
+    """Raises a UserError if the coordinator's port is in use; jax's coordinator would abort the process."""
     port = address.rpartition(":")[2]
     if not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"{COORDINATOR_ADDRESS}={address!r} is no address; wanted host:port")
-    ipv6 = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
+        raise UserError(f"{COORDINATOR_ADDRESS}={address!r} is not an address; wanted host:port")
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
     try:
-        socket.create_server(("", int(port)), **ipv6).close()
+        socket.create_server(("", int(port)), family=family, dualstack_ipv6=dual).close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             return
         raise UserError(
-            f"{address}: that port is in use, perhaps by an earlier run that is still going; end it or choose another"
+            f"{address}: the port is in use, perhaps by an earlier run that has not ended; end it or choose another"
         ) from error
 
 
 def _fail(error: BaseException, count: int) -> NoReturn:
-    """Raises what `distributed_context` promises, and sees to it that the process does not wait for anybody when it ends."""
+    """Raises the error that `distributed_context` documents, and skips jax's shutdown barrier at exit."""
     number = jax.process_index()
+    reported: BaseException
     if is_peer_failure(error):
         reported = PeerLostError(
-            f"[process {number} of {count}] another process ended or its machine died ({first_line(error)}); its own "
-            "last lines say why; whole checkpoints are safe: start all processes again"
+            f"[process {number} of {count}] another process ended or its machine died ({first_line(error)}); the last "
+            "lines of its log give the cause; complete checkpoints are safe; start all processes again"
         )
     elif isinstance(error, UserError) and number:
         reported = type(error)(f"[process {number} of {count}] {error}")
@@ -222,13 +228,13 @@ def _fail(error: BaseException, count: int) -> NoReturn:
     code = reported.exit_code if isinstance(reported, UserError) else 1
     if isinstance(error, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
-    atexit.register(_leave, code)  # runs before jax's own farewell, which was registered earlier
+    atexit.register(_exit, code)  # runs before jax's shutdown, which was registered earlier
     if reported is error:
         raise error
     raise reported from error
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

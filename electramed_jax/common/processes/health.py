@@ -1,10 +1,11 @@
-"""Is everything here that a run needs? Each check looks at one thing, and names the command that mends it."""
+"""Checks of the environment of a run, for `electramed doctor`. Each check names the command that fixes its finding."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
 import os
+import pathlib
 import platform
 import shutil
 import socket
@@ -14,23 +15,30 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 PACKAGE = "electramed_jax"
 
-LITTLE_MEMORY = 4 * 2**30  # bytes; a packing process and a training host want about as much
-LITTLE_DISK = 10 * 2**30  # bytes; a checkpoint of ELECTRA-Base and its moments is 1.5 GB, and some are kept
-CLOCK_SECONDS = 5.0  # between two clocks; what is beyond makes logs of several hosts hard to read
-CLOCK_LIMIT_SECONDS = 300.0  # beyond which signed requests to storage are refused
-CONNECT_SECONDS = 5.0
+LITTLE_MEMORY = 4 * 2**30  # bytes; a packing process and a training host need about as much
+LITTLE_DISK = 10 * 2**30  # bytes; a checkpoint of ELECTRA-Base with its moments is 1.5 GB, and several are kept
+CLOCK_SECONDS = 5.0  # difference of two clocks above which logs of several hosts are hard to read
+CLOCK_LIMIT_SECONDS = 300.0  # difference above which storage rejects signed requests
+CONNECT_SECONDS = 5.0  # timeout of a connection to the coordinator
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What was looked at, how it is, what was found, and what to do where it is not well."""
+    """Result of one check.
+
+    Attributes:
+      name: subject of the check, such as "packages".
+      state: OK, WARNING or WRONG.
+      detail: the observation.
+      fix: command or action that resolves it; empty if none is needed.
+    """
 
     name: str
     state: str
@@ -49,14 +57,20 @@ class Check:
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3], system: str = platform.platform()) -> Check:
-    found = f"{'.'.join(map(str, version))} on {system}"
+    """Checks that Python is 3.11 or newer."""
+    detail = f"{'.'.join(map(str, version))} on {system}"
     if version >= (3, 11):
-        return Check("python", OK, found)
-    return Check("python", WRONG, found, "3.11 or newer is wanted: python3.11 -m venv ENV, and install there")
+        return Check("python", OK, detail)
+    return Check("python", WRONG, detail, "3.11 or newer is wanted: python3.11 -m venv ENV, and install there")
 
 
 def check_packages(requirements: Iterable[str] | None = None, installed: Callable[[str], str] | None = None) -> Check:
-    """Whether what is installed is within the ranges this program asks for, extras left out."""
+    """Checks that the installed packages are within the version ranges of this package, without its extras.
+
+    Args:
+      requirements: requirement strings; None reads those of this package.
+      installed: returns the version of an installed package; None uses `importlib.metadata.version`.
+    """
     from packaging.requirements import Requirement
 
     installed = installed or importlib.metadata.version
@@ -65,50 +79,53 @@ def check_packages(requirements: Iterable[str] | None = None, installed: Callabl
             requirements = importlib.metadata.requires(PACKAGE) or []
         except importlib.metadata.PackageNotFoundError:
             return Check(
-                "packages", WARNING, f"{PACKAGE} itself is not installed", "pip install -e . where setup.py is"
+                "packages", WARNING, f"{PACKAGE} itself is not installed", "pip install -e . in the folder of setup.py"
             )
     wanted = [Requirement(text) for text in requirements]
-    wanted = [one for one in wanted if one.marker is None]
-    off, versions = [], {}
-    for one in wanted:
+    unmet, versions = [], {}
+    for requirement in wanted:
+        if requirement.marker is not None:  # of an extra
+            continue
         try:
-            versions[one.name] = installed(one.name)
+            version = versions[requirement.name] = installed(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            off.append((one, "missing"))
+            unmet.append((requirement, "missing"))
         else:
-            if not one.specifier.contains(versions[one.name], prereleases=True):
-                off.append((one, versions[one.name]))
-    if off:
-        found = ", ".join(f"{one.name} {version} (wanted {one.specifier})" for one, version in off)
-        return Check("packages", WRONG, found, "pip install " + " ".join(f"'{one}'" for one, _ in off))
+            if not requirement.specifier.contains(version, prereleases=True):
+                unmet.append((requirement, version))
+    if unmet:
+        detail = ", ".join(f"{one.name} {version} (wanted {one.specifier})" for one, version in unmet)
+        return Check("packages", WRONG, detail, "pip install " + " ".join(f"'{one}'" for one, _ in unmet))
     shown = [f"{name} {versions[name]}" for name in ("jax", "flax", "optax", "orbax-checkpoint") if name in versions]
     return Check("packages", OK, ", ".join(shown or [f"{len(versions)} as wanted"]))
 
 
 def check_jaxlib(installed: Callable[[str], str] | None = None) -> Check:
-    """jax and jaxlib are released together; an older jaxlib may load, and fail later."""
+    """Checks that jax and jaxlib have the same version; an older jaxlib may load, and fail later."""
     installed = installed or importlib.metadata.version
     jax, jaxlib = installed("jax"), installed("jaxlib")
     if jax == jaxlib:
         return Check("jaxlib", OK, jaxlib)
-    return Check("jaxlib", WRONG, f"{jaxlib} beside jax {jax}", f"pip install 'jax=={jax}' 'jaxlib=={jax}'")
+    return Check("jaxlib", WRONG, f"{jaxlib} with jax {jax}", f"pip install 'jax=={jax}' 'jaxlib=={jax}'")
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
 def check_devices(
-    found: Callable[[], list[Any]] | None = None,
+    list_devices: Callable[[], list[Any]] | None = None,
     *,
     tpu_chips: int | None = None,
     nvidia: bool | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Check:
-    """The devices that jax computes on, and whether it passes an accelerator by.
+    """Checks that jax uses the accelerator of the machine, if there is one.
 
     Args:
-      found: gives jax's devices; None asks jax.
-      tpu_chips, nvidia: what the machine has; None looks.
+      list_devices: returns the devices of jax; None uses `jax.devices`.
+      tpu_chips: number of TPU chips in the machine; None detects it.
+      nvidia: whether the machine has an NVIDIA GPU; None detects it.
+      environment: environment variables.
     """
     if tpu_chips is None or nvidia is None:
         from jax._src import hardware_utils
@@ -116,41 +133,38 @@ def check_devices(
         tpu_chips = hardware_utils.num_available_tpu_chips_and_device_id()[0] if tpu_chips is None else tpu_chips
         nvidia = hardware_utils.has_visible_nvidia_gpu() if nvidia is None else nvidia
     try:
-        if found is None:
+        if list_devices is None:
             import jax
 
-            found = jax.devices
-        there = found()
-    except Exception as error:  # of whichever backend
-        first = str(error).strip().splitlines()[0][:300]
-        mend = "see that no other process holds the device: sudo lsof -w /dev/accel* /dev/vfio/* /dev/nvidia*"
-        return Check("devices", WRONG, f"jax finds none ({first})", mend)
-    shown = f"{len(there)} × {there[0].device_kind}"
-    if there[0].platform != "cpu" or not (tpu_chips or nvidia):
-        return Check("devices", OK, shown)
-    has = f"{tpu_chips} TPU chips" if tpu_chips else "an NVIDIA GPU"
+            list_devices = jax.devices
+        devices = list_devices()
+    except Exception as error:  # noqa: BLE001 each backend raises its own
+        fix = "check that no other process uses the device: sudo lsof -w /dev/accel* /dev/vfio/* /dev/nvidia*"
+        return Check("devices", WRONG, f"jax finds none ({first_line(error, 300)})", fix)
+    detail = f"{len(devices)} × {devices[0].device_kind}"
+    if devices[0].platform != "cpu" or not (tpu_chips or nvidia):
+        return Check("devices", OK, detail)
+    detail += f", but the machine has {f'{tpu_chips} TPU chips' if tpu_chips else 'an NVIDIA GPU'}"
     if environment.get("JAX_PLATFORMS") == "cpu":
-        return Check("devices", WARNING, f"{shown}, though there is {has}", "unset JAX_PLATFORMS")
+        return Check("devices", WARNING, detail, "unset JAX_PLATFORMS")
     extra = "tpu" if tpu_chips else "cuda"
-    return Check("devices", WRONG, f"{shown}, though there is {has}", f"pip install '{PACKAGE}[{extra}]'")
+    return Check("devices", WRONG, detail, f"pip install '{PACKAGE}[{extra}]'")
 
 
 def check_device_memory(device: Any) -> Check:
-    """Memory of one device; another process that holds a GPU's shows here."""
+    """Checks the free memory of one device, which is low if another process uses a GPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if not stats or "bytes_limit" not in stats:
-        return Check("device RAM", OK, "the host's" if device.platform == "cpu" else "not told by this device")
+        return Check("device RAM", OK, "the host's" if device.platform == "cpu" else "not reported by this device")
     limit, used = stats["bytes_limit"], stats.get("bytes_in_use", 0)
-    found = f"{_gib(limit - used)} free of {_gib(limit)} that jax may use on each"
+    detail = f"{_gib(limit - used)} free of {_gib(limit)} that jax may use on each"
     if used > limit / 10:
-        return Check(
-            "device RAM", WARNING, found, "look for the process that holds it: nvidia-smi, or lsof /dev/accel*"
-        )
-    return Check("device RAM", OK, found)
+        return Check("device RAM", WARNING, detail, "find the process that uses it: nvidia-smi, or lsof /dev/accel*")
+    return Check("device RAM", OK, detail)
 
 
 def check_libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) -> Check:
-    """The TPU's compiler and runtime: wanted on a TPU host, and by `electramed compile`."""
+    """Checks for libtpu, the compiler and runtime of TPUs: required on a TPU host and by `electramed compile`."""
     installed = installed or importlib.metadata.version
     versions = {}
     for name in ("libtpu", "libtpu-nightly"):
@@ -162,32 +176,39 @@ def check_libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) 
         return Check("libtpu", WRONG, "both libtpu and libtpu-nightly are installed", "pip uninstall libtpu-nightly")
     if versions:
         return Check("libtpu", OK, " ".join(next(iter(versions.items()))))
-    mend = f"pip install '{PACKAGE}[tpu]'"
+    fix = f"pip install '{PACKAGE}[tpu]'"
     if tpu_chips:
-        return Check("libtpu", WRONG, f"not installed, on a host of {tpu_chips} TPU chips", mend)
-    return Check("libtpu", OK, f"not installed; only electramed compile would want it here: {mend}")
+        return Check("libtpu", WRONG, f"not installed, on a host of {tpu_chips} TPU chips", fix)
+    return Check("libtpu", OK, f"not installed; only electramed compile needs it here: {fix}")
 
 
 def check_memory(total: int | None = None, available: int | None = None, cores: int | None = os.cpu_count()) -> Check:
-    """The host's; of a container, what it may use."""
+    """Checks the free memory of the host, or of the container.
+
+    Args:
+      total: bytes; None reads it from the system.
+      available: bytes; None reads it from the system.
+      cores: number of CPU cores.
+    """
     if total is None or available is None:
-        total, available = _memory()
-    found = f"{_gib(available)} free of {_gib(total)}, {cores} cores"
+        total, available = _read_memory()
+    detail = f"{_gib(available)} free of {_gib(total)}, {cores} cores"
     if available < LITTLE_MEMORY:
-        return Check("host RAM", WARNING, found, "end other processes, or run prepare and pack with --workers 1")
-    return Check("host RAM", OK, found)
+        return Check("host RAM", WARNING, detail, "end other processes, or run prepare and pack with --workers 1")
+    return Check("host RAM", OK, detail)
 
 
-def _memory() -> tuple[int, int]:
-    """(total, available) bytes; where the system does not tell what is available, the total."""
+def _read_memory() -> tuple[int, int]:
+    """Returns (total, available) bytes; the total twice if the system does not report the available memory."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available = total
-    if os.path.exists("/proc/meminfo"):
-        lines = dict(line.split(":") for line in open("/proc/meminfo", encoding="ascii"))
-        available = int(lines["MemAvailable"].split()[0]) * 1024
-    limit = "/sys/fs/cgroup/memory.max"
-    if os.path.exists(limit) and (text := open(limit, encoding="ascii").read().strip()).isdecimal():
-        used = int(open("/sys/fs/cgroup/memory.current", encoding="ascii").read())
+    meminfo = pathlib.Path("/proc/meminfo")
+    if meminfo.exists():
+        values = dict(line.split(":") for line in meminfo.read_text(encoding="ascii").splitlines())
+        available = int(values["MemAvailable"].split()[0]) * 1024
+    limit = pathlib.Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text(encoding="ascii").strip()).isdecimal():
+        used = int(limit.with_name("memory.current").read_text(encoding="ascii"))
         total, available = min(total, int(text)), min(available, int(text) - used)
     return total, available
 
@@ -196,98 +217,106 @@ def _memory() -> tuple[int, int]:
 
 
 def check_storage(folder: str) -> list[Check]:
-    """Writes a small file into `folder`, reads it, compares its time with the clock here, and removes it."""
+    """Checks that a folder can be written to, and that its clock agrees with this host's.
+
+    Writes a small file, reads it, compares its modification time with the clock, and removes it.
+    """
     path = files.join(folder, f".electramed-doctor-{uuid.uuid4().hex}")
     name = "storage"
     try:
-        ours = files.local_path(folder) is not None and not files.exists(folder)
+        is_new = files.local_path(folder) is not None and not files.exists(folder)
         began = time.time()
         files.write_text(path, path)
         try:
             if files.read_text(path) != path:
-                return [
-                    Check(name, WRONG, f"{folder}: gives back other bytes than were written", "use another storage")
-                ]
+                detail = f"{folder}: the bytes that were read differ from those that were written"
+                return [Check(name, WRONG, detail, "use another storage")]
             skew = files.modified(path) - began
         finally:
-            files.remove(folder if ours else path)
+            files.remove(folder if is_new else path)
     except UserError as error:
-        found, _, mend = str(error).rpartition("; ")
-        return [Check(name, WRONG, found or str(error), mend if found else "check the path and your rights to it")]
-    return [_space(folder, time.time() - began), check_clock(skew, f"the clock of {folder}")]
+        detail, _, fix = str(error).rpartition("; ")
+        return [Check(name, WRONG, detail or str(error), fix if detail else "check the path and its permissions")]
+    return [_check_space(folder, time.time() - began), check_clock(skew, f"the clock of {folder}")]
 
 
-def _space(folder: str, seconds: float) -> Check:
-    found = f"{folder}: written, read and removed in {seconds * 1e3:.0f} ms"
+def _check_space(folder: str, seconds: float) -> Check:
+    detail = f"{folder}: written, read and removed in {seconds * 1e3:.0f} ms"
     local = files.local_path(folder)
     if local is None:
-        return Check("storage", OK, found)
+        return Check("storage", OK, detail)
     while not os.path.exists(local):
         local = os.path.dirname(local) or "."
     free = shutil.disk_usage(local).free
-    found += f", {_gib(free)} free"
+    detail += f", {_gib(free)} free"
     if free < LITTLE_DISK:
-        return Check("storage", WARNING, found, "free some, or lower config.max_to_keep")
-    return Check("storage", OK, found)
+        return Check("storage", WARNING, detail, "free some space, or lower config.max_to_keep")
+    return Check("storage", OK, detail)
 
 
-def check_clock(skew: float, whose: str) -> Check:
-    """`skew`: seconds that the other clock is ahead."""
-    mend = "sudo timedatectl set-ntp true, or sudo chronyc makestep"
+def check_clock(skew: float, other: str) -> Check:
+    """Checks that another clock agrees with this host's.
+
+    Args:
+      skew: seconds by which the other clock is ahead.
+      other: subject of the message, such as "the clock of process 1".
+    """
+    fix = "sudo timedatectl set-ntp true, or sudo chronyc makestep"
     way = "ahead of" if skew > 0 else "behind"
-    found = f"{whose} is {abs(skew):.1f} s {way} this host's" if abs(skew) > 1 else f"{whose} agrees with this host's"
+    detail = f"{other} is {abs(skew):.1f} s {way} this host's" if abs(skew) > 1 else f"{other} agrees with this host's"
     if abs(skew) > CLOCK_LIMIT_SECONDS:
-        return Check("clock", WRONG, f"{found}; signed requests will be refused", mend)
-    return Check("clock", WARNING if abs(skew) > CLOCK_SECONDS else OK, found, mend * (abs(skew) > CLOCK_SECONDS))
+        return Check("clock", WRONG, f"{detail}; storage will reject signed requests", fix)
+    if abs(skew) > CLOCK_SECONDS:
+        return Check("clock", WARNING, detail, fix)
+    return Check("clock", OK, detail)
 
 
 def check_coordinator(environment: Mapping[str, str] = os.environ) -> Check:
-    """Whether the first process's host answers, where variables name one; nothing needs to listen there yet."""
-    address = environment.get(distributed.COORDINATOR_ADDRESS)
+    """Checks that the host of the coordinator answers, if a variable names one; its port need not be open yet."""
+    name, variable = "coordinator", distributed.COORDINATOR_ADDRESS
+    address = environment.get(variable)
     if not address:
-        return Check(
-            "coordinator",
-            OK,
-            f"{distributed.COORDINATOR_ADDRESS} is not set: one process, or a cluster that jax detects",
-        )
+        return Check(name, OK, f"{variable} is not set: one process, or a cluster that jax detects")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        return Check(
-            "coordinator", WRONG, f"{address!r} is no address", f"export {distributed.COORDINATOR_ADDRESS}=HOST:PORT"
-        )
+        return Check(name, WRONG, f"{address!r} is not an address", f"export {variable}=HOST:PORT")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except ConnectionRefusedError:
-        return Check("coordinator", OK, f"{host} answers; nothing listens on {port} yet")
+        return Check(name, OK, f"{host} answers; nothing listens on {port} yet")
     except socket.gaierror as error:
-        mend = f"export {distributed.COORDINATOR_ADDRESS} with the address of the first process's host: hostname -I"
-        return Check("coordinator", WRONG, f"{host}: no such host ({error.strerror})", mend)
+        fix = f"export {variable} with the address of the first process's host: hostname -I"
+        return Check(name, WRONG, f"{host}: no such host ({error.strerror})", fix)
     except OSError as error:
-        mend = f"let the hosts reach each other: open TCP port {port} in the network's firewall"
-        return Check("coordinator", WRONG, f"{address} does not answer ({error})", mend)
-    return Check("coordinator", OK, f"{address} answers")
+        fix = f"make the hosts reachable for each other: open TCP port {port} in the firewall of the network"
+        return Check(name, WRONG, f"{address} does not answer ({error})", fix)
+    return Check(name, OK, f"{address} answers")
 
 
 def check_processes(folder: str | None) -> list[Check]:
-    """What only several processes can find out, each of them in here: that they find each other, share the folder,
-    have clocks that agree and devices of one kind. To be called inside `distributed.joined`.
+    """Checks several processes together: they find each other, share a folder and have clocks that agree.
+
+    Must be called in every process, inside `distributed.distributed_context`.
     """
     import jax
 
     count = jax.process_count()
-    checks = [Check("processes", OK, f"{count} have found each other, {jax.device_count()} devices in all")]
+    checks = [Check("processes", OK, f"{count} found each other, {jax.device_count()} devices in total")]
     if folder is not None:
         try:
             distributed.check_shared(folder)
-            checks.append(Check("shared", OK, f"{folder} is one folder for all of them"))
+            checks.append(Check("shared", OK, f"all processes see the same folder {folder}"))
         except UserError as error:
             checks.append(Check("shared", WRONG, str(error)))
     distributed.barrier("clocks are read")
     day = 24 * 3600 * 1000
     clocks = distributed.allgather(int(time.time() * 1000) % day)
     skews = [((other - clocks[0] + day // 2) % day - day // 2) / 1000 for other in clocks]
-    worst = max(range(count), key=lambda number: abs(skews[number]))
-    return [*checks, check_clock(skews[worst], f"the clock of process {worst}, the farthest from process 0's,")]
+    worst = max(range(count), key=lambda process: abs(skews[process]))
+    return [
+        *checks,
+        check_clock(skews[worst], f"the clock of process {worst}, the one that differs most from process 0,"),
+    ]
 
 
 def _gib(size: float) -> str:

@@ -1,4 +1,4 @@
-"""Console output of the main process of a run."""
+"""Console output of the main process of a run; the other processes print nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from electramed_jax.common.processes import distributed
 
 
 def log_main(line: str) -> None:
-    """Says a line, in the main process alone."""
+    """Prints a line in the main process, unless quiet."""
     if distributed.is_main():
         console.say(line)
 
 
 def warn_main(line: str) -> None:
-    """The same of what a person should know, quiet or not."""
+    """Prints a warning in the main process, also when quiet."""
     if distributed.is_main():
         console.warn(line)
 
@@ -24,7 +24,7 @@ def warn_main(line: str) -> None:
 def training_display(
     title: str, start: int, total: int, shown: Sequence[str]
 ) -> contextlib.AbstractContextManager[progress_panel.TrainingDisplay]:
-    """`console.steps` in the main process; the others say nothing."""
+    """Returns `progress_panel.training_display` in the main process, and a display without output in the others."""
     return (
         progress_panel.training_display(title, start, total, shown)
         if distributed.is_main()
@@ -33,7 +33,7 @@ def training_display(
 
 
 class _SilentDisplay(progress_panel.TrainingDisplay):
-    def log_metrics(self, split: str, step: int, figures: Mapping[str, float], line: str) -> None:
+    def log_metrics(self, split: str, step: int, metrics: Mapping[str, float], line: str) -> None:
         pass
 
     def alert(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Being told to stop, by SIGTERM ("this machine is going away"), and agreeing with the other processes on when."""
+"""Preemption: detects SIGTERM, and agrees with the other processes on the step after which the run stops."""
 
 from __future__ import annotations
 
@@ -15,51 +15,56 @@ from electramed_jax.common.processes import distributed, signals
 
 
 class Preemption:
-    """Turns SIGTERM into a question the loop can ask. A second one changes nothing: the save goes on."""
+    """Converts SIGTERM to a flag that the training loop polls. A second SIGTERM does not interrupt the save."""
 
     def __init__(self, grace_seconds: float):
-        """`grace_seconds`: what the platform leaves between SIGTERM and the end; when it is over, that is said."""
+        """`grace_seconds`: time that the platform leaves between SIGTERM and SIGKILL; its end is logged."""
         self._grace_seconds = grace_seconds
-        self._told, self._over = threading.Event(), threading.Event()
-        self._asked = 0
+        self._received, self._finished = threading.Event(), threading.Event()
+        self._polls = 0
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[Preemption]:
-        """Listens for SIGTERM in a lone process; with several, jax's own service listens and agrees on a step."""
+        """Listens for SIGTERM during the block.
+
+        A single process installs a handler. With several processes, jax's preemption service has its own handler and
+        agrees on a step.
+        """
         watcher = threading.Thread(target=self._watch, daemon=True)
         watcher.start()
-        alone = jax.process_count() == 1
-        before = signal.signal(signal.SIGTERM, lambda number, frame: self._told.set()) if alone else None
+        single = jax.process_count() == 1
+        before = signal.signal(signal.SIGTERM, lambda _number, _frame: self._received.set()) if single else None
         signals.unblock_sigterm()
         try:
             yield self
         finally:
-            if alone:  # who was told is about to end; being told again is not to change its exit code
-                signal.signal(signal.SIGTERM, signal.SIG_IGN if self._told.is_set() else before)
-            self._over.set()
-            self._told.set()
+            if single:  # after a SIGTERM the process is about to exit: another one must not change its exit code
+                signal.signal(signal.SIGTERM, signal.SIG_IGN if self._received.is_set() else before)
+            self._finished.set()
+            self._received.set()
             watcher.join()
 
     def reached(self) -> bool:
-        """True, in every process at the same call, once any of them was told to stop; true from then on.
+        """Returns True in every process at the same call, once any of them has received SIGTERM, and from then on.
 
-        Every process has to ask equally often: with several, jax counts the calls, and names one that none has
-        made yet. Steps would not do: those who have not asked yet count as 0, and a resumed run never asks for 1.
+        Every process must call this equally often. With several processes, jax counts the calls and picks a number that
+        no process has reached yet. The step cannot be that number: processes that have not called yet count as 0, and a
+        resumed run never passes 1.
         """
-        if jax.process_count() > 1 and not self._told.is_set():
-            self._asked += 1
-            if multihost_utils.reached_preemption_sync_point(self._asked):
-                self._told.set()
-        return self._told.is_set()
+        if jax.process_count() > 1 and not self._received.is_set():
+            self._polls += 1
+            if multihost_utils.reached_preemption_sync_point(self._polls):
+                self._received.set()
+        return self._received.is_set()
 
     def _watch(self) -> None:
-        self._told.wait()
-        if self._over.is_set() or not distributed.is_main():
+        self._received.wait()
+        if self._finished.is_set() or not distributed.is_main():
             return
-        warn("told to stop (SIGTERM): saving, then stopping")
-        if not self._over.wait(self._grace_seconds):
+        warn("received SIGTERM: saving a checkpoint, then stopping")
+        if not self._finished.wait(self._grace_seconds):
             warn(
-                f"the grace period of {self._grace_seconds:g} s is over before the save is: it goes on, but if this "
-                "process is killed now, the next goes on from the checkpoint before; raise the platform's grace "
-                "period, and config.preemption_grace_seconds with it"
+                f"the grace period of {self._grace_seconds:g} s ended before the checkpoint was saved; the save "
+                "continues, but if this process is killed now, the run resumes from the previous checkpoint; raise the "
+                "grace period of the platform, and config.preemption_grace_seconds with it"
             )

@@ -1,8 +1,8 @@
-"""The one door to storage: local paths, gs:// and memory:// behave alike.
+"""File access for local paths and for URLs of any storage that fsspec supports, such as gs:// and memory://.
 
-Local files go through the operating system, everything else through fsspec (`common/remote.py`, which tries again
-where storage fails for a while). A failure the user can mend (no such file, no permission, full disk, missing
-gcsfs) is a UserError that names the path. Nothing half-written is ever visible under its final name.
+Local files use the operating system. Remote files use `remote`, which retries transient errors. An error that the user
+can fix (no such file, no permission, full disk, missing gcsfs) is a UserError that names the path. A partly written
+file is never visible under its final name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import remote
@@ -29,7 +29,7 @@ _REMOTE_READ_BYTES = 4 << 20
 
 
 def join(base: str | os.PathLike, *parts: str) -> str:
-    """`base/parts[0]/...`, for local paths and URLs alike."""
+    """Joins the parts of a local path or URL with slashes."""
     path = os.fspath(base)
     for part in parts:
         path = f"{path.rstrip('/')}/{part}" if path not in ("", "/") else f"{path}{part}"
@@ -37,15 +37,13 @@ def join(base: str | os.PathLike, *parts: str) -> str:
 
 
 def local_path(path: str | os.PathLike) -> str | None:
-    """The operating system's name for `path` (`~` expanded), or None for a remote URL."""
-    path = os.fspath(path)
-    if path.startswith("file://"):
-        path = path[len("file://") :]
+    """Returns the local path (`~` expanded) of a path or file:// URL, or None for a remote URL."""
+    path = os.fspath(path).removeprefix("file://")
     return None if "://" in path else os.path.expanduser(path)
 
 
 def exists(path: str | os.PathLike) -> bool:
-    """Whether a file or a folder of that name is there."""
+    """Returns whether a file or folder exists."""
     if (local := local_path(path)) is not None:
         return os.path.exists(local)
     with _readable_errors(path):
@@ -53,7 +51,7 @@ def exists(path: str | os.PathLike) -> bool:
 
 
 def is_dir(path: str | os.PathLike) -> bool:
-    """Whether `path` is a folder."""
+    """Returns whether `path` is a folder."""
     if (local := local_path(path)) is not None:
         return os.path.isdir(local)
     with _readable_errors(path):
@@ -61,7 +59,7 @@ def is_dir(path: str | os.PathLike) -> bool:
 
 
 def size(path: str | os.PathLike) -> int:
-    """Size of a file in bytes."""
+    """Returns the size of a file in bytes."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return os.stat(local).st_size
@@ -69,7 +67,7 @@ def size(path: str | os.PathLike) -> int:
 
 
 def modified(path: str | os.PathLike) -> float:
-    """When a file was last written, in seconds since 1970, by the clock of whoever stores it."""
+    """Returns when a file was last written, in seconds since 1970, by the clock of the storage."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return os.stat(local).st_mtime
@@ -77,7 +75,7 @@ def modified(path: str | os.PathLike) -> float:
 
 
 def make_dirs(path: str | os.PathLike) -> None:
-    """Makes the folder and its parents; one that exists already is fine."""
+    """Creates a folder and its parents, unless it exists."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             os.makedirs(local, exist_ok=True)
@@ -86,7 +84,7 @@ def make_dirs(path: str | os.PathLike) -> None:
 
 
 def remove(path: str | os.PathLike) -> None:
-    """Removes a file, or a folder with all that is in it; one that is not there is fine."""
+    """Removes a file, or a folder with its contents, if it exists."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             if os.path.isdir(local) and not os.path.islink(local):
@@ -98,57 +96,59 @@ def remove(path: str | os.PathLike) -> None:
 
 
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Renames a file within one storage system, replacing `target`."""
+    """Renames a file within one storage system; replaces `target` if it exists."""
     with _readable_errors(source):
         if (local := local_path(source)) is not None:
-            os.replace(local, local_path(target))
+            local_target = local_path(target)
+            assert local_target is not None, f"{source} is local, {target} is not"
+            os.replace(local, local_target)
         else:
-            # Copied, then removed: either can be done again when its answer was lost.
+            # A copy and a removal, since each of them can be repeated after its response was lost.
             remote.call(source, lambda storage, name: storage.cp_file(name, remote.open_storage(target)[1]))
             remote.call(source, remote.remove)
 
 
 def list_dir(path: str | os.PathLike) -> list[str]:
-    """Sorted names (not paths) of what is in a folder, hidden ones included."""
+    """Returns the sorted names (not paths) of the files and folders in a folder, with hidden ones."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return sorted(os.listdir(local))
-        found = remote.call(path, lambda storage, name: storage.ls(name, detail=False))
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+        names = remote.call(path, lambda storage, name: storage.ls(name, detail=False))
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
 
 
 def sizes(path: str | os.PathLike) -> dict[str, int]:
-    """Name and size in bytes of each file in a folder, sorted by name; remotely it is one listing."""
+    """Returns {name: bytes} of the files in a folder, sorted by name; one request to remote storage."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
-            found = {entry.name: entry.stat().st_size for entry in os.scandir(local) if entry.is_file()}
+            by_name = {entry.name: entry.stat().st_size for entry in os.scandir(local) if entry.is_file()}
         else:
             entries = remote.call(path, lambda storage, name: storage.ls(name, detail=True))
-            found = {e["name"].rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
-        return dict(sorted(found.items()))
+            by_name = {e["name"].rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
+        return dict(sorted(by_name.items()))
 
 
 def glob(patterns: Iterable[str]) -> list[str]:
-    """The files that match any of the patterns, sorted and each once.
+    """Returns the paths of the files that match any of the patterns, sorted and without duplicates.
 
     Raises:
       UserError: a pattern that matches no file, or one that names a folder.
     """
-    found: set[str] = set()
+    paths: set[str] = set()
     for pattern in patterns:
         if is_dir(pattern):
             raise UserError(
-                f"{pattern}: is a folder; wanted files; give a quoted pattern such as '{join(pattern, '*.xml.gz')}'"
+                f"{pattern}: is a folder; wanted files; use a quoted pattern such as '{join(pattern, '*.xml.gz')}'"
             )
         matches = _matches(pattern)
         if not matches:
             raise UserError(f"{pattern}: no such file and no match; check the path or pattern")
-        found.update(matches)
-    return sorted(found)
+        paths.update(matches)
+    return sorted(paths)
 
 
 def open_read(path: str | os.PathLike) -> BinaryIO:
-    """Opens a file for reading bytes, at any place of it; a remote one is read some megabytes at a time."""
+    """Opens a seekable file for reading bytes; a remote file is read in blocks of 4 MiB."""
     with _readable_errors(path):
         if (local := local_path(path)) is not None:
             return open(local, "rb")
@@ -156,7 +156,7 @@ def open_read(path: str | os.PathLike) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """The whole file."""
+    """Returns the content of a file."""
     with _readable_errors(path):
         if (local := local_path(path)) is None:
             return remote.call(path, lambda storage, name: storage.cat_file(name))
@@ -165,10 +165,10 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The whole file as UTF-8 text.
+    """Returns the content of a UTF-8 text file.
 
     Raises:
-      UserError: not UTF-8; names the byte.
+      UserError: the file is not UTF-8; names the first wrong byte.
     """
     try:
         return read_bytes(path).decode("utf-8")
@@ -177,7 +177,7 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset` on; fewer only at the end of the file."""
+    """Returns `length` bytes from `offset`; fewer only at the end of the file."""
     with _readable_errors(path):
         if local_path(path) is None:
             return remote.call(path, lambda storage, name: storage.cat_file(name, start=offset, end=offset + length))
@@ -187,40 +187,43 @@ def read_range(path: str | os.PathLike, offset: int, length: int) -> bytes:
 
 
 def read_into(path: str | os.PathLike, offset: int, buffer: Any) -> int:
-    """As `read_range`, into a writable buffer without gaps; returns how many bytes the file had for it."""
+    """Fills a writable contiguous buffer from `offset`; returns the bytes read, fewer only at the end of the file."""
     view = memoryview(buffer).cast("B")
-    if local_path(path) is None:
+    if (local := local_path(path)) is None:
         data = read_range(path, offset, len(view))
         view[: len(data)] = data
         return len(data)
-    with open_read(path) as file, _readable_errors(path):
+    with _readable_errors(path), open(local, "rb") as file:
         file.seek(offset)
         return file.readinto(view)
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, *, retry: bool = True) -> Iterator[BinaryIO]:
-    """Yields a binary file that appears as `path` when the block ends well, and never otherwise.
+    """Yields a writable binary file that appears as `path` if the block raises no exception.
 
-    A local file is written beside its final place, synced and renamed. A remote one is spooled to
-    a local temporary file and uploaded whole, since object stores show an upload when it is done.
-    The folder is made where it is missing. `retry=False`: an upload that fails is not tried again.
+    A local file is written next to its final path, synced and renamed. A remote file is written to a local temporary
+    file and uploaded whole; an object store shows an upload only when it is complete. Missing folders are created.
+
+    Args:
+      path: final path or URL.
+      retry: whether a failed upload is retried.
     """
     local = local_path(path)
     if local is None:
-        with tempfile.NamedTemporaryFile() as spool:
-            with _full_disk_errors(spool.name, spool):
-                yield spool
-                spool.flush()
+        with tempfile.NamedTemporaryFile() as temporary_file:
+            with _full_disk_errors(temporary_file.name, temporary_file):
+                yield cast(BinaryIO, temporary_file)
+                temporary_file.flush()
             with _readable_errors(path):
-                remote.call(path, lambda storage, name: storage.put_file(spool.name, name), retry=retry)
+                remote.call(path, lambda storage, name: storage.put_file(temporary_file.name, name), retry=retry)
         return
     folder = os.path.dirname(local) or "."
     make_dirs(folder)
     name = f".{os.path.basename(local)}.{os.getpid()}-{os.urandom(4).hex()}{TEMPORARY_SUFFIX}"
     temporary = os.path.join(folder, name)
     with _readable_errors(path):
-        file = open(temporary, "xb")
+        file = open(temporary, "xb")  # noqa: SIM115 closed below, before it is renamed
     try:
         with _full_disk_errors(path, file):
             yield file
@@ -245,7 +248,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes JSON for people: two spaces, insertion order, one newline at the end."""
+    """Writes JSON with an indent of two spaces, keys in insertion order and a newline at the end, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -253,19 +256,19 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file.
 
     Raises:
-      UserError: not JSON; names file, line and column.
+      UserError: the file is not valid JSON; names the line and column.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); "
-            "mend the file or write it anew"
+            "fix the file or write it again"
         ) from error
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Returns the hexadecimal SHA-256 of the content of a file."""
     digest = hashlib.sha256()
     with open_read(path) as file, _readable_errors(path):
         while chunk := file.read(_CHUNK_BYTES):
@@ -276,7 +279,7 @@ def sha256(path: str | os.PathLike) -> str:
 def _matches(pattern: str) -> list[str]:
     local = local_path(pattern)
     if local is not None:
-        if os.path.exists(local):  # also a name that looks like a pattern
+        if os.path.exists(local):  # a file name may contain characters of patterns
             return [local]
         return [name for name in local_glob.glob(local, recursive=True) if os.path.isfile(name)]
     with _readable_errors(pattern):
@@ -284,15 +287,15 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _remote_matches(storage: Any, name: str) -> list[str]:
-    found = storage.glob(name, detail=True)
-    return [storage.unstrip_protocol(path) for path, entry in found.items() if entry["type"] == "file"]
+    entries = storage.glob(name, detail=True)
+    return [storage.unstrip_protocol(path) for path, entry in entries.items() if entry["type"] == "file"]
 
 
 class _RemoteFile(io.RawIOBase):
-    """Bytes of a remote file by range reads, each of which is tried again where storage fails for a while."""
+    """Seekable remote file; every read is a range request with retries."""
 
     def __init__(self, path: str | os.PathLike):
-        self._path, self._size, self._at = path, size(path), 0
+        self._path, self._size, self._position = path, size(path), 0
 
     def readable(self) -> bool:
         return True
@@ -301,11 +304,11 @@ class _RemoteFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         data = self._read(len(buffer))
@@ -316,11 +319,11 @@ class _RemoteFile(io.RawIOBase):
         return self._read(self._size)
 
     def _read(self, length: int) -> bytes:
-        length = min(length, self._size - self._at)
-        data = read_range(self._path, self._at, length) if length > 0 else b""
+        length = min(length, self._size - self._position)
+        data = read_range(self._path, self._position, length) if length > 0 else b""
         if len(data) < length:
-            raise UserError(f"{self._path}: changed while it was read; run the same command again")
-        self._at += length
+            raise UserError(f"{self._path}: the file changed while it was read; run the same command again")
+        self._position += length
         return data
 
 
@@ -334,6 +337,7 @@ def _sync_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Raises a UserError in place of the operating system errors that a user can fix."""
     try:
         yield
     except FileNotFoundError as error:
@@ -343,7 +347,7 @@ def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UserError(f"{path}: is a folder; wanted a file") from error
     except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{path}: a file stands where a folder is wanted; move it away") from error
+        raise UserError(f"{path}: a file is in the place of a folder; move it away") from error
     except OSError as error:
         if error.errno in FULL_DISK:
             raise UserError(f"{path}: disk full; free some space and run it again") from error
@@ -351,14 +355,13 @@ def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _full_disk_errors(path: str | os.PathLike, file: BinaryIO) -> Iterator[None]:
-    """Other errors of the block are its own; a full disk is ours to explain."""
+def _full_disk_errors(path: str | os.PathLike, file: BinaryIO | tempfile._TemporaryFileWrapper) -> Iterator[None]:
+    """Raises a UserError in place of the error of a full disk; other errors of the block pass unchanged."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
         raise UserError(
-            f"{path}: disk full after {file.tell():,} bytes; nothing half-written remains; "
-            "free some space and run it again"
+            f"{path}: disk full after {file.tell():,} bytes; no partial file is left; free some space and run it again"
         ) from error

@@ -1,7 +1,8 @@
-"""Remote storage through fsspec, with the patience that networks need. `common/files.py` is the door to it."""
+"""Operations on remote storage through fsspec, with retries. Other modules use them through `files`."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -12,27 +13,28 @@ from typing import Any, TypeVar
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 
-# Pauses before another try. With the tries that gcsfs makes by itself, storage may be away for some five minutes.
+# Pauses before the retries. With gcsfs's own retries, storage may be unavailable for about five minutes.
 PAUSE_SECONDS = (1, 2, 4, 8, 16, 32, 60, 60)
-_SAID_FROM = 4  # shorter pauses are not worth a line
-_LATER = (408, 425, 429)  # HTTP: request timeout, too early, too many requests; beside 500 and above
-# Errors of these packages that carry no HTTP status are of the connection: it broke, or never was.
+_LOGGED_FROM = 4  # seconds; shorter pauses are not logged
+_RETRY_STATUS = (408, 425, 429)  # HTTP: request timeout, too early, too many requests; in addition to 500 and above
+# An error of these packages without an HTTP status is a connection that failed or broke.
 _NETWORK_PACKAGES = {"aiohttp", "requests", "urllib3", "gcsfs", "google"}
 
 T = TypeVar("T")
 
 
 def call(path: str | os.PathLike, operation: Callable[[Any, str], T], *, retry: bool = True) -> T:
-    """`operation(file system, name in it)` of a URL, tried again for some minutes where storage fails for a while.
+    """Returns `operation(file_system, name)` for the fsspec file system of a URL; retries transient errors for minutes.
 
     Args:
-      operation: harmless to do twice.
-      retry: False tries once, for a caller who has better to do than to wait and will come again.
+      path: URL, such as gs://bucket/name.
+      operation: called with the file system and the name of the URL in it; must be idempotent.
+      retry: False tries once, for a caller that continues without the result and tries again later.
 
     Raises:
-      UserError: the storage is unknown or its package missing, it refuses, or it didn't come back in time.
-      OSError: what the file system said that another try won't change, such as FileNotFoundError.
-      Exception: whatever the file system's library raised, if not `retry`.
+      UserError: the storage is unknown, its package is missing, it rejects the request, or it stays unavailable.
+      OSError: an error of the file system that a retry would not change, such as FileNotFoundError.
+      Exception: any error of the file system's library, if `retry` is False.
     """
     storage, name = open_storage(path)
     for pause in (*(PAUSE_SECONDS if retry else ()), None):
@@ -42,31 +44,31 @@ def call(path: str | os.PathLike, operation: Callable[[Any, str], T], *, retry: 
             if not retry:
                 raise
             if not is_transient(error):
-                if _refuses(error):
+                if _is_rejection(error):
                     raise UserError(
-                        f"{path}: refused by its storage ({_one_line(error)}); check the name and your credentials"
+                        f"{path}: rejected by the storage ({_describe(error)}); check the name and your credentials"
                     ) from error
                 raise
             if pause is None:
                 raise UserError(
-                    f"{path}: storage does not answer ({_one_line(error)}), tried {len(PAUSE_SECONDS) + 1} times over "
+                    f"{path}: storage does not answer ({_describe(error)}), tried {len(PAUSE_SECONDS) + 1} times over "
                     f"{sum(PAUSE_SECONDS) / 60:.0f} minutes; check the network and the service, then run it again"
                 ) from error
-            if pause >= _SAID_FROM:
-                say(f"{path}: {_one_line(error)}; trying again in {pause} s")
-        # Hosts that failed together should not come back together.
+            if pause >= _LOGGED_FROM:
+                say(f"{path}: {_describe(error)}; trying again in {pause} s")
+        # Random, so that hosts that failed at the same time do not retry at the same time.
         time.sleep(pause * random.uniform(0.75, 1.25))
     raise AssertionError("unreachable")
 
 
 def open_storage(path: str | os.PathLike) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the name that the URL has in it."""
-    import fsspec  # kept off the start-up path; local work never needs it
+    """Returns the fsspec file system of a URL, and the name of the URL in it."""
+    import fsspec  # slow to import; local files do not need it
 
-    # gcsfs tells each failed try at length; ours are told in one line.
+    # gcsfs logs each failed request with a traceback; `call` logs one line.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:
-        # Listings are never kept: other processes write into the folders that this one looks at.
+        # No cache of listings: other processes write into the same folders.
         return fsspec.core.url_to_fs(os.fspath(path), use_listings_cache=False)
     except ImportError as error:
         raise UserError(
@@ -77,9 +79,9 @@ def open_storage(path: str | os.PathLike) -> tuple[Any, str]:
 
 
 def info(storage: Any, name: str) -> dict[str, Any] | None:
-    """An operation for `call`: what is known of a file or folder, or None where it is not there.
+    """Returns fsspec's description of a file or folder, or None if it does not exist. An operation for `call`.
 
-    `exists` and `isdir` of a file system take some failures for an absence.
+    `exists` and `isdir` of a file system return False after some errors.
     """
     try:
         return storage.info(name)
@@ -88,37 +90,36 @@ def info(storage: Any, name: str) -> dict[str, Any] | None:
 
 
 def remove(storage: Any, name: str) -> None:
-    """An operation for `call`: a file, or a folder with all that is in it; one that is not there is fine."""
-    try:
+    """Removes a file, or a folder with its contents, if it exists. An operation for `call`."""
+    with contextlib.suppress(FileNotFoundError):
         storage.rm(name, recursive=True)
-    except FileNotFoundError:
-        pass
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of storage may be gone in a while: a broken connection, a timeout, a busy or ailing server."""
+    """Returns whether a retry may succeed: after a broken connection, a timeout, or an overloaded or failing server."""
     status = getattr(error, "status", None) or getattr(error, "code", None)
     if status is not None and str(status).isdigit():
-        return int(status) in _LATER or int(status) >= 500
+        return int(status) in _RETRY_STATUS or int(status) >= 500
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
-    if isinstance(error, ValueError) or getattr(error, "retryable", True) is False:  # google.auth's word
+    if isinstance(error, ValueError) or getattr(error, "retryable", True) is False:  # attribute of google.auth's errors
         return False
-    return _is_of_network(error)
+    return _is_network_error(error)
 
 
-def _refuses(error: Exception) -> bool:
-    """Whether an error that stays says no in the storage's own words, and not in those of the operating system.
+def _is_rejection(error: Exception) -> bool:
+    """Returns whether the storage service, rather than the operating system, rejected the request.
 
-    gcsfs tells a forbidden request as a plain OSError, and a bad one as a plain ValueError.
+    gcsfs raises a plain OSError for a forbidden request, and a plain ValueError for a bad one.
     """
-    return _is_of_network(error) or type(error) is ValueError or (type(error) is OSError and error.errno is None)
+    return _is_network_error(error) or type(error) is ValueError or (type(error) is OSError and error.errno is None)
 
 
-def _is_of_network(error: BaseException) -> bool:
+def _is_network_error(error: BaseException) -> bool:
     return not _NETWORK_PACKAGES.isdisjoint(kind.__module__.partition(".")[0] for kind in type(error).__mro__)
 
 
-def _one_line(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
+    """Returns "ConnectionError: reset by peer": the type and up to 200 characters of all lines of the text."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,1 +1,1 @@
-"""Where metrics are written: metrics.jsonl, TensorBoard, trackers."""
+"""Output of metrics: metrics.jsonl, TensorBoard and trackers such as Weights & Biases."""

@@ -1,4 +1,7 @@
-"""Metrics on disk: one JSON line an entry, and TensorBoard; the main process writes them, and tells trackers."""
+"""Metrics of a run on disk: metrics.jsonl, with one JSON line per entry, and TensorBoard events.
+
+Only the main process writes them, and passes them to the trackers.
+"""
 
 from __future__ import annotations
 
@@ -7,76 +10,86 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from electramed_jax.common.console import say, warn
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.tracking.trackers import RunInfo, Trackers
 
-FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
-UPLOAD_SECONDS = 60.0  # between uploads of a file that cannot be appended to
-PATIENCE_SECONDS = 1800.0  # for which storage may fail before the run stops; nothing is lost meanwhile
+METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
+UPLOAD_SECONDS = 60.0  # between uploads of a file in storage that cannot append
+MAX_FAILURE_SECONDS = 1800.0  # time for which storage may fail before the run stops; entries are kept in memory
 
 
 class MetricsWriter:
     """Appends to `workdir/metrics.jsonl` and `workdir/tensorboard/`. A context manager.
 
-    A run that goes on from step k drops the entries after k that its predecessor had already
-    written, so that the file reads as if there had been no interruption.
+    A run that resumes from step k drops the entries after k that were written before, so that the file reads as if the
+    run had not been interrupted.
 
-    An entry in a local file is on disk when `write` returns. Object stores cannot append: there both files are
-    uploaded whole, at most once a minute, and by `flush`.
+    An entry in a local file is on disk when `write` returns. Object stores cannot append: both files are uploaded in
+    full, at most once a minute, and by `flush`.
     """
 
     def __init__(
         self, workdir: str, *, resumed_step: int, trackers: str = "", settings: Mapping[str, Any] | None = None
     ):
-        """`trackers`: services to tell, too (see `trackers`); `settings`: the run's, for them."""
-        self._lines = self._events = None
+        """Opens the files in the main process; does nothing in the others.
+
+        Args:
+          workdir: folder of the run.
+          resumed_step: step after which the run starts.
+          trackers: names of services that receive the metrics too; see `trackers`.
+          settings: config of the run, for the trackers.
+        """
+        self._outputs: _Outputs | None = None
         if not distributed.is_main():
             return
-        path = files.join(workdir, FILE)
         kept = [entry for entry in read_metrics(workdir) if entry["step"] <= resumed_step]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        path = files.join(workdir, METRICS_FILE)
         files.write_text(path, text)
-        self._lines = _open(path, text.encode())
-        self._events = _Events(files.join(workdir, TENSORBOARD), first_step=resumed_step + 1)
-        self._trackers = Trackers(trackers, RunInfo(workdir, settings or {}, resumed_step))
+        self._outputs = _Outputs(
+            _open_log(path, text.encode()),
+            _TensorBoardEvents(files.join(workdir, TENSORBOARD_FOLDER), first_step=resumed_step + 1),
+            Trackers(trackers, RunInfo(workdir, settings or {}, resumed_step)),
+        )
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """One entry: {"step": ..., "split": "train" or "validation", "loss": ..., ...}.
+        """Writes an entry: {"step": ..., "split": "train" or "validation", "loss": ..., ...}.
 
         Raises:
           UserError: the disk is full, or storage has failed for half an hour.
         """
-        if self._lines is None:
+        if self._outputs is None:
             return
-        self._lines.write((json.dumps({"step": step, "split": split} | metrics) + "\n").encode())
+        entry = {"step": step, "split": split, **metrics}
+        self._outputs.lines.write((json.dumps(entry) + "\n").encode())
         named = {f"{split}/{name}": value for name, value in metrics.items()}
-        self._events.write(step, named)
-        self._trackers.log(step, named)
+        self._outputs.events.write(step, named)
+        self._outputs.trackers.log(step, named)
 
     def flush(self) -> None:
-        """Every entry so far is stored when this returns, if storage works: to be called before a checkpoint is."""
-        if self._lines is not None:
-            self._lines.flush()
-            self._events.flush()
+        """Stores every entry so far, unless storage fails; to be called before a checkpoint is saved."""
+        if self._outputs is not None:
+            self._outputs.lines.flush()
+            self._outputs.events.flush()
 
     def __enter__(self) -> MetricsWriter:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        if self._lines is not None:
-            self._lines.close()
-            self._events.close()
-            self._trackers.close()
+    def __exit__(self, *_: object) -> None:
+        if self._outputs is not None:
+            self._outputs.lines.close()
+            self._outputs.events.close()
+            self._outputs.trackers.close()
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-    """Every whole entry so far; none without a file. A last line cut off by a crash is left out."""
-    path = files.join(workdir, FILE)
+    """Returns the complete entries; none if there is no file. A last line that a crash truncated is left out."""
+    path = files.join(workdir, METRICS_FILE)
     if not files.exists(path):
         return []
     entries = []
@@ -89,18 +102,18 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
 
 
 def has_entry(workdir: str, step: int, split: str) -> bool:
-    """Whether the entry of that step and split is on file; the main process looks, for all."""
-    here = distributed.is_main() and any(
+    """Returns in every process whether the file has an entry of a step and split; the main process reads it."""
+    exists = distributed.is_main() and any(
         entry["step"] == step and entry["split"] == split for entry in read_metrics(workdir)
     )
-    return bool(distributed.broadcast_from_main(int(here)))
+    return bool(distributed.broadcast_from_main(int(exists)))
 
 
-class _Events:
+class _TensorBoardEvents:
     """A TensorBoard event file, on disk after each `write`.
 
-    tensorboardX's own writer leaves the writing to a thread. A full disk kills that thread, and after ten more
-    values the run would wait for it for ever. And it knows no gs:// without a client library of its own.
+    tensorboardX's own writer is not used for two reasons. It writes in a thread; a full disk ends that thread, and
+    after ten more values the run would block forever. It cannot write to gs:// without another client library.
     """
 
     def __init__(self, folder: str, *, first_step: int):
@@ -109,9 +122,9 @@ class _Events:
         self._event = Event
         files.make_dirs(folder)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = _open(files.join(folder, name))
+        self._file = _open_log(files.join(folder, name))
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        # TensorBoard forgets what earlier files say of this step and later ones.
+        # TensorBoard drops the events of this step and later ones that earlier files contain.
         start = SessionLog(status=SessionLog.START)
         self._append(Event(step=first_step, wall_time=time.time(), session_log=start))
 
@@ -132,7 +145,7 @@ class _Events:
 
 
 class _Log(Protocol):
-    """A file that grows. What storage refuses is kept and tried again with what comes next."""
+    """A file that grows. Data that storage does not accept is kept in memory and written with the next data."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -141,45 +154,56 @@ class _Log(Protocol):
     def close(self) -> None: ...
 
 
-def _open(path: str, already: bytes = b"") -> _Log:
-    """Continues `path`, which holds `already`."""
-    return _Uploaded(path, already) if files.local_path(path) is None else _Appended(files.local_path(path))
+class _Outputs(NamedTuple):
+    lines: _Log
+    events: _TensorBoardEvents
+    trackers: Trackers
 
 
-class _Appended:
+def _open_log(path: str, content: bytes = b"") -> _Log:
+    """Opens `path` for appending; `content` is the current content of the file."""
+    local = files.local_path(path)
+    return _UploadedLog(path, content) if local is None else _LocalLog(local)
+
+
+class _LocalLog:
+    """A local file that is appended to."""
+
     def __init__(self, path: str):
-        self._path, self._trouble = path, _WriteFailure(path)
+        self._path, self._failure = path, _WriteFailure(path)
         self._file: Any = None
-        self._left = b""
+        self._pending = b""
 
     def write(self, data: bytes) -> None:
-        self._left += data
+        self._pending += data
         self.flush()
 
     def flush(self) -> None:
         try:
             if self._file is None:
-                # Unbuffered: what is left after a failure is ours to know.
-                self._file = open(self._path, "ab", buffering=0)
-            while self._left:
-                self._left = self._left[self._file.write(self._left) :]
+                # Unbuffered, so that the pending bytes after a failure are known.
+                self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 closed by `close`
+            while self._pending:
+                self._pending = self._pending[self._file.write(self._pending) :]
         except OSError as error:
-            self._trouble.met(error)
+            self._failure.record(error)
         else:
-            self._trouble.over()
+            self._failure.clear()
 
     def close(self) -> None:
-        if self._left and not self._trouble.lasting:
+        if self._pending and not self._failure.is_final:
             self.flush()
         if self._file is not None:
             self._file.close()
 
 
-class _Uploaded:
-    def __init__(self, path: str, already: bytes):
-        self._trouble = _WriteFailure(path)
-        self._path, self._data = path, bytearray(already)
-        self._stored, self._next_upload = len(already), 0.0
+class _UploadedLog:
+    """A remote file that is uploaded whole each time."""
+
+    def __init__(self, path: str, content: bytes):
+        self._failure = _WriteFailure(path)
+        self._path, self._data = path, bytearray(content)
+        self._uploaded_bytes, self._next_upload = len(content), 0.0
 
     def write(self, data: bytes) -> None:
         self._data += data
@@ -187,16 +211,16 @@ class _Uploaded:
             self.flush()
 
     def flush(self) -> None:
-        if self._stored == len(self._data):
+        if self._uploaded_bytes == len(self._data):
             return
         try:
-            with files.atomic_write(self._path, retry=False) as file:  # training does not wait for it
+            with files.atomic_write(self._path, retry=False) as file:  # retries would block the training loop
                 file.write(self._data)
-        except Exception as error:  # of whichever client library
-            self._trouble.met(error)
+        except Exception as error:  # noqa: BLE001 each client library raises its own
+            self._failure.record(error)
         else:
-            self._stored = len(self._data)
-            self._trouble.over()
+            self._uploaded_bytes = len(self._data)
+            self._failure.clear()
         self._next_upload = time.monotonic() + UPLOAD_SECONDS
 
     def close(self) -> None:
@@ -204,29 +228,34 @@ class _Uploaded:
 
 
 class _WriteFailure:
-    """Storage that fails: said once, borne for a while."""
+    """A failure of storage: logged once, and raised when it is permanent.
+
+    Attributes:
+      is_final: whether `record` has raised.
+    """
 
     def __init__(self, path: str):
         self._path = path
         self._since: float | None = None
-        self.lasting = False
+        self.is_final = False
 
-    def met(self, error: Exception) -> None:
-        """Raises UserError where the disk is full, or storage has failed for too long."""
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    def record(self, error: Exception) -> None:
+        """Records a failed write; raises a UserError if the disk is full or storage has failed for too long."""
+        reason = getattr(error, "strerror", None) or first_line(error)
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        self.lasting = getattr(error, "errno", None) in files.FULL_DISK or now - self._since > PATIENCE_SECONDS
-        if self.lasting:
+        self.is_final = getattr(error, "errno", None) in files.FULL_DISK or now - self._since > MAX_FAILURE_SECONDS
+        if self.is_final:
             raise UserError(
-                f"{self._path}: cannot be written ({reason}); the checkpoints are whole; free space "
-                "or mend the storage, then run the same command again"
+                f"{self._path}: cannot be written ({reason}); the checkpoints are complete; free space "
+                "or fix the storage, then run the same command again"
             ) from error
         if self._since == now:
-            warn(f"{self._path}: cannot be written ({reason}); kept, and tried again with the next entry")
+            warn(f"{self._path}: cannot be written ({reason}); the entries are kept and written with the next one")
 
-    def over(self) -> None:
+    def clear(self) -> None:
+        """Records a successful write."""
         if self._since is not None:
-            say(f"{self._path}: is written again")
+            say(f"{self._path}: can be written again")
         self._since = None

@@ -1,8 +1,8 @@
-"""Services that keep and show runs, such as Weights & Biases, beside the files that a run writes in any case.
+"""Trackers: services that store and show runs, such as Weights & Biases, in addition to the files of a run.
 
-A tracker is anything with the two methods of `Tracker`. `config.trackers` names those of a run: "wandb", or
-"PACKAGE.MODULE:FUNCTION", a function that takes a `RunInfo` and returns one. Training does not depend on them: what one of
-them fails to do is said, and it is left alone from then on.
+A tracker is any object with the two methods of `Tracker`. `config.trackers` lists the trackers of a run: "wandb", or
+"PACKAGE.MODULE:FUNCTION", a function that takes a `RunInfo` and returns a tracker. Training does not depend on them: a
+tracker that raises an error is logged and not used again.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from electramed_jax.common.console import say
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
 
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What there is to know of a run when it starts, or goes on.
+    """Description of a run when it starts or resumes.
 
     Attributes:
-      workdir: its folder.
-      settings: the resolved config, nested plain dicts.
-      step: after which it begins; entries of later steps may have been seen before a crash, and come again.
+      workdir: folder of the run.
+      settings: resolved config as nested dicts.
+      step: step after which the run starts. A tracker may have received entries of later steps before a crash; they are
+        logged again.
     """
 
     workdir: str
@@ -34,65 +35,70 @@ class RunInfo:
 
     @property
     def name(self) -> str:
-        """The last two parts of the folder's path: runs/small, ncbi/seed-0."""
+        """The last two parts of the workdir's path: runs/small, ncbi/seed-0."""
         return "/".join(self.workdir.rstrip("/").split("/")[-2:])
 
 
 class Tracker(Protocol):
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """One entry; figures by names such as "train/loss". Called in the loop: it must not wait for a network."""
+    """Interface of a tracker."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Stores the metrics of a step, by names such as "train/loss". Must not block: the training loop calls it."""
         ...
 
     def close(self) -> None:
-        """The run ends, done or not."""
+        """Ends the run, finished or not."""
         ...
 
 
 def check_trackers(names: str) -> None:
-    """Raises UserError unless each of the names, with commas between, is one that could be opened."""
-    for name in _names(names):
-        _maker(name)
+    """Raises a UserError unless each of the comma-separated names is an available tracker."""
+    for name in _split_names(names):
+        _find_factory(name)
 
 
 class Trackers:
-    """Those of a run, as one that never fails."""
+    """All trackers of a run. Its methods never raise: a tracker that fails is logged and dropped."""
 
     def __init__(self, names: str, run: RunInfo):
+        """Opens the trackers of the comma-separated names."""
         self._open: dict[str, Tracker] = {}
-        for name in _names(names):
-            made = self._tried(name, _maker(name), run)
-            if made is not None:
-                self._open[name] = made
+        for name in _split_names(names):
+            tracker = self._try(name, _find_factory(name), run)
+            if tracker is not None:
+                self._open[name] = tracker
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the metrics of a step to every tracker."""
         for name, tracker in list(self._open.items()):
-            self._tried(name, tracker.log, step, figures)
+            self._try(name, tracker.log, step, metrics)
 
     def close(self) -> None:
+        """Closes every tracker."""
         for name, tracker in list(self._open.items()):
-            self._tried(name, tracker.close)
+            self._try(name, tracker.close)
 
-    def _tried(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _try(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return call(*arguments)
-        except Exception as error:  # of whichever service
-            reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(".")
-            say(f"tracker {name}: {reason}; the run goes on without it, metrics.jsonl has everything")
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001 each service raises its own, and none may stop the run
+            reason = first_line(error).rstrip(".")
+            say(f"tracker {name}: {reason}; the run continues without it, metrics.jsonl has all metrics")
             self._open.pop(name, None)
             return None
 
 
-def _names(names: str) -> Sequence[str]:
+def _split_names(names: str) -> Sequence[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _maker(name: str) -> Callable[[RunInfo], Tracker]:
+def _find_factory(name: str) -> Callable[[RunInfo], Tracker]:
     module, colon, function = name.partition(":")
     if name == WandB.NAME:
-        WandB.require()
+        WandB.import_wandb()
         return WandB
     if not colon:
-        raise UserError(f"config.trackers={name!r}: no tracker of that name; wanted wandb or PACKAGE.MODULE:FUNCTION")
+        raise UserError(f"config.trackers={name!r}: no such tracker; wanted wandb or PACKAGE.MODULE:FUNCTION")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
@@ -100,15 +106,16 @@ def _maker(name: str) -> Callable[[RunInfo], Tracker]:
 
 
 class WandB:
-    """Weights & Biases. Its own variables hold: WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE=offline.
+    """Tracker for Weights & Biases. Respects its variables: WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE=offline.
 
-    A run that goes on is the same run there: its id is kept in the workdir.
+    A resumed run continues the same run there: the workdir stores its id.
     """
 
     NAME, ID_FILE = "wandb", "wandb-id.txt"
 
     @staticmethod
-    def require() -> Any:
+    def import_wandb() -> Any:
+        """Returns the module `wandb`; raises a UserError if it is not installed."""
         try:
             import wandb
         except ImportError as error:
@@ -116,7 +123,8 @@ class WandB:
         return wandb
 
     def __init__(self, run: RunInfo):
-        wandb = self.require()
+        """Creates or resumes the run at Weights & Biases."""
+        wandb = self.import_wandb()
         id_path = files.join(run.workdir, self.ID_FILE)
         if not files.exists(id_path):
             files.write_text(id_path, secrets.token_hex(8))
@@ -128,12 +136,14 @@ class WandB:
             config=dict(run.settings),
             dir=files.local_path(run.workdir),
         )
-        # Not W&B's own count, which only grows: a run that went back to a checkpoint would lose what comes after.
+        # W&B's own step counter cannot decrease: a run that resumes from a checkpoint would lose the steps after it.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **figures})
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the metrics of a step; the client uploads them in the background."""
+        self._run.log({"step": step, **metrics})
 
     def close(self) -> None:
+        """Uploads the rest and ends the run."""
         self._run.finish()

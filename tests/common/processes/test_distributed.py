@@ -97,7 +97,7 @@ def test_one_task_or_one_process_wished_for_is_alone(environment, joining, alone
         ),
         (
             dict(JAX_COORDINATOR_ADDRESS="host", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0"),
-            "JAX_COORDINATOR_ADDRESS='host' is no address; wanted host:port",
+            "JAX_COORDINATOR_ADDRESS='host' is not an address; wanted host:port",
         ),
         (
             dict(SLURM_JOB_ID="x", SLURM_STEP_NODELIST="n", SLURM_NTASKS="2", SLURM_PROCID="0", SLURM_LOCALID="0"),
@@ -118,7 +118,7 @@ def test_a_port_in_use_is_named_before_anybody_waits(environment, joining):
         taken.listen()
         address = f"localhost:{taken.getsockname()[1]}"
         environment(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0")
-        with pytest.raises(UserError, match=f"{address}: that port is in use"):
+        with pytest.raises(UserError, match=f"{address}: the port is in use"):
             distributed.initialize()
 
 

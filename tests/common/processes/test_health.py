@@ -136,5 +136,5 @@ def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
         assert (first.ended(), second.ended()) == (0, 0)
         names = [check["name"] for check in json.loads(first.out.splitlines()[-1])["checks"]]
         assert names[-3:] == ["processes", "shared", "clock"]
-        assert "2 have found each other" in first.said
+        assert "2 found each other" in first.said
         assert "checks" not in second.out and "processes" not in second.said, "one of them tells"

@@ -63,6 +63,6 @@ def test_a_grace_period_that_is_over_before_the_save_is_said(capfd):
             time.sleep(0.001)
             said += capfd.readouterr().err
     first, second = said.splitlines()
-    assert first == "told to stop (SIGTERM): saving, then stopping"
-    assert "grace period of 0.01 s is over" in second
-    assert "raise the platform's grace period, and config.preemption_grace_seconds" in second
+    assert first == "received SIGTERM: saving a checkpoint, then stopping"
+    assert "grace period of 0.01 s ended before the checkpoint was saved" in second
+    assert "raise the grace period of the platform, and config.preemption_grace_seconds" in second

@@ -68,7 +68,7 @@ def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
 def test_a_second_ctrl_c_ends_at_once_with_the_cursor_shown():
     code, screen = pressed("slow-to-end", "READY", "ENDING")
     assert code == 130
-    assert "interrupted again: ended at once" in screen and "Traceback" not in screen
+    assert "interrupted again: exiting at once" in screen and "Traceback" not in screen
     assert screen.rindex(signals.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
 
 

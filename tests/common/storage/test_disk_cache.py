@@ -111,6 +111,6 @@ def test_a_copy_that_vanishes_is_no_error(tmp_path):
 def test_a_folder_that_is_no_place_for_a_cache_is_told_at_once(tmp_path, monkeypatch, directory):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=f"{directory}: no place for a cache .*name a local folder"):
+    with pytest.raises(UserError, match=f"{directory}: cannot be used as a cache .*name a local folder"):
         DiskCache(directory, 1 << 20)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

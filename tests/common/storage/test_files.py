@@ -52,7 +52,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; nothing half-written"):
+    with pytest.raises(UserError, match=r"file\.txt: disk full after 3 bytes; no partial file is left"):
         files.write_text(str(tmp_path / "file.txt"), "abc")
     assert os.listdir(tmp_path) == []
 
@@ -134,7 +134,7 @@ def test_sha256_is_the_published_digest(folder):
 
 def test_a_file_where_a_folder_is_wanted_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="a file stands where a folder is wanted"):
+    with pytest.raises(UserError, match="a file is in the place of a folder"):
         files.write_text(str(tmp_path / "file" / "inner.txt"), "y")
 
 

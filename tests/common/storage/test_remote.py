@@ -99,14 +99,14 @@ PASSING = [
     gcsfs.retry.ChecksumError("md5 differs"),
 ]
 STAYING = [
-    (http_error(403), "refused by its storage .*403.*; check the name and your credentials"),
-    (gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}), "refused by its storage .*Invalid Cred"),
+    (http_error(403), "rejected by the storage .*403.*; check the name and your credentials"),
+    (gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}), "rejected by the storage .*Invalid Cred"),
     (
         OSError("Forbidden: b/x\nno storage.objects.get access"),
-        "refused by its storage .*no storage.objects.get access",
+        "rejected by the storage .*no storage.objects.get access",
     ),
-    (ValueError("Bad Request: invalid bucket name"), "refused by its storage .*invalid bucket name"),
-    (google.auth.exceptions.RefreshError("sign in again"), "refused by its storage .*sign in again"),
+    (ValueError("Bad Request: invalid bucket name"), "rejected by the storage .*invalid bucket name"),
+    (google.auth.exceptions.RefreshError("sign in again"), "rejected by the storage .*sign in again"),
     (PermissionError("denied"), "permission denied"),
     (FileNotFoundError("gone"), "no such file"),
 ]
@@ -154,7 +154,7 @@ def test_a_failure_is_not_taken_for_an_absence(ailing, pauses):
         assert ask()
     assert not files.exists(files.join(folder, "other"))
     kind.errors += [http_error(403)]
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match="rejected"):
         files.exists(files.join(folder, "file"))
 
 

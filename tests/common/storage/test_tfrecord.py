@@ -92,7 +92,7 @@ def test_a_file_cut_short_is_refused_at_once(path):
     data = files.read_bytes(path)
     with files.atomic_write(path) as file:
         file.write(data[:-30])
-    with pytest.raises(UserError, match=r"rows: cut short.*4 whole rows.*\(row 4\)"):
+    with pytest.raises(UserError, match=r"rows: truncated.*4 complete rows.*\(row 4\)"):
         RowFile(path, 32, "uint16")
 
 

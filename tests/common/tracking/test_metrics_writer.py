@@ -97,7 +97,7 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):
         log.write(1, "train", {"loss": 1.0})
         fill(disk)
         with pytest.raises(
-            UserError, match=r"cannot be written \(No space left on device\); the checkpoints are whole"
+            UserError, match=r"cannot be written \(No space left on device\); the checkpoints are complete"
         ):
             for step in range(2, 10_000):
                 log.write(step, "train", {"loss": 1.0})
@@ -125,15 +125,15 @@ def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, cap
 
     with metrics_writer.MetricsWriter(str(tmp_path), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
-        log._lines._file = Reluctant(log._lines._file)
+        log._outputs.lines._file = Reluctant(log._outputs.lines._file)
         for step in (2, 3, 4, 5):
             log.write(step, "train", {"loss": 1.0})
         assert steps_in(tmp_path) == [1, 2, 3, 4, 5]
     said = capsys.readouterr().err.splitlines()
     path = tmp_path / "metrics.jsonl"
     assert said == [
-        f"{path}: cannot be written (Input/output error); kept, and tried again with the next entry",
-        f"{path}: is written again",
+        f"{path}: cannot be written (Input/output error); the entries are kept and written with the next one",
+        f"{path}: can be written again",
     ]
 
 
@@ -180,16 +180,16 @@ def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, cap
         log.flush()
         assert steps_in(store) == [1, 2]
     said = capsys.readouterr().err
-    assert "metrics.jsonl: cannot be written (503 Service Unavailable); kept, and tried again" in said
-    assert "metrics.jsonl: is written again" in said
+    assert "metrics.jsonl: cannot be written (503 Service Unavailable); the entries are kept" in said
+    assert "metrics.jsonl: can be written again" in said
 
 
 def test_storage_that_fails_for_half_an_hour_ends_the_run(store, monkeypatch):
-    with pytest.raises(UserError, match="cannot be written .*the checkpoints are whole"):
+    with pytest.raises(UserError, match="cannot be written .*the checkpoints are complete"):
         with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
             log.write(1, "train", {"loss": 1.0})
             log.write(2, "train", {"loss": 1.0})
             monkeypatch.setattr(Flaky, "failures", 10_000)
             log.flush()
-            monkeypatch.setattr(metrics_writer, "PATIENCE_SECONDS", -1.0)
+            monkeypatch.setattr(metrics_writer, "MAX_FAILURE_SECONDS", -1.0)
             log.flush()

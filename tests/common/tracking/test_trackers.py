@@ -73,11 +73,11 @@ def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
     write(tmp_path, recorder)
     assert [entry["split"] for entry in metrics_writer.read_metrics(str(tmp_path))] == ["train", "validation"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "own_trackers:recorder: no route to host; the run goes on" in line
+    assert "own_trackers:recorder: no route to host; the run continues" in line
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("wandbb", "no tracker of that name"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")]
+    ("name", "said"), [("wandbb", "no such tracker"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")]
 )
 def test_a_tracker_that_is_not_there_is_refused_at_the_door(name, said):
     with pytest.raises(UserError, match=said):

@@ -167,7 +167,7 @@ def test_a_stalled_connection_is_given_up_and_taken_up_again(server, tmp_path, c
     impatient = dataclasses.replace(QUICK, timeout_seconds=0.2, max_retries=50)
     assert fetch(server, tmp_path, retry_policy=impatient)["retried"] >= 1
     assert held(tmp_path) == whole(1, 2, 3)
-    assert "nothing came for 0.2 s; again in" in capsys.readouterr().err
+    assert "no data for 0.2 s; again in" in capsys.readouterr().err
 
 
 def test_a_server_that_ignores_the_range_has_its_file_begun_anew(server, tmp_path):

@@ -92,6 +92,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.common.timing import benchmark, time_call
     from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.data.corpus.build import prepare
+    from electramed_jax.data.corpus.filtering import FilterConfig
     from electramed_jax.pretrain import bench
 
     if not args.input:
@@ -103,7 +104,9 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
 
     def once() -> float:
         with tempfile.TemporaryDirectory() as output:
-            seconds = time_call(lambda: prepare(args.input, output, validation=0, test=0, workers=args.workers))
+            seconds = time_call(
+                lambda: prepare(args.input, output, FilterConfig(validation=0, test=0), workers=args.workers)
+            )
             account.update(corpus_dir.read_documents_info(output))
         return seconds
 

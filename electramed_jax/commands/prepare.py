@@ -69,23 +69,26 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.corpus.build import prepare
+    from electramed_jax.data.corpus.filtering import FilterConfig
     from electramed_jax.data.parallel import process_pool
-    from electramed_jax.data.readers import document
+    from electramed_jax.data.readers.document import PubmedOptions
 
     account = prepare(
         args.input,
         args.output,
-        validation=args.validation,
-        test=args.test,
-        workers=args.workers,
-        strict=args.strict,
-        reading=document.PubmedOptions(
-            section_labels=not args.no_labels,
-            titles_alone=args.titles_alone,
-            other_abstracts=args.other_abstracts,
+        FilterConfig(
+            validation=args.validation,
+            test=args.test,
+            languages=tuple(args.languages),
+            strict=args.strict,
+            pubmed_options=PubmedOptions(
+                section_labels=not args.no_labels,
+                titles_alone=args.titles_alone,
+                other_abstracts=args.other_abstracts,
+            ),
         ),
-        languages=args.languages,
-        exclude=args.decontaminate,
+        workers=args.workers,
+        evaluation_files=args.decontaminate,
         near_duplicates=args.near_duplicates,
         beam=runner_flags.beam(args),
     )

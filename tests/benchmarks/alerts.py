@@ -33,6 +33,7 @@ import quick_run  # noqa: E402
 
 from electramed_jax import cli  # noqa: E402
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import loader  # noqa: E402
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
@@ -64,7 +65,7 @@ def pack(folder: pathlib.Path) -> pathlib.Path:
         lines.append(json.dumps({"text": " ".join(rng.choice(pair, LENGTH, p=[0.8, 0.2])) + "."}))
     (folder / "text.jsonl").write_text("\n".join(lines))
     documents, vocab = str(folder / "documents"), str(folder / "vocab.txt")
-    prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.0, workers=1)
+    prepare([str(folder / "text.jsonl")], documents, FilterConfig(validation=0.1, test=0.0), workers=1)
     train_vocab(documents, vocab, size=300)
     build.pack(documents, vocab, str(folder / "rows"), row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "rows"

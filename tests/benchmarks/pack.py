@@ -35,6 +35,7 @@ import numpy as np
 
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
 from electramed_jax.data.readers.document import Document
@@ -62,7 +63,7 @@ def write_inputs(folder: pathlib.Path, source: str, megabytes: float, processes:
         (folder / f"{number}.jsonl").write_bytes(b"".join(map(corpus_dir.to_line, mine)))
         sentences = (SENTENCE_END.sub("\n", document.text) for document in mine)
         (folder / "text" / f"{number}.txt").write_text("\n\n".join(sentences))
-    prepare([str(folder / "*.jsonl")], str(folder / "documents"), validation=0, test=0, workers=processes)
+    prepare([str(folder / "*.jsonl")], str(folder / "documents"), FilterConfig(validation=0, test=0), workers=processes)
 
 
 def timed(command: list[str], **options: object) -> tuple[float, float]:

@@ -134,7 +134,7 @@ def rates(folder: pathlib.Path, files: int, rounds: int) -> dict[str, list[dict]
     runs = {
         "xml, 1 process": (xml, 1, {}),
         "xml, 2 processes": (xml, 2, {}),
-        "xml, 2, --decontaminate": (xml, 2, {"exclude": tests}),
+        "xml, 2, --decontaminate": (xml, 2, {"evaluation_files": tests}),
         "abstracts, 2 processes": (abstracts, 2, {}),
         "abstracts, 2, --near_duplicates": (abstracts, 2, {"near_duplicates": 0.8}),
         "corpus, 1 process": (corpus, 1, {}),
@@ -164,7 +164,7 @@ def filter_alone(rounds: int) -> float:
     """Seconds of a processor that one abstract takes to be looked through."""
     from electramed_jax.data.corpus import decontaminate
 
-    index = decontaminate.read(test_sets())
+    index = decontaminate.read_index(test_sets())
     lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))
     texts = [f"{record['title']}\n{record['text']}" for record in map(json.loads, lines)]
     index.matches(None, texts[0])

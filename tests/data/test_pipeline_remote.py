@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml
@@ -13,7 +14,7 @@ from electramed_jax.data.tokenizer.train_vocab import train_vocab
 def build_all(root: str) -> manifest.Manifest:
     inputs, documents, vocab, packed = (files.join(root, n) for n in ("xml", "documents", "vocab.txt", "packed"))
     pubmed_xml.write_pubmed_xml(inputs, articles=60, num_files=2)
-    prepare([files.join(inputs, "*.xml.gz")], documents, validation=0.1, test=0.0, workers=1)
+    prepare([files.join(inputs, "*.xml.gz")], documents, FilterConfig(validation=0.1, test=0.0), workers=1)
     train_vocab(documents, vocab, size=400)
     return pack(documents, vocab, packed, row_length=32, workers=1)
 

@@ -8,6 +8,7 @@ import quick_run
 from stand_ins import Programs
 
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
@@ -30,7 +31,7 @@ def packed(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("dataset")
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
-    prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    prepare(articles, documents, FilterConfig(validation=0.1, test=0.0), workers=1)
     train_vocab(documents, vocab, size=600)
     pack(documents, vocab, rows, row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "packed"

@@ -14,6 +14,7 @@ from electramed_jax import cli
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import dataset, manifest
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml
@@ -28,7 +29,7 @@ def other(packed, tmp_path_factory) -> pathlib.Path:
     """A second dataset, packed with the vocabulary of `packed`."""
     folder = tmp_path_factory.mktemp("other")
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=100, num_files=1, seed=1)
-    prepare(articles, str(folder / "documents"), validation=0.1, test=0.0, workers=1)
+    prepare(articles, str(folder / "documents"), FilterConfig(validation=0.1, test=0.0), workers=1)
     rows = str(folder / "other")
     pack(str(folder / "documents"), str(packed / "vocab.txt"), rows, row_length=quick_run.ROW_LENGTH, workers=1)
     return folder / "other"

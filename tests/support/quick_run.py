@@ -10,6 +10,7 @@ import sys
 import quick
 
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.packing import build
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
@@ -47,7 +48,7 @@ def pack(folder: pathlib.Path) -> pathlib.Path:
     """Writes some 200 invented articles as packed rows; returns the dataset's folder."""
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
-    prepare(articles, documents, validation=0.1, test=0.0, workers=1)
+    prepare(articles, documents, FilterConfig(validation=0.1, test=0.0), workers=1)
     train_vocab(documents, vocab, size=600)
     build.pack(documents, vocab, rows, row_length=ROW_LENGTH, workers=1)
     return folder / "packed"

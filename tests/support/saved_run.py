@@ -12,6 +12,7 @@ import numpy as np
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig, ObjectiveConfig
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
 from electramed_jax.pretrain import loop
@@ -42,7 +43,7 @@ def pack(folder: pathlib.Path) -> str:
     lines = [json.dumps({"text": f"{text}."}) for text in texts]
     (folder / "text.jsonl").write_text("\n".join(lines))
     documents, vocab_path = str(folder / "documents"), str(folder / "vocab.txt")
-    prepare([str(folder / "text.jsonl")], documents, validation=0.1, test=0.1, workers=1)
+    prepare([str(folder / "text.jsonl")], documents, FilterConfig(validation=0.1, test=0.1), workers=1)
     train_vocab(documents, vocab_path, size=90)
     build.pack(documents, vocab_path, str(folder / "rows"), row_length=32, workers=1)
     return str(folder / "rows")

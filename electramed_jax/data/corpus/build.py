@@ -1,23 +1,22 @@
-"""Files to documents over a pool of processes: read, clean, deduplicate, split; one part per input.
+"""Builds a documents folder from input files with a pool of processes: read, clean, deduplicate, split.
 
-The output depends on the inputs and the options, not on the number of processes, and a run that was
-killed is taken up where it stopped. The stages, each one task per input or per group of keys:
+The output depends on the inputs and the options, not on the number of processes. A run that was killed resumes.
+Stages, each with one task per input or per group of keys:
 
-  read      `reading.read_source` of one input -> its lines, and keys that tell of its documents
-  PMIDs     `dedup.outdated` of the keys of a group of PMIDs -> losses, and the texts' keys of the rest
-  texts     `dedup.repeated` of the keys of a group of texts -> losses
-  (sign, resemble: see `build_near_duplicates`, where these are to go)
-  write     `documents_stages.write_parts` of one input's lines without what it lost
+  read      `filtering.read_source` of one input: lines, and keys for deduplication
+  PMIDs     `dedup.superseded_mask` of a group of PMIDs: dropped rows, and the text keys of the remaining documents
+  texts     `dedup.duplicate_mask` of a group of texts: dropped rows
+  (signatures and near-duplicates, if enabled: see `build_near_duplicates`)
+  write     `stages.write_parts` of one input: its lines without the dropped rows
 
-All that decides and all that writes a part is in those functions, which know no pool: with `beam` a
-pipeline calls them (see `build_documents_beam`) and makes the same folder. Between the stages keys are
-regrouped by `shuffle`: no process holds more than the keys of one group, about DOCUMENTS_PER_GROUP, and
-what one input lost, however large the corpus and its files.
+All decisions and all writing of parts are in these functions, which do not depend on the pool; `build_beam` calls them
+from an Apache Beam pipeline and writes the same folder. Between the stages, `shuffle_files` groups the keys. A process
+holds the keys of one group (about DOCUMENTS_PER_GROUP) and the dropped rows of one input, for any size of the corpus.
 
-A finished documents folder can be an input beside newer files: what these supersede or withdraw
-goes, as if all had been read at once. Only what was dropped when the folder was made is gone. A
-document that lost to one of equal text does not come back when that one is withdrawn or revised
-later, and a record that was dropped supersedes no older one that a later file may bring.
+A finished documents folder can be an input together with newer files: records that the files supersede or withdraw are
+dropped, as if all had been read at once. One difference remains: what was dropped when the folder was built is gone. A
+duplicate is not restored when the document it duplicated is withdrawn or revised later, and a dropped record does not
+supersede an older one in a later file.
 """
 
 from __future__ import annotations
@@ -28,134 +27,149 @@ from typing import Any
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import build_near_duplicates, corpus_dir, decontaminate, dedup, minhash, stages, stats
-from electramed_jax.data.corpus import inputs as sources
-from electramed_jax.data.corpus.filtering import MIN_CHARS, FilterConfig, InputStats
+from electramed_jax.data.corpus import (
+    build_near_duplicates,
+    corpus_dir,
+    decontaminate,
+    dedup,
+    inputs,
+    minhash,
+    stages,
+    stats,
+)
+from electramed_jax.data.corpus.filtering import FilterConfig, InputStats
+from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.corpus.stages import DroppedRows
 from electramed_jax.data.parallel import build_dir, shuffle_files
 from electramed_jax.data.parallel.beam_runner import BeamRunner
 from electramed_jax.data.parallel.process_pool import ProcessPool, peak_bytes
-from electramed_jax.data.readers import document
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
 
 
 def prepare(
-    inputs: Iterable[str],
+    patterns: Iterable[str],
     output_dir: str,
+    config: FilterConfig = FilterConfig(),
     *,
-    validation: float = 0.01,
-    test: float = 0.01,
     workers: int | None = None,
-    strict: bool = False,
-    min_chars: int = MIN_CHARS,
-    reading: document.PubmedOptions = document.PubmedOptions(),
-    languages: Iterable[str] = (),
-    exclude: Iterable[str] = (),
+    evaluation_files: Iterable[str] = (),
     near_duplicates: float | None = None,
     beam: BeamRunner | None = None,
 ) -> dict[str, Any]:
-    """Makes a documents folder (see `corpus`); returns its account.
+    """Builds a documents folder (see `corpus_dir`); returns the contents of its documents.json.
 
     Args:
-      inputs: paths or glob patterns of what `documents.read` takes, and documents folders, which
-        come first.
-      validation, test, strict, min_chars, reading, languages: see `reading.Choices`.
-      exclude: paths or patterns of evaluation files; a document that shares a PMID or a long
-        sentence with one is dropped as `held_out`.
-      near_duplicates: the similarity from which a document that resembles an earlier one is dropped
-        as `near_duplicate`; None keeps them all.
-      beam: has a pipeline do the work instead of `workers` processes here.
+      patterns: paths and glob patterns of files, names of datasets (see `reader`), and documents folders, which are
+        read first.
+      output_dir: folder to create, or to complete if an earlier run was killed.
+      config: what is kept, and the sizes of the splits.
+      workers: number of processes; None is one per core.
+      evaluation_files: paths or patterns; a document that shares a PMID or a long sentence with one of these files is
+        dropped as `held_out`.
+      near_duplicates: similarity, 0.5 to 1, from which a document is dropped as a `near_duplicate` of an earlier one;
+        None keeps near-duplicates.
+      beam: runs the stages in an Apache Beam pipeline instead of `workers` local processes.
 
     Raises:
-      UserError: no input, no document left, an output folder that holds something else.
+      UserError: no input, no document left, or `output_dir` contains something else.
     """
-    choices = FilterConfig(validation, test, min_chars, tuple(languages), strict, reading)
     if near_duplicates is not None:
-        minhash.check(near_duplicates)
-    inputs = list(inputs)
+        minhash.check_threshold(near_duplicates)
+    patterns = list(patterns)
     if beam is not None:
-        beam.check([output_dir, *inputs])
-    inputs = sources.find(inputs)
-    evaluation = files.glob(exclude)
-    request = stats.request(inputs, choices, evaluation, near_duplicates)
+        beam.check([output_dir, *patterns])
+    sources = inputs.find_sources(patterns)
+    evaluation_paths = files.glob(evaluation_files)
+    request = stats.build_request(sources, config, evaluation_paths, near_duplicates)
     if files.exists(files.join(output_dir, corpus_dir.FILE)):
-        return _finished(output_dir, request)
+        return _read_finished(output_dir, request)
     work = build_dir.open_build_dir(output_dir, request, lambda name: name in corpus_dir.SPLITS)
-    index = _index(work, evaluation, request)
+    index_path = _build_index(work, evaluation_paths, request)
     if beam is None:
-        counts, written = _run(workers, work, output_dir, inputs, choices, index, near_duplicates)
+        counts, written = _run(workers, work, output_dir, sources, config, index_path, near_duplicates)
     else:
-        from electramed_jax.data.corpus import build_beam as build_documents_beam
+        from electramed_jax.data.corpus import build_beam
 
-        counts, written = build_documents_beam.run(beam, work, output_dir, inputs, choices, index, near_duplicates)
-    account = stats.corpus_stats(request, counts, written, decontaminate.load(index) if index else None)
-    if not any(split["documents"] for split in account["splits"].values()):
+        counts, written = build_beam.run(beam, work, output_dir, sources, config, index_path, near_duplicates)
+    index = decontaminate.load_index(index_path) if index_path else None
+    info = stats.corpus_stats(request, counts, written, index)
+    if not any(split["documents"] for split in info["splits"].values()):
         raise UserError(
-            f"no document left of {len(inputs)} files; dropped: {account['dropped'] or 'none'}; "
-            "check that the inputs hold text"
+            f"no document left of {len(sources)} files; dropped: {info['dropped'] or 'none'}; "
+            "check that the inputs contain text"
         )
-    files.write_json(files.join(output_dir, corpus_dir.FILE), account)
+    files.write_json(files.join(output_dir, corpus_dir.FILE), info)
     build_dir.close_build_dir(output_dir)
     if beam is None:
         console.say(f"memory: at most {peak_bytes() / 1e6:,.0f} MB in one process")
-    return account
+    return info
 
 
 def _run(
     workers: int | None,
     work: str,
     output_dir: str,
-    inputs: Sequence[sources.Source],
-    choices: FilterConfig,
-    index: str | None,
+    sources: Sequence[Source],
+    config: FilterConfig,
+    index_path: str | None,
     near_duplicates: float | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Writes the parts; what reading and writing counted of each input."""
+    """Writes the parts; returns the counts of reading and of writing of each input."""
     with ProcessPool(workers) as pool:
-        tasks = [(work, number, source, choices, index) for number, source in enumerate(inputs)]
-        counts = list(pool.run(_read, tasks, "reading", inside="documents", count=lambda found: found["read"]))
-        groups = _groups(counts)
-        losses = _deduplicate(pool, work, counts, groups)
+        read_tasks = [(work, number, source, config, index_path) for number, source in enumerate(sources)]
+        counts = list(
+            pool.run(_read_input, read_tasks, "reading", inside="documents", count=lambda found: found["read"])
+        )
+        groups = _slot_groups(counts)
+        dropped = _deduplicate(pool, work, counts, groups)
         if near_duplicates is not None:
-            losses = build_near_duplicates.find(pool, losses, groups, near_duplicates)
-        tasks = [(output_dir, number, losses) for number in range(len(inputs))]
-        return counts, list(pool.run(_write, tasks, "writing", inside="documents", count=_documents_in))
+            dropped = build_near_duplicates.find_near_duplicates(pool, dropped, groups, near_duplicates)
+        write_tasks = [(output_dir, number, dropped) for number in range(len(sources))]
+        written = pool.run(_write_input, write_tasks, "writing", inside="documents", count=_num_documents)
+        return counts, list(written)
 
 
-def _finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
-    """The account of the folder that stands in `output_dir`, if it is the one asked for."""
-    account = corpus_dir.read_documents_info(output_dir)
-    if account["request"] != request:
+def _read_finished(output_dir: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Returns the documents.json of a finished `output_dir`.
+
+    Raises:
+      UserError: it was built from another request.
+    """
+    info = corpus_dir.read_documents_info(output_dir)
+    if info["request"] != request:
         raise UserError(
-            f"{output_dir}: holds documents of another request (other inputs, options or "
+            f"{output_dir}: contains documents of another request (other inputs, options or "
             "program version); choose another --output, or remove it"
         )
     build_dir.close_build_dir(output_dir)
     console.say(f"{output_dir}: already prepared from the same inputs; nothing to do")
-    return account
+    return info
 
 
-def _index(work: str, evaluation: Sequence[str], request: dict[str, Any]) -> str | None:
-    """The path of the index of the evaluation files; its name tells which, as processes keep it in memory."""
-    if not evaluation:
+def _build_index(work: str, evaluation_paths: Sequence[str], request: dict[str, Any]) -> str | None:
+    """Writes the index of the evaluation files and returns its path; None without such files.
+
+    The path contains a hash of the request, because processes cache the index by its path.
+    """
+    if not evaluation_paths:
         return None
     path = files.join(work, f"held_out-{corpus_dir.stable_hash(repr(request['exclude'])):016x}.npz")
     if not files.exists(path):
-        decontaminate.read(evaluation).save(path)
+        decontaminate.read_index(evaluation_paths).save(path)
     return path
 
 
-def _read(work: str, number: int, source: sources.Source, choices: FilterConfig, index: str | None) -> dict[str, Any]:
-    """Puts the lines of one input into a file and their keys into others; counts what it read."""
+def _read_input(work: str, number: int, source: Source, config: FilterConfig, index_path: str | None) -> dict[str, Any]:
+    """Writes the lines of one input to a file and their keys to others; returns the counts."""
     done = files.join(work, f"counts-{number:05d}.json")
     if files.exists(done):
         return files.read_json(done)
-    tally = InputStats()
-    with shuffle_files.Writer(_keys_prefix(work, number), stages.slots_of_keys, shuffle_files.HASH_SLOTS) as keys:
-        for some in stages.filter_input(work, number, source, choices, index, tally):
-            keys.write(some)
-    counts = tally.as_json() | {"files_of_keys": keys.files}
+    input_stats = InputStats()
+    with shuffle_files.Writer(_keys_prefix(work, number), stages.key_slots, shuffle_files.HASH_SLOTS) as writer:
+        for keys in stages.filter_input(work, number, source, config, index_path, input_stats):
+            writer.write(keys)
+    counts = input_stats.to_json() | {"files_of_keys": writer.files}
     files.write_json(done, counts)
     return counts
 
@@ -163,64 +177,64 @@ def _read(work: str, number: int, source: sources.Source, choices: FilterConfig,
 def _deduplicate(
     pool: ProcessPool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]
 ) -> DroppedRows:
-    losses = DroppedRows(work, len(counts))
+    dropped = DroppedRows(work, len(counts))
     keys = [
         shuffle_files.file_path(_keys_prefix(work, number), file)
-        for number, of_input in enumerate(counts)
-        for file in range(of_input["files_of_keys"])
+        for number, input_counts in enumerate(counts)
+        for file in range(input_counts["files_of_keys"])
     ]
-    tasks = [(keys, losses, *group) for group in groups]
-    of_pmids = list(pool.run(_decide_pmids, tasks, "comparing PMIDs", unit="groups"))
+    pmid_tasks = [(keys, dropped, *group) for group in groups]
+    pmid_groups = list(pool.run(_deduplicate_pmids, pmid_tasks, "comparing PMIDs", unit="groups"))
     texts = [_texts_path(work, *group) for group in groups]
-    tasks = [(texts, losses, *group) for group in groups]
-    of_texts = list(pool.run(_decide_texts, tasks, "comparing texts", unit="groups"))
-    return losses.and_of([*of_pmids, *of_texts])
+    text_tasks = [(texts, dropped, *group) for group in groups]
+    text_groups = list(pool.run(_deduplicate_texts, text_tasks, "comparing texts", unit="groups"))
+    return dropped.with_groups([*pmid_groups, *text_groups])
 
 
-def _decide_pmids(keys: Sequence[str], losses: DroppedRows, first: int, end: int) -> str:
-    """Finds the losses of a group of PMIDs, and the texts' keys of what is left; returns its name."""
+def _deduplicate_pmids(keys: Sequence[str], dropped: DroppedRows, first: int, end: int) -> str:
+    """Writes the dropped rows of a group of PMIDs and the text keys of the others; returns the group's name."""
     name = f"pmids-{first:03d}-{end:03d}"
-    if not losses.has(name):
+    if not dropped.has_group(name):
         group = shuffle_files.read(keys, dedup.KEY_DTYPE, shuffle_files.HASH_SLOTS, first, end)
         reasons = dedup.superseded_mask(group)
-        texts = dedup.texts_of(group, reasons)
+        texts = dedup.remaining_texts(group, reasons)
         slots = shuffle_files.hash_slots(texts["text"])
-        shuffle_files.write(_texts_path(losses.folder, first, end), texts, slots, shuffle_files.HASH_SLOTS)
-        losses.write(name, dedup.dropped_rows(group, reasons))
+        shuffle_files.write(_texts_path(dropped.folder, first, end), texts, slots, shuffle_files.HASH_SLOTS)
+        dropped.write_group(name, dedup.dropped_rows(group, reasons))
     return name
 
 
-def _decide_texts(texts: Sequence[str], losses: DroppedRows, first: int, end: int) -> str:
-    """Finds the losses of a group of texts; returns its name."""
+def _deduplicate_texts(texts: Sequence[str], dropped: DroppedRows, first: int, end: int) -> str:
+    """Writes the dropped rows of a group of texts; returns the group's name."""
     name = f"texts-{first:03d}-{end:03d}"
-    if not losses.has(name):
+    if not dropped.has_group(name):
         group = shuffle_files.read(texts, dedup.TEXT_DTYPE, shuffle_files.HASH_SLOTS, first, end)
-        losses.write(name, dedup.dropped_rows(group[dedup.duplicate_mask(group)], dedup.DUPLICATE))
+        dropped.write_group(name, dedup.dropped_rows(group[dedup.duplicate_mask(group)], dedup.DUPLICATE))
     return name
 
 
-def _write(output_dir: str, number: int, losses: DroppedRows) -> dict[str, Any]:
-    """Puts the parts of one input in place, and its lines away."""
-    work = losses.folder
+def _write_input(output_dir: str, number: int, dropped: DroppedRows) -> dict[str, Any]:
+    """Writes the parts of one input and removes its lines; returns the counts."""
+    work = dropped.folder
     done = files.join(work, f"written-{number:05d}.json")
     if not files.exists(done):
-        written = stages.write_input(output_dir, work, number, losses.of(number))
+        written = stages.write_input(output_dir, work, number, dropped.read_input(number))
         files.write_json(done, written)
     stages.remove_lines(work, number)
     return files.read_json(done)
 
 
-def _groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
-    """The hash slots [first, end) of each group: as few groups as have DOCUMENTS_PER_GROUP or less."""
-    wanted = sum(of_input["read"] for of_input in counts) / DOCUMENTS_PER_GROUP
+def _slot_groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Returns the hash slots [first, end) of each group: the fewest groups of at most DOCUMENTS_PER_GROUP."""
+    min_groups = sum(input_counts["read"] for input_counts in counts) / DOCUMENTS_PER_GROUP
     slots = shuffle_files.HASH_SLOTS
-    while slots > 1 and shuffle_files.HASH_SLOTS / slots < wanted:
+    while slots > 1 and shuffle_files.HASH_SLOTS / slots < min_groups:
         slots //= 2
     return [(first, first + slots) for first in range(0, shuffle_files.HASH_SLOTS, slots)]
 
 
-def _documents_in(written: dict[str, Any]) -> int:
-    return sum(figures["documents"] for figures in written["splits"].values())
+def _num_documents(written: dict[str, Any]) -> int:
+    return sum(part["documents"] for part in written["splits"].values())
 
 
 def _keys_prefix(work: str, number: int) -> str:

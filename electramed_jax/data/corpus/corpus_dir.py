@@ -1,8 +1,8 @@
-"""The contract of a documents folder: cleaned, deduplicated, split text, one part per input file.
+"""Format of a documents folder: cleaned, deduplicated, split text, one part per input.
 
-DIR/train/part-00000.jsonl.gz   one document a line; parts in the order of the inputs
+DIR/train/part-00000.jsonl.gz   one document per line; parts in the order of the inputs
 DIR/validation/..., DIR/test/...
-DIR/documents.json              the account of what was read, kept and dropped; written last
+DIR/documents.json              counts of what was read, kept and dropped (`stats`); written last
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, BinaryIO
 
 from electramed_jax.common.errors import UserError
@@ -24,11 +25,11 @@ FILE = "documents.json"
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 PART_SUFFIX = ".jsonl.gz"
-_GZIP_LEVEL = 5  # 6 takes two thirds longer for one hundredth less
+_GZIP_LEVEL = 5  # level 6 takes 67 % longer for 1 % less
 
 
 class Texts:
-    """The texts of one split, read anew each time it is walked.
+    """Iterates over the texts of one split; each iteration reads the files again.
 
     Raises:
       UserError: no finished documents folder.
@@ -44,74 +45,74 @@ class Texts:
 
 
 def part_path(directory: str, split: str, number: int) -> str:
-    """The part of a split that came from input `number`."""
+    """Returns the path of the part of a split from input `number`."""
     return files.join(directory, split, part_name(number))
 
 
 def part_name(number: int) -> str:
-    """The file name of the part that came from input `number`."""
+    """Returns the file name of the part from input `number`."""
     return f"part-{number:05d}{PART_SUFFIX}"
 
 
 def read_part(path: str) -> Iterator[Document]:
-    """The documents of one part.
+    """Yields the documents of one part.
 
     Raises:
-      UserError: after the last sound one, if any was not.
+      UserError: at the end, if the part is damaged.
     """
-    damage: Counter = Counter()
+    damage: Counter[str] = Counter()
     yield from reader.read_documents(path, damage)
     if damage:
         raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
 
 
 def read_documents_info(directory: str) -> dict[str, Any]:
-    """The account of a finished documents folder.
+    """Returns the contents of documents.json.
 
     Raises:
-      UserError: no account, one of another version, or a missing part.
+      UserError: no documents.json, another format version, or a missing part.
     """
     path = files.join(directory, FILE)
     if not files.exists(path):
         raise UserError(
-            f"{directory}: no {FILE}: not a documents folder, or preparing did not finish; run electramed prepare"
+            f"{directory}: no {FILE}: not a documents folder, or electramed prepare did not finish; run it again"
         )
-    account = files.read_json(path)
-    version = account.get("format_version") if isinstance(account, dict) else None
+    info = files.read_json(path)
+    version = info.get("format_version") if isinstance(info, dict) else None
     if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; prepare the documents again"
-        )
+        raise UserError(f"{path}: got format_version {version!r}, wanted {FORMAT_VERSION}; prepare the documents again")
     for split in SPLITS:
         folder = files.join(directory, split)
-        there = files.list_dir(folder) if files.is_dir(folder) else []  # one request for all parts
-        wanted = {part_name(number) for number in range(len(account["inputs"]))}
-        if missing := wanted.difference(there):
+        existing = files.list_dir(folder) if files.is_dir(folder) else []  # one request for all parts
+        wanted = {part_name(number) for number in range(len(info["inputs"]))}
+        if missing := wanted.difference(existing):
             part = files.join(folder, min(missing))
             raise UserError(f"{part}: missing; prepare the documents again")
-    return account
+    return info
 
 
-def split_of(document: Document, validation: float, test: float) -> str:
-    """The split of a document: a hash of its PMID, else of its id, which is made from the text
-    where the input gives none. It does not depend on the other documents."""
+def assign_split(document: Document, validation: float, test: float) -> str:
+    """Returns the split of a document: a function of its PMID, or of its id if there is no PMID.
+
+    The split does not depend on the other documents.
+    """
     key = f"pmid:{document.pmid}" if document.pmid else document.id
-    at = stable_hash(key) / 2**64
-    return "test" if at < test else "validation" if at < test + validation else "train"
+    fraction = stable_hash(key) / 2**64
+    return "test" if fraction < test else "validation" if fraction < test + validation else "train"
 
 
 def stable_hash(text: str | bytes) -> int:
-    """64 bits that are the same on every machine and in every version."""
+    """Returns a 64-bit hash that is the same on every machine and in every version."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     digest = hashlib.blake2b(data, digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def to_line(document: Document) -> bytes:
-    """A document as one line of JSON, as `documents.read` takes it.
+    """Converts a document to one line of JSON for the `jsonl` reader.
 
-    What is not known is 0 or "", not null: programs that infer a column's type from the first lines
-    (Arrow, and with it Hugging Face's `datasets`) could not read a later value.
+    Unknown values are 0 or "", not null: Arrow, and with it Hugging Face `datasets`, infers the type of a column from
+    the first lines.
     """
     record = {
         "id": document.id,
@@ -128,16 +129,18 @@ def to_line(document: Document) -> bytes:
 
 
 def from_line(line: bytes) -> Document:
-    """The document that `to_line` wrote."""
+    """Converts a line of `to_line` back to the document."""
     record = json.loads(line)
     return Document(**record | {"sections": tuple(map(tuple, record["sections"]))})
 
 
 class PartWriter:
-    """Writes the lines of one part; its bytes depend on nothing but these: no time, no name.
+    """Writes one part. The bytes depend only on the lines: no time or name is stored.
 
     Attributes:
-      documents: lines so far; bytes: their size; sha256: of the file, hexadecimal, when it is complete.
+      documents: number of lines.
+      bytes: size of the lines, uncompressed.
+      sha256: of the file, hexadecimal; set on exit.
     """
 
     def __init__(self, path: str):
@@ -145,13 +148,15 @@ class PartWriter:
         self._path, self._stack = path, contextlib.ExitStack()
 
     def __enter__(self) -> PartWriter:
-        self._hashed = _Hashed(self._stack.enter_context(files.atomic_write(self._path)))
-        self._file = self._stack.enter_context(gzip_writer(self._hashed, _GZIP_LEVEL))
+        self._hashing_file = _HashingFile(self._stack.enter_context(files.atomic_write(self._path)))
+        self._file = self._stack.enter_context(gzip_writer(self._hashing_file, _GZIP_LEVEL))
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
-        self.sha256 = self._hashed.digest.hexdigest()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+        self.sha256 = self._hashing_file.digest.hexdigest()
 
     def write(self, line: bytes) -> None:
         """Appends a line of `to_line`."""
@@ -159,18 +164,18 @@ class PartWriter:
         self.documents += 1
         self.bytes += len(line)
 
-    def figures(self) -> dict[str, Any]:
-        """{"documents", "bytes", "sha256"} of the complete part."""
+    def stats(self) -> dict[str, Any]:
+        """Returns {"documents", "bytes", "sha256"} of the complete part."""
         return {"documents": self.documents, "bytes": self.bytes, "sha256": self.sha256}
 
 
-def gzip_writer(file: BinaryIO, level: int) -> gzip.GzipFile:
-    """Compresses into `file`; the bytes depend on what is written alone."""
+def gzip_writer(file: BinaryIO | _HashingFile, level: int) -> gzip.GzipFile:
+    """Opens a compressor that writes to `file`. The bytes depend only on the data."""
     return gzip.GzipFile("", "wb", level, fileobj=file, mtime=0)
 
 
-class _Hashed:
-    """A file to write to, and the SHA-256 of what was written."""
+class _HashingFile:
+    """Writes to a file and computes the SHA-256 of the data."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.digest = file, hashlib.sha256()

@@ -1,15 +1,15 @@
-"""Documents that share a PMID or a long sentence with an evaluation file, so that no test is trained on.
+"""Decontamination: finds documents that share a PMID or a long sentence with an evaluation file.
 
-Sentences are compared as streams of letters a-z and digits: tokenised corpora put spaces around
-punctuation, and PubMed has had many spellings of everything else. An evaluation file holds a document
-out when the document's title and sections contain
+Sentences are compared as sequences of the letters a-z and digits, because tokenized corpora put spaces around
+punctuation and PubMed has several spellings of other characters. A document matches an evaluation file if its title
+and sections contain
 
-- one whole sentence of the file of at least LONG such characters, or
-- at DISJOINT places whole sentences of at least SHORT: one alone may be a common phrase.
+- a complete sentence of the file with at least LONG_CHARS such characters, or
+- complete sentences with at least SHORT_CHARS at MIN_SHORT_MATCHES disjoint positions; one may be a common phrase.
 
-Every sentence of at least SHORT characters contains, wherever it stands in a document, a whole window
-of WINDOW characters that begins at a multiple of WINDOW. So a document is looked up by such windows
-only, in an index of each sentence's first WINDOW windows; what is found is then compared in full.
+A sentence of at least SHORT_CHARS characters contains, at any position in a document, a complete window of WINDOW
+characters that starts at a multiple of WINDOW. A document is therefore looked up by these windows only, in an index of
+the first WINDOW windows of each sentence. Candidates are then compared in full.
 """
 
 from __future__ import annotations
@@ -24,29 +24,33 @@ import numpy as np
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import eval_texts
 
-LONG, SHORT, DISJOINT = 80, 48, 3
-WINDOW = 24  # bytes, three words of eight; 2 * WINDOW - 1 <= SHORT
+LONG_CHARS, SHORT_CHARS, MIN_SHORT_MATCHES = 80, 48, 3
+WINDOW = 24  # bytes, three words of 8 bytes; 2 * WINDOW - 1 <= SHORT_CHARS
 
-_SMALL = bytes(range(256)).lower()
-_OTHERS = bytes(byte for byte in range(256) if not (byte < 128 and chr(byte).isalnum()))
-_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)  # odd, of XXH64
+_LOWER = bytes(range(256)).lower()
+_REMOVED = bytes(byte for byte in range(256) if not (byte < 128 and chr(byte).isalnum()))
+_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)  # odd, from XXH64
 _FILTER_BITS = 22
 
 
-def normalized(text: str) -> bytes:
-    """The letters a-z and digits of a text, in small letters; everything else is dropped."""
-    return text.encode("utf-8", "replace").translate(_SMALL, _OTHERS)
+def normalize(text: str) -> bytes:
+    """Returns the letters a-z, in lower case, and the digits of a text; other characters are dropped."""
+    return text.encode("utf-8", "replace").translate(_LOWER, _REMOVED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Index:
-    """PMIDs and sentences of several evaluation files; `build` makes one.
+class EvaluationIndex:
+    """PMIDs and sentences of several evaluation files, for lookup; see `build_index`.
 
     Attributes:
-      pmids, pmid_files: int64[p] sorted, and the number of the file each is from.
-      sentences: uint8[...], normalised, one after the other; bounds: int64[s+1], where each begins and ends.
-      sentence_files: int64[s].
-      windows: uint64[w] sorted, hashes; window_sentences, window_offsets: int64[w], where each stands.
+      pmids: int64[p], sorted.
+      pmid_files: int64[p], number of the evaluation file of each PMID.
+      sentences: uint8[...], the normalized sentences, concatenated.
+      bounds: int64[s+1], start and end of each sentence.
+      sentence_files: int64[s], number of the evaluation file of each sentence.
+      windows: uint64[w], sorted hashes of windows.
+      window_sentences: int64[w], sentence of each window.
+      window_offsets: int64[w], offset of each window in its sentence.
     """
 
     pmids: np.ndarray
@@ -59,49 +63,52 @@ class Index:
     window_offsets: np.ndarray
 
     def matches(self, pmid: int | None, text: str) -> list[tuple[int, str]]:
-        """(number of the evaluation file, "pmid" or else "sentence") for each file that holds the document out."""
+        """Returns (number, "pmid" or else "sentence") of each evaluation file that matches a document."""
         by_pmid = set()
         if pmid:
             first, end = np.searchsorted(self.pmids, [pmid, pmid + 1])
             by_pmid.update(self.pmid_files[first:end].tolist())
-        by_sentence = self._files_of(normalized(text)) - by_pmid
+        by_sentence = self._sentence_matches(normalize(text)) - by_pmid
         return [*((file, "pmid") for file in sorted(by_pmid)), *((file, "sentence") for file in sorted(by_sentence))]
 
     def save(self, path: str) -> None:
+        """Writes the index to an .npz file for `load_index`."""
         with files.atomic_write(path) as file:
             np.savez(file, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
-    def counts(self, number_of_files: int) -> list[dict[str, int]]:
-        """For each evaluation file how many PMIDs and sentences are sought."""
-        pmids = np.bincount(self.pmid_files, minlength=number_of_files).tolist()
-        sentences = np.bincount(self.sentence_files, minlength=number_of_files).tolist()
+    def count_by_file(self, num_files: int) -> list[dict[str, int]]:
+        """Returns the number of indexed PMIDs and sentences of each evaluation file."""
+        pmids = np.bincount(self.pmid_files, minlength=num_files).tolist()
+        sentences = np.bincount(self.sentence_files, minlength=num_files).tolist()
         return [{"pmids": p, "sentences": s} for p, s in zip(pmids, sentences, strict=True)]
 
-    def _files_of(self, text: bytes) -> set[int]:
-        found: set[int] = set()
-        places: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    def _sentence_matches(self, text: bytes) -> set[int]:
+        matched: set[int] = set()
+        short_spans: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for sentence, start in self._candidates(text):
             begin, end = self.bounds[sentence : sentence + 2].tolist()
-            # A start before the text's (below 0) is counted from its end, where there is less than a sentence.
+            # A negative start counts from the end of the text, where less than a sentence is left: no match.
             if text.startswith(self._sentence_bytes[begin:end], start):
                 file = int(self.sentence_files[sentence])
-                if end - begin >= LONG:
-                    found.add(file)
+                if end - begin >= LONG_CHARS:
+                    matched.add(file)
                 else:
-                    places[file].add((start + end - begin, start))
-        return found | {file for file, spans in places.items() if _disjoint(spans) >= DISJOINT}
+                    short_spans[file].add((start + end - begin, start))
+        return matched | {file for file, spans in short_spans.items() if _max_disjoint(spans) >= MIN_SHORT_MATCHES}
 
     def _candidates(self, text: bytes) -> Iterable[tuple[int, int]]:
-        """(sentence, where in the text it would begin)."""
-        whole = len(text) // WINDOW
-        hashes = _hashes(np.frombuffer(text, "<u8", 3 * whole).reshape(-1, 3))
+        """Yields (sentence, start in the text) for each indexed window that the text contains."""
+        num_windows = len(text) // WINDOW
+        hashes = _hashes(np.frombuffer(text, "<u8", 3 * num_windows).reshape(-1, 3))
         likely = np.flatnonzero(self._filter[hashes >> np.uint64(64 - _FILTER_BITS)])
         if not len(likely):
             return
         first = np.searchsorted(self.windows, hashes[likely], "left")
         end = np.searchsorted(self.windows, hashes[likely], "right")
         for window, a, b in zip(likely.tolist(), first.tolist(), end.tolist(), strict=True):
-            for sentence, offset in zip(self.window_sentences[a:b].tolist(), self.window_offsets[a:b].tolist()):
+            for sentence, offset in zip(
+                self.window_sentences[a:b].tolist(), self.window_offsets[a:b].tolist(), strict=True
+            ):
                 yield sentence, window * WINDOW - offset
 
     @functools.cached_property
@@ -110,25 +117,27 @@ class Index:
 
     @functools.cached_property
     def _filter(self) -> np.ndarray:
-        """bool[2**_FILTER_BITS]: whether a window's hash begins with these bits."""
+        """Returns bool[2**_FILTER_BITS]: whether the hash of an indexed window starts with these bits."""
         table = np.zeros(1 << _FILTER_BITS, bool)
         table[self.windows >> np.uint64(64 - _FILTER_BITS)] = True
         return table
 
 
-def build(contents: Sequence[tuple[set[int], list[str]]]) -> Index:
-    """The index of what `evaluation_files.read` gives of each file."""
-    pmids = np.array([(p, n) for n, (of_file, _) in enumerate(contents) for p in of_file], np.int64).reshape(-1, 2)
+def build_index(contents: Sequence[tuple[set[int], list[str]]]) -> EvaluationIndex:
+    """Builds the index from (PMIDs, passages) of each evaluation file."""
+    pmids = np.array([(p, n) for n, (file_pmids, _) in enumerate(contents) for p in file_pmids], np.int64).reshape(
+        -1, 2
+    )
     pmids = pmids[np.argsort(pmids[:, 0], kind="stable")]
-    sentences = [(s, n) for n, (_, passages) in enumerate(contents) for s in sorted(set(map(normalized, passages)))]
-    sentences = [(sentence, n) for sentence, n in sentences if len(sentence) >= SHORT]
+    sentences = [(s, n) for n, (_, passages) in enumerate(contents) for s in sorted(set(map(normalize, passages)))]
+    sentences = [(sentence, n) for sentence, n in sentences if len(sentence) >= SHORT_CHARS]
     text = np.frombuffer(b"".join(sentence for sentence, _ in sentences), np.uint8)
     bounds = np.cumsum([0, *(len(sentence) for sentence, _ in sentences)])
     offsets = np.arange(WINDOW)
-    at = (bounds[:-1, None] + offsets).ravel()
-    windows = _hashes(_windows_at(text, at)) if sentences else np.empty(0, np.uint64)
+    starts = (bounds[:-1, None] + offsets).ravel()
+    windows = _hashes(_windows_at(text, starts)) if sentences else np.empty(0, np.uint64)
     order = np.argsort(windows, kind="stable")
-    return Index(
+    return EvaluationIndex(
         pmids=pmids[:, 0].copy(),
         pmid_files=pmids[:, 1].copy(),
         sentences=text,
@@ -140,31 +149,31 @@ def build(contents: Sequence[tuple[set[int], list[str]]]) -> Index:
     )
 
 
-def read(paths: Iterable[str]) -> Index:
-    """The index of evaluation files."""
-    return build([eval_texts.read(path) for path in paths])
+def read_index(paths: Iterable[str]) -> EvaluationIndex:
+    """Builds the index of evaluation files."""
+    return build_index([eval_texts.read_passages(path) for path in paths])
 
 
 @functools.lru_cache(maxsize=1)
-def load(path: str) -> Index:
-    """A saved index; one is kept per process."""
+def load_index(path: str) -> EvaluationIndex:
+    """Loads a saved index; the last one is cached in each process."""
     with files.open_read(path) as file:
         arrays = np.load(file)
-        return Index(**{name: arrays[name] for name in arrays})
+        return EvaluationIndex(**{name: arrays[name] for name in arrays})
 
 
-def _windows_at(text: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """uint64[n, 3]: the windows that begin at bytes `at` [n]."""
-    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(text, WINDOW)[at]).view("<u8")
+def _windows_at(text: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Returns uint64[n, 3], the windows that start at bytes int64[n]."""
+    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(text, WINDOW)[starts]).view("<u8")
 
 
 def _hashes(windows: np.ndarray) -> np.ndarray:
-    """uint64[n] of uint64[n, 3]."""
+    """Returns uint64[n], a hash of each window uint64[n, 3]."""
     return (windows * _FACTORS).sum(axis=1, dtype=np.uint64)
 
 
-def _disjoint(spans: Iterable[tuple[int, int]]) -> int:
-    """The most (end, start) that do not overlap."""
+def _max_disjoint(spans: Iterable[tuple[int, int]]) -> int:
+    """Returns the largest number of (end, start) spans that do not overlap."""
     count, last = 0, 0
     for end, start in sorted(spans):
         if start >= last:

@@ -1,15 +1,15 @@
-"""What an evaluation file holds of PubMed: PMIDs and passages of text, in whatever form such files have.
+"""Reads PMIDs and text passages from evaluation files, for decontamination.
 
-The form is told by the content, for names say little (BLUE's `.csv` are tab-separated):
+The format is detected from the content, because names are unreliable (BLUE's `.csv` are tab-separated):
 
-- JSON, whole or a line each: SQuAD, BioASQ, PubMedQA, documents. Text is what stands under `context`,
-  `text`, `abstract`, ...; PMIDs are under `pmid` and in the addresses of articles.
+- JSON, one value or one per line: SQuAD, BioASQ, PubMedQA, documents. Text is in `context`, `text`, `abstract`, ...;
+  PMIDs are in `pmid` and in the URLs of articles.
 - PubTator: `PMID|t|title`, `PMID|a|abstract`.
-- CoNLL, BIO, IOB: a token a line, its label last, a blank line after each sentence.
-- Tables, tab- or comma-separated: fields of several words are text; a PMID is a first field such as
-  `10064839.T1.T5` or `10064839`. Entities blanked as `@CHEMICAL$` end a passage.
-- Numbers, one a line: PMIDs.
-- Anything else: running text.
+- CoNLL, BIO, IOB: one token per line, its label last, a blank line after each sentence.
+- Tables, tab- or comma-separated: fields of several words are text; a PMID is a first field such as `10064839.T1.T5`
+  or `10064839`. Anonymized entities such as `@CHEMICAL$` end a passage.
+- One number per line: PMIDs.
+- Anything else: plain text.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 
 _TEXT_KEYS = {"abstract", "context", "contexts", "passage", "sections", "sentence", "text", "title"}
-_ADDRESS = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")
+_ARTICLE_URL = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")
 _PUBTATOR = re.compile(r"(\d{1,9})\|[ta]\|(.*)")
-_FIRST_FIELD = re.compile(r"(\d{1,9})\.\D.*|(\d{6,9})")  # a short bare number is a row's, not an article's
-_BLANKED = re.compile(r"@[A-Za-z-]+\$")
+_FIRST_FIELD = re.compile(r"(\d{1,9})\.\D.*|(\d{6,9})")  # a shorter number without suffix is a row number
+_ANONYMIZED = re.compile(r"@[A-Za-z-]+\$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _BRACKET_TOKENS = {"-LRB-", "-RRB-", "-LSB-", "-RSB-", "-LCB-", "-RCB-"}
 _SAMPLE_LINES = 200
-_TOKEN_LINE_FIELDS = 6  # a line of running text has more
+_TOKEN_LINE_FIELDS = 6  # a line of plain text has more
 
 
-def read(path: str) -> tuple[set[int], list[str]]:
-    """(PMIDs, passages) of one file; a passage is a sentence, or a part of one between blanked entities.
+def read_passages(path: str) -> tuple[set[int], list[str]]:
+    """Returns (PMIDs, passages) of one file; a passage is a sentence, or a part of one between anonymized entities.
 
     Raises:
-      UserError: no such file, not text, nothing found in it.
+      UserError: the file is missing, is not text, or contains neither.
     """
-    text = _text(path)
+    text = _read_text(path)
     pmids: set[int] = set()
     passages = list(_passages(text, pmids))
     if not pmids and not any(passages):
-        raise UserError(f"{path}: neither a PMID nor text in it; give evaluation files to --decontaminate")
+        raise UserError(f"{path}: contains neither a PMID nor text; give evaluation files to --decontaminate")
     return pmids, passages
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     data = files.read_bytes(path)
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{path}: gzip data is damaged ({error}); fetch the file again") from error
+            raise UserError(f"{path}: gzip data is damaged ({error}); download the file again") from error
     if b"\0" in data[:4096] or data.lstrip().startswith((b"<?xml", b"<!DOCTYPE")):
-        raise UserError(f"{path}: not a form of evaluation file that is known; give JSON, CoNLL, PubTator or tables")
+        raise UserError(f"{path}: unknown evaluation format; wanted JSON, CoNLL, PubTator, a table or a list of PMIDs")
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def _passages(text: str, pmids: set[int]) -> Iterator[str]:
     sample = [line for line in text[:1_000_000].splitlines() if line.strip()][:_SAMPLE_LINES]
-    if (values := _json(text)) is not None:
+    if (values := _parse_json(text)) is not None:
         yield from _from_json(values, pmids, False)
     elif any(map(_PUBTATOR.match, sample)):
         for pmid, body in _PUBTATOR.findall(text):
@@ -80,8 +80,8 @@ def _passages(text: str, pmids: set[int]) -> Iterator[str]:
         yield from _sentences(text)
 
 
-def _json(text: str) -> Any | None:
-    """The value of the file, or of each of its lines; None where it is not JSON."""
+def _parse_json(text: str) -> Any | None:
+    """Returns the JSON value of the file, or the list of those of its lines; None if it is not JSON."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
@@ -104,16 +104,16 @@ def _from_json(value: Any, pmids: set[int], is_text: bool) -> Iterator[str]:
         for inner in value:
             yield from _from_json(inner, pmids, is_text)
     elif isinstance(value, str):
-        pmids.update(map(int, _ADDRESS.findall(value)))
+        pmids.update(map(int, _ARTICLE_URL.findall(value)))
         if is_text:
             yield from _sentences(value)
 
 
 def _delimiter(sample: list[str]) -> str | None:
-    """What parts the fields, if most lines have a field of several words beside another field."""
+    """Returns the delimiter of a table: most lines have several fields, one of them of several words."""
     for delimiter in "\t,":
         wordy = sum(len(row) > 1 and any(map(_is_text, row)) for row in _rows(sample, delimiter))
-        # Running text has commas too: a table has as many in each line.
+        # Plain text has commas too; in a table, every line has the same number.
         widths = {len(row) for row in _rows(sample, delimiter)}
         if wordy > len(sample) / 2 and (delimiter == "\t" or len(widths) == 1):
             return delimiter
@@ -125,7 +125,7 @@ def _from_table(text: str, delimiter: str, pmids: set[int]) -> Iterator[str]:
         if row and (match := _FIRST_FIELD.fullmatch(row[0])):
             pmids.add(int(match[1] or match[2]))
         for field in filter(_is_text, row):
-            for piece in _BLANKED.split(field):
+            for piece in _ANONYMIZED.split(field):
                 yield from _sentences(piece)
 
 

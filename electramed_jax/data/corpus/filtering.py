@@ -1,7 +1,7 @@
-"""Records of one input to lines of a part and keys that decide which lines stay: no files written, no pool.
+"""Filters one input: its documents to lines of a part and keys for deduplication. Writes no files, uses no pool.
 
-`read_source` is all of reading and cleaning; `dedup` (and `near_duplicates`) decide by the keys;
-`remaining` puts what is left into its splits. `build_documents` runs them over a pool of processes.
+`read_source` reads and cleans; `dedup` (and `minhash`) compare the keys; `remaining_lines` selects the lines that are
+left with their splits. `build` runs them in a pool of processes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import corpus_dir, dedup
-from electramed_jax.data.corpus import decontaminate as held_out
+from electramed_jax.data.corpus.decontaminate import EvaluationIndex
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.readers import normalize
 from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, PubmedOptions
@@ -25,15 +25,19 @@ _LANGUAGE = re.compile("[a-z]{3}")
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-    """What is kept, and where it goes.
+    """Selects the documents of a corpus and the sizes of its splits.
 
     Attributes:
-      validation, test: fractions of the documents.
-      min_chars: a shorter document (title and sections) is dropped as `too_short`.
-      languages: ISO 639-2 codes; a document known to be in another is dropped as `language`, one of
-        unknown language (which is all that is not PubMed's) stays. Empty: all languages.
+      validation: fraction of the documents.
+      test: fraction of the documents.
+      min_chars: a document with fewer characters (title and sections) is dropped as `too_short`.
+      languages: ISO 639-2 codes; a document in another language is dropped as `language`. A document of unknown
+        language (any document that is not from PubMed) is kept. Empty: all languages.
       strict: raise at the first damaged piece instead of counting it.
-      reading: of PubMed records.
+      pubmed_options: for PubMed records.
+
+    Raises:
+      UserError: invalid fractions or language codes.
     """
 
     validation: float = 0.01
@@ -41,80 +45,83 @@ class FilterConfig:
     min_chars: int = MIN_CHARS
     languages: tuple[str, ...] = ()
     strict: bool = False
-    reading: PubmedOptions = PubmedOptions()
+    pubmed_options: PubmedOptions = PubmedOptions()
 
     def __post_init__(self) -> None:
         if not (0 <= self.validation and 0 <= self.test and self.validation + self.test < 1):
             raise UserError(
                 f"validation={self.validation}, test={self.test}: wanted fractions from 0 with a sum below 1"
             )
-        if strange := [code for code in self.languages if not _LANGUAGE.fullmatch(code)]:
-            raise UserError(f"language {strange[0]!r}: wanted three small letters as PubMed has them, such as eng")
+        if invalid := [code for code in self.languages if not _LANGUAGE.fullmatch(code)]:
+            raise UserError(f"language {invalid[0]!r}: wanted three lower-case letters as in PubMed, such as eng")
 
 
 @dataclasses.dataclass
 class InputStats:
-    """What became of the records of one input, as far as it can be told from that input alone.
+    """Counts of one input, before deduplication.
 
     Attributes:
-      read: records, damaged ones among them.
-      drops: reason -> records; also of documents repaired (see `documents`).
+      read: records, including damaged ones.
+      drops: reason -> records; also the repairs of kept documents (REPAIRED_PREFIX).
       held_out: (number of the evaluation file, "pmid" or "sentence") -> documents.
     """
 
     read: int = 0
-    drops: Counter = dataclasses.field(default_factory=Counter)
-    held_out: Counter = dataclasses.field(default_factory=Counter)
+    drops: Counter[str] = dataclasses.field(default_factory=Counter)
+    held_out: Counter[tuple[int, str]] = dataclasses.field(default_factory=Counter)
 
-    def as_json(self) -> dict[str, Any]:
-        """What `documents_account.account` takes of an input; always in the same order."""
-        held_out = [[*how, count] for how, count in sorted(self.held_out.items())]
+    def to_json(self) -> dict[str, Any]:
+        """Returns the counts as JSON for `stats.corpus_stats`, in a fixed order."""
+        held_out = [[*match, count] for match, count in sorted(self.held_out.items())]
         return {"read": self.read, "drops": dict(sorted(self.drops.items())), "held_out": held_out}
 
 
 def read_source(
-    source: Source, number: int, choices: FilterConfig, evaluation: held_out.Index | None, tally: InputStats
-) -> Iterator[tuple[tuple, bytes]]:
-    """(key, line) of what input `number` says, in order.
+    source: Source, number: int, config: FilterConfig, index: EvaluationIndex | None, stats: InputStats
+) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    """Yields (key, line) of each record of one input, in order.
 
-    The key has one value per field of `dedup.KEY`. The line, for `remaining`, is of record `row` of the
-    input; it is blank for a key that only tells that other records are out of date.
+    A key has one value per field of `dedup.KEY_DTYPE`. Line n belongs to record n and is read by `remaining_lines`; it
+    is blank for a record that was dropped and for a withdrawal.
 
     Args:
-      evaluation: what is held out; a document that shares a PMID or a long sentence with it is dropped.
-      tally: what is read and dropped is counted here.
+      source: the input.
+      number: of the input.
+      config: what is kept.
+      index: documents that match it are dropped.
+      stats: updated in place.
 
     Raises:
-      UserError: see `documents.read`.
+      UserError: see `reader.read_documents`.
     """
     deletions: list[int] = []
     kept = 0
-    for row, document in enumerate(source.read(tally.drops, choices.strict, choices.reading, deletions)):
-        document = _cleaned(document)
+    for row, document in enumerate(source.read(stats.drops, config.strict, config.pubmed_options, deletions)):
+        document = _clean_document(document)
         text = document.text
-        reason = _reason_to_drop(document, text, choices, evaluation, tally)
-        key = dedup.key(document, text, reason is None, number, row)
+        reason = _drop_reason(document, text, config, index, stats)
+        key = dedup.document_key(document, text, reason is None, number, row)
         if reason:
-            tally.drops[reason] += 1
+            stats.drops[reason] += 1
             yield key, b"\n"
         else:
             kept += 1
-            split = corpus_dir.SPLITS.index(corpus_dir.split_of(document, choices.validation, choices.test))
+            split = corpus_dir.SPLITS.index(corpus_dir.assign_split(document, config.validation, config.test))
             yield key, b"%d" % split + corpus_dir.to_line(document)
     for pmid in deletions:
-        yield dedup.withdrawal(pmid, number), b"\n"
-    repaired = sum(n for reason, n in tally.drops.items() if reason.startswith(REPAIRED_PREFIX))
-    tally.read = kept + tally.drops.total() - repaired
+        yield dedup.withdrawal_key(pmid, number), b"\n"
+    repaired = sum(count for reason, count in stats.drops.items() if reason.startswith(REPAIRED_PREFIX))
+    stats.read = kept + stats.drops.total() - repaired
 
 
-def remaining(lines: Iterable[bytes], lost: Container[int]) -> Iterator[tuple[int, str, bytes]]:
-    """(row, split, line of its part) of the lines of one input, in order, without the blank and the lost rows."""
+def remaining_lines(lines: Iterable[bytes], dropped: Container[int]) -> Iterator[tuple[int, str, bytes]]:
+    """Yields (row, split, line of its part) for the lines of one input that are neither blank nor dropped, in order."""
     for row, line in enumerate(lines):
-        if line != b"\n" and row not in lost:
+        if line != b"\n" and row not in dropped:
             yield row, corpus_dir.SPLITS[int(line[:1])], line[1:]
 
 
-def _cleaned(document: Document) -> Document:
+def _clean_document(document: Document) -> Document:
     sections = (
         (normalize.clean(label) or None if label else None, normalize.clean(text)) for label, text in document.sections
     )
@@ -127,14 +134,14 @@ def _cleaned(document: Document) -> Document:
     )
 
 
-def _reason_to_drop(
-    document: Document, text: str, choices: FilterConfig, evaluation: held_out.Index | None, tally: InputStats
+def _drop_reason(
+    document: Document, text: str, config: FilterConfig, index: EvaluationIndex | None, stats: InputStats
 ) -> str | None:
-    if reason := normalize.drop_reason(text, choices.min_chars):
+    if reason := normalize.drop_reason(text, config.min_chars):
         return reason
-    if choices.languages and document.language and document.language not in choices.languages:
+    if config.languages and document.language and document.language not in config.languages:
         return "language"
-    if evaluation is not None and (matches := evaluation.matches(document.pmid, text)):
-        tally.held_out.update(matches)
+    if index is not None and (matches := index.matches(document.pmid, text)):
+        stats.held_out.update(matches)
         return "held_out"
     return None

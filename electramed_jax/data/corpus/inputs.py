@@ -1,4 +1,4 @@
-"""What a corpus is made from, in the order that decides: folders of documents first, then files."""
+"""Finds the inputs of a corpus, in the order that deduplication uses: documents folders first, then files."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ from collections.abc import Iterable, Iterator, Sequence
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir
-from electramed_jax.data.readers import document, reader
+from electramed_jax.data.readers import reader
+from electramed_jax.data.readers.document import Document, PubmedOptions
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One input: a file (or a TFDS shard), or the parts of one number of a finished documents folder, one a split.
+    """One input: a file, a shard of a dataset, or the parts with one number in a finished documents folder.
 
     Attributes:
-      path: of the file; of the parts what they share, "DIR/part-00003".
-      parts: paths; empty for a file.
+      path: of the file; of parts their common name, "DIR/part-00003".
+      parts: path of the part of each split; empty for a file.
     """
 
     path: str
     parts: tuple[str, ...] = ()
 
     def size(self) -> int:
-        """Bytes as stored."""
+        """Returns the size on disk in bytes."""
         return sum(map(files.size, self.parts)) if self.parts else reader.input_bytes(self.path)
 
     def read(
-        self, drops: Counter, strict: bool, reading: document.PubmedOptions, deletions: list[int]
-    ) -> Iterator[document.Document]:
-        """The documents, as `documents.read` gives them.
+        self, drops: Counter[str], strict: bool, pubmed_options: PubmedOptions, deletions: list[int]
+    ) -> Iterator[Document]:
+        """Yields the documents, as `reader.read_documents` does.
 
         Raises:
-          UserError: as there; a damaged part, which was whole when it was written, strict or not.
+          UserError: as there; also a damaged part, strict or not, because parts are written complete.
         """
         if not self.parts:
-            yield from reader.read_documents(self.path, drops, strict, reading, deletions)
+            yield from reader.read_documents(self.path, drops, strict, pubmed_options, deletions)
         for part in self.parts:
             yield from corpus_dir.read_part(part)
 
 
-def find(inputs: Iterable[str]) -> list[Source]:
-    """The sources that paths, patterns and documents folders name.
+def find_sources(patterns: Iterable[str]) -> list[Source]:
+    """Returns the sources of paths, glob patterns, dataset names and documents folders.
 
-    The folders come first, in the order given: what is in a file is newer. Files are sorted by path.
+    Folders come first, in the given order, because files are newer. Files are sorted by path.
 
     Raises:
-      UserError: a pattern that matches no file, a folder that holds no finished documents.
+      UserError: a pattern matches no file, or a folder has no finished documents.
     """
-    inputs = list(inputs)
-    folders = [path for path in dict.fromkeys(inputs) if files.exists(files.join(path, corpus_dir.FILE))]
-    found = [source for folder in folders for source in _of_folder(folder)]
-    found += map(Source, reader.find_inputs(path for path in inputs if path not in folders))
-    if not found:
+    patterns = list(patterns)
+    folders = [path for path in dict.fromkeys(patterns) if files.exists(files.join(path, corpus_dir.FILE))]
+    sources = [source for folder in folders for source in _folder_sources(folder)]
+    sources += map(Source, reader.find_inputs(path for path in patterns if path not in folders))
+    if not sources:
         raise UserError("no input files; give at least one path or pattern with --input")
-    return found
+    return sources
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Names without the folder all paths share: an account does not depend on where the files lie."""
-    shared = os.path.commonprefix(list(paths))
-    return [path[shared.rfind("/") + 1 :] for path in paths]
+    """Returns paths without their common folder, so that documents.json does not depend on the location."""
+    # commonpath raises for a mix of absolute and relative paths; rfind ends the prefix at a folder.
+    prefix = os.path.commonprefix(list(paths))  # noqa: RUF071
+    return [path[prefix.rfind("/") + 1 :] for path in paths]
 
 
-def _of_folder(folder: str) -> Iterator[Source]:
+def _folder_sources(folder: str) -> Iterator[Source]:
     for number in range(len(corpus_dir.read_documents_info(folder)["inputs"])):
         name = files.join(folder, corpus_dir.part_name(number).removesuffix(corpus_dir.PART_SUFFIX))
         yield Source(name, tuple(corpus_dir.part_path(folder, split, number) for split in corpus_dir.SPLITS))

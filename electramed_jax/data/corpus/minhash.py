@@ -1,13 +1,12 @@
-"""Documents that say nearly what an earlier one says: MinHash signatures, cut into bands.
+"""Near-duplicate detection with MinHash signatures and locality-sensitive hashing by bands.
 
-Two documents are near when the Jaccard similarity of their sets of five-word shingles, estimated by
-signatures of PERMUTATIONS values (standard error 0.035 at 0.8), reaches the threshold. A document is dropped
-when it is near to one that stands before it in the order of the inputs, whether that one stays or not: so
-each document's fate is decided by pairs alone, in any grouping, on any number of processes.
-Pairs that are looked at are those that agree in a whole band of their signatures: `rows_per_band`
-chooses it so that a pair at the threshold is seen with probability SEEN or more.
+Two documents are near-duplicates if the Jaccard similarity of their sets of five-word shingles reaches the threshold.
+Signatures of PERMUTATIONS values estimate it (standard error 0.035 at 0.8). A document is dropped if an earlier one in
+the order of the inputs is a near-duplicate, whether that one is kept or not: the result depends on pairs only, not on
+the grouping or the number of processes. A pair is compared if its signatures agree in all rows of a band.
+`rows_per_band` chooses the bands so that a pair at the threshold is compared with probability MIN_RECALL or more.
 
-datasketch makes the signatures (extra `dedup`); only this module knows of it.
+The package datasketch (extra `dedup`) computes the signatures; only this module imports it.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from electramed_jax.common.errors import UserError
 
 PERMUTATIONS = 128
 SHINGLE_WORDS = 5
-SEEN = 0.95
-COMPARED = 256  # documents of a band, from the first, that the later ones are compared with
+MIN_RECALL = 0.95
+MAX_COMPARED = 256  # earliest documents of a band that the later ones are compared with
 
-BAND = np.dtype([("hash", "<u8"), ("input", "<i4"), ("row", "<i4"), ("at", "<i8")])  # at: place of the signature
+BAND_DTYPE = np.dtype([("hash", "<u8"), ("input", "<i4"), ("row", "<i4"), ("at", "<i8")])  # at: index of the signature
 
 _WORD = re.compile(r"\w+")
-_FACTOR = np.uint32(0x01000193)  # odd: words in another order make another shingle
+_FACTOR = np.uint32(0x01000193)  # odd: the order of the words changes the hash
 _SEED = 1
 
 
-def check(threshold: float) -> None:
-    """Makes sure that the threshold makes sense and that signatures can be made.
+def check_threshold(threshold: float) -> None:
+    """Checks the threshold and that datasketch is installed.
 
     Raises:
       UserError: a threshold outside [0.5, 1], or datasketch is missing.
@@ -47,35 +46,35 @@ def check(threshold: float) -> None:
 
 
 def rows_per_band(threshold: float) -> int:
-    """The longest band, hence the fewest pairs, for which pairs at the threshold are seen with probability SEEN."""
-    fitting = [
-        rows for rows in range(1, PERMUTATIONS + 1) if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= SEEN
+    """Returns the longest band, hence the fewest compared pairs, with recall MIN_RECALL at the threshold."""
+    lengths = [
+        rows for rows in range(1, PERMUTATIONS + 1) if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= MIN_RECALL
     ]
-    return max(fitting)
+    return max(lengths)
 
 
-def signatures(texts: Iterable[str]) -> Iterator[np.ndarray]:
-    """uint32[PERMUTATIONS] of each text."""
-    from datasketch import MinHash  # heavy, and needed for this option only
+def compute_signatures(texts: Iterable[str]) -> Iterator[np.ndarray]:
+    """Yields the signature of each text, uint32[PERMUTATIONS]."""
+    from datasketch import MinHash  # slow import, needed for this option only
 
     shingles = map(_shingles, texts)
-    made = MinHash.generator(shingles, num_perm=PERMUTATIONS, seed=_SEED, hashfunc=int, scheme="affine32")
-    return (minhash.hashvalues for minhash in made)
+    hashes = MinHash.generator(shingles, num_perm=PERMUTATIONS, seed=_SEED, hashfunc=int, scheme="affine32")
+    return (minhash.hashvalues for minhash in hashes)
 
 
 def band_hashes(signatures: np.ndarray, rows: int) -> np.ndarray:
-    """uint64[n, bands]: for each of the signatures [n, PERMUTATIONS] a hash of each of its bands."""
+    """Returns uint64[n, bands], a hash of each band of the signatures uint32[n, PERMUTATIONS]."""
     bands = PERMUTATIONS // rows
     values = signatures[:, : bands * rows].reshape(-1, bands, rows).astype(np.uint64)
     hashes = np.zeros(values.shape[:2], np.uint64)
-    for row in range(rows):  # a step of MurmurHash3's 64-bit finalizer for each value
+    for row in range(rows):  # one step of MurmurHash3's 64-bit finalizer per value
         hashes = (hashes ^ values[:, :, row]) * np.uint64(0xFF51AFD7ED558CCD)
         hashes ^= hashes >> np.uint64(33)
     return hashes
 
 
-def groups(entries: np.ndarray) -> Iterator[np.ndarray]:
-    """BAND[m] of each hash that two or more of BAND[n] have, in the order of the inputs."""
+def group_by_hash(entries: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields BAND_DTYPE[m] for each hash that several of BAND_DTYPE[n] share, in the order of the inputs."""
     entries = entries[np.lexsort((entries["row"], entries["input"], entries["hash"]))]
     starts = np.flatnonzero(np.append(True, entries["hash"][1:] != entries["hash"][:-1]))
     ends = np.append(starts[1:], len(entries))
@@ -84,24 +83,24 @@ def groups(entries: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def near_duplicate_mask(signatures: np.ndarray, threshold: float) -> np.ndarray:
-    """bool[m]: whether each of the signatures [m, PERMUTATIONS] is near to an earlier one.
+    """Returns bool[m]: whether each of the signatures uint32[m, PERMUTATIONS] is a near-duplicate of an earlier one.
 
-    In a group of more than COMPARED, those after them are compared with these only: such a group is
-    one of a form letter's, where the first are as good as any.
+    Only the first MAX_COMPARED are compared with later ones: larger groups are copies of a form letter, for which any
+    of the first ones suffice.
     """
-    again = np.zeros(len(signatures), bool)
-    for first in range(min(COMPARED, len(signatures) - 1)):
-        later = np.flatnonzero(~again[first + 1 :]) + first + 1
-        equal = (signatures[later] == signatures[first]).mean(axis=1)
-        again[later[equal >= threshold]] = True
-    return again
+    is_duplicate = np.zeros(len(signatures), bool)
+    for first in range(min(MAX_COMPARED, len(signatures) - 1)):
+        later = np.flatnonzero(~is_duplicate[first + 1 :]) + first + 1
+        similarity = (signatures[later] == signatures[first]).mean(axis=1)
+        is_duplicate[later[similarity >= threshold]] = True
+    return is_duplicate
 
 
 def _shingles(text: str) -> list[int]:
-    """The hashes of a text's runs of SHINGLE_WORDS words; of all its words where there are fewer."""
+    """Returns the hashes of all runs of SHINGLE_WORDS words; of all words together if there are fewer."""
     words = np.array([zlib.crc32(word.encode()) for word in _WORD.findall(text.casefold())], np.uint32)
     count = max(1, len(words) - SHINGLE_WORDS + 1)
     hashes = np.zeros(count, np.uint32)
-    for place in range(min(SHINGLE_WORDS, len(words))):
-        hashes = hashes * _FACTOR ^ words[place : place + count]
+    for offset in range(min(SHINGLE_WORDS, len(words))):
+        hashes = hashes * _FACTOR ^ words[offset : offset + count]
     return hashes.tolist()

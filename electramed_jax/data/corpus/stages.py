@@ -1,4 +1,4 @@
-"""Stages of `build_documents` that know neither pool nor pipeline: one input to lines and keys, its lines to parts."""
+"""Stages of `build` without pool or pipeline: filter one input to lines and keys, write its parts; `DroppedRows`."""
 
 from __future__ import annotations
 
@@ -7,128 +7,135 @@ import dataclasses
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir, decontaminate, dedup, stages
-from electramed_jax.data.corpus.filtering import FilterConfig, InputStats, read_source, remaining
+from electramed_jax.data.corpus import corpus_dir, decontaminate, dedup
+from electramed_jax.data.corpus.filtering import FilterConfig, InputStats, read_source, remaining_lines
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.parallel import shuffle_files
 
-_GZIP_LEVEL = 1  # well under half the time of the level of parts, a fifth larger
+_GZIP_LEVEL = 1  # less than half the time of the level of the parts, 20 % larger
 
-_KEYS_AT_ONCE = 4096
+_BATCH_KEYS = 4096
 
 
 def filter_input(
-    work: str, number: int, source: Source, choices: FilterConfig, index: str | None, tally: InputStats
+    work: str, number: int, source: Source, config: FilterConfig, index_path: str | None, stats: InputStats
 ) -> Iterator[np.ndarray]:
-    """Puts the lines of one input into a file of `scratch`, whole after the last of what it yields: their dedup.KEY[n].
+    """Yields the keys of one input, KEY_DTYPE[n], and writes its lines; the file is complete after the last yield.
 
     Args:
-      index: the path of the index of what is held out.
-      tally: see `reading.read_source`.
+      work: scratch folder.
+      number: of the input.
+      source: the input.
+      config: what is kept.
+      index_path: saved `decontaminate.EvaluationIndex`, if any.
+      stats: updated in place.
     """
-    waiting = []
-    evaluation = decontaminate.load(index) if index else None
-    with stages.write_lines(work, number) as lines:
-        for key, line in read_source(source, number, choices, evaluation, tally):
+    batch = []
+    index = decontaminate.load_index(index_path) if index_path else None
+    with write_lines(work, number) as lines:
+        for key, line in read_source(source, number, config, index, stats):
             lines.write(line)
-            waiting.append(key)
-            if len(waiting) == _KEYS_AT_ONCE:
-                yield np.array(waiting, dedup.KEY_DTYPE)
-                waiting.clear()
-        yield np.array(waiting, dedup.KEY_DTYPE)
+            batch.append(key)
+            if len(batch) == _BATCH_KEYS:
+                yield np.array(batch, dedup.KEY_DTYPE)
+                batch.clear()
+        yield np.array(batch, dedup.KEY_DTYPE)
 
 
-def slots_of_keys(keys: np.ndarray) -> np.ndarray:
-    """int64[n]: which of shuffle.HASH_SLOTS each of dedup.KEY[n] falls into; keys that must meet, into one."""
+def key_slots(keys: np.ndarray) -> np.ndarray:
+    """Returns int64[n], the slot below HASH_SLOTS of each of KEY_DTYPE[n]; keys that are compared share a slot."""
     return shuffle_files.hash_slots(dedup.group_hashes(keys))
 
 
-def write_input(output_dir: str, work: str, number: int, lost: Mapping[int, int]) -> dict[str, Any]:
-    """Puts the parts of one input in place; its lines stay. As `write_parts`."""
+def write_input(output_dir: str, work: str, number: int, dropped: Mapping[int, int]) -> dict[str, Any]:
+    """Writes the parts of one input to `output_dir` and keeps its lines; arguments and result as in `write_parts`."""
     staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus_dir.SPLITS}
-    with stages.open_lines(work, number) as lines:
-        written = write_parts(lines, lost, staged)
+    with open_lines(work, number) as lines:
+        written = write_parts(lines, dropped, staged)
     for split, path in staged.items():
         files.make_dirs(files.join(output_dir, split))
         files.move(path, corpus_dir.part_path(output_dir, split, number))
     return written
 
 
-def write_parts(lines: Iterable[bytes], lost: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
-    """Writes the part of each split of one input from all its lines, in order.
+def write_parts(lines: Iterable[bytes], dropped: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Writes the part of each split of one input.
 
     Args:
-      lost: row -> number of the reason, as in `dedup.REASONS`.
+      lines: all lines of the input, in order.
+      dropped: row -> index in `dedup.REASONS`.
+      paths: split -> path of its part.
 
     Returns:
-      What `documents_account.account` takes: {"splits": figures of each part, "lost": reason -> documents}.
+      The counts for `stats.corpus_stats`: {"splits": split -> `PartWriter.stats`, "lost": reason -> documents}.
     """
     with contextlib.ExitStack() as stack:
         parts = {split: stack.enter_context(corpus_dir.PartWriter(path)) for split, path in paths.items()}
-        for _, split, line in remaining(lines, lost):
+        for _, split, line in remaining_lines(lines, dropped):
             parts[split].write(line)
-    reasons = Counter(dedup.REASONS[reason] for reason in lost.values())
-    return {"splits": {split: part.figures() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
+    reasons = Counter(dedup.REASONS[reason] for reason in dropped.values())
+    return {"splits": {split: part.stats() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
 
 
 @contextlib.contextmanager
-def write_lines(folder: str, number: int) -> Iterator[IO[bytes]]:
-    """A file for the lines that `reading.read_source` makes of input `number`."""
-    with files.atomic_write(_lines(folder, number)) as file, corpus_dir.gzip_writer(file, _GZIP_LEVEL) as lines:
+def write_lines(folder: str, number: int) -> Iterator[gzip.GzipFile]:
+    """Opens a file for the lines that `filtering.read_source` yields for input `number`."""
+    with files.atomic_write(_lines_path(folder, number)) as file, corpus_dir.gzip_writer(file, _GZIP_LEVEL) as lines:
         yield lines
 
 
 @contextlib.contextmanager
 def open_lines(folder: str, number: int) -> Iterator[Iterable[bytes]]:
-    """The lines of input `number`."""
-    with files.open_read(_lines(folder, number)) as file, gzip.GzipFile(fileobj=file) as lines:
+    """Opens the lines of input `number`."""
+    with files.open_read(_lines_path(folder, number)) as file, gzip.GzipFile(fileobj=file) as lines:
         yield lines
 
 
 def remove_lines(folder: str, number: int) -> None:
-    """Makes room, once the lines of input `number` are in their parts."""
-    files.remove(_lines(folder, number))
+    """Removes the lines of input `number`, once its parts are written."""
+    files.remove(_lines_path(folder, number))
 
 
 @dataclasses.dataclass(frozen=True)
 class DroppedRows:
-    """Documents that lost to others: found group by group of keys, asked for input by input.
+    """Rows dropped as duplicates: written per group of keys, read per input.
 
     Attributes:
-      folder: where each group has a file.
-      inputs: how many there are.
-      groups: names of those that count.
+      folder: contains one file per group.
+      num_inputs: number of inputs.
+      groups: names of the groups that `read_input` reads.
     """
 
     folder: str
-    inputs: int
+    num_inputs: int
     groups: tuple[str, ...] = ()
 
-    def and_of(self, groups: Iterable[str]) -> DroppedRows:
-        """These and those of the groups."""
+    def with_groups(self, groups: Iterable[str]) -> DroppedRows:
+        """Returns a copy that also reads `groups`."""
         return dataclasses.replace(self, groups=(*self.groups, *groups))
 
-    def has(self, group: str) -> bool:
-        """Whether a group has been decided."""
+    def has_group(self, group: str) -> bool:
+        """Returns whether a group was written."""
         return files.exists(self._path(group))
 
-    def write(self, group: str, lost: np.ndarray) -> None:
-        """Puts down that a group has lost dedup.LOSS[n]."""
-        shuffle_files.write(self._path(group), lost, lost["input"], self.inputs)
+    def write_group(self, group: str, dropped: np.ndarray) -> None:
+        """Writes the dropped rows of a group, DROPPED_DTYPE[n]."""
+        shuffle_files.write(self._path(group), dropped, dropped["input"], self.num_inputs)
 
-    def of(self, number: int) -> dict[int, int]:
-        """{row: number of the reason} of input `number`."""
-        lost = shuffle_files.read(map(self._path, self.groups), dedup.DROPPED_DTYPE, self.inputs, number, number + 1)
-        return dict(zip(lost["row"].tolist(), lost["reason"].tolist(), strict=True))
+    def read_input(self, number: int) -> dict[int, int]:
+        """Returns {row: index in `dedup.REASONS`} of input `number`."""
+        paths = map(self._path, self.groups)
+        dropped = shuffle_files.read(paths, dedup.DROPPED_DTYPE, self.num_inputs, number, number + 1)
+        return dict(zip(dropped["row"].tolist(), dropped["reason"].tolist(), strict=True))
 
     def _path(self, group: str) -> str:
         return files.join(self.folder, f"losses-{group}")
 
 
-def _lines(folder: str, number: int) -> str:
+def _lines_path(folder: str, number: int) -> str:
     return files.join(folder, f"lines-{number:05d}.gz")

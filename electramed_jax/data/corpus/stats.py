@@ -1,4 +1,4 @@
-"""The account of a documents folder: what was asked for, and what became of every record of every input."""
+"""Contents of documents.json: the request, and the count of every record of every input, kept or dropped by reason."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any
 
 import electramed_jax
 from electramed_jax.common.storage import files
-from electramed_jax.data.corpus import corpus_dir, decontaminate
-from electramed_jax.data.corpus import inputs as sources
+from electramed_jax.data.corpus import corpus_dir, inputs
+from electramed_jax.data.corpus.decontaminate import EvaluationIndex
 from electramed_jax.data.corpus.filtering import FilterConfig
-from electramed_jax.data.readers import document
+from electramed_jax.data.readers.document import REPAIRED_PREFIX
 
 
-def request(
-    inputs: Sequence[sources.Source], choices: FilterConfig, evaluation: Sequence[str], near_duplicates: float | None
+def build_request(
+    sources: Sequence[inputs.Source],
+    config: FilterConfig,
+    evaluation_paths: Sequence[str],
+    near_duplicates: float | None,
 ) -> dict[str, Any]:
-    """Everything the output depends on, as JSON."""
-    names = sources.short_names([source.path for source in inputs])
-    excluded = zip(sources.short_names(evaluation), map(files.sha256, evaluation), strict=True)
+    """Returns everything the output depends on, as JSON."""
+    names = inputs.short_names([source.path for source in sources])
+    excluded = zip(inputs.short_names(evaluation_paths), map(files.sha256, evaluation_paths), strict=True)
     return {
-        "inputs": [[name, source.size()] for name, source in zip(names, inputs, strict=True)],
-        "validation": choices.validation,
-        "test": choices.test,
-        "min_chars": choices.min_chars,
-        "languages": list(choices.languages),
-        "reading": dataclasses.asdict(choices.reading),
-        "exclude": [list(of_file) for of_file in excluded],
+        "inputs": [[name, source.size()] for name, source in zip(names, sources, strict=True)],
+        "validation": config.validation,
+        "test": config.test,
+        "min_chars": config.min_chars,
+        "languages": list(config.languages),
+        "reading": dataclasses.asdict(config.pubmed_options),
+        "exclude": [list(name_and_sha256) for name_and_sha256 in excluded],
         "near_duplicates": near_duplicates,
         "code_version": electramed_jax.__version__,
     }
@@ -38,30 +41,39 @@ def corpus_stats(
     request: dict[str, Any],
     counts: Sequence[dict[str, Any]],
     written: Sequence[dict[str, Any]],
-    evaluation: decontaminate.Index | None,
+    index: EvaluationIndex | None,
 ) -> dict[str, Any]:
-    """The account, from what reading and writing counted of each input.
+    """Returns the contents of documents.json from the counts of reading and writing each input.
 
-    Of each input `read_documents_info` = `kept` + the sum of `dropped`, by reason: those of `documents.read`,
-    `clean.reason_to_drop`, "language", "held_out", and of `dedup.REASONS`. A record has one reason, the first
-    that applied; an evaluation file counts each document it would have held out by itself.
+    For each input, `read` = `kept` + the sum of `dropped`. Reasons are those of the readers, `normalize.drop_reason`,
+    "language", "held_out", and `dedup.REASONS`. A dropped record has one reason, the first that applied. Each
+    evaluation file counts every document that matches it.
+
+    Args:
+      request: of `build_request`.
+      counts: `InputStats.to_json` of each input.
+      written: result of `stages.write_parts` for each input.
+      index: of the evaluation files, if any.
     """
-    inputs, total, repairs, held = [], Counter(), Counter(), Counter()
-    for (name, _), of_input, parts in zip(request["inputs"], counts, written, strict=True):
-        drops = Counter(of_input["drops"])
-        repaired = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(document.REPAIRED_PREFIX)}
+    input_rows = []
+    dropped: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
+    held_out: Counter[tuple[int, str]] = Counter()
+    for (name, _), input_counts, parts in zip(request["inputs"], counts, written, strict=True):
+        drops = Counter(input_counts["drops"])
+        repairs = {reason: drops.pop(reason) for reason in list(drops) if reason.startswith(REPAIRED_PREFIX)}
         drops += Counter(parts["lost"])
-        total += drops
-        repairs += Counter(repaired)
-        held += Counter({(file, how): count for file, how, count in of_input["held_out"]})
-        inputs.append(
+        dropped += drops
+        repaired += Counter(repairs)
+        held_out += Counter({(file, kind): count for file, kind, count in input_counts["held_out"]})
+        input_rows.append(
             {
                 "file": name,
-                "read": of_input["read"],
-                "kept": sum(figures["documents"] for figures in parts["splits"].values()),
+                "read": input_counts["read"],
+                "kept": sum(part["documents"] for part in parts["splits"].values()),
                 "dropped": dict(drops),
-                "repaired": repaired,
-                "sha256": {split: figures["sha256"] for split, figures in parts["splits"].items()},
+                "repaired": repairs,
+                "sha256": {split: part["sha256"] for split, part in parts["splits"].items()},
             }
         )
     splits = {
@@ -73,20 +85,25 @@ def corpus_stats(
         "code_version": electramed_jax.__version__,
         "request": request,
         "splits": splits,
-        "dropped": dict(total),
-        "repaired": dict(repairs),
-        "exclude": _excluded(request["exclude"], held, evaluation),
-        "inputs": inputs,
+        "dropped": dict(dropped),
+        "repaired": dict(repaired),
+        "exclude": _evaluation_rows(request["exclude"], held_out, index),
+        "inputs": input_rows,
     }
 
 
-def _excluded(
-    evaluation_files: Sequence[Sequence[str]], held: Counter, evaluation: decontaminate.Index | None
+def _evaluation_rows(
+    evaluation_files: Sequence[Sequence[str]], held_out: Counter[tuple[int, str]], index: EvaluationIndex | None
 ) -> list[dict[str, Any]]:
-    if evaluation is None:
+    if index is None:
         return []
-    sought = evaluation.counts(len(evaluation_files))
+    indexed = index.count_by_file(len(evaluation_files))
     return [
-        {"file": name, "sha256": sha256, **numbers, "held_out": {how: held[n, how] for how in ("pmid", "sentence")}}
-        for n, ((name, sha256), numbers) in enumerate(zip(evaluation_files, sought, strict=True))
+        {
+            "file": name,
+            "sha256": sha256,
+            **counts,
+            "held_out": {kind: held_out[number, kind] for kind in ("pmid", "sentence")},
+        }
+        for number, ((name, sha256), counts) in enumerate(zip(evaluation_files, indexed, strict=True))
     ]

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.corpus import build as build_documents
-from electramed_jax.data.corpus import corpus_dir
+from electramed_jax.data.corpus import build, corpus_dir
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.readers import reader
 
 
@@ -25,7 +25,7 @@ def text(number: int) -> str:
 
 def inputs(folder, count: int = 300) -> list[str]:
     records = [{"pmid": 90_000_000 + n, "text": text(n)} for n in range(count)]
-    return [write(folder / f"{name}.jsonl.gz", *records[at::3]) for at, name in enumerate("abc")]
+    return [write(folder / f"{name}.jsonl.gz", *records[first::3]) for first, name in enumerate("abc")]
 
 
 def splits_of(folder) -> dict[str, set[str]]:
@@ -42,19 +42,19 @@ def snapshot(folder) -> dict[str, bytes]:
     return found
 
 
-def test_every_document_is_in_one_split_and_the_account_adds_up(tmp_path):
-    account = prepare(inputs(tmp_path), str(tmp_path / "out"), validation=0.2, test=0.1, workers=1)
+def test_every_document_is_in_one_split_and_the_counts_add_up(tmp_path):
+    info = prepare(inputs(tmp_path), str(tmp_path / "out"), FilterConfig(validation=0.2, test=0.1), workers=1)
     splits = splits_of(tmp_path / "out")
     assert set.union(*splits.values()) == {text(n) for n in range(300)}
     assert sum(map(len, splits.values())) == 300
     assert {name: len(texts) for name, texts in splits.items()} == {
-        name: figures["documents"] for name, figures in account["splits"].items()
+        name: split["documents"] for name, split in info["splits"].items()
     }
     assert 40 < len(splits["validation"]) < 80 and 15 < len(splits["test"]) < 45
-    assert [(i["file"], i["read"], i["kept"]) for i in account["inputs"]] == [
+    assert [(i["file"], i["read"], i["kept"]) for i in info["inputs"]] == [
         (f"{name}.jsonl.gz", 100, 100) for name in "abc"
     ]
-    assert corpus_dir.read_documents_info(str(tmp_path / "out")) == account
+    assert corpus_dir.read_documents_info(str(tmp_path / "out")) == info
     assert ".work" not in os.listdir(tmp_path / "out")
 
 
@@ -69,9 +69,9 @@ def test_the_output_does_not_depend_on_the_number_of_processes(tmp_path):
 
 def test_a_document_keeps_its_split_when_the_corpus_grows(tmp_path):
     paths = inputs(tmp_path)
-    options = {"validation": 0.2, "test": 0.1, "workers": 1}
-    prepare(paths[:1], str(tmp_path / "small"), **options)
-    prepare(paths, str(tmp_path / "large"), **options)
+    config = FilterConfig(validation=0.2, test=0.1)
+    prepare(paths[:1], str(tmp_path / "small"), config, workers=1)
+    prepare(paths, str(tmp_path / "large"), config, workers=1)
     small, large = splits_of(tmp_path / "small"), splits_of(tmp_path / "large")
     for split in corpus_dir.SPLITS:
         assert small[split] <= large[split]
@@ -84,7 +84,7 @@ def test_abstract_and_full_text_of_a_pmid_are_kept_and_share_their_split(tmp_pat
         for kind in ("Abstract", "Full text")
     ]
     path = write(tmp_path / "a.jsonl", *pairs)
-    prepare([path], str(tmp_path / "out"), validation=0.3, test=0.3, workers=1)
+    prepare([path], str(tmp_path / "out"), FilterConfig(validation=0.3, test=0.3), workers=1)
     splits = splits_of(tmp_path / "out")
     assert sum(map(len, splits.values())) == len(pairs)
     for texts in splits.values():
@@ -101,90 +101,90 @@ def test_of_equal_texts_the_first_in_the_order_of_the_inputs_is_kept(tmp_path):
         {"id": "b3", "text": text(3)},
         {"id": "b3 again", "text": text(3)},
     )
-    account = prepare([b, a], str(tmp_path / "out"), validation=0, test=0, workers=1)
+    info = prepare([b, a], str(tmp_path / "out"), FilterConfig(validation=0, test=0), workers=1)
     kept = [
         document.id
         for number in range(2)
         for document in corpus_dir.read_part(corpus_dir.part_path(str(tmp_path / "out"), "train", number))
     ]
     assert kept == ["a1", "a2", "b3"]
-    assert account["dropped"] == {"duplicate": 2}
-    assert account["inputs"][1]["dropped"] == {"duplicate": 2}
+    assert info["dropped"] == {"duplicate": 2}
+    assert info["inputs"][1]["dropped"] == {"duplicate": 2}
 
 
-def test_of_pubmed_articles_of_one_pmid_the_newest_stays_though_their_texts_differ(tmp_path):
+def test_of_pubmed_records_of_one_pmid_the_newest_is_kept(tmp_path):
     for name, word in (("a", "first"), ("b", "second")):
         (tmp_path / f"{name}.xml").write_text(
             "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>99000001</PMID><Article>"
             f"<Abstract><AbstractText>The {word} version of an abstract.</AbstractText></Abstract></Article>"
             "</MedlineCitation></PubmedArticle></PubmedArticleSet>"
         )
-    account = prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), workers=1)
+    info = prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), workers=1)
     texts = set.union(*splits_of(tmp_path / "out").values())
     assert texts == {"The second version of an abstract."}
-    assert [of_file["dropped"] for of_file in account["inputs"]] == [{"superseded": 1}, {}]
+    assert [row["dropped"] for row in info["inputs"]] == [{"superseded": 1}, {}]
 
 
-def test_what_is_dropped_and_repaired_is_counted_by_file_and_reason(tmp_path):
+def test_dropped_and_repaired_documents_are_counted_by_file_and_reason(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, {"text": text(1)}, {"text": " \u200b"}, {"text": "short"})
     with open(path, "ab") as file:
         file.write(b"{broken\n" + json.dumps({"text": text(2)}).encode()[:-2] + b'\xff"}\n')
-    account = prepare([str(path)], str(tmp_path / "out"), workers=1)
-    (counts,) = account["inputs"]
+    info = prepare([str(path)], str(tmp_path / "out"), workers=1)
+    (counts,) = info["inputs"]
     assert (counts["read"], counts["kept"]) == (5, 2)
     assert counts["dropped"] == {"bad_json": 1, "empty": 1, "too_short": 1}
     assert counts["repaired"] == {"repaired_utf8": 1}
 
 
-def test_strict_stops_at_damage_and_leaves_nothing_that_looks_finished(tmp_path):
+def test_strict_stops_at_damage_and_writes_no_documents_json(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": text(1)}) + "\n{broken\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: not valid JSON"):
-        prepare([str(path)], str(tmp_path / "out"), strict=True, workers=1)
-    with pytest.raises(UserError, match="preparing did not finish"):
+        prepare([str(path)], str(tmp_path / "out"), FilterConfig(strict=True), workers=1)
+    with pytest.raises(UserError, match="electramed prepare did not finish"):
         corpus_dir.read_documents_info(str(tmp_path / "out"))
 
 
-def test_an_error_in_a_worker_process_reaches_the_user(tmp_path):
+def test_an_error_in_a_worker_process_is_raised_in_the_main_process(tmp_path):
     paths = inputs(tmp_path, count=9)
     (tmp_path / "b.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"b\.jsonl\.gz: gzip data is damaged"):
-        prepare(paths, str(tmp_path / "out"), strict=True, workers=2)
+        prepare(paths, str(tmp_path / "out"), FilterConfig(strict=True), workers=2)
 
 
-def test_an_interrupted_run_is_taken_up_and_ends_the_same(tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_and_writes_the_same_bytes(tmp_path, monkeypatch):
     paths = inputs(tmp_path, count=60)
-    prepare(paths, str(tmp_path / "whole"), workers=1)
-    read = build_documents._read
-    seen = []
+    prepare(paths, str(tmp_path / "uninterrupted"), workers=1)
+    read_input = build._read_input
+    tasks = []
 
     def stop_at_the_third(*task):
-        seen.append(task)
-        if len(seen) == 3:
+        tasks.append(task)
+        if len(tasks) == 3:
             raise KeyboardInterrupt
-        return read(*task)
+        return read_input(*task)
 
-    monkeypatch.setattr(build_documents, "_read", stop_at_the_third)
+    monkeypatch.setattr(build, "_read_input", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         prepare(paths, str(tmp_path / "out"), workers=1)
     work = tmp_path / "out" / ".work"
     (work / ".lines-00002.gz.1-2.tmp").write_bytes(b"half")
     (tmp_path / "out" / ".documents.json.1-2.tmp").write_bytes(b"half")
-    read_again = []
+    read_paths = []
 
-    def read_and_tell(path, *rest, _read=reader.read_documents):
-        read_again.append(path)
+    def read_and_record(path, *rest, _read=reader.read_documents):
+        read_paths.append(path)
         return _read(path, *rest)
 
-    monkeypatch.setattr(reader, "read_documents", read_and_tell)
-    monkeypatch.setattr(build_documents, "_read", read)
+    monkeypatch.setattr(reader, "read_documents", read_and_record)
+    monkeypatch.setattr(build, "_read_input", read_input)
     prepare(paths, str(tmp_path / "out"), workers=1)
-    assert read_again == paths[2:]
-    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+    assert read_paths == paths[2:]
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "uninterrupted")
 
 
-def test_preparing_again_is_a_no_op_that_says_so(tmp_path, capsys):
+def test_preparing_again_does_nothing_and_logs_it(tmp_path, capsys):
     paths = inputs(tmp_path, count=9)
     first = prepare(paths, str(tmp_path / "out"), workers=1)
     before = snapshot(tmp_path / "out")
@@ -196,11 +196,11 @@ def test_preparing_again_is_a_no_op_that_says_so(tmp_path, capsys):
 def test_another_request_into_the_same_folder_is_refused(tmp_path):
     paths = inputs(tmp_path, count=9)
     prepare(paths, str(tmp_path / "out"), workers=1)
-    with pytest.raises(UserError, match="holds documents of another request"):
-        prepare(paths, str(tmp_path / "out"), validation=0.5, workers=1)
+    with pytest.raises(UserError, match="contains documents of another request"):
+        prepare(paths, str(tmp_path / "out"), FilterConfig(validation=0.5), workers=1)
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_contents_is_not_changed(tmp_path):
     (tmp_path / "out" / "train").mkdir(parents=True)
     (tmp_path / "out" / "train" / "precious").write_text("mine")
     with pytest.raises(UserError, match="holds train that no interrupted run left"):
@@ -208,20 +208,20 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "out" / "train" / "precious").read_text() == "mine"
 
 
-def test_an_empty_corpus_is_a_user_error_that_tells_what_was_dropped(tmp_path):
+def test_an_empty_corpus_is_a_user_error_that_counts_the_dropped_documents(tmp_path):
     path = write(tmp_path / "a.jsonl", {"text": ""}, {"text": "short"})
     with pytest.raises(UserError, match=r"no document left of 1 files; dropped: .*'empty': 1"):
         prepare([path], str(tmp_path / "out"), workers=1)
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (0.1, 2.0), (float("nan"), 0.1)])
-def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path, fractions):
+def test_invalid_fractions_are_rejected(tmp_path, fractions):
     with pytest.raises(UserError, match="wanted fractions from 0 with a sum below 1"):
-        prepare(inputs(tmp_path, 3), str(tmp_path / "o"), validation=fractions[0], test=fractions[1])
+        prepare(inputs(tmp_path, 3), str(tmp_path / "o"), FilterConfig(validation=fractions[0], test=fractions[1]))
 
 
-def test_a_damaged_part_is_named_when_it_is_read(tmp_path):
-    prepare(inputs(tmp_path, count=30), str(tmp_path / "out"), validation=0, test=0, workers=1)
+def test_a_damaged_or_missing_part_is_named_in_the_error(tmp_path):
+    prepare(inputs(tmp_path, count=30), str(tmp_path / "out"), FilterConfig(validation=0, test=0), workers=1)
     part = corpus_dir.part_path(str(tmp_path / "out"), "train", 1)
     with open(part, "r+b") as file:
         file.truncate(os.path.getsize(part) - 12)

@@ -1,4 +1,4 @@
-"""A run that is killed, with all its processes, again and again in each of its stages, ends as one left in peace."""
+"""A run that is killed with all its processes in every stage, and resumed, writes the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.corpus import build as build_documents
+from electramed_jax.data.corpus import build
+from electramed_jax.data.corpus.filtering import FilterConfig
 
 __all__ = ["small_disk"]  # a fixture
 
-# (what a stage leaves in the output folder, how many of them are there when the run is killed)
+# (files that a stage writes to the output folder, number of them at which the run is killed)
 STAGES = [
     (".work/counts-*", 3),
     (".work/losses-pmids-*", 1),
@@ -30,16 +31,17 @@ STAGES = [
     (".work/written-*", 5),
 ]
 FILES, DOCUMENTS = 6, 100
-OPTIONS = {"validation": 0.2, "test": 0.2, "near_duplicates": 0.8}
+CONFIG = FilterConfig(validation=0.2, test=0.2)
 
 RUN = """
 import json, sys
-from electramed_jax.data import build_documents
+from electramed_jax.data.corpus import build
+from electramed_jax.data.corpus.filtering import FilterConfig
 
 if __name__ == "__main__":
-    build_documents.DOCUMENTS_PER_GROUP = 400
-    inputs, output, options = json.loads(sys.argv[1])
-    build_documents.prepare(inputs, output, workers=2, **options)
+    build.DOCUMENTS_PER_GROUP = 400
+    inputs, output = json.loads(sys.argv[1])
+    build.prepare(inputs, output, FilterConfig(validation=0.2, test=0.2), workers=2, near_duplicates=0.8)
 """
 
 
@@ -58,20 +60,24 @@ def literature(folder: pathlib.Path) -> list[str]:
     return paths
 
 
-def everything(folder: pathlib.Path) -> dict[str, bytes]:
+def files_of(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def prepare(paths: list[str], output: pathlib.Path) -> dict:
+    return build.prepare(paths, str(output), CONFIG, workers=1, near_duplicates=0.8)
+
+
 def start(script: pathlib.Path, paths: list[str], output: pathlib.Path) -> subprocess.Popen:
-    """In a session, hence a process group, of its own."""
-    arguments = json.dumps([paths, str(output), OPTIONS])
+    """Starts the script in a new session and process group."""
+    arguments = json.dumps([paths, str(output)])
     return subprocess.Popen(
         [sys.executable, str(script), arguments], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
 
 
 def kill_when(process: subprocess.Popen, output: pathlib.Path, pattern: str, count: int) -> bool:
-    """Kills the process and its workers once so many files are there; False where it ended before."""
+    """Kills the process group once `count` files exist; returns False if the process ended before."""
     while process.poll() is None:
         if len(list(output.glob(pattern))) >= count:
             os.killpg(process.pid, signal.SIGKILL)
@@ -81,32 +87,32 @@ def kill_when(process: subprocess.Popen, output: pathlib.Path, pattern: str, cou
     return False
 
 
-def test_a_run_killed_in_every_stage_ends_with_the_bytes_of_one_left_in_peace(tmp_path, monkeypatch):
+def test_a_run_killed_in_every_stage_writes_the_bytes_of_an_uninterrupted_one(tmp_path, monkeypatch):
     paths = literature(tmp_path)
     script = tmp_path / "run.py"
     script.write_text(RUN)
     output = tmp_path / "killed"
     killed = [kill_when(start(script, paths, output), output, *stage) for stage in STAGES]
-    assert sum(killed) >= len(STAGES) - 1  # what comes last may be over before it is seen
+    assert sum(killed) >= len(STAGES) - 1  # the last stage may end before it is seen
     last = start(script, paths, output)
     assert "going on with an interrupted run" in last.communicate()[1] and last.returncode == 0
-    monkeypatch.setattr(build_documents, "DOCUMENTS_PER_GROUP", 400)
-    account = build_documents.prepare(paths, str(tmp_path / "peace"), workers=1, **OPTIONS)
-    assert set(account["dropped"]) == {"superseded", "duplicate", "near_duplicate"}
-    assert everything(output) == everything(tmp_path / "peace")
-    assert len(everything(output)) == 3 * FILES + 1
+    monkeypatch.setattr(build, "DOCUMENTS_PER_GROUP", 400)
+    info = prepare(paths, tmp_path / "uninterrupted")
+    assert set(info["dropped"]) == {"superseded", "duplicate", "near_duplicate"}
+    assert files_of(output) == files_of(tmp_path / "uninterrupted")
+    assert len(files_of(output)) == 3 * FILES + 1
 
 
 @pytest.mark.parametrize("leaving", [20_000, 150_000, 300_000])
-def test_a_run_that_fills_the_disk_says_so_and_goes_on_when_there_is_room(tmp_path, small_disk, leaving):
+def test_a_run_that_fills_the_disk_is_a_user_error_and_resumes_when_space_is_freed(tmp_path, small_disk, leaving):
     paths = literature(tmp_path)
     disk = small_disk(4_000_000)
     ballast = fill(disk, leaving=leaving)
     output = disk / "documents"
     with pytest.raises(UserError, match="disk full.*free some space and run it again"):
-        build_documents.prepare(paths, str(output), workers=1, **OPTIONS)
+        prepare(paths, output)
     assert not (output / "documents.json").exists()
     ballast.unlink()
-    build_documents.prepare(paths, str(output), workers=1, **OPTIONS)
-    build_documents.prepare(paths, str(tmp_path / "room"), workers=1, **OPTIONS)
-    assert everything(output) == everything(tmp_path / "room")
+    prepare(paths, output)
+    prepare(paths, tmp_path / "uninterrupted")
+    assert files_of(output) == files_of(tmp_path / "uninterrupted")

@@ -9,12 +9,12 @@ import pytest
 from electramed_jax.data.corpus import decontaminate, eval_texts
 from electramed_jax.data.readers.document import parse_positive_int
 
-# 86 letters and digits; as a tokenised corpus has it, and as an article may.
+# 86 letters and digits, as in a tokenized corpus and as in an article.
 LONG = (
     "In 24 healthy volunteers , zolamine ( 5 mg / kg ) lowered blood pressure - but not the heart rate - "
     "within two hours ."
 )
-AS_PRINTED = (
+AS_PUBLISHED = (
     "In 24 healthy volunteers, ZOLAMINE (5\u00a0mg/kg) lowered blood\npressure — but not the heart rate — "
     "within two hours."
 )
@@ -25,40 +25,41 @@ SHORT = [
 ]
 
 
-def index(*passages: str, pmids: set[int] = frozenset()) -> decontaminate.Index:
-    return decontaminate.build([(set(pmids), list(passages))])
+def build(*passages: str, pmids: set[int] = frozenset()) -> decontaminate.EvaluationIndex:
+    """Returns the index of one evaluation file."""
+    return decontaminate.build_index([(set(pmids), list(passages))])
 
 
-def test_a_long_sentence_is_found_whatever_its_spaces_punctuation_and_case():
-    sought = index(LONG)
-    assert sought.matches(None, f"A title\nBefore it. {AS_PRINTED} After it.") == [(0, "sentence")]
-    assert sought.matches(None, AS_PRINTED) == [(0, "sentence")]
-    assert sought.matches(None, AS_PRINTED.replace("two hours", "2 hours")) == []
+def test_a_long_sentence_is_found_with_any_spaces_punctuation_and_case():
+    index = build(LONG)
+    assert index.matches(None, f"A title\nBefore it. {AS_PUBLISHED} After it.") == [(0, "sentence")]
+    assert index.matches(None, AS_PUBLISHED) == [(0, "sentence")]
+    assert index.matches(None, AS_PUBLISHED.replace("two hours", "2 hours")) == []
 
 
-def test_it_takes_eighty_letters_and_digits_or_three_sentences_of_forty_eight():
-    letters = decontaminate.normalized(LONG).decode()
-    assert index(letters[:80]).matches(None, letters) == [(0, "sentence")]
-    assert index(letters[:79]).matches(None, letters) == []
-    assert index(letters[:47], letters[40:70]).matches(None, letters) == []
+def test_a_match_needs_80_letters_and_digits_or_three_sentences_of_48():
+    letters = decontaminate.normalize(LONG).decode()
+    assert build(letters[:80]).matches(None, letters) == [(0, "sentence")]
+    assert build(letters[:79]).matches(None, letters) == []
+    assert build(letters[:47], letters[40:70]).matches(None, letters) == []
     text = " Or so. ".join(SHORT)
-    assert index(*SHORT).matches(None, text) == [(0, "sentence")]
-    assert index(*SHORT[:2], SHORT[2][:30]).matches(None, text) == []
+    assert build(*SHORT).matches(None, text) == [(0, "sentence")]
+    assert build(*SHORT[:2], SHORT[2][:30]).matches(None, text) == []
 
 
-def test_short_sentences_count_only_at_places_of_their_own():
-    letters = decontaminate.normalized(LONG).decode()
-    overlapping = index(*(letters[start : start + 50] for start in range(20)))
+def test_short_sentences_count_only_at_disjoint_positions():
+    letters = decontaminate.normalize(LONG).decode()
+    overlapping = build(*(letters[start : start + 50] for start in range(20)))
     assert overlapping.matches(None, letters) == []
     assert overlapping.matches(None, " ".join([letters] * 3)) == [(0, "sentence")]
 
 
-def test_each_evaluation_file_is_told_that_holds_a_document_out_and_how():
-    sought = decontaminate.build([({7}, [LONG]), (set(), [LONG]), ({7, 8}, []), (set(), SHORT[:2])])
-    assert sought.matches(7, AS_PRINTED) == [(0, "pmid"), (2, "pmid"), (1, "sentence")]
-    assert sought.matches(8, "Another text.") == [(2, "pmid")]
-    assert sought.matches(6, "Another text.") == sought.matches(None, "") == []
-    assert sought.counts(4) == [
+def test_matches_list_each_evaluation_file_and_the_kind_of_match():
+    index = decontaminate.build_index([({7}, [LONG]), (set(), [LONG]), ({7, 8}, []), (set(), SHORT[:2])])
+    assert index.matches(7, AS_PUBLISHED) == [(0, "pmid"), (2, "pmid"), (1, "sentence")]
+    assert index.matches(8, "Another text.") == [(2, "pmid")]
+    assert index.matches(6, "Another text.") == index.matches(None, "") == []
+    assert index.count_by_file(4) == [
         {"pmids": 1, "sentences": 1},
         {"pmids": 0, "sentences": 1},
         {"pmids": 2, "sentences": 0},
@@ -66,36 +67,36 @@ def test_each_evaluation_file_is_told_that_holds_a_document_out_and_how():
     ]
 
 
-def test_an_index_that_was_saved_finds_the_same(tmp_path):
+def test_a_saved_index_finds_the_same(tmp_path):
     path = str(tmp_path / "index.npz")
-    index(LONG, pmids={7}).save(path)
-    loaded = decontaminate.load(path)
-    assert loaded.matches(7, "") == [(0, "pmid")] and loaded.matches(None, AS_PRINTED) == [(0, "sentence")]
+    build(LONG, pmids={7}).save(path)
+    loaded = decontaminate.load_index(path)
+    assert loaded.matches(7, "") == [(0, "pmid")] and loaded.matches(None, AS_PUBLISHED) == [(0, "sentence")]
 
 
-def test_files_without_sentences_or_without_pmids_make_an_index_all_the_same():
-    assert index(pmids={7}).matches(8, AS_PRINTED) == []
-    assert index("Short.").matches(8, AS_PRINTED) == []
+def test_an_index_may_have_no_sentences_or_no_pmids():
+    assert build(pmids={7}).matches(8, AS_PUBLISHED) == []
+    assert build("Short.").matches(8, AS_PUBLISHED) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_sentence_that_searching_the_whole_text_finds_is_found_and_no_other(seed):
+def test_the_index_finds_the_sentences_that_a_full_search_finds_and_no_other(seed):
     draw = random.Random(seed)
-    text = "".join(draw.choices("ab", k=4000))  # of two letters, so that windows are often equal
+    text = "".join(draw.choices("ab", k=4000))  # two letters, so that many windows are equal
     sentences = [text[start : start + draw.randrange(80, 120)] for start in draw.choices(range(3900), k=40)]
     sentences += ["".join(draw.choices("ab", k=85)) for _ in range(40)]
     parts = [text[start : start + 1500] for start in range(0, 4000, 250)]
     for number, sentence in enumerate(sentences):
-        sought = decontaminate.build([(set(), [sentence])])
+        index = decontaminate.build_index([(set(), [sentence])])
         for part in parts[number % 4 :: 4]:
-            assert bool(sought.matches(None, part)) == (sentence in part)
+            assert bool(index.matches(None, part)) == (sentence in part)
 
 
 @pytest.fixture(scope="module")
-def test_sets(shared_data) -> decontaminate.Index:
+def test_sets(shared_data) -> decontaminate.EvaluationIndex:
     folder = shared_data / "eval"
     patterns = ("ner/*/electramed/test.txt", "qa/*/electramed/*.json", "re/*/*/test.csv")
-    return decontaminate.read(str(path) for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return decontaminate.read_index(str(path) for pattern in patterns for path in sorted(folder.glob(pattern)))
 
 
 def abstracts(shared_data) -> list[dict]:
@@ -103,15 +104,17 @@ def abstracts(shared_data) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
-def test_a_corpus_from_which_the_test_sets_had_been_taken_out_holds_nothing_of_them(shared_data, test_sets):
+def test_a_decontaminated_corpus_has_no_matches(shared_data, test_sets):
     articles = abstracts(shared_data)
     found = [test_sets.matches(parse_positive_int(a.get("pmid")), f"{a['title']}\n{a['text']}") for a in articles]
     assert len(found) > 4000 and not any(found)
 
 
-def test_every_long_sentence_of_the_test_sets_is_found_where_it_is_planted(shared_data, test_sets):
+def test_every_long_sentence_of_the_test_sets_is_found_when_inserted_into_an_article(shared_data, test_sets):
     path = shared_data / "eval" / "ner" / "JNLPBA" / "electramed" / "test.txt"
-    sentences = [s for s in eval_texts.read(str(path))[1] if len(decontaminate.normalized(s)) >= decontaminate.LONG]
+    sentences = [
+        s for s in eval_texts.read_passages(str(path))[1] if len(decontaminate.normalize(s)) >= decontaminate.LONG_CHARS
+    ]
     assert len(sentences) > 2000
     for sentence, article in zip(sentences, abstracts(shared_data), strict=False):
         middle = len(article["text"]) // 2

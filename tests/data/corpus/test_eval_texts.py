@@ -15,7 +15,7 @@ SECOND = "No harm was seen ( p = 0.3 ) ."
 def read(folder, text: str, name: str = "file.txt") -> tuple[set[int], list[str]]:
     path = folder / name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return eval_texts.read(str(path))
+    return eval_texts.read_passages(str(path))
 
 
 def token_lines(separator: str, *sentences: str) -> str:
@@ -24,17 +24,17 @@ def token_lines(separator: str, *sentences: str) -> str:
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", " NN B-NP "])
-def test_a_token_a_line_gives_the_sentences(tmp_path, separator):
+def test_one_token_per_line_gives_the_sentences(tmp_path, separator):
     text = "\n-DOCSTART- O\n\n" + token_lines(separator, FIRST, SECOND)
     assert read(tmp_path, text) == (set(), [FIRST, SECOND])
 
 
-def test_brackets_spelt_by_treebanks_are_no_words(tmp_path):
+def test_treebank_codes_for_brackets_are_not_words(tmp_path):
     text = token_lines(" ", SECOND.replace("(", "-LRB-").replace(")", "-RRB-"), FIRST)
     assert read(tmp_path, text)[1] == ["No harm was seen p = 0.3 .", FIRST]
 
 
-def test_questions_in_the_form_of_squad_give_the_sentences_of_their_contexts(tmp_path):
+def test_squad_gives_the_sentences_of_the_contexts(tmp_path):
     answer = {"text": "zolamine", "answer_start": 0}
     qas = [{"id": "5be48c39133db5eb7800001d_001", "question": "Which drug lowers pressure?", "answers": [answer]}]
     context = {"context": "Zolamine lowered it. No harm was seen.", "qas": qas}
@@ -45,7 +45,7 @@ def test_questions_in_the_form_of_squad_give_the_sentences_of_their_contexts(tmp
     assert not any("Which drug" in passage for passage in passages)
 
 
-def test_questions_in_the_form_of_bioasq_give_snippets_and_the_pmids_of_their_documents(tmp_path):
+def test_bioasq_gives_snippets_and_the_pmids_of_the_documents(tmp_path):
     question = {
         "body": "Which drug?",
         "ideal_answer": ["It is zolamine."],
@@ -56,7 +56,7 @@ def test_questions_in_the_form_of_bioasq_give_snippets_and_the_pmids_of_their_do
     assert found == ({90000001, 90000002, 90000003}, [FIRST])
 
 
-def test_documents_a_line_give_their_pmids_and_sentences(tmp_path):
+def test_jsonl_documents_give_pmids_and_sentences(tmp_path):
     lines = [
         {"id": "1", "pmid": 90000001, "title": "A title.", "sections": [["AIM", FIRST]]},
         {"pmid": "90000002", "text": SECOND},
@@ -70,7 +70,7 @@ def test_pubtator_gives_pmids_titles_and_abstracts(tmp_path):
     assert read(tmp_path, text) == ({90000001, 90000002}, ["A title.", FIRST, "Other."])
 
 
-def test_tables_of_relations_give_pmids_and_what_stands_between_blanked_entities(tmp_path):
+def test_relation_tables_give_pmids_and_the_text_between_anonymized_entities(tmp_path):
     text = (
         "\ufeffindex\tsentence\tlabel\n"
         '90000001.T1.T2\tThe invented drug @CHEMICAL$ lowered it, in "many" rats, through @GENE$.\tCPR:4\n'
@@ -81,7 +81,7 @@ def test_tables_of_relations_give_pmids_and_what_stands_between_blanked_entities
     assert passages == ["The invented drug", 'lowered it, in "many" rats, through', ".", "No harm was seen with", "."]
 
 
-def test_tables_with_commas_are_read_with_their_quotes(tmp_path):
+def test_quoted_fields_of_comma_separated_tables_are_read(tmp_path):
     text = f'pmid,sentence,label\n90000001,"{FIRST[:-2]}, and more",1\n90000002,No harm was seen here,0\n'
     assert read(tmp_path, text, "a.csv") == (
         {90000001, 90000002},
@@ -89,17 +89,17 @@ def test_tables_with_commas_are_read_with_their_quotes(tmp_path):
     )
 
 
-def test_the_number_of_a_row_is_no_pmid(tmp_path):
+def test_a_row_number_is_not_a_pmid(tmp_path):
     assert read(tmp_path, f"0\t{FIRST}\n17\t{SECOND}\n")[0] == set()
 
 
-def test_a_list_of_numbers_is_one_of_pmids(tmp_path):
+def test_a_list_of_numbers_is_a_list_of_pmids(tmp_path):
     assert read(tmp_path, "90000001\n12\n\n") == ({90000001, 12}, [])
 
 
-def test_anything_else_is_running_text(tmp_path):
-    text = f"{FIRST} It went on, and on,\nto the next line. {SECOND}\n"
-    assert read(tmp_path, text)[1][:2] == [FIRST, "It went on, and on,"]
+def test_anything_else_is_plain_text(tmp_path):
+    text = f"{FIRST} It continued, and on,\nto the next line. {SECOND}\n"
+    assert read(tmp_path, text)[1][:2] == [FIRST, "It continued, and on,"]
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ def test_anything_else_is_running_text(tmp_path):
     [
         (b"", "neither a PMID nor text"),
         (b"{}", "neither a PMID nor text"),
-        (b'<?xml version="1.0"?><collection/>', "not a form of evaluation file"),
-        (b"PK\x03\x04\0\0", "not a form of evaluation file"),
+        (b'<?xml version="1.0"?><collection/>', "unknown evaluation format"),
+        (b"PK\x03\x04\0\0", "unknown evaluation format"),
         (b"\x1f\x8b\x08half", "gzip data is damaged"),
     ],
 )
-def test_a_file_that_would_exclude_nothing_is_refused(tmp_path, data, message):
+def test_a_file_without_pmids_or_text_is_rejected(tmp_path, data, message):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(UserError, match=message):
-        eval_texts.read(str(tmp_path / "a"))
+        eval_texts.read_passages(str(tmp_path / "a"))
 
 
-# Sentences, pairs and questions as the SOURCES.md beside the files count them.
+# Sentences, pairs and questions as counted in SOURCES.md in the folder of the files.
 @pytest.mark.parametrize(
     ("path", "pmids", "passages"),
     [
@@ -129,12 +129,12 @@ def test_a_file_that_would_exclude_nothing_is_refused(tmp_path, data, message):
         ("ner/NCBI-disease/mtl2016/NCBI-disease-IOB/test.tsv", 0, 940),
     ],
 )
-def test_genuine_corpora_have_as_many_sentences_as_their_makers_say(shared_data, path, pmids, passages):
-    found = eval_texts.read(str(shared_data / "eval" / path))
+def test_real_corpora_have_the_published_number_of_sentences(shared_data, path, pmids, passages):
+    found = eval_texts.read_passages(str(shared_data / "eval" / path))
     assert (len(found[0]), len(found[1])) == (pmids, passages)
 
 
-def test_the_genuine_test_set_of_chemprot_gives_every_pmid_of_its_table(shared_data):
+def test_the_chemprot_test_set_gives_every_pmid_of_its_table(shared_data):
     path = shared_data / "eval" / "re" / "ChemProt" / "rebuilt" / "test.csv"
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    assert eval_texts.read(str(path))[0] == {int(line.split(".", 1)[0]) for line in lines}
+    assert eval_texts.read_passages(str(path))[0] == {int(line.split(".", 1)[0]) for line in lines}

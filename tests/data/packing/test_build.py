@@ -16,6 +16,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.tfrecord import RowFile
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build as build_rows
 from electramed_jax.data.tokenizer import vocab
@@ -42,7 +43,7 @@ def prepared(folder, names: str) -> str:
                 sentences = [" ".join(rng.choice(WORDS, 9)) + f" {name}{number}." for _ in range(rng.integers(1, 12))]
                 file.write(json.dumps({"id": f"{name}{number}", "text": " ".join(sentences)}) + "\n")
     output = str(folder / "out")
-    prepare([str(folder / "*.jsonl")], output, validation=0.1, test=0.1, workers=1)
+    prepare([str(folder / "*.jsonl")], output, FilterConfig(validation=0.1, test=0.1), workers=1)
     return output
 
 
@@ -233,7 +234,9 @@ def test_sources_and_dropped_documents_are_carried_into_the_manifest(tmp_path, v
     wordless = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
     with open(tmp_path / "a.jsonl", "w") as file:
         file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, wordless)))
-    account = prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
+    account = prepare(
+        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), FilterConfig(validation=0, test=0), workers=1
+    )
     packed = pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
     assert packed.dropped == {"empty": 1, "no_tokens": 1}
     assert packed.sources == account["inputs"]
@@ -269,7 +272,7 @@ def test_another_request_into_the_same_folder_is_refused(documents_dir, vocab_pa
     if change == {"documents_dir": True}:
         request["documents_dir"] = str(tmp_path / "docs")
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": "kinase " * 30}))
-        prepare([str(tmp_path / "a.jsonl")], request["documents_dir"], test=0, validation=0)
+        prepare([str(tmp_path / "a.jsonl")], request["documents_dir"], FilterConfig(validation=0, test=0))
     before = snapshot(tmp_path / "out")
     with pytest.raises(UserError, match=f"holds another dataset .*{message}"):
         pack(output=tmp_path / "out", **request)
@@ -378,7 +381,7 @@ def test_a_vocabulary_beyond_65536_tokens_makes_rows_of_uint32(documents_dir, vo
 
 def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\ue000 " * 40}))
-    prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), validation=0, test=0, workers=1)
+    prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), FilterConfig(validation=0, test=0), workers=1)
     with pytest.raises(UserError, match="no text to train on"):
         pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
 

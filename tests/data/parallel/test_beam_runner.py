@@ -16,6 +16,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files as storage
 from electramed_jax.data.corpus import build_near_duplicates, dedup
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build as build_rows
 from electramed_jax.data.packing import build_beam as build_rows_beam
@@ -56,10 +57,10 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
 
 def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, monkeypatch):
     inputs, held_out = corpus
-    options = {"validation": 0.2, "test": 0.1, "exclude": [held_out], "near_duplicates": 0.8}
+    options = {"config": FilterConfig(validation=0.2, test=0.1), "evaluation_files": [held_out], "near_duplicates": 0.8}
     account = prepare(inputs, str(tmp_path / "local"), workers=1, **options)
     monkeypatch.setattr(shuffle_files, "ROWS_AT_ONCE", 7)  # an input's keys in several pieces
-    monkeypatch.setattr(build_near_duplicates, "_SIGNED_AT_ONCE", 5)
+    monkeypatch.setattr(build_near_duplicates, "_SIGNATURE_BATCH", 5)
     assert prepare(inputs, str(tmp_path / "beam"), beam=DIRECT, **options) == account
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
     everything = {"withdrawn", "superseded", "duplicate", "near_duplicate", "held_out", "too_short", "bad_record"}
@@ -71,7 +72,7 @@ def test_documents_are_those_of_the_local_build_byte_for_byte(corpus, tmp_path, 
 def documents(corpus, tmp_path_factory) -> tuple[str, str]:
     """(documents folder, vocabulary)."""
     folder = tmp_path_factory.mktemp("documents")
-    prepare(corpus[0], str(folder / "out"), validation=0.2, test=0, workers=1)
+    prepare(corpus[0], str(folder / "out"), FilterConfig(validation=0.2, test=0), workers=1)
     train_vocab(str(folder / "out"), str(folder / "vocab.txt"), size=300)
     return str(folder / "out"), str(folder / "vocab.txt")
 
@@ -94,7 +95,7 @@ def test_a_worker_in_another_process_and_all_data_in_remote_storage_change_nothi
     def build_all(root: str, **how: object) -> dict[str, bytes]:
         inputs, documents, vocabulary, packed = (storage.join(root, n) for n in ("xml", "documents", "v.txt", "packed"))
         pubmed_xml.write_pubmed_xml(inputs, articles=60, num_files=3)
-        prepare([storage.join(inputs, "*.xml.gz")], documents, validation=0.2, test=0, **how)
+        prepare([storage.join(inputs, "*.xml.gz")], documents, FilterConfig(validation=0.2, test=0), **how)
         train_vocab(documents, vocabulary, size=300)
         pack(documents, vocabulary, packed, row_length=32, rows_per_shard=100, **how)
         folders = [packed, documents, storage.join(documents, "train"), storage.join(documents, "validation")]
@@ -113,7 +114,7 @@ def test_a_mistake_that_a_worker_meets_is_said_as_the_local_build_says_it(tmp_pa
     said = []
     for how in ({"workers": 1}, {"beam": DIRECT}):
         with pytest.raises(UserError) as caught:
-            prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), strict=True, **how)
+            prepare([str(tmp_path / "*.xml")], str(tmp_path / "out"), FilterConfig(strict=True), **how)
         said.append(str(caught.value))
     assert said[0] == said[1] and "b.xml, line" in said[0]
 

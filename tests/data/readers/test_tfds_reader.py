@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
+from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document
 
@@ -67,7 +68,7 @@ def texts_of(paper: dict, *fields: str) -> str:
 
 
 def prepare_and_read(tmp_path, name: str, workers: int = 1) -> list[Document]:
-    prepare([name], str(tmp_path / "out"), validation=0, test=0, workers=workers)
+    prepare([name], str(tmp_path / "out"), FilterConfig(validation=0, test=0), workers=workers)
     parts = glob.glob(str(tmp_path / "out" / "train" / "*"))
     return [document for part in sorted(parts) for document in corpus_dir.read_part(part)]
 

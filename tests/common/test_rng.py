@@ -1,4 +1,4 @@
-"""Keys have names and steps, and nothing else."""
+"""Tests of keys derived from names and steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_streams_and_steps_and_seeds_have_keys_of_their_own():
 
 
 def test_a_key_is_the_same_in_every_process_and_version():
-    """A run resumed tomorrow draws what it would have drawn today; 0xEF56C507 is the CRC-32 of the name."""
+    """A resumed run must sample the same values. 0xEF56C507 is the CRC-32 of the name."""
     root = jax.random.key(7)
     expected = jax.random.fold_in(jax.random.fold_in(root, 0xEF56C507), 3)
     assert _data(key_for(root, "train/mask", 3)) == _data(expected)

@@ -1,4 +1,4 @@
-"""Leaves by name, and rules that match each exactly once."""
+"""Tests of leaf names, and of rules that match each leaf exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several real processes: they agree, and where one is gone the others do not stay."""
+"""Tests of several real processes: they exchange values, and all end if one of them does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOREVER = 1_000_000
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets the variables that say who the others are, after removing those of this machine."""
+    """Sets the variables that describe a cluster, after removing those of this machine."""
     for name in os.environ:
         if name.startswith(
             ("JAX_COORD", "JAX_NUM_PROC", "JAX_PROCESS", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBE")
@@ -36,27 +36,27 @@ def environment(monkeypatch):
 
 @pytest.fixture
 def joining(monkeypatch) -> list[tuple]:
-    """What `jax.distributed.initialize` is called with: (address, processes, number)."""
+    """Records the arguments of `jax.distributed.initialize`: (address, processes, number)."""
     calls = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda *who, **_: calls.append(who))
+    monkeypatch.setattr("jax.distributed.initialize", lambda *arguments, **_: calls.append(arguments))
     return calls
 
 
-# ---- who the others are --------------------------------------------------------------------------
+# ---- detection of the other processes --------------------------------------------------------------------------
 
 
-def test_a_process_to_whom_nothing_is_said_is_alone(environment, joining):
+def test_without_variables_a_process_runs_alone(environment, joining):
     distributed.initialize()
     assert joining == []
 
 
-def test_plain_processes_are_told_by_three_variables(environment, joining):
+def test_plain_processes_are_described_by_three_variables(environment, joining):
     environment(JAX_COORDINATOR_ADDRESS="host:1234", JAX_NUM_PROCESSES="4", JAX_PROCESS_ID="3")
     distributed.initialize()
     assert joining == [("host:1234", 4, 3)]
 
 
-def test_under_slurm_jax_finds_the_others_by_itself(environment, joining):
+def test_under_slurm_jax_detects_the_other_processes(environment, joining):
     environment(
         SLURM_JOB_ID="4097", SLURM_STEP_NODELIST="node[07-10]", SLURM_NTASKS="8", SLURM_PROCID="5", SLURM_LOCALID="1"
     )
@@ -64,8 +64,8 @@ def test_under_slurm_jax_finds_the_others_by_itself(environment, joining):
     assert joining == [("node07:61441", 8, 5)]
 
 
-def test_on_gke_jax_finds_the_others_by_itself(environment, joining, monkeypatch):
-    """As on a TPU host, whose chips this machine lacks."""
+def test_on_gke_jax_detects_the_other_processes(environment, joining, monkeypatch):
+    """Pretends to be a TPU host."""
     monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
     environment(
         TPU_WORKER_HOSTNAMES="localhost,another.host",
@@ -80,14 +80,14 @@ def test_on_gke_jax_finds_the_others_by_itself(environment, joining, monkeypatch
 
 
 @pytest.mark.parametrize("alone", [dict(SLURM_NTASKS="1"), dict(SLURM_NTASKS="8", JAX_NUM_PROCESSES="1")])
-def test_one_task_or_one_process_wished_for_is_alone(environment, joining, alone):
+def test_one_task_or_a_process_count_of_one_runs_alone(environment, joining, alone):
     environment(SLURM_JOB_ID="1", SLURM_STEP_NODELIST="node7", SLURM_PROCID="0", SLURM_LOCALID="0", **alone)
     distributed.initialize()
     assert joining == []
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         (dict(JAX_COORDINATOR_ADDRESS="host:1"), "ADDRESS is set but not JAX_NUM_PROCESSES and JAX_PROCESS_ID; set"),
         (dict(JAX_NUM_PROCESSES="two"), "JAX_NUM_PROCESSES='two' is not a number"),
@@ -105,14 +105,14 @@ def test_one_task_or_one_process_wished_for_is_alone(environment, joining, alone
         ),
     ],
 )
-def test_settings_that_make_no_sense_are_named(environment, joining, variables, said):
+def test_invalid_variables_are_named(environment, joining, variables, message):
     environment(**variables)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         distributed.initialize()
     assert joining == []
 
 
-def test_a_port_in_use_is_named_before_anybody_waits(environment, joining):
+def test_a_port_in_use_is_reported_before_any_process_waits(environment, joining):
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -122,17 +122,17 @@ def test_a_port_in_use_is_named_before_anybody_waits(environment, joining):
             distributed.initialize()
 
 
-# ---- ending together -----------------------------------------------------------------------------
+# ---- the end of a process -----------------------------------------------------------------------------
 
 
-def test_processes_agree_and_part_in_peace():
+def test_processes_exchange_values_and_exit_with_0():
     with pod.started(3, 1, 5, 40, program=ROUNDS) as processes:
         assert [process.ended() for process in processes] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_where_one_dies_the_other_ends_at_once_with_a_clear_line(victim):
-    """Process 0 is the coordinator, too; jax may notice its end before any collective does."""
+def test_after_one_process_is_killed_the_other_exits_at_once_with_one_line(victim):
+    """Process 0 is also the coordinator; jax may detect its end before a collective fails."""
     with pod.started(2, 1, FOREVER, 40, program=ROUNDS) as processes:
         processes[victim].wait_for("round 3")
         processes[victim].popen.kill()
@@ -145,8 +145,8 @@ def test_where_one_dies_the_other_ends_at_once_with_a_clear_line(victim):
     assert code == EXIT_PEER_LOST or victim == 0
 
 
-def test_where_one_falls_silent_the_other_ends_too():
-    """No connection is closed, as when a machine loses its power or network: heartbeats tell."""
+def test_after_one_process_hangs_the_other_exits_too():
+    """No connection is closed, as after a power or network failure: only heartbeats reveal it."""
     with pod.started(2, 1, FOREVER, 6, program=ROUNDS) as processes:
         processes[1].wait_for("round 3")
         processes[1].popen.send_signal(signal.SIGSTOP)
@@ -154,7 +154,7 @@ def test_where_one_falls_silent_the_other_ends_too():
         assert "another task died" in processes[0].said
 
 
-def test_a_mistake_of_one_is_told_by_it_and_ends_all():
+def test_a_user_error_of_one_process_is_printed_by_it_and_ends_all():
     with pod.started(2, 1, FOREVER, 40, 1, program=ROUNDS) as processes:
         assert [process.ended(60) for process in processes] == [EXIT_PEER_LOST, 2]
         assert "[process 1 of 2] a mistake of its own\n" in processes[1].said

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong, made wrong on purpose, is named with the command that mends it."""
+"""Tests of the environment checks: each fault is provoked, and reported with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def device(platform: str = "cpu", kind: str = "cpu", **stats: int):
     return types.SimpleNamespace(platform=platform, device_kind=kind, memory_stats=lambda: stats)
 
 
-def test_a_python_too_old_is_wrong():
+def test_an_old_python_is_wrong():
     assert health.check_python((3, 11, 0)).state == OK
     assert health.check_python((3, 10, 9)).state == WRONG
 
 
-def test_a_package_outside_its_range_or_missing_is_named_with_its_pip_command():
+def test_a_missing_or_incompatible_package_is_named_with_its_pip_command():
     wanted = ["jax<0.12,>=0.10.2", "flax>=0.12.8", "torch>=2; extra == 'parity'"]
     assert health.check_packages(wanted, installed(jax="0.11.0", flax="0.12.9")).state == OK
     check = health.check_packages(wanted, installed(jax="0.9.0"))
@@ -49,7 +49,7 @@ def test_jax_and_jaxlib_of_different_releases_are_wrong():
 
 
 @pytest.mark.parametrize(
-    ("chips", "gpu", "variables", "state", "mend"),
+    ("chips", "gpu", "variables", "state", "fix"),
     [
         (0, False, {}, OK, ""),
         (4, False, {}, WRONG, "pip install 'electramed_jax[tpu]'"),
@@ -57,9 +57,9 @@ def test_jax_and_jaxlib_of_different_releases_are_wrong():
         (0, True, {"JAX_PLATFORMS": "cpu"}, WARNING, "unset JAX_PLATFORMS"),
     ],
 )
-def test_an_accelerator_that_jax_passes_by_is_told(chips, gpu, variables, state, mend):
+def test_an_accelerator_that_jax_does_not_use_is_reported(chips, gpu, variables, state, fix):
     check = health.check_devices(lambda: [device()], tpu_chips=chips, nvidia=gpu, environment=variables)
-    assert (check.state, check.fix) == (state, mend)
+    assert (check.state, check.fix) == (state, fix)
 
 
 def test_a_backend_that_fails_is_wrong_in_one_line():
@@ -70,11 +70,11 @@ def test_a_backend_that_fails_is_wrong_in_one_line():
     assert check.state == WRONG and "already in use by process 7" in check.detail and "\n" not in str(check)
 
 
-def test_device_memory_that_another_process_holds_is_told():
+def test_device_memory_used_by_another_process_is_reported():
     free = health.check_device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=1 << 20))
-    held = health.check_device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=40 << 30))
-    assert (free.state, held.state) == (OK, WARNING)
-    assert "40.0 GiB free of 80.0 GiB" in held.detail
+    used = health.check_device_memory(device("gpu", "H100", bytes_limit=80 << 30, bytes_in_use=40 << 30))
+    assert (free.state, used.state) == (OK, WARNING)
+    assert "40.0 GiB free of 80.0 GiB" in used.detail
 
 
 def test_a_tpu_host_without_libtpu_or_with_two_is_wrong():
@@ -85,13 +85,13 @@ def test_a_tpu_host_without_libtpu_or_with_two_is_wrong():
     assert (both.state, both.fix) == (WRONG, "pip uninstall libtpu-nightly")
 
 
-def test_little_memory_is_told():
+def test_little_memory_is_a_warning():
     assert health.check_memory(64 << 30, 32 << 30, 8).state == OK
     assert health.check_memory(64 << 30, 1 << 30, 8).state == WARNING
 
 
 @pytest.mark.parametrize("kind", ["local", "gs"])
-def test_storage_is_tried_and_left_as_it_was(kind, folder_in):
+def test_storage_is_checked_and_left_unchanged(kind, folder_in):
     folder = f"{folder_in(kind)}/runs/new"
     space, clock = health.check_storage(folder)
     assert clock.state == OK and "written, read and removed" in space.detail
@@ -105,13 +105,13 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path):
 
 
 @pytest.mark.parametrize(("skew", "state"), [(0.2, OK), (-30, WARNING), (400, WRONG)])
-def test_a_clock_that_is_off_is_told_by_how_much(skew, state):
+def test_a_wrong_clock_is_reported_with_its_skew(skew, state):
     check = health.check_clock(skew, "the other")
     assert check.state == state
     assert (f"{abs(skew):.1f} s" in check.detail) == (state != OK)
 
 
-def test_the_coordinator_is_asked_for():
+def test_the_coordinator_is_contacted_if_its_address_is_set():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert health.check_coordinator({COORDINATOR_ADDRESS: address}).detail == f"{address} answers"
@@ -123,7 +123,7 @@ def test_the_coordinator_is_asked_for():
     assert nowhere.state == WRONG and "no such host" in nowhere.detail
 
 
-def test_the_command_exits_with_2_where_something_is_wrong(tmp_path, capsys):
+def test_the_command_exits_with_2_if_a_check_fails(tmp_path, capsys):
     assert cli.main(["doctor", f"--workdir={tmp_path}", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["wrong"] == [] and {"packages", "devices", "storage"} <= {c["name"] for c in result["checks"]}
@@ -137,4 +137,4 @@ def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
         names = [check["name"] for check in json.loads(first.out.splitlines()[-1])["checks"]]
         assert names[-3:] == ["processes", "shared", "clock"]
         assert "2 found each other" in first.said
-        assert "checks" not in second.out and "processes" not in second.said, "one of them tells"
+        assert "checks" not in second.out and "processes" not in second.said, "only the main process prints"

@@ -1,4 +1,4 @@
-"""Being told to stop: heard from the first moment on, and said when the platform's patience is over."""
+"""Tests of preemption: SIGTERM from startup on, and the end of the grace period."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ def _sigterm_as_before():
     signal.signal(signal.SIGTERM, before)
 
 
-def tell() -> None:
-    """SIGTERM to the main thread alone: others of this process were not started by `electramed`."""
+def send_sigterm() -> None:
+    """Sends SIGTERM to the main thread, since the test process has other threads in which it is not blocked."""
     signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
 
-def test_nobody_told_nobody_stops(capsys):
+def test_without_sigterm_no_step_is_the_last(capsys):
     with Preemption(30.0).listen() as preemption:
         assert not preemption.reached()
     assert capsys.readouterr().err == ""
 
 
-def test_being_told_during_the_start_is_heard_once_somebody_listens():
+def test_sigterm_during_startup_is_delivered_once_a_handler_is_installed():
     with signals.block_sigterm():
-        tell()
+        send_sigterm()
         with Preemption(30.0).listen() as preemption:
             assert preemption.reached()
 
 
-def test_being_told_again_changes_nothing_neither_then_nor_on_the_way_out():
+def test_a_second_sigterm_has_no_effect_during_the_save_and_after_it():
     with Preemption(30.0).listen() as preemption:
-        tell()
-        tell()
+        send_sigterm()
+        send_sigterm()
         assert preemption.reached() and preemption.reached()
-    tell()
+    send_sigterm()
 
 
-def test_what_listened_before_listens_again():
-    heard = []
-    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+def test_the_previous_handler_is_restored():
+    received = []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     with Preemption(30.0).listen():
         pass
-    tell()
-    assert heard == [signal.SIGTERM]
+    send_sigterm()
+    assert received == [signal.SIGTERM]
 
 
-def test_a_grace_period_that_is_over_before_the_save_is_said(capfd):
+def test_the_end_of_the_grace_period_before_the_save_is_logged(capfd):
     with Preemption(0.01).listen():
-        tell()
-        said, end = "", time.monotonic() + 20
-        while said.count("\n") < 2:
-            assert time.monotonic() < end, said
+        send_sigterm()
+        output, end = "", time.monotonic() + 20
+        while output.count("\n") < 2:
+            assert time.monotonic() < end, output
             time.sleep(0.001)
-            said += capfd.readouterr().err
-    first, second = said.splitlines()
+            output += capfd.readouterr().err
+    first, second = output.splitlines()
     assert first == "received SIGTERM: saving a checkpoint, then stopping"
     assert "grace period of 0.01 s ended before the checkpoint was saved" in second
     assert "raise the grace period of the platform, and config.preemption_grace_seconds" in second

@@ -1,4 +1,4 @@
-"""Ctrl-C as a person presses it: in a terminal, while something moves."""
+"""Tests of Ctrl-C in a terminal with a live display."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def run(args):
                 time.sleep(60)
 
 inspect.run = run
-atexit.register(os.kill, os.getpid(), signal.SIGSEGV)  # as XLA's threads have it
+atexit.register(os.kill, os.getpid(), signal.SIGSEGV)  # as XLA's threads do
 sys.argv[1:] = ["inspect", sys.argv[1]]
 cli.program()
 """
 
 
-def pressed(case: str, *after: str) -> tuple[int, str]:
-    """Exit code and screen of a command in a terminal, Ctrl-C pressed when each of these is read."""
+def press_ctrl_c(case: str, *after: str) -> tuple[int, str]:
+    """Returns exit code and output of a command in a terminal; sends Ctrl-C when it has printed each of `after`."""
     child, terminal = pty.fork()
     if not child:
         os.environ["TERM"] = "xterm"
         os.execv(sys.executable, [sys.executable, "-c", PROGRAM, case])
-    screen, waiting = b"", [word.encode() for word in after]
+    screen, pending = b"", [word.encode() for word in after]
     while True:
         try:
             piece = os.read(terminal, 4096)
@@ -50,15 +50,15 @@ def pressed(case: str, *after: str) -> tuple[int, str]:
         screen += piece
         if not piece:
             break
-        if waiting and waiting[0] in screen:
+        if pending and pending[0] in screen:
             os.write(terminal, b"\x03")
-            waiting.pop(0)
+            pending.pop(0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
 
 
 def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
-    code, screen = pressed("x", "READY")
+    code, screen = press_ctrl_c("x", "READY")
     assert code == 130
     assert screen.count("electramed inspect: interrupted; run the same command again to go on") == 1
     assert "Traceback" not in screen
@@ -66,14 +66,14 @@ def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
 
 
 def test_a_second_ctrl_c_ends_at_once_with_the_cursor_shown():
-    code, screen = pressed("slow-to-end", "READY", "ENDING")
+    code, screen = press_ctrl_c("slow-to-end", "READY", "ENDING")
     assert code == 130
     assert "interrupted again: exiting at once" in screen and "Traceback" not in screen
     assert screen.rindex(signals.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
-def test_ctrl_c_stays_ignored_where_nohup_or_a_shell_had_it_ignored(handler):
+def test_ctrl_c_stays_ignored_under_nohup_and_in_the_background(handler):
     before = signal.signal(signal.SIGINT, handler)
     try:
         signals.handle_sigint()

@@ -15,7 +15,7 @@ def folder(request, folder_in) -> str:
     return folder_in(request.param)
 
 
-def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
+def test_written_bytes_are_read_back_whole_and_in_ranges(folder):
     path = files.join(folder, "deep", "file.bin")
     with files.atomic_write(path) as file:
         file.write(b"0123456789")
@@ -31,9 +31,14 @@ def test_what_is_written_is_read_back_whole_and_in_ranges(folder):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(folder):
     path = files.join(folder, "file.txt")
     files.write_text(path, "old")
-    with pytest.raises(RuntimeError), files.atomic_write(path) as file:
-        file.write(b"half of the new")
-        raise RuntimeError("stopped")
+
+    def write_and_fail() -> None:
+        with files.atomic_write(path) as file:
+            file.write(b"half of the new")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_and_fail()
     assert files.read_text(path) == "old"
     assert files.list_dir(folder) == ["file.txt"]
 
@@ -47,7 +52,7 @@ def test_a_file_is_not_visible_before_it_is_complete(folder):
     assert files.exists(path)
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_user_error_and_leaves_no_file(tmp_path, monkeypatch):
     def no_space(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -84,13 +89,13 @@ def test_a_pattern_that_matches_nothing_is_named(folder):
     assert str(error.value).startswith(f"{pattern}: no such file and no match")
 
 
-def test_a_folder_given_for_files_suggests_a_pattern(folder):
+def test_a_folder_in_place_of_files_suggests_a_pattern(folder):
     files.write_text(files.join(folder, "a.xml"), "")
     with pytest.raises(UserError, match=r"is a folder.*\*\.xml\.gz"):
         files.glob([folder])
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_found(tmp_path):
+def test_a_file_with_pattern_characters_in_its_name_is_found(tmp_path):
     path = tmp_path / "a[1].xml"
     path.write_text("x")
     assert files.glob([str(path)]) == [str(path)]
@@ -118,7 +123,7 @@ def test_json_is_written_in_the_order_given_and_ends_with_a_newline(folder):
     assert files.read_json(path) == {"b": "β", "a": [1]}
 
 
-def test_text_that_is_not_utf8_is_refused_with_the_place(folder):
+def test_text_that_is_not_utf8_is_rejected_with_the_byte(folder):
     path = files.join(folder, "a.txt")
     with files.atomic_write(path) as file:
         file.write(b"abc\xff")
@@ -172,7 +177,7 @@ def test_a_buffer_is_filled_as_far_as_the_file_goes(folder):
     assert files.read_into(path, 8, buffer) == 2 and buffer == b"8945"
 
 
-def test_a_file_is_read_at_any_place_of_it(folder):
+def test_an_open_file_is_seekable(folder):
     path = files.join(folder, "file")
     files.write_text(path, "0123456789")
     with files.open_read(path) as file:
@@ -183,7 +188,7 @@ def test_a_file_is_read_at_any_place_of_it(folder):
         assert file.read() == b"3456789" and file.read() == b""
 
 
-def test_what_another_process_wrote_is_seen_at_once(gcs):
+def test_files_of_another_process_are_visible_at_once(gcs):
     files.write_text("gs://bucket/folder/ours", "x")
     assert files.list_dir("gs://bucket/folder") == ["ours"]
     gcs.objects["bucket/folder/theirs"] = b"y"
@@ -192,7 +197,7 @@ def test_what_another_process_wrote_is_seen_at_once(gcs):
 
 @pytest.mark.parametrize("size", [100, 6 << 20])  # in one request, and in parts
 @pytest.mark.parametrize("failure", ["503", "silence"])
-def test_an_upload_that_fails_is_done_again_and_never_seen_by_half(gcs, size, failure):
+def test_a_failed_upload_is_retried_and_never_partly_visible(gcs, size, failure):
     path = "gs://bucket/file"
     files.write_text(path, "old")
     gcs.fail("bucket/file", *[failure] * 8)  # more than gcsfs tries by itself
@@ -202,13 +207,13 @@ def test_an_upload_that_fails_is_done_again_and_never_seen_by_half(gcs, size, fa
     assert gcs.objects["bucket/file"] == b"n" * size
 
 
-def test_a_broken_answer_is_asked_for_again(gcs):
+def test_a_truncated_response_is_requested_again(gcs):
     files.write_text("gs://bucket/file", "0123456789")
     gcs.fail("bucket/file", *["break", "503", "silence"] * 3)
     assert files.read_range("gs://bucket/file", 2, 5) == b"23456"
 
 
-def test_storage_that_does_not_come_back_is_one_clear_line(gcs, caplog, capsys):
+def test_storage_that_stays_unavailable_is_a_user_error(gcs, caplog, capsys):
     files.write_text("gs://bucket/file", "0123456789")
     gcs.fail("bucket/file", *["503"] * 100)
     with pytest.raises(UserError, match="gs://bucket/file: storage does not answer .*503"):

@@ -1,4 +1,4 @@
-"""The client against a server of this machine, over TLS too; `tests/data/test_download.py` has the broken downloads."""
+"""Tests of the HTTP client against a local server, also over TLS. `tests/data/download` tests damaged downloads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server():
 
 @pytest.fixture
 def encrypted(tmp_path):
-    """An https server, and the file of the certificate that vouches for it."""
+    """Yields an https server, and the file of the certificate authority that signed its certificate."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     certificate = authority.issue_cert("127.0.0.1")
@@ -50,7 +50,7 @@ def fetched(server, path, **options) -> bytes:
     return path.read_bytes()
 
 
-def test_an_unknown_certificate_is_refused_at_once_and_nothing_is_fetched(encrypted, tmp_path, monkeypatch):
+def test_an_unknown_certificate_is_rejected_at_once_and_nothing_is_downloaded(encrypted, tmp_path, monkeypatch):
     server, _ = encrypted
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -59,17 +59,19 @@ def test_an_unknown_certificate_is_refused_at_once_and_nothing_is_fetched(encryp
     assert server.requests == [] and not (tmp_path / "file").exists()
 
 
-def test_a_certificate_that_the_environment_vouches_for_is_taken(encrypted, tmp_path, monkeypatch):
+def test_a_certificate_trusted_by_the_environment_is_accepted(encrypted, tmp_path, monkeypatch):
     server, authority = encrypted
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     assert fetched(server, tmp_path / "file", allow_http=False) == content(1)
 
 
-def test_a_redirect_out_of_encryption_is_refused_and_not_followed(encrypted, server, tmp_path, monkeypatch):
+def test_a_redirect_from_https_to_http_is_rejected_and_not_followed(encrypted, server, tmp_path, monkeypatch):
     secure, authority = encrypted
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     secure.faults[PATH] = [faulty.answers(302, Location=server.url + PATH)]
-    with pytest.raises(RejectedError, match="not followed .*http://127.* a redirect from https:// to http:// is not allowed"):
+    with pytest.raises(
+        RejectedError, match="not followed .*http://127.* a redirect from https:// to http:// is not allowed"
+    ):
         fetched(secure, tmp_path / "file", allow_http=False)
     assert server.requests == []
 
@@ -79,7 +81,7 @@ def test_a_redirect_is_followed_otherwise(server, tmp_path):
     assert client().read(f"{server.url}/baseline/") == content(1)
 
 
-def test_bytes_are_kept_as_they_are_when_a_server_calls_a_gz_file_encoded_text(server, tmp_path):
+def test_bytes_are_not_decoded_if_a_server_declares_a_gz_file_as_encoded_text(server, tmp_path):
     def mislabels(handler, data):
         handler.head(200, len(data), {"Content-Encoding": "x-gzip", "Content-Type": "text/xml"})
         handler.wfile.write(data)
@@ -89,7 +91,7 @@ def test_bytes_are_kept_as_they_are_when_a_server_calls_a_gz_file_encoded_text(s
     assert fetched(server, tmp_path / "file") == server.files[PATH]
 
 
-def test_a_body_in_chunks_that_breaks_off_goes_on_from_there(server, tmp_path):
+def test_a_truncated_chunked_body_is_resumed_at_its_last_byte(server, tmp_path):
     def breaks_off(handler, data):
         handler.head(200, None, {"Transfer-Encoding": "chunked"})
         handler.wfile.write(b"%x\r\n" % 20_000 + data[:20_000] + b"\r\n")
@@ -100,7 +102,7 @@ def test_a_body_in_chunks_that_breaks_off_goes_on_from_there(server, tmp_path):
     assert [headers.get("Range") for headers in server.asked(PATH)] == [None, "bytes=20000-"]
 
 
-def test_another_range_than_was_asked_for_is_not_appended(server, tmp_path):
+def test_a_range_other_than_the_requested_one_is_not_appended(server, tmp_path):
     def answers_another(handler, data):
         handler.head(206, 10, {"Content-Range": f"bytes 0-9/{len(data)}"})
         handler.wfile.write(data[:10])
@@ -109,7 +111,7 @@ def test_another_range_than_was_asked_for_is_not_appended(server, tmp_path):
     assert fetched(server, tmp_path / "file") == content(1)
 
 
-def test_a_connection_that_always_brings_some_bytes_is_never_given_up(server, tmp_path):
+def test_failures_that_delivered_some_bytes_do_not_count_as_consecutive(server, tmp_path):
     def brings(handler, data):
         first = int(handler.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
         handler.head(206, len(data) - first, {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"})
@@ -122,84 +124,88 @@ def test_a_connection_that_always_brings_some_bytes_is_never_given_up(server, tm
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_overloaded_server_is_asked_again_and_given_up_in_the_end(server, status):
+def test_requests_to_an_overloaded_server_are_retried_up_to_the_limit(server, status):
     server.faults[PATH] = [faulty.answers(status)] * 3
-    asking = client()
+    http = client()
     with pytest.raises(UnreachableError, match=rf"HTTP {status} .* \(consecutive failures: 3\); run it again later"):
-        asking.read(server.url + PATH)
-    assert asking.retry_count == 2
-    assert asking.read(server.url + PATH) == content(1)
+        http.read(server.url + PATH)
+    assert http.retry_count == 2
+    assert http.read(server.url + PATH) == content(1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_final(server, status):
+def test_a_rejected_request_is_not_retried(server, status):
     server.faults[PATH] = [faulty.answers(status)]
     with pytest.raises(RejectedError, match=rf"{PATH}: HTTP {status} "):
         client().read(server.url + PATH)
     assert len(server.requests) == 1
 
 
-def test_a_wait_that_the_server_asks_one_thread_for_holds_for_all(server):
-    both, told = client(), threading.Event()
+def test_a_retry_after_sent_to_one_thread_delays_all_threads(server):
+    http, responded = client(), threading.Event()
 
     def overloaded(handler, data):
         faulty.answers(503, Retry_After="1")(handler, data)
-        told.set()
+        responded.set()
 
     server.faults[PATH] = [overloaded]
-    thread = threading.Thread(target=both.read, args=(server.url + PATH,))
+    thread = threading.Thread(target=http.read, args=(server.url + PATH,))
     thread.start()
-    told.wait()
-    told_at = time.monotonic()
-    while not both.retry_count:  # the answer is on its way to the other thread
-        assert time.monotonic() < told_at + 10
+    responded.wait()
+    responded_at = time.monotonic()
+    while not http.retry_count:  # until the other thread has received the response
+        assert time.monotonic() < responded_at + 10
         time.sleep(0.001)
-    both.read(f"{server.url}/baseline/")
-    assert time.monotonic() - told_at >= 0.9
+    http.read(f"{server.url}/baseline/")
+    assert time.monotonic() - responded_at >= 0.9
     thread.join()
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_a_server_that_asks_for_hours_is_given_up_with_its_wish(server, form):
-    told = "7200" if form == "seconds" else email.utils.formatdate(time.time() + 7200, usegmt=True)
-    server.faults[PATH] = [faulty.answers(503, Retry_After=told)]
-    with pytest.raises(UnreachableError, match=r"the server requests a wait of (2 h|1 h 59 min|1 h 60 min); run it again after that"):
+def test_a_retry_after_of_hours_is_an_error_that_names_the_wait(server, form):
+    retry_after = "7200" if form == "seconds" else email.utils.formatdate(time.time() + 7200, usegmt=True)
+    server.faults[PATH] = [faulty.answers(503, Retry_After=retry_after)]
+    with pytest.raises(
+        UnreachableError, match=r"the server requests a wait of (2 h|1 h 59 min|1 h 60 min); run it again after that"
+    ):
         client().read(server.url + PATH)
     assert len(server.requests) == 1
 
 
-def test_a_retry_after_that_is_nonsense_does_no_harm(server):
+def test_an_invalid_retry_after_is_ignored(server):
     server.faults[PATH] = [faulty.answers(503, Retry_After="soon")]
     assert client().read(server.url + PATH) == content(1)
 
 
-def test_nobody_there_is_said_in_the_words_of_the_operating_system(server):
-    with PubMedServer().running() as gone:
+def test_a_refused_connection_is_reported_with_the_message_of_the_operating_system(server):
+    with PubMedServer().running() as stopped:
         pass
-    with pytest.raises(UnreachableError, match=r"^http://127\.0\.0\.1:\d+/x: Connection refused \(consecutive failures: 3\)"):
-        client().read(f"{gone.url}/x")
+    with pytest.raises(
+        UnreachableError, match=r"^http://127\.0\.0\.1:\d+/x: Connection refused \(consecutive failures: 3\)"
+    ):
+        client().read(f"{stopped.url}/x")
 
 
-def test_a_page_without_end_is_refused(server, monkeypatch):
+def test_a_page_that_is_too_large_is_rejected(server, monkeypatch):
     monkeypatch.setattr("electramed_jax.common.storage.http_client._MAX_PAGE_BYTES", 40_000)
     with pytest.raises(UserError, match="got more than 40,000 bytes, wanted a page"):
         client().read(server.url + PATH)
 
 
-def test_stopping_ends_a_long_wait_at_once(server):
-    patient = Client("test", RetryPolicy(initial_backoff_seconds=1000, max_backoff_seconds=1000), allow_http=True)
+def test_stop_ends_a_long_wait_at_once(server):
+    http = Client("test", RetryPolicy(initial_backoff_seconds=1000, max_backoff_seconds=1000), allow_http=True)
 
     def overloaded_and_stopped(handler, data):
         faulty.answers(503)(handler, data)
-        threading.Timer(0.05, patient.stop).start()
+        threading.Timer(0.05, http.stop).start()
 
     server.faults[PATH] = [overloaded_and_stopped]
     with pytest.raises(CancelledError):
-        patient.read(server.url + PATH)
+        http.read(server.url + PATH)
 
 
-def test_the_wait_doubles_up_to_its_longest_and_is_never_the_same_for_all():
-    waiting = Client("test", RetryPolicy(initial_backoff_seconds=1, max_backoff_seconds=60))
+def test_the_backoff_doubles_up_to_its_maximum_and_is_random():
+    http = Client("test", RetryPolicy(initial_backoff_seconds=1, max_backoff_seconds=60))
     for failures, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (5_000, 60)):
-        waits = {waiting._backoff(failures) for _ in range(50)}
+        waits = {http._backoff(failures) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -1,4 +1,4 @@
-"""Storage that fails for a while is waited for; one that refuses, or stays away, is one clear line."""
+"""Tests of remote storage: transient errors are retried; rejected requests and lasting failures are one line."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files, remote
 
 
-class AilingFileSystem(MemoryFileSystem):
-    """Memory that fails with the next of `errors` each time it is touched, and counts how often it was.
+class FailingFileSystem(MemoryFileSystem):
+    """fsspec's memory file system that raises the next of `errors` at each operation, and counts the operations.
 
-    With `only`, the name of an operation, the others do well. What changes something fails when it is done.
+    `only`, if set, is the one operation that fails. An operation that writes takes effect before it fails.
     """
 
-    protocol = "ailing"
+    protocol = "failing"
     errors: ClassVar[list[Exception]] = []
     only = ""
-    touched = 0
+    operations = 0
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return super()._strip_protocol(path.removeprefix("ailing://"))
+        return super()._strip_protocol(path.removeprefix("failing://"))
 
-    def _touch(self, operation: str) -> None:
-        type(self).touched += 1
+    def _count(self, operation: str) -> None:
+        type(self).operations += 1
         if self.errors and self.only in ("", operation):
             raise self.errors.pop(0)
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        self._touch("info")
+        self._count("info")
         return super().info(path, **kwargs)
 
     def cat_file(self, path: str, **kwargs: Any) -> bytes:
-        self._touch("cat_file")
+        self._count("cat_file")
         return super().cat_file(path, **kwargs)
 
     def ls(self, path: str, **kwargs: Any) -> list[Any]:
-        self._touch("ls")
+        self._count("ls")
         return super().ls(path, **kwargs)
 
     def put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
         super().put_file(lpath, rpath, **kwargs)
-        self._touch("put_file")
+        self._count("put_file")
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         super().cp_file(path1, path2, **kwargs)
-        self._touch("cp_file")
+        self._count("cp_file")
 
     def rm(self, path: str, **kwargs: Any) -> None:
         super().rm(path, **kwargs)
-        self._touch("rm")
+        self._count("rm")
 
 
 @pytest.fixture
-def ailing(monkeypatch):
-    """The failing file system's class, and a folder in it."""
-    fsspec.register_implementation("ailing", AilingFileSystem, clobber=True)
-    monkeypatch.setattr(AilingFileSystem, "errors", [])
-    monkeypatch.setattr(AilingFileSystem, "only", "")
-    monkeypatch.setattr(AilingFileSystem, "touched", 0)
-    return AilingFileSystem, f"ailing://{uuid.uuid4().hex}"
+def failing(monkeypatch):
+    """Returns the class of the failing file system, and the URL of a folder in it."""
+    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    monkeypatch.setattr(FailingFileSystem, "errors", [])
+    monkeypatch.setattr(FailingFileSystem, "only", "")
+    monkeypatch.setattr(FailingFileSystem, "operations", 0)
+    return FailingFileSystem, f"failing://{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def pauses(monkeypatch) -> list[float]:
-    """The seconds that would have been slept."""
+    """Records the seconds of `time.sleep` instead of sleeping."""
     slept: list[float] = []
     monkeypatch.setattr(remote.time, "sleep", slept.append)
     return slept
@@ -85,7 +85,7 @@ def http_error(status: int) -> Exception:
     return aiohttp.ClientResponseError(request, (), status=status, message="from the server")
 
 
-PASSING = [
+TRANSIENT = [
     ConnectionResetError("reset by peer"),
     TimeoutError(),
     fsspec.exceptions.FSTimeoutError(),
@@ -98,7 +98,7 @@ PASSING = [
     gcsfs.retry.HttpError({"code": "500"}),
     gcsfs.retry.ChecksumError("md5 differs"),
 ]
-STAYING = [
+PERMANENT = [
     (http_error(403), "rejected by the storage .*403.*; check the name and your credentials"),
     (gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}), "rejected by the storage .*Invalid Cred"),
     (
@@ -112,9 +112,9 @@ STAYING = [
 ]
 
 
-@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
-def test_what_may_pass_is_waited_for(ailing, pauses, error):
-    kind, folder = ailing
+@pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
+def test_a_transient_error_is_retried(failing, pauses, error):
+    kind, folder = failing
     path = files.join(folder, "file")
     files.write_text(path, "content")
     kind.errors += [error, error]
@@ -122,9 +122,9 @@ def test_what_may_pass_is_waited_for(ailing, pauses, error):
     assert len(pauses) == 2 and kind.errors == []
 
 
-@pytest.mark.parametrize(("error", "message"), STAYING, ids=lambda value: type(value).__name__)
-def test_what_another_try_would_not_change_is_told_at_once(ailing, pauses, error, message):
-    kind, folder = ailing
+@pytest.mark.parametrize(("error", "message"), PERMANENT, ids=lambda value: type(value).__name__)
+def test_a_permanent_error_is_raised_at_once(failing, pauses, error, message):
+    kind, folder = failing
     path = files.join(folder, "file")
     files.write_text(path, "content")
     kind.errors.append(error)
@@ -133,25 +133,25 @@ def test_what_another_try_would_not_change_is_told_at_once(ailing, pauses, error
     assert pauses == []
 
 
-def test_pauses_grow_to_a_minute_and_storage_that_stays_away_is_one_clear_line(ailing, pauses, capsys):
-    kind, folder = ailing
+def test_pauses_grow_to_a_minute_and_unavailable_storage_is_one_line(failing, pauses, capsys):
+    kind, folder = failing
     path = files.join(folder, "file")
     kind.errors += [http_error(503)] * 100
     with pytest.raises(UserError, match=r"file: storage does not answer \(ClientResponseError: 503.*tried 9 times"):
         files.read_range(path, 0, 10)
-    assert kind.touched == 9
+    assert kind.operations == 9
     wanted = (1, 2, 4, 8, 16, 32, 60, 60)
     assert all(0.7 * pause <= slept <= 1.3 * pause for slept, pause in zip(pauses, wanted, strict=True))
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 6 and "trying again in 60 s" in said[-1] and path in said[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6 and "trying again in 60 s" in lines[-1] and path in lines[-1]
 
 
-def test_a_failure_is_not_taken_for_an_absence(ailing, pauses):
-    kind, folder = ailing
+def test_a_failed_request_does_not_mean_that_the_file_is_missing(failing, pauses):
+    kind, folder = failing
     files.write_text(files.join(folder, "file"), "content")
-    for ask in (lambda: files.exists(files.join(folder, "file")), lambda: files.is_dir(folder)):
+    for request in (lambda: files.exists(files.join(folder, "file")), lambda: files.is_dir(folder)):
         kind.errors.append(ConnectionResetError("reset by peer"))
-        assert ask()
+        assert request()
     assert not files.exists(files.join(folder, "other"))
     kind.errors += [http_error(403)]
     with pytest.raises(UserError, match="rejected"):
@@ -159,8 +159,8 @@ def test_a_failure_is_not_taken_for_an_absence(ailing, pauses):
 
 
 @pytest.mark.parametrize("lost", ["put_file", "cp_file", "rm"])
-def test_what_is_done_twice_since_an_answer_got_lost_is_as_if_done_once(ailing, pauses, lost):
-    kind, folder = ailing
+def test_repeating_an_operation_after_a_lost_response_has_no_further_effect(failing, pauses, lost):
+    kind, folder = failing
     first, second = files.join(folder, "first"), files.join(folder, "second")
     kind.only, kind.errors = lost, [http_error(503)]
     files.write_text(first, "content")
@@ -172,9 +172,9 @@ def test_what_is_done_twice_since_an_answer_got_lost_is_as_if_done_once(ailing, 
     assert files.list_dir(folder) == ["second"] and kind.errors == []
 
 
-def test_a_file_read_in_parts_goes_on_where_storage_failed(ailing, pauses, monkeypatch):
+def test_reading_in_blocks_continues_after_a_failed_request(failing, pauses, monkeypatch):
     monkeypatch.setattr(files, "_REMOTE_READ_BYTES", 1000)
-    kind, folder = ailing
+    kind, folder = failing
     content = bytes(range(256)) * 40
     with files.atomic_write(files.join(folder, "file")) as file:
         file.write(content)

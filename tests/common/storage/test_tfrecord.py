@@ -14,7 +14,7 @@ ROWS = np.arange(5 * 32).reshape(5, 32) * 7 % 65_536
 
 @pytest.fixture(params=["local", "memory"])
 def path(request, tmp_path) -> str:
-    """Where to write, on disk or in fsspec's memory, which stands for every remote storage."""
+    """Returns a path on disk or in fsspec's memory file system, a substitute for remote storage."""
     folder = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
     return f"{folder}/rows"
 
@@ -28,7 +28,7 @@ def write(path: str, rows: np.ndarray = ROWS, dtype: str = "uint16") -> RowWrite
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
 @pytest.mark.parametrize("indices", [[0], [4, 0, 2], [1, 1, 3], [], slice(1, 4), slice(None), np.array([3, 4])])
-def test_rows_come_back_in_the_order_asked_for(path, dtype, indices):
+def test_rows_are_returned_in_the_requested_order(path, dtype, indices):
     write(path, dtype=dtype)
     file = RowFile(path, 32, dtype)
     wanted = ROWS[np.array(indices, int) if isinstance(indices, list) else indices]
@@ -38,7 +38,7 @@ def test_rows_come_back_in_the_order_asked_for(path, dtype, indices):
     np.testing.assert_array_equal(got, wanted)
 
 
-def test_the_writer_knows_its_rows_and_digest(path):
+def test_the_writer_reports_its_rows_and_digest(path):
     writer = write(path)
     assert writer.rows == 5
     assert writer.sha256 == files.sha256(path)
@@ -87,7 +87,7 @@ def test_a_flipped_byte_names_the_file_and_the_row(path, offset):
         damaged[[1, 3]]
 
 
-def test_a_file_cut_short_is_refused_at_once(path):
+def test_a_truncated_file_is_rejected_when_it_is_opened(path):
     write(path)
     data = files.read_bytes(path)
     with files.atomic_write(path) as file:
@@ -97,7 +97,7 @@ def test_a_file_cut_short_is_refused_at_once(path):
 
 
 @pytest.mark.parametrize(("row_length", "dtype"), [(64, "uint16"), (32, "uint32")])
-def test_rows_of_another_shape_are_refused(path, row_length, dtype):
+def test_rows_of_another_shape_are_rejected(path, row_length, dtype):
     write(path)
     with pytest.raises(UserError, match=f"not rows of {row_length} {dtype} ids"):
         RowFile(path, row_length, dtype)
@@ -112,9 +112,13 @@ def test_rows_outside_the_file_are_an_index_error(path):
 
 
 def test_an_interrupted_writer_leaves_no_file(path):
-    with pytest.raises(RuntimeError), RowWriter(path, 32, "uint16") as writer:
-        writer.write(ROWS)
-        raise RuntimeError("stopped")
+    def write_and_fail() -> None:
+        with RowWriter(path, 32, "uint16") as writer:
+            writer.write(ROWS)
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_and_fail()
     assert not files.exists(path)
 
 

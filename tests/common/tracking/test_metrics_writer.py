@@ -1,4 +1,4 @@
-"""Metrics on disk read as if nothing had ever been interrupted."""
+"""Tests of metrics.jsonl and TensorBoard: after interruptions the files read as those of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["small_disk"]  # a fixture
 
 
 class Flaky(MemoryFileSystem):
-    """`flaky://`: an object store whose next uploads fail, as many as `failures` says."""
+    """`flaky://`: an object store; its next `failures` uploads fail."""
 
     protocol = "flaky"
     failures, uploads = 0, 0
@@ -36,7 +36,7 @@ class Flaky(MemoryFileSystem):
 
 @pytest.fixture
 def store(monkeypatch) -> str:
-    """The URL of an empty object store."""
+    """Returns the URL of an empty object store."""
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     monkeypatch.setattr(Flaky, "store", {})
     monkeypatch.setattr(Flaky, "pseudo_dirs", [""])
@@ -44,7 +44,7 @@ def store(monkeypatch) -> str:
     return "flaky://bucket/run"
 
 
-def written(workdir, steps, *, resumed_step=0) -> None:
+def write_entries(workdir, steps, *, resumed_step=0) -> None:
     with metrics_writer.MetricsWriter(str(workdir), resumed_step=resumed_step) as log:
         for step in steps:
             log.write(step, "train", {"loss": step / 4})
@@ -55,18 +55,18 @@ def steps_in(workdir) -> list[int]:
 
 
 def test_an_entry_is_a_line_of_json_with_its_step_and_split_first(tmp_path):
-    written(tmp_path, [1])
+    write_entries(tmp_path, [1])
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "split": "train", "loss": 0.25}\n'
 
 
-def test_a_resumed_run_drops_what_its_predecessor_wrote_after_the_checkpoint(tmp_path):
-    written(tmp_path, [1, 2, 3, 4])
-    written(tmp_path, [3, 4, 5], resumed_step=2)
+def test_a_resumed_run_drops_the_entries_after_the_checkpoint(tmp_path):
+    write_entries(tmp_path, [1, 2, 3, 4])
+    write_entries(tmp_path, [3, 4, 5], resumed_step=2)
     assert steps_in(tmp_path) == [1, 2, 3, 4, 5]
 
 
 def test_an_entry_is_on_disk_as_soon_as_it_is_written(tmp_path):
-    """A killed process loses none."""
+    """A killed process loses no entry."""
     with metrics_writer.MetricsWriter(str(tmp_path), resumed_step=0) as log:
         log.write(1, "validation", {"loss": 1.0})
         assert steps_in(tmp_path) == [1]
@@ -74,42 +74,46 @@ def test_an_entry_is_on_disk_as_soon_as_it_is_written(tmp_path):
         assert b"validation/loss" in events.read_bytes()
 
 
-def test_a_last_line_cut_off_by_a_crash_is_left_out_and_then_replaced(tmp_path):
-    written(tmp_path, [1, 2])
+def test_a_truncated_last_line_is_left_out_and_then_replaced(tmp_path):
+    write_entries(tmp_path, [1, 2])
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 3, "spl')
     assert steps_in(tmp_path) == [1, 2]
-    written(tmp_path, [3], resumed_step=2)
+    write_entries(tmp_path, [3], resumed_step=2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
 def test_an_entry_is_found_by_step_and_split(tmp_path):
-    written(tmp_path, [5])
+    write_entries(tmp_path, [5])
     assert metrics_writer.has_entry(str(tmp_path), 5, "train")
     assert not metrics_writer.has_entry(str(tmp_path), 5, "validation")
     assert not metrics_writer.has_entry(str(tmp_path), 6, "train")
     assert not metrics_writer.has_entry(str(tmp_path / "nowhere"), 5, "train")
 
 
-def test_a_full_disk_is_said_at_once_and_leaves_whole_entries(small_disk):
+def test_a_full_disk_is_an_error_at_once_and_leaves_complete_entries(small_disk):
     disk = small_disk(64 * 1024)
     with metrics_writer.MetricsWriter(str(disk), resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         fill(disk)
+
+        def write_until_full() -> None:
+            for step in range(2, 10_000):
+                log.write(step, "train", {"loss": 1.0})
+
         with pytest.raises(
             UserError, match=r"cannot be written \(No space left on device\); the checkpoints are complete"
         ):
-            for step in range(2, 10_000):
-                log.write(step, "train", {"loss": 1.0})
+            write_until_full()
     assert steps_in(disk) == list(range(1, len(steps_in(disk)) + 1))
 
 
 # ---- storage that fails for a while, and storage that cannot append ------------------------------
 
 
-def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, capsys):
+def test_entries_that_a_disk_rejects_for_a_while_are_written_later_and_once(tmp_path, capsys):
     class Reluctant:
-        """Takes three bytes, then fails twice, then takes everything."""
+        """Writes three bytes, then fails twice, then writes everything."""
 
         def __init__(self, file):
             self.file, self.answers = file, [3, OSError(errno.EIO, os.strerror(errno.EIO)), OSError(errno.ESTALE, "x")]
@@ -129,15 +133,15 @@ def test_what_a_disk_refuses_for_a_while_is_written_later_and_once(tmp_path, cap
         for step in (2, 3, 4, 5):
             log.write(step, "train", {"loss": 1.0})
         assert steps_in(tmp_path) == [1, 2, 3, 4, 5]
-    said = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     path = tmp_path / "metrics.jsonl"
-    assert said == [
+    assert lines == [
         f"{path}: cannot be written (Input/output error); the entries are kept and written with the next one",
         f"{path}: can be written again",
     ]
 
 
-def test_an_object_store_gets_whole_files_when_a_checkpoint_is_due_and_else_once_a_minute(store):
+def test_an_object_store_receives_full_files_before_a_checkpoint_and_otherwise_once_a_minute(store):
     with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
         before = Flaky.uploads
         for step in range(1, 101):
@@ -146,31 +150,31 @@ def test_an_object_store_gets_whole_files_when_a_checkpoint_is_due_and_else_once
         log.flush()
         assert steps_in(store) == list(range(1, 101))
         log.write(101, "validation", {"loss": 1.0})
-    assert steps_in(store) == list(range(1, 102)), "and when all is done"
+    assert steps_in(store) == list(range(1, 102)), "and when the writer is closed"
 
 
-def test_a_resumed_run_goes_on_in_the_file_that_the_object_store_has(store):
-    written(store, [1, 2, 3, 4])
-    written(store, [3, 4, 5], resumed_step=2)
+def test_a_resumed_run_continues_the_file_in_the_object_store(store):
+    write_entries(store, [1, 2, 3, 4])
+    write_entries(store, [3, 4, 5], resumed_step=2)
     assert steps_in(store) == [1, 2, 3, 4, 5]
 
 
 def test_tensorboard_finds_its_events_in_an_object_store(store):
-    written(store, [1, 2])
+    write_entries(store, [1, 2])
     from tensorboardX.proto.event_pb2 import Event
 
     (name,) = files.list_dir(f"{store}/tensorboard")
-    assert "tfevents" in name, "what TensorBoard looks for"
-    data, at, events = files.read_bytes(f"{store}/tensorboard/{name}"), 0, []
-    while at < len(data):
-        (size,) = struct.unpack_from("<Q", data, at)
-        events.append(Event.FromString(data[at + 12 : at + 12 + size]))
-        at += size + 16
+    assert "tfevents" in name, "the pattern that TensorBoard reads"
+    data, offset, events = files.read_bytes(f"{store}/tensorboard/{name}"), 0, []
+    while offset < len(data):
+        (size,) = struct.unpack_from("<Q", data, offset)
+        events.append(Event.FromString(data[offset + 12 : offset + 12 + size]))
+        offset += size + 16
     assert events[0].file_version == "brain.Event:2"
     assert [(event.step, event.summary.value[0].tag) for event in events[2:]] == [(1, "train/loss"), (2, "train/loss")]
 
 
-def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, capsys):
+def test_the_next_upload_includes_the_entries_of_a_failed_one(store, monkeypatch, capsys):
     with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
         log.write(1, "train", {"loss": 1.0})
         log.write(2, "train", {"loss": 1.0})
@@ -179,13 +183,13 @@ def test_an_upload_that_fails_is_made_up_for_by_the_next(store, monkeypatch, cap
         monkeypatch.setattr(Flaky, "failures", 0)
         log.flush()
         assert steps_in(store) == [1, 2]
-    said = capsys.readouterr().err
-    assert "metrics.jsonl: cannot be written (503 Service Unavailable); the entries are kept" in said
-    assert "metrics.jsonl: can be written again" in said
+    output = capsys.readouterr().err
+    assert "metrics.jsonl: cannot be written (503 Service Unavailable); the entries are kept" in output
+    assert "metrics.jsonl: can be written again" in output
 
 
 def test_storage_that_fails_for_half_an_hour_ends_the_run(store, monkeypatch):
-    with pytest.raises(UserError, match="cannot be written .*the checkpoints are complete"):
+    def run() -> None:
         with metrics_writer.MetricsWriter(store, resumed_step=0) as log:
             log.write(1, "train", {"loss": 1.0})
             log.write(2, "train", {"loss": 1.0})
@@ -193,3 +197,6 @@ def test_storage_that_fails_for_half_an_hour_ends_the_run(store, monkeypatch):
             log.flush()
             monkeypatch.setattr(metrics_writer, "MAX_FAILURE_SECONDS", -1.0)
             log.flush()
+
+    with pytest.raises(UserError, match="cannot be written .*the checkpoints are complete"):
+        run()

@@ -1,10 +1,11 @@
-"""Services that keep runs are told what metrics.jsonl is told, and cannot stop a run."""
+"""Tests of trackers: they receive the entries of metrics.jsonl, and their failures do not stop a run."""
 
 from __future__ import annotations
 
 import json
 import sys
 import types
+from typing import ClassVar
 
 import pytest
 
@@ -14,21 +15,21 @@ from electramed_jax.common.tracking import metrics_writer, trackers
 
 
 class Recorder:
-    """A tracker that remembers; `fails` names the method that raises."""
+    """A tracker that records its calls; `fails` is the method that raises."""
 
-    made: list[Recorder] = []
+    created: ClassVar[list[Recorder]] = []
     fails = ""
 
     def __init__(self, run: trackers.RunInfo):
         self.run, self.entries, self.closed = run, [], False
-        if self.fails == "made":
+        if self.fails == "__init__":
             raise ConnectionError("no route to host\nin many lines")
-        Recorder.made.append(self)
+        Recorder.created.append(self)
 
-    def log(self, step, figures):
+    def log(self, step, metrics):
         if self.fails == "log":
             raise ConnectionError("no route to host\nin many lines")
-        self.entries.append((step, dict(figures)))
+        self.entries.append((step, dict(metrics)))
 
     def close(self):
         if self.fails == "close":
@@ -38,8 +39,8 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """The name of a tracker of one's own."""
-    monkeypatch.setattr(Recorder, "made", [])
+    """Returns the name of a custom tracker."""
+    monkeypatch.setattr(Recorder, "created", [])
     monkeypatch.setitem(sys.modules, "own_trackers", types.SimpleNamespace(recorder=Recorder))
     return "own_trackers:recorder"
 
@@ -51,24 +52,22 @@ def write(folder, names, *, resumed_step=0):
         log.write(resumed_step + 1, "validation", {"loss": 0.75})
 
 
-def test_a_tracker_is_told_every_entry_with_the_run_s_settings_and_closed(tmp_path, recorder):
+def test_a_tracker_receives_the_settings_and_every_entry_and_is_closed(tmp_path, recorder):
     write(tmp_path / "runs" / "small", recorder, resumed_step=4)
-    (made,) = Recorder.made
-    assert made.entries == [(5, {"train/loss": 0.5}), (5, {"validation/loss": 0.75})] and made.closed
-    assert made.run.name == "runs/small" and made.run.settings == {"seed": 3} and made.run.step == 4
+    (tracker,) = Recorder.created
+    assert tracker.entries == [(5, {"train/loss": 0.5}), (5, {"validation/loss": 0.75})] and tracker.closed
+    assert tracker.run.name == "runs/small" and tracker.run.settings == {"seed": 3} and tracker.run.step == 4
 
 
-def test_none_is_told_unless_named_and_only_by_the_main_process(tmp_path, recorder, monkeypatch):
+def test_a_tracker_is_opened_only_if_named_and_only_in_the_main_process(tmp_path, recorder, monkeypatch):
     write(tmp_path / "a", "")
     monkeypatch.setattr(distributed, "is_main", lambda: False)
     write(tmp_path / "b", recorder)
-    assert Recorder.made == []
+    assert Recorder.created == []
 
 
-@pytest.mark.parametrize("fails", ["made", "log", "close"])
-def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
-    tmp_path, recorder, monkeypatch, capsys, fails
-):
+@pytest.mark.parametrize("fails", ["__init__", "log", "close"])
+def test_a_failing_tracker_is_logged_in_one_line_and_the_run_continues(tmp_path, recorder, monkeypatch, capsys, fails):
     monkeypatch.setattr(Recorder, "fails", fails)
     write(tmp_path, recorder)
     assert [entry["split"] for entry in metrics_writer.read_metrics(str(tmp_path))] == ["train", "validation"]
@@ -77,29 +76,29 @@ def test_what_a_tracker_fails_to_do_is_said_in_one_line_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("wandbb", "no such tracker"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")]
+    ("name", "message"), [("wandbb", "no such tracker"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")]
 )
-def test_a_tracker_that_is_not_there_is_refused_at_the_door(name, said):
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_tracker_is_rejected(name, message):
+    with pytest.raises(UserError, match=message):
         trackers.check_trackers(name)
 
 
-def test_weights_and_biases_asks_for_its_package(monkeypatch):
+def test_without_the_package_of_weights_and_biases_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"electramed_jax\[wandb\]"):
         trackers.check_trackers("wandb")
 
 
-def test_a_run_that_goes_on_is_the_same_run_of_weights_and_biases(tmp_path, monkeypatch):
-    """Against a stand-in that takes what wandb 0.31 takes."""
+def test_a_resumed_run_continues_the_same_run_of_weights_and_biases(tmp_path, monkeypatch):
+    """Uses a fake module with the interface of wandb 0.31."""
     calls = []
 
     class Run:
         def define_metric(self, name, step_metric=None):
             calls.append(("metric", name, step_metric))
 
-        def log(self, figures):
-            calls.append(("log", figures))
+        def log(self, metrics):
+            calls.append(("log", metrics))
 
         def finish(self):
             calls.append(("finish",))

@@ -77,14 +77,14 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
 
     repositories = push_to_hub.name_repositories(args.push, {"": args.output}) if args.push else {}
     held = load_model.load_finetuned(args.workdir, args.seed)
-    described = held.described
+    described = held.spec
     told = {"workdir": args.workdir, "seed": held.seed, "output": args.output}
     if not distributed.is_main():
         return told
-    data, recipe, scores = results.for_card(held.results, held.scores)
+    data, recipe, scores = results.card_data(held.results, held.scores)
     name = _name(args)
-    metadata = card_scores.metadata(name, [held.results], held.seed)
-    sections = [(f"Learning curve of seed {held.seed}", results.curve(held.results, held.scores))]
+    metadata = card_scores.hub_metadata(name, [held.results], held.seed)
+    sections = [(f"Learning curve of seed {held.seed}", results.dev_curve(held.results, held.scores))]
     if hardware := card_sections.render_hardware(stages.device_hours(args.workdir), args.watts):
         whose = f"Fine-tuning alone, of all {len(held.results['seeds'])} seeds."
         sections.append(("Hardware and energy", f"{whose}\n\n{hardware}"))
@@ -96,7 +96,7 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         kind=described.head.kind,
         labels=described.head.labels,
         loss=described.head.loss,
-        postprocess=postprocess_config.to_json(held.decoding),
+        postprocess=postprocess_config.to_json(held.postprocess),
         card_data=card.CardData(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
     log_main(f"wrote {args.output} (seed {held.seed})")
@@ -170,11 +170,11 @@ def _facts(
         license=args.license,
     )
     sections = card_sections.run_sections(past, manifest, step, licences=licences, watts=args.watts, pictures=pictures)
-    scores = card_scores.table(results)
+    scores = card_scores.scores_table(results)
     return dataclasses.replace(
         facts,
         sections=[*sections, ("Fine-tuned", scores)] if scores else sections,
-        metadata=card_scores.metadata(name, results),
+        metadata=card_scores.hub_metadata(name, results),
     )
 
 

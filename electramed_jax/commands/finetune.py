@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
         config = config_lib.from_flags(args.settings)
         with distributed.distributed_context():
-            outcome = stages.run_all(config, load_init_encoder(config), args.workdir)
+            outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from electramed_jax.finetune.predictor import Model
+    from electramed_jax.finetune.predictor import LoadedModel
 
 HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions, as the model can.
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import files
     from electramed_jax.finetune import predict_files
     from electramed_jax.finetune.predictor import Predictor
-    from electramed_jax.finetune.task.task import SPAN
     from electramed_jax.finetune.text_classification.tables import Columns
+    from electramed_jax.hf.format.mapping import SPAN
 
     if bool(args.input) == (args.text is not None):
         raise UserError("what is to be read? give either --input FILES or --text TEXT")
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--batch_size={args.batch_size}: wanted a number above 0")
     paths = files.glob(args.input)
     model = model_of(args.model, args.seed)
-    kind, decoding = model.head.kind, model.decoding
+    kind, decoding = model.head.kind, model.postprocess
     if args.format not in predict_files.FORMATS[kind]:
         listed = ", ".join(predict_files.FORMATS[kind])
         raise UserError(f"--format={args.format}: {args.model} is a model for {decoding.kind}; it writes {listed}")
@@ -72,9 +72,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             "--text is empty" if kind != SPAN else "--text has no question; give a file of SQuAD's form, --input"
         )
-    predict_files.check(paths, kind)
+    predict_files.check_files(paths, kind)
     columns = Columns(args.text_column or decoding.columns.text, args.second_text_column or decoding.columns.second)
-    account = predict_files.Account()
+    account = predict_files.PredictionStats()
     predictor = Predictor(model, args.batch_size)
     with contextlib.ExitStack() as stack:
         if args.text is not None:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         write = stack.enter_context(_sink(args.output))
         if args.output is None and sys.stdout.isatty():  # a bar would be drawn between the answers
             stack.enter_context(console.at_level(console.QUIET))
-        for piece in predict_files.run(
+        for piece in predict_files.predict_files(
             predictor,
             paths,
             args.format,
@@ -96,12 +96,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
     if args.output:
-        console.say(f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predict_files.READ[kind]}")
+        console.say(
+            f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predict_files.ITEM_NAMES[kind]}"
+        )
     counts = {"read": account.read, "found": account.found, "dropped": dict(account.dropped)}
     return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
 
 
-def model_of(place: str, seed: int | None) -> Model:
+def model_of(place: str, seed: int | None) -> LoadedModel:
     """The model of a workdir of electramed finetune, or of a Hugging Face folder.
 
     Raises:
@@ -111,7 +113,7 @@ def model_of(place: str, seed: int | None) -> Model:
     from electramed_jax.common.storage import files
     from electramed_jax.finetune import load_model
     from electramed_jax.finetune import postprocess_config as decoding
-    from electramed_jax.finetune.predictor import Model
+    from electramed_jax.finetune.predictor import LoadedModel
     from electramed_jax.finetune.task.task import Head
     from electramed_jax.finetune.training import workdir
     from electramed_jax.hf import finetuned
@@ -123,9 +125,9 @@ def model_of(place: str, seed: int | None) -> Model:
         )
     if workdir.is_finetuned(place):
         held = load_model.load_finetuned(place, seed)
-        described = held.described
+        described = held.spec
         source = f"{place} (seed {held.seed})"
-        return Model(source, described.model, described.head, held.tokenizer, held.params, held.decoding)
+        return LoadedModel(source, described.model, described.head, held.tokenizer, held.params, held.postprocess)
     if files.exists(files.join(place, pretraining.DATASET_FILE)):
         raise UserError(
             f"{place}: a workdir of pre-training; fine-tune it first: electramed finetune --config.init={place}"
@@ -135,7 +137,7 @@ def model_of(place: str, seed: int | None) -> Model:
     folder = finetuned.load_finetuned(place)
     head = Head(folder.kind, folder.labels, folder.loss)
     read_off = decoding.from_json(folder.postprocess, head, folder.model.max_positions, place)
-    return Model(place, folder.model, head, folder.tokenizer, folder.params, read_off)
+    return LoadedModel(place, folder.model, head, folder.tokenizer, folder.params, read_off)
 
 
 @contextlib.contextmanager

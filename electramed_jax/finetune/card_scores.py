@@ -19,7 +19,7 @@ Percentages; mean ± standard deviation over the seeds. Scores compare only with
 variant and the hash tell; published ones stand here where their authors' files are known to be those."""
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
+def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Test scores (dev where there is no test) of models fine-tuned from this one; "" of none.
 
     Args:
@@ -49,7 +49,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     return f"{markdown.table(head, rows)}\n\n{NOTE}"
 
 
-def metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | None = None) -> dict[str, Any]:
+def hub_metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | None = None) -> dict[str, Any]:
     """The same for a card's front matter.
 
     Args:

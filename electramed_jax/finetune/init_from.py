@@ -1,4 +1,4 @@
-"""The encoder that a fine-tuning run starts from."""
+"""Loads the encoder that a fine-tuning run starts from."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from electramed_jax.hf.format import tying
 
 
 def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
-    """The encoder that `config.init` names, or the sizes of one from scratch."""
+    """Returns the encoder that `config.init` names; for "scratch", the sizes and vocabulary of `config.init_size_from`.
 
+    Raises:
+      UserError: there is no such encoder, or it has too few positions.
+    """
     params: dict[str, Any] = {}
     if config.init != SCRATCH and workdir.is_finetuned(config.init):
-        held = load_model.load_finetuned(config.init)
-        params, model, tokens = held.params, held.described.model, held.tokens
-        source = f"{config.init} (seed {held.seed}), which began as {held.described.source}"
-        encoder = encoders.PretrainedEncoder({}, model, tokens, held.described.lower_case, source)
+        trained = load_model.load_finetuned(config.init)
+        params, spec = trained.params, trained.spec
+        source = f"{config.init} (seed {trained.seed}), which began as {spec.source}"
+        encoder = encoders.PretrainedEncoder({}, spec.model, trained.tokens, spec.lower_case, source)
     elif config.init != SCRATCH:
         encoder = encoders.load_encoder(config.init)
         params = unflatten_encoder(encoder.leaves)
@@ -49,14 +52,14 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
     )
     if config.task.max_seq_length > model.max_positions:
         raise UserError(
-            f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has positions for {model.max_positions}"
+            f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has {model.max_positions} positions; "
+            "use a smaller max_seq_length"
         )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
     return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params)
 
 
 def unflatten_encoder(leaves: dict[str, Any]) -> dict[str, Any]:
-    """{"embeddings": {...}, "encoder": {...}} of an encoder's leaves."""
-
-    ours = {n if n.startswith(tying.EMBEDDINGS) else f"encoder/{n}": leaf for n, leaf in leaves.items()}
-    return tying.unflatten(ours)
+    """Returns {"embeddings": {...}, "encoder": {...}} from an encoder's leaves by name."""
+    named = {name if name.startswith(tying.EMBEDDINGS) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
+    return tying.unflatten(named)

@@ -1,4 +1,4 @@
-"""A finished run's model, read back: for export, prediction, and as the beginning of another run."""
+"""Loads the model of a finished fine-tuning run: for export, for prediction, and as the start of another run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune import postprocess_config as decoding
+from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
-from electramed_jax.finetune.task import model_spec
+from electramed_jax.finetune.task.model_spec import ModelSpec
+from electramed_jax.finetune.task.task import DEV
 from electramed_jax.finetune.training import loop, workdir
 from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
@@ -22,55 +23,63 @@ from electramed_jax.training.state import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """The best parameters of one seed, on the host, and what they mean."""
+class TrainedModel:
+    """The best parameters of one seed, on the host, with everything needed to use and describe them.
 
-    described: model_spec.ModelSpec
+    Attributes:
+      tokens: the vocabulary, by id.
+      postprocess: how predictions are computed from logits.
+      results: the content of results.json.
+      scores: the content of the seed's scores.json.
+    """
+
+    spec: ModelSpec
     tokens: list[str]
     params: Params
     seed: int
-    decoding: PostprocessConfig
-    results: dict[str, Any]  # what results.json holds
-    scores: dict[str, Any]  # what the seed's scores.json holds
+    postprocess: PostprocessConfig
+    results: dict[str, Any]
+    scores: dict[str, Any]
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_tokens(self.tokens, self.described.lower_case, self.described.whole_tokens)
+        """The tokenizer of the run."""
+        return Tokenizer.from_tokens(self.tokens, self.spec.lower_case, self.spec.whole_tokens)
 
 
-def read_results(folder: str) -> dict[str, Any]:
-    """results.json of a workdir of `electramed finetune`.
+def read_results(run_folder: str) -> dict[str, Any]:
+    """Reads results.json of a workdir of `electramed finetune`.
 
     Raises:
-      UserError: no such workdir, or no seed is done.
+      UserError: there is no such workdir, or no seed is finished.
     """
-    if not workdir.is_finetuned(folder):
-        raise UserError(f"{folder}: no {workdir.TASK_FILE}; not a workdir of electramed finetune")
-    path = files.join(folder, workdir.RESULTS_FILE)
+    if not workdir.is_finetuned(run_folder):
+        raise UserError(f"{run_folder}: no {workdir.TASK_FILE}; not a workdir of electramed finetune")
+    path = files.join(run_folder, workdir.RESULTS_FILE)
     if not files.exists(path):
-        raise UserError(f"{folder}: no seed is done; run the same electramed finetune again until one is")
+        raise UserError(f"{run_folder}: no seed is finished; run the same electramed finetune command until one is")
     return files.read_json(path)
 
 
-def load_finetuned(folder: str, seed: int | None = None) -> Trained:
-    """The model of a seed of a workdir of `electramed finetune`; None: of the seed that is best on dev.
+def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
+    """Loads the model of a seed; None: of the seed with the best dev score.
 
     Raises:
-      UserError: no such workdir, no such seed, or none that is done.
+      UserError: there is no such workdir, or the seed is unknown or not finished.
     """
-    results = read_results(folder)
+    results = read_results(run_folder)
     runs = {scores["seed"]: scores for scores in results["runs"]}
     if seed is None:
-        seed = max(runs, key=lambda number: runs[number]["dev"][results["primary"]])
+        seed = max(runs, key=lambda number: runs[number][DEV][results["primary"]])
     if seed not in runs:
-        raise UserError(f"{folder}: seed {seed} is not done; done are {', '.join(map(str, runs))}")
-    described = workdir.read_model_spec(folder)
-    recipe = TrainSpec(described.model, described.head, described.special, FinetuneOptimizerConfig(), 1)
-    mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those of the training
-    best_folder = files.join(workdir.seed_folder(folder, seed), loop.BEST)
-    params = loop.best_params(recipe, best_folder, mesh, runs[seed]["best_step"])
-    tokens = vocab.read_vocab(files.join(folder, vocab.VOCAB_FILE))
-    settings = config_io.rename_settings(files.read_json(files.join(folder, workdir.CONFIG_FILE)))
-    account = files.read_json(files.join(folder, workdir.DATA_FILE))
-    read_off = decoding.of_run(described.kind, described.max_length, settings, account)
-    return Trained(described, tokens, sharding.to_host(params), seed, read_off, results, runs[seed])
+        raise UserError(f"{run_folder}: seed {seed} is not finished; finished are {', '.join(map(str, runs))}")
+    spec = workdir.read_model_spec(run_folder)
+    train_spec = TrainSpec(spec.model, spec.head, spec.special, FinetuneOptimizerConfig(), 1)
+    mesh = sharding.make_mesh(MeshConfig())  # the devices of this process, not those of the training
+    best_folder = files.join(workdir.seed_folder(run_folder, seed), loop.BEST_FOLDER)
+    params = loop.load_best_params(train_spec, best_folder, mesh, runs[seed]["best_step"])
+    tokens = vocab.read_vocab(files.join(run_folder, vocab.VOCAB_FILE))
+    settings = config_io.rename_settings(files.read_json(files.join(run_folder, workdir.CONFIG_FILE)))
+    data = files.read_json(files.join(run_folder, workdir.DATA_FILE))
+    postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data)
+    return TrainedModel(spec, tokens, sharding.to_host(params), seed, postprocess, results, runs[seed])

@@ -1,4 +1,4 @@
-"""How a model's answers are read off its logits: the settings of its training that outlive it."""
+"""Settings of a run that postprocessing needs: how predictions are computed from logits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa.windows import WindowConfig
-from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN, Head
-from electramed_jax.finetune.text_classification import task
+from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.text_classification.tables import Columns
+from electramed_jax.finetune.text_classification.task import CLASSIFICATION, KINDS, MULTILABEL, SIMILARITY
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
-KINDS = {TOKEN: ("ner",), SEQUENCE: task.KINDS, SPAN: ("qa",)}  # of task, by that of their head
+TASK_KINDS = {TOKEN: ("ner",), SEQUENCE: KINDS, SPAN: ("qa",)}  # kinds of tasks by the kind of their head
+_DEFAULT_KINDS = {SOFTMAX: CLASSIFICATION, SIGMOID: MULTILABEL, SQUARED: SIMILARITY}  # of a "sequence" head, by loss
 _DEFAULT = WindowConfig()
-# Keys of exported folders that are older than the fields' names.
+# Keys of exported folders that differ from the names of the fields.
 _JSON_KEYS = {
     "max_seq_length": "max_length",
     "doc_stride": "stride",
@@ -26,14 +28,16 @@ _JSON_KEYS = {
 
 @dataclasses.dataclass(frozen=True)
 class PostprocessConfig:
-    """Attributes:
-    kind: of the task, "ner", "relations", ...
-    max_seq_length: word pieces of a window.
-    threshold: multilabel: a label is given where its probability is above this.
-    columns: relations and the like: of the tables.
-    doc_stride, max_query_length: qa: see `qa.windows.WindowConfig`.
-    max_answer_length: qa.
-    null_threshold: qa: no answer is given where [CLS] scores this much above the best one; None: one always is.
+    """How predictions are computed from logits.
+
+    Attributes:
+      kind: kind of the task: "ner", "relations", ...
+      max_seq_length: word pieces of a window.
+      threshold: multilabel: a label is predicted if its probability is above this.
+      columns: text classification: columns of the tables.
+      doc_stride, max_query_length: qa: see `qa.windows.WindowConfig`.
+      max_answer_length: qa: maximum word pieces of an answer.
+      null_threshold: qa: no answer is predicted if [CLS] scores this much above the best answer; None: never.
     """
 
     kind: str
@@ -42,52 +46,52 @@ class PostprocessConfig:
     columns: Columns = Columns()
     doc_stride: int = _DEFAULT.doc_stride
     max_query_length: int = _DEFAULT.max_query_length
-    max_answer_length: int = nbest.MAX_PIECES
+    max_answer_length: int = nbest.MAX_ANSWER_LENGTH
     null_threshold: float | None = None
 
     @property
     def windowing(self) -> WindowConfig:
+        """Windows of question answering. Raises UserError for settings of another task that leave no room for them."""
         return WindowConfig(self.max_seq_length, self.doc_stride, self.max_query_length)
 
 
-def of_run(kind: str, max_seq_length: int, config: Mapping[str, Any], account: Mapping[str, Any]) -> PostprocessConfig:
-    """Of a fine-tuning workdir, given what its config.json and data.json hold."""
-    qa, of_text = config["qa"], config["text"]
-    sizes = account["sizes"].values()
+def from_run(kind: str, max_seq_length: int, settings: Mapping[str, Any], data: Mapping[str, Any]) -> PostprocessConfig:
+    """Builds the config of a fine-tuning workdir from the contents of its config.json and data.json."""
+    qa, text = settings["qa"], settings["text"]
+    has_impossible = any(sizes.get("impossible") for sizes in data["sizes"].values())
     return PostprocessConfig(
         kind,
         max_seq_length,
-        of_text["threshold"],
-        Columns(of_text["text_column"], of_text["second_text_column"]),
+        text["threshold"],
+        Columns(text["text_column"], text["second_text_column"]),
         qa["doc_stride"],
         qa["max_query_length"],
         qa["max_answer_length"],
-        qa["null_threshold"] if any(of_split.get("impossible") for of_split in sizes) else None,
+        qa["null_threshold"] if has_impossible else None,
     )
 
 
-def to_json(decoding: PostprocessConfig) -> dict[str, Any]:
-    """For an export's config.json."""
-    return {_JSON_KEYS.get(name, name): value for name, value in dataclasses.asdict(decoding).items()}
+def to_json(config: PostprocessConfig) -> dict[str, Any]:
+    """Returns the part of an exported folder's config.json."""
+    return {_JSON_KEYS.get(name, name): value for name, value in dataclasses.asdict(config).items()}
 
 
 def from_json(values: Any, head: Head, max_positions: int, place: str) -> PostprocessConfig:
-    """Of an exported folder; the usual values where another program wrote it, so that `values` is {}.
+    """Builds the config of an exported folder; defaults if another program wrote the folder and `values` is {}.
 
     Raises:
-      UserError: values that are none of ours.
+      UserError: `values` is not what `to_json` returns.
     """
-    guessed = {"softmax": "classification", "sigmoid": "multilabel", "squared": "similarity"}[head.loss]
-    kind = guessed if head.kind == SEQUENCE else KINDS[head.kind][0]
-    usual = PostprocessConfig(kind, min(max_positions, _DEFAULT.max_seq_length))
+    kind = _DEFAULT_KINDS[head.loss] if head.kind == SEQUENCE else TASK_KINDS[head.kind][0]
+    default = PostprocessConfig(kind, min(max_positions, _DEFAULT.max_seq_length))
     try:
-        fields = {key: name for name, key in _JSON_KEYS.items()}
-        given = {fields.get(key, key): value for key, value in values.items()}
-        found = dataclasses.replace(usual, **{**given, "columns": Columns(**given.get("columns", {}))})
+        field_names = {key: name for name, key in _JSON_KEYS.items()}
+        given = {field_names.get(key, key): value for key, value in values.items()}
+        config = dataclasses.replace(default, **{**given, "columns": Columns(**given.get("columns", {}))})
     except (AttributeError, TypeError) as error:
         raise UserError(
-            f"{place}: its 'electramed' part is not one of ours ({error}); export the model again"
+            f"{place}: its 'electramed' part is not from electramed export ({error}); export the model again"
         ) from error
-    if found.kind not in KINDS[head.kind]:
-        raise UserError(f"{place}: a head for {head.kind}s, yet kind={found.kind!r}; export the model again")
-    return found
+    if config.kind not in TASK_KINDS[head.kind]:
+        raise UserError(f"{place}: a {head.kind} head with kind={config.kind!r}; export the model again")
+    return config

@@ -14,15 +14,15 @@ from electramed_jax.common.storage import files
 from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document, PubmedOptions
 from electramed_jax.finetune.ner import entity_formats
-from electramed_jax.finetune.ner.entity_formats import Marked
+from electramed_jax.finetune.ner.entity_formats import AnnotatedDocument
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.task import split_files
-from electramed_jax.finetune.task.task import SEQUENCE, SPAN, TOKEN
 from electramed_jax.finetune.text_classification import inputs, tables
 from electramed_jax.finetune.text_classification.tables import Columns, Record
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
 FORMATS = {
     TOKEN: entity_formats.FORMATS,
@@ -36,7 +36,7 @@ ENDINGS = {
     SEQUENCE: tuple(dict.fromkeys(_TABLES + tuple(e for e in _DOCUMENTS if not e.startswith(".jsonl")))),
     SPAN: (".json", ".json.gz"),
 }
-READ = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what a step of progress is
+ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what a step of progress is
 _READING = PubmedOptions(titles_alone=True)
 _CHARACTERS_A_TOKEN = 4  # about
 _BATCHES_AT_ONCE = 4
@@ -45,7 +45,7 @@ Item = TypeVar("Item")
 
 
 @dataclasses.dataclass
-class Account:
+class PredictionStats:
     """What went through, and what was left out of damaged files, by reason."""
 
     read: int = 0
@@ -53,7 +53,7 @@ class Account:
     dropped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
-def check(paths: Sequence[str], kind: str) -> None:
+def check_files(paths: Sequence[str], kind: str) -> None:
     """Raises UserError for the first file that a model with such a head does not read."""
     for path in paths:
         if not path.lower().endswith(ENDINGS[kind]):
@@ -61,11 +61,11 @@ def check(paths: Sequence[str], kind: str) -> None:
             raise UserError(f"{path}: the model gives {asked}; wanted a file that ends in {', '.join(ENDINGS[kind])}")
 
 
-def run(
+def predict_files(
     predictor: Predictor,
     paths: Sequence[str],
     form: str,
-    account: Account,
+    account: PredictionStats,
     *,
     batch_tokens: int,
     columns: Columns = Columns(),
@@ -85,11 +85,11 @@ def run(
     """
     characters = batch_tokens * _CHARACTERS_A_TOKEN * _BATCHES_AT_ONCE
     kind = predictor.model.head.kind
-    with console.progress(None, READ[kind], "predicting") as advance:
+    with console.progress(None, ITEM_NAMES[kind], "predicting") as advance:
         if kind == TOKEN:
             given = _documents(_counted(paths, _count_documents, advance), account, strict)
             marked = _mark(predictor, given, account, characters, advance)
-            yield from entity_formats.writer(form)(marked, predictor.model.source)
+            yield from entity_formats.get_writer(form)(marked, predictor.model.source)
         elif kind == SEQUENCE:
             counted = _counted(paths, lambda path: _count_rows(path, columns), advance)
             rows = _rows(counted, len(paths) > 1, predictor, columns, account, strict)
@@ -115,16 +115,16 @@ def _count_documents(path: str) -> int:
 
 def _count_rows(path: str, columns: Columns) -> int:
     is_table = path.lower().endswith(_TABLES)
-    return len(tables.read(path, columns, labelled=False)[0]) if is_table else _count_documents(path)
+    return len(tables.read_table(path, columns, labelled=False)[0]) if is_table else _count_documents(path)
 
 
 def _mark(
     predictor: Predictor,
     given: Iterable[Document],
-    account: Account,
+    account: PredictionStats,
     characters: int,
     advance: Callable[..., None],
-) -> Iterator[Marked]:
+) -> Iterator[AnnotatedDocument]:
     """Documents with their entities. Title and sections are read apart, as no entity goes from one into another."""
     for chunk in _chunks(given, lambda document: len(document.text), characters):
         parts = [(document, part) for document in chunk for part in entity_formats.passages(document)]
@@ -140,7 +140,7 @@ def _mark(
         advance(len(chunk))
 
 
-def _documents(paths: Iterable[str], account: Account, strict: bool) -> Iterator[Document]:
+def _documents(paths: Iterable[str], account: PredictionStats, strict: bool) -> Iterator[Document]:
     for path in paths:
         drops: collections.Counter = collections.Counter()
         number = 0
@@ -160,16 +160,16 @@ def _wanted(path: str) -> str:
 
 
 def _rows(
-    paths: Iterable[str], several: bool, predictor: Predictor, columns: Columns, account: Account, strict: bool
+    paths: Iterable[str], several: bool, predictor: Predictor, columns: Columns, account: PredictionStats, strict: bool
 ) -> Iterator[tuple[dict[str, Any], Record]]:
     """(what names a row, the row)."""
     for path in paths:
         if path.lower().endswith(_TABLES):
-            records, _ = tables.read(path, columns, labelled=False)
-            names = inputs.names_in(records)
+            records, _ = tables.read_table(path, columns, labelled=False)
+            names = inputs.placeholder_names(records)
 
             def reject(line: int, why: str, path: str = path) -> None:
-                split_files.reject(path, line, f"{why}; the model was trained on other placeholders, or on none")
+                split_files.reject_line(path, line, f"{why}; the model was trained on other placeholders, or on none")
 
             inputs.check_placeholders(records, names, predictor.model.tokenizer, reject)
             for record in records:
@@ -183,7 +183,7 @@ def _rows(
 def _labels(
     predictor: Predictor,
     rows: Iterable[tuple[dict[str, Any], Record]],
-    account: Account,
+    account: PredictionStats,
     characters: int,
     advance: Callable[..., None],
 ) -> Iterator[str]:
@@ -199,12 +199,12 @@ def _answers(
     predictor: Predictor,
     paths: Sequence[str],
     form: str,
-    account: Account,
+    account: PredictionStats,
     characters: int,
     advance: Callable[..., None],
 ) -> Iterator[str]:
-    asked = splits.read(paths, for_training=False, labelled=False).questions
-    threshold = predictor.model.decoding.null_threshold
+    asked = splits.read_split(paths, for_training=False, labelled=False).questions
+    threshold = predictor.model.postprocess.null_threshold
     advance(0, total=len(asked))
     pairs = []
     for chunk in _chunks(asked, lambda question: len(question.context), characters):
@@ -220,8 +220,8 @@ def _answers(
         texts = {question.id: answers.text(threshold) for question, answers in pairs}
         yield json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
     elif form == BIOASQ:
-        merged = {number: [text for text, _ in best] for number, best in bioasq.merge_all(pairs).items()}
-        yield json.dumps(bioasq.submission(merged), ensure_ascii=False, indent=1) + "\n"
+        merged = {number: [text for text, _ in best] for number, best in bioasq.merge_by_question(pairs).items()}
+        yield json.dumps(bioasq.to_submission(merged), ensure_ascii=False, indent=1) + "\n"
 
 
 def _answer_line(question: Question, answers: Any, threshold: float | None) -> str:

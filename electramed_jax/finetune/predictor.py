@@ -1,6 +1,6 @@
-"""A fine-tuned model that answers: texts, rows or questions in, what it makes of them out.
+"""Predictions of a fine-tuned model: entities of texts, labels of records, answers to questions.
 
-The decoding is that of the scores (`words`, `text_answers`, `nbest`, `bioasq`): what is measured is what is predicted.
+Predictions are computed from logits by the code that computes the scores, so that the scores hold for them.
 """
 
 from __future__ import annotations
@@ -20,128 +20,143 @@ from electramed_jax.finetune.ner import tags, word_windows
 from electramed_jax.finetune.ner.entity_spans import EntitySpan
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.qa import nbest
-from electramed_jax.finetune.qa import windows as spans
 from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.squad import Question
-from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SPAN, SQUARED, TOKEN, Examples, Head, Outputs
+from electramed_jax.finetune.qa.windows import make_windows
+from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SQUARED, Examples, Head, Outputs
 from electramed_jax.finetune.text_classification import inputs
-from electramed_jax.finetune.text_classification import labels as text_answers
+from electramed_jax.finetune.text_classification.labels import compute_probabilities, predicted_labels
 from electramed_jax.finetune.text_classification.tables import Record
-from electramed_jax.finetune.training import batches, predict_logits
+from electramed_jax.finetune.training import batches
+from electramed_jax.finetune.training.predict_logits import predict_logits
 from electramed_jax.finetune.training.step import TrainSpec, jit_predict_step
+from electramed_jax.hf.format.mapping import SPAN, TOKEN
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """What there is to know of a fine-tuned model; parameters on the host."""
+class LoadedModel:
+    """A fine-tuned model on the host.
+
+    Attributes:
+      source: its folder, for messages and outputs.
+      config: sizes and numerics of the encoder.
+      params: {"embeddings", "encoder", "head"}, float32 numpy.
+    """
 
     source: str
-    sizes: ModelConfig
+    config: ModelConfig
     head: Head
     tokenizer: Tokenizer
     params: Params
-    decoding: PostprocessConfig
+    postprocess: PostprocessConfig
 
 
 class Predictor:
-    """A model on the devices of this process. Methods may be called any number of times; one program is compiled."""
+    """A model on the devices of this process. Its methods may be called any number of times; one step is compiled."""
 
-    def __init__(self, model: Model, batch_rows: int):
-        """`batch_rows`: of `decoding.max_seq_length` tokens, each filled with as many examples as it takes."""
+    def __init__(self, model: LoadedModel, batch_rows: int):
+        """Moves the parameters to the devices.
+
+        Args:
+          batch_rows: rows of a batch, each of `postprocess.max_seq_length` tokens and filled with examples.
+        """
         self.model = model
-        sizes = dataclasses.replace(model.sizes, dropout=0.0, attention_dropout=0.0)
-        special = model.tokenizer.special
-        self._recipe = TrainSpec(sizes, model.head, special, FinetuneOptimizerConfig(), 1)
+        config = dataclasses.replace(model.config, dropout=0.0, attention_dropout=0.0)
+        self._spec = TrainSpec(config, model.head, model.tokenizer.special, FinetuneOptimizerConfig(), 1)
         self._mesh = sharding.make_mesh(MeshConfig(), jax.local_devices())
-        abstract = self._recipe.abstract_state(self._mesh).params
+        abstract = self._spec.abstract_state(self._mesh).params
         self._params = jax.device_put(model.params, state_lib.get_shardings(abstract))
-        self._step = jit_predict_step(self._recipe, self._mesh)
+        self._step = jit_predict_step(self._spec, self._mesh)
         self._batch_rows, self._rows = batch_rows, 0
 
     def entities(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
-        """The entities of each text, in order; a text may be of any length."""
-        found = [self._words(*encoded) for encoded in self.model.tokenizer.encode_with_offsets(texts)]
-        made = word_windows.examples([of_words for of_words, _ in found], self._length, self._recipe.special)
-        outputs = self.logits([example.input_ids for example in made])
-        logits = word_windows.logits(made, outputs, [len(of_words) for of_words, _ in found])
-        return [self._entities(places, of_text) for (_, places), of_text in zip(found, logits, strict=True)]
+        """Returns the entities of each text, in order; a text may have any length."""
+        encoded = [self._split_words(*one) for one in self.model.tokenizer.encode_with_offsets(texts)]
+        examples = word_windows.make_examples([words for words, _ in encoded], self._length, self._spec.special)
+        outputs = self.logits([example.input_ids for example in examples])
+        logits = word_windows.join_logits(examples, outputs, [len(words) for words, _ in encoded])
+        return [self._entities(offsets, one) for (_, offsets), one in zip(encoded, logits, strict=True)]
 
     def labels(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """{"label", "probability", "probabilities"} of each text or pair; of several labels "labels" and
-        "probabilities"; of a similarity "score". "cut": true where the text was too long and lost a part."""
-        names = inputs.names_in(records)
-        made = inputs.make(records, names, self.model.tokenizer, self._length)
+        """Returns the prediction of each text or pair.
+
+        Softmax: {"label", "probability", "probabilities"}; sigmoid: {"labels", "probabilities"}; a number: {"score"}.
+        "cut": True is added if the text was too long and lost a part.
+        """
+        names = inputs.placeholder_names(records)
+        made = inputs.make_inputs(records, names, self.model.tokenizer, self._length)
         if not records:
             return []
         head, logits = self.model.head, np.stack(self.logits(made.input_ids))
-        answers = text_answers.predicted_labels(logits, head, self.model.decoding.threshold)
-        probabilities = text_answers.probabilities(logits, head).tolist()
-        found = []
-        for answer, row, is_cut in zip(answers, probabilities, made.cut, strict=True):
-            of_labels = dict(zip(head.labels, row, strict=True))
+        predicted = predicted_labels(logits, head, self.model.postprocess.threshold)
+        probabilities = compute_probabilities(logits, head).tolist()
+        results = []
+        for label, row, is_truncated in zip(predicted, probabilities, made.truncated, strict=True):
+            by_label = dict(zip(head.labels, row, strict=True))
+            result: dict[str, Any]
             if head.loss == SQUARED:
-                said = {"score": answer}
+                result = {"score": label}
             elif head.loss == SIGMOID:
-                said = {"labels": answer, "probabilities": of_labels}
+                result = {"labels": label, "probabilities": by_label}
             else:
-                said = {"label": answer, "probability": of_labels[answer], "probabilities": of_labels}
-            found.append(said | ({"cut": True} if is_cut else {}))
-        return found
+                result = {"label": label, "probability": by_label[str(label)], "probabilities": by_label}
+            results.append(result | ({"cut": True} if is_truncated else {}))
+        return results
 
     def answers(self, questions: Sequence[Question]) -> list[Answers]:
-        """What the model offers to each question about its passage, which may be of any length."""
-        windows, _ = spans.windows(questions, self.model.tokenizer, self.model.decoding.windowing)
+        """Returns the candidate answers to each question; a passage may have any length."""
+        windows, _ = make_windows(questions, self.model.tokenizer, self.model.postprocess.windowing)
         outputs = self.logits([window.input_ids for window in windows])
-        return nbest.of_questions(questions, windows, outputs, self.model.decoding.max_answer_length)
+        return nbest.answer_questions(questions, windows, outputs, self.model.postprocess.max_answer_length)
 
     @property
     def _length(self) -> int:
-        return self.model.decoding.max_seq_length
+        return self.model.postprocess.max_seq_length
 
     def logits(self, input_ids: Sequence[np.ndarray]) -> Outputs:
-        """Of examples, each with [CLS] and [SEP] and no longer than a window; see `task.Outputs`."""
+        """Returns the logits of examples with [CLS] and [SEP], none longer than a window; see `task.Outputs`."""
         if not input_ids:
             return []
         examples = Examples(input_ids, [_no_label(self.model.head, len(ids)) for ids in input_ids])
-        if not self._rows:  # a first call with little in it is likely the only one
+        if not self._rows:  # a first call with few examples is likely the only one: small batches suffice
             needed = 1 + max(row for row, _ in batches.pack([len(ids) for ids in input_ids], self._length))
             self._rows = round_up(min(self._batch_rows, needed), self._mesh.size)
         with jax.set_mesh(self._mesh):
-            outputs = predict_logits.outputs(
-                self._step, self._params, examples, self._recipe, self._mesh, rows=self._rows, row_length=self._length
+            outputs = predict_logits(
+                self._step, self._params, examples, self._spec, self._mesh, rows=self._rows, row_length=self._length
             )
         assert outputs is not None
         return outputs
 
-    def _words(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
-        """The pieces of each word, and int[words, 2], the characters it stands at.
+    def _split_words(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
+        """Returns the word pieces of each word, and its first character and the one after its last, int64[words, 2].
 
-        A word is what stands between white space and punctuation marks, each of which is one, too: BERT's words, and
-        those of Hugging Face's pipelines.
+        Words are separated by white space; each punctuation mark is a word. BERT and Hugging Face's pipelines split
+        text in the same way.
         """
-        of_words: list[list[int]] = []
-        places: list[list[int]] = []
-        for number, (start, stop) in zip(ids.tolist(), offsets.tolist(), strict=True):
-            if of_words and self.model.tokenizer.tokens[number].startswith("##"):
-                of_words[-1].append(number)
-                places[-1][1] = stop
+        words: list[list[int]] = []
+        word_offsets: list[list[int]] = []
+        for piece, (start, stop) in zip(ids.tolist(), offsets.tolist(), strict=True):
+            if words and self.model.tokenizer.tokens[piece].startswith("##"):
+                words[-1].append(piece)
+                word_offsets[-1][1] = stop
             else:
-                of_words.append([number])
-                places.append([start, stop])
-        return of_words, np.array(places, np.int64).reshape(-1, 2)
+                words.append([piece])
+                word_offsets.append([start, stop])
+        return words, np.array(word_offsets, np.int64).reshape(-1, 2)
 
-    def _entities(self, places: np.ndarray, logits: np.ndarray) -> list[EntitySpan]:
-        if not len(places):
+    def _entities(self, offsets: np.ndarray, logits: np.ndarray) -> list[EntitySpan]:
+        if not len(offsets):
             return []
-        probabilities = text_answers.probabilities(logits, self.model.head)
+        probabilities = compute_probabilities(logits, self.model.head)
         best = logits.argmax(axis=-1)
-        labels = [self.model.head.labels[number] for number in best]
-        sure = probabilities[np.arange(len(best)), best]
+        labels = [self.model.head.labels[index] for index in best]
+        confidence = probabilities[np.arange(len(best)), best]
         return [
-            EntitySpan(int(places[start, 0]), int(places[stop - 1, 1]), kind, float(sure[start:stop].mean()))
+            EntitySpan(int(offsets[start, 0]), int(offsets[stop - 1, 1]), kind, float(confidence[start:stop].mean()))
             for start, stop, kind in tags.decode(labels)
         ]
 

@@ -15,24 +15,26 @@ from electramed_jax.finetune.task import metrics
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, TEST, Task
 from electramed_jax.finetune.training import workdir
-from electramed_jax.finetune.training.loop import ALIKE
+from electramed_jax.finetune.training.loop import SECONDARY_METRICS
 
 Results = dict[str, Any]
 
 
-def gather(config: FinetuneConfig, task: Task, start: InitEncoder, done: Sequence[Mapping[str, Any]]) -> Results:
+def gather_results(
+    config: FinetuneConfig, task: Task, start: InitEncoder, done: Sequence[Mapping[str, Any]]
+) -> Results:
     """What results.json holds.
 
     Args:
       done: the scores of the seeds that are (see `loop.run_seed`).
     """
     splits = [split for split in (DEV, TEST) if split in task.splits]
-    data = dict(task.account())
-    variant = published.variant_of({split: file.get("sha256") for split, file in data["files"].items()})
+    data = dict(task.data_summary())
+    variant = published.find_variant({split: file.get("sha256") for split, file in data["files"].items()})
     return {
         "task": task.kind,
-        "variant": published.name_of(variant),
-        "published": [score._asdict() for score in published.comparable(variant)],
+        "variant": published.variant_name(variant),
+        "published": [score._asdict() for score in published.comparable_scores(variant)],
         "data": data,
         "encoder": start.source,
         "primary": task.primary,
@@ -48,17 +50,17 @@ def gather(config: FinetuneConfig, task: Task, start: InitEncoder, done: Sequenc
 def _over_seeds(each: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     found = {}
     for name in each[0]:
-        mean, deviation = metrics.mean_and_deviation([scores[name] for scores in each])
+        mean, deviation = metrics.mean_and_std([scores[name] for scores in each])
         found[name] = {"mean": mean, "standard_deviation": deviation}
     return found
 
 
-def write(folder: str, found: Results) -> None:
+def write_results(folder: str, found: Results) -> None:
     files.write_json(files.join(folder, workdir.RESULTS_FILE), found)
-    files.write_text(files.join(folder, workdir.TABLE_FILE), markdown(found))
+    files.write_text(files.join(folder, workdir.TABLE_FILE), to_markdown(found))
 
 
-def told(found: Results) -> list[str]:
+def summary_lines(found: Results) -> list[str]:
     """Lines for a person at the end of a run."""
     return [
         f"{split}: {found['primary']} {_shown(scores[found['primary']], len(found['seeds']))}"
@@ -66,7 +68,7 @@ def told(found: Results) -> list[str]:
     ]
 
 
-def markdown(found: Results) -> str:
+def to_markdown(found: Results) -> str:
     """The same as tables."""
     seeds = len(found["seeds"])
     splits = list(found["scores"])
@@ -104,7 +106,7 @@ def markdown(found: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def for_card(found: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def card_data(found: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """What a model card tells of one of the runs: its data, its recipe and its scores."""
     data = {"task": found["task"], "variant": found["variant"]}
     for split, sizes in found["data"]["sizes"].items():
@@ -132,9 +134,9 @@ def for_card(found: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], di
     return data, recipe, scores
 
 
-def curve(found: Results, run: Mapping[str, Any]) -> str:
+def dev_curve(found: Results, run: Mapping[str, Any]) -> str:
     """Dev scores of one of the runs, from its first epoch to its last, as Markdown."""
-    names = [name for name in dict.fromkeys((found["primary"], *ALIKE)) if name in run["history"][0]]
+    names = [name for name in dict.fromkeys((found["primary"], *SECONDARY_METRICS)) if name in run["history"][0]]
     rows = [
         [f"{scores['epoch']:.2f}", f"{scores['step']:,}", *(f"{scores[name]:.2f}" for name in names)]
         for scores in run["history"]

@@ -1,4 +1,4 @@
-"""All seeds of a run, and the results they come to."""
+"""Trains all seeds of a fine-tuning run and writes their results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.finetune import results
-from electramed_jax.finetune.task import model_spec
 from electramed_jax.finetune.task.init_encoder import InitEncoder
+from electramed_jax.finetune.task.model_spec import ModelSpec
 from electramed_jax.finetune.task.task import TRAIN, Task
 from electramed_jax.finetune.training import loop, workdir
 from electramed_jax.finetune.training.step import TrainSpec
@@ -25,54 +25,56 @@ from electramed_jax.training import sharding
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+      preempted: whether SIGTERM ended it; the same command resumes it.
+      results: the content of results.json; {} if no seed is finished.
+    """
 
     preempted: bool
-    results: Mapping[str, Any]  # what results.json holds; {} where no seed is done
+    results: Mapping[str, Any]
 
 
-def run(
-    config: FinetuneConfig, task: Task, start: InitEncoder, described: model_spec.ModelSpec, folder: str
+def run_finetuning(
+    config: FinetuneConfig, task: Task, encoder: InitEncoder, spec: ModelSpec, run_folder: str
 ) -> Outcome:
-    """Trains every seed that is not done yet and writes results.json and results.md.
+    """Trains every seed that is not finished and writes results.json and results.md.
 
     Args:
-      config: checked.
-      task: with its examples.
-      start: what every seed starts from.
-      folder: the workdir; the same one goes on.
+      config: checked settings.
+      encoder: initial parameters of every seed.
+      run_folder: the workdir; an earlier run there is resumed.
 
     Raises:
-      UserError: see `workdir.claim` and `loop.run_seed`.
+      UserError: see `workdir.init_workdir` and `loop.run_seed`.
     """
-    for line in task.told():
+    for line in task.summary_lines():
         log_main(line)
-    workdir.init_workdir(folder, config, described, start, task)
+    workdir.init_workdir(run_folder, config, spec, encoder, task)
     mesh = sharding.make_mesh(config.mesh)
-    total = loop.total_steps(config, len(task.examples(TRAIN)))
-    spec = TrainSpec(start.model, task.head, described.special, config.optimizer, total)
-    seeds = range(config.seed, config.seed + config.seeds)
-    done: list[dict[str, Any]] = []
-    began, stopped = time.monotonic(), False
+    total_steps = loop.total_steps(config, len(task.examples(TRAIN)))
+    train_spec = TrainSpec(encoder.model, task.head, spec.special, config.optimizer, total_steps)
+    finished: list[dict[str, Any]] = []
+    run_results: results.Results = {}
+    started, preempted = time.monotonic(), False
     with jax.set_mesh(mesh), Preemption(config.preemption_grace_seconds).listen() as preemption:
-        runner = loop.make_seed_runner(config, task, spec, mesh)
+        runner = loop.make_seed_runner(config, task, train_spec, mesh)
         log_main(
-            f"{start.source}; {total:,} steps of {config.batch_size} examples in {runner.rows} rows of "
+            f"{encoder.source}; {total_steps:,} steps of {config.batch_size} examples in {runner.rows} rows of "
             f"{task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
         )
-        for seed in seeds:
-            scores = loop.run_seed(runner, start, folder, seed, preemption.reached)
+        for seed in range(config.seed, config.seed + config.seeds):
+            scores = loop.run_seed(runner, encoder, run_folder, seed, preemption.reached)
             if scores is None:
-                stopped = True
+                preempted = True
                 break
-            done.append(scores)
-            found = results.gather(config, task, start, done)
+            finished.append(scores)
+            run_results = results.gather_results(config, task, encoder, finished)
             if distributed.is_main():
-                results.write(folder, found)
-    if not done:
-        return Outcome(stopped, {})
-    if not stopped:
-        for line in results.told(found):
+                results.write_results(run_folder, run_results)
+    if not preempted:
+        for line in results.summary_lines(run_results):
             log_main(line)
-        log_main(f"wrote {files.join(folder, workdir.TABLE_FILE)} after {time.monotonic() - began:.0f} s")
-    return Outcome(stopped, found)
+        log_main(f"wrote {files.join(run_folder, workdir.TABLE_FILE)} after {time.monotonic() - started:.0f} s")
+    return Outcome(preempted, run_results)

@@ -57,16 +57,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, factoids = pathlib.Path(folder) / "submission.json", pathlib.Path(folder) / "factoids.json"
         for golden in arguments.golden:
-            value = squad.load(golden)
-            gold = bioasq.golds(bioasq.parse(golden, value))
+            value = squad.load_json(golden)
+            gold = bioasq.gold_answers(bioasq.parse_factoids(golden, value))
             # The program wants an answer to every question of the golden file, of whatever type.
             questions = [question for question in value["questions"] if question["type"] == "factoid"]
             factoids.write_text(json.dumps({"questions": questions}), encoding="utf-8")
             equal, scores = 0, []
             for _ in range(arguments.submissions):
                 answers = random_answers(rng, gold)
-                path.write_text(json.dumps(bioasq.submission(answers)), encoding="utf-8")
-                theirs, ours = official(arguments.classpath, factoids, path), bioasq.measures(gold, answers)
+                path.write_text(json.dumps(bioasq.to_submission(answers)), encoding="utf-8")
+                theirs, ours = official(arguments.classpath, factoids, path), bioasq.factoid_scores(gold, answers)
                 equal += all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
                 scores.append(theirs["mrr"])
             name = pathlib.Path(golden).name

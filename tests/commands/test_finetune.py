@@ -205,7 +205,7 @@ def test_a_mistake_is_one_clear_line(settings, said, capsys, tmp_path):
 def test_rows_longer_than_the_encoders_positions_are_a_mistake(pretrained, corpus, tmp_path, capsys):
     arguments = flags(corpus, tmp_path / "run", init=pretrained[0], **{"task.max_seq_length": 64})
     assert cli.main(["finetune", *arguments]) == 2
-    assert "max_seq_length=64: the encoder has positions for 32" in capsys.readouterr().err
+    assert "max_seq_length=64: the encoder has 32 positions" in capsys.readouterr().err
 
 
 def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_path, capsys):
@@ -214,7 +214,7 @@ def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_pa
     assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}", "--seed=7"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "--step says nothing of" in lines[0] and "--seed says nothing of" in lines[1]
-    assert "seed 7 is not done; done are 0, 1" in lines[2]
+    assert "seed 7 is not finished; finished are 0, 1" in lines[2]
 
 
 def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its_export(pretrained, tmp_path):

@@ -31,22 +31,22 @@ OWN = RESULTS | {
 
 
 def test_scores_stand_with_the_variant_of_their_data_their_seeds_and_what_was_published_on_the_same():
-    text = card_scores.table([RESULTS, OWN])
+    text = card_scores.scores_table([RESULTS, OWN])
     variant = "NCBI-disease, its original split: one type (test SHA-256 30c7944720f5)"
     shown = "test: 1,940 sentences | f1 | 86.25 ± 0.25 | 2 | 87.54, ELECTRAMed-base (Miolo 2021) |"
     assert f"| ner | {variant} | {shown}" in text and "99.00" not in text
     assert "| qa | other files | dev: 7 sentences | mrr | 41.00 | 1 |  |" in text
-    assert card_scores.table([]) == ""
+    assert card_scores.scores_table([]) == ""
 
 
 @pytest.mark.parametrize(("seed", "value"), [(None, 86.25), (0, 86.0), (1, 86.5)])
 def test_the_hub_reads_the_same_of_all_seeds_or_of_one(seed, value):
-    facts = card.CardData("x: y", {}, {}, {}, metadata=card_scores.metadata("x: y", [RESULTS], seed))
+    facts = card.CardData("x: y", {}, {}, {}, metadata=card_scores.hub_metadata("x: y", [RESULTS], seed))
     read = huggingface_hub.ModelCard(card.render_card("token", facts))
     (result,) = read.data.eval_results
     assert (result.task_type, result.dataset_split, result.metric_type) == ("token-classification", "test", "f1")
     assert (result.metric_value, result.dataset_type) == (value, "ncbi-disease")
     assert result.dataset_name.startswith("NCBI-disease, its original split: one type")
     assert "model-index" not in card.render_card(
-        "token", card.CardData("x", {}, {}, {}, metadata=card_scores.metadata("x", []))
+        "token", card.CardData("x", {}, {}, {}, metadata=card_scores.hub_metadata("x", []))
     )

@@ -11,8 +11,9 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, QaConfig, TextConfig
 from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
-from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SPAN, TOKEN, Head
+from electramed_jax.finetune.task.task import SIGMOID, Head
 from electramed_jax.finetune.text_classification.tables import Columns
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
 CONFIG = FinetuneConfig(
     text=TextConfig(threshold=0.3, text_column="abstract", second_text_column="title"),
@@ -22,7 +23,7 @@ CONFIG = FinetuneConfig(
 
 def of_run(impossible: int = 0) -> PostprocessConfig:
     config = json.loads(json.dumps(dataclasses.asdict(CONFIG)))  # as config.json has it
-    return postprocess_config.of_run(
+    return postprocess_config.from_run(
         "qa", 96, config, {"sizes": {"train": {"impossible": impossible}, "dev": {"examples": 3}}}
     )
 

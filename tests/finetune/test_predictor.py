@@ -12,9 +12,10 @@ from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, start
 
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
-from electramed_jax.finetune.predictor import Model, Predictor
-from electramed_jax.finetune.task.task import TOKEN, Head
+from electramed_jax.finetune.predictor import LoadedModel, Predictor
+from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import model
+from electramed_jax.hf.format.mapping import TOKEN
 
 HEAD = Head(TOKEN, ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug"))
 # What a perfect model says at the first piece of a word.
@@ -26,7 +27,7 @@ class Perfect(Predictor):
     """Its logits are what the piece itself says; how it cuts and joins is the real thing."""
 
     def logits(self, input_ids):
-        assert max(len(ids) for ids in input_ids) <= self.model.decoding.max_seq_length
+        assert max(len(ids) for ids in input_ids) <= self.model.postprocess.max_seq_length
         wanted = [[HEAD.labels.index(SAID.get(TOKENS[number], "O")) for number in ids] for ids in input_ids]
         return [10 * np.eye(HEAD.size, dtype=np.float32)[row] for row in wanted]
 
@@ -35,7 +36,7 @@ def made(kind: type[Predictor], max_length: int, **sizes) -> Predictor:
     config = start(dropout=0.0, **sizes).model
     params = jax.tree.map(np.asarray, model.init_params(config, HEAD, jax.random.key(3)))
     return kind(
-        Model(
+        LoadedModel(
             "a test", config, HEAD, Tokenizer.from_tokens(TOKENS, True), params, PostprocessConfig("ner", max_length)
         ),
         8,

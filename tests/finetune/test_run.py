@@ -27,6 +27,7 @@ from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConf
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.training import batches, loop
+from electramed_jax.model import flops
 
 STEPS = 30  # 40 sentences, 4 a step, 3 epochs
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "train_seconds"}
@@ -59,8 +60,8 @@ def config_of(corpus: pathlib.Path, **changes: object) -> FinetuneConfig:
 
 
 def finetune(config: FinetuneConfig, workdir: pathlib.Path) -> run.Outcome:
-    task, began, described = make_task.make(config, small_start())
-    return run.run(config, task, began, described, str(workdir))
+    task, began, described = make_task.make_task(config, small_start())
+    return run.run_finetuning(config, task, began, described, str(workdir))
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,15 @@ def told_to_stop(after: int):
     return collate_and_tell
 
 
+def read_metrics(seed_folder: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (seed_folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def seed_files(workdir: pathlib.Path, seed: int) -> tuple[dict, list[dict], dict[str, np.ndarray]]:
     """A seed's scores, its log, and its best parameters, without what a clock measured."""
     own = workdir / f"seed-{seed}"
     scores = json.loads((own / "scores.json").read_text())
-    log = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
+    log = read_metrics(own)
     params = tree_rules.named_leaves(load_model.load_finetuned(str(workdir), seed).params)
     return (
         {name: value for name, value in scores.items() if name not in TIMINGS},
@@ -124,7 +129,7 @@ def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
 
 def test_test_is_scored_with_the_checkpoint_that_dev_chose(whole, corpus):
     config = config_of(corpus)
-    task, began, described = make_task.make(config, small_start())
+    task, began, described = make_task.make_task(config, small_start())
     for seed in (0, 1):
         scores, log, _ = seed_files(whole, seed)
         dev = {entry["step"]: entry["f1"] for entry in log if entry["split"] == "dev"}
@@ -193,7 +198,7 @@ def test_a_workdir_is_for_one_run(whole, corpus, tmp_path):
     changed = dataclasses.replace(config, task=dataclasses.replace(config.task, test=str(other / "test.txt")))
     with pytest.raises(UserError, match="data.files.test"):
         finetune(changed, whole)
-    with pytest.raises(UserError, match="not empty, and no fine-tuning run"):
+    with pytest.raises(UserError, match="not empty, and not a fine-tuning run"):
         finetune(config, other)
 
 
@@ -235,7 +240,23 @@ def test_a_tracker_is_told_of_every_seed(corpus, tmp_path, monkeypatch):
     assert any("train/loss" in entry for entry in told) and any("dev/f1" in entry for entry in told)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):
-    config = config_of(corpus, optimizer=FinetuneOptimizerConfig(learning_rate=1e30))
-    with pytest.raises(UserError, match="seed 0: .*not finite.*learning_rate"):
+def test_the_step_of_a_non_finite_loss_is_named_and_its_metrics_are_written(corpus, tmp_path):
+    """The learning rate of step 1 is 0 (warm-up), step 2 moves the parameters, step 3 is the first to show it."""
+    config = config_of(corpus, optimizer=FinetuneOptimizerConfig(learning_rate=1e30), log_every=4)
+    with pytest.raises(UserError, match=r"seed 0: loss is nan at step 3; stopped.*lower config.optimizer.learning_rate"):
         finetune(config, tmp_path / "run")
+    *_, last = read_metrics(tmp_path / "run" / "seed-0")
+    assert (last["split"], last["step"]) == ("train", 3) and np.isnan(last["loss"])
+
+
+def test_flops_utilization_is_logged_if_the_peak_of_the_device_is_known(whole, corpus, tmp_path, monkeypatch):
+    assert all("model_flops_utilization" not in entry for entry in read_metrics(whole / "seed-0"))
+    monkeypatch.setitem(flops.PEAK_FLOPS, jax.devices()[0].device_kind, 1e12)
+    finetune(config_of(corpus, seeds=1), tmp_path / "run")
+    model, num_labels, rows = small_start().model, 5, 8  # O, B- and I- of two types; a row for each device
+    step_flops = flops.finetune_step_flops(model, num_labels, rows, 24)
+    timed = [entry for entry in read_metrics(tmp_path / "run" / "seed-0") if "step_seconds" in entry]
+    assert len(timed) > 5
+    for entry in timed:
+        peak = 1e12 * jax.device_count()
+        assert entry["model_flops_utilization"] == pytest.approx(step_flops / entry["step_seconds"] / peak)

@@ -101,7 +101,7 @@ def config(tmp_path_factory) -> FinetuneConfig:
 def whole(config, tmp_path_factory):
     """The workdir of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    assert not stages.run_all(config, START, str(folder)).preempted
+    assert not stages.run_stages(config, START, str(folder)).preempted
     return folder
 
 
@@ -123,9 +123,9 @@ def test_a_run_stopped_in_its_first_stage_goes_on_there(config, whole, tmp_path,
         patch.setattr(
             "electramed_jax.common.processes.preemption.Preemption.reached", lambda self, *_: next(asked) > 10
         )
-        assert stages.run_all(config, START, str(folder)).preempted
+        assert stages.run_stages(config, START, str(folder)).preempted
     assert (folder / "first" / "seed-0" / "checkpoints").exists() and not (folder / "results.json").exists()
-    stages.run_all(config, START, str(folder))
+    stages.run_stages(config, START, str(folder))
     assert results(folder)["scores"] == results(whole)["scores"]
     assert results(folder / "first")["scores"] == results(whole / "first")["scores"]
 
@@ -133,15 +133,15 @@ def test_a_run_stopped_in_its_first_stage_goes_on_there(config, whole, tmp_path,
 def test_a_mistake_in_the_second_stage_is_told_before_the_first_is_trained(config, tmp_path):
     wrong = dataclasses.replace(config, task=dataclasses.replace(config.task, test=str(tmp_path / "absent.json")))
     with pytest.raises(UserError, match="absent.json"):
-        stages.run_all(wrong, START, str(tmp_path / "run"))
+        stages.run_stages(wrong, START, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_the_first_stage_may_not_train_on_what_the_second_one_asks(config, tmp_path):
     first = dataclasses.replace(config.qa.pretrain_stage, train=config.task.test)
-    leaky = dataclasses.replace(config, qa=dataclasses.replace(config.qa, first=first))
+    leaky = dataclasses.replace(config, qa=dataclasses.replace(config.qa, pretrain_stage=first))
     with pytest.raises(UserError, match="bioasq-test.json: question c0_000 and 23 more of the first stage"):
-        stages.run_all(leaky, START, str(tmp_path / "run"))
+        stages.run_stages(leaky, START, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

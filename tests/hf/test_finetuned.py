@@ -13,9 +13,10 @@ from invented_corpus import TOKENS, start
 from electramed_jax.common import tree_rules
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.training import model
 from electramed_jax.hf import card, encoder, finetuned
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 from electramed_jax.model import masking
 
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"

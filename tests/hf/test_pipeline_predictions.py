@@ -45,7 +45,7 @@ def sentence(draw: random.Random, words: int) -> str:
 def test_what_an_export_holds_is_read_back(folders, kind):
     read = predict.model_of(folders[kind], None)
     assert (read.head, read.tokenizer.never_split) == (HEADS[kind], ("@DRUG$",))
-    assert read.decoding == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
+    assert read.postprocess == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
 
 def test_entities_are_those_of_the_token_classification_pipeline(folders):
@@ -94,7 +94,7 @@ def test_answers_are_those_of_torchs_logits_decoded_as_transformers_documents(fo
             found = opened(**inputs)
         first, last = types.index(1), len(types) - 2  # of the passage; [SEP] is behind it
         begins, ends = found.start_logits[0].double(), found.end_logits[0].double()
-        pairs = [(i, j) for i in range(first, last + 1) for j in range(i, min(last + 1, i + nbest.MAX_PIECES))]
+        pairs = [(i, j) for i in range(first, last + 1) for j in range(i, min(last + 1, i + nbest.MAX_ANSWER_LENGTH))]
         i, j = max(pairs, key=lambda pair: begins[pair[0]] + ends[pair[1]])
         best = ours.candidates[0]
         assert (best.start, best.stop) == (offsets[i][0], offsets[j][1])
@@ -109,7 +109,7 @@ def test_a_folder_that_transformers_saved_is_read_too(folders, tmp_path):
         transformers.AutoTokenizer.from_pretrained(folders[kind]).save_pretrained(place)
         read = predict.model_of(place, None)
         wanted = predict.model_of(folders[kind], None)
-        assert read.head == wanted.head and read.decoding == wanted.decoding
+        assert read.head == wanted.head and read.postprocess == wanted.postprocess
         assert list(read.tokenizer.tokens) == list(wanted.tokenizer.tokens)
 
 
@@ -129,9 +129,9 @@ def test_windows_of_questions_are_those_of_training(folders):
     """The stride and the lengths of training go with the model."""
     read = predict.model_of(folders["qa"], None)
     question = Question("q", "the dose ?", " ".join(OTHER * 12))
-    windows, _ = spans.windows([question], read.tokenizer, read.decoding.windowing)
+    windows, _ = spans.make_windows([question], read.tokenizer, read.postprocess.windowing)
     assert len(windows) > 4 and max(len(window.input_ids) for window in windows) == LENGTH
-    assert read.decoding.windowing == spans.WindowConfig(LENGTH, 16, 8)
+    assert read.postprocess.windowing == spans.WindowConfig(LENGTH, 16, 8)
 
 
 @pytest.mark.parametrize("kind", ["ner", "relations"])

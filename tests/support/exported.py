@@ -10,9 +10,10 @@ from electramed_jax.common import tree_rules
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
-from electramed_jax.finetune.task.task import SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.training import model
 from electramed_jax.hf import card, finetuned
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
 LENGTH = 48  # pieces of a window
 VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS) + (",", ".", "?", "(", ")")

@@ -14,7 +14,7 @@ import re
 
 from electramed_jax.finetune.task import split_files
 
-DOCUMENT = "-DOCSTART-"
+DOCUMENT_MARK = "-DOCSTART-"
 # O, or a letter of a scheme alone or with a type after a hyphen.
 TAG = re.compile(r"O|[BIESLU](?:-\S.*)?")
 
@@ -28,7 +28,7 @@ class Sentence:
     line: int
 
 
-def read(path: str) -> list[Sentence]:
+def read_sentences(path: str) -> list[Sentence]:
     """The sentences of a file.
 
     Raises:
@@ -45,15 +45,15 @@ def read(path: str) -> list[Sentence]:
             words.clear()
             tags.clear()
 
-    for number, line in enumerate(split_files.lines(path), 1):
-        if not line.strip() or line.startswith(DOCUMENT):
+    for number, line in enumerate(split_files.read_lines(path), 1):
+        if not line.strip() or line.startswith(DOCUMENT_MARK):
             close()
             continue
         columns = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
         if len(columns) < 2 or not columns[0].strip():
-            split_files.reject(path, number, f"{line!r} has one column; wanted a word and its tag")
+            split_files.reject_line(path, number, f"{line!r} has one column; wanted a word and its tag")
         if not TAG.fullmatch(columns[-1]):
-            split_files.reject(
+            split_files.reject_line(
                 path, number, f"unknown tag {columns[-1]!r}; wanted O, or B-, I-, E-, S-, L- or U- and a type"
             )
         first = first if words else number
@@ -61,5 +61,5 @@ def read(path: str) -> list[Sentence]:
         tags.append(columns[-1])
     close()
     if not sentences:
-        split_files.reject(path, 1, "no sentence in the whole file; wanted a word and its tag a line")
+        split_files.reject_line(path, 1, "no sentence in the whole file; wanted a word and its tag a line")
     return sentences

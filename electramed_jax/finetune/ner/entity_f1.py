@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from electramed_jax.finetune.ner import tags
-from electramed_jax.finetune.task.metrics import _pooled
+from electramed_jax.finetune.task.metrics import micro_scores
 
 Tags = Sequence[Sequence[str]]  # a tag a word, for each sentence
 
@@ -18,9 +18,9 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
 
     Also with all types taken for one ("merged_..."), and F1 by type ("f1/Disease") where there are several.
     """
-    scores = _pooled(_by_type(gold, predicted))
+    scores = micro_scores(_by_type(gold, predicted))
     merged = _by_type(_without_types(gold), _without_types(predicted))
-    return scores | {f"merged_{name}": value for name, value in _pooled(merged).items()}
+    return scores | {f"merged_{name}": value for name, value in micro_scores(merged).items()}
 
 
 def _by_type(gold: Tags, predicted: Tags) -> dict[str, np.ndarray]:
@@ -36,4 +36,4 @@ def _by_type(gold: Tags, predicted: Tags) -> dict[str, np.ndarray]:
 
 
 def _without_types(sentences: Tags) -> list[list[str]]:
-    return [[tags.split(tag)[0] for tag in sentence] for sentence in sentences]
+    return [[tags.split_tag(tag)[0] for tag in sentence] for sentence in sentences]

@@ -27,7 +27,7 @@ class Passage(NamedTuple):
     text: str
 
 
-Marked = tuple[
+AnnotatedDocument = tuple[
     Document, Sequence[tuple[Passage, Sequence[EntitySpan]]]
 ]  # entities at characters of the document's text
 
@@ -45,12 +45,12 @@ def passages(document: Document) -> list[Passage]:
     return found
 
 
-def writer(form: str) -> Callable[[Iterable[Marked], str], Iterator[str]]:
+def get_writer(form: str) -> Callable[[Iterable[AnnotatedDocument], str], Iterator[str]]:
     """A function of marked documents and the model's name to pieces of text, for one of `FORMATS`."""
     return {JSONL: _jsonl, BIOC: _bioc, PUBTATOR: _pubtator}[form]
 
 
-def _jsonl(documents: Iterable[Marked], model: str) -> Iterator[str]:
+def _jsonl(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
     for document, parts in documents:
         text = document.text
         entities = [
@@ -68,7 +68,7 @@ def _jsonl(documents: Iterable[Marked], model: str) -> Iterator[str]:
         yield json.dumps({"id": document.id, **pmid, "text": text, "entities": entities}, ensure_ascii=False) + "\n"
 
 
-def _bioc(documents: Iterable[Marked], model: str) -> Iterator[str]:
+def _bioc(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
     """A collection; written as it comes, a document a line. Source: BioC's DTD, and its JSON form as NCBI serves it."""
     today, infons = datetime.date.today().isoformat(), {"model": model}
     head = {"source": "electramed predict", "date": today, "key": "", "infons": infons}
@@ -106,7 +106,7 @@ def _bioc(documents: Iterable[Marked], model: str) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _pubtator(documents: Iterable[Marked], model: str) -> Iterator[str]:
+def _pubtator(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
     """PMID|t|title, PMID|a|abstract, then PMID, start, end, mention, type and "-" (no concept is named), an empty line.
 
     A text without a title stands as the abstract, one character further on than in itself: readers put a line break

@@ -32,7 +32,7 @@ class Entity(NamedTuple):
     type: str
 
 
-def split(tag: str) -> tuple[str, str]:
+def split_tag(tag: str) -> tuple[str, str]:
     """("B", "Disease") of "B-Disease"; the prefix is "" for a tag of no scheme known here."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
@@ -45,7 +45,7 @@ def decode(tags: Sequence[str]) -> list[Entity]:
     entities, start = [], 0
     before, kind_before = OUTSIDE, ""
     for place, tag in enumerate([*tags, OUTSIDE]):
-        prefix, kind = split(tag)
+        prefix, kind = split_tag(tag)
         inside = before != OUTSIDE
         goes_on = inside and prefix != OUTSIDE and kind == kind_before and before not in _ENDS and prefix not in _BEGINS
         if inside and not goes_on:
@@ -75,21 +75,21 @@ class DetectedScheme:
     irregular: int
 
 
-def detect(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
+def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
     """Names the scheme that the fewest entities break; of equals, the first of `SCHEMES`."""
-    broken = {scheme: len(against(scheme, sentences)) for scheme in SCHEMES}
+    broken = {scheme: len(irregular_entities(scheme, sentences)) for scheme in SCHEMES}
     scheme = min(SCHEMES, key=lambda name: broken[name])
     return DetectedScheme(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
 
 
-def against(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
+def irregular_entities(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
     """(number of its sentence, entity) of those that are not as the scheme has them."""
     found = []
     for number, tags in enumerate(sentences):
         before = Entity(-1, -1, "")
         for entity in decode(tags):
             adjacent = entity.start == before.stop and entity.type == before.type
-            prefixes = "".join(split(tag)[0] for tag in tags[entity.start : entity.stop])
+            prefixes = "".join(split_tag(tag)[0] for tag in tags[entity.start : entity.stop])
             if prefixes != _regular(scheme, len(prefixes), adjacent):
                 found.append((number, entity))
             before = entity

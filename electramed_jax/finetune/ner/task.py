@@ -1,6 +1,6 @@
-"""Named entities: a tag for each word, asked at its first word piece.
+"""Named entity recognition: one tag per word, predicted at its first word piece.
 
-Whatever scheme a corpus is in, the model learns IOB2; what it answers is scored as entities, against those of the file.
+The model learns IOB2, whatever the tag scheme of the corpus. Predicted entities are scored against those of the file.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.ner import conll, entity_f1, tags
-from electramed_jax.finetune.ner import word_windows as words
+from electramed_jax.finetune.ner import conll, entity_f1, tags, word_windows
 from electramed_jax.finetune.ner.conll import Sentence
 from electramed_jax.finetune.task import split_files
-from electramed_jax.finetune.task.task import IGNORE, TOKEN, TRAIN, Examples, Head, Outputs
+from electramed_jax.finetune.task.init_encoder import InitEncoder
+from electramed_jax.finetune.task.task import IGNORE, TRAIN, Examples, Head, Outputs
+from electramed_jax.hf.format.mapping import TOKEN
 
 ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
-DETECT, ANY = "detect", "any"  # beside `tags.SCHEMES`, values of config.ner.scheme
+DETECT, ANY = "detect", "any"  # values of config.ner.scheme, in addition to `tags.SCHEMES`
 
 
 class NerTask:
-    """See `task.Task`."""
+    """Named entities of a corpus; see `task.Task`."""
 
     kind = "ner"
     primary = "f1"
@@ -42,71 +44,89 @@ class NerTask:
         """Reads the files and makes the examples.
 
         Args:
-          paths: of the splits.
-          scheme: that the files have to be in; "detect" takes the one they are in, "any" whatever they hold.
-          dev_fraction: of the training sentences, held out where there is no dev file.
+          paths: the file of each split.
+          max_length: maximum word pieces of an example.
+          scheme: the tag scheme that the files must have; "detect": the scheme found, "any": no check.
+          dev_fraction: fraction of the training sentences to hold out if there is no dev file.
 
         Raises:
-          UserError: names file and line of what cannot be used.
+          UserError: a line cannot be used; names file and line.
         """
-        self.max_length = max_length
-        self._paths, self._tokenizer = paths, tokenizer
-        read = {split: conll.read(path) for split, path in paths.items()}
+        self.max_length, self.tokenizer = max_length, tokenizer
+        self._paths = paths
+        read = {split: conll.read_sentences(path) for split, path in paths.items()}
         self._schemes = {split: _checked_scheme(paths[split], read[split], scheme) for split in read}
         types = sorted({entity.type for sentence in read[TRAIN] for entity in tags.decode(sentence.tags)})
         if not types:
-            raise UserError(f"{paths[TRAIN]}: no entity in the whole file; wanted tags other than O")
+            raise UserError(f"{paths[TRAIN]}: no entity in the file; wanted tags other than O")
         for split, path in paths.items():
             _check_types(path, read[split], types)
         self.head = Head(TOKEN, (tags.OUTSIDE, *(_tag(prefix, kind) for kind in types for prefix in "BI")))
-        self._sentences = split_files.with_held_out(read, dev_fraction)
+        self._sentences = split_files.hold_out_dev(read, dev_fraction)
         self.splits = tuple(self._sentences)
-        self._cut = dict.fromkeys(self.splits, 0)
-        made = {split: self._make(split) for split in self.splits}
-        self._examples = {split: examples for split, (examples, _) in made.items()}
-        self._places = {split: places for split, (_, places) in made.items()}
+        self._windows = {split: self._make_windows(split) for split in self.splits}
+        self._examples = {split: self._make_examples(split) for split in self.splits}
+
+    @classmethod
+    def from_config(cls, config: FinetuneConfig, encoder: InitEncoder) -> NerTask:
+        """Builds the task with the vocabulary of an encoder."""
+        chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
+        return cls(
+            split_files.find_split_files(config.task.data, chosen, ENDINGS),
+            Tokenizer.from_tokens(encoder.tokens, encoder.lower_case),
+            max_length=config.task.max_seq_length,
+            scheme=config.ner.scheme,
+            dev_fraction=config.task.dev_fraction,
+        )
 
     def examples(self, split: str) -> Examples:
+        """Returns one example per window of a sentence."""
         return self._examples[split]
 
     def tags(self, split: str, outputs: Outputs) -> list[list[str]]:
-        """The model's tag of every word of every sentence."""
+        """Returns the predicted tag of every word of every sentence."""
         lengths = [len(sentence.words) for sentence in self._sentences[split]]
-        of_words = words.logits(self._places[split], outputs, lengths)
-        return [[self.head.labels[best] for best in logits.argmax(axis=-1)] for logits in of_words]
+        word_logits = word_windows.join_logits(self._windows[split], outputs, lengths)
+        return [[self.head.labels[best] for best in logits.argmax(axis=-1)] for logits in word_logits]
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
+        """Computes precision, recall and F1 of entities."""
         gold = [sentence.tags for sentence in self._sentences[split]]
         return entity_f1.entity_scores(gold, self.tags(split, outputs))
 
     def predictions(self, split: str, outputs: Outputs) -> str:
-        """Word, the file's tag and the model's, in columns; both in IOB2."""
+        """Returns a line per word: the word, its tag in the file and the predicted tag, both in IOB2."""
         lines = []
-        for sentence, found in zip(self._sentences[split], self.tags(split, outputs), strict=True):
+        for sentence, sentence_tags in zip(self._sentences[split], self.tags(split, outputs), strict=True):
             gold = tags.encode(tags.decode(sentence.tags), len(sentence.tags))
-            guessed = tags.encode(tags.decode(found), len(found))
-            lines += [f"{word}\t{a}\t{b}" for word, a, b in zip(sentence.words, gold, guessed, strict=True)] + [""]
+            predicted = tags.encode(tags.decode(sentence_tags), len(sentence_tags))
+            lines += [f"{word}\t{a}\t{b}" for word, a, b in zip(sentence.words, gold, predicted, strict=True)]
+            lines.append("")
         return "\n".join(lines)
 
-    def account(self) -> dict[str, Any]:
+    def data_summary(self) -> dict[str, Any]:
+        """Returns the content of data.json."""
         return {
-            "files": split_files.account(self._paths),
+            "files": split_files.describe_files(self._paths),
             "sizes": {split: self._sizes(split) for split in self.splits},
-            "tag_schemes": {split: dataclasses.asdict(found) for split, found in self._schemes.items()},
+            "tag_schemes": {split: dataclasses.asdict(detected) for split, detected in self._schemes.items()},
             "labels": list(self.head.labels),
         }
 
-    def told(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
+        """Returns a line per split: file, sizes, tag scheme."""
         lines = []
         for split in self.splits:
-            sizes, found = self._sizes(split), self._schemes.get(split)
+            sizes, detected = self._sizes(split), self._schemes.get(split)
             source = self._paths.get(split, "held out of the training file")
-            scheme = f", scheme {found.scheme}" if found else ""
-            broken = f" ({found.irregular} of the entities break it)" if found and found.irregular else ""
-            cut = f"; {self._cut[split]} long sentences in windows" if self._cut[split] else ""
+            scheme = f", scheme {detected.scheme}" if detected else ""
+            broken = f" ({detected.irregular} of the entities break it)" if detected and detected.irregular else ""
+            windows = collections.Counter(window.sentence for window in self._windows[split])
+            num_long = sum(count > 1 for count in windows.values())
+            long = f"; {num_long} long sentences in windows" if num_long else ""
             lines.append(
                 f"{split}: {source}: {sizes['sentences']:,} sentences, {sizes['entities']:,} entities"
-                f"{scheme}{broken}{cut}"
+                f"{scheme}{broken}{long}"
             )
         return lines
 
@@ -119,37 +139,26 @@ class NerTask:
             "examples": len(self._examples[split]),
         }
 
-    def _make(self, split: str) -> tuple[Examples, list[words.Example]]:
+    def _make_windows(self, split: str) -> list[word_windows.WindowExample]:
         sentences = self._sentences[split]
-        pieces = _Pieces(self._tokenizer, sentences)
-        numbers = {label: number for number, label in enumerate(self.head.labels)}
+        distinct = sorted({word for sentence in sentences for word in sentence.words})  # each is tokenized once
+        encoded = zip(distinct, self.tokenizer.encode_batch(distinct), strict=True)
+        # A word whose characters the normalizer all drops is still a word: [UNK].
+        pieces = {word: ids.tolist() or [self.tokenizer.special.unk] for word, ids in encoded}
+        sentence_pieces = [[pieces[word] for word in sentence.words] for sentence in sentences]
+        return word_windows.make_examples(sentence_pieces, self.max_length, self.tokenizer.special)
+
+    def _make_examples(self, split: str) -> Examples:
+        windows = self._windows[split]
+        label_ids = {label: index for index, label in enumerate(self.head.labels)}
         gold = [
-            np.array([numbers[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))], np.int32)
-            for sentence in sentences
+            np.array([label_ids[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))], np.int32)
+            for sentence in self._sentences[split]
         ]
-        of_sentences = [pieces(sentence.words) for sentence in sentences]
-        made = words.examples(of_sentences, self.max_length, self._tokenizer.special)
-        labels = [np.full(len(example.input_ids), IGNORE, np.int32) for example in made]
-        for example, wanted in zip(made, labels, strict=True):
-            wanted[example.asked] = gold[example.sentence][example.first :][: len(example.asked)]
-        windows = collections.Counter(example.sentence for example in made)
-        self._cut[split] = sum(count > 1 for count in windows.values())
-        return Examples([example.input_ids for example in made], labels), made
-
-
-class _Pieces:
-    """The word pieces of words, each distinct one tokenised once; at least one piece a word."""
-
-    def __init__(self, tokenizer: Tokenizer, sentences: Sequence[Sentence]):
-        distinct = sorted({word for sentence in sentences for word in sentence.words})
-        ids = tokenizer.encode_batch(distinct)
-        # A word of nothing but characters that the normaliser drops is still a word: it is unknown.
-        self._known = {
-            word: found.tolist() or [tokenizer.special.unk] for word, found in zip(distinct, ids, strict=True)
-        }
-
-    def __call__(self, words: Sequence[str]) -> list[list[int]]:
-        return [self._known[word] for word in words]
+        labels = [np.full(len(window.input_ids), IGNORE, np.int32) for window in windows]
+        for window, window_labels in zip(windows, labels, strict=True):
+            window_labels[window.positions] = gold[window.sentence][window.first_word :][: len(window.positions)]
+        return Examples([window.input_ids for window in windows], labels)
 
 
 def _tag(prefix: str, kind: str) -> str:
@@ -157,37 +166,37 @@ def _tag(prefix: str, kind: str) -> str:
 
 
 def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> tags.DetectedScheme:
-    """The scheme of a file; raises UserError where it is not the one wanted, naming the first line that shows it."""
-    found = tags.detect([sentence.tags for sentence in sentences])
+    """Returns the scheme of a file; raises UserError, naming the first offending line, if it is not the wanted one."""
+    detected = tags.detect_scheme([sentence.tags for sentence in sentences])
     if wanted == ANY:
-        return found
-    scheme = found.scheme if wanted == DETECT else wanted
-    against = tags.against(scheme, [sentence.tags for sentence in sentences])
-    told = tags.DetectedScheme(scheme, found.entities, len(against))
-    if not tags.is_regular(told):
-        number, entity = against[0]
-        sentence = sentences[number]
-        split_files.reject(
+        return detected
+    scheme = detected.scheme if wanted == DETECT else wanted
+    irregular = tags.irregular_entities(scheme, [sentence.tags for sentence in sentences])
+    checked = tags.DetectedScheme(scheme, detected.entities, len(irregular))
+    if not tags.is_regular(checked):
+        index, entity = irregular[0]
+        sentence = sentences[index]
+        split_files.reject_line(
             path,
             sentence.line + entity.start,
-            f"{' '.join(sentence.tags[entity.start : entity.stop])} is not {scheme}, nor are {len(against):,} of the "
-            f"file's {found.entities:,} entities; "
+            f"{' '.join(sentence.tags[entity.start : entity.stop])} is not {scheme}; {len(irregular):,} of the "
+            f"file's {detected.entities:,} entities are not; "
             + (
-                "mend the tags, or take them as they are with --config.ner.scheme=any"
+                "correct the tags, or use them as they are with --config.ner.scheme=any"
                 if wanted == DETECT
-                else f"it looks like {found.scheme}: set --config.ner.scheme=detect"
+                else f"it looks like {detected.scheme}: set --config.ner.scheme=detect"
             ),
         )
-    return told
+    return checked
 
 
 def _check_types(path: str, sentences: Sequence[Sentence], types: Sequence[str]) -> None:
     for sentence in sentences:
         for entity in tags.decode(sentence.tags):
             if entity.type not in types:
-                split_files.reject(
+                split_files.reject_line(
                     path,
                     sentence.line + entity.start,
-                    f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file is of that type "
-                    f"(it has {', '.join(types)}); mend the tag, or the training file",
+                    f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file has this type "
+                    f"(it has {', '.join(types)}); correct the tag, or the training file",
                 )

@@ -24,7 +24,7 @@ class Window(NamedTuple):
     last: int
 
 
-def cut(lengths: Sequence[int], room: int) -> list[Window]:
+def cut_windows(lengths: Sequence[int], room: int) -> list[Window]:
     """Windows over words of these lengths (in pieces, each at most `room`), each of at most `room` pieces.
 
     Neighbours overlap by half a window, and share the overlap's words equally: but at the ends of the sentence a word
@@ -55,40 +55,42 @@ def cut(lengths: Sequence[int], room: int) -> list[Window]:
     return [window for window in windows if window.first < window.last]
 
 
-class Example(NamedTuple):
+class WindowExample(NamedTuple):
     """A window, and where its answers belong.
 
     Attributes:
       input_ids: int32[n], with [CLS] and [SEP].
-      asked: int64[w], places in `input_ids` of the first pieces of the words that are asked about.
-      sentence: the number of the sentence.
-      first: the number in it of the first such word.
+      positions: int64[w], indices in `input_ids` of the first piece of each word that this window predicts.
+      sentence: index of the sentence.
+      first_word: index in the sentence of the first predicted word.
     """
 
     input_ids: np.ndarray
-    asked: np.ndarray
+    positions: np.ndarray
     sentence: int
-    first: int
+    first_word: int
 
 
-def examples(sentences: Sequence[Sequence[Sequence[int]]], max_length: int, special: SpecialIds) -> list[Example]:
+def make_examples(
+    sentences: Sequence[Sequence[Sequence[int]]], max_length: int, special: SpecialIds
+) -> list[WindowExample]:
     """The windows of sentences, each word of which is a list of at least one piece; longer ones lose their end."""
     room = max_length - 2
     made = []
     for number, sentence in enumerate(sentences):
         of_words = [ids[:room] for ids in sentence]
-        for begin, stop, first, last in cut([len(ids) for ids in of_words], room):
+        for begin, stop, first, last in cut_windows([len(ids) for ids in of_words], room):
             starts = 1 + np.cumsum([0, *(len(ids) for ids in of_words[begin : stop - 1])])
             ids = [special.cls, *(piece for ids in of_words[begin:stop] for piece in ids), special.sep]
-            made.append(Example(np.array(ids, np.int32), starts[first - begin : last - begin], number, first))
+            made.append(WindowExample(np.array(ids, np.int32), starts[first - begin : last - begin], number, first))
     return made
 
 
-def logits(made: Sequence[Example], outputs: Outputs, lengths: Sequence[int]) -> list[np.ndarray]:
-    """float[words, labels] of each sentence, of so many words each: the inverse of `examples`."""
+def join_logits(made: Sequence[WindowExample], outputs: Outputs, lengths: Sequence[int]) -> list[np.ndarray]:
+    """float[words, labels] of each sentence, of so many words each: the inverse of `make_examples`."""
     found: list[list[np.ndarray]] = [[] for _ in lengths]
     for example, of_pieces in zip(made, outputs, strict=True):
-        found[example.sentence].append(of_pieces[example.asked])
+        found[example.sentence].append(of_pieces[example.positions])
     joined = [np.concatenate(parts) if parts else np.zeros((0, 0), np.float32) for parts in found]
     assert [len(one) for one in joined] == list(lengths)
     return joined

@@ -17,7 +17,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.qa.nbest import Answers, Candidate
-from electramed_jax.finetune.qa.squad import Answer, Question, field
+from electramed_jax.finetune.qa.squad import Answer, Question, get_field
 
 MAX_ANSWERS = 5
 MAX_ANSWER_CHARACTERS = 100  # a longer exact answer is not accepted: the challenge's guidelines
@@ -39,26 +39,26 @@ class Factoid:
     snippets: tuple[str, ...]
 
 
-def parse(path: str, value: Any) -> list[Factoid]:
+def parse_factoids(path: str, value: Any) -> list[Factoid]:
     """The factoid questions of a file in the organisers' form; other types are passed over.
 
     Raises:
       UserError: a field is missing or of the wrong kind, an id stands twice, or there is no factoid question.
     """
     found: dict[str, Factoid] = {}
-    for number, values in enumerate(field(value, "questions", list, path)):
+    for number, values in enumerate(get_field(value, "questions", list, path)):
         at = f"{path}: questions[{number}]"
-        identifier = field(values, "id", str, at)
+        identifier = get_field(values, "id", str, at)
         at = f"{path}: question {identifier}"
-        if field(values, "type", str, at) != "factoid":
+        if get_field(values, "type", str, at) != "factoid":
             continue
         if identifier in found:
             raise UserError(f"{path}: question {identifier} stands in it twice; ids must differ")
-        snippets = field(values, "snippets", list, at) if "snippets" in values else []
-        texts = [field(snippet, "text", str, f"{at}: snippet") for snippet in snippets]
+        snippets = get_field(values, "snippets", list, at) if "snippets" in values else []
+        texts = [get_field(snippet, "text", str, f"{at}: snippet") for snippet in snippets]
         found[identifier] = Factoid(
             identifier,
-            field(values, "body", str, at),
+            get_field(values, "body", str, at),
             tuple(_strings(values.get("exact_answer", []), at)),
             tuple(dict.fromkeys(text for text in texts if text.strip())),
         )
@@ -88,12 +88,12 @@ def question_id(passage_id: str) -> str:
     return _PASSAGE_NUMBER.sub("", passage_id)
 
 
-def golds(factoids: Iterable[Factoid]) -> dict[str, Set[str]]:
+def gold_answers(factoids: Iterable[Factoid]) -> dict[str, Set[str]]:
     """Question id -> what counts as right."""
     return {factoid.id: set(factoid.answers) for factoid in factoids}
 
 
-def golds_of_passages(questions: Iterable[Question]) -> dict[str, Set[str]]:
+def gold_answers_from_passages(questions: Iterable[Question]) -> dict[str, Set[str]]:
     """The same of questions in SQuAD's form: what is marked in any of a question's passages."""
     found: dict[str, set[str]] = {}
     for question in questions:
@@ -101,7 +101,7 @@ def golds_of_passages(questions: Iterable[Question]) -> dict[str, Set[str]]:
     return found
 
 
-def tidy(text: str) -> str:
+def clean_answer(text: str) -> str:
     """An answer as it is handed in, "" for one that is not: the first of these rules that applies, and no other.
 
     A comma, full stop or space at the end goes; so do parentheses around the whole; an answer with an opening and no
@@ -114,11 +114,11 @@ def tidy(text: str) -> str:
     return "" if ("(" in text) != (")" in text) else text
 
 
-def merge(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> list[tuple[str, float]]:
+def merge_passages(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> list[tuple[str, float]]:
     """The best answers of a question over all its passages, with their scores.
 
     An answer's score is the sum of its probabilities: an answer found in several passages gains. Answers that differ
-    in capitals only are one, written as where it is most probable. Source: as `tidy`.
+    in capitals only are one, written as where it is most probable. Source: as `clean_answer`.
 
     Args:
       passages: the candidates of each.
@@ -127,7 +127,7 @@ def merge(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> 
     written: dict[str, str] = {}
     totals: dict[str, float] = {}
     for candidate in candidates:
-        text = tidy(candidate.text)
+        text = clean_answer(candidate.text)
         if text and len(text) <= MAX_ANSWER_CHARACTERS:
             key = text.lower()
             written.setdefault(key, text)
@@ -136,15 +136,15 @@ def merge(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> 
     return [(written[key], total) for key, total in ranked[:limit]]
 
 
-def merge_all(found: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
-    """By question id, the best answers over all its passages (see `merge`), given what was found in each."""
+def merge_by_question(found: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
+    """By question id, the best answers over all its passages (see `merge_passages`), given what was found in each."""
     passages: dict[str, list[list[Candidate]]] = {}
     for question, answers in found:
         passages.setdefault(question_id(question.id), []).append(answers.candidates)
-    return {number: merge(of_question) for number, of_question in passages.items()}
+    return {number: merge_passages(of_question) for number, of_question in passages.items()}
 
 
-def measures(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
+def factoid_scores(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Strict accuracy (the first answer is right), lenient accuracy (one of five is), mean reciprocal rank; percent.
 
     A question without an answer counts as wrong. (The organisers' program wants each question handed in, with an
@@ -163,7 +163,7 @@ def measures(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]])
     }
 
 
-def submission(answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def to_submission(answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Answers in the form the organisers take: exact answers, each in a list of its own."""
     return {
         "questions": [

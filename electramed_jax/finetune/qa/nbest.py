@@ -14,8 +14,8 @@ import numpy as np
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.qa.windows import Window
 
-SIZE = 20  # google-research/bert run_squad.py: n_best_size
-MAX_PIECES = 30  # ... max_answer_length
+N_BEST_SIZE = 20  # google-research/bert run_squad.py: n_best_size
+MAX_ANSWER_LENGTH = 30  # ... max_answer_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Answers:
         return self.candidates[0].text
 
 
-def of_questions(
+def answer_questions(
     questions: Sequence[Question],
     windows: Sequence[Window],
     logits: Sequence[np.ndarray],
-    max_pieces: int = MAX_PIECES,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> list[Answers]:
     """The answers of each question, in order.
 
@@ -70,24 +70,24 @@ def of_questions(
     for place, window in enumerate(windows):
         found[window.question].append(place)
     return [
-        best(
+        answer_question(
             question.context,
             [windows[place] for place in places],
             [logits[place][:, 0] for place in places],
             [logits[place][:, 1] for place in places],
-            max_pieces=max_pieces,
+            max_answer_length=max_answer_length,
         )
         for question, places in zip(questions, found, strict=True)
     ]
 
 
-def best(
+def answer_question(
     context: str,
     windows: Sequence[Window],
     start_logits: Sequence[np.ndarray],
     end_logits: Sequence[np.ndarray],
-    size: int = SIZE,
-    max_pieces: int = MAX_PIECES,
+    size: int = N_BEST_SIZE,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> Answers:
     """The answers of one question.
 
@@ -101,7 +101,7 @@ def best(
     """
     found: list[tuple[float, int, int]] = []
     for window, start, end in zip(windows, start_logits, end_logits, strict=True):
-        found += _of_window(window, start, end, size, max_pieces)
+        found += _of_window(window, start, end, size, max_answer_length)
     found.sort(key=lambda entry: -entry[0])
     by_text: dict[str, Candidate] = {}
     for score, begin, stop in found:
@@ -114,17 +114,17 @@ def best(
 
 
 def _of_window(
-    window: Window, start: np.ndarray, end: np.ndarray, size: int, max_pieces: int
+    window: Window, start: np.ndarray, end: np.ndarray, size: int, max_answer_length: int
 ) -> list[tuple[float, int, int]]:
     """(score, first character, one past the last) of a window's best answers; `size` at most of them matter."""
     pieces = slice(window.first, window.first + len(window.offsets))
     start = np.asarray(start[pieces], np.float64)
     end = np.asarray(end[pieces], np.float64)
     starts = _highest(start, size)
-    starts = starts[window.most_context[starts]]
+    starts = starts[window.max_context[starts]]
     ends = _highest(end, size)
     i, j = np.meshgrid(starts, ends, indexing="ij")
-    allowed = (j >= i) & (j - i < max_pieces)
+    allowed = (j >= i) & (j - i < max_answer_length)
     i, j = i[allowed], j[allowed]
     scores = start[i] + end[j]
     return list(zip(scores.tolist(), window.offsets[i, 0].tolist(), window.offsets[j, 1].tolist(), strict=True))

@@ -30,7 +30,7 @@ class Split:
       batches: by the name of each file (or gold file), the ids of its questions.
       forms: of the files, SQUAD or BIOASQ.
       mismatched: questions left out because no answer stands at its offset.
-      elsewhere: questions left out because another split has them.
+      asked_elsewhere: questions left out because another split has them.
     """
 
     questions: list[Question] = dataclasses.field(default_factory=list)
@@ -38,7 +38,7 @@ class Split:
     batches: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     forms: list[str] = dataclasses.field(default_factory=list)
     mismatched: int = 0
-    elsewhere: int = 0
+    asked_elsewhere: int = 0
 
     def ids(self) -> list[str]:
         """Of the questions, each once."""
@@ -55,7 +55,7 @@ class Split:
         )
 
 
-def paths(listed: str) -> list[str]:
+def expand_paths(listed: str) -> list[str]:
     """Files named with commas between; `*` and `?` stand for what matches.
 
     Raises:
@@ -64,7 +64,9 @@ def paths(listed: str) -> list[str]:
     return files.glob([name.strip() for name in listed.split(",") if name.strip()]) if listed else []
 
 
-def read(listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True) -> Split:
+def read_split(
+    listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True
+) -> Split:
     """The questions of a split's files.
 
     Args:
@@ -77,15 +79,15 @@ def read(listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = F
     """
     split = Split()
     for path in listed:
-        value = squad.load(path)
+        value = squad.load_json(path)
         if isinstance(value, dict) and "questions" in value and "data" not in value:
-            factoids = bioasq.parse(path, value)
+            factoids = bioasq.parse_factoids(path, value)
             questions = bioasq.as_questions(factoids, all_snippets=not for_training)
-            gold = bioasq.golds(factoids)
+            gold = bioasq.gold_answers(factoids)
             split.forms.append(BIOASQ)
         else:
-            found = squad.parse(path, value, drop_mismatched, labelled=labelled)
-            questions, gold = found.questions, bioasq.golds_of_passages(found.questions)
+            found = squad.parse_squad(path, value, drop_mismatched, labelled=labelled)
+            questions, gold = found.questions, bioasq.gold_answers_from_passages(found.questions)
             split.mismatched += len(found.dropped)
             split.forms.append(SQUAD)
         if not for_training:
@@ -107,7 +109,7 @@ def with_gold(split: Split, listed: Sequence[str]) -> Split:
     gold: dict[str, Set[str]] = {}
     batches = {}
     for path in listed:
-        found = bioasq.golds(bioasq.parse(path, squad.load(path)))
+        found = bioasq.gold_answers(bioasq.parse_factoids(path, squad.load_json(path)))
         if not asked & found.keys():
             raise UserError(
                 f"{path}: none of its {len(found)} factoid questions is in the test files "
@@ -121,7 +123,7 @@ def with_gold(split: Split, listed: Sequence[str]) -> Split:
     return dataclasses.replace(split, gold=gold, batches=batches)
 
 
-def without(split: Split, others: Sequence[Split], by_question: bool) -> Split:
+def exclude_questions(split: Split, others: Sequence[Split], by_question: bool) -> Split:
     """The split without the questions that others have: nothing that is measured on is trained on.
 
     Args:
@@ -136,11 +138,11 @@ def without(split: Split, others: Sequence[Split], by_question: bool) -> Split:
         questions=kept,
         gold={number: texts for number, texts in split.gold.items() if number in left},
         batches={},
-        elsewhere=len(split.questions) - len(kept),
+        asked_elsewhere=len(split.questions) - len(kept),
     )
 
 
-def held_out(split: Split, fraction: float) -> Split:
+def hold_out(split: Split, fraction: float) -> Split:
     """A fraction of the split's questions, each with all its passages; the same ones whatever else is in the files.
 
     Raises:
@@ -152,7 +154,7 @@ def held_out(split: Split, fraction: float) -> Split:
             f"dev_fraction={fraction} of {len(split.ids())} training questions holds none out; use a larger one, or "
             "add --config.task.dev=FILE"
         )
-    return Split(chosen, bioasq.golds_of_passages(chosen), {}, split.forms)
+    return Split(chosen, bioasq.gold_answers_from_passages(chosen), {}, split.forms)
 
 
 def _differ(path: str, split: Split, questions: Sequence[Question]) -> None:

@@ -52,8 +52,8 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class File:
-    """What `parse` found.
+class SquadFile:
+    """What `parse_squad` found.
 
     Attributes:
       dropped: ids of questions left out because no answer of theirs stands where it should.
@@ -63,7 +63,7 @@ class File:
     dropped: list[str]
 
 
-def load(path: str) -> Any:
+def load_json(path: str) -> Any:
     """The JSON value of a file, gzip or plain.
 
     Raises:
@@ -84,12 +84,12 @@ def load(path: str) -> Any:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); fetch or mend the file") from error
 
 
-def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: bool = True) -> File:
+def parse_squad(path: str, value: Any, drop_mismatched: bool = False, *, labelled: bool = True) -> SquadFile:
     """The questions of a file in SQuAD's form, in order.
 
     Args:
       path: for messages.
-      value: what `load` gave.
+      value: what `load_json` gave.
       drop_mismatched: leave out answers that do not stand at their offset, and questions left with none,
         instead of raising.
       labelled: whether answers are wanted; else questions are given without them, wherever they stand.
@@ -100,12 +100,12 @@ def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: boo
     """
     questions: dict[str, Question] = {}
     dropped = []
-    for i, entry in enumerate(field(value, "data", list, path)):
+    for i, entry in enumerate(get_field(value, "data", list, path)):
         at_entry = f"{path}: data[{i}]"
-        for j, paragraph in enumerate(field(entry, "paragraphs", list, at_entry)):
+        for j, paragraph in enumerate(get_field(entry, "paragraphs", list, at_entry)):
             at_paragraph = f"{at_entry}.paragraphs[{j}]"
-            context = field(paragraph, "context", str, at_paragraph)
-            for k, values in enumerate(field(paragraph, "qas", list, at_paragraph)):
+            context = get_field(paragraph, "context", str, at_paragraph)
+            for k, values in enumerate(get_field(paragraph, "qas", list, at_paragraph)):
                 question = _question(path, values, f"{at_paragraph}.qas[{k}]", context)
                 if not labelled:
                     question = dataclasses.replace(question, answers=(), impossible=False)
@@ -123,7 +123,7 @@ def parse(path: str, value: Any, drop_mismatched: bool = False, *, labelled: boo
         raise UserError(
             f"{path}: no question in it ({len(dropped)} dropped); wanted SQuAD's JSON with data, paragraphs, qas"
         )
-    return File(list(questions.values()), dropped)
+    return SquadFile(list(questions.values()), dropped)
 
 
 def answer_matches_context(answer: Answer, context: str) -> bool:
@@ -131,7 +131,7 @@ def answer_matches_context(answer: Answer, context: str) -> bool:
     return answer.start >= 0 and bool(answer.text) and context[answer.start : answer.stop] == answer.text
 
 
-def field(values: Any, name: str, kind: type, where: str) -> Any:
+def get_field(values: Any, name: str, kind: type, where: str) -> Any:
     """`values[name]`, a `kind`.
 
     Raises:
@@ -147,9 +147,9 @@ def field(values: Any, name: str, kind: type, where: str) -> Any:
 
 
 def _question(path: str, values: Any, where: str, context: str) -> Question:
-    identifier = field(values, "id", str, where)
+    identifier = get_field(values, "id", str, where)
     where = f"{path}: question {identifier}"
-    text = field(values, "question", str, where)
+    text = get_field(values, "question", str, where)
     for name, content in (("question", text), ("context", context)):
         if not content.strip():
             raise UserError(f"{where}: its {name} is empty; wanted text")
@@ -158,12 +158,15 @@ def _question(path: str, values: Any, where: str, context: str) -> Question:
             f"{where}: its answer is the word {values['answers']!r}; yes/no questions are classification, "
             "wanted spans of the passage as [{'text': ..., 'answer_start': ...}]"
         )
-    impossible = field(values, "is_impossible", bool, where) if "is_impossible" in values else False
-    listed = field(values, "answers", list, where) if "answers" in values else []
+    impossible = get_field(values, "is_impossible", bool, where) if "is_impossible" in values else False
+    listed = get_field(values, "answers", list, where) if "answers" in values else []
     if impossible and listed:
         raise UserError(f"{where}: is_impossible is true, yet it has {len(listed)} answers; keep one of the two")
     answers = tuple(
-        Answer(field(answer, "text", str, f"{where}: answer"), field(answer, "answer_start", int, f"{where}: answer"))
+        Answer(
+            get_field(answer, "text", str, f"{where}: answer"),
+            get_field(answer, "answer_start", int, f"{where}: answer"),
+        )
         for answer in listed
     )
     return Question(identifier, text, context, answers, impossible)

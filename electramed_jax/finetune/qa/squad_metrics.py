@@ -16,26 +16,26 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalized(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Small letters, without ASCII punctuation and English articles, one space between words."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(answer: str, gold: str) -> float:
-    """1.0 where both are the same after `normalized`, else 0.0."""
-    return float(normalized(answer) == normalized(gold))
+    """1.0 where both are the same after `normalize_answer`, else 0.0."""
+    return float(normalize_answer(answer) == normalize_answer(gold))
 
 
 def f1(answer: str, gold: str) -> float:
     """Harmonic mean of precision and recall of the words; if one has no words, whether both have none."""
-    words, gold_words = normalized(answer).split(), normalized(gold).split()
+    words, gold_words = normalize_answer(answer).split(), normalize_answer(gold).split()
     if not words or not gold_words:
         return float(words == gold_words)
     common = (Counter(words) & Counter(gold_words)).total()
     return 2 * common / (len(words) + len(gold_words))
 
 
-def scores(questions: Sequence[Question], answers: Mapping[str, str]) -> dict[str, float]:
+def squad_scores(questions: Sequence[Question], answers: Mapping[str, str]) -> dict[str, float]:
     """Means over all questions, in percent, as SQuAD's are published.
 
     An answer is held against each gold answer and the best counts; the gold answer of an impossible question is "".
@@ -53,7 +53,7 @@ def scores(questions: Sequence[Question], answers: Mapping[str, str]) -> dict[st
     for question in questions:
         given = answers.get(question.id, "")
         # A gold answer of nothing but articles and punctuation is none (evaluate-v2.0.py).
-        golds = [answer.text for answer in question.answers if normalized(answer.text)] or [""]
+        golds = [answer.text for answer in question.answers if normalize_answer(answer.text)] or [""]
         best = max(exact_match(given, gold) for gold in golds), max(f1(given, gold) for gold in golds)
         kinds["no_answer_" if question.impossible else "has_answer_"].append(best)
     found = _means("", sum(kinds.values(), []))

@@ -61,7 +61,7 @@ class Window:
       input_ids: int32[n].
       first: index in `input_ids` of the first piece of the passage; token types are 0 before it and 1 from it on.
       offsets: int32[c, 2], characters of the passage each of its c pieces is of.
-      most_context: bool[c], whether of all windows with this piece this one has the most around it.
+      max_context: bool[c], whether of all windows with this piece this one has the most around it.
       start, end: the answer's first and last piece as indices in `input_ids`; 0, [CLS], where it holds no answer.
     """
 
@@ -69,7 +69,7 @@ class Window:
     input_ids: np.ndarray
     first: int
     offsets: np.ndarray
-    most_context: np.ndarray
+    max_context: np.ndarray
     start: int = 0
     end: int = 0
 
@@ -80,32 +80,41 @@ class Window:
 
 @dataclasses.dataclass
 class WindowStats:
-    """What became of the questions.
+    """Counts of a split's questions and windows.
 
     Attributes:
-      cut_questions: with more than `max_query_length` pieces.
+      truncated_questions: questions with more than `max_query_length` word pieces.
       answered: questions with an answer.
-      widened: of those, answers that begin or end inside a word piece and are trained as the whole pieces.
-      lost: ids of those whose answer stands whole in no window; they are trained as unanswered.
+      widened_answers: answers that begin or end inside a word piece; the label covers the whole piece.
+      unanswerable: ids of answered questions whose answer fits in no window; they are trained as unanswered.
     """
 
     questions: int = 0
     windows: int = 0
     windows_with_answer: int = 0
-    cut_questions: int = 0
+    truncated_questions: int = 0
     answered: int = 0
-    widened: int = 0
-    lost: list[str] = dataclasses.field(default_factory=list)
+    widened_answers: int = 0
+    unanswerable: list[str] = dataclasses.field(default_factory=list)
 
-    def as_json(self) -> dict[str, int]:
-        return {**dataclasses.asdict(self), "lost": len(self.lost)}
+    def to_json(self) -> dict[str, int]:
+        """Returns the entry of data.json, under the keys of earlier versions."""
+        return {
+            "questions": self.questions,
+            "windows": self.windows,
+            "windows_with_answer": self.windows_with_answer,
+            "cut_questions": self.truncated_questions,
+            "answered": self.answered,
+            "widened": self.widened_answers,
+            "lost": len(self.unanswerable),
+        }
 
 
-def windows(
+def make_windows(
     questions: Sequence[Question], tokenizer: Tokenizer, windowing: WindowConfig = WindowConfig()
 ) -> tuple[list[Window], WindowStats]:
     """The windows of all questions, in order; each question has at least one."""
-    account = WindowStats(questions=len(questions))
+    stats = WindowStats(questions=len(questions))
     found: list[Window] = []
     for begin in range(0, len(questions), _BATCH):
         batch = questions[begin : begin + _BATCH]
@@ -113,7 +122,7 @@ def windows(
         pieces = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
         asked = tokenizer.encode_batch([question.text for question in batch])
         for number, (question, ids) in enumerate(zip(batch, asked, strict=True), begin):
-            account.cut_questions += len(ids) > windowing.max_query_length
+            stats.truncated_questions += len(ids) > windowing.max_query_length
             head = np.concatenate(
                 [[tokenizer.special.cls], ids[: windowing.max_query_length], [tokenizer.special.sep]]
             ).astype(np.int32)
@@ -122,21 +131,21 @@ def windows(
             of_question = _cut(number, head, context_ids, offsets, span, tokenizer.special.sep, windowing)
             found += of_question
             if question.answers:
-                account.answered += 1
-                account.widened += span is not None and _is_widened(question, offsets, span)
+                stats.answered += 1
+                stats.widened_answers += span is not None and _is_widened(question, offsets, span)
                 if not any(window.holds_answer for window in of_question):
-                    account.lost.append(question.id)
-    account.windows = len(found)
-    account.windows_with_answer = sum(window.holds_answer for window in found)
-    return found, account
+                    stats.unanswerable.append(question.id)
+    stats.windows = len(found)
+    stats.windows_with_answer = sum(window.holds_answer for window in found)
+    return found, stats
 
 
-def starts(pieces: int, room: int, stride: int) -> list[int]:
+def window_starts(pieces: int, room: int, stride: int) -> list[int]:
     """Where the windows over a passage begin: steps of `stride` until one reaches the end."""
     return list(range(0, max(1, pieces - room + stride), stride))
 
 
-def most_context(begins: Sequence[int], pieces: int, room: int) -> np.ndarray:
+def max_context_windows(begins: Sequence[int], pieces: int, room: int) -> np.ndarray:
     """int64[pieces]: for each piece the window in which it has the most context.
 
     Context is the smaller of the numbers of pieces before and after it; of equals the first window counts. That is
@@ -174,8 +183,8 @@ def _cut(
     windowing: WindowConfig,
 ) -> list[Window]:
     room = windowing.max_seq_length - len(head) - 1
-    begins = starts(len(ids), room, windowing.doc_stride)
-    best = most_context(begins, len(ids), room)
+    begins = window_starts(len(ids), room, windowing.doc_stride)
+    best = max_context_windows(begins, len(ids), room)
     cut = []
     for w, begin in enumerate(begins):
         stop = min(begin + room, len(ids))
@@ -187,7 +196,7 @@ def _cut(
                 input_ids=np.concatenate([head, ids[begin:stop], [sep]]).astype(np.int32),
                 first=len(head),
                 offsets=offsets[begin:stop],
-                most_context=best[begin:stop] == w,
+                max_context=best[begin:stop] == w,
                 start=span[0] + shift if whole else 0,
                 end=span[1] + shift if whole else 0,
             )

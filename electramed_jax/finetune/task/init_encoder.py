@@ -1,4 +1,4 @@
-"""What a run starts from: an encoder's parameters, or its sizes alone, and the vocabulary it speaks."""
+"""The encoder that a fine-tuning run starts from: its parameters, or only its sizes, and its vocabulary."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class InitEncoder:
     """An encoder to fine-tune.
 
     Attributes:
-      source: for a person: where it is from.
-      model: sizes and numerics; what it says of a generator means nothing here.
+      source: where it is from, for messages and results.
+      model: sizes and numerics; its generator settings are not used.
       tokens: the vocabulary, by id.
       lower_case: whether text is lower-cased.
-      params: float32 numpy, named as in `model.py`: {"embeddings": ..., "encoder": ...} and perhaps a "head";
-        {} from scratch.
+      params: float32 numpy, named as in `training/model.py`: {"embeddings": ..., "encoder": ...} and optionally
+        "head"; {} for training from scratch.
     """
 
     source: str
@@ -32,19 +32,19 @@ class InitEncoder:
     params: dict[str, Any]
 
 
-def into(state: TrainState, params: dict[str, Any]) -> TrainState:
-    """The fresh state with what `params` holds in place of its own.
+def with_encoder_params(state: TrainState, params: dict[str, Any]) -> TrainState:
+    """Returns the state with the leaves of `params` in place of its own.
 
-    A head is taken only where it has the shapes of the state's: of another task it is of no use.
+    The head of `params` is used only if its shapes are those of the state's head: the head of another task is useless.
     """
-    taken = tree_rules.named_leaves(params)
-    fresh = tree_rules.named_leaves(state.params)
-    head = [name for name in fresh if name.startswith("head/")]
-    if any(name not in taken or taken[name].shape != fresh[name].shape for name in head):
-        taken = {name: leaf for name, leaf in taken.items() if not name.startswith("head/")}
-    if taken:
-        wrong = [n for n in fresh if n not in head and (n not in taken or taken[n].shape != fresh[n].shape)]
-        wrong += [n for n in taken if n not in fresh]
-        assert not wrong, f"not of the model's shapes: {', '.join(wrong)}"
+    given = tree_rules.named_leaves(params)
+    own = tree_rules.named_leaves(state.params)
+    head = [name for name in own if name.startswith("head/")]
+    if any(name not in given or given[name].shape != own[name].shape for name in head):
+        given = {name: leaf for name, leaf in given.items() if not name.startswith("head/")}
+    if given:
+        wrong = [n for n in own if n not in head and (n not in given or given[n].shape != own[n].shape)]
+        wrong += [n for n in given if n not in own]
+        assert not wrong, f"leaves without the model's shapes: {', '.join(wrong)}"
 
-    return state_lib.replace_params(state, tree_rules.map_named(lambda name, leaf: taken.get(name, leaf), state.params))
+    return state_lib.replace_params(state, tree_rules.map_named(lambda name, leaf: given.get(name, leaf), state.params))

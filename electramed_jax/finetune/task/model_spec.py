@@ -1,4 +1,4 @@
-"""task.json: the task, labels and sizes that a fine-tuned model needs."""
+"""task.json: task, head, sizes and special ids of a fine-tuned model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from electramed_jax.finetune.task.task import Head
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """task.json: what is needed to run the model."""
+    """The content of task.json: what is needed to run the model, apart from its parameters and vocabulary.
+
+    Attributes:
+      kind: value of config.task.kind.
+      max_length: word pieces of a window.
+      whole_tokens: vocabulary entries that the tokenizer never splits.
+      source: where the encoder is from.
+    """
 
     kind: str
     head: Head
@@ -22,13 +29,15 @@ class ModelSpec:
     special: SpecialIds
     lower_case: bool
     whole_tokens: tuple[str, ...]
-    source: str  # of the encoder
+    source: str
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the content of task.json."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelSpec:
+        """Builds the spec from the content of task.json."""
         head = values["head"]
         return cls(
             **values

@@ -1,11 +1,9 @@
-"""The files of a task's splits: found in a folder by their names, read without surprises."""
+"""The files of a task's splits: found by name, read, described, and a dev split held out if there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
-
-import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
@@ -17,44 +15,44 @@ NAMES = {"train": ("train", "training"), "dev": ("dev", "devel", "development", 
 Record = TypeVar("Record")
 
 
-def find(folder: str, chosen: Mapping[str, str], endings: Sequence[str]) -> dict[str, str]:
-    """The path of each split that there is; of train always, and of dev unless it is left out.
+def find_split_files(folder: str, chosen: Mapping[str, str], endings: Sequence[str]) -> dict[str, str]:
+    """Returns the path of each split that has a file; "train" always has one.
 
     Args:
-      folder: where a file "train.txt" or the like is looked for; "" where every file is chosen.
-      chosen: files given by the user, by split; "" or missing: looked for.
-      endings: that the files may have, such as "txt".
+      folder: searched for "train.txt", "dev.txt" and so on; "" if every file is chosen.
+      chosen: files given by the user, by split; a split that is "" or missing is searched for.
+      endings: allowed file endings, such as "txt".
 
     Raises:
-      UserError: no training file, or two that could be meant.
+      UserError: there is no training file, or several files match a split.
     """
-    found = {split: path for split, path in chosen.items() if path}
+    paths = {split: path for split, path in chosen.items() if path}
     if folder:
         if not files.is_dir(folder):
-            raise UserError(f"{folder}: no such folder; wanted the corpus's, with train, dev and test files")
-        there = set(files.list_dir(folder))
+            raise UserError(f"{folder}: no such folder; wanted a folder with train, dev and test files")
+        listing = set(files.list_dir(folder))
         for split in SPLITS:
-            if split not in found:
-                names = sorted({f"{name}.{ending}" for name in NAMES[split] for ending in endings} & there)
+            if split not in paths:
+                names = sorted({f"{name}.{ending}" for name in NAMES[split] for ending in endings} & listing)
                 if len(names) > 1:
-                    said = " and ".join(names)
-                    raise UserError(f"{folder}: has {said}; say which is meant with --config.task.{split}=FILE")
+                    several = " and ".join(names)
+                    raise UserError(f"{folder}: has {several}; choose one with --config.task.{split}=FILE")
                 if names:
-                    found[split] = files.join(folder, names[0])
-    if TRAIN not in found:
+                    paths[split] = files.join(folder, names[0])
+    if TRAIN not in paths:
         wanted = ", ".join(f"train.{ending}" for ending in endings)
         raise UserError(
             f"no training file in {folder!r}; wanted {wanted}; "
             "add --config.task.data=FOLDER, or --config.task.train=FILE"
         )
-    return {split: found[split] for split in SPLITS if split in found}
+    return {split: paths[split] for split in SPLITS if split in paths}
 
 
-def lines(path: str) -> list[str]:
-    """The lines of a text file: UTF-8 with or without a byte-order mark, any line ends.
+def read_lines(path: str) -> list[str]:
+    """Returns the lines of a text file: UTF-8 with or without a byte-order mark, any line ends.
 
     Raises:
-      UserError: nothing in it.
+      UserError: the file is empty.
     """
     text = files.read_text(path).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
@@ -62,22 +60,22 @@ def lines(path: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def reject(path: str, line: int, why: str) -> NoReturn:
-    """Raises the UserError of a line (from 1) that cannot be used."""
+def reject_line(path: str, line: int, why: str) -> NoReturn:
+    """Raises a UserError that names the file and the line (from 1)."""
     raise UserError(f"{path}, line {line}: {why}")
 
 
-def with_held_out(splits: dict[str, list[Record]], fraction: float) -> dict[str, list[Record]]:
-    """The splits with a dev split: the corpus's own, or a fraction of the training records, always the same ones.
+def hold_out_dev(splits: dict[str, list[Record]], fraction: float) -> dict[str, list[Record]]:
+    """Returns the splits with a dev split: their own, or else a fraction of the training records, always the same ones.
 
     Raises:
-      UserError: no dev split and no fraction.
+      UserError: there is neither a dev split nor a fraction.
     """
     if DEV in splits:
         return splits
     if not fraction:
         raise UserError(
-            "the corpus has no dev file, by which the best checkpoint is chosen; add --config.task.dev=FILE, or hold "
+            "the corpus has no dev file; the best checkpoint is chosen on dev: add --config.task.dev=FILE, or hold "
             "out a tenth of the training examples with --config.task.dev_fraction=0.1"
         )
     records = splits[TRAIN]
@@ -90,13 +88,8 @@ def with_held_out(splits: dict[str, list[Record]], fraction: float) -> dict[str,
     }
 
 
-def account(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """{split: {"path", "bytes", "sha256"}}, of the files as they are."""
+def describe_files(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Returns {split: {"path", "bytes", "sha256"}}."""
     return {
         split: {"path": path, "bytes": files.size(path), "sha256": files.sha256(path)} for split, path in paths.items()
     }
-
-
-def counts(lengths: Sequence[int]) -> str:
-    """ "median 24, longest 312", of a few numbers to be told."""
-    return f"median {int(np.median(lengths))}, longest {max(lengths)}"

@@ -1,7 +1,6 @@
-"""What a downstream task tells the code that trains: its examples, its head, its score.
+"""The interface between a fine-tuning task and the training code: examples, head and scores.
 
-A task is an object with the members of `Task`; `ner.py`, `text.py` and `qa.py` each make one from files. Nothing here
-or in the loop knows what a task is about.
+`NerTask`, `TextClassificationTask` and `QaTask` implement `Task`. The training code knows nothing else about a task.
 """
 
 from __future__ import annotations
@@ -12,21 +11,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-IGNORE = -100  # label of a token that is not asked about; Hugging Face's, too
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.hf.format.mapping import SPAN
+
+IGNORE = -100  # label of a token without one; the value that Hugging Face uses
 TRAIN, DEV, TEST = SPLITS = ("train", "dev", "test")
-TOKEN, SEQUENCE, SPAN = "token", "sequence", "span"
 SOFTMAX, SIGMOID, SQUARED = "softmax", "sigmoid", "squared"
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What is put on the encoder.
+    """The layers and the loss on top of the encoder.
 
     Attributes:
-      kind: "token" asks about tokens (dropout, dense), "sequence" about the example's [CLS] (dropout, dense, gelu,
-        dropout, dense), "span" for a first and a last token (dense): Hugging Face's three ELECTRA heads.
-      labels: names of the outputs, by number; a span's are "start" and "end".
-      loss: "softmax" one of the labels; "sigmoid" each label by itself; "squared" a number (one label).
+      kind: one of Hugging Face's three ELECTRA heads. "token": labels of tokens (dropout, dense). "sequence": labels of
+        the example, at [CLS] (dropout, dense, gelu, dropout, dense). "span": first and last token of an answer (dense).
+      labels: names of the outputs, in order; ("start", "end") of a span.
+      loss: "softmax": one of the labels; "sigmoid": each label independently; "squared": a number (one label).
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Head:
 
     @property
     def size(self) -> int:
+        """Number of outputs."""
         return len(self.labels)
 
 
@@ -46,13 +48,13 @@ class Examples:
     """The examples of a split, in the order of its files.
 
     Attributes:
-      input_ids: of each example, int32[n]: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], no [PAD], n <= `max_length`.
-      labels: of each example, by the head:
-        token              int32[n], IGNORE where a token is not asked about
-        sequence, softmax  int32[]
-        sequence, else     float32[number of labels]
-        span               int32[2]: the first and the last token of the answer as places in input_ids; 0, 0 ([CLS])
-                           where the example holds none
+      input_ids: one int32[n] per example: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], without [PAD], n <= `max_length`.
+      labels: one array per example, by the head:
+        token                  int32[n], IGNORE for a token without a label
+        sequence, softmax      int32[]
+        sequence, other losses float32[number of labels]
+        span                   int32[2]: first and last token of the answer as indices in input_ids; 0, 0 ([CLS]) if
+                               the example holds no answer
     """
 
     input_ids: Sequence[np.ndarray]
@@ -62,45 +64,49 @@ class Examples:
         return len(self.input_ids)
 
 
-# The head's float32 logits for every example of a split, in order: token [n, labels], sequence [labels], span [n, 2].
+# Float32 logits of every example of a split, in order: token [n, labels], sequence [labels], span [n, 2].
 Outputs = Sequence[np.ndarray]
 
 
 class Task(Protocol):
-    """A corpus with its question.
+    """A corpus with its examples, head and scores.
 
     Attributes:
-      kind: "ner", "relations", ...; the value of config.task.kind.
-      head: see `Head`.
-      max_length: tokens of the longest example there may be; also the length of the rows.
+      kind: value of config.task.kind: "ner", "relations", ...
+      head: layers and loss.
+      tokenizer: of the encoder, with the whole tokens that the task adds.
+      max_length: maximum tokens of an example; also the length of a row.
       primary: name of the score by which the best checkpoint is chosen; higher is better.
-      splits: of "train", "dev" and "test", those the task has; "train" and "dev" always.
+      splits: the splits of the task: "train" and "dev" always, "test" if there is one.
     """
 
     kind: str
     head: Head
+    tokenizer: Tokenizer
     max_length: int
     primary: str
     splits: tuple[str, ...]
 
     def examples(self, split: str) -> Examples:
-        """Always the same ones for a split. They are kept in memory."""
+        """Returns the examples of a split, the same at every call. They are kept in memory."""
         ...
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
-        """The scores of a split, among them `primary`; percentages from 0 to 100, losses and the like excepted."""
+        """Computes the scores of a split, `primary` among them: percentages from 0 to 100, except for losses."""
         ...
 
     def predictions(self, split: str, outputs: Outputs) -> str:
-        """The answers as a text file in the corpus's own form, for a person to look into."""
+        """Returns the predictions as a text file in the format of the corpus, for inspection."""
         ...
 
-    def account(self) -> Mapping[str, Any]:
-        """What has to stand beside a score, ready for JSON: {"files": {split: {"name": ..., "sha256": ...}},
-        "sizes": {split: {"examples": ..., "sentences": ...}}, ...}, and whatever else tells the data's variant
-        (the tag scheme, for one)."""
+    def data_summary(self) -> Mapping[str, Any]:
+        """Returns the content of data.json, which identifies the data that a score belongs to.
+
+        {"files": {split: {"path", "bytes", "sha256"}}, "sizes": {split: {"examples": ..., ...}}, ...}, and whatever else
+        determines the variant of the data, such as the tag scheme.
+        """
         ...
 
-    def told(self) -> Sequence[str]:
-        """Lines a person should read before training: what was detected, cut, left out."""
+    def summary_lines(self) -> Sequence[str]:
+        """Returns the lines logged before training: what was detected, truncated and left out."""
         ...

@@ -17,11 +17,11 @@ class Inputs(NamedTuple):
     placeholder by it."""
 
     input_ids: list[np.ndarray]
-    cut: list[bool]
-    lost: int
+    truncated: list[bool]
+    lost_placeholders: int
 
 
-def make(records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Inputs:
+def make_inputs(records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Inputs:
     """Args:
     names: of the placeholders, such as "@GENE$".
     """
@@ -36,7 +36,7 @@ def make(records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, 
         cuts.append(len(a) + len(b) > room)
         if cuts[-1]:
             marks = np.isin(a, marking).sum()
-            a, b = cut(a, b, room, marking)
+            a, b = truncate(a, b, room, marking)
             lost += int(np.isin(a, marking).sum() < marks)
         input_ids.append(np.array([*cls, *a, *sep, *([*b, *sep] if record.second else [])], np.int32))
     return Inputs(input_ids, cuts, lost)
@@ -56,12 +56,12 @@ def check_placeholders(
                 )
 
 
-def names_in(records: Sequence[Record]) -> list[str]:
+def placeholder_names(records: Sequence[Record]) -> list[str]:
     """The placeholders of texts."""
-    return placeholders.found_in(text for record in records for text in (record.text, record.second))
+    return placeholders.find_placeholders(text for record in records for text in (record.text, record.second))
 
 
-def cut(a: np.ndarray, b: np.ndarray, room: int, marking: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def truncate(a: np.ndarray, b: np.ndarray, room: int, marking: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Two texts' pieces, `room` together: of a pair the longer loses its end until both are of one length.
 
     A text by itself is cut around what stands between its first and last `marking` piece, where it has any.

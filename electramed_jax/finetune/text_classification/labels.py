@@ -1,4 +1,4 @@
-"""What the logits of a text say."""
+"""Labels and probabilities from the logits of texts."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 
 
 def labels_above(logits: np.ndarray, threshold: float) -> np.ndarray:
-    """bool: the labels whose probability, each by itself, is above the threshold."""
+    """Returns bool[texts, labels]: whether a label's sigmoid probability is above the threshold."""
     return logits > math.log(threshold / (1 - threshold))
 
 
-def predicted_labels(logits: np.ndarray, head: Head, threshold: float) -> list[str | list[str] | float]:
-    """Of each text its label, its labels, or its number.
+def predicted_labels(logits: np.ndarray, head: Head, threshold: float) -> list[str] | list[list[str]] | list[float]:
+    """Converts logits to predictions, one per text.
 
     Args:
       logits: float[texts, labels].
-      threshold: see `labels_above`; of a "sigmoid".
+      threshold: see `labels_above`; used with a sigmoid.
+
+    Returns:
+      The arg-max label (softmax), all labels above `threshold` (sigmoid), or the value (squared).
     """
     if head.loss == SQUARED:
         return logits[:, 0].tolist()
     if head.loss == SIGMOID:
         return [np.array(head.labels)[row].tolist() for row in labels_above(logits, threshold)]
-    return [head.labels[number] for number in logits.argmax(axis=-1)]
+    return [head.labels[index] for index in logits.argmax(axis=-1)]
 
 
-def probabilities(logits: np.ndarray, head: Head) -> np.ndarray:
-    """float64 of the same shape: of a "softmax" over the labels, else of each label by itself."""
+def compute_probabilities(logits: np.ndarray, head: Head) -> np.ndarray:
+    """Returns float64 of the shape of `logits`: softmax over the labels, or the sigmoid of each."""
     logits = np.asarray(logits, np.float64)
     if head.loss == SOFTMAX:
         weights = np.exp(logits - logits.max(axis=-1, keepdims=True))

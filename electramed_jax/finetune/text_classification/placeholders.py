@@ -19,12 +19,12 @@ PATTERN = re.compile(r"@[A-Z][A-Z0-9-]*\$")
 UNUSED = re.compile(r"\[unused\d+\]")
 
 
-def found_in(texts: Iterable[str]) -> list[str]:
+def find_placeholders(texts: Iterable[str]) -> list[str]:
     """Each that stands in the texts, sorted."""
     return sorted({placeholder for text in texts for placeholder in PATTERN.findall(text)})
 
 
-def add(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
+def add_to_vocabulary(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
     """The encoder with these entries in its vocabulary; those it has stay as they are.
 
     The row of a new entry is the mean of the rows of its word's pieces: @CHEMICAL$ begins as "chemical".

@@ -40,7 +40,7 @@ class Record:
     line: int
 
 
-def read(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> tuple[list[Record], Columns]:
+def read_table(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> tuple[list[Record], Columns]:
     """The records of a file, and the columns they were taken from.
 
     Args:
@@ -57,21 +57,21 @@ def read(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> t
         found = found or _found(path, line, row, columns, labelled)
         for name in (found.text, found.second, found.label):
             if name and row.get(name) is None:
-                split_files.reject(path, line, f"no {name}; wanted one in every record")
+                split_files.reject_line(path, line, f"no {name}; wanted one in every record")
         text, second = row[found.text], row[found.second] if found.second else ""
         for name, value in ((found.text, text), (found.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
-                split_files.reject(path, line, f"{name} is {value!r}; wanted a text")
+                split_files.reject_line(path, line, f"{name} is {value!r}; wanted a text")
         records.append(Record(text.strip(), second.strip(), row[found.label] if found.label else "", line))
     if found is None:
-        split_files.reject(path, 1, "a header and nothing else; wanted a record a line")
+        split_files.reject_line(path, 1, "a header and nothing else; wanted a record a line")
     return records, found
 
 
 def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    lines = split_files.lines(path)
+    lines = split_files.read_lines(path)
     if lines[0].startswith(("{", "[{")):
-        split_files.reject(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
+        split_files.reject_line(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
     tabs = "\t" in lines[0]
     header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
     if tabs:
@@ -83,20 +83,22 @@ def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
-            split_files.reject(path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}")
+            split_files.reject_line(
+                path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}"
+            )
         yield number, dict(zip(header, row, strict=True))
 
 
 def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(split_files.lines(path), 1):
+    for number, line in enumerate(split_files.read_lines(path), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            split_files.reject(path, number, f"not JSON ({error.msg} at column {error.colno})")
+            split_files.reject_line(path, number, f"not JSON ({error.msg} at column {error.colno})")
         if not isinstance(row, dict):
-            split_files.reject(path, number, "not a JSON object; wanted one with a text and a label")
+            split_files.reject_line(path, number, "not a JSON object; wanted one with a text and a label")
         yield number, row
 
 
@@ -111,7 +113,7 @@ def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, label
         if not needed and not chosen:
             return ""
         wanted = chosen or f"one of {', '.join(usual)}"
-        split_files.reject(
+        split_files.reject_line(
             path, line, f"no column {wanted}; there are {there}; name yours with --{setting}{what}_column=NAME"
         )
 

@@ -1,8 +1,8 @@
-"""The encoder that pre-training left, with a head of the task on it.
+"""The pre-trained encoder with a task head.
 
-Parameters are named as in pre-training, so that rules of sharding and decay hold for them:
+Parameters have the names of pre-training, so that the rules for sharding and weight decay apply to them:
 
-    embeddings/...                  the discriminator's
+    embeddings/...                  those of the discriminator
     encoder/project, encoder/layers
     head/dense, head/logit          Hugging Face's ElectraForTokenClassification (logit alone),
                                     ElectraForSequenceClassification (both), ElectraForQuestionAnswering (logit alone)
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config.pretrain import ModelConfig
-from electramed_jax.finetune.task.task import SEQUENCE, SPAN, Head
+from electramed_jax.finetune.task.task import Head
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN
 from electramed_jax.model import masking
 from electramed_jax.model.electra import Embeddings, Encoder, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
@@ -27,7 +28,7 @@ from electramed_jax.training.state import Params
 
 
 class TaskHead(nnx.Module):
-    """Float32 logits of every token; see `task.Head` for the kinds. Those of a "sequence" are of use at [CLS] alone."""
+    """Computes float32 logits of every token; see `task.Head` for the kinds. A "sequence" head is read at [CLS] only."""
 
     def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
         D, dtype = config.hidden_size, jnp.dtype(config.compute_dtype)
@@ -35,12 +36,13 @@ class TaskHead(nnx.Module):
         if head.kind == SEQUENCE:
             initializer = truncated_normal(config.kernel_stddev)
             self.dense = Dense("btd,de->bte", (D, D), (D,), rngs=rngs, dtype=dtype, initializer=initializer)
-        # As google-research/electra's heads, and unlike Hugging Face's, drawn as widely as narrow encoders need.
+        # Glorot uniform, as in google-research/electra: Hugging Face's normal(0.02) is too narrow for small encoders.
         self.logit = Dense(
             "btd,dk->btk", (D, head.size), (head.size,), rngs=rngs, dtype=jnp.float32, initializer=glorot_uniform
         )
 
     def __call__(self, h_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Returns float32[B, T, K]."""
         hidden_key, dense_key = split_key(key if self.kind != SPAN else None, 2)
         rows = h_BTD.shape[:1]
         h_BTD = dropout(h_BTD, self.dropout_rate, dropout_bits.dropout_seeds(hidden_key, rows))
@@ -49,8 +51,8 @@ class TaskHead(nnx.Module):
         return self.logit(h_BTD)
 
 
-class Finetuned(nnx.Module):
-    """Embeddings, encoder and head."""
+class FinetuneModel(nnx.Module):
+    """Embeddings, encoder and task head."""
 
     def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
         self.embeddings = Embeddings(config, config.embedding_size, rngs=rngs)
@@ -58,7 +60,7 @@ class Finetuned(nnx.Module):
         self.head = TaskHead(config, head, rngs=rngs)
 
     def logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: jax.Array | None = None) -> jax.Array:
-        """Float32[B, T, K] for packed rows; attention stays inside each example. Without a key, without dropout."""
+        """Returns float32[B, T, K] for packed rows. Attention stays inside each example. No dropout without a key."""
         encoder_key, head_key = split_key(key, 2)
         x_BTE = embed(self.embeddings.arrays(), ids_BT, structure)
         return self.head(self.encoder.encode(x_BTE, structure.segments_BT, encoder_key), head_key)
@@ -66,14 +68,14 @@ class Finetuned(nnx.Module):
 
 def init_params(config: ModelConfig, head: Head, key: jax.Array) -> Params:
     """Returns fresh parameters of embeddings, encoder and head."""
-    return state_lib.model_params(Finetuned(config, head, rngs=nnx.Rngs(params=key)))
+    return state_lib.model_params(FinetuneModel(config, head, rngs=nnx.Rngs(params=key)))
 
 
 @functools.lru_cache(maxsize=8)
 def _abstract_model(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
-    return state_lib.abstract_model(lambda: Finetuned(config, head, rngs=nnx.Rngs(params=jax.random.key(0))))
+    return state_lib.abstract_model(lambda: FinetuneModel(config, head, rngs=nnx.Rngs(params=jax.random.key(0))))
 
 
-def merge_params(config: ModelConfig, head: Head, params: Params) -> Finetuned:
-    """Returns the model with these parameters. To be called inside a traced function."""
+def merge_params(config: ModelConfig, head: Head, params: Params) -> FinetuneModel:
+    """Returns the model with these parameters; for use inside a traced function."""
     return state_lib.merge_params(*_abstract_model(config, head), params)

@@ -1,7 +1,8 @@
-"""Examples to logits: packed into rows, as few batches as that gives; while a model trains, and after."""
+"""Logits of any number of examples, packed into few batches; used during training and for prediction."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 
 import jax
@@ -12,42 +13,44 @@ from electramed_jax.finetune.task.task import Examples, Outputs
 from electramed_jax.finetune.training import batches
 from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
-from electramed_jax.training import step as step_lib
 from electramed_jax.training.state import Params
+from electramed_jax.training.step import MAX_STEPS_IN_FLIGHT
 
 
-def outputs(
-    step: Callable,
+def predict_logits(
+    predict_step: Callable,
     params: Params,
     examples: Examples,
-    recipe: TrainSpec,
+    spec: TrainSpec,
     mesh: Mesh,
     *,
     rows: int,
     row_length: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outputs | None:
-    """The logits of every example, in order; None where it was told to `stop`.
+    """Returns the logits of every example, in order; None if `stop` returned True.
 
     Args:
-      step: as `step.jit_predict_step` makes it.
-      rows: of a batch; the mesh divides them.
+      predict_step: from `step.jit_predict_step`.
+      rows: rows of a batch, a multiple of the mesh's batch shards.
+      row_length: tokens of a row.
+      stop: called before every batch.
     """
-    found: list = [None] * len(examples)
-    under_way: list[tuple[batches.Batch, jax.Array]] = []
+    outputs: list = [None] * len(examples)
+    in_flight: collections.deque[tuple[batches.Batch, jax.Array]] = collections.deque()
 
     def collect() -> None:
-        batch, logits = under_way.pop(0)
-        for number, one in batches.unpacked(np.asarray(logits), batch, examples, recipe.head):
-            found[number] = one
+        batch, logits = in_flight.popleft()
+        for index, example_logits in batches.unpack_logits(np.asarray(logits), batch, examples, spec.head):
+            outputs[index] = example_logits
 
-    placing = sharding.batch_sharding(mesh)
-    for batch in batches.measured(examples, recipe.head, rows, row_length, recipe.special.pad):
+    batch_sharding = sharding.batch_sharding(mesh)
+    for batch in batches.eval_batches(examples, spec.head, rows, row_length, spec.special.pad):
         if stop():
             return None
-        under_way.append((batch, step(params, batches.placed_on(batch, placing))))
-        if len(under_way) > step_lib.MAX_STEPS_IN_FLIGHT:
+        in_flight.append((batch, predict_step(params, batches.to_devices(batch, batch_sharding))))
+        if len(in_flight) > MAX_STEPS_IN_FLIGHT:
             collect()
-    while under_way:
+    while in_flight:
         collect()
-    return found
+    return outputs

@@ -1,4 +1,4 @@
-"""The jitted steps of fine-tuning: pure, on the mesh and with the optimiser of pre-training."""
+"""Train and predict step of fine-tuning. Both are pure functions without I/O, jitted over the mesh."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Sums = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """What the steps of a run are made from; its seed is not among it, so that all seeds share what is compiled."""
+    """Settings that define the compiled steps. The seed is not among them, so that all seeds share one compilation."""
 
     model: ModelConfig
     head: Head
@@ -39,6 +39,7 @@ class TrainSpec:
     total_steps: int
 
     def tx(self) -> optax.GradientTransformation:
+        """Returns the optimizer of pre-training with layer-wise learning rates."""
         config = self.optimizer
         by_depth = layer_decay.scale_by_depth(
             config.layerwise_lr_decay, self.model.num_layers, config.layerwise_lr_decay_rule
@@ -46,29 +47,30 @@ class TrainSpec:
         return optimizer.make_optimizer(config, self.total_steps, by_depth)
 
     def init(self, key: jax.Array) -> TrainState:
-        """A fresh state, encoder and head."""
+        """Returns a train state with random encoder and head."""
         return state_lib.create_train_state(model.init_params(self.model, self.head, key), self.tx())
 
     def abstract_state(self, mesh: Mesh) -> TrainState:
+        """Returns shapes, dtypes and shardings of the train state."""
         return state_lib.abstract_train_state(lambda: self.init(jax.random.key(0)), mesh)
 
 
-def train_step(recipe: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
-    """step(state, batch, the seed's root key) -> (the next state, sums of the batch)."""
-    tx, schedule = recipe.tx(), optimizer.learning_rate_schedule(recipe.optimizer, recipe.total_steps)
+def train_step(spec: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+    """Returns step(state, batch, root key of the seed) -> (next state, metric sums of the batch)."""
+    tx, schedule = spec.tx(), optimizer.learning_rate_schedule(spec.optimizer, spec.total_steps)
 
     def step(state: TrainState, batch: Batch, root: jax.Array) -> tuple[TrainState, Sums]:
-        has_dropout = bool(recipe.model.dropout or recipe.model.attention_dropout)
+        has_dropout = bool(spec.model.dropout or spec.model.attention_dropout)
         key = key_for(root, "finetune/dropout", state.step) if has_dropout else None
 
-        collectives = FsdpCollectives(state.params, recipe.model)
+        collectives = FsdpCollectives(state.params, spec.model)
 
         def on_device(params: Params, rows: Batch, key: jax.Array | None) -> tuple[Params, Sums]:
             def loss(params: Params) -> tuple[jax.Array, Sums]:
-                """What these rows add to the mean over the batch."""
-                structure = masking.packed_segments(rows["input_ids"], recipe.special)
-                logits = _logits(recipe, collectives.all_gather_params(params), rows, structure, key)
-                total, count = losses.of(logits, rows, structure.segments_BT, recipe.head)
+                """Returns the contribution of these rows to the mean loss of the batch."""
+                structure = masking.packed_segments(rows["input_ids"], spec.special)
+                logits = _logits(spec, collectives.all_gather_params(params), rows, structure, key)
+                total, count = losses.task_loss(logits, rows, structure.segments_BT, spec.head)
                 return total / jnp.maximum(collectives.psum(count), 1.0), {"loss_sum": total, "count": count}
 
             gradients, sums = jax.grad(loss, has_aux=True)(params)
@@ -81,7 +83,7 @@ def train_step(recipe: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tu
         return stepped, sums | {
             "gradient_norm_sum": norm,
             "learning_rate_sum": schedule(state.step),
-            "token_count": jnp.sum(batch["input_ids"] != recipe.special.pad, dtype=jnp.float32),
+            "token_count": jnp.sum(batch["input_ids"] != spec.special.pad, dtype=jnp.float32),
             "step_count": jnp.float32(1),
         }
 
@@ -89,23 +91,23 @@ def train_step(recipe: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tu
 
 
 def _logits(
-    recipe: TrainSpec, params: Params, batch: Batch, structure: masking.PackedSegments, key: jax.Array | None = None
+    spec: TrainSpec, params: Params, batch: Batch, structure: masking.PackedSegments, key: jax.Array | None = None
 ) -> jax.Array:
-    return model.merge_params(recipe.model, recipe.head, params).logits(batch["input_ids"], structure, key)
+    return model.merge_params(spec.model, spec.head, params).logits(batch["input_ids"], structure, key)
 
 
-def predict_step(recipe: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
-    """predict(params, batch) -> logits float32[R, T, K]."""
+def predict_step(spec: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
+    """Returns predict(params, batch) -> logits float32[R, T, K]."""
 
     def predict(params: Params, batch: Batch) -> jax.Array:
-        collectives = FsdpCollectives(params, recipe.model)
+        collectives = FsdpCollectives(params, spec.model)
 
         def on_device(params: Params, rows: Batch) -> jax.Array:
             return _logits(
-                recipe,
+                spec,
                 collectives.all_gather_params(params),
                 rows,
-                masking.packed_segments(rows["input_ids"], recipe.special),
+                masking.packed_segments(rows["input_ids"], spec.special),
             )
 
         return collectives.shard_map(on_device, ROWS, params, batch)
@@ -122,9 +124,11 @@ def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def jit_train_step(recipe: TrainSpec, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
-    return step_lib.jit_step(train_step(recipe), recipe.abstract_state(mesh), mesh)
+def jit_train_step(spec: TrainSpec, mesh: Mesh) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+    """Returns the compiled train step; it donates the state."""
+    return step_lib.jit_step(train_step(spec), spec.abstract_state(mesh), mesh)
 
 
-def jit_predict_step(recipe: TrainSpec, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:
-    return step_lib.jit_eval(predict_step(recipe), recipe.abstract_state(mesh).params, mesh)
+def jit_predict_step(spec: TrainSpec, mesh: Mesh) -> Callable[[Params, Batch], jax.Array]:
+    """Returns the compiled predict step."""
+    return step_lib.jit_eval(predict_step(spec), spec.abstract_state(mesh).params, mesh)

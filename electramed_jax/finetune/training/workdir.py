@@ -1,14 +1,14 @@
-"""What a fine-tuning folder holds.
+"""Files of a fine-tuning workdir.
 
-workdir/config.json            the settings
-workdir/task.json              what the model is: its head, sizes, special ids, and the encoder it began as
-workdir/vocab.txt              its vocabulary
-workdir/data.json              the corpus: files with their SHA-256, sizes of the splits
-workdir/results.json, .md      scores, of each seed and over all
-workdir/seed-0/scores.json     a finished run's; its best parameters are in best/checkpoints
-workdir/seed-0/metrics.jsonl   the way there
-workdir/seed-0/starts.json     when it was begun or went on, and on what
-workdir/seed-0/checkpoints     while it is on that way
+workdir/config.json            settings
+workdir/task.json              `ModelSpec`: head, sizes, special ids, and the encoder that the run started from
+workdir/vocab.txt              vocabulary
+workdir/data.json              files of the corpus with their SHA-256, sizes of the splits
+workdir/results.json, .md      scores of each seed, and their mean
+workdir/seed-0/scores.json     written when the seed is finished; its best parameters are in best/checkpoints
+workdir/seed-0/metrics.jsonl   metrics during training
+workdir/seed-0/starts.json     when the seed was started or resumed, and on which devices
+workdir/seed-0/checkpoints     removed when the seed is finished
 """
 
 from __future__ import annotations
@@ -28,56 +28,57 @@ from electramed_jax.finetune.task.task import Task
 
 CONFIG_FILE, TASK_FILE, DATA_FILE = "config.json", "task.json", "data.json"
 RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"
+CHANGES_SHOWN = 4  # changed settings named in an error
 
 
 def seed_folder(workdir: str, seed: int) -> str:
+    """Returns the folder of one seed."""
     return files.join(workdir, f"seed-{seed}")
 
 
 def is_finetuned(workdir: str) -> bool:
-    """Whether a folder is one of these."""
+    """Returns whether the folder is a fine-tuning workdir."""
     return files.exists(files.join(workdir, TASK_FILE))
 
 
 def read_model_spec(workdir: str) -> ModelSpec:
+    """Reads task.json."""
     return ModelSpec.from_json(files.read_json(files.join(workdir, TASK_FILE)))
 
 
-def init_workdir(workdir: str, config: FinetuneConfig, described: ModelSpec, start: InitEncoder, task: Task) -> None:
-    """Writes the files that explain the run, or checks those of an earlier start.
+def init_workdir(workdir: str, config: FinetuneConfig, spec: ModelSpec, encoder: InitEncoder, task: Task) -> None:
+    """Writes the files that describe the run, or checks those of an earlier start.
 
     Raises:
-      UserError, in every process: the folder holds a run of other settings or of other files.
+      UserError: in every process, if the folder holds a run with other settings or other files.
     """
-    held = {
+    contents = {
         CONFIG_FILE: dataclasses.asdict(config),
-        TASK_FILE: described.to_json(),
-        DATA_FILE: dict(task.account()),
+        TASK_FILE: spec.to_json(),
+        DATA_FILE: dict(task.data_summary()),
     }
-    earlier = {name: files.read_json(path) for name, path in _paths(workdir, held) if files.exists(path)}
+    paths = {name: files.join(workdir, name) for name in contents}
+    earlier = {name: files.read_json(path) for name, path in paths.items() if files.exists(path)}
     if earlier:
         if CONFIG_FILE in earlier:
             earlier[CONFIG_FILE] = config_io.rename_settings(earlier[CONFIG_FILE])
-        changed = [line for name, values in earlier.items() for line in _differences(name, values, held[name])]
-        if changed:
+        changes = [line for name, values in earlier.items() for line in _changes(name, values, contents[name])]
+        if changes:
             raise UserError(
-                f"{workdir} holds a run that was started otherwise ({'; '.join(changed[:4])}); use a new --workdir, or "
-                "start it as it was"
+                f"{workdir} holds a run with other settings or data ({'; '.join(changes[:CHANGES_SHOWN])}); use a new "
+                "--workdir, or the settings and files that it was started with"
             )
     elif files.exists(workdir) and files.list_dir(workdir):
-        raise UserError(f"{workdir}: not empty, and no fine-tuning run; use a new --workdir")
-    distributed.check_shared(workdir)  # nobody writes before all have looked
+        raise UserError(f"{workdir}: not empty, and not a fine-tuning run; use a new --workdir")
+    distributed.check_shared(workdir)  # no process writes before all have read
     if distributed.is_main():
-        vocab.write_vocab(files.join(workdir, vocab.VOCAB_FILE), start.tokens)
-        for name, path in _paths(workdir, held):
-            files.write_json(path, held[name])
+        vocab.write_vocab(files.join(workdir, vocab.VOCAB_FILE), encoder.tokens)
+        for name, path in paths.items():
+            files.write_json(path, contents[name])
 
 
-def _paths(workdir: str, held: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, files.join(workdir, name)) for name in held]
-
-
-def _differences(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _changes(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns "config.batch_size: 4 -> 2" for every value that differs and may not."""
     return [
         f"{name.removesuffix('.json')}.{key}: {old!r} -> {new!r}"
         for key, (old, new) in config_io.diff_settings(earlier, now).items()

@@ -11,7 +11,7 @@ from electramed_jax.finetune.ner import conll
 def read(tmp_path, text: str, encoding: str = "utf-8"):
     path = tmp_path / "train.txt"
     path.write_bytes(text.encode(encoding))
-    return conll.read(str(path))
+    return conll.read_sentences(str(path))
 
 
 @pytest.mark.parametrize("between", ["\t", " ", "\tNN\t", " NN I-NP "])

@@ -32,7 +32,7 @@ def marked():
 
 
 def written(form: str) -> str:
-    return "".join(entity_formats.writer(form)(marked(), "a model"))
+    return "".join(entity_formats.get_writer(form)(marked(), "a model"))
 
 
 WANTED = {
@@ -91,12 +91,12 @@ def test_pubtator_loses_no_character_of_a_text_without_a_title():
 
 
 def test_no_document_is_a_collection_of_none():
-    assert biocjson.loads("".join(entity_formats.writer("bioc")([], "m"))).documents == []
+    assert biocjson.loads("".join(entity_formats.get_writer("bioc")([], "m"))).documents == []
 
 
 @pytest.mark.parametrize("form", entity_formats.FORMATS)
 def test_a_mention_over_two_lines_stays_on_one(form):
     part = entity_formats.passages(PLAIN)[0]
-    text = "".join(entity_formats.writer(form)([(PLAIN, [(part, [EntitySpan(3, 13, "Disease", 1.0)])])], "m"))
+    text = "".join(entity_formats.get_writer(form)([(PLAIN, [(part, [EntitySpan(3, 13, "Disease", 1.0)])])], "m"))
     assert PLAIN.text[3:13] == "fever,\nbut"
     assert ("fever, but" if form == "pubtator" else "fever,\\nbut") in text

@@ -35,7 +35,7 @@ def test_entities_are_those_of_seqeval(prefixes):
 def test_every_scheme_says_the_same_entities_and_is_recognised(scheme):
     sentences = [text.split() for text in IN_SCHEME[scheme]]
     assert [tags.decode(sentence) for sentence in sentences] == MEANT
-    found = tags.detect(sentences)
+    found = tags.detect_scheme(sentences)
     assert (found.scheme, found.entities, found.irregular) == (scheme, 4, 0)
 
 
@@ -45,7 +45,7 @@ def test_encoding_is_iob2_and_the_inverse_of_decoding():
         sentence = random_tags(draw, "BI", "XY")
         encoded = tags.encode(tags.decode(sentence), len(sentence))
         assert tags.decode(encoded) == tags.decode(sentence)
-        assert tags.detect([encoded]).irregular == 0
+        assert tags.detect_scheme([encoded]).irregular == 0
         assert all(tag.startswith("B") for tag, before in zip(encoded, ["O", *encoded]) if before == "O" != tag)
 
 
@@ -55,10 +55,10 @@ def test_tags_without_a_type_have_the_empty_one():
 
 
 def test_a_slip_of_the_corpus_is_counted_and_does_not_change_the_scheme():
-    found = tags.detect([["B-D", "I-D", "O", "B-D"]] * 100 + [["O", "I-D"]])
+    found = tags.detect_scheme([["B-D", "I-D", "O", "B-D"]] * 100 + [["O", "I-D"]])
     assert (found.scheme, found.irregular) == ("IOB2", 1)
     assert tags.is_regular(found)
-    assert not tags.is_regular(tags.detect([["E-D", "B-D", "S-D", "U-D"]] * 10))
+    assert not tags.is_regular(tags.detect_scheme([["E-D", "B-D", "S-D", "U-D"]] * 10))
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_the_schemes_of_the_corpora_are_recognised(shared_data, file, scheme):
         elif words:
             sentences.append(words)
             words = []
-    found = tags.detect(sentences)
+    found = tags.detect_scheme(sentences)
     assert found.scheme == scheme and tags.is_regular(found), found

@@ -15,7 +15,7 @@ from electramed_jax.finetune.task.task import IGNORE
 
 
 def make(folder, **settings) -> ner.NerTask:
-    paths = split_files.find(str(folder), {}, ner.ENDINGS)
+    paths = split_files.find_split_files(str(folder), {}, ner.ENDINGS)
     return ner.NerTask(paths, Tokenizer.from_tokens(TOKENS, True), **{"max_length": 32} | settings)
 
 
@@ -42,7 +42,7 @@ def test_long_sentences_in_windows_lose_no_word(tmp_path, max_length):
     assert all(len(ids) <= max_length for ids in examples.input_ids)
     assert sum(int(np.sum(labels != IGNORE)) for labels in examples.labels) == 101
     assert task.score("test", perfect(task, "test"))["f1"] == 100
-    assert "1 long sentences in windows" in task.told()[2]
+    assert "1 long sentences in windows" in task.summary_lines()[2]
 
 
 def test_the_score_is_seqevals_whatever_the_model_says(tmp_path):
@@ -79,7 +79,7 @@ def test_every_scheme_teaches_the_same(tmp_path):
         for split in ("train", "dev"):
             (folder / f"{split}.tsv").write_text(text)
         task = make(folder)
-        assert task.account()["tag_schemes"]["train"]["scheme"] == scheme
+        assert task.data_summary()["tag_schemes"]["train"]["scheme"] == scheme
         taught[scheme] = (task.head.labels, task.examples("train").labels[0].tolist())
     assert len(set(map(str, taught.values()))) == 1
 
@@ -90,7 +90,7 @@ def test_without_a_dev_file_training_sentences_can_be_held_out(tmp_path):
     with pytest.raises(UserError, match="no dev file.*dev_fraction"):
         make(tmp_path)
     task = make(tmp_path, dev_fraction=0.25)
-    sizes = task.account()["sizes"]
+    sizes = task.data_summary()["sizes"]
     assert (sizes["train"]["sentences"], sizes["dev"]["sentences"]) == (30, 10)
     assert (
         task.examples("dev").input_ids[3].tolist()

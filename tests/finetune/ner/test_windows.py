@@ -10,7 +10,7 @@ from electramed_jax.finetune.ner import word_windows
 
 
 def test_a_sentence_that_fits_is_one_window():
-    assert word_windows.cut([1, 2, 3], 6) == [word_windows.Window(0, 3, 0, 3)]
+    assert word_windows.cut_windows([1, 2, 3], 6) == [word_windows.Window(0, 3, 0, 3)]
 
 
 def test_every_word_is_asked_about_once_and_every_window_fits():
@@ -19,7 +19,7 @@ def test_every_word_is_asked_about_once_and_every_window_fits():
         room = draw.randrange(4, 30)
         lengths = [draw.randrange(1, room + 1) if draw.random() < 0.1 else draw.randrange(1, 5) for _ in range(90)]
         lengths = [min(length, room) for length in lengths]
-        cut = word_windows.cut(lengths, room)
+        cut = word_windows.cut_windows(lengths, room)
         asked = [word for window in cut for word in range(window.first, window.last)]
         assert asked == list(range(len(lengths)))
         for begin, stop, first, last in cut:
@@ -29,11 +29,11 @@ def test_every_word_is_asked_about_once_and_every_window_fits():
 
 def test_a_word_inside_a_sentence_has_a_quarter_of_a_window_on_either_side():
     room = 40
-    for begin, stop, first, last in word_windows.cut([1] * 500, room):
+    for begin, stop, first, last in word_windows.cut_windows([1] * 500, room):
         assert begin == 0 or first - begin >= room // 4
         assert stop == 500 or stop - last >= room // 4
 
 
 def test_a_word_longer_than_a_window_is_a_mistake_of_ours():
     with pytest.raises(AssertionError):
-        word_windows.cut([1, 9, 1], 8)
+        word_windows.cut_windows([1, 9, 1], 8)

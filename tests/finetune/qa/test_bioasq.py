@@ -36,13 +36,13 @@ def candidates(*pairs: tuple[str, float]) -> list[Candidate]:
 
 
 def test_factoid_questions_are_read_with_all_synonyms_in_whatever_year_s_form():
-    factoids = bioasq.parse("f.json", FILE)
+    factoids = bioasq.parse_factoids("f.json", FILE)
     assert [(f.id, f.answers) for f in factoids] == [("aa", ("Factor Xa", "Xa")), ("cc", ("TP53",)), ("dd", ())]
     assert len(factoids[0].snippets) == 3, "each text once"
 
 
 def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
-    factoids = bioasq.parse("f.json", FILE)
+    factoids = bioasq.parse_factoids("f.json", FILE)
     labelled = bioasq.as_questions(factoids, all_snippets=False)
     assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "XA")]
     for question in labelled:
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_told_with_file_and_question(change, told):
     value = copy.deepcopy(FILE)
     change(value["questions"])
     with pytest.raises(UserError, match=told):
-        bioasq.parse("f.json", value)
+        bioasq.parse_factoids("f.json", value)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_damaged_file_is_told_with_file_and_question(change, told):
     ],
 )
 def test_an_answer_is_trimmed_by_the_first_rule_that_applies(text, wanted):
-    assert bioasq.tidy(text) == wanted
+    assert bioasq.clean_answer(text) == wanted
 
 
 def test_probabilities_of_an_answer_add_up_over_passages_whatever_its_capitals():
-    merged = bioasq.merge(
+    merged = bioasq.merge_passages(
         [
             candidates(("imatinib", 0.4), ("BCR-ABL", 0.35), ("x" * 101, 0.25)),
             candidates(("bcr-abl,", 0.5), ("Imatinib", 0.3), ("(ABL", 0.2)),
@@ -98,21 +98,21 @@ def test_probabilities_of_an_answer_add_up_over_passages_whatever_its_capitals()
     )
     assert [text for text, _ in merged] == ["bcr-abl", "imatinib"]
     assert [score for _, score in merged] == pytest.approx([0.85, 0.7])
-    many = bioasq.merge([candidates(*((f"gene{n}", 0.9 - n / 10) for n in range(9)))])
+    many = bioasq.merge_passages([candidates(*((f"gene{n}", 0.9 - n / 10) for n in range(9)))])
     assert [text for text, _ in many] == [f"gene{n}" for n in range(5)]
 
 
 def test_measures_count_the_rank_of_the_first_right_answer():
     gold = {"1": {"TP53", "p53"}, "2": {"EGFR"}, "3": {"ALK"}, "4": {"KIT"}}
     answers = {"1": ["P53", "x"], "2": ["x", "y", "z", "egfr"], "3": ["alk "]}
-    assert bioasq.measures(gold, answers) == pytest.approx(
+    assert bioasq.factoid_scores(gold, answers) == pytest.approx(
         {"strict_accuracy": 25.0, "lenient_accuracy": 50.0, "mrr": 100 * (1 + 1 / 4) / 4}
     )
-    assert bioasq.measures({"1": {"a"}}, {"1": ["b", "c", "d", "e", "f", "a"]})["lenient_accuracy"] == 0
+    assert bioasq.factoid_scores({"1": {"a"}}, {"1": ["b", "c", "d", "e", "f", "a"]})["lenient_accuracy"] == 0
 
 
 def test_a_submission_has_the_organisers_form():
-    made = bioasq.submission({"aa": ["Xa", "IXa"]})
+    made = bioasq.to_submission({"aa": ["Xa", "IXa"]})
     assert made == {"questions": [{"id": "aa", "type": "factoid", "exact_answer": [["Xa"], ["IXa"]]}]}
 
 
@@ -128,10 +128,10 @@ def test_the_golden_answers_of_7b_score_full_marks_and_shuffled_ones_what_an_ind
     pooled_gold, pooled_answers, pooled_ranks = {}, {}, []
     for batch, size in BATCHES.items():
         value = golden(shared_data, batch)
-        gold = bioasq.golds(bioasq.parse(f"7B{batch}", value))
+        gold = bioasq.gold_answers(bioasq.parse_factoids(f"7B{batch}", value))
         assert len(gold) == size
         perfect = {number: [min(texts)] for number, texts in gold.items()}
-        assert set(bioasq.measures(gold, perfect).values()) == {100.0}
+        assert set(bioasq.factoid_scores(gold, perfect).values()) == {100.0}
         everything = sorted(text for texts in gold.values() for text in texts)
         answers = {}
         ranks = []
@@ -142,7 +142,7 @@ def test_the_golden_answers_of_7b_score_full_marks_and_shuffled_ones_what_an_ind
                 answers[question["id"]] = offered
                 right = [t.lower() for synonyms in question["exact_answer"] for t in synonyms]
                 ranks.append(next(place for place, text in enumerate(offered, 1) if text.lower() in right))
-        found = bioasq.measures(gold, answers)
+        found = bioasq.factoid_scores(gold, answers)
         assert found["mrr"] == pytest.approx(100 * sum(1 / rank for rank in ranks) / size)
         assert found["strict_accuracy"] == pytest.approx(100 * ranks.count(1) / size)
         assert found["lenient_accuracy"] == 100.0
@@ -150,17 +150,17 @@ def test_the_golden_answers_of_7b_score_full_marks_and_shuffled_ones_what_an_ind
         pooled_answers |= answers
         pooled_ranks += ranks
     assert len(pooled_gold) == 162
-    pooled = bioasq.measures(pooled_gold, pooled_answers)
+    pooled = bioasq.factoid_scores(pooled_gold, pooled_answers)
     assert pooled["mrr"] == pytest.approx(100 * sum(1 / rank for rank in pooled_ranks) / 162)
     without_one = dict(list(pooled_answers.items())[1:])
-    assert bioasq.measures(pooled_gold, without_one)["lenient_accuracy"] == pytest.approx(100 * 161 / 162)
+    assert bioasq.factoid_scores(pooled_gold, without_one)["lenient_accuracy"] == pytest.approx(100 * 161 / 162)
 
 
 def test_the_organisers_training_questions_become_the_snippet_set_rebuilt_from_them(shared_data):
     folder = shared_data / "eval/qa/BioASQ-7b/rebuilt"
     path = str(folder / "training7b-reconstructed.json.gz")
-    ours = bioasq.as_questions(bioasq.parse(path, squad.load(path)), all_snippets=False)
+    ours = bioasq.as_questions(bioasq.parse_factoids(path, squad.load_json(path)), all_snippets=False)
     path = str(folder / "BioASQ-train-factoid-7b-snippet.json")
-    theirs = squad.parse(path, squad.load(path)).questions
+    theirs = squad.parse_squad(path, squad.load_json(path)).questions
     passages = [{(bioasq.question_id(q.id), q.context) for q in questions} for questions in (ours, theirs)]
     assert passages[0] == passages[1] and len(ours) == len(passages[0]) == 4306

@@ -36,10 +36,10 @@ def ids_of(features: dict) -> list[int]:
 def test_texts_and_pairs_are_cut_in_the_same_places(featurized, tokenizer):
     cases = featurized["classification"]
     records = [Record(case["text_a"], case["text_b"] or "", None, 1) for case in cases]
-    made = inputs.make(records, [], tokenizer, featurized["max_seq_length"])
+    made = inputs.make_inputs(records, [], tokenizer, featurized["max_seq_length"])
     assert len(cases) == 10
     assert [ids.tolist() for ids in made.input_ids] == [ids_of(case["features"]) for case in cases]
-    assert sum(made.cut) == 5
+    assert sum(made.truncated) == 5
 
 
 def test_words_are_asked_about_at_the_same_pieces(featurized, tokenizer):
@@ -47,11 +47,11 @@ def test_words_are_asked_about_at_the_same_pieces(featurized, tokenizer):
     compared = 0
     for case in featurized["tagging"]:
         sentence = [ids.tolist() for ids in tokenizer.encode_batch(case["words"])]
-        made = word_windows.examples([sentence], featurized["max_seq_length"], tokenizer.special)
+        made = word_windows.make_examples([sentence], featurized["max_seq_length"], tokenizer.special)
         if len(made) == 1 and "[CLS]" not in case["words"]:
             count = int(sum(case["features"]["chunk_labels_mask"]))
             assert made[0].input_ids.tolist() == ids_of(case["features"])
-            assert made[0].asked.tolist() == case["features"]["chunk_labeled_positions"][:count]
+            assert made[0].positions.tolist() == case["features"]["chunk_labeled_positions"][:count]
             compared += 1
     assert compared == 2
 
@@ -64,13 +64,13 @@ def test_questions_are_cut_into_the_same_windows_with_the_answers_in_the_same_pl
             continue
         windowing = WindowConfig(featurized["max_seq_length"], options["doc_stride"], options["max_query_length"])
         value = {"data": [{"paragraphs": [case["paragraph"]]}]}
-        (question,) = squad.parse("oracle", value).questions
-        made, _ = windows.windows([question], tokenizer, windowing)
+        (question,) = squad.parse_squad("oracle", value).questions
+        made, _ = windows.make_windows([question], tokenizer, windowing)
         assert len(made) == len(case["features"])
         for window, features in zip(made, case["features"], strict=True):
             assert window.input_ids.tolist() == ids_of(features)
             context = [most for _, most in features["squad_token_is_max_context"]]
-            assert window.most_context.tolist() == context
+            assert window.max_context.tolist() == context
             assert [window.start, window.end] == [features["squad_start_positions"], features["squad_end_positions"]]
             assert np.flatnonzero(features["segment_ids"])[0] == window.first
             compared += 1

@@ -47,8 +47,8 @@ def write(folder, value) -> str:
     return str(path)
 
 
-def read(path: str, **options) -> squad.File:
-    return squad.parse(path, squad.load(path), **options)
+def read(path: str, **options) -> squad.SquadFile:
+    return squad.parse_squad(path, squad.load_json(path), **options)
 
 
 def test_answers_stand_where_they_are_said_to_be_and_flags_are_kept(tmp_path):

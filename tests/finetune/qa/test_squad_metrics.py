@@ -49,9 +49,9 @@ def test_exact_match_and_f1_are_those_of_torchmetrics_on_random_answers():
             [{"prediction_text": given[question.id], "id": question.id}],
             [{"answers": {"text": [a.text for a in question.answers], "answer_start": [0]}, "id": question.id}],
         )
-        ours = squad_metrics.scores([question], given)
+        ours = squad_metrics.squad_scores([question], given)
         assert ours == pytest.approx({name: float(value) for name, value in theirs.items()}, rel=1e-6), question
-    exact = [squad_metrics.scores([question], given)["exact_match"] for question in questions]
+    exact = [squad_metrics.squad_scores([question], given)["exact_match"] for question in questions]
     assert 20 < sum(exact) / len(exact) < 80, "both outcomes occur"
 
 
@@ -79,7 +79,7 @@ def test_impossible_questions_are_right_if_left_unanswered_and_are_told_apart():
         Question("3", "?", "c", impossible=True),
         Question("4", "?", "c", (Answer("p53", 0),)),
     ]
-    found = squad_metrics.scores(questions, {"1": "kinase", "2": "", "3": "kinase"})
+    found = squad_metrics.squad_scores(questions, {"1": "kinase", "2": "", "3": "kinase"})
     assert found == pytest.approx(
         {
             "exact_match": 50.0,

@@ -149,11 +149,11 @@ def test_answers_of_all_passages_are_merged_and_scored_for_each_batch_and_pooled
     handed_in = {q["id"]: q["exact_answer"] for q in json.loads(qa.predictions("test", outputs))["questions"]}
     assert set(handed_in) == {"dd", "ee", "ff"} and handed_in["ff"] == []
     assert handed_in["dd"][0][0].lower() == "imatinib" and len(handed_in["dd"]) <= 5
-    assert "1 gold questions without a passage" in qa.told()[-1]
-    sizes = qa.account()["sizes"]["test"]
+    assert "1 gold questions without a passage" in qa.summary_lines()[-1]
+    sizes = qa.data_summary()["sizes"]["test"]
     assert [sizes[name] for name in ("questions", "passages", "gold", "attainable")] == [2, 3, 3, 1]
-    assert "a passage has a gold answer for 1 of 3 questions" in qa.told()[-1]
-    assert set(qa.account()["files"]) == {"train", "dev", "test 1", "test 2", "gold 1", "gold 2"}
+    assert "a passage contains a gold answer for 1 of 3 questions" in qa.summary_lines()[-1]
+    assert set(qa.data_summary()["files"]) == {"train", "dev", "test 1", "test 2", "gold 1", "gold 2"}
 
 
 def test_the_organisers_own_file_is_a_test_set_of_its_snippets(tmp_path, tokenizer):
@@ -171,7 +171,7 @@ def test_the_organisers_own_file_is_a_test_set_of_its_snippets(tmp_path, tokeniz
     (tmp_path / "7B1_golden.json").write_text(json.dumps(value))
     paths = bioasq_files(tmp_path) | {"test": [str(tmp_path / "7B1_golden.json")]}
     qa = QaTask(paths, tokenizer, windowing=SMALL, measures="bioasq")
-    assert qa.account()["sizes"]["test"]["passages"] == 2
+    assert qa.data_summary()["sizes"]["test"]["passages"] == 2
     assert qa.score("test", pointing(qa, "test"))["strict_accuracy"] == 100.0
 
 
@@ -186,12 +186,12 @@ def test_nothing_that_is_measured_on_is_trained_on(tmp_path, tokenizer):
     )
     gold = [golden(tmp_path, "7B1", dd=["imatinib"], ee=["egfr"])]
     qa = QaTask(files, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
-    assert qa.account()["sizes"]["train"]["passages"] == 1
-    assert qa.account()["sizes"]["train"]["left_out_asked_elsewhere"] == 2
-    assert "2 passages left out because dev or test ask their question, too" in qa.told()[0]
+    assert qa.data_summary()["sizes"]["train"]["passages"] == 1
+    assert qa.data_summary()["sizes"]["train"]["left_out_asked_elsewhere"] == 2
+    assert "2 passages left out because their question is in dev or test" in qa.summary_lines()[0]
     squad = QaTask({"train": files["train"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
-    assert squad.account()["sizes"]["train"]["passages"] == 3, "in SQuAD other passages make other questions"
-    with pytest.raises(UserError, match="all its questions are asked in dev or test, too"):
+    assert squad.data_summary()["sizes"]["train"]["passages"] == 3, "in SQuAD other passages make other questions"
+    with pytest.raises(UserError, match="all its questions are in dev or test"):
         QaTask({"train": files["dev"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
 
 
@@ -239,9 +239,9 @@ def test_files_that_do_not_fit_together_are_told(tmp_path, tokenizer, change, to
 def test_files_are_listed_with_commas_and_patterns(tmp_path):
     for name in ("a1", "a2", "b"):
         write(tmp_path, name, passage("x", "which ?", "kras"))
-    listed = splits.paths(f"{tmp_path}/b.json, {tmp_path}/a*.json")
+    listed = splits.expand_paths(f"{tmp_path}/b.json, {tmp_path}/a*.json")
     assert [re.sub(".*/", "", path) for path in listed] == ["a1.json", "a2.json", "b.json"]
-    assert splits.paths("") == []
+    assert splits.expand_paths("") == []
 
 
 def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_count_does(shared_data):
@@ -258,7 +258,7 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
         measures="bioasq",
         gold=gold_files,
     )
-    account = qa.account()
+    account = qa.data_summary()
     sizes = account["sizes"]["test"]
     assert [sizes[name] for name in ("questions", "passages", "gold", "attainable")] == [162, 407, 162, 129]
     assert account["windows"]["train"]["lost"] == account["windows"]["dev"]["lost"] == 0

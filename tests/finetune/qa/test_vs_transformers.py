@@ -88,7 +88,7 @@ def in_transformers(folder, questions: list[Question]):
         for w, (encoding, pairs) in enumerate(zip(inputs.encodings, offsets, strict=True)):
             passage = [place for place, part in enumerate(encoding.sequence_ids) if part == 1]
             for i, j in itertools.product(passage, passage):
-                if i <= j < i + nbest.MAX_PIECES:
+                if i <= j < i + nbest.MAX_ANSWER_LENGTH:
                     text = question.context[pairs[i][0] : pairs[j][1]]
                     found[text] = max(float(logits[w, i, 0] + logits[w, j, 1]), found.get(text, -np.inf))
             length = sum(encoding.attention_mask)
@@ -128,7 +128,7 @@ def folder(params, tokenizer, tmp_path_factory) -> str:
 
 def answers_here(params, tokenizer: Tokenizer, questions: list[Question]):
     """Windows, their logits, and the answers of each question."""
-    windows, _ = spans.windows(questions, tokenizer, WINDOWING)
+    windows, _ = spans.make_windows(questions, tokenizer, WINDOWING)
     special = SpecialIds(**dataclasses.asdict(tokenizer.special))
     ids = np.full((len(windows), WINDOWING.max_seq_length), special.pad, np.int32)
     for row, window in zip(ids, windows, strict=True):
@@ -138,7 +138,7 @@ def answers_here(params, tokenizer: Tokenizer, questions: list[Question]):
         return models.merge_params(MODEL, SPAN_HEAD, params).logits(ids, masking.packed_segments(ids, special))
 
     logits = np.asarray(quick.jit(forward)(params, ids))
-    return windows, logits, nbest.of_questions(questions, windows, logits)
+    return windows, logits, nbest.answer_questions(questions, windows, logits)
 
 
 def test_an_exported_model_answers_in_transformers_as_here(params, tokenizer, folder):

@@ -45,7 +45,7 @@ def random_questions(count: int, most: int = 60) -> list[Question]:
 def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
     windowing = windows.WindowConfig(max_seq_length=96, doc_stride=20, max_query_length=60)
     questions = random_questions(60)
-    found, _ = windows.windows(questions, tokenizer, windowing)
+    found, _ = windows.make_windows(questions, tokenizer, windowing)
     for number, question in enumerate(questions):
         head = len(tokenizer.encode_batch([question.text])[0]) + 3
         tokenizer.backend.enable_truncation(
@@ -66,12 +66,12 @@ def test_windows_are_those_of_hugging_faces_tokenizers(tokenizer):
 
 def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tokenizer):
     questions = random_questions(40)
-    found, _ = windows.windows(
+    found, _ = windows.make_windows(
         questions, tokenizer, windows.WindowConfig(max_seq_length=48, doc_stride=10, max_query_length=12)
     )
     for number, question in enumerate(questions):
         (_, offsets) = tokenizer.encode_with_offsets([question.context])[0]
-        seen = [tuple(pair) for w in found if w.question == number for pair in w.offsets[w.most_context].tolist()]
+        seen = [tuple(pair) for w in found if w.question == number for pair in w.offsets[w.max_context].tolist()]
         assert sorted(seen) == sorted(map(tuple, offsets.tolist()))
 
 
@@ -80,7 +80,7 @@ def test_no_piece_of_a_passage_is_lost_and_one_window_has_most_context_of_it(tok
 )
 def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride):
     """By google-research/bert's rule as it is written."""
-    begins = windows.starts(pieces, room, stride)
+    begins = windows.window_starts(pieces, room, stride)
     best = []
     for piece in range(pieces):
         scores = {}
@@ -89,12 +89,12 @@ def test_most_context_is_what_a_count_piece_by_piece_gives(pieces, room, stride)
             if begin <= piece < begin + length:
                 scores[window] = min(piece - begin, begin + length - 1 - piece) + 0.01 * length
         best.append(max(scores, key=scores.get))
-    assert windows.most_context(begins, pieces, room).tolist() == best
+    assert windows.max_context_windows(begins, pieces, room).tolist() == best
 
 
 def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
     questions = random_questions(200)
-    found, account = windows.windows(
+    found, stats = windows.make_windows(
         questions, tokenizer, windows.WindowConfig(max_seq_length=64, doc_stride=16, max_query_length=16)
     )
     widened = set()
@@ -113,31 +113,31 @@ def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
             widened.add(window.question)
             assert window.offsets[window.start - window.first, 1] > answer.start, "no piece before the answer"
             assert window.offsets[window.end - window.first, 0] < answer.stop, "no piece after the answer"
-    assert account.widened == len(widened) > 0
-    assert account.answered == 200 and account.lost == []
-    assert 0 < account.windows_with_answer < account.windows == len(found)
+    assert stats.widened_answers == len(widened) > 0
+    assert stats.answered == 200 and stats.unanswerable == []
+    assert 0 < stats.windows_with_answer < stats.windows == len(found)
 
 
 def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_told(tokenizer):
     context = "kinase " * 100
     question = Question("long", "the?", context, (Answer(context[70:700].strip(), 70),))
-    found, account = windows.windows(
+    found, stats = windows.make_windows(
         [question], tokenizer, windows.WindowConfig(max_seq_length=50, doc_stride=20, max_query_length=4)
     )
-    assert account.lost == ["long"] and account.windows_with_answer == 0
+    assert stats.unanswerable == ["long"] and stats.windows_with_answer == 0
     assert not any(window.holds_answer for window in found)
 
 
 def test_a_long_question_loses_its_end_and_is_counted(tokenizer):
     question = Question("1", "the kinase " * 20, "kinase of the", ())
-    (window,), account = windows.windows([question], tokenizer, windows.WindowConfig(64, 16, 8))
-    assert account.cut_questions == 1 and window.first == 8 + 2
+    (window,), stats = windows.make_windows([question], tokenizer, windows.WindowConfig(64, 16, 8))
+    assert stats.truncated_questions == 1 and window.first == 8 + 2
     assert window.input_ids.dtype == np.int32
 
 
 def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
-    (window,), account = windows.windows([Question("1", "the?", "\u200d\u00ad", (Answer("\u00ad", 1),))], tokenizer)
-    assert len(window.offsets) == 0 and account.lost == ["1"]
+    (window,), stats = windows.make_windows([Question("1", "the?", "\u200d\u00ad", (Answer("\u00ad", 1),))], tokenizer)
+    assert len(window.offsets) == 0 and stats.unanswerable == ["1"]
 
 
 @pytest.mark.parametrize(

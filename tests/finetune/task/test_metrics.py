@@ -52,7 +52,7 @@ def test_relations_are_scored_over_the_positive_classes():
     labels = ["CPR:3", "CPR:4", "false"]
     draw = np.random.default_rng(0)
     gold, predicted = draw.integers(0, 3, (2, 500))
-    scores = metrics.classes(gold, predicted, labels, counted=["CPR:3", "CPR:4"])
+    scores = metrics.classification_scores(gold, predicted, labels, counted=["CPR:3", "CPR:4"])
     for average, name in (("micro", "f1"), ("macro", "macro_f1")):
         theirs = sklearn.metrics.f1_score(gold, predicted, labels=[0, 1], average=average)
         assert scores[name] == pytest.approx(100 * theirs)
@@ -63,13 +63,13 @@ def test_relations_are_scored_over_the_positive_classes():
 def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():
     draw = np.random.default_rng(1)
     gold, predicted = draw.random((2, 80, 4)) < 0.3
-    scores = metrics.label_sets(gold, predicted, list("abcd"))
+    scores = metrics.multilabel_scores(gold, predicted, list("abcd"))
     assert scores["f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="micro"))
     assert scores["macro_f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="macro"))
     assert scores["accuracy"] == pytest.approx(100 * sklearn.metrics.accuracy_score(gold, predicted))
     wanted = draw.integers(0, 5, 60) / 2  # with ties
     got = wanted + draw.normal(size=60)
-    scores = metrics.numbers(wanted, got)
+    scores = metrics.regression_scores(wanted, got)
     assert scores["pearson"] == pytest.approx(100 * stats.pearsonr(wanted, got)[0])
     assert scores["spearman"] == pytest.approx(100 * stats.spearmanr(wanted, got)[0])
 
@@ -77,9 +77,9 @@ def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():
 def test_a_model_that_finds_nothing_scores_nought():
     assert entity_f1.entity_scores([["B-X", "O"]], [["O", "O"]])["f1"] == 0
     assert entity_f1.entity_scores([["O"]], [["O"]])["f1"] == 0
-    assert metrics.numbers([1.0, 2.0], [3.0, 3.0])["pearson"] == 0
+    assert metrics.regression_scores([1.0, 2.0], [3.0, 3.0])["pearson"] == 0
 
 
 def test_several_runs_have_a_mean_and_a_standard_deviation():
-    assert metrics.mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, np.std([1, 2, 4], ddof=1)))
-    assert metrics.mean_and_deviation([5.0]) == (5.0, 0.0)
+    assert metrics.mean_and_std([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, np.std([1, 2, 4], ddof=1)))
+    assert metrics.mean_and_std([5.0]) == (5.0, 0.0)

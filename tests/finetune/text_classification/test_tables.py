@@ -14,7 +14,7 @@ from electramed_jax.finetune.text_classification.tables import Columns
 def read(tmp_path, name: str, text: str, columns: Columns = Columns()):
     path = tmp_path / name
     path.write_bytes(text.encode("utf-8"))
-    return tables.read(str(path), columns)
+    return tables.read_table(str(path), columns)
 
 
 def test_blue_is_separated_by_tabs_whatever_its_name_and_quotes_nothing(tmp_path):

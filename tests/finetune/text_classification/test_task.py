@@ -32,7 +32,7 @@ def make(folder, kind: str, began=None, max_length: int = 32, **settings):
     config = FinetuneConfig(
         task=TaskConfig(kind=kind, data=str(folder), max_seq_length=max_length), text=TextConfig(**settings)
     )
-    return make_task.make(config, began or start())
+    return make_task.make_task(config, began or start())
 
 
 def pieces(task, split: str, number: int, tokens) -> str:
@@ -56,7 +56,7 @@ def test_relations_are_scored_over_what_is_not_false(tmp_path):
     nothing = [np.array([0, 0, 1])] * 2
     scores = task.score("dev", nothing)
     assert (scores["f1"], scores["accuracy"]) == (0, 50)
-    assert task.account()["counted"] == ["CPR:3", "CPR:4"]
+    assert task.data_summary()["counted"] == ["CPR:3", "CPR:4"]
     assert task.predictions("dev", nothing).split("\n")[1:3] == ["2\tCPR:3\tfalse", "3\tfalse\tfalse"]
 
 
@@ -74,7 +74,9 @@ def test_placeholders_are_entries_of_the_vocabulary_or_pieces_by_option(tmp_path
 def test_a_placeholder_begins_as_its_word():
     rows = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
     began = dataclasses.replace(start(), params={"embeddings": {"word": rows}, "encoder": {}})
-    learnt = placeholders.add(began, ["@DRUG$", "@DRUG-GENE$", "@TIMOLOL$"])  # two free entries, then a new one
+    learnt = placeholders.add_to_vocabulary(
+        began, ["@DRUG$", "@DRUG-GENE$", "@TIMOLOL$"]
+    )  # two free entries, then a new one
     table = learnt.params["embeddings"]["word"]
     ids = {token: number for number, token in enumerate(learnt.tokens)}
     assert (ids["@DRUG$"], ids["@DRUG-GENE$"], ids["@TIMOLOL$"]) == (5, 6, len(TOKENS))
@@ -84,7 +86,7 @@ def test_a_placeholder_begins_as_its_word():
     others = [number for number in range(len(TOKENS)) if number not in (5, 6)]
     np.testing.assert_array_equal(table[others], rows[others])
     assert learnt.model.vocab_size == len(TOKENS) + 1
-    assert placeholders.add(learnt, ["@DRUG$"]) == learnt
+    assert placeholders.add_to_vocabulary(learnt, ["@DRUG$"]) == learnt
 
 
 def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_line(tmp_path):
@@ -98,17 +100,17 @@ def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_lin
 def test_a_long_text_is_cut_around_its_placeholders():
     ids = np.arange(100)
     for marked in ([0, 9], [90, 99], [45, 52], [3, 99]):
-        kept, _ = inputs.cut(ids, ids[:0], 20, marked)
+        kept, _ = inputs.truncate(ids, ids[:0], 20, marked)
         assert len(kept) == 20 and marked[0] in kept
         assert marked[1] in kept or marked[1] - marked[0] >= 20
-    assert inputs.cut(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
+    assert inputs.truncate(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
 
 
 def test_of_a_long_pair_the_longer_text_is_cut():
     a, b = np.arange(30), np.arange(8)
-    assert [len(one) for one in inputs.cut(a, b, 20, [])] == [12, 8]
-    assert [len(one) for one in inputs.cut(b, a, 20, [])] == [8, 12]
-    assert [len(one) for one in inputs.cut(a, a, 21, [])] == [11, 10]
+    assert [len(one) for one in inputs.truncate(a, b, 20, [])] == [12, 8]
+    assert [len(one) for one in inputs.truncate(b, a, 20, [])] == [8, 12]
+    assert [len(one) for one in inputs.truncate(a, a, 21, [])] == [11, 10]
 
 
 def test_pairs_are_a_and_b(tmp_path):
@@ -178,8 +180,8 @@ def test_chemprots_own_rows_are_read(shared_data, placeholder_mode):
     task_config = TaskConfig(kind="relations", train=str(folder / "electramed" / "dev.csv"), dev_fraction=0.1)
     config = FinetuneConfig(task=task_config, text=TextConfig(placeholders=placeholder_mode))
     letters = tuple(letter for letter in "abcdefghijklmnopqrstuvwxyz-" if letter not in TOKENS)
-    task, _, described = make_task.make(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
+    task, _, described = make_task.make_task(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
     assert described.whole_tokens == (("@CHEM-GENE$", "@CHEMICAL$", "@GENE$") if placeholder_mode == "whole" else ())
-    labels = task.account()["labels"]
+    labels = task.data_summary()["labels"]
     counted = {label: labels["train"][label] + labels["dev"][label] for label in labels["train"]}
     assert counted == {"CPR:3": 550, "CPR:4": 1094, "CPR:5": 116, "CPR:6": 199, "CPR:9": 457, "false": 9404}

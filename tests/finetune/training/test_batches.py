@@ -12,8 +12,9 @@ from invented_corpus import start
 
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.sampler import EpochSampler
-from electramed_jax.finetune.task.task import IGNORE, SEQUENCE, SIGMOID, SOFTMAX, SPAN, SQUARED, TOKEN, Examples, Head
+from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SOFTMAX, SQUARED, Examples, Head
 from electramed_jax.finetune.training import batches, losses, model
+from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 from electramed_jax.model import masking
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -61,11 +62,11 @@ def test_packed_examples_fit_and_overlap_nowhere():
 def test_the_fullest_batch_of_a_run_fits_the_rows():
     held = examples(HEADS["tags"], 40)
     plan = EpochSampler(40, 8, seed=3)
-    rows = batches.rows_needed(held, plan, 25, 16)
+    rows = batches.max_rows(held, plan, 25, 16)
     used = []
     for step in range(25):
         batch = batches.collate(held, plan.rows(step).tolist(), HEADS["tags"], rows, 16, SPECIAL.pad)
-        assert len(batch.places) == 8
+        assert len(batch.placements) == 8
         used.append(int((batch.input_ids != SPECIAL.pad).any(axis=1).sum()))
     assert max(used) == rows
 
@@ -89,7 +90,7 @@ def results(request) -> tuple[Head, Examples, Result, Result]:
     def loss(params, ids, labels):
         structure = masking.packed_segments(ids, SPECIAL)
         logits = model.merge_params(config, head, params).logits(ids, structure)
-        total, count = losses.of(logits, {"labels": labels}, structure.segments_BT, head)
+        total, count = losses.task_loss(logits, {"labels": labels}, structure.segments_BT, head)
         return total / count, (logits, count)
 
     @quick.jit
@@ -99,13 +100,13 @@ def results(request) -> tuple[Head, Examples, Result, Result]:
 
     def result(batch: batches.Batch) -> Result:
         (value, (logits, count)), gradients = compute(batch.input_ids, batch.labels)
-        own = dict(batches.unpacked(np.asarray(logits), batch, held, head))
+        own = dict(batches.unpack_logits(np.asarray(logits), batch, held, head))
         return Result(own, float(value), float(count), gradients)
 
     packed = batches.collate(held, range(len(held)), head, len(held), 24, SPECIAL.pad)
     assert (packed.input_ids != SPECIAL.pad).any(axis=1).sum() < len(held), "nothing was packed"
-    alone = [batches.Place(number, number, 0) for number in range(len(held))]
-    apart = batches.lay_out(held, alone, head, len(held), 24, SPECIAL.pad)
+    alone = [batches.Placement(number, number, 0) for number in range(len(held))]
+    apart = batches.place_examples(held, alone, head, len(held), 24, SPECIAL.pad)
     return head, held, result(packed), result(apart)
 
 
@@ -143,6 +144,8 @@ def test_the_loss_is_torchs(results):
 def test_every_example_is_measured_once():
     held = examples(HEADS["tags"], 57)
     seen = [
-        place.example for batch in batches.measured(held, HEADS["tags"], 4, 16, SPECIAL.pad) for place in batch.places
+        place.example
+        for batch in batches.eval_batches(held, HEADS["tags"], 4, 16, SPECIAL.pad)
+        for place in batch.placements
     ]
     assert sorted(seen) == list(range(57))

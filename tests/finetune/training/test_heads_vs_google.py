@@ -16,9 +16,10 @@ import quick
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, SPAN, SQUARED, TOKEN, Head
+from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.training import losses, model
 from electramed_jax.finetune.training.step import TrainSpec
+from electramed_jax.hf.format.mapping import SPAN, TOKEN
 from electramed_jax.model import masking
 from electramed_jax.training import optimizer
 
@@ -69,7 +70,7 @@ def logits_and_loss(reference: Reference, params: dict, head: Head, labels: np.n
         structure = masking.packed_segments(ids, SPECIAL)
         logits = model.merge_params(config, head, params).logits(ids, structure)
         batch = {"input_ids": ids, "labels": jnp.asarray(labels)}
-        return logits, losses.of(logits, batch, structure.segments_BT, head)
+        return logits, losses.task_loss(logits, batch, structure.segments_BT, head)
 
     return quick.jit(compute)(params)
 
@@ -125,7 +126,7 @@ def test_three_steps_with_layer_wise_rates(reference, shared_data):
     def loss(params):
         structure = masking.packed_segments(batch["input_ids"], SPECIAL)
         logits = model.merge_params(recipe.model, head, params).logits(batch["input_ids"], structure)
-        return losses.of(logits, batch, structure.segments_BT, head)[0]
+        return losses.task_loss(logits, batch, structure.segments_BT, head)[0]
 
     @quick.jit
     def step(params, opt_state):

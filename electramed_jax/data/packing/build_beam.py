@@ -1,10 +1,11 @@
-"""`build_rows` as an Apache Beam pipeline: the same functions, the same shards byte for byte.
+"""Builds the splits of a packed dataset in an Apache Beam pipeline; the shards equal those of `build` byte for byte.
 
-Where windows of documents begin depends on the documents' lengths alone, and where shards begin on how many
-rows each window has. So tokenising takes a part each, packing a window each and writing a shard each,
-in any order; between them one worker looks at the lengths of a split, and one at the rows of its windows.
+Where windows of documents begin depends only on the lengths of the documents, and where shards begin only on
+the number of rows of each window. So the pipeline tokenizes part by part, packs window by window and writes
+shard by shard, in any order. Between these steps one worker reads the lengths of a split, and one the row counts
+of its windows.
 
-What is large lies in the scratch folder: the tokens of a part, the rows of a window.
+Large data is in the scratch folder: the tokens of a part, the rows of a window.
 """
 
 from __future__ import annotations
@@ -27,170 +28,174 @@ from electramed_jax.data.packing.row_builder import ELECTRA, PackingSpec, RowBui
 from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
-OfSplit = tuple[str, Any]
-Span = tuple[int, int, int, int]  # part, byte at which a block of its tokens begins, start and stop of documents in it
-Run = tuple[int, int, int]  # window, start and stop of rows in it
-_LENGTH = np.dtype("<u4")  # of a document, in tokens
+KeyedBySplit = tuple[str, Any]
+# (part, first byte of a block of its tokens, start and stop of the documents in the block)
+DocumentSpan = tuple[int, int, int, int]
+RowSpan = tuple[int, int, int]  # (window, start and stop of the rows in it)
+_LENGTH = np.dtype("<u4")  # tokens of a document
+_STATS, _SHARD = "figures", "shard"  # kinds of results in rows.json of the scratch folder
 
 
-def run(
-    runner: BeamRunner, documents_dir: str, parts: int, work: str, output_dir: str, order: PackingSpec
+def build_splits(
+    runner: BeamRunner, documents_dir: str, num_parts: int, work: str, output_dir: str, spec: PackingSpec
 ) -> Iterator[tuple[str, SplitStats, tuple[manifest.Shard, ...]]]:
-    """Each split, the training split first: its figures, and its shards in place."""
+    """Yields each split, the training split first, with its statistics and its shards in `output_dir`."""
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
-        return _build(pipeline, documents_dir, parts, work, output_dir, order)
+        return _build_pipeline(pipeline, documents_dir, num_parts, work, output_dir, spec)
 
-    figures = {split: SplitStats.none(RowBuilder.of(order).vocab_size) for split in corpus_dir.SPLITS}
+    vocab_size = RowBuilder.from_spec(spec).vocab_size
+    stats = {split: SplitStats.zeros(vocab_size) for split in corpus_dir.SPLITS}
     shards: dict[str, list[manifest.Shard]] = {split: [] for split in corpus_dir.SPLITS}
     for split, kind, value in runner.run(work, "rows", build):
-        if kind == "figures":
-            figures[split] += SplitStats.of_json(value)
+        if kind == _STATS:
+            stats[split] += SplitStats.from_json(value)
         else:
             shards[split].append(manifest.Shard(**value))
     for split in corpus_dir.SPLITS:
-        yield split, figures[split], tuple(sorted(shards[split], key=lambda shard: shard.file))
+        yield split, stats[split], tuple(sorted(shards[split], key=lambda shard: shard.file))
 
 
-def _build(
-    pipeline: beam.Pipeline, documents_dir: str, parts: int, work: str, output_dir: str, order: PackingSpec
+def _build_pipeline(
+    pipeline: beam.Pipeline, documents_dir: str, num_parts: int, work: str, output_dir: str, spec: PackingSpec
 ) -> beam.PCollection:
     windows = (
         pipeline
-        | "parts" >> beam.Create([(split, part) for split in corpus_dir.SPLITS for part in range(parts)])
+        | "parts" >> beam.Create([(split, part) for split in corpus_dir.SPLITS for part in range(num_parts)])
         | "spread parts" >> beam.Reshuffle()
-        | "tokenise" >> beam.ParDo(_Tokenize(work, documents_dir, order)).with_output_types(OfSplit)
+        | "tokenize" >> beam.ParDo(_Tokenize(work, documents_dir, spec)).with_output_types(KeyedBySplit)
         | "lengths of a split" >> beam.GroupByKey()
-        | "windows" >> _of_split(_windows, work, order).with_outputs("figures", main="spans")
+        | "windows" >> _flat_map(_windows, work, spec).with_outputs("stats", main="spans")
     )
     packed = (
         windows.spans
         | "spread windows" >> beam.Reshuffle()
-        | "pack" >> _of_split(_pack, work, order).with_outputs("figures", main="rows")
+        | "pack" >> _flat_map(_pack, work, spec).with_outputs("stats", main="rows")
     )
     shards = (
         packed.rows
         | "rows of a split" >> beam.GroupByKey()
-        | "shards" >> _of_split(_shards, work, order)
+        | "shards" >> _flat_map(_shards, work, spec)
         | "spread shards" >> beam.Reshuffle()
-        | "write" >> beam.FlatMap(_write, work, output_dir, order)
+        | "write" >> beam.FlatMap(_write, work, output_dir, spec)
     )
-    figures = (
-        (windows.figures, packed.figures)
-        | "all figures" >> beam.Flatten()
-        | "figures of a split" >> beam.CombinePerKey(_sum)
-        | "named" >> beam.MapTuple(_named)
+    stats = (
+        (windows.stats, packed.stats)
+        | "all statistics" >> beam.Flatten()
+        | "statistics of a split" >> beam.CombinePerKey(_sum_stats)
+        | "named" >> beam.MapTuple(_as_result)
     )
-    return (shards, figures) | "results" >> beam.Flatten()
+    return (shards, stats) | "results" >> beam.Flatten()
 
 
-def _of_split(function: Any, *args: Any) -> beam.PTransform:
-    return beam.FlatMap(function, *args).with_output_types(OfSplit)
+def _flat_map(function: Any, *args: Any) -> Any:  # Any: only beam.ParDo, which FlatMap returns, has with_outputs
+    return beam.FlatMap(function, *args).with_output_types(KeyedBySplit)
 
 
 class _Tokenize(beam.DoFn):
-    """(split, part) -> (split, (part, [(byte at which a block of its tokens begins, lengths of the documents)]))."""
+    """(split, part) -> (split, (part, [(first byte of a block of its tokens, lengths of its documents)]))."""
 
-    def __init__(self, work: str, documents_dir: str, order: PackingSpec):
-        self._work, self._documents_dir, self._order = work, documents_dir, order
+    def __init__(self, work: str, documents_dir: str, spec: PackingSpec):
+        self._work, self._documents_dir, self._spec = work, documents_dir, spec
 
     def setup(self) -> None:
-        # One for each thread of a worker, and kept: it gets faster with the words it has seen.
-        self._tokenizer = Tokenizer(self._order.vocab_path, self._order.lower_case)
+        """Makes one tokenizer for each thread of a worker; it caches the ids of words, so it is kept."""
+        self._tokenizer = Tokenizer(self._spec.vocab_path, self._spec.lower_case)
 
-    def process(self, of_split: tuple[str, int]) -> Iterator[OfSplit]:
-        yield from _tokenize(of_split, self._work, self._documents_dir, self._tokenizer, self._order.format)
+    def process(self, element: tuple[str, int]) -> Iterator[KeyedBySplit]:
+        """Tokenizes a part into a scratch file."""
+        yield from _tokenize(element, self._work, self._documents_dir, self._tokenizer, self._spec.format)
 
 
 @report_user_errors
 def _tokenize(
-    of_split: tuple[str, int], work: str, documents_dir: str, tokenizer: Tokenizer, format: str
-) -> Iterator[OfSplit]:
-    split, part = of_split
-    ends = pack.SentenceEnds.of(tokenizer.tokens) if format == ELECTRA else None
+    element: tuple[str, int], work: str, documents_dir: str, tokenizer: Tokenizer, format: str
+) -> Iterator[KeyedBySplit]:
+    split, part = element
+    ends = pack.SentenceEnds.from_vocab(tokenizer.tokens) if format == ELECTRA else None
     documents = corpus_dir.read_part(corpus_dir.part_path(documents_dir, split, part))
-    blocks = token_files.write(_tokens(work, split, part), token_files.tokenize(documents, tokenizer, ends))
+    blocks = token_files.write_blocks(_tokens_path(work, split, part), token_files.tokenize(documents, tokenizer, ends))
     yield split, (part, [(block.offset, block.lengths.astype(_LENGTH).tobytes()) for block in blocks])
 
 
 @report_user_errors
-def _windows(of_split: tuple[str, Iterable], work: str, order: PackingSpec) -> Iterator[Any]:
-    """(split, (number, its Spans)) of each window; and the figures of the documents."""
-    split, parts = of_split
-    places, lengths = [], []
+def _windows(element: tuple[str, Iterable], _work: str, spec: PackingSpec) -> Iterator[Any]:
+    """Yields (split, (number, its DocumentSpans)) of each window, and the statistics of the documents."""
+    split, parts = element
+    positions, lengths = [], []
     for part, blocks in sorted(parts):
-        for offset, of_block in blocks:
-            places.append((part, offset))
-            lengths.append(np.frombuffer(of_block, _LENGTH).astype(np.int64))
-    figures = SplitStats.none(RowBuilder.of(order).vocab_size)
-    figures.add_documents(np.concatenate([np.empty(0, np.int64), *lengths]))
-    yield beam.pvalue.TaggedOutput("figures", (split, figures.as_json()))
-    some = (of_block[of_block > 0] for of_block in lengths)
-    for number, spans in enumerate(token_files.window_spans(some, order.window_tokens)):
-        yield split, (number, [(*places[block], start, stop) for block, start, stop in spans])
+        for offset, block_lengths in blocks:
+            positions.append((part, offset))
+            lengths.append(np.frombuffer(block_lengths, _LENGTH).astype(np.int64))
+    stats = SplitStats.zeros(RowBuilder.from_spec(spec).vocab_size)
+    stats.add_documents(np.concatenate([np.empty(0, np.int64), *lengths]))
+    yield beam.pvalue.TaggedOutput("stats", (split, stats.to_json()))
+    nonzero = (block_lengths[block_lengths > 0] for block_lengths in lengths)
+    for number, spans in enumerate(token_files.window_spans(nonzero, spec.window_tokens)):
+        yield split, (number, [(*positions[block], start, stop) for block, start, stop in spans])
 
 
 @report_user_errors
-def _pack(of_split: tuple[str, tuple[int, list[Span]]], work: str, order: PackingSpec) -> Iterator[Any]:
-    """(split, (number, rows)) of a window, whose rows are in a file then; and their figures."""
-    split, (number, spans) = of_split
+def _pack(element: tuple[str, tuple[int, list[DocumentSpan]]], work: str, spec: PackingSpec) -> Iterator[Any]:
+    """Writes the rows of a window to a scratch file; yields (split, (number, rows)) and the statistics of the rows."""
+    split, (number, spans) = element
     blocks = [
-        token_files.read_block(_tokens(work, split, part), offset).without_wordless().part(start, stop)
+        token_files.read_block(_tokens_path(work, split, part), offset).drop_empty().slice(start, stop)
         for part, offset, start, stop in spans
     ]
-    maker = RowBuilder.of(order)
-    figures = SplitStats.none(maker.vocab_size)
-    rows = maker.rows(token_files.join(blocks), figures)
-    with RowWriter(_rows(work, split, number), order.row_length, maker.dtype) as writer:
+    builder = RowBuilder.from_spec(spec)
+    stats = SplitStats.zeros(builder.vocab_size)
+    rows = builder.build(token_files.concatenate(blocks), stats)
+    with RowWriter(_rows_path(work, split, number), spec.row_length, builder.dtype) as writer:
         writer.write(rows)
     yield split, (number, len(rows))
-    yield beam.pvalue.TaggedOutput("figures", (split, figures.as_json()))
+    yield beam.pvalue.TaggedOutput("stats", (split, stats.to_json()))
 
 
 @report_user_errors
-def _shards(of_split: tuple[str, Iterable[tuple[int, int]]], work: str, order: PackingSpec) -> Iterator[OfSplit]:
-    """(split, (file, its Runs)) of each shard."""
-    split, windows = of_split
+def _shards(element: tuple[str, Iterable[tuple[int, int]]], _work: str, spec: PackingSpec) -> Iterator[KeyedBySplit]:
+    """Yields (split, (file, its RowSpans)) of each shard."""
+    split, windows = element
     numbers, counts = zip(*sorted(windows), strict=True)
     ends = np.cumsum(counts)
-    firsts = range(0, int(ends[-1]), order.rows_per_shard)
+    firsts = range(0, int(ends[-1]), spec.rows_per_shard)
     for shard, first in enumerate(firsts):
-        end = min(first + order.rows_per_shard, int(ends[-1]))
-        runs: list[Run] = []
+        end = min(first + spec.rows_per_shard, int(ends[-1]))
+        spans: list[RowSpan] = []
         while first < end:
-            at = int(np.searchsorted(ends, first, side="right"))
-            begin = int(ends[at]) - counts[at]
-            stop = min(end, int(ends[at]))
-            runs.append((numbers[at], first - begin, stop - begin))
+            window = int(np.searchsorted(ends, first, side="right"))
+            begin = int(ends[window]) - counts[window]
+            stop = min(end, int(ends[window]))
+            spans.append((numbers[window], first - begin, stop - begin))
             first = stop
-        yield split, (manifest.shard_name(order.name, split, shard, len(firsts)), runs)
+        yield split, (manifest.shard_name(spec.name, split, shard, len(firsts)), spans)
 
 
 @report_user_errors
 def _write(
-    of_split: tuple[str, tuple[str, list[Run]]], work: str, output_dir: str, order: PackingSpec
+    element: tuple[str, tuple[str, list[RowSpan]]], work: str, output_dir: str, spec: PackingSpec
 ) -> Iterator[Any]:
-    """(split, "shard", a manifest.Shard as JSON), which is in place then."""
-    split, (name, runs) = of_split
-    dtype = RowBuilder.of(order).dtype
-    with RowWriter(files.join(work, name), order.row_length, dtype) as writer:
-        for window, start, stop in runs:
-            writer.write(RowFile(_rows(work, split, window), order.row_length, dtype)[start:stop])
+    """Writes a shard and moves it to `output_dir`; yields (split, _SHARD, its manifest.Shard as JSON)."""
+    split, (name, spans) = element
+    dtype = RowBuilder.from_spec(spec).dtype
+    with RowWriter(files.join(work, name), spec.row_length, dtype) as writer:
+        for window, start, stop in spans:
+            writer.write(RowFile(_rows_path(work, split, window), spec.row_length, dtype)[start:stop])
     files.move(writer.path, files.join(output_dir, name))
-    yield split, "shard", dataclasses.asdict(manifest.Shard(name, writer.rows, writer.sha256))
+    yield split, _SHARD, dataclasses.asdict(manifest.Shard(name, writer.rows, writer.sha256))
 
 
-def _sum(figures: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return functools.reduce(operator.iadd, map(SplitStats.of_json, figures)).as_json()
+def _sum_stats(stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return functools.reduce(operator.iadd, map(SplitStats.from_json, stats)).to_json()
 
 
-def _named(split: str, figures: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    return split, "figures", figures
+def _as_result(split: str, stats: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    return split, _STATS, stats
 
 
-def _tokens(work: str, split: str, part: int) -> str:
+def _tokens_path(work: str, split: str, part: int) -> str:
     return files.join(work, f"tokens-{split}-{part:05d}")
 
 
-def _rows(work: str, split: str, window: int) -> str:
+def _rows_path(work: str, split: str, window: int) -> str:
     return files.join(work, f"window-{split}-{window:06d}")

@@ -1,4 +1,4 @@
-"""Tokens of documents to rows, and the figures of a split: what a pool and a pipeline share, without files."""
+"""Builds rows from tokenized documents and counts them. No file I/O: process pool and Beam pipeline share this code."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from electramed_jax.data.packing import electra_format, pack
 from electramed_jax.data.packing.token_files import Tokens
 from electramed_jax.data.tokenizer import vocab
 
-PAIRED_FRACTION = 0.9
+PAIRED_FRACTION = 0.9  # of the documents, those split into A and B
 FORMATS = (PACKED, ELECTRA) = ("packed", "electra")
 
 
 @dataclasses.dataclass(frozen=True)
 class PackingSpec:
-    """What rows are asked for.
+    """Settings of a packed dataset.
 
     Attributes:
-      vocab_path: where every process finds the vocabulary.
+      vocab_path: a vocab.txt that every process can read.
+      row_length: T, ids in a row.
       format: one of FORMATS.
       name: of the dataset.
-      window_tokens: how many are packed at a time.
+      window_tokens: tokens packed at a time.
     """
 
     vocab_path: str
@@ -41,54 +42,58 @@ class PackingSpec:
 
 @dataclasses.dataclass(frozen=True)
 class RowBuilder:
-    """Makes rows of T ids in one of FORMATS."""
+    """Builds rows [n, T] in the format of a `PackingSpec`."""
 
-    row_length: int
-    format: str
+    spec: PackingSpec
     tokens: list[str]
     special: SpecialIds
     sentence_ends: pack.SentenceEnds
 
     @classmethod
-    def of(cls, order: PackingSpec) -> RowBuilder:
-        tokens = vocab.read_vocab(order.vocab_path)
-        ends = pack.SentenceEnds.of(tokens)
-        return cls(order.row_length, order.format, tokens, vocab.special_ids(tokens), ends)
+    def from_spec(cls, spec: PackingSpec) -> RowBuilder:
+        """Reads the vocabulary of `spec` and returns the builder."""
+        tokens = vocab.read_vocab(spec.vocab_path)
+        return cls(spec, tokens, vocab.special_ids(tokens), pack.SentenceEnds.from_vocab(tokens))
 
     @property
     def vocab_size(self) -> int:
+        """Number of tokens in the vocabulary."""
         return len(self.tokens)
 
     @property
     def dtype(self) -> str:
+        """The dtype of ids on disk."""
         return manifest.dtype_for(self.vocab_size)
 
-    def rows(self, tokens: Tokens, figures: SplitStats) -> np.ndarray:
-        """Rows [n, T] of a window of documents, each of which has a token; counted in `figures`."""
-        packed = self._packed(tokens)
-        made = packed if self.format == PACKED else self._examples(tokens)
-        figures.add_rows(made, packed, self.special)
-        return made.rows
+    def build(self, tokens: Tokens, stats: SplitStats) -> np.ndarray:
+        """Returns rows int32[n, T] of a window of documents, each with a token, and adds them to `stats`."""
+        packed = self._build_packed(tokens)
+        built = packed if self.spec.format == PACKED else self._build_examples(tokens)
+        stats.add_rows(built, packed, self.special)
+        return built.rows
 
-    def _packed(self, tokens: Tokens) -> pack.PackedRows:
-        paired = tokens.draws < np.uint64(PAIRED_FRACTION * 2**64)
+    def _build_packed(self, tokens: Tokens) -> pack.PackedRows:
+        paired = tokens.random_bits < np.uint64(PAIRED_FRACTION * 2**64)
         return pack.pack_documents(
-            tokens.ids, tokens.lengths, paired, self.row_length, self.special, self.sentence_ends
+            tokens.ids, tokens.lengths, paired, self.spec.row_length, self.special, self.sentence_ends
         )
 
-    def _examples(self, tokens: Tokens) -> pack.PackedRows:
-        randoms = map(random.Random, tokens.draws.tolist())
+    def _build_examples(self, tokens: Tokens) -> pack.PackedRows:
+        generators = map(random.Random, tokens.random_bits.tolist())
         return electra_format.build_examples(
-            tokens.ids, tokens.sentences, tokens.sentence_counts, randoms, self.row_length, self.special
+            tokens.ids, tokens.sentence_lengths, tokens.sentence_counts, generators, self.spec.row_length, self.special
         )
 
 
 @dataclasses.dataclass
 class SplitStats:
-    """What is counted of a split, or of a part of it: figures of parts add up.
+    """Token and document statistics of a split or of a part of it. Statistics of two parts add with `+=`.
 
     Attributes:
-      counts: int64[V], how often each id occurs in the rows; 0 of [PAD] [CLS] [SEP].
+      counts: int64[V], occurrences of each id in the rows; 0 for [PAD] [CLS] [SEP].
+      split_documents: documents that are in more than one row.
+      packed_rows, packed_tokens: what `rows` and `tokens` would be in the packed format.
+      empty_documents: documents without a token; not in `documents`.
       histogram: documents by token count, as in `manifest.Manifest.length_histogram`.
     """
 
@@ -100,30 +105,35 @@ class SplitStats:
     dropped_tokens: int = 0
     packed_rows: int = 0
     packed_tokens: int = 0
-    wordless: int = 0
-    histogram: Counter = dataclasses.field(default_factory=Counter)
+    empty_documents: int = 0
+    histogram: Counter[int] = dataclasses.field(default_factory=Counter)
 
     @classmethod
-    def none(cls, vocab_size: int) -> SplitStats:
-        """Of nothing."""
+    def zeros(cls, vocab_size: int) -> SplitStats:
+        """Returns the statistics of no documents."""
         return cls(np.zeros(vocab_size, np.int64))
 
     def add_documents(self, lengths: np.ndarray) -> None:
-        """Counts documents of so many tokens each, none for those that are wordless."""
-        some = lengths[lengths > 0]
-        self.documents += len(some)
-        self.wordless += len(lengths) - len(some)
-        ends = 1 << np.ceil(np.log2(some)).astype(np.int64)
-        self.histogram += Counter(ends.tolist())
+        """Counts documents of `lengths` tokens each."""
+        nonzero = lengths[lengths > 0]
+        self.documents += len(nonzero)
+        self.empty_documents += len(lengths) - len(nonzero)
+        bin_ends = 1 << np.ceil(np.log2(nonzero)).astype(np.int64)
+        self.histogram += Counter(bin_ends.tolist())
 
-    def add_rows(self, made: pack.PackedRows, packed: pack.PackedRows, special: SpecialIds) -> None:
-        """Counts a window: its rows, and what they would be in the packed format."""
-        self.counts += np.bincount(made.rows.reshape(-1), minlength=len(self.counts))
+    def add_rows(self, built: pack.PackedRows, packed: pack.PackedRows, special: SpecialIds) -> None:
+        """Counts the rows of a window.
+
+        Args:
+          built: the rows.
+          packed: rows of the same documents in the packed format.
+        """
+        self.counts += np.bincount(built.rows.reshape(-1), minlength=len(self.counts))
         self.counts[[special.pad, special.cls, special.sep]] = 0
-        self.rows += len(made.rows)
-        self.tokens += made.tokens
-        self.split_documents += made.split_documents
-        self.dropped_tokens += made.dropped_tokens
+        self.rows += len(built.rows)
+        self.tokens += built.tokens
+        self.split_documents += built.split_documents
+        self.dropped_tokens += built.dropped_tokens
         self.packed_rows += len(packed.rows)
         self.packed_tokens += packed.tokens
 
@@ -132,41 +142,53 @@ class SplitStats:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
 
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {
-            "counts": self.counts.tolist(),
-            "histogram": [list(of_bin) for of_bin in self.histogram.items()],
-        }
+    def to_json(self) -> dict[str, Any]:
+        """Returns the statistics as JSON, for scratch files."""
+        value = dataclasses.asdict(self)
+        value["wordless"] = value.pop("empty_documents")  # the key of earlier versions
+        return value | {"counts": self.counts.tolist(), "histogram": [list(item) for item in self.histogram.items()]}
 
     @classmethod
-    def of_json(cls, value: dict[str, Any]) -> SplitStats:
-        counts = np.array(value["counts"], np.int64)
-        return cls(**value | {"counts": counts, "histogram": Counter(dict(value["histogram"]))})
+    def from_json(cls, value: dict[str, Any]) -> SplitStats:
+        """Returns the statistics that `to_json` wrote."""
+        value = dict(value)
+        return cls(
+            counts=np.array(value.pop("counts"), np.int64),
+            empty_documents=value.pop("wordless"),
+            histogram=Counter(dict(value.pop("histogram"))),
+            **value,
+        )
 
-    def smoothed(self, special: SpecialIds) -> np.ndarray:
-        """Add-one-smoothed probability of each id; of [PAD] [CLS] [SEP], which are never masked, 1."""
+    def unigram_probabilities(self, special: SpecialIds) -> np.ndarray:
+        """Returns the add-one-smoothed probability of each id, float64[V]; 1 for [PAD] [CLS] [SEP], never masked."""
         weights = self.counts + 1.0
         weights[[special.pad, special.cls, special.sep]] = 0
-        frequency = weights / weights.sum()
-        frequency[[special.pad, special.cls, special.sep]] = 1
-        return frequency
+        probabilities = weights / weights.sum()
+        probabilities[[special.pad, special.cls, special.sep]] = 1
+        return probabilities
 
-    def split(self, shards: tuple[manifest.Shard, ...], row_length: int, frequency: np.ndarray) -> manifest.Split:
-        """The figures as a manifest has them, `frequency` being `smoothed` of the training split."""
-        nats = -float(self.counts @ np.log(frequency))
+    def to_split(
+        self, shards: tuple[manifest.Shard, ...], row_length: int, probabilities: np.ndarray
+    ) -> manifest.Split:
+        """Returns the manifest's entry of the split.
+
+        Args:
+          probabilities: `unigram_probabilities` of the training split.
+        """
+        nats = -float(self.counts @ np.log(probabilities))
         return manifest.Split(
             shards=shards,
             rows=self.rows,
             tokens=self.tokens,
             documents=self.documents,
             split_documents=self.split_documents,
-            fill_fraction=_share(self.tokens, self.rows * row_length),
+            fill_fraction=_fraction(self.tokens, self.rows * row_length),
             unigram_cross_entropy=round(nats / max(1, int(self.counts.sum())), 6),
-            split_fraction=_share(self.split_documents, self.documents),
+            split_fraction=_fraction(self.split_documents, self.documents),
             dropped_tokens=self.dropped_tokens,
-            packed_fill_fraction=_share(self.packed_tokens, self.packed_rows * row_length),
+            packed_fill_fraction=_fraction(self.packed_tokens, self.packed_rows * row_length),
         )
 
 
-def _share(part: int, whole: int) -> float:
+def _fraction(part: int, whole: int) -> float:
     return round(part / max(1, whole), 6)

@@ -1,10 +1,11 @@
-"""A stream of rows into shards, whose names tell a count that is known only at the end."""
+"""Writes a stream of rows to shards. Their final names hold the number of shards, so they are renamed at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from types import TracebackType
 
 import numpy as np
 
@@ -14,15 +15,15 @@ from electramed_jax.data.dataset.manifest import Shard, shard_name
 
 
 class ShardWriter:
-    """Writes scratch files of `rows_per_shard` rows, the last one shorter; `place` names them.
+    """Writes scratch files of `rows_per_shard` rows, the last one shorter. `place_shards` gives them their final names.
 
     Attributes:
-      shards: those that are complete; `file` is the path of the scratch file.
+      shards: the complete ones. `file` is the path of the scratch file.
     """
 
-    def __init__(self, scratch: str, row_length: int, dtype: str, rows_per_shard: int):
+    def __init__(self, scratch_prefix: str, row_length: int, dtype: str, rows_per_shard: int):
         self.shards: list[Shard] = []
-        self._scratch, self._row_length, self._dtype = scratch, row_length, dtype
+        self._scratch_prefix, self._row_length, self._dtype = scratch_prefix, row_length, dtype
         self._rows_per_shard = rows_per_shard
         self._stack = contextlib.ExitStack()
         self._writer: RowWriter | None = None
@@ -30,30 +31,33 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._writer is not None:
-            self._close(*error)
+            self._stack.__exit__(kind, error, traceback)
+            self._add_shard(self._writer)
 
     def write(self, rows: np.ndarray) -> None:
         """Appends rows [n, T]."""
         while len(rows):
             if self._writer is None:
-                path = f"{self._scratch}-{len(self.shards):05d}"
+                path = f"{self._scratch_prefix}-{len(self.shards):05d}"
                 self._writer = self._stack.enter_context(RowWriter(path, self._row_length, self._dtype))
             room = self._rows_per_shard - self._writer.rows
             self._writer.write(rows[:room])
             rows = rows[room:]
             if self._writer.rows == self._rows_per_shard:
-                self._close(None, None, None)
+                self._stack.close()
+                self._add_shard(self._writer)
 
-    def _close(self, *error: object) -> None:
-        self._stack.__exit__(*error)
-        writer, self._writer = self._writer, None
+    def _add_shard(self, writer: RowWriter) -> None:
+        self._writer = None
         self.shards.append(Shard(writer.path, writer.rows, writer.sha256))
 
 
-def place(shards: Sequence[Shard], output_dir: str, name: str, split: str) -> tuple[Shard, ...]:
-    """Moves scratch files to where a dataset has them, and names them so."""
+def place_shards(shards: Sequence[Shard], output_dir: str, name: str, split: str) -> tuple[Shard, ...]:
+    """Moves the scratch files to their final names in `output_dir`; returns the shards with these names."""
     placed = []
     for number, shard in enumerate(shards):
         file = shard_name(name, split, number, len(shards))

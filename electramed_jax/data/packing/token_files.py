@@ -1,7 +1,7 @@
-"""Documents to token ids, and these on disk: what the processes hand to the packing, in blocks.
+"""Tokenizes documents and stores the token ids in scratch files, which the packing reads block by block.
 
-A file is a sequence of blocks, each the arrays of `Tokens` in order as numpy writes them (.npy), so
-that neither side holds more than a block, however large the part it came from.
+A file is a sequence of blocks. A block is the arrays of `Tokens` in order, each in numpy's .npy format, so
+that writer and reader hold one block in memory, whatever the size of the part.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset.manifest import dtype_for
@@ -21,71 +22,70 @@ from electramed_jax.data.readers.document import Document
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 BLOCK_TOKENS = 1 << 20  # a block ends with the batch of documents that reaches it
-_TEXTS_AT_ONCE = 256
+_BATCH_DOCUMENTS = 256
 
 
 class Tokens(NamedTuple):
-    """Documents one after the other.
+    """Token ids of documents, one document after the other.
 
     Attributes:
       ids: uint16 or uint32[sum(lengths)], without special tokens.
       lengths: int64[D], tokens of each document.
-      draws: uint64[D], a random number of each document's own, made from its id.
-      sentences: int64[S], tokens of each sentence, each at least 1; empty where nobody asked for sentences.
+      random_bits: uint64[D], a hash of each document's id.
+      sentence_lengths: int64[S], tokens of each sentence, each at least 1; empty where sentences were not requested.
       sentence_counts: int64[D], sentences of each document.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
-    draws: np.ndarray
-    sentences: np.ndarray
+    random_bits: np.ndarray
+    sentence_lengths: np.ndarray
     sentence_counts: np.ndarray
 
-    def part(self, start: int, stop: int) -> Tokens:
-        """Documents start to stop."""
+    def slice(self, start: int, stop: int) -> Tokens:
+        """Returns the documents start .. stop-1."""
         return Tokens(
             self.ids[self.lengths[:start].sum() : self.lengths[:stop].sum()],
             self.lengths[start:stop],
-            self.draws[start:stop],
-            self.sentences[self.sentence_counts[:start].sum() : self.sentence_counts[:stop].sum()],
+            self.random_bits[start:stop],
+            self.sentence_lengths[self.sentence_counts[:start].sum() : self.sentence_counts[:stop].sum()],
             self.sentence_counts[start:stop],
         )
 
-    def without_wordless(self) -> Tokens:
-        """Less the documents that have no token."""
-        some = self.lengths > 0
+    def drop_empty(self) -> Tokens:
+        """Returns the documents that have at least one token."""
+        kept = self.lengths > 0
         return self._replace(
-            lengths=self.lengths[some], draws=self.draws[some], sentence_counts=self.sentence_counts[some]
+            lengths=self.lengths[kept], random_bits=self.random_bits[kept], sentence_counts=self.sentence_counts[kept]
         )
 
 
 def tokenize(
     documents: Iterable[Document], tokenizer: Tokenizer, sentence_ends: SentenceEnds | None = None
 ) -> Iterator[Tokens]:
-    """Tokenises documents, some hundred at a time.
+    """Yields the tokens of documents in batches of `_BATCH_DOCUMENTS`.
 
     Args:
-      sentence_ends: given where sentences are wanted; they end as these say, and at the end of a line
-        (the title and each section are lines).
+      sentence_ends: finds the sentences of each document; a sentence also ends at the end of a line
+        (the title and each section are lines). None: the sentence arrays are empty.
     """
     documents = iter(documents)
     dtype = dtype_for(len(tokenizer.tokens))
-    while batch := list(itertools.islice(documents, _TEXTS_AT_ONCE)):
+    while batch := list(itertools.islice(documents, _BATCH_DOCUMENTS)):
         lines = [document.text.split("\n") if sentence_ends else [document.text] for document in batch]
         encoded = iter(tokenizer.encode_batch(list(itertools.chain.from_iterable(lines))))
-        of_document = [list(itertools.islice(encoded, len(texts))) for texts in lines]
-        sentences = [_sentences(ids, sentence_ends) if sentence_ends else () for ids in of_document]
+        ids_by_document = [list(itertools.islice(encoded, len(texts))) for texts in lines]
+        sentences = [_sentence_lengths(ids, sentence_ends) if sentence_ends else [] for ids in ids_by_document]
         yield Tokens(
-            np.concatenate(list(itertools.chain.from_iterable(of_document)), dtype=dtype, casting="unsafe"),
-            np.array([sum(map(len, ids)) for ids in of_document], np.int64),
+            np.concatenate(list(itertools.chain.from_iterable(ids_by_document)), dtype=dtype, casting="unsafe"),
+            np.array([sum(map(len, ids)) for ids in ids_by_document], np.int64),
             np.array([corpus_dir.stable_hash(f"pair:{document.id}") for document in batch], np.uint64),
             np.array(list(itertools.chain.from_iterable(sentences)), np.int64),
             np.array([len(sizes) for sizes in sentences], np.int64),
         )
 
 
-def _sentences(lines: list[np.ndarray], sentence_ends: SentenceEnds) -> list[int]:
-    """Tokens of each sentence of a document's lines."""
+def _sentence_lengths(lines: list[np.ndarray], sentence_ends: SentenceEnds) -> list[int]:
     sizes: list[int] = []
     for ids in lines:
         if len(ids):
@@ -93,99 +93,130 @@ def _sentences(lines: list[np.ndarray], sentence_ends: SentenceEnds) -> list[int
     return sizes
 
 
-def join(pieces: Iterable[Tokens]) -> Tokens:
-    """The documents of all pieces, of which there is at least one."""
-    return Tokens(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+def concatenate(batches: Iterable[Tokens]) -> Tokens:
+    """Returns the documents of all batches; there is at least one batch."""
+    return Tokens(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
 
 class Block(NamedTuple):
-    """A block of a file: the byte at which it begins, and `Tokens.lengths` of its documents."""
+    """Position of a block in its file.
+
+    Attributes:
+      offset: its first byte.
+      lengths: `Tokens.lengths` of its documents.
+    """
 
     offset: int
     lengths: np.ndarray
 
 
-def write(path: str, pieces: Iterable[Tokens]) -> list[Block]:
-    """Writes a file, atomically; small pieces are joined to blocks."""
+def write_blocks(path: str, batches: Iterable[Tokens]) -> list[Block]:
+    """Writes a file atomically, small batches joined to blocks; returns the blocks."""
     blocks: list[Block] = []
     with files.atomic_write(path) as file:
-        waiting: list[Tokens] = []
-        for piece in pieces:
-            waiting.append(piece)
-            if sum(len(tokens.ids) for tokens in waiting) >= BLOCK_TOKENS:
-                blocks.append(_write_block(file, waiting))
-                waiting = []
-        if waiting:
-            blocks.append(_write_block(file, waiting))
+        pending: list[Tokens] = []
+        for batch in batches:
+            pending.append(batch)
+            if sum(len(tokens.ids) for tokens in pending) >= BLOCK_TOKENS:
+                blocks.append(_write_block(file, pending))
+                pending = []
+        if pending:
+            blocks.append(_write_block(file, pending))
     return blocks
 
 
-def read(path: str) -> Iterator[Tokens]:
-    """The blocks of a file."""
+def read_blocks(path: str) -> Iterator[Tokens]:
+    """Yields the blocks of a file.
+
+    Raises:
+      UserError: the file is cut short.
+    """
     with files.open_read(path) as file:
-        while (block := _read_block(file)) is not None:
+        while (block := _read_block(file, path)) is not None:
             yield block
 
 
 def read_block(path: str, offset: int) -> Tokens:
-    """The block that begins at a byte of a file."""
+    """Reads the block that begins at byte `offset` of a file.
+
+    Raises:
+      UserError: the file is cut short.
+    """
     with files.open_read(path) as file:
         file.seek(offset)
-        return _read_block(file)
+        block = _read_block(file, path)
+    if block is None:
+        raise _cut_short(path, offset)
+    return block
 
 
-def windows(blocks: Iterable[Tokens], tokens_at_once: int) -> Iterator[Tokens]:
-    """As many whole documents as reach `tokens_at_once`, at most; where blocks end makes no difference.
+def windows(blocks: Iterable[Tokens], window_tokens: int) -> Iterator[Tokens]:
+    """Yields windows: the fewest whole documents that reach `window_tokens`. Block boundaries make no difference.
 
     Every document must have a token.
     """
-    held: dict[int, Tokens] = {}
+    open_blocks: dict[int, Tokens] = {}
 
     def lengths() -> Iterator[np.ndarray]:
         for number, block in enumerate(blocks):
-            held[number] = block
+            open_blocks[number] = block
             yield block.lengths
 
-    for spans in window_spans(lengths(), tokens_at_once):
-        yield join([held[number].part(start, stop) for number, start, stop in spans])
-        for number in [number for number in held if number < spans[-1][0]]:
-            del held[number]
+    for spans in window_spans(lengths(), window_tokens):
+        yield concatenate([open_blocks[number].slice(start, stop) for number, start, stop in spans])
+        for number in [number for number in open_blocks if number < spans[-1][0]]:
+            del open_blocks[number]
 
 
-def window_spans(lengths: Iterable[np.ndarray], tokens_at_once: int) -> Iterator[list[tuple[int, int, int]]]:
-    """For each of the `windows` of blocks of such `lengths`, where it lies: (number of the block, start, stop)."""
+def window_spans(lengths: Iterable[np.ndarray], window_tokens: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Yields the spans of each window (see `windows`): (number of the block, start, stop of its documents).
+
+    Args:
+      lengths: of the documents, one array for each block.
+    """
     spans: list[tuple[int, int, int]] = []
     size = 0
-    for number, of_block in enumerate(lengths):
-        ends = np.cumsum(of_block)
+    for number, block_lengths in enumerate(lengths):
+        ends = np.cumsum(block_lengths)
         start = 0
         while start < len(ends):
             before = int(ends[start - 1]) if start else 0
-            stop = min(int(np.searchsorted(ends, before + tokens_at_once - size)) + 1, len(ends))
+            stop = min(int(np.searchsorted(ends, before + window_tokens - size)) + 1, len(ends))
             spans.append((number, start, stop))
             size += int(ends[stop - 1]) - before
             start = stop
-            if size >= tokens_at_once:
+            if size >= window_tokens:
                 yield spans
                 spans, size = [], 0
     if spans:
         yield spans
 
 
-def _write_block(file: BinaryIO, pieces: list[Tokens]) -> Block:
-    tokens = join(pieces)
+def _write_block(file: BinaryIO, batches: list[Tokens]) -> Block:
+    tokens = concatenate(batches)
     block = Block(file.tell(), tokens.lengths)
-    data = io.BytesIO()  # numpy, given a file of the system's, does not say why it cannot write to it
+    data = io.BytesIO()  # np.save to a file of the operating system hides why a write failed
     for array in tokens:
         np.save(data, array)
     file.write(data.getbuffer())
     return block
 
 
-def _read_block(file: BinaryIO) -> Tokens | None:
-    """The block that begins here; None at the end of the file."""
+def _read_block(file: BinaryIO, path: str) -> Tokens | None:
+    """Reads the block at the current position; None at the end of the file."""
+    offset = file.tell()
     try:
-        ids = np.load(file)
-    except EOFError:  # numpy's word for a file that ends before an array begins
-        return None
-    return Tokens(ids, *(np.load(file) for _ in Tokens._fields[1:]))
+        try:
+            ids = np.load(file)
+        except EOFError:  # the file ends where an array would begin
+            return None
+        return Tokens(ids, *(np.load(file) for _ in Tokens._fields[1:]))
+    except (EOFError, ValueError) as error:
+        raise _cut_short(path, offset) from error
+
+
+def _cut_short(path: str, offset: int) -> UserError:
+    return UserError(
+        f"{path}: no whole block of tokens at byte {offset:,}; the file is cut short or damaged: "
+        "remove it and run the same command again"
+    )

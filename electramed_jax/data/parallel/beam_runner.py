@@ -1,8 +1,8 @@
-"""An Apache Beam pipeline in the place of the pool of processes: where it runs, and what comes back.
+"""Runs an Apache Beam pipeline instead of the pool of processes and returns its result.
 
-What the pipelines do is in `build_documents_beam` and `build_rows_beam`. What their workers leave each
-other beside Beam's own shuffle lies in the scratch folder of the output, which all of them reach: one
-file per input or window, written whole or not at all, so that any piece of work can be done twice.
+The pipelines are in `data.corpus.build_beam` and `data.packing.build_beam`. Besides Beam's own shuffle, workers
+exchange files in the scratch folder of the output, which all workers can reach: one file per input or window,
+written atomically, so that any step can run twice.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ if TYPE_CHECKING:
     import apache_beam
 
 DIRECT, DATAFLOW = "DirectRunner", "DataflowRunner"
-_OFFLINE = {DIRECT: "FnApiRunner"}  # the DirectRunner of today would first fetch a program from the network
-_MISTAKE = "mistake.json"
+_OFFLINE_RUNNERS = {DIRECT: "FnApiRunner"}  # Beam's current DirectRunner first downloads a program
+_USER_ERROR = "mistake.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamRunner:
-    """A runner of Beam's by name, and options for it, each "--name=value" or "--name".
+    """A Beam runner and its options.
 
-    DirectRunner is this process, or several beside it (`--direct_running_mode=multi_processing
-    --direct_num_workers=4`); the others are Beam's.
+    Attributes:
+      runner: Beam's name of it. DirectRunner runs in this process, or in several local ones
+        (`--direct_running_mode=multi_processing --direct_num_workers=4`).
+      options: each "--name=value" or "--name".
     """
 
     runner: str = DIRECT
     options: tuple[str, ...] = ()
 
     def check(self, paths: Iterable[str]) -> None:
-        """Makes sure that Beam is there and knows the runner and its options, and that its workers reach the paths.
+        """Checks that Beam is installed, has this runner and these options, and that its workers can reach the paths.
 
         Raises:
-          UserError: something of this is not so.
+          UserError: a check failed.
         """
         try:
-            with _silence():
+            with _no_warnings():
                 from apache_beam.options.pipeline_options import StandardOptions
         except ImportError as error:
             raise UserError("--runner needs Apache Beam; install electramed_jax[beam]") from error
         if self.runner not in StandardOptions.KNOWN_RUNNER_NAMES:
             known = ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
-            raise UserError(f"runner={self.runner!r}: Beam has none of that name; it has {known}")
+            raise UserError(f"runner={self.runner!r}: Beam has no such runner; use one of {known}")
         self._check_options()
         if self.runner != DATAFLOW:
             return
@@ -65,30 +67,30 @@ class BeamRunner:
             ) from error
 
     def run(self, work: str, name: str, build: Callable[[apache_beam.Pipeline], apache_beam.PCollection]) -> list[Any]:
-        """Runs a pipeline to its end, unless a run that was cut short had come to it; returns its result, in no order.
+        """Runs a pipeline, unless an interrupted run has its complete result; returns the result, in any order.
 
         Args:
           work: the scratch folder.
-          name: of the result's file in it.
-          build: makes the pipeline; returns the result, JSON.
+          name: file name of the result in `work`, without ".json".
+          build: adds the steps to the pipeline and returns the collection of results, JSON.
 
         Raises:
-          UserError: a worker met it (see `report_user_errors`).
+          UserError: raised by a worker (see `report_user_errors`), or the pipeline was cancelled.
         """
         result = files.join(work, f"{name}.json")
         if not files.exists(result):
-            files.remove(files.join(work, _MISTAKE))
-            console.say(f"{name}: a pipeline on {self.runner}")
-            with _heard(self.runner), _mistakes_of_workers(work):
+            files.remove(files.join(work, _USER_ERROR))
+            console.say(f"{name}: running a pipeline on {self.runner}")
+            with _runner_logging(self.runner), _worker_errors(work):
                 self._run(build, result)
         if not files.exists(result):
-            raise UserError(f"{name}: the pipeline was stopped before its end; run the same command again")
+            raise UserError(f"{name}: the pipeline was stopped before it finished; run the same command again")
         return files.read_json(result)
 
     def _run(self, build: Callable[[apache_beam.Pipeline], apache_beam.PCollection], result: str) -> None:
         import apache_beam as beam
 
-        pipeline = beam.Pipeline(_OFFLINE.get(self.runner, self.runner), self._pipeline_options())
+        pipeline = beam.Pipeline(_OFFLINE_RUNNERS.get(self.runner, self.runner), self._pipeline_options())
         values = build(pipeline)
         values | "gather" >> beam.combiners.ToList() | "result" >> beam.Map(_write, result)
         pipeline.run().wait_until_finish()
@@ -99,52 +101,52 @@ class BeamRunner:
         return PipelineOptions([*self.options, f"--runner={self.runner}"])
 
     def _check_options(self) -> None:
-        if strange := [option for option in self.options if not option.startswith("--")]:
-            raise UserError(f"beam_options: {strange[0]!r} is no option; write --name=value or --name")
-        complaint = io.StringIO()
+        if invalid := [option for option in self.options if not option.startswith("--")]:
+            raise UserError(f"beam_options: {invalid[0]!r} is not an option; use --name=value or --name")
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stderr(complaint), _silence():
+            with contextlib.redirect_stderr(output), _no_warnings():
                 options = self._pipeline_options()
                 known = options.get_all_options()
                 unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
-        except SystemExit:  # Beam's parser ends the program
-            raise UserError(f"beam_options: {complaint.getvalue().splitlines()[-1]}") from None
+        except SystemExit:  # raised by Beam's argument parser
+            raise UserError(f"beam_options: {output.getvalue().splitlines()[-1]}") from None
         if unknown:
-            raise UserError(f"beam_options: Beam knows no --{min(unknown)}; look for it in the runner's documentation")
+            raise UserError(f"beam_options: unknown option --{min(unknown)}; see the documentation of the runner")
 
 
 def report_user_errors(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Lets the launching process know of a UserError that a worker meets.
+    """Wraps a pipeline function so that the launching process raises the UserErrors of its workers.
 
     Args:
       function: (element, path of the scratch folder, ...) -> elements.
     """
 
     @functools.wraps(function)
-    def telling(element: Any, work: str, *args: Any) -> Iterator[Any]:
+    def reporting(element: Any, work: str, *args: Any) -> Iterator[Any]:
         try:
             yield from function(element, work, *args)
         except UserError as error:
-            files.write_json(files.join(work, _MISTAKE), str(error))
+            files.write_json(files.join(work, _USER_ERROR), str(error))
             raise
 
-    return telling
+    return reporting
 
 
 @contextlib.contextmanager
-def _mistakes_of_workers(work: str) -> Iterator[None]:
-    """Raises what a worker told of, which a runner wraps in its own words."""
+def _worker_errors(work: str) -> Iterator[None]:
+    """Raises the UserError of a worker in place of the runner's exception around it."""
     try:
         yield
     except Exception:
-        if files.exists(path := files.join(work, _MISTAKE)):
+        if files.exists(path := files.join(work, _USER_ERROR)):
             raise UserError(files.read_json(path)) from None
         raise
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps back warnings, as of libraries of Google's that are not there."""
+def _no_warnings() -> Iterator[None]:
+    """Hides warnings, such as those about Google libraries that are not installed."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -153,13 +155,11 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _heard(runner: str) -> Iterator[None]:
-    """Shows what the Dataflow runner says of its job; of the others nothing, since what matters there is raised."""
-    beam, dataflow = (logging.getLogger(name) for name in ("apache_beam", "apache_beam.runners.dataflow"))
-    if runner == DATAFLOW:
-        logger, level, handlers = dataflow, logging.INFO, [_Said()]
-    else:
-        logger, level, handlers = beam, logging.CRITICAL, []
+def _runner_logging(runner: str) -> Iterator[None]:
+    """Prints the log of the Dataflow runner. Other runners log nothing, since they raise their errors."""
+    handlers: list[logging.Handler] = [_ConsoleHandler()] if runner == DATAFLOW else []
+    logger = logging.getLogger("apache_beam.runners.dataflow" if runner == DATAFLOW else "apache_beam")
+    level = logging.INFO if runner == DATAFLOW else logging.CRITICAL
     before = logger.level, logger.propagate, logger.handlers
     logger.setLevel(level)
     logger.propagate, logger.handlers = not handlers, handlers
@@ -170,7 +170,7 @@ def _heard(runner: str) -> Iterator[None]:
         logger.propagate, logger.handlers = before[1:]
 
 
-class _Said(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         console.say(record.getMessage())
 

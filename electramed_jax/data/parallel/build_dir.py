@@ -1,4 +1,4 @@
-"""A folder under construction: restartable, and never mistaken for somebody else's."""
+"""Output folders that a build can resume: a scratch folder keeps the request and the intermediate files."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ _REQUEST = "request.json"
 
 
 def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
-    """The scratch folder in `directory`; what an interrupted run of the same request left is kept.
+    """Returns the scratch folder in `directory`, with the files that an interrupted run of the same request left there.
 
     Args:
       request: everything the output depends on, as JSON.
-      is_output: whether a name in `directory` is one this build would write.
+      is_output: whether a name in `directory` is one that this build would write.
 
     Raises:
-      UserError: `directory` holds such names that no interrupted run of ours left there.
+      UserError: `directory` has such names, and not from an interrupted run.
     """
     work = files.join(directory, FOLDER)
     request_path = files.join(work, _REQUEST)
     outputs = [name for name in _names(directory) if is_output(name)]
     if files.exists(request_path):
         if files.read_json(request_path) == request:
-            console.say(f"{directory}: going on with an interrupted run")
+            console.say(f"{directory}: resuming an interrupted run")
             return work
         _remove_all(directory, outputs)
     elif outputs:
         raise UserError(
-            f"{directory}: holds {outputs[0]} that no interrupted run left here; choose an empty folder, or remove it"
+            f"{directory}: contains {outputs[0]}, which is not from an interrupted run; "
+            "choose an empty folder, or remove it"
         )
     files.remove(work)
     files.make_dirs(work)
@@ -42,7 +43,7 @@ def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[
 
 
 def close_build_dir(directory: str) -> None:
-    """Removes the scratch folder and what killed runs left half-written: the output is complete."""
+    """Removes the scratch folder and temporary files of killed runs, once the output is complete."""
     _remove_all(directory, [FOLDER, *filter(_is_temporary, _names(directory))])
 
 

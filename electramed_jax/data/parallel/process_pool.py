@@ -1,4 +1,4 @@
-"""One task per input file over a pool of processes; results in the order of the tasks."""
+"""Runs tasks in a pool of processes and yields their results in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
 from typing import Any
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 
-_WAITING = 4  # tasks handed out per process before the first of their results is taken
+_SUBMITTED_PER_WORKER = 4  # tasks submitted per process before the first of their results is taken
 
 
 def run_tasks(
     function: Callable[..., Any], tasks: Sequence[tuple], workers: int | None, description: str
 ) -> Iterator[Any]:
-    """Yields `function(*task)` for each task, one a file: `Pool.run` where there is one stage only."""
+    """Yields `function(*task)` for each task in a pool of its own (see `ProcessPool.run`)."""
     with ProcessPool(workers) as pool:
         yield from pool.run(function, tasks, description)
 
 
 def peak_bytes() -> int:
-    """The most memory a process has held: this one, or any of its pools' that have ended.
+    """Returns the highest peak memory of this process and of its child processes that have ended, in bytes.
 
-    What a process held before it began to work counts too, so it is at least that of its parent.
+    A child's peak includes its memory before it began to work, so it is at least that of its parent at that time.
     """
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 class ProcessPool:
-    """Processes that serve one stage after another; they are started when first there is work to share.
+    """A pool of processes for one stage after another. The processes start with the first stage of several tasks.
 
     Args:
-      workers: processes; 1 runs everything in this one, None takes one per core.
+      workers: processes; 1 runs everything in this process, None is one per core.
     """
 
     def __init__(self, workers: int | None = None):
@@ -53,7 +54,9 @@ class ProcessPool:
     def __enter__(self) -> ProcessPool:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -69,24 +72,26 @@ class ProcessPool:
     ) -> Iterator[Any]:
         """Yields `function(*task)` for each task, in order, with progress on standard error.
 
-        Tasks are handed out as results are taken: what waits is a few per process, however many there are.
+        Tasks are submitted as results are taken: at most `_SUBMITTED_PER_WORKER` per process are pending.
 
         Args:
           function: importable by name, since the processes are spawned.
-          unit: what a task is, in the plural.
-          inside, count: what a task holds, in the plural, and how many of them one result tells of.
+          description: of the stage, for the progress line.
+          unit: name of a task, in the plural.
+          inside: name of the items in a task, in the plural.
+          count: result -> number of items in its task.
 
         Raises:
           UserError: raised by a task, or a process was killed.
         """
-        shared = self.workers > 1 and len(tasks) > 1
-        results = self._shared(function, tasks, description) if shared else itertools.starmap(function, tasks)
+        parallel = self.workers > 1 and len(tasks) > 1
+        results = self._run_in_pool(function, tasks, description) if parallel else itertools.starmap(function, tasks)
         with console.progress(len(tasks), unit, description, inside) as advance:
             for result in results:
                 yield result
                 advance(1, count(result))
 
-    def _shared(self, function: Callable[..., Any], tasks: Sequence[tuple], description: str) -> Iterator[Any]:
+    def _run_in_pool(self, function: Callable[..., Any], tasks: Sequence[tuple], description: str) -> Iterator[Any]:
         if self._executor is None:
             self._executor = concurrent.futures.ProcessPoolExecutor(
                 self.workers,
@@ -94,26 +99,26 @@ class ProcessPool:
                 initializer=_init_worker,
                 initargs=(console.level(),),
             )
-        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+        pending: collections.deque[concurrent.futures.Future] = collections.deque()
         try:
             for task in tasks:
-                waiting.append(self._executor.submit(function, *task))
-                if len(waiting) == _WAITING * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(self._executor.submit(function, *task))
+                if len(pending) == _SUBMITTED_PER_WORKER * self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"{description}: a worker process was killed, most likely for memory; "
-                f"run it again with --workers {max(1, self.workers // 2)} (finished files are kept)"
+                f"{description}: a worker process was killed, most likely because memory ran out; "
+                f"run the same command again with --workers {max(1, self.workers // 2)} (finished files are kept)"
             ) from error
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
 def _init_worker(level: str) -> None:
-    """Makes a worker take one core, say as much as the parent, leave Ctrl-C to it, and end when it is gone."""
+    """Initializes a worker: one core, the parent's console level, Ctrl-C left to the parent, exit when it is gone."""
     console.set_level(level)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -121,6 +126,8 @@ def _init_worker(level: str) -> None:
 
 
 def _end_with_parent() -> None:
-    # An idle worker waits on a pipe whose other end it holds itself: it would wait for ever.
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    # An idle worker reads from a pipe whose write end it also holds open, so it does not notice the parent's exit.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)

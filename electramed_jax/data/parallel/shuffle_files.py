@@ -1,69 +1,72 @@
-"""Rows that many tasks write and others read, regrouped between them: files of rows sorted by slot.
+"""Files of rows sorted by slot: the shuffle between tasks that write rows and tasks that read them.
 
-A task that writes decides the slot of each row (by the hash of its key, by the input it concerns); a
-task that reads takes the same slots from all files. So what belongs together meets in one process,
-though no process ever holds all of it.
+The writer chooses the slot of each row, by the hash of its key or by its input. A reader takes the same range of
+slots from all files. So rows of one key are together in one process, and no process ever has all rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 
 import numpy as np
 
 from electramed_jax.common.storage import files
 
 HASH_SLOTS = 256
-ROWS_AT_ONCE = 500_000  # held before they are put into a file
+ROWS_AT_ONCE = 500_000  # rows in memory before a file is written
 
 
 class Writer:
-    """A stream of rows into files of ROWS_AT_ONCE rows or a little more, the last of fewer.
+    """Writes a stream of rows to files of at least ROWS_AT_ONCE rows, the last one shorter.
 
     Args:
-      slots: of rows [n], int64[n] below `number`.
+      prefix: of the paths (see `file_path`).
+      slots: rows [n] -> their slots, int64[n] below `num_slots`.
 
     Attributes:
-      files: how many there are; all of them after the block has ended well.
+      files: number of files written; complete once the `with` block has ended without an error.
     """
 
-    def __init__(self, prefix: str, slots: Callable[[np.ndarray], np.ndarray], number: int):
+    def __init__(self, prefix: str, slots: Callable[[np.ndarray], np.ndarray], num_slots: int):
         self.files = 0
-        self._prefix, self._slots, self._number = prefix, slots, number
-        self._waiting: list[np.ndarray] = []
+        self._prefix, self._slots, self._num_slots = prefix, slots, num_slots
+        self._pending: list[np.ndarray] = []
 
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: object, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if kind is None:
             self._flush()
 
     def write(self, rows: np.ndarray) -> None:
-        """Appends rows of one dtype."""
-        self._waiting.append(rows)
-        if sum(map(len, self._waiting)) >= ROWS_AT_ONCE:
+        """Appends rows; all calls take the same dtype."""
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) >= ROWS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
-            rows, self._waiting = np.concatenate(self._waiting), []
-            write(file_path(self._prefix, self.files), rows, self._slots(rows), self._number)
+        if self._pending:
+            rows, self._pending = np.concatenate(self._pending), []
+            write(file_path(self._prefix, self.files), rows, self._slots(rows), self._num_slots)
             self.files += 1
 
 
 def file_path(prefix: str, number: int) -> str:
-    """The path of one of a Writer's files."""
+    """Returns the path of file `number` of a Writer."""
     return f"{prefix}-{number:03d}"
 
 
 def hash_slots(hashes: np.ndarray) -> np.ndarray:
-    """The slot, below HASH_SLOTS, of each uint64: its uppermost byte."""
+    """Returns the slot of each hash, its most significant byte: uint64[n] -> int64[n] below HASH_SLOTS."""
     return (hashes >> np.uint64(56)).astype(np.int64)
 
 
 def group_by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(slot, its rows) for each slot that has some; within a slot rows keep their order."""
+    """Yields (slot, its rows in their order) for each slot that has rows."""
     in_order = np.argsort(slots, kind="stable")
     rows, slots = rows[in_order], slots[in_order]
     bounds = np.flatnonzero(np.diff(slots, prepend=-1, append=-1))
@@ -71,23 +74,24 @@ def group_by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[tuple[int, np
         yield int(slots[first]), rows[first:end]
 
 
-def write(path: str, rows: np.ndarray, slots: np.ndarray, number: int) -> None:
-    """Writes structured rows [n] whose slots [n] are below `number`; within a slot they keep their order."""
-    bounds = np.zeros(number + 1, "<i8")
-    np.cumsum(np.bincount(slots, minlength=number), out=bounds[1:])
+def write(path: str, rows: np.ndarray, slots: np.ndarray, num_slots: int) -> None:
+    """Writes a file of structured rows [n] with slots [n] below `num_slots`; rows of a slot keep their order."""
+    bounds = np.zeros(num_slots + 1, "<i8")
+    np.cumsum(np.bincount(slots, minlength=num_slots), out=bounds[1:])
     with files.atomic_write(path) as file:
         file.write(bounds.tobytes())
         file.write(rows[np.argsort(slots, kind="stable")].tobytes())
 
 
-def read(paths: Iterable[str], dtype: np.dtype, number: int, first: int, end: int) -> np.ndarray:
-    """The rows of slots [first, end) of all files, file after file."""
-    pieces = [_read_one(path, dtype, number, first, end) for path in paths]
+def read(paths: Iterable[str], dtype: np.dtype, num_slots: int, first: int, end: int) -> np.ndarray:
+    """Reads the rows of the slots [first, end) of all files, file after file."""
+    pieces = [_read_file(path, dtype, num_slots, first, end) for path in paths]
     return np.concatenate([np.empty(0, dtype), *pieces])
 
 
-def _read_one(path: str, dtype: np.dtype, number: int, first: int, end: int) -> np.ndarray:
+def _read_file(path: str, dtype: np.dtype, num_slots: int, first: int, end: int) -> np.ndarray:
     bounds = np.frombuffer(files.read_range(path, 8 * first, 8 * (end - first + 1)), "<i8")
     begin, count = int(bounds[0]), int(bounds[-1] - bounds[0])
-    data = files.read_range(path, 8 * (number + 1) + begin * dtype.itemsize, count * dtype.itemsize) if count else b""
+    offset = 8 * (num_slots + 1) + begin * dtype.itemsize
+    data = files.read_range(path, offset, count * dtype.itemsize) if count else b""
     return np.frombuffer(data, dtype)

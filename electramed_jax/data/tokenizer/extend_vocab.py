@@ -1,4 +1,4 @@
-"""The vocabulary of a released model with new tokens behind it, for texts of a field it has not seen much of."""
+"""Appends new tokens to the vocabulary of a released model, for texts of a field that it saw little of."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
-BATCH = 1024
+_BATCH = 1024
 
 
 def extend(old: Sequence[str], texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
-    """Adds the tokens that these texts would use most.
+    """Returns the old tokens, then the new tokens that these texts use most.
 
-    Candidates are those of a vocabulary trained on the texts. Most of its merges are steps on the way to a word and no
-    use by themselves, so each candidate is counted where it would stand if all were there.
+    The candidates are the tokens of a vocabulary trained on the texts. Most of its merges are intermediate steps to a
+    word and rarely used themselves. So the texts are tokenized with all candidates and each candidate's uses counted.
 
     Args:
       old: tokens by id; they keep their ids.
-      texts: walked three times; no generator.
-      size: tokens wanted in all; a small corpus may give fewer.
-      lower_case: as the old vocabulary's model has it.
+      texts: iterated three times, so not a generator.
+      size: number of tokens in total; a small corpus may give fewer.
+      lower_case: casing of the model of the old vocabulary.
 
     Raises:
-      UserError: `size` leaves no room, or as `vocab.train`.
+      UserError: `size` leaves no room for new tokens, or an error of `vocab.train_wordpiece`.
     """
     if size <= len(old):
         raise UserError(f"size={size} leaves no room for new tokens; the old vocabulary has {len(old):,}")
@@ -36,8 +36,8 @@ def extend(old: Sequence[str], texts: Iterable[str], size: int, lower_case: bool
     candidates = [token for token in vocab.train_wordpiece(texts, size, lower_case) if token not in known]
     tokenizer = Tokenizer.from_tokens([*old, *candidates], lower_case)
     uses = np.zeros(len(tokenizer.tokens), np.int64)
-    rest = iter(texts)
-    while batch := list(itertools.islice(rest, BATCH)):
+    remaining = iter(texts)
+    while batch := list(itertools.islice(remaining, _BATCH)):
         for ids in tokenizer.encode_batch(batch):
             uses += np.bincount(ids, minlength=len(uses))
     ranked = np.argsort(-uses[len(old) :], kind="stable")

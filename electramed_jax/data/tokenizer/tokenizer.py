@@ -1,4 +1,4 @@
-"""Text to token ids and back, with the WordPiece rules that the Hugging Face export carries on."""
+"""Converts text to token ids and back, by the WordPiece rules of the Hugging Face export."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 
 
 
 class Tokenizer:
-    """BERT's tokenizer over a vocab.txt.
+    """BERT's tokenizer for a vocab.txt.
 
-    A literal "[MASK]" or "[SEP]" in a text stays text (three or more pieces), as in Google's code;
-    Hugging Face's tokenizers would turn it into the special id. In all else it is Hugging Face's,
-    which the export carries on; that departs from Google's in words of more than 100 characters,
-    a capital sigma at a word's end, and characters that Unicode has not assigned.
+    A literal "[MASK]" or "[SEP]" in a text is text (three or more pieces), as in Google's code;
+    Hugging Face's tokenizers map it to the special id. Otherwise the ids equal those of Hugging Face's tokenizer,
+    which the export contains. They differ from those of Google's code for words of more than 100 characters,
+    a capital sigma at the end of a word, and characters that Unicode has not assigned.
 
     Attributes:
       tokens: the vocabulary, by id.
       special: ids of the special tokens.
       lower_case: whether text is lower-cased and stripped of accents.
-      whole: tokens, such as "@GENE$", that are one piece although the rules would cut them.
+      never_split: tokens, such as "@GENE$", that are one piece although the rules would split them.
     """
 
     def __init__(self, vocab_path: str, lower_case: bool = True):
@@ -34,7 +34,7 @@ class Tokenizer:
 
     @classmethod
     def from_tokens(cls, tokens: Sequence[str], lower_case: bool, never_split: Sequence[str] = ()) -> Tokenizer:
-        """With a vocabulary at hand; those of its tokens that are `never_split` are never cut, wherever they stand."""
+        """Returns a tokenizer for a list of tokens, of which those in `never_split` are always one piece."""
         tokenizer = cls.__new__(cls)
         tokenizer._set_up(list(tokens), lower_case, tuple(never_split))
         return tokenizer
@@ -42,43 +42,46 @@ class Tokenizer:
     def _set_up(self, tokens: list[str], lower_case: bool, never_split: tuple[str, ...]) -> None:
         self.tokens, self.lower_case, self.never_split = tokens, lower_case, never_split
         self.special = vocab.special_ids(tokens)
-        self._plain = self._new_backend()
-        self._words = WordCache(self._ids_of_words, ignore_case=lower_case)
+        self._backend = self._new_backend()
+        self._word_cache = WordCache(self._ids_of_words, ignore_case=lower_case)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, int32[n], without [CLS] and [SEP]."""
-        if self.never_split:  # a word table cuts around every mark
+        """Returns the ids of each text, int32[n], without [CLS] and [SEP]."""
+        if self.never_split:  # the word cache splits at every punctuation mark
             return [np.array(ids, np.int32) for ids in self._ids_of_words(list(texts))]
-        return self._words.ids(texts)
+        return self._word_cache.ids(texts)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Ids as of `encode_batch`, int32[n], and where each piece stands in its text, int32[n, 2].
+        """Returns the ids of each text (see `encode_batch`) and the offsets of the pieces, int32[n, 2].
 
-        Piece i is of `text[offsets[i, 0]:offsets[i, 1]]`: characters, as Python counts them. What the normaliser
-        drops (accents, control characters) may stand between pieces or inside one; white space stands in none.
+        Piece i is `text[offsets[i, 0]:offsets[i, 1]]`, in characters of Python's str. Characters that the normalizer
+        drops (accents, control characters) may be between pieces or inside one. No piece contains white space.
         """
-        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [
             (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int32).reshape(-1, 2))
             for encoding in encodings
         ]
 
     def _ids_of_words(self, words: list[str]) -> list[list[int]]:
-        """Ids of each word; one of ASCII letters and digits, which normalising leaves alone (the table has
-        put them in small letters), goes straight to the word pieces, in a quarter of the time."""
-        pieces = self._plain.model.tokenize
+        """Returns the ids of each word.
+
+        A word of ASCII letters and digits needs no normalization (the word cache has lower-cased it), so it is passed
+        to the WordPiece model directly, in a quarter of the time.
+        """
+        pieces = self._backend.model.tokenize
         ids = [[piece.id for piece in pieces(w)] if w.isascii() and w.isalnum() else None for w in words]
         others = [word for word, known in zip(words, ids, strict=True) if known is None]
-        encodings = iter(self._plain.encode_batch_fast(others, add_special_tokens=False))
+        encodings = iter(self._backend.encode_batch_fast(others, add_special_tokens=False))
         return [next(encodings).ids if known is None else known for known in ids]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Text of the ids, pieces joined, special tokens shown."""
+        """Returns the text of the ids, with joined pieces and visible special tokens."""
         return self.backend.decode([int(number) for number in ids], skip_special_tokens=False)
 
     @functools.cached_property
     def backend(self) -> Any:
-        """For the export: a `tokenizers.Tokenizer` with special tokens, template and decoder."""
+        """A `tokenizers.Tokenizer` with special tokens, template and decoder, for the export."""
         from tokenizers import AddedToken, decoders, processors
 
         backend = self._new_backend()

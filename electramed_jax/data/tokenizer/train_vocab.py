@@ -1,4 +1,4 @@
-"""`electramed vocab`: a WordPiece vocabulary from the training split of a documents folder."""
+"""Trains the WordPiece vocabulary of `electramed vocab` on the training split of a documents folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def train_vocab(
     """Trains a vocabulary on the training split and writes it.
 
     Args:
-      extend: vocab.txt whose tokens come first, with their ids; `size` counts them.
+      size: number of tokens, those of `extend` included.
+      extend: vocab.txt to extend; its tokens keep their ids.
 
     Returns:
-      {"vocab", "size", "wanted", "sha256", "lower_case"}; size is below wanted where the corpus
+      {"vocab", "size", "wanted", "sha256", "lower_case"}. "size" is below "wanted" if the corpus
       has no more pieces that occur twice.
     """
     texts = corpus_dir.Texts(documents_dir)

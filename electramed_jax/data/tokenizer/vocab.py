@@ -1,4 +1,4 @@
-"""WordPiece vocabularies: trained the same way every time, stored one token a line."""
+"""WordPiece vocabularies: deterministic training, and vocab.txt files of one token a line."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from electramed_jax.config.special_tokens import SpecialIds
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB_FILE = "vocab.txt"
-MAX_CHARACTERS = 1000  # letters kept in the alphabet, the most frequent first; the rest are [UNK]
+MAX_CHARACTERS = 1000  # letters in the alphabet, the most frequent ones; others become [UNK]
 MIN_FREQUENCY = 2
 _CODE_POINTS = 0x110000
 _BATCH = 256
 
 
 def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:
-    """Trains a WordPiece vocabulary; the same texts give the same tokens in the same order.
+    """Trains a WordPiece vocabulary. The same texts give the same tokens in the same order.
 
-    The trainer of `tokenizers` takes single letters in the order of a hash map, which differs from
-    run to run. Handing it every letter, sorted, as if it were a special token fixes that order.
+    The trainer of `tokenizers` adds single letters in the order of a hash map, which differs from
+    run to run. Passing every letter, sorted, as a special token fixes that order.
 
     Args:
-      texts: walked twice (for letters, then for words), hence a list or the like, no generator.
-      size: tokens wanted; a small corpus may give fewer.
-      lower_case: lower-case and strip accents, as `Tokenizer` will.
-      count: how many texts there are, to tell how long it will take.
+      texts: iterated twice (for letters, then for words), so not a generator.
+      size: number of tokens; a small corpus may give fewer.
+      lower_case: lower-case and strip accents, like `Tokenizer`.
+      count: number of texts, for the progress display.
 
     Returns:
-      [PAD] [UNK] [CLS] [SEP] [MASK], then letters, then `##` letters, then pieces by merge order.
+      [PAD] [UNK] [CLS] [SEP] [MASK], then letters, then `##` letters, then pieces in merge order.
 
     Raises:
-      UserError: no text, or `size` too small for the letters alone.
+      UserError: no text, or `size` is too small for the letters alone.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-    assert iter(texts) is not texts, "texts are walked twice; a generator gives them only once"
+    assert iter(texts) is not texts, "texts are iterated twice; pass a list, not a generator"
     normalizer = normalizers.BertNormalizer(lowercase=lower_case)
     with console.progress(count, "documents", "counting letters") as advance:
-        letters = _alphabet(_told(texts, advance), normalizer.normalize_str)
+        letters = _alphabet(_with_progress(texts, advance), normalizer.normalize_str)
     if not letters:
         raise UserError("no text to train a vocabulary on; check the documents folder")
     fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
     if size < len(fixed):
         raise UserError(
-            f"size={size} is too small: the special tokens and {len(letters)} letters of this "
-            f"corpus need {len(fixed)} already; use --size {len(fixed) * 2} or more"
+            f"size={size} is too small: the special tokens and the {len(letters)} letters of this "
+            f"corpus alone are {len(fixed)} tokens; use --size {len(fixed) * 2} or more"
         )
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
     tokenizer.normalizer = normalizer
@@ -65,60 +65,60 @@ def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, co
         continuing_subword_prefix="##",
     )
     with console.progress(count, "documents", "finding word pieces") as advance:
-        tokenizer.train_from_iterator(_told(texts, advance), trainer)
+        tokenizer.train_from_iterator(_with_progress(texts, advance), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]
 
 
 def read_vocab(path: str) -> list[str]:
-    """The tokens of a vocab.txt in the order of their ids.
+    """Returns the tokens of a vocab.txt in the order of their ids.
 
     Raises:
-      UserError: an empty file, or a token that stands in it twice.
+      UserError: an empty file, or a repeated token.
     """
     tokens = files.read_text(path).split("\n")
     if tokens[-1] == "":
         tokens.pop()
     tokens = [token.rstrip("\r") for token in tokens]
     if not tokens:
-        raise UserError(f"{path}: empty; wanted one token a line")
+        raise UserError(f"{path}: empty; wanted one token per line")
     if len(set(tokens)) != len(tokens):
         token, count = Counter(tokens).most_common(1)[0]
-        raise UserError(f"{path}: {token!r} stands in it {count} times; wanted each token once")
+        raise UserError(f"{path}: token {token!r} occurs {count} times; wanted each token once")
     return tokens
 
 
 def write_vocab(path: str, tokens: Sequence[str]) -> None:
-    """Writes a vocab.txt, atomically."""
+    """Writes a vocab.txt atomically."""
     files.write_text(path, "".join(f"{token}\n" for token in tokens))
 
 
 def sha256(path: str) -> str:
-    """The vocabulary's fingerprint: SHA-256 of the file's bytes."""
+    """Returns the hexadecimal SHA-256 of a vocab.txt, which identifies the vocabulary."""
     return files.sha256(path)
 
 
 def special_ids(tokens: Sequence[str]) -> SpecialIds:
-    """Finds the five special tokens.
+    """Returns the ids of the five special tokens.
 
     Raises:
-      UserError: names those that are missing.
+      UserError: some are missing.
     """
     ids = {token: number for number, token in enumerate(tokens)}
     missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
         raise UserError(
             f"vocabulary of {len(tokens):,} tokens lacks {' '.join(missing)}; "
-            "take the vocab.txt of a BERT or ELECTRA model, or make one with electramed vocab"
+            "use the vocab.txt of a BERT or ELECTRA model, or make one with electramed vocab"
         )
     return SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
 
 
 def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str]:
-    """The most frequent characters of the normalised texts that are not white space, sorted by code point.
+    """Returns the most frequent characters of the normalized texts except white space, sorted by code point.
 
-    Each character that occurs is normalised once, by itself: what BERT's normaliser makes of a text is
-    what it makes of its characters, up to the order of combining marks.
+    Each distinct character is normalized once, by itself: BERT's normalizer maps a text character by
+    character, except for the order of combining marks.
     """
     raw = np.zeros(_CODE_POINTS, np.int64)
     for batch in _batches(texts):
@@ -129,11 +129,13 @@ def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str
     for point in np.flatnonzero(raw).tolist():
         for letter in normalize(chr(point)):
             counts[letter] += int(raw[point])
-    seen = sorted((letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter))
-    return sorted(seen[:MAX_CHARACTERS])
+    by_count = sorted(
+        (letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter)
+    )
+    return sorted(by_count[:MAX_CHARACTERS])
 
 
-def _told(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
+def _with_progress(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
     for batch in _batches(texts):
         yield from batch
         advance(len(batch))

@@ -1,9 +1,8 @@
-"""Word -> token ids for whole batches of text at once: a hash table in arrays, filled as words are met.
+"""Cache of word -> token ids for whole batches of text: a hash table in arrays, filled as words occur.
 
-BERT's rules cut a text at every white space and around every punctuation mark of ASCII, and what
-stands between two cuts gives the same ids wherever it stands: each such word needs to be tokenised
-only once. Some ten thousand words are looked up together: their hashes come from one running sum
-over the bytes, their ids from a few gathers.
+BERT's rules split a text at all white space and around every ASCII punctuation mark. The text between two splits
+has the same ids at any position, so each distinct word is tokenized only once. About ten thousand words are looked
+up together: their hashes come from one running sum over the bytes, their ids from a few gathers.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-MAX_WORDS = 1 << 19  # then they are learnt anew; the table takes some 25 MB
+MAX_WORDS = 1 << 19  # then the cache is cleared; it takes about 25 MB
 _SLOT_BITS = 20
 _SLICE_BYTES = 1 << 16  # looked up at a time, so that the arrays stay in the processor's cache
 _SPACES = b" \t\n\r"
 _SPACE, _MARK, _LETTER = range(3)
-_KINDS = np.full(256, _LETTER, np.uint8)  # with all bytes beyond ASCII, and controls
+_KINDS = np.full(256, _LETTER, np.uint8)  # bytes beyond ASCII and control characters count as letters
 _KINDS[list(_SPACES)] = _SPACE
 _KINDS[list(string.punctuation.encode())] = _MARK
 _BASE = 0x9E3779B97F4A7C15  # odd: it has an inverse modulo 2**64
@@ -35,41 +34,41 @@ _POWERS, _INVERSES = _powers(_BASE), _powers(pow(_BASE, -1, 1 << 64))
 
 
 class WordCache:
-    """The ids of texts, looked up word by word.
+    """Converts texts to ids word by word.
 
-    Two words are taken for one where 63 bits of their hashes are equal, which among ten million words
-    has a chance of one in a hundred thousand.
+    Two words are taken for the same word if 63 bits of their hashes are equal. Among ten million words the
+    probability of that is one in a hundred thousand.
 
     Args:
       tokenize: words -> the ids of each.
-      ignore_case: whether ASCII capitals have the ids of small letters.
+      ignore_case: whether ASCII capitals have the ids of lower-case letters.
     """
 
     def __init__(self, tokenize: Callable[[list[str]], list[list[int]]], ignore_case: bool):
         self._tokenize = tokenize
         capitals = string.ascii_uppercase.encode() if ignore_case else b""
-        self._plain = bytes.maketrans(_SPACES + capitals, b" " * len(_SPACES) + capitals.lower())
+        self._byte_map = bytes.maketrans(_SPACES + capitals, b" " * len(_SPACES) + capitals.lower())
         self._clear()
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, int32[n]."""
+        """Returns the ids of each text, int32[n]."""
         if not texts:
             return []
         encoded = [text.encode() for text in texts]
-        data = b" ".join(encoded).translate(self._plain)
-        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))]
-        found += [self._slice(data, start, stop) for start, stop in _slices(data)]
-        begins, counts, ids = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        data = b" ".join(encoded).translate(self._byte_map)
+        slices = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))]
+        slices += [self._slice_ids(data, start, stop) for start, stop in _slices(data)]
+        begins, counts, ids = (np.concatenate(arrays) for arrays in zip(*slices, strict=True))
         before = np.concatenate([[0], np.cumsum(counts)])
         starts = np.cumsum([len(text) + 1 for text in encoded])[:-1]
         return np.split(ids, before[np.searchsorted(begins, starts)])
 
-    def _slice(self, data: bytes, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(first byte, number of ids) of each word of data[start:stop], and all their ids."""
+    def _slice_ids(self, data: bytes, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (first byte, number of ids) of each word of data[start:stop], and the ids of all of them."""
         if stop - start > _SLICE_BYTES:  # one enormous word
             (ids,) = self._tokenize([data[start:stop].decode()])
             return np.array([start]), np.array([len(ids)]), np.array(ids, np.int32)
-        if self._known > MAX_WORDS:
+        if self._num_words > MAX_WORDS:
             self._clear()
         letters = np.frombuffer(data, np.uint8, stop - start, start)
         begins, ends = _words(letters)
@@ -80,36 +79,36 @@ class WordCache:
         if len(missing):
             new = missing[np.unique(hashes[missing], return_index=True)[1]]
             bounds = zip((start + begins[new]).tolist(), (start + ends[new]).tolist(), strict=True)
-            self._learn(hashes[new], [data[begin:end].decode() for begin, end in bounds])
+            self._insert(hashes[new], [data[begin:end].decode() for begin, end in bounds])
             slots[missing], _ = self._find(hashes[missing])
         counts = self._counts[slots]
         stops = np.cumsum(counts)
-        places = np.repeat(self._firsts[slots] - (stops - counts), counts) + np.arange(counts.sum())
-        return start + begins, counts, self._ids[places]
+        source = np.repeat(self._firsts[slots] - (stops - counts), counts) + np.arange(counts.sum())
+        return start + begins, counts, self._ids[source]
 
     def _find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The slot of each word, or an empty one where it would be; the indices of the words of which that is so."""
+        """Returns the slot of each word, an empty one if it is not in the table, and the indices of those words."""
         slots = (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
         while True:
-            there = self._hashes[slots]
-            is_new = there == 0
-            taken = np.flatnonzero((there != hashes) & ~is_new)
+            found = self._hashes[slots]
+            is_empty = found == 0
+            taken = np.flatnonzero((found != hashes) & ~is_empty)
             if not len(taken):
-                return slots, np.flatnonzero(is_new)
+                return slots, np.flatnonzero(is_empty)
             slots[taken] = (slots[taken] + 1) % len(self._hashes)
 
-    def _learn(self, hashes: np.ndarray, words: list[str]) -> None:
+    def _insert(self, hashes: np.ndarray, words: list[str]) -> None:
         ids = self._tokenize(words)
-        counts = np.array([len(of_word) for of_word in ids])
+        counts = np.array([len(word_ids) for word_ids in ids])
         total = int(counts.sum())
-        if self._used + total > len(self._ids):
+        if self._num_ids + total > len(self._ids):
             self._ids = np.concatenate([self._ids, np.empty(max(total, len(self._ids)), np.int32)])
-        self._ids[self._used : self._used + total] = [number for of_word in ids for number in of_word]
-        firsts = self._used + np.cumsum(counts) - counts
-        self._used += total
-        self._known += len(words)
+        self._ids[self._num_ids : self._num_ids + total] = [number for word_ids in ids for number in word_ids]
+        firsts = self._num_ids + np.cumsum(counts) - counts
+        self._num_ids += total
+        self._num_words += len(words)
         left = np.arange(len(words))
-        while len(left):  # of those that want the same slot, the first gets it
+        while len(left):  # the first of the words with the same slot gets it
             slots, winners = np.unique(self._find(hashes[left])[0], return_index=True)
             placed = left[winners]
             self._hashes[slots], self._firsts[slots], self._counts[slots] = (
@@ -120,15 +119,15 @@ class WordCache:
             left = np.delete(left, winners)
 
     def _clear(self) -> None:
-        self._known = self._used = 0
+        self._num_words = self._num_ids = 0
         self._hashes = np.zeros(1 << _SLOT_BITS, np.uint64)
         self._firsts = np.zeros(1 << _SLOT_BITS, np.int32)
         self._counts = np.zeros(1 << _SLOT_BITS, np.int32)
-        self._ids = np.empty(0, np.int32)
+        self._ids: np.ndarray = np.empty(0, np.int32)
 
 
 def _slices(data: bytes) -> Iterator[tuple[int, int]]:
-    """Pieces of at most _SLICE_BYTES that end at a space; a longer one is one word."""
+    """Yields (start, stop) of slices of at most _SLICE_BYTES that end at a space; a longer one is a single word."""
     start = 0
     while start < len(data):
         stop = len(data)
@@ -143,11 +142,11 @@ def _slices(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _words(letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where words begin and end."""
+    """Returns the first byte of each word and the byte after its last."""
     kinds = _KINDS[letters]
     begins = kinds != _SPACE
     ends = begins.copy()
-    apart = (kinds[1:] != _LETTER) | (kinds[:-1] != _LETTER)
-    begins[1:] &= apart
-    ends[:-1] &= apart
+    is_boundary = (kinds[1:] != _LETTER) | (kinds[:-1] != _LETTER)
+    begins[1:] &= is_boundary
+    ends[:-1] &= is_boundary
     return np.flatnonzero(begins), np.flatnonzero(ends) + 1

@@ -203,7 +203,7 @@ def test_another_request_into_the_same_folder_is_refused(tmp_path):
 def test_a_folder_with_other_contents_is_not_changed(tmp_path):
     (tmp_path / "out" / "train").mkdir(parents=True)
     (tmp_path / "out" / "train" / "precious").write_text("mine")
-    with pytest.raises(UserError, match="holds train that no interrupted run left"):
+    with pytest.raises(UserError, match="contains train, which is not from an interrupted run"):
         prepare(inputs(tmp_path, count=9), str(tmp_path / "out"), workers=1)
     assert (tmp_path / "out" / "train" / "precious").read_text() == "mine"
 

@@ -95,7 +95,7 @@ def test_a_run_killed_in_every_stage_writes_the_bytes_of_an_uninterrupted_one(tm
     killed = [kill_when(start(script, paths, output), output, *stage) for stage in STAGES]
     assert sum(killed) >= len(STAGES) - 1  # the last stage may end before it is seen
     last = start(script, paths, output)
-    assert "going on with an interrupted run" in last.communicate()[1] and last.returncode == 0
+    assert "resuming an interrupted run" in last.communicate()[1] and last.returncode == 0
     monkeypatch.setattr(build, "DOCUMENTS_PER_GROUP", 400)
     info = prepare(paths, tmp_path / "uninterrupted")
     assert set(info["dropped"]) == {"superseded", "duplicate", "near_duplicate"}

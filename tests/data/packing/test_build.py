@@ -1,3 +1,5 @@
+"""Packed datasets from documents folders: rows, manifest, restarts, and errors before any work."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -30,12 +32,12 @@ WORDS = "kinase binds receptor cells protein gene drug tumour mice dose".split()
 
 @pytest.fixture(scope="module")
 def documents_dir(tmp_path_factory) -> str:
-    """400 short invented documents in four inputs, split."""
+    """A documents folder of 400 short synthetic documents from four inputs, in three splits."""
     return prepared(tmp_path_factory.mktemp("documents"), "abcd")
 
 
 def prepared(folder, names: str) -> str:
-    """Documents of as many inputs as there are names."""
+    """Prepares 100 documents for each letter of `names`; returns the documents folder."""
     rng = np.random.Generator(np.random.Philox(5))
     for name in names:
         with open(folder / f"{name}.jsonl", "w") as file:
@@ -81,17 +83,17 @@ def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
     tokenizer = Tokenizer(vocab_path)
     around = [packed.special.pad, packed.special.cls, packed.special.sep]
     for split in corpus_dir.SPLITS:
-        figures = packed.splits[split]
+        entry = packed.splits[split]
         texts = list(corpus_dir.Texts(documents_dir, split))
         wanted = Counter(np.concatenate(tokenizer.encode_batch(texts)).tolist())
         rows = rows_of(tmp_path, packed, split)
         got = Counter(rows[~np.isin(rows, around)].tolist())
         assert got == wanted
-        assert figures.documents == len(texts)
-        assert figures.rows == len(rows)
-        assert figures.tokens == (rows != packed.special.pad).sum()
-        assert figures.fill_fraction == pytest.approx(figures.tokens / rows.size, abs=1e-6)
-        assert all(shard.rows == 40 for shard in figures.shards[:-1])
+        assert entry.documents == len(texts)
+        assert entry.rows == len(rows)
+        assert entry.tokens == (rows != packed.special.pad).sum()
+        assert entry.fill_fraction == pytest.approx(entry.tokens / rows.size, abs=1e-6)
+        assert all(shard.rows == 40 for shard in entry.shards[:-1])
     assert len(packed.splits["train"].shards) > 1
     assert sum(packed.length_histogram.values()) == 400
     manifest.verify_shards(str(tmp_path), packed)
@@ -121,15 +123,13 @@ def test_the_dataset_does_not_depend_on_the_number_of_processes(documents_dir, v
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
 
 
-def test_rows_do_not_depend_on_how_many_documents_are_packed_at_a_time_but_in_fill(
-    documents_dir, vocab_path, tmp_path, monkeypatch
-):
+def test_the_window_size_changes_only_how_full_the_rows_are(documents_dir, vocab_path, tmp_path, monkeypatch):
     whole = pack(documents_dir, vocab_path, tmp_path / "whole")
     monkeypatch.setattr(build_rows, "WINDOW_ROWS", 10)
     windows = pack(documents_dir, vocab_path, tmp_path / "windows")
     for split in corpus_dir.SPLITS:
-        one, two = (rows_of(tmp_path / n, whole, split) for n in ("whole", "windows"))
-        content = [np.sort(rows[rows > packed.special.mask]) for rows, packed in ((one, whole), (two, windows))]
+        rows_of_each = (rows_of(tmp_path / "whole", whole, split), rows_of(tmp_path / "windows", windows, split))
+        content = [np.sort(rows[rows > whole.special.mask]) for rows in rows_of_each]
         np.testing.assert_array_equal(*content)
         assert windows.splits[split].rows >= whole.splits[split].rows
 
@@ -159,21 +159,21 @@ def test_rows_of_genuine_abstracts_are_full(shared_data, tmp_path):
     assert packed.splits["train"].documents > 4000
 
 
-def test_electras_format_has_an_example_a_row_and_tells_its_padding_beside_that_of_full_rows(
+def test_electras_format_has_one_example_a_row_and_reports_its_fill_and_that_of_packed_rows(
     documents_dir, vocab_path, tmp_path
 ):
     full = pack(documents_dir, vocab_path, tmp_path / "full")
     packed = pack(documents_dir, vocab_path, tmp_path / "out", format="electra")
     assert (full.format, manifest.read_manifest(str(tmp_path / "out")).format) == ("packed", "electra")
     for split in corpus_dir.SPLITS:
-        rows, figures = rows_of(tmp_path / "out", packed, split), packed.splits[split]
+        rows, entry = rows_of(tmp_path / "out", packed, split), packed.splits[split]
         assert ((rows == packed.special.cls).sum(1) == 1).all() and (rows[:, 0] == packed.special.cls).all()
-        assert figures.fill_fraction == pytest.approx((rows != packed.special.pad).mean(), abs=1e-6)
-        assert figures.packed_fill_fraction == full.splits[split].fill_fraction > figures.fill_fraction + 0.05
-        assert figures.documents == full.splits[split].documents
+        assert entry.fill_fraction == pytest.approx((rows != packed.special.pad).mean(), abs=1e-6)
+        assert entry.packed_fill_fraction == full.splits[split].fill_fraction > entry.fill_fraction + 0.05
+        assert entry.documents == full.splits[split].documents
         texts = Tokenizer(vocab_path).encode_batch(list(corpus_dir.Texts(documents_dir, split)))
         content = np.isin(rows, [packed.special.pad, packed.special.cls, packed.special.sep], invert=True).sum()
-        assert figures.dropped_tokens == sum(map(len, texts)) - content
+        assert entry.dropped_tokens == sum(map(len, texts)) - content
     assert packed.splits["train"].dropped_tokens > 0
     assert packed.length_histogram == full.length_histogram
 
@@ -222,30 +222,28 @@ def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, 
     assert len(packed.splits["train"].shards) > 1
 
 
-def test_the_vocabulary_is_copied_in_and_its_fingerprint_kept(documents_dir, vocab_path, tmp_path):
+def test_the_vocabulary_is_copied_and_its_sha256_recorded(documents_dir, vocab_path, tmp_path):
     packed = pack(documents_dir, vocab_path, tmp_path)
     assert vocab.read_vocab(str(tmp_path / "vocab.txt")) == vocab.read_vocab(vocab_path)
     assert packed.vocab_sha256 == vocab.sha256(vocab_path)
     assert packed.vocab_size == 150 and packed.dtype == "uint16"
 
 
-def test_sources_and_dropped_documents_are_carried_into_the_manifest(tmp_path, vocab_path):
+def test_sources_and_dropped_documents_are_in_the_manifest(tmp_path, vocab_path):
     good = {"text": "kinase binds receptor in cells of mice"}
-    wordless = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
+    empty = {"text": "\ue000 " * 40}  # private-use characters, which the tokenizer drops
     with open(tmp_path / "a.jsonl", "w") as file:
-        file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, wordless)))
-    account = prepare(
-        [str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), FilterConfig(validation=0, test=0), workers=1
-    )
+        file.write("".join(json.dumps(record) + "\n" for record in (good, {"text": ""}, empty)))
+    info = prepare([str(tmp_path / "a.jsonl")], str(tmp_path / "docs"), FilterConfig(validation=0, test=0), workers=1)
     packed = pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
     assert packed.dropped == {"empty": 1, "no_tokens": 1}
-    assert packed.sources == account["inputs"]
+    assert packed.sources == info["inputs"]
     assert packed.sources[0]["file"] == "a.jsonl" and packed.sources[0]["read"] == 3
     assert packed.splits["train"].documents == 1
     assert packed.splits["validation"] == manifest.Split((), 0, 0, 0, 0, 0.0, 0.0)
 
 
-def test_packing_again_is_a_no_op_that_says_so(documents_dir, vocab_path, tmp_path, capsys):
+def test_packing_again_changes_nothing_and_reports_it(documents_dir, vocab_path, tmp_path, capsys):
     first = pack(documents_dir, vocab_path, tmp_path)
     before = snapshot(tmp_path)
     assert pack(documents_dir, vocab_path, tmp_path) == first
@@ -279,7 +277,7 @@ def test_another_request_into_the_same_folder_is_refused(documents_dir, vocab_pa
     assert snapshot(tmp_path / "out") == before
 
 
-def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_path, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_dataset_and_is_resumed(documents_dir, vocab_path, tmp_path, monkeypatch):
     whole = pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)
 
     def stop(*args):
@@ -291,7 +289,7 @@ def test_an_interrupted_run_is_no_dataset_and_is_taken_up(documents_dir, vocab_p
     monkeypatch.undo()
     with pytest.raises(UserError, match="packing did not finish"):
         manifest.read_manifest(str(tmp_path / "out"))
-    monkeypatch.setattr(Tokenizer, "encode_batch", stop)  # what was tokenised is not done again
+    monkeypatch.setattr(Tokenizer, "encode_batch", stop)  # tokenized parts are not tokenized again
     assert pack(documents_dir, vocab_path, tmp_path / "out", rows_per_shard=50) == whole
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
 
@@ -300,13 +298,13 @@ KILLED = """
 import os, signal, sys
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build
-import tensorflow_datasets.core.folder_dataset  # before the forks, since it takes a second
+import tensorflow_datasets.core.folder_dataset  # before the forks: the import takes a second
 
 documents_dir, vocab_path, folder = sys.argv[1:]
 replace = os.replace
-os.fsync = lambda descriptor: None  # for those who survive a power failure; here it costs seconds
+os.fsync = lambda descriptor: None  # matters only after a power failure; here it costs seconds
 
-def killed(output, at):  # packs; whether it was killed before file number `at` got its final name
+def killed(output, at):  # packs, killed before file number `at` gets its final name; returns whether it was killed
     if not (child := os.fork()):
         left = iter(range(at - 1, -1, -1))
         os.replace = lambda *names: replace(*names) if next(left) else os.kill(os.getpid(), signal.SIGKILL)
@@ -315,7 +313,7 @@ def killed(output, at):  # packs; whether it was killed before file number `at` 
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL), status
     if status and os.path.exists(os.path.join(output, manifest.MANIFEST_FILE)):
-        print("taken for whole", output)
+        print("complete although killed", output)
     return bool(status)
 
 step, again = 1, os.path.join(folder, "again and again")
@@ -328,40 +326,42 @@ print(step)
 """
 
 
-def test_killed_before_any_of_its_files_is_in_place_and_taken_up_it_ends_with_the_same_bytes(vocab_path, tmp_path):
+def test_killed_before_any_file_is_in_place_and_resumed_it_ends_with_the_same_bytes(vocab_path, tmp_path):
     documents_dir = prepared(tmp_path, "ab")
     pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)
     killed = tmp_path / "killed"
     done = subprocess.run(
         [sys.executable, "-c", KILLED, documents_dir, vocab_path, str(killed)], check=True, stdout=subprocess.PIPE
     )
-    steps = int(done.stdout)  # there is no other line
+    steps = int(done.stdout)  # it prints no other line
     assert steps > 15
     wanted = snapshot(tmp_path / "whole")
     for name in ("again and again", *map(str, range(1, steps + 1))):
         assert snapshot(killed / name) == wanted, name
 
 
-def test_a_full_disk_is_a_user_error_and_with_more_room_packing_goes_on(
+def test_a_full_disk_is_a_user_error_and_packing_resumes_with_more_space(
     documents_dir, vocab_path, tmp_path, small_disk
 ):
     whole = pack(documents_dir, vocab_path, tmp_path / "whole")
-    disk, room = small_disk(1 << 20), 4096
-    while not (disk / "out" / "manifest.json").exists():  # the room lets it come a little further each time
+    disk, room, errors = small_disk(1 << 20), 4096, []
+    while not (disk / "out" / "manifest.json").exists():  # each run has a little more space
         ballast = fill(disk, leaving=room)
         try:
             assert pack(documents_dir, vocab_path, disk / "out") == whole
         except UserError as error:
-            assert "disk full" in str(error)
+            errors.append(str(error))
         ballast.unlink()
         room += 8192
-    assert room > 60_000
+    assert room > 60_000 and all("disk full" in error for error in errors)
     assert snapshot(disk / "out") == snapshot(tmp_path / "whole")
 
 
-def test_shards_that_are_not_ours_are_left_alone(documents_dir, vocab_path, tmp_path):
+def test_existing_shards_of_no_interrupted_run_are_not_touched(documents_dir, vocab_path, tmp_path):
     (tmp_path / "pubmed-train.tfrecord-00000-of-00001").write_text("mine")
-    with pytest.raises(UserError, match="that no interrupted run left here"):
+    with pytest.raises(
+        UserError, match="contains pubmed-train.tfrecord-00000-of-00001, which is not from an interrupted run"
+    ):
         pack(documents_dir, vocab_path, tmp_path)
     assert (tmp_path / "pubmed-train.tfrecord-00000-of-00001").read_text() == "mine"
 
@@ -386,24 +386,24 @@ def test_a_training_split_without_text_is_a_user_error(tmp_path, vocab_path):
         pack(str(tmp_path / "docs"), vocab_path, tmp_path / "out")
 
 
-def test_what_is_wanted_is_said_before_any_work(documents_dir, vocab_path, tmp_path):
+def test_wrong_arguments_are_reported_before_any_work(documents_dir, vocab_path, tmp_path):
     with pytest.raises(UserError, match="max_seq_length=8; wanted at least 32"):
         pack(documents_dir, vocab_path, tmp_path / "out", row_length=8)
     with pytest.raises(UserError, match="format='bert'; wanted one of packed, electra"):
         pack(documents_dir, vocab_path, tmp_path / "out", format="bert")
-    with pytest.raises(UserError, match="not a documents folder, or preparing did not finish"):
+    with pytest.raises(UserError, match="not a documents folder, or electramed prepare did not finish"):
         pack(str(tmp_path), vocab_path, tmp_path / "out")
     with pytest.raises(UserError, match=r"absent\.txt: no such file"):
         pack(documents_dir, str(tmp_path / "absent.txt"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_vocabulary_that_does_not_suit_the_text_is_warned_of(documents_dir, vocab_path, tmp_path, capsys):
-    pack(documents_dir, vocab_path, tmp_path / "suits")
+def test_a_vocabulary_of_another_kind_of_text_is_warned_of(documents_dir, vocab_path, tmp_path, capsys):
+    pack(documents_dir, vocab_path, tmp_path / "trained")
     assert "[UNK]" not in capsys.readouterr().err
     vocab.write_vocab(str(tmp_path / "other.txt"), [*vocab.SPECIAL_TOKENS, "kinase", "receptor"])
     pack(documents_dir, str(tmp_path / "other.txt"), tmp_path / "out")
-    assert "of the train tokens are [UNK]; is this the vocabulary" in capsys.readouterr().err
+    assert "of the train tokens are [UNK]. Check that the vocabulary" in capsys.readouterr().err
 
 
 def test_the_trained_vocabulary_is_reported(documents_dir, tmp_path):

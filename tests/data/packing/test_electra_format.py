@@ -1,3 +1,5 @@
+"""Rows in google-research/electra's format: equal to the reference's examples for the same random numbers."""
+
 from __future__ import annotations
 
 import itertools
@@ -16,33 +18,33 @@ SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 FIRST_WORD = 5
 
 
-class AsInGooglesProcess:
-    """One source for all documents, whose first target length is not drawn: it is T."""
+class ReferenceGenerator:
+    """One generator for all documents, as in the reference; the first target length is T, without a draw."""
 
     def __init__(self, seed: int):
-        source = random.Random(seed)  # not a base class: one that overrides random() draws integers another way
-        self.randint = source.randint
-        self._draws = itertools.chain([0.5], iter(source.random, None))
+        generator = random.Random(seed)  # not a base class: a subclass that overrides random() draws other integers
+        self.randint = generator.randint
+        self._draws = itertools.chain([0.5], iter(generator.random, None))
 
     def random(self) -> float:
         return next(self._draws)
 
 
-def make(documents: list[list[int]], row_length: int, seed: int = 0, randoms=None):
-    """Examples of documents given by the lengths of their sentences; the n-th token of all has id FIRST_WORD + n."""
+def make(documents: list[list[int]], row_length: int, seed: int = 0, generators=None):
+    """Returns examples of documents given as lengths of sentences; token n of the corpus has id FIRST_WORD + n."""
     sizes = np.array([size for sentences in documents for size in sentences])
     return electra_format.build_examples(
         np.arange(sizes.sum()) + FIRST_WORD,
         sizes,
         np.array([len(sentences) for sentences in documents]),
-        randoms or [random.Random(f"{seed} {number}") for number in range(len(documents))],
+        generators or [random.Random(f"{seed} {number}") for number in range(len(documents))],
         row_length,
         SPECIAL,
     )
 
 
 def segments_of(row: np.ndarray) -> list[list[int]]:
-    """A and B, after checking the row's form."""
+    """Checks the form of a row; returns A and B."""
     ids = row[row != SPECIAL.pad]
     assert row[0] == SPECIAL.cls and ids[-1] == SPECIAL.sep and (row[len(ids) :] == SPECIAL.pad).all()
     parts = np.split(ids[1:-1], np.flatnonzero(ids[1:-1] == SPECIAL.sep))
@@ -55,7 +57,7 @@ def documents_of(length: int, count: int, seed: int = 0) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("case", range(5))
-def test_with_googles_random_numbers_the_rows_are_googles_examples_and_the_token_types_its_segment_ids(
+def test_with_the_random_numbers_of_the_reference_rows_and_token_types_equal_its_examples_and_segment_ids(
     shared_data, case
 ):
     folder = shared_data / "oracle" / "data"
@@ -68,12 +70,12 @@ def test_with_googles_random_numbers_the_rows_are_googles_examples_and_the_token
     else:
         documents = [lines]
     sentences = [[ids for ids in tokenizer.encode_batch(lines) if len(ids)] for lines in documents]
-    source = AsInGooglesProcess(run["seed"])
+    generator = ReferenceGenerator(run["seed"])
     made = electra_format.build_examples(
         np.concatenate(list(itertools.chain.from_iterable(sentences))),
         np.array([len(ids) for of_document in sentences for ids in of_document]),
         np.array([len(of_document) for of_document in sentences]),
-        [source] * len(sentences),
+        [generator] * len(sentences),
         run["max_length"],
         tokenizer.special,
     )
@@ -86,12 +88,12 @@ def test_with_googles_random_numbers_the_rows_are_googles_examples_and_the_token
     words = sum(len(ids) for of_document in sentences for ids in of_document)
     around = np.isin(made.rows, [tokenizer.special.pad, tokenizer.special.cls, tokenizer.special.sep])
     assert made.dropped_tokens == words - (~around).sum() > 0
-    if source.random() < electra_format.SHORTER_FRACTION:  # Google draws one target length more at the end
-        source.randint(5, run["max_length"])
-    assert source.random() == run["next_random_after"]
+    if generator.random() < electra_format.SHORTER_FRACTION:  # the reference draws one more target length at the end
+        generator.randint(5, run["max_length"])
+    assert generator.random() == run["next_random_after"]
 
 
-def test_the_segments_of_a_row_come_from_one_document_and_no_token_stands_twice():
+def test_the_segments_of_a_row_come_from_one_document_and_no_token_is_repeated():
     documents = documents_of(40, 200)
     made = make(documents, 128)
     ends = np.cumsum([sum(sentences) for sentences in documents]) + FIRST_WORD
@@ -118,7 +120,7 @@ def test_an_example_depends_on_its_document_alone():
     together = [segments_of(row) for row in make(documents, 64).rows]
     at, apart = 0, []
     for number, sentences in enumerate(documents):
-        alone = make([sentences], 64, randoms=[random.Random(f"0 {number}")])
+        alone = make([sentences], 64, generators=[random.Random(f"0 {number}")])
         apart += [[[token + at for token in segment] for segment in segments_of(row)] for row in alone.rows]
         at += sum(sentences)
     assert together == apart

@@ -1,3 +1,5 @@
+"""Packing of documents into rows: no token is lost, rows are full, pairs are split at sentence ends."""
+
 from __future__ import annotations
 
 import time
@@ -16,7 +18,7 @@ ENDS = SentenceEnds(np.arange(VOCAB) == STOP, np.arange(VOCAB) == DIGIT)
 
 
 def corpus(seed: int, count: int, longest: int) -> list[np.ndarray]:
-    """Documents of random words with a sentence end every dozen tokens or so."""
+    """Returns documents of random words with a sentence end about every 12 tokens."""
     rng = np.random.Generator(np.random.Philox(seed))
     lengths = rng.integers(1, longest, count)
     documents = [rng.integers(FIRST_WORD, VOCAB, n) for n in lengths]
@@ -38,7 +40,7 @@ def pack_all(documents: list[np.ndarray], row_length: int, paired=True) -> Packe
 
 
 def pieces_of(packed: PackedRows) -> list[list[np.ndarray]]:
-    """The pieces of all rows, each as its segments (A, or A and B), after checking their form."""
+    """Checks the form of the rows; returns the pieces of all rows, each a list of its segments (A, or A and B)."""
     pieces = []
     for row in packed.rows:
         length = int((row != SPECIAL.pad).sum())
@@ -54,9 +56,9 @@ def pieces_of(packed: PackedRows) -> list[list[np.ndarray]]:
 
 @pytest.mark.parametrize("row_length", [32, 128, 512])
 @pytest.mark.parametrize("longest", [20, 400, 3000])
-def test_every_token_of_every_document_stands_in_exactly_one_row(row_length, longest):
+def test_every_token_of_every_document_is_in_exactly_one_row(row_length, longest):
     documents = corpus(seed=row_length, count=60, longest=longest)
-    # A word that tells the document and the place, so that pieces can be put together again.
+    # Ids are unique and ascending, so that pieces can be joined to documents again.
     tagged, at = [], FIRST_WORD
     for document in documents:
         tagged.append(np.arange(at, at + len(document)))
@@ -130,7 +132,7 @@ def test_a_document_without_an_inner_sentence_end_or_not_paired_has_no_b():
 
 
 def test_sentence_ends_are_found_in_a_vocabulary():
-    ends = SentenceEnds.of(["[PAD]", "word", ".", "?", "!", "5", "##5", "..."])
+    ends = SentenceEnds.from_vocab(["[PAD]", "word", ".", "?", "!", "5", "##5", "..."])
     assert np.flatnonzero(ends.ends).tolist() == [2, 3, 4]
     assert np.flatnonzero(ends.digits).tolist() == [5]
     ids = np.array([2, 1, 2, 5, 3, 1, 4])
@@ -140,7 +142,7 @@ def test_sentence_ends_are_found_in_a_vocabulary():
 @pytest.mark.parametrize(("row_length", "at_least"), [(128, 0.97), (512, 0.97)])
 def test_rows_of_abstracts_are_nearly_full(row_length, at_least):
     rng = np.random.Generator(np.random.Philox(0))
-    # Lengths as of real abstracts: mean 270, deviation 110, which is awkward for rows of 512.
+    # Lengths of real abstracts: mean 270, standard deviation 110. They leave large holes in rows of 512.
     lengths = np.clip(rng.normal(270, 110, 2000), 20, 900).astype(int)
     packed = pack_all([np.full(n, FIRST_WORD) for n in lengths], row_length)
     assert packed.tokens / packed.rows.size >= at_least
@@ -173,7 +175,7 @@ def test_long_documents_are_packed_without_a_loop_over_their_tokens():
     begun = time.process_time()
     pack_all(documents, 128)
     assert tokens > 500_000
-    assert tokens / (time.process_time() - begun) > 1_000_000  # about ten times that on one core
+    assert tokens / (time.process_time() - begun) > 1_000_000  # one core reaches about ten times that
 
 
 def test_rows_too_short_for_sentence_pairs_are_a_user_error():

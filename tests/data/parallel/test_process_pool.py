@@ -1,3 +1,5 @@
+"""The pool of processes: order of results, progress, killed workers and killed parents."""
+
 from __future__ import annotations
 
 import os
@@ -18,17 +20,17 @@ def test_results_come_in_the_order_of_the_tasks_for_any_number_of_processes():
 
 
 def test_a_killed_worker_is_a_user_error_that_suggests_fewer():
-    with pytest.raises(UserError, match="was killed, most likely for memory; .*--workers 1"):
+    with pytest.raises(UserError, match="was killed, most likely because memory ran out; .*--workers 1"):
         list(process_pool.run_tasks(os.abort, [(), ()], 2, "reading"))
 
 
-def test_progress_is_told_on_standard_error(capsys):
+def test_progress_is_printed_on_standard_error(capsys):
     list(process_pool.run_tasks(pow, [(2, 2)], 1, "squaring"))
     assert "squaring: 1 files" in capsys.readouterr().err
 
 
-class Watched(list):
-    """A list that knows how many of its items have been taken."""
+class CountingList(list):
+    """A list that counts how many of its items have been taken."""
 
     taken = 0
 
@@ -38,8 +40,8 @@ class Watched(list):
             yield item
 
 
-def test_tasks_are_handed_out_a_few_at_a_time_however_many_there_are():
-    tasks = Watched([(number, 2) for number in range(500)])
+def test_only_a_few_tasks_per_process_are_submitted_at_a_time():
+    tasks = CountingList([(number, 2) for number in range(500)])
     results = process_pool.run_tasks(pow, tasks, 2, "squaring")
     assert next(results) == 0
     assert tasks.taken <= 8
@@ -55,7 +57,7 @@ def test_a_pool_serves_several_stages_with_the_same_processes():
     assert len(first | second) <= 2 and os.getpid() not in first
 
 
-def test_progress_counts_what_is_inside_the_tasks_too(capsys):
+def test_progress_also_counts_the_items_inside_the_tasks(capsys):
     with process_pool.ProcessPool(1) as alone:
         list(alone.run(pow, [(3, 2), (4, 2)], "squaring", unit="numbers", inside="points", count=int))
     assert "squaring: 2 numbers, 25 points in" in capsys.readouterr().err
@@ -82,10 +84,10 @@ if __name__ == "__main__":
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     killed = subprocess.run([sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60)
-    assert killed.returncode == -9  # its pipes are closed only when its workers are gone as well
+    assert killed.returncode == -9  # its pipes are closed only when its workers have ended too
     assert int(killed.stdout) > 0
 
 
-def test_workers_say_as_much_as_the_process_that_started_them():
+def test_workers_have_the_console_level_of_their_parent():
     with console.at_level(console.QUIET):
         assert list(process_pool.run_tasks(console.level, [(), ()], 2, "asking")) == [console.QUIET] * 2

@@ -1,3 +1,5 @@
+"""Rows sorted by slot: written by one task, read by slot from the files of all tasks."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +13,7 @@ def rows(*values: tuple[int, int]) -> np.ndarray:
     return np.array(list(values), ROW)
 
 
-def test_a_range_of_slots_is_read_from_all_files_in_their_order_and_each_files_own(tmp_path):
+def test_a_range_of_slots_is_read_from_all_files_in_order(tmp_path):
     a, b, c = (str(tmp_path / name) for name in "abc")
     shuffle_files.write(a, rows((2, 10), (0, 11), (2, 12)), np.array([2, 0, 2]), 4)
     shuffle_files.write(b, rows((1, 20), (2, 21), (3, 22)), np.array([1, 2, 3]), 4)
@@ -21,7 +23,7 @@ def test_a_range_of_slots_is_read_from_all_files_in_their_order_and_each_files_o
     assert shuffle_files.read([c], ROW, 4, 0, 4).tolist() == shuffle_files.read([], ROW, 4, 0, 4).tolist() == []
 
 
-def test_a_stream_of_rows_is_put_into_files_as_soon_as_there_are_enough(tmp_path, monkeypatch):
+def test_a_file_is_written_as_soon_as_there_are_enough_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle_files, "ROWS_AT_ONCE", 3)
     prefix = str(tmp_path / "rows")
     with shuffle_files.Writer(prefix, lambda rows: rows["slot"].astype(np.int64), 2) as writer:

@@ -1,4 +1,4 @@
-"""A vocabulary that grows by what the texts of a field use."""
+"""Vocabularies extended with the tokens that texts of a field use most."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_old_tokens_keep_their_ids_and_the_most_used_new_ones_follow():
     assert "kinase" in added
 
 
-def test_steps_on_the_way_to_a_word_are_not_added():
+def test_intermediate_merges_of_a_word_are_not_added():
     added = extend(OLD, TEXTS, 400)[len(OLD) :]
     assert "kinase" in added and "kinases" in added and "kinas" not in added and "kin" not in added
 

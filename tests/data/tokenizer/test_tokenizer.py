@@ -1,3 +1,5 @@
+"""Tokenizer: equal to the exported Hugging Face tokenizer and to Google's, cached words included."""
+
 from __future__ import annotations
 
 import itertools
@@ -8,8 +10,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from electramed_jax.data.tokenizer import vocab
-from electramed_jax.data.tokenizer import word_cache as word_table
+from electramed_jax.data.tokenizer import vocab, word_cache
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 WORDS = [
@@ -91,7 +92,7 @@ def test_the_exported_backend_adds_special_tokens_and_types(vocab_path):
     assert tokenizer.backend.encode("[MASK]").tokens == ["[CLS]", "[MASK]", "[SEP]"]
 
 
-# Every kind of white space, marks that join what stands before them, controls, and letters that change when lower-cased.
+# Every kind of white space, combining marks, control characters, and letters that change when lower-cased.
 ODD = "\t\r\x0b\x1c\x85\xa0\u1680\u2003\u2028\u3000\u0300\u0327\u05b0\u200d\x00\x7f\xad\ufffdİßſΣﬁ中\uac01\U0001f600"
 
 
@@ -103,10 +104,10 @@ def odd_texts(count: int) -> list[str]:
 
 @pytest.mark.parametrize("slice_bytes", [16, 1 << 16])
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text(
+def test_ids_of_cached_words_equal_those_of_the_exported_tokenizer_for_the_whole_text(
     tmp_path, monkeypatch, lower_case, slice_bytes
 ):
-    monkeypatch.setattr(word_table, "_SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(word_cache, "_SLICE_BYTES", slice_bytes)
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
     vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
@@ -116,7 +117,7 @@ def test_words_looked_up_are_what_the_exported_tokenizer_makes_of_the_whole_text
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_offsets_come_with_the_same_ids_and_say_where_each_piece_stands(tmp_path, lower_case):
+def test_offsets_have_the_same_ids_and_the_position_of_each_piece(tmp_path, lower_case):
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
     vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, "kinase", *letters, *(f"##{letter}" for letter in letters)])
@@ -135,27 +136,30 @@ def test_offsets_come_with_the_same_ids_and_say_where_each_piece_stands(tmp_path
     assert texts[-2][kinase[0] : kinase[1]] == "kinase"
 
 
-def test_words_are_found_however_many_share_a_place_in_the_table(vocab_path, monkeypatch):
+def test_words_are_found_when_many_share_a_slot(vocab_path, monkeypatch):
     words = ["kin" + "".join(pieces) for pieces in itertools.product(("ase", "s", "ive"), repeat=6)][:400]
     wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(words)]
     assert len(set(map(tuple, wanted))) == 400
-    monkeypatch.setattr(word_table, "_SLOT_BITS", 9)
+    monkeypatch.setattr(word_cache, "_SLOT_BITS", 9)
     tokenizer = Tokenizer(vocab_path)
     for _ in range(2):
         assert [tokenizer.encode_batch([word])[0].tolist() for word in words] == wanted
 
 
-def test_a_tokenizer_that_must_forget_words_still_knows_them(vocab_path, monkeypatch):
+def test_ids_are_the_same_after_the_cache_was_cleared(vocab_path, monkeypatch):
     texts = [f"kinases naïve {number} [mask] kin" for number in range(10)]
     wanted = [ids.tolist() for ids in Tokenizer(vocab_path).encode_batch(texts)]
-    monkeypatch.setattr(word_table, "MAX_WORDS", 3)
+    monkeypatch.setattr(word_cache, "MAX_WORDS", 3)
     tokenizer = Tokenizer(vocab_path)
     assert [tokenizer.encode_batch([text])[0].tolist() for text in texts] == wanted
 
 
 def differs_by_design(text: str) -> bool:
-    """Where Hugging Face's tokenizer, which the export must equal, departs from Google's: words of
-    more than 100 characters, capital sigma at a word's end, characters Unicode has not assigned."""
+    """Returns whether Hugging Face's tokenizer, which the export must equal, differs from Google's for this text.
+
+    Such texts have words of more than 100 characters, a capital sigma at the end of a word, or characters that
+    Unicode has not assigned.
+    """
     return (
         max(map(len, text.split()), default=0) > 100
         or "Σ" in text
@@ -164,7 +168,7 @@ def differs_by_design(text: str) -> bool:
 
 
 @pytest.mark.parametrize(("mode", "lower_case"), [("lower", True), ("cased", False)])
-def test_pieces_equal_those_of_electras_own_tokenizer(shared_data, mode, lower_case):
+def test_pieces_equal_those_of_the_reference_tokenizer(shared_data, mode, lower_case):
     folder = shared_data / "oracle" / "data"
     tokenizer = Tokenizer(str(folder / "vocab.txt"), lower_case)
     strings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["strings"]

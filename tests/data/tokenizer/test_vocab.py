@@ -1,3 +1,5 @@
+"""WordPiece vocabularies: deterministic training, vocab.txt files, special tokens."""
+
 from __future__ import annotations
 
 import os
@@ -54,7 +56,7 @@ def test_every_letter_of_the_corpus_is_in_the_vocabulary_alone_and_as_a_continua
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_the_letters_are_those_of_the_normalised_texts_the_most_frequent_of_them(lower_case, monkeypatch):
+def test_the_letters_are_the_most_frequent_ones_of_the_normalized_texts(lower_case, monkeypatch):
     texts = [
         "ABBA İstanbul Å a\u030a e\u0323\u0302 한글 中文 ǅ ﬁ ẞ ΑΣ \u0378",
         "\x00\x85\u200d\ufffd\xa0b b\u3000b",
@@ -73,7 +75,7 @@ def test_capitals_and_accents_survive_only_when_cased():
     assert not {"K", "ï"} & set(vocab.train_wordpiece(TEXTS, 200))
 
 
-def test_a_size_below_the_alphabet_says_what_is_needed():
+def test_the_error_for_a_size_below_the_alphabet_names_the_needed_size():
     with pytest.raises(UserError, match=r"size=20 is too small.*use --size \d+ or more"):
         vocab.train_wordpiece(TEXTS, 20)
 
@@ -84,7 +86,7 @@ def test_training_on_no_text_is_a_user_error(texts):
         vocab.train_wordpiece(texts, 100)
 
 
-def test_a_small_corpus_gives_fewer_tokens_than_asked_for():
+def test_a_small_corpus_gives_fewer_tokens_than_requested():
     assert 60 < len(vocab.train_wordpiece(TEXTS, 5000)) < 5000
 
 
@@ -96,26 +98,26 @@ def test_a_written_vocabulary_is_read_back_in_order(tmp_path):
     assert vocab.read_vocab(path) == tokens
 
 
-def test_windows_line_ends_are_understood(tmp_path):
+def test_windows_line_ends_are_read(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\r\n[UNK]\r\nword\r\n")
     assert vocab.read_vocab(str(tmp_path / "vocab.txt")) == ["[PAD]", "[UNK]", "word"]
 
 
-def test_the_fingerprint_changes_with_the_order_of_tokens(tmp_path):
+def test_the_sha256_changes_with_the_order_of_tokens(tmp_path):
     paths = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
     vocab.write_vocab(paths[0], ["a", "b"])
     vocab.write_vocab(paths[1], ["b", "a"])
     assert vocab.sha256(paths[0]) != vocab.sha256(paths[1])
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "'a' stands in it 2")])
+@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"a\nb\na\n", "token 'a' occurs 2 times")])
 def test_an_unusable_file_is_a_user_error(tmp_path, data, message):
     (tmp_path / "vocab.txt").write_bytes(data)
     with pytest.raises(UserError, match=message):
         vocab.read_vocab(str(tmp_path / "vocab.txt"))
 
 
-def test_special_tokens_are_found_wherever_they_stand():
+def test_special_tokens_are_found_at_any_position():
     tokens = ["x", "[MASK]", "[SEP]", "[PAD]", "[CLS]", "[UNK]"]
     assert vocab.special_ids(tokens) == SpecialIds(pad=3, unk=5, cls=4, sep=2, mask=1)
 

@@ -1,8 +1,8 @@
-"""How long the machine code of a program's parts is, from what libtpu writes down while it compiles.
+"""Reads the machine-code length of hand-written kernels from the files that libtpu dumps while it compiles.
 
-A TPU's core starts one bundle of instructions a cycle, in an order that the compiler has fixed: the bundles of
-straight-line code are its cycles, but for waits for memory. The compiled program's text has an estimate for each of
-XLA's own fusions and none for a hand-written kernel; here are the kernels' bundles.
+A TPU core issues one bundle of instructions per cycle, in an order fixed by the compiler: the number of bundles of
+straight-line code is its number of cycles, without waits for memory. The text of the compiled program has a cycle
+estimate for each of XLA's own fusions but none for a hand-written kernel; the bundle counts fill this gap.
 """
 
 from __future__ import annotations
@@ -13,34 +13,32 @@ import re
 import shutil
 import tempfile
 
-_LABEL = "final_hlo-static-per-bundle-utilization"
-_FILE = re.compile(rf"\d+-(?P<name>.+)-\d+-{_LABEL}\.txt")
+_PASS = "final_hlo-static-per-bundle-utilization"
+_FILE = re.compile(rf"\d+-(?P<name>.+)-\d+-{_PASS}\.txt")
 
 
-class Schedules:
-    """A folder that libtpu writes to, of this process; gone when it ends."""
+class BundleSizes:
+    """A temporary folder for libtpu's dumps, deleted at exit of the process."""
 
     def __init__(self) -> None:
-        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="electramed-schedules-"))
+        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="electramed-bundles-"))
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def flags(self) -> str:
-        """For LIBTPU_INIT_ARGS."""
-        return (
-            f"--xla_jf_dump_to={self._folder} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={_LABEL}"
-        )
+        """The flags for LIBTPU_INIT_ARGS that make libtpu write the dumps."""
+        return f"--xla_jf_dump_to={self._folder} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={_PASS}"
 
-    def take(self) -> dict[str, int]:
-        """Bundles by instruction of what was compiled since the last call."""
-        found = {}
+    def collect(self) -> dict[str, int]:
+        """Returns the number of bundles by instruction for everything compiled since the last call."""
+        sizes = {}
         for path in self._folder.iterdir():
-            if named := _FILE.fullmatch(path.name):
-                found[named["name"]] = _lines_after(path.read_text(), "== UTILIZATION:")
+            if match := _FILE.fullmatch(path.name):
+                sizes[match["name"]] = _count_table_rows(path.read_text(), "== UTILIZATION:")
             path.unlink()
-        return found
+        return sizes
 
 
-def _lines_after(text: str, heading: str) -> int:
-    """Of a table with a line for every bundle."""
+def _count_table_rows(text: str, heading: str) -> int:
+    """Returns the number of rows of the table after `heading`; it has one row per bundle."""
     return len(text.partition(heading)[2].split("\n")) - 2

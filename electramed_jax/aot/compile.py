@@ -1,7 +1,7 @@
-"""The real train step, compiled ahead of time for TPUs that are not here.
+"""Compiles the train step ahead of time for TPU topologies, without a TPU.
 
-libtpu compiles for a topology by name on any machine; nothing runs. What comes back is what the compiler knows: whether
-the step fits, what is in it (program.py), and how long it reckons it takes.
+libtpu compiles for a topology by name on any machine; nothing runs. The result is what the compiler reports: whether
+the step fits in memory, its operations and collectives (cost_model.py), and its estimated time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.aot import chips
-from electramed_jax.aot import cost_model as program
-from electramed_jax.aot.bundle_sizes import Schedules
+from electramed_jax.aot import chips, cost_model
+from electramed_jax.aot.bundle_sizes import BundleSizes
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.loader import check_batch_size
@@ -26,17 +25,25 @@ from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
 
-# Parameters that could be split but aren't, as a part of all: what MaxText, too, takes for a mistake in the rules.
-MAX_WHOLE_FRACTION = 0.02
+# Bytes of parameters that could be sharded but are not, as a fraction of all. MaxText uses the same limit to detect a
+# mistake in the sharding rules.
+MAX_UNSHARDED_FRACTION = 0.02
 
-# The compiler's least effort: a quarter of the time, the same products and collectives and nearly the same memory, but
-# not the same instructions, so no estimate of time.
-LEAST_EFFORT = {"exec_time_optimization_effort": -1.0}
+# Takes a quarter of the compile time. Products and collectives are the same and memory is nearly the same, but the
+# instructions differ, so that there is no time estimate.
+QUICK_OPTIONS = {"exec_time_optimization_effort": -1.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Devices to compile for."""
+    """The devices to compile for.
+
+    Attributes:
+      name: such as "v5e:4x4".
+      chip: its TPU generation.
+      devices: `jax.Device`s of all slices.
+      num_slices: number of such topologies.
+    """
 
     name: str
     chip: chips.Chip
@@ -45,39 +52,52 @@ class Topology:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
-    """What the compiler says of one step of a config on a topology."""
+class CompiledStep:
+    """A compiled train step of a config on a topology.
+
+    Attributes:
+      config: the resolved config.
+      topology: compiled for.
+      mesh: axis sizes by name.
+      peak_bytes: HBM used on a chip, in bytes: state, batch, temporaries and the program itself.
+      fits: whether `peak_bytes` are available.
+      unsharded: see `sharding.unsharded_bytes`.
+      parameter_bytes: bytes of all parameters.
+      compile_seconds: duration of the compilation.
+      cost: costs of the program; None if it does not fit.
+    """
 
     config: Config
     topology: Topology
     mesh: dict[str, int]
-    needed_bytes: int  # of HBM on a chip: state, batch, temporaries and the program itself
+    peak_bytes: int
     fits: bool
-    whole: dict[str, int]  # see `sharding.needlessly_whole`
+    unsharded: dict[str, int]
     parameter_bytes: int
-    seconds: float  # it took to compile
-    program: program.Program | None  # None where it doesn't fit
+    compile_seconds: float
+    cost: cost_model.ProgramCost | None
 
     @property
     def rows_per_chip(self) -> float:
-        """Rows of the batch over chips; with mesh.tensor, several chips work on the same rows."""
+        """Rows of the batch divided by the number of chips; with mesh.tensor, several chips share their rows."""
         return self.config.batch_size / len(self.topology.devices)
 
     @property
-    def whole_fraction(self) -> float:
-        return sum(self.whole.values()) / self.parameter_bytes
+    def unsharded_fraction(self) -> float:
+        """Bytes of parameters that could be sharded but are not, as a fraction of all."""
+        return sum(self.unsharded.values()) / self.parameter_bytes
 
     @property
     def model_flops(self) -> float:
-        """One chip's part of the operations counted from the sizes (model/flops.py)."""
+        """Operations of the model per chip and step, computed from its sizes (model/flops.py)."""
         return flops.train_step_flops(self.config) / len(self.topology.devices)
 
 
-def topology(name: str, num_slices: int = 1) -> Topology:
-    """The devices of `name`, such as "v5e:4x4", times `num_slices`.
+def get_topology(name: str, num_slices: int = 1) -> Topology:
+    """Returns `num_slices` topologies of a name such as "v5e:4x4".
 
     Raises:
-      UserError: no such topology, or no libtpu.
+      UserError: there is no such topology, or libtpu is not installed.
     """
     from jax.experimental import topologies
 
@@ -86,62 +106,66 @@ def topology(name: str, num_slices: int = 1) -> Topology:
         raise UserError(f"num_slices={num_slices}: wanted 1 or more")
     options = dict(chip.options) | ({"num_slices": num_slices} if num_slices > 1 else {})
     try:
-        devices = topologies.get_topology_desc(name, "tpu", **options).devices
+        devices: list[Any] = list(topologies.get_topology_desc(name, "tpu", **options).devices)
     except (RuntimeError, ValueError) as error:  # jax's own error is a RuntimeError
         if "not installed" in str(error):
             raise UserError("the TPU compiler is not installed; pip install 'electramed_jax[tpu]'") from error
-        raise UserError(f"topology {name!r}: the compiler refuses it ({first_line(error, 300)})") from error
+        raise UserError(f"topology {name!r}: rejected by the compiler ({first_line(error, 300)})") from error
     if devices[0].device_kind != chip.device_kind:
-        raise UserError(f"topology {name!r}: libtpu makes it {devices[0].device_kind}, wanted {chip.device_kind}")
+        raise UserError(f"topology {name!r}: got devices of kind {devices[0].device_kind}, wanted {chip.device_kind}")
     return Topology(name, chip, devices, num_slices)
 
 
 def compile_step(
-    config: Config, where: Topology, *, quick: bool = False, schedules: Schedules | None = None
-) -> Compiled:
-    """Compiles `step.jit_train_step` with the state and the batch in their shardings.
+    config: Config, topology: Topology, *, quick: bool = False, bundle_sizes: BundleSizes | None = None
+) -> CompiledStep:
+    """Compiles `jit_train_step` for the sharded shapes of state and batch.
 
     Args:
-      config: resolved; its mesh has to cover the topology and its batch to divide over it.
-      quick: with the compiler's least effort; see `LEAST_EFFORT`.
-      schedules: that the process was prepared with; without, kernels count by what they declare.
+      config: resolved; its mesh covers the topology, and its batch size divides over the mesh.
+      topology: from `get_topology`.
+      quick: compile with `QUICK_OPTIONS`.
+      bundle_sizes: the dumps that this process was prepared for; without it, kernels count by their declared cost.
+
+    Raises:
+      UserError: the batch size does not divide, or the compiler fails for another reason than memory.
     """
-    mesh = sharding.make_mesh(config.mesh, where.devices)
-    rows = sharding.batch_sharding(mesh)
-    check_batch_size(config.batch_size, rows)
+    mesh = sharding.make_mesh(config.mesh, topology.devices)
+    batch_sharding = sharding.batch_sharding(mesh)
+    check_batch_size(config.batch_size, batch_sharding)
     began = time.monotonic()
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
         shape = (config.batch_size, config.data.max_seq_length)
-        batch = {"input_ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)}
+        batch = {"input_ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=batch_sharding)}
         lowered = jit_train_step(config, mesh).lower(state, batch)
-    contents = None
+    cost = None
     try:
-        compiled = lowered.compile(compiler_options=LEAST_EFFORT if quick else None)
+        compiled = lowered.compile(compiler_options=QUICK_OPTIONS if quick else None)
     except RuntimeError as error:
-        needed = out_of_memory(str(error))
-        if needed is None:
-            raise UserError(f"{where.name}: the compiler gave up ({first_line(error, 300)})") from error
+        peak_bytes = parse_out_of_memory(str(error))
+        if peak_bytes is None:
+            raise UserError(f"{topology.name}: compilation failed ({first_line(error, 300)})") from error
     else:
         memory = compiled.memory_analysis()
-        needed = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
-        contents = program.read(compiled.as_text(), schedules.take() if schedules else None)
-    fits = contents is not None and needed <= where.chip.hbm_bytes
-    return Compiled(
+        peak_bytes = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
+        cost = cost_model.analyze(compiled.as_text(), bundle_sizes.collect() if bundle_sizes else None)
+    fits = cost is not None and peak_bytes <= topology.chip.hbm_bytes
+    return CompiledStep(
         config=config,
-        topology=where,
+        topology=topology,
         mesh=dict(mesh.shape),
-        needed_bytes=needed,
+        peak_bytes=peak_bytes,
         fits=fits,
-        whole=sharding.unsharded_bytes(state.params, mesh),
+        unsharded=sharding.unsharded_bytes(state.params, mesh),
         parameter_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params)),
-        seconds=time.monotonic() - began,
-        program=contents if fits else None,
+        compile_seconds=time.monotonic() - began,
+        cost=cost if fits else None,
     )
 
 
-def out_of_memory(message: str) -> int | None:
-    """Bytes a program would need, from the compiler's complaint that they are too many; None for other complaints."""
+def parse_out_of_memory(message: str) -> int | None:
+    """Returns the bytes that a program needs, from the compiler's out-of-memory error; None for other errors."""
     size = r"([\d.]+)([KMGT]?)"
     for pattern in (rf"\({size}\) exceeds available HBM", rf"Used {size} of [\d.]+[KMGT]? hbm"):
         if found := re.search(pattern, message):
@@ -154,52 +178,60 @@ def out_of_memory(message: str) -> int | None:
 
 def find_batch(
     config: Config,
-    where: Topology,
+    topology: Topology,
     *,
     quick: bool = False,
-    schedules: Schedules | None = None,
-    tried: Callable[[Compiled], None] = lambda compiled: None,
-) -> Compiled:
-    """The step with the largest batch that fits, up to a thirty-second of it; one that doesn't where none does.
+    bundle_sizes: BundleSizes | None = None,
+    on_attempt: Callable[[CompiledStep], None] = lambda compiled: None,
+) -> CompiledStep:
+    """Searches the largest batch size that fits, with a resolution of 1/32.
 
-    Memory grows nearly in proportion to the rows, so the line through two compilations says where to look next. The
-    batch is a multiple of data × fsdp.
+    Memory is nearly a linear function of the rows: each attempt is where the line through two earlier ones crosses the
+    limit. The batch size is a multiple of data × fsdp.
 
     Args:
-      quick: take the compiler's least effort for the answer, too, not for the search alone.
-      tried: called with each compilation of the search.
+      config: resolved; its batch size is the first attempt.
+      topology: from `get_topology`.
+      quick: compile the result with `QUICK_OPTIONS`, too, not only the attempts.
+      bundle_sizes: see `compile_step`.
+      on_attempt: called with each attempt.
+
+    Returns:
+      The step with the largest batch size that fits, or the step with the smallest batch size if none does.
     """
-    mesh = sharding.make_mesh(config.mesh, where.devices)
+    mesh = sharding.make_mesh(config.mesh, topology.devices)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def compiled_with(rows: int, quick: bool) -> Compiled:
-        return compile_step(
-            dataclasses.replace(config, batch_size=rows * shards), where, quick=quick, schedules=schedules
-        )
+    def compile_with(rows: int, quick: bool) -> CompiledStep:
+        resized = dataclasses.replace(config, batch_size=rows * shards)
+        return compile_step(resized, topology, quick=quick, bundle_sizes=bundle_sizes)
 
-    known: dict[int, int] = {}  # rows of a shard -> bytes needed
+    peak_bytes: dict[int, int] = {}  # by rows per shard
     low, high, rows = 0, None, max(1, config.batch_size // shards)  # `low` fits, `high` does not
     while high is None or high - low > max(1, low // 32):
-        found = compiled_with(rows, quick=True)
-        tried(found)
-        known[rows] = found.needed_bytes
-        low, high = (rows, high) if found.fits else (low, rows)
-        rows = _next_guess(known, where.chip.hbm_bytes, low, high)
+        compiled = compile_with(rows, quick=True)
+        on_attempt(compiled)
+        peak_bytes[rows] = compiled.peak_bytes
+        low, high = (rows, high) if compiled.fits else (low, rows)
+        rows = _next_guess(peak_bytes, topology.chip.hbm_bytes, low, high)
     rows = max(1, low)
-    found = compiled_with(rows, quick)
-    while not found.fits and rows > 1:  # in full it may need a little more than quickly compiled
-        tried(found)
+    compiled = compile_with(rows, quick)
+    while not compiled.fits and rows > 1:  # a full compilation may need a little more memory than a quick one
+        on_attempt(compiled)
         rows -= max(1, rows // 32)
-        found = compiled_with(rows, quick)
-    return found
+        compiled = compile_with(rows, quick)
+    return compiled
 
 
-def _next_guess(known: dict[int, int], limit: int, low: int, high: int | None) -> int:
-    """Rows where the line through the two measurements nearest to the limit crosses it, kept between the bounds."""
-    nearest = sorted(known, key=lambda rows: abs(known[rows] - limit))[:2]
-    if len(nearest) == 2 and known[nearest[0]] != known[nearest[1]]:
-        (a, b) = nearest
-        guess = int(a + (limit - known[a]) * (b - a) / (known[b] - known[a]))
+def _next_guess(peak_bytes: dict[int, int], limit: int, low: int, high: int | None) -> int:
+    """Returns the rows at which the line through the two measurements nearest to the limit crosses it.
+
+    The result is kept between the bounds `low` and `high`.
+    """
+    nearest = sorted(peak_bytes, key=lambda rows: abs(peak_bytes[rows] - limit))[:2]
+    if len(nearest) == 2 and peak_bytes[nearest[0]] != peak_bytes[nearest[1]]:
+        a, b = nearest
+        guess = int(a + (limit - peak_bytes[a]) * (b - a) / (peak_bytes[b] - peak_bytes[a]))
     else:
         guess = 4 * nearest[0] if high is None else nearest[0] // 2
     step = max(1, low // 32)
@@ -207,36 +239,43 @@ def _next_guess(known: dict[int, int], limit: int, low: int, high: int | None) -
     return max(low + step, min(guess, ceiling))
 
 
-# ---- the compiler's estimate of time -----------------------------------------------------------------
+# ---- time estimate -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
-    """How long a step takes on one chip, by the compiler's cycles, and by bandwidth where it says nothing."""
+class TimeEstimate:
+    """Estimated time of a step on one chip.
 
-    seconds: dict[str, float]  # by group; "collectives" are those that nothing hides
-    by_bandwidth: float  # seconds among them that are not the compiler's: bytes over HBM's or the links' bandwidth,
-    # and kernels by the longest of their code, their operations and their bytes
-    utilization: float  # the model's operations over those the chip could do in this time
+    Attributes:
+      seconds: by group; "collectives" are those that no computation hides.
+      bandwidth_seconds: the part of `seconds` without a cycle estimate of the compiler: bytes over the bandwidth of HBM
+        or of the links, and kernels by the longest of their code, their operations and their bytes.
+      utilization: operations of the model divided by those that the chip could do in this time.
+    """
+
+    seconds: dict[str, float]
+    bandwidth_seconds: float
+    utilization: float
 
     @property
     def step_seconds(self) -> float:
+        """Seconds of a step."""
         return sum(self.seconds.values())
 
 
-def estimate(compiled: Compiled) -> Estimate:
-    """The time of `compiled`, which has to fit and not to have been compiled quickly."""
-    chip, contents = compiled.topology.chip, compiled.program
-    assert contents is not None
-    seconds = {group: contents.cycles[group] / chip.clock for group in program.GROUPS}
-    stated = sum(seconds.values())
-    for group, moved in contents.unestimated_bytes.items():
+def estimate_time(compiled: CompiledStep) -> TimeEstimate:
+    """Estimates the time of a step that fits and was not compiled with `QUICK_OPTIONS`."""
+    chip, cost = compiled.topology.chip, compiled.cost
+    assert cost is not None, "does not fit"
+    seconds = {group: cost.cycles.get(group, 0.0) / chip.clock for group in cost_model.GROUPS}
+    compiler_seconds = sum(seconds.values())
+    for group, moved in cost.unestimated_bytes.items():
         seconds[group] += moved / chip.hbm_bandwidth
-    for kernel in contents.kernels:
+    for kernel in cost.kernels:
         by_memory, by_products = kernel.bytes / chip.hbm_bandwidth, (kernel.flops or 0) / chip.peak_flops
         by_code = (kernel.cycles or 0) / chip.clock
         seconds[kernel.group] += kernel.times * max(by_memory, by_products, by_code)
-    sent = sum(one.exposed_link_bytes for one in contents.collectives.values())
+    sent = sum(collective.exposed_link_bytes for collective in cost.collectives.values())
     seconds["collectives"] = sent / chip.link_bandwidth
     total = sum(seconds.values())
-    return Estimate(seconds, total - stated, compiled.model_flops / total / chip.peak_flops)
+    return TimeEstimate(seconds, total - compiler_seconds, compiled.model_flops / total / chip.peak_flops)

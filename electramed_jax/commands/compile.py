@@ -32,33 +32,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.aot import chips
-    from electramed_jax.aot.bundle_sizes import Schedules
+    from electramed_jax.aot.bundle_sizes import BundleSizes
     from electramed_jax.config import pretrain as config_lib
 
     config = config_lib.from_flags(args.settings)
     # To write them down takes libtpu a quarter of the time, and only kernels are counted by them.
-    schedules = Schedules() if config.model.kernels == "auto" and not args.quick else None
-    chips.prepare_environment(schedules.flags if schedules else "")
+    bundle_sizes = BundleSizes() if config.model.kernels == "auto" and not args.quick else None
+    chips.prepare_environment(bundle_sizes.flags if bundle_sizes else "")
     from electramed_jax.aot import compile, report
     from electramed_jax.training import sharding
 
     config = size_flags.resolve(config, args)
-    where = compile.topology(args.topology, args.num_slices)
-    mesh = sharding.make_mesh(config.mesh, where.devices)
+    topology = compile.get_topology(args.topology, args.num_slices)
+    mesh = sharding.make_mesh(config.mesh, topology.devices)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if args.batch is not None:
         if args.batch < 1:
             raise UserError(f"batch={args.batch}: wanted 1 row a chip or more")
         config = dataclasses.replace(config, batch_size=args.batch * shards)
-    say(f"compiling for {report.devices(where, dict(mesh.shape))}; a minute or two for base")
+    say(f"compiling for {report.topology_line(topology, dict(mesh.shape))}; a minute or two for base")
     if args.find_batch:
         compiled = compile.find_batch(
-            config, where, quick=args.quick, schedules=schedules, tried=lambda one: say(report.attempt(one))
+            config,
+            topology,
+            quick=args.quick,
+            bundle_sizes=bundle_sizes,
+            on_attempt=lambda compiled: say(report.attempt_line(compiled)),
         )
     else:
-        compiled = compile.compile_step(config, where, quick=args.quick, schedules=schedules)
-    estimate = compile.estimate(compiled) if compiled.fits and not args.quick else None
-    for line in report.lines(compiled, estimate):
+        compiled = compile.compile_step(config, topology, quick=args.quick, bundle_sizes=bundle_sizes)
+    estimate = compile.estimate_time(compiled) if compiled.fits and not args.quick else None
+    for line in report.report_lines(compiled, estimate):
         say(line)
-    right = compiled.fits and compiled.whole_fraction <= compile.MAX_WHOLE_FRACTION
-    return report.as_json(compiled, estimate) | {"exit_code": EXIT_DONE if right else EXIT_USER_ERROR}
+    is_good = compiled.fits and compiled.unsharded_fraction <= compile.MAX_UNSHARDED_FRACTION
+    return report.to_json(compiled, estimate) | {"exit_code": EXIT_DONE if is_good else EXIT_USER_ERROR}

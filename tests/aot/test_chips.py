@@ -1,4 +1,4 @@
-"""The chips' figures hang together, and a topology's name is understood or refused with the right one."""
+"""The constants of TPU generations are consistent; topology names are parsed, and wrong ones get a suggestion."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import pytest
 from electramed_jax.aot import chips
 from electramed_jax.common.errors import UserError
 
-# cloud.google.com/tpu/docs: GB of memory.
+# GB of memory, from cloud.google.com/tpu/docs
 DATA_SHEET_GB = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=lambda chip: chip.name)
-def test_a_program_may_use_nearly_all_the_memory_of_the_data_sheet(chip):
+def test_the_available_memory_is_nearly_that_of_the_data_sheet(chip):
     assert 0.95 < chip.hbm_bytes / (DATA_SHEET_GB[chip.name] * chips.GIB) < 1.01
 
 
 @pytest.mark.parametrize(("name", "gigahertz"), [("v4", 1.05), ("v5e", 1.5), ("v5p", 1.75), ("v6e", 1.75)])
-def test_clocks_are_the_round_numbers_of_the_makers(name, gigahertz):
+def test_clocks_are_those_of_the_data_sheet(name, gigahertz):
     assert chips.CHIPS[name].clock == pytest.approx(gigahertz * 1e9, rel=0.005)
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=lambda chip: chip.name)
-def test_shapes_go_from_4_to_256_chips_by_doubling(chip):
+def test_shapes_have_4_to_256_chips_in_powers_of_two(chip):
     assert [chips.chip_count(shape) for shape in chip.shapes] == [4, 8, 16, 32, 64, 128, 256]
 
 
 @pytest.mark.parametrize("name", ["v5e:4x4", "v6e:16x16", "v4:2x2x2", "v5p:4x4x8", "v5p:8x8x16"])
-def test_a_topology_names_its_chip(name):
+def test_a_topology_gives_its_chip(name):
     assert chips.parse_topology(name).name == name.partition(":")[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("v5litepod-16", "v5litepod-16 is v5e:4x4"),
         ("v5e-256", "v5e-256 is v5e:16x16"),
         ("v6e-8", "v6e-8 is v6e:2x4"),
-        ("v4-32", "v4-32 is v4:2x2x4"),  # counted in cores, two a chip
+        ("v4-32", "v4-32 is v4:2x2x4"),  # counts cores, two per chip
         ("v5p-8", "v5p-8 is v5p:2x2x1"),
         ("v5e-17", "v5e has the shapes 2x2, 2x4, 4x4"),
         ("v5e:3x4", "v5e has the shapes 2x2, 2x4, 4x4"),
@@ -48,7 +48,7 @@ def test_a_topology_names_its_chip(name):
         ("", "such as v4:2x2x4"),
     ],
 )
-def test_another_name_is_refused_with_what_was_meant(name, said):
+def test_an_invalid_name_is_rejected_with_a_suggestion(name, message):
     with pytest.raises(UserError) as caught:
         chips.parse_topology(name)
-    assert said in str(caught.value) and repr(name) in str(caught.value)
+    assert message in str(caught.value) and repr(name) in str(caught.value)

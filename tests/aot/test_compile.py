@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation: the answers of a real TPU compiler, and what is made of them."""
+"""Ahead-of-time compilation with the real TPU compiler, the batch-size search and the time estimate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.pretrain.state import init_params
 from electramed_jax.training import sharding
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -30,66 +31,70 @@ EIGHT = compile.Topology("v5e:2x4", chips.CHIPS["v5e"], jax.devices(), 1)
 
 @pytest.fixture(scope="module")
 def compiler() -> None:
-    """The TPU's compiler, which needs no TPU."""
-    pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install -e '.[tpu]'")
+    """Skips the test if the TPU compiler is not installed; it needs no TPU."""
+    pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install -e '.[tpu]'")
 
 
 def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
-    """As a user runs it: in a process of its own, where nothing has been set up for it."""
+    """Runs `electramed compile` in a subprocess, without the environment of this process."""
     environment = {name: value for name, value in os.environ.items() if name not in chips.ENVIRONMENT}
     command = [sys.executable, "-m", "electramed_jax.cli", "compile", "--json", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
 
 
-# ---- what the compiler says ----------------------------------------------------------------------------
+# ---- compilation ----------------------------------------------------------------------------
 
 
 def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation):
-    """With no TPU's compiler at hand: the same way through, and the same accounts, by the CPU's."""
+    """Runs the same code with the CPU compiler, without the TPU compiler."""
     config = config_lib.resolve(
         PRESETS["tiny"], vocab_size=600, max_seq_length=64, special=PRESETS["tiny"].data.special
     )
-    where = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
-    compiled = compile.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), where)
-    assert compiled.fits and compiled.needed_bytes > 3 * compiled.parameter_bytes / 4
-    assert 1.1 < compiled.program.flops / compiled.model_flops < 1.34
-    assert {"all-reduce", "all-gather"} <= compiled.program.collectives.keys()
+    topology = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
+    compiled = compile.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), topology)
+    assert compiled.fits and compiled.peak_bytes > 3 * compiled.parameter_bytes / 4
+    assert 1.1 < compiled.cost.flops / compiled.model_flops < 1.34
+    assert {"all-reduce", "all-gather"} <= compiled.cost.collectives.keys()
 
 
 @pytest.fixture(scope="module")
 def tiny(compiler) -> tuple[dict, str]:
-    """The report on pretrain_tiny.py for four chips."""
+    """Returns the JSON result and the console output for pretrain_tiny.py on four chips."""
     done = electramed_compile("--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
 def test_tiny_compiles_for_four_chips_and_fits(tiny):
-    result, said = tiny
+    result, console = tiny
     assert (result["chips"], result["mesh"]) == (4, {"data": 4, "fsdp": 1, "tensor": 1})
     assert result["fits"] and 0 < result["peak_bytes"] < 0.05 * result["available_bytes"]
-    assert "fits: 0." in said and "utilization" in said
+    assert "fits: peak of 0." in console and "utilization" in console
 
 
-def test_the_program_does_the_models_operations_and_those_of_recomputation(tiny):
-    """Each layer forward a second time: at most a third more, and rather less, for the heads are not."""
+def test_the_operations_are_those_of_the_model_and_of_recomputation(tiny):
+    """Layers run forward twice: at most a third more, and less than that because the heads run once."""
     result, _ = tiny
     assert 1.1 < result["program_flops"] / result["model_flops"] < 1.34
     assert result["unknown_loops"] == []
 
 
-def test_data_parallel_chips_exchange_the_gradients_and_nothing_else(tiny):
-    """A little more than the parameters' 19.9 MB: sums and norms. Some gradients travel in bfloat16."""
+def test_data_parallel_chips_exchange_only_gradients(tiny):
+    """Slightly more than the 19.9 MB of the parameters: sums and norms. Some gradients are sent in bfloat16."""
     result, _ = tiny
     assert result["collectives"].keys() == {"all-reduce"}
     assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
 
 
 def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler):
-    """Of 19.9 MB of parameters; a second gather of the kernels, for gradients, would be 5 MB more. No gradient is added
-    up whole, which over the links would be twice as much."""
+    """The parameters have 19.9 MB. A second gather of the kernels for the gradients would add 5 MB. An all-reduce of the
+    gradients would send twice the bytes of a reduce-scatter."""
     done = electramed_compile(
-        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", "--quick", "--config.mesh.fsdp=4"
+        "--config=configs/pretrain_tiny.py",
+        "--topology=v5e:2x2",
+        "--max_seq_length=128",
+        "--quick",
+        "--config.mesh.fsdp=4",
     )
     assert done.returncode == 0, done.stderr
     collectives = json.loads(done.stdout)["collectives"]
@@ -98,7 +103,7 @@ def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler)
     assert collectives["all-reduce"]["bytes"] < 0.2e6, "biases, norms and sums"
 
 
-def test_every_group_but_dropouts_has_its_time(tiny):
+def test_every_group_except_dropout_has_a_time(tiny):
     result, _ = tiny
     seconds = result["estimated_seconds"]
     assert {name for name, value in seconds.items() if value == 0} == {"dropout random bits"}
@@ -109,11 +114,11 @@ def test_every_group_but_dropouts_has_its_time(tiny):
     )
 
 
-def test_the_compilers_own_noise_is_not_shown(tiny):
+def test_log_messages_of_the_compiler_are_not_shown(tiny):
     assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
 
 
-def test_the_compiler_takes_the_hand_written_kernels_and_their_time_is_their_codes(compiler):
+def test_hand_written_kernels_compile_and_their_time_is_that_of_their_code(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
     done = electramed_compile(
         "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", *sizes,
@@ -124,7 +129,7 @@ def test_the_compiler_takes_the_hand_written_kernels_and_their_time_is_their_cod
         assert re.search(rf"{name}\S*, .* counted by its code, [\d,]+ cycles", done.stderr), done.stderr
 
 
-def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises(compiler):
+def test_base_fits_sixteen_v5e_chips_at_the_batch_size_of_its_config(compiler):
     done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -133,7 +138,7 @@ def test_base_fits_sixteen_v5e_chips_at_the_batch_its_config_promises(compiler):
     assert 1.2 < result["program_flops"] / result["model_flops"] < 1.34
 
 
-def test_a_batch_that_does_not_fit_is_told_with_what_it_lacks(compiler):
+def test_a_batch_that_does_not_fit_is_reported_with_the_missing_memory(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1", "--config.model.remat=none"]
     done = electramed_compile(
         "--config=configs/pretrain_base.py", "--topology=v5e:2x2", "--quick", "--batch=2000", *sizes
@@ -154,16 +159,16 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
     assert (result["chips"], result["mesh"]) == (8, {"data": 2, "fsdp": 4, "tensor": 1})
     assert {kind for kind in result["collectives"] if "slices" in kind} == {"between slices: all-reduce"}
     within = {kind for kind in result["collectives"] if "slices" not in kind}
-    assert within & {"all-gather", "collective-permute"}, "of parameters"
-    assert 1.0 < result["program_flops"] / result["model_flops"] < 1.34, "unrolled loops over pieces are counted right"
+    assert within & {"all-gather", "collective-permute"}, "the parameters are gathered"
+    assert 1.0 < result["program_flops"] / result["model_flops"] < 1.34, "unrolled loops are counted correctly"
     assert result["unknown_loops"] == []
 
 
-# ---- mistakes --------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--topology=v5litepod-16"], "v5litepod-16 is v5e:4x4"),
         (["--topology=v5e:4x4", "--num_slices=0"], "num_slices=0: wanted 1 or more"),
@@ -175,19 +180,19 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
         (["--topology=v5e:2x2", "--num_slices=2", "--config.mesh.fsdp=8"], "does not divide over 2 slices"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, compiler, repository, capsys, monkeypatch):
+def test_a_user_error_is_one_line_with_a_remedy(arguments, message, compiler, repository, capsys, monkeypatch):
     from electramed_jax import cli
 
     for name in (*chips.ENVIRONMENT, "LIBTPU_INIT_ARGS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # to be put back after the command has set them
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # restored after the command has set them
     assert cli.main(["compile", f"--config={repository / 'configs' / 'pretrain_tiny.py'}", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     *_, last = captured.err.splitlines()
-    assert last.startswith("electramed compile: ") and said in last
+    assert last.startswith("electramed compile: ") and message in last
 
 
-def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
+def test_the_error_without_the_compiler_names_the_extra_to_install(monkeypatch):
     from jax.experimental import topologies
 
     def absent(*_, **__):
@@ -195,7 +200,7 @@ def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
 
     monkeypatch.setattr(topologies, "get_topology_desc", absent)
     with pytest.raises(UserError, match=r"pip install 'electramed_jax\[tpu\]'"):
-        compile.topology("v5e:4x4")
+        compile.get_topology("v5e:4x4")
 
 
 @pytest.mark.parametrize(
@@ -208,91 +213,97 @@ def test_without_the_compiler_the_extra_to_install_is_named(monkeypatch):
         ("INTERNAL: something else", None),
     ],
 )
-def test_the_compilers_complaint_about_memory_is_read(message, gib):
-    assert compile.out_of_memory(message) == (None if gib is None else int(gib * GIB))
+def test_the_out_of_memory_error_of_the_compiler_is_parsed(message, gib):
+    assert compile.parse_out_of_memory(message) == (None if gib is None else int(gib * GIB))
 
 
 # ---- the largest batch that fits ---------------------------------------------------------------------------
 
 
-def pretend(needed, *, in_full=0):
-    """A `compile_step` that only counts: `needed(rows a chip)` bytes, and `in_full` more where not quick."""
-    tries = []
+def fake_compiler(peak_bytes, *, extra_bytes=0):
+    """Returns a `compile_step` that needs `peak_bytes(rows per chip)`, plus `extra_bytes` if not quick, and its calls."""
+    calls = []
 
-    def compile_step(config, where, *, quick=False, schedules=None):
+    def compile_step(config, topology, *, quick=False, bundle_sizes=None):
         rows = config.batch_size // 8
-        tries.append((rows, quick))
-        size = int(needed(rows) + (0 if quick else in_full))
-        fits = size <= where.chip.hbm_bytes
-        return compile.Compiled(config, where, {}, size, fits, {}, 1, 0.0, cost_model.Program() if fits else None)
+        calls.append((rows, quick))
+        size = int(peak_bytes(rows) + (0 if quick else extra_bytes))
+        fits = size <= topology.chip.hbm_bytes
+        cost = cost_model.ProgramCost() if fits else None
+        return compile.CompiledStep(config, topology, {}, size, fits, {}, 1, 0.0, cost)
 
-    return compile_step, tries
+    return compile_step, calls
 
 
 @pytest.mark.parametrize("start", [1, 16, 500])
 @pytest.mark.parametrize(
-    ("needed", "largest"),
+    ("peak_bytes", "largest"),
     [
         (lambda rows: 3 * GIB + rows * GIB / 16, 204),
-        (lambda rows: 3 * GIB + rows * GIB / 16 + (rows > 100) * GIB, 188),  # a jump: the compiler's plan changes
+        (
+            lambda rows: 3 * GIB + rows * GIB / 16 + (rows > 100) * GIB,
+            188,
+        ),  # a jump, as if the compiler changed its plan
         (lambda rows: 2 * GIB + rows**1.2 * GIB / 10, 60),
         (lambda rows: 15 * GIB + rows * GIB / 4, 3),
     ],
 )
-def test_the_largest_batch_is_found_in_few_compilations(needed, largest, start, monkeypatch):
-    compile_step, tries = pretend(needed)
+def test_the_largest_batch_is_found_in_few_compilations(peak_bytes, largest, start, monkeypatch):
+    compile_step, calls = fake_compiler(peak_bytes)
     monkeypatch.setattr(compile, "compile_step", compile_step)
     found = compile.find_batch(dataclasses.replace(PRESETS["base"], batch_size=8 * start), EIGHT)
     rows = found.config.batch_size // 8
     assert found.fits and largest - max(1, largest // 32) <= rows <= largest
-    assert len(tries) <= 8
-    assert tries[-1] == (rows, False), "the answer was compiled in full"
+    assert len(calls) <= 8
+    assert calls[-1] == (rows, False), "the result is compiled fully"
 
 
-def test_where_not_even_a_row_fits_the_answer_says_so(monkeypatch):
-    compile_step, tries = pretend(lambda rows: 16 * GIB + rows)
+def test_if_not_even_one_row_fits_the_result_does_not_fit(monkeypatch):
+    compile_step, calls = fake_compiler(lambda rows: 16 * GIB + rows)
     monkeypatch.setattr(compile, "compile_step", compile_step)
     found = compile.find_batch(PRESETS["base"], EIGHT)
     assert not found.fits and found.config.batch_size == 8
-    assert len(tries) <= 8
+    assert len(calls) <= 8
 
 
-def test_a_batch_that_fits_only_when_compiled_quickly_is_lowered(monkeypatch):
-    monkeypatch.setattr(compile, "compile_step", pretend(lambda rows: 3 * GIB + rows * GIB / 16, in_full=GIB)[0])
+def test_a_batch_that_fits_only_with_a_quick_compilation_is_reduced(monkeypatch):
+    monkeypatch.setattr(
+        compile, "compile_step", fake_compiler(lambda rows: 3 * GIB + rows * GIB / 16, extra_bytes=GIB)[0]
+    )
     found = compile.find_batch(PRESETS["base"], EIGHT)
     assert found.fits and 180 <= found.config.batch_size // 8 <= 188
 
 
-# ---- parameters and time -----------------------------------------------------------------------------------
+# ---- sharding and time -----------------------------------------------------------------------------------
 
 
-def needlessly_whole(mesh: MeshConfig, **model: object) -> set[str]:
+def unsharded_names(mesh: MeshConfig, **model: object) -> set[str]:
     devices = jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
     config = small.config(**model)
-    params = jax.eval_shape(lambda: compile.state_lib.init_params(config))
+    params = jax.eval_shape(lambda: init_params(config))
     return set(sharding.unsharded_bytes(params, sharding.make_mesh(mesh, devices)))
 
 
-def test_with_data_parallel_chips_alone_nothing_could_be_split():
-    assert needlessly_whole(MeshConfig(8, 1, 1)) == set()
+def test_with_only_data_parallelism_no_parameter_could_be_sharded():
+    assert unsharded_names(MeshConfig(8, 1, 1)) == set()
 
 
-def test_heads_that_the_tensor_axis_does_not_divide_leave_their_kernels_whole():
-    """Two heads over four chips; with four heads the axis takes them."""
-    assert "discriminator/layers/attention/out/kernel" in needlessly_whole(MeshConfig(1, 1, 4))
-    assert "discriminator/layers/attention/out/kernel" not in needlessly_whole(MeshConfig(1, 1, 4), num_heads=4)
+def test_kernels_of_heads_that_the_tensor_axis_does_not_divide_are_unsharded():
+    """Two heads over four chips are unsharded, four heads are sharded."""
+    assert "discriminator/layers/attention/out/kernel" in unsharded_names(MeshConfig(1, 1, 4))
+    assert "discriminator/layers/attention/out/kernel" not in unsharded_names(MeshConfig(1, 1, 4), num_heads=4)
 
 
-def test_a_dimension_split_over_one_axis_counts_for_the_other_only_by_what_is_left():
-    """qkv's width goes to fsdp and its heads to tensor: nothing is whole."""
-    whole = needlessly_whole(MeshConfig(1, 2, 2), num_heads=4)
-    assert "discriminator/layers/attention/qkv/kernel" not in whole
-    assert "discriminator/head/dense/kernel" in whole, "split over fsdp, whole along tensor"
+def test_a_parameter_sharded_over_fsdp_counts_as_unsharded_if_tensor_could_shard_it_too():
+    """The width of qkv is sharded over fsdp and its heads over tensor."""
+    names = unsharded_names(MeshConfig(1, 2, 2), num_heads=4)
+    assert "discriminator/layers/attention/qkv/kernel" not in names
+    assert "discriminator/head/dense/kernel" in names, "sharded over fsdp, not over tensor"
 
 
-def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
+def test_the_time_estimate_includes_cycles_bytes_links_and_kernels():
     chip = chips.CHIPS["v5e"]
-    contents = cost_model.read(
+    cost = cost_model.analyze(
         "ENTRY %main (h: bf16[8,128]) -> bf16[8,128] {\n"
         "  %h = f32[1000,819]{1,0} parameter(0)\n"
         '  %a = f32[4]{0} add(%h, %h), metadata={op_name="attention/add"}, backend_config={"estimated_cycles":"3006"}\n'
@@ -303,14 +314,14 @@ def test_an_estimate_adds_up_cycles_bytes_links_and_kernels():
         "}\n"
     )
     config = dataclasses.replace(small.config(), batch_size=8)
-    where = dataclasses.replace(EIGHT, devices=jax.devices()[:4])
-    found = compile.estimate(compile.Compiled(config, where, {}, 1, True, {}, 1, 0.0, contents))
+    topology = dataclasses.replace(EIGHT, devices=jax.devices()[:4])
+    found = compile.estimate_time(compile.CompiledStep(config, topology, {}, 1, True, {}, 1, 0.0, cost))
     array = 1000 * 819 * 4
     assert found.seconds["attention"] == pytest.approx(3006 / chip.clock)
     assert found.seconds["embedding and sampling"] == pytest.approx(2 * array / 819e9)
-    assert found.seconds["feed-forward"] == pytest.approx(1e-3), "operations, not bytes, bound it"
+    assert found.seconds["feed-forward"] == pytest.approx(1e-3), "bound by operations, not bytes"
     assert found.seconds["collectives"] == pytest.approx(array * 2 * 3 / 4 / 200e9)
-    assert found.by_bandwidth == pytest.approx(found.step_seconds - 3006 / chip.clock)
+    assert found.bandwidth_seconds == pytest.approx(found.step_seconds - 3006 / chip.clock)
 
 
 def test_a_refusal_of_the_compiler_without_a_text_is_named_by_its_type(monkeypatch):
@@ -320,5 +331,5 @@ def test_a_refusal_of_the_compiler_without_a_text_is_named_by_its_type(monkeypat
         raise RuntimeError
 
     monkeypatch.setattr(topologies, "get_topology_desc", refuse)
-    with pytest.raises(UserError, match=r"the compiler refuses it \(RuntimeError\)"):
-        compile.topology("v5e:4x4")
+    with pytest.raises(UserError, match=r"rejected by the compiler \(RuntimeError\)"):
+        compile.get_topology("v5e:4x4")

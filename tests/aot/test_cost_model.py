@@ -1,4 +1,4 @@
-"""What a compiled program costs: read from text invented in a TPU compiler's manner, and from real programs of a CPU's."""
+"""Cost model: a synthetic program in the format of the TPU compiler, and real programs of the CPU compiler."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from electramed_jax.aot import cost_model, hlo
 
-# One layer turns twelve times: a product (fused with random bits), an all-reduce and an all-gather that is spread over
-# two fusions. Before it, an update of a table that lives in HBM; after it, a kernel and an exchange between slices.
+# The loop runs one layer 12 times: a product (fused with random bits), an all-reduce, and an all-gather that is split over
+# two fusions. Before it, an update of a table in HBM; after it, a kernel and a transfer between slices.
 TPU = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(bf16[8,128]{1,0:T(8,128)})->bf16[8,128]{1,0}}
 
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -94,42 +94,42 @@ ENTRY %main (h: bf16[8,128], w: bf16[12,128,64]) -> bf16[8,128] {
   ROOT %answer = bf16[8,128]{1,0} get-tuple-element(%loop), index=1
 }
 """
-# What the all-reduce of the loop sums is not of interest; it has to be there for its bytes.
+# The operands of the all-reduce in the loop are needed only for their bytes.
 TPU = TPU.replace("  %reduced =", "  %g.1 = f32[100]{0} bitcast(%h)\n  %g.2 = f32[20]{0} bitcast(%h)\n  %reduced =")
 
 
 @pytest.fixture(scope="module")
-def tpu() -> cost_model.Program:
-    return cost_model.read(TPU)
+def tpu() -> cost_model.ProgramCost:
+    return cost_model.analyze(TPU)
 
 
-def test_a_product_in_a_loop_counts_as_often_as_the_loop_turns(tpu):
-    """From 2 up to 14."""
-    assert tpu.flops == 12 * 2 * 8 * 128 * 64 + 4096, "and the kernel's"
+def test_a_product_in_a_loop_counts_once_per_iteration(tpu):
+    """The counter runs from 2 up to 14."""
+    assert tpu.flops == 12 * 2 * 8 * 128 * 64 + 4096, "including the kernel"
     assert tpu.unknown_loops == []
 
 
-@pytest.mark.parametrize(("growth", "turns"), [(2, 6), (5, 3)])
-def test_a_loop_whose_counter_grows_by_more_turns_less_often(growth, turns):
-    """As where the compiler unrolled it."""
-    text = TPU.replace("%one = s32[] constant(1)", f"%one = s32[] constant({growth})")
-    assert cost_model.read(text).flops == turns * 2 * 8 * 128 * 64 + 4096
+@pytest.mark.parametrize(("increment", "trip_count"), [(2, 6), (5, 3)])
+def test_a_larger_increment_of_the_counter_gives_fewer_iterations(increment, trip_count):
+    """The compiler unrolls loops this way."""
+    text = TPU.replace("%one = s32[] constant(1)", f"%one = s32[] constant({increment})")
+    assert cost_model.analyze(text).flops == trip_count * 2 * 8 * 128 * 64 + 4096
 
 
 def test_a_loop_of_unknown_length_is_counted_once_and_named():
     text = TPU.replace("%first = s32[] constant(2)", "%first = s32[] parameter(3)")
-    found = cost_model.read(text)
+    found = cost_model.analyze(text)
     assert found.unknown_loops == ["loop"]
     assert found.flops == 2 * 8 * 128 * 64 + 4096
 
 
-def test_the_compilers_own_trip_count_is_believed_first():
+def test_the_trip_count_of_the_compiler_has_priority():
     text = TPU.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}')
-    assert cost_model.read(text).flops == 3 * 2 * 8 * 128 * 64 + 4096
+    assert cost_model.analyze(text).flops == 3 * 2 * 8 * 128 * 64 + 4096
 
 
-def test_cycles_of_a_fusion_are_shared_by_the_work_in_it(tpu):
-    """The product is 2·8·128·64 operations at 32 a lane, the select 512 elements, the bits two times 512."""
+def test_cycles_of_a_fusion_are_divided_by_the_work_of_its_instructions(tpu):
+    """The product has 2·8·128·64 operations at 32 per lane, the select 512 elements, the bits twice 512."""
     attention, bits = 2 * 8 * 128 * 64 / 32 + 512, 2 * 512
     assert tpu.cycles["attention"] == pytest.approx(12 * 1000 * attention / (attention + bits))
     assert tpu.cycles["dropout random bits"] == pytest.approx(12 * 1000 * bits / (attention + bits))
@@ -137,15 +137,15 @@ def test_cycles_of_a_fusion_are_shared_by_the_work_in_it(tpu):
     assert sum(tpu.cycles.values()) == pytest.approx(12_500)
 
 
-def test_a_collective_spread_over_fusions_is_one_and_hidden(tpu):
+def test_a_collective_split_over_fusions_counts_once_and_is_hidden(tpu):
     gather = tpu.collectives["all-gather"]
     assert gather.count == 12 + 1 + 1
     assert gather.bytes == 12 * 16 * 128 * 2 + 8 * 1024 * 2 + 16 * 64 * 2
-    assert gather.exposed_link_bytes == 16 * 64 * 2 * 7 / 8, "another's, though its channel has the same number"
+    assert gather.exposed_link_bytes == 16 * 64 * 2 * 7 / 8, "of another collective with the same channel"
     assert gather.hidden_link_bytes == 12 * 16 * 128 * 2 * 15 / 16 + 8 * 1024 * 2 * 7 / 8
 
 
-def test_an_all_reduce_sends_its_bytes_twice_but_for_a_chips_own_part(tpu):
+def test_an_all_reduce_sends_its_bytes_twice_except_for_the_part_of_the_chip(tpu):
     reduce = tpu.collectives["all-reduce"]
     assert (reduce.count, reduce.bytes) == (12, 12 * 480)
     assert reduce.exposed_link_bytes == 12 * 480 * 2 * 3 / 4
@@ -156,42 +156,42 @@ def test_a_fusion_that_keeps_a_part_of_an_all_reduce_is_a_reduce_scatter(tpu):
     assert (scatter.count, scatter.bytes, scatter.exposed_link_bytes) == (1, 64 * 128 * 4, 64 * 128 * 4 * 7 / 8)
 
 
-def test_what_slices_exchange_is_told_apart(tpu):
+def test_transfers_between_slices_are_listed_separately(tpu):
     between = tpu.collectives["between slices: all-reduce"]
     assert (between.count, between.bytes) == (1, 4 * 128 * 4)
 
 
-def test_an_update_in_place_moves_what_is_put_in_not_the_table(tpu):
+def test_an_update_in_place_moves_the_bytes_of_the_update_not_of_the_table(tpu):
     assert tpu.unestimated_bytes["embedding and sampling"] == 2 * 4 * 128 * 4
 
 
-def test_a_hand_written_kernel_counts_by_what_it_declares(tpu):
+def test_a_hand_written_kernel_counts_with_its_declared_cost(tpu):
     assert tpu.kernels == [cost_model.Kernel("splash", "attention", 1, 2 * 8 * 128 * 2, 4096, None)]
-    silent = cost_model.read(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
+    silent = cost_model.analyze(TPU.replace('"cost_estimate":{"flops":"4096","bytes_accessed":"8"}', ""))
     assert silent.kernels[0].flops is None
 
 
-def test_a_hand_written_kernels_cycles_are_its_codes_length_times_the_turns_it_says_it_makes():
-    turning = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
-    assert cost_model.read(turning, {"splash": 700}).kernels[0].cycles == 4200
-    assert cost_model.read(turning).kernels[0].cycles is None, "nothing is known of its code"
-    assert cost_model.read(TPU, {"splash": 700}).kernels[0].cycles is None, "nor here of its turns"
+def test_the_cycles_of_a_kernel_are_its_code_length_times_its_declared_grid_steps():
+    program = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
+    assert cost_model.analyze(program, {"splash": 700}).kernels[0].cycles == 4200
+    assert cost_model.analyze(program).kernels[0].cycles is None, "the code length is unknown"
+    assert cost_model.analyze(TPU, {"splash": 700}).kernels[0].cycles is None, "the number of grid steps is unknown"
 
 
-def test_of_kernels_that_are_alike_the_code_of_one_is_the_code_of_all():
-    """libtpu compiles one of them; its schedule has that one's name."""
-    turning = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
-    splash = turning[turning.index("  %splash =") : turning.index("  %token =")]
+def test_identical_kernels_share_one_code_length():
+    """libtpu compiles one of them, and the dump has the name of that one."""
+    program = TPU.replace('\\"block_q\\": 128', '\\"turns\\": \\"6\\"')
+    splash = program[program.index("  %splash =") : program.index("  %token =")]
     again = splash.replace("%splash", "%splash.4").replace("{1,0} custom-call", "{1,0:S(1)} custom-call")
     wider = splash.replace("%splash = bf16[8,128]", "%splash.5 = bf16[8,256]")
-    kernels = cost_model.read(turning.replace(splash, splash + again + wider), {"splash.4": 700}).kernels
+    kernels = cost_model.analyze(program.replace(splash, splash + again + wider), {"splash.4": 700}).kernels
     assert [kernel.cycles for kernel in kernels] == [4200, 4200, None]
-    assert {kernel.own_name for kernel in kernels} == {"splash"}
+    assert {kernel.base_name for kernel in kernels} == {"splash"}
 
 
-def test_text_that_is_no_program_is_refused():
+def test_text_without_a_program_is_rejected():
     with pytest.raises(ValueError, match="not the text of a compiled program"):
-        cost_model.read("HloModule nothing\n")
+        cost_model.analyze("HloModule nothing\n")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_text_that_is_no_program_is_refused():
         ("source_target_pairs={{0,1},{1,0}}", 2),
     ],
 )
-def test_the_chips_of_a_collective_are_read_from_every_form_of_groups(attributes, chips):
+def test_the_group_size_of_a_collective_is_parsed_from_every_format(attributes, chips):
     assert cost_model.group_size(attributes) == chips
 
 
@@ -221,7 +221,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize("settings", CONVOLUTIONS)
-def test_operations_of_a_convolution_are_those_xla_counts(settings):
+def test_operations_of_a_convolution_equal_those_of_xla(settings):
     features = 6 // settings.get("feature_group_count", 1)
     left, right = jax.ShapeDtypeStruct((4, 6, 9, 11), np.float32), jax.ShapeDtypeStruct((8, features, 3, 2), np.float32)
     compiled = jax.jit(lambda x, k: jax.lax.conv_general_dilated(x, k, **settings)).lower(left, right).compile()
@@ -232,28 +232,28 @@ def test_operations_of_a_convolution_are_those_xla_counts(settings):
 
 
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "bij,bkj->bik", "btnh,bsnh->bnts"])
-def test_operations_of_a_dot_are_those_xla_counts(equation):
+def test_operations_of_a_dot_equal_those_of_xla(equation):
     sizes = dict(zip("ijkbtnhs", (3, 5, 7, 2, 4, 6, 8, 9), strict=True))
     shapes = [jax.ShapeDtypeStruct([sizes[a] for a in side], np.float32) for side in equation.split("->")[0].split(",")]
     compiled = jax.jit(lambda x, y: jnp.einsum(equation, x, y)).lower(*shapes).compile()
     products = 2 * np.prod([sizes[a] for a in set("".join(itertools.takewhile(lambda c: c != "-", equation))) - {","}])
-    assert cost_model.read(compiled.as_text()).flops == products
+    assert cost_model.analyze(compiled.as_text()).flops == products
 
 
-def test_a_scan_over_eight_devices_counts_its_products_and_sums_in_every_turn():
+def test_a_scan_over_eight_devices_counts_products_and_all_reduces_in_every_iteration():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
-    def turn(x, w):
+    def layer(x, w):
         with jax.named_scope("feed_forward"):
             return jax.lax.psum(jnp.tanh(x @ w), "data"), None
 
     @jax.jit
     @jax.shard_map(mesh=mesh, in_specs=(P("data"), P()), out_specs=P(), check_vma=False)
     def run(x, w):
-        return jax.lax.scan(turn, x, w)[0]
+        return jax.lax.scan(layer, x, w)[0]
 
     text = run.lower(jnp.ones((16, 32)), jnp.ones((5, 32, 32))).compile().as_text()
-    found = cost_model.read(text)
+    found = cost_model.analyze(text)
     assert found.flops == 5 * 2 * 2 * 32 * 32
     assert (found.collectives["all-reduce"].count, found.collectives["all-reduce"].bytes) == (5, 5 * 2 * 32 * 4)
     groups = {cost_model.group_of(i) for c in hlo.parse(text).computations.values() for i in c.values()}

@@ -1,4 +1,4 @@
-"""A step for a GPU, lowered where there is none: `kernels=auto` does not quietly fall back to the plain form."""
+"""A train step lowered for a GPU, without one: `kernels=auto` uses the hand-written kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A_GPU = AbstractDevice("NVIDIA H200", 132, "gpu")
 def kernels_of_a_step(
     devices: tuple[int, int, int] = (1, 1, 1), device: AbstractDevice = A_GPU, **settings: object
 ) -> dict[str, int]:
-    """How often each kernel is called in a training step, of a generator and a discriminator of LAYERS each."""
+    """Returns the calls of each kernel in a train step with LAYERS layers in generator and discriminator."""
     sizes = dict(hidden_size=64, num_heads=2, intermediate_size=256, num_layers=LAYERS, generator_num_layers=LAYERS)
     generator = dict(generator_hidden_size=32, generator_num_heads=1, generator_intermediate_size=256)
     fast = dict(kernels="auto", compute_dtype="bfloat16", scan_layers=False, remat="none")
@@ -38,28 +38,28 @@ def kernels_of_a_step(
 
 
 @pytest.mark.parametrize("attention_dropout", [0.0, 0.1])
-def test_every_layer_of_both_networks_is_made_of_kernels(attention_dropout):
+def test_every_layer_of_both_networks_uses_the_kernels(attention_dropout):
     layers = 2 * LAYERS
     found = kernels_of_a_step(attention_dropout=attention_dropout)
-    # There and back; attention comes back in two.
+    # One forward and one backward kernel; attention has two backward kernels.
     assert found == {"attention": 3 * layers, "norm": 2 * 2 * layers, "gelu": 2 * layers}
 
 
 @pytest.mark.parametrize("devices", [(2, 1, 1), (1, 2, 1), (2, 2, 2)])
-def test_so_is_it_on_several_devices(devices):
-    in_two = dict(
+def test_layers_on_several_devices_use_the_kernels(devices):
+    sizes = dict(
         intermediate_size=512, generator_hidden_size=64, generator_num_heads=2, generator_intermediate_size=512
     )
-    assert kernels_of_a_step(devices, **in_two) == kernels_of_a_step()
+    assert kernels_of_a_step(devices, **sizes) == kernels_of_a_step()
 
 
-def test_without_them_there_are_none():
+def test_kernels_none_uses_no_kernel():
     assert not kernels_of_a_step(kernels="none")
 
 
-def test_nor_on_a_gpu_of_another_maker():
+def test_a_gpu_of_another_vendor_uses_no_kernel():
     assert not kernels_of_a_step(device=AbstractDevice("AMD Instinct MI300X", 304, "gpu"))
 
 
-def test_in_float32_gelu_is_not_left_to_a_polynomial_of_16_bits_accuracy():
+def test_float32_does_not_use_the_gelu_kernel_which_has_16_bit_accuracy():
     assert set(kernels_of_a_step(compute_dtype="float32")) == {"attention", "norm"}

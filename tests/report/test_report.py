@@ -277,6 +277,6 @@ def test_what_the_compiler_said_stands_on_the_page_with_its_time_for_a_step(othe
     compiled = of(topology=where, config=config, fits=True, seconds=70.0, program=program, **sizes)
     estimate = of(seconds={}, by_bandwidth=0.0, step_seconds=0.131, utilization=0.2)
     folder = shutil.copytree(other, tmp_path / "run")
-    (folder / "compile.json").write_text(json.dumps(report.as_json(compiled, estimate)))
+    (folder / "compile.json").write_text(json.dumps(report.to_json(compiled, estimate)))
     text = text_of(page_lib.compiled(run_lib.read_all([str(folder)])))
     assert "v5e:4x4, 16 chips" in text and "1.5 of 16.00 GiB" in text and "131 ms" in text

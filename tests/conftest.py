@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for every test, and the door to the real data."""
+"""Shared fixtures: eight virtual CPU devices, the reference data, fake storage, a packed dataset and its run config."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import uuid
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import fake_gcs
 import jax
-import pretend_gcs
 import pytest
 import quick
 import quick_run
@@ -34,7 +34,7 @@ COMPILATION_CACHE = {
 
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
-    """The folder of real corpora, vocabularies and reference numbers, or a skip that says where it was sought."""
+    """Returns the folder of real corpora, vocabularies and reference numbers; skips the test if it does not exist."""
     folder = pathlib.Path(os.environ.get("ELECTRAMED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"needs the reference data: no folder {folder} (set ELECTRAMED_DATA)")
@@ -42,25 +42,25 @@ def shared_data() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def _pretended_gcs():
-    with pretend_gcs.running() as storage:
+def _fake_gcs():
+    with fake_gcs.running() as storage:
         yield storage
 
 
 @pytest.fixture
-def gcs(_pretended_gcs):
-    """gs:// on this machine, through gcsfs, empty; see `pretend_gcs.Storage`. gcsfs does not pause before trying again."""
+def gcs(_fake_gcs):
+    """Redirects gs:// to an empty fake, `fake_gcs.Storage`, and removes the pauses between retries."""
     instant = types.SimpleNamespace(sleep=lambda _: asyncio.sleep(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gcsfs.retry.asyncio", instant)
         patch.setattr("electramed_jax.common.storage.remote.PAUSE_SECONDS", (0, 0, 0))
-        yield _pretended_gcs
-    _pretended_gcs.clear()
+        yield _fake_gcs
+    _fake_gcs.clear()
 
 
 @pytest.fixture
 def folder_in(request, tmp_path):
-    """`folder_in(kind)`: a fresh folder on disk ("local"), in fsspec's "memory", or on "gs"."""
+    """Returns `folder_in(kind)`, which makes a new folder on disk ("local"), in fsspec's "memory" or on "gs"."""
 
     def make(kind: str) -> str:
         if kind == "local":
@@ -73,14 +73,14 @@ def folder_in(request, tmp_path):
 
 
 def pytest_configure():
-    """Started in the background by a shell, a process ignores Ctrl-C, and so would those that tests start and stop."""
+    """Restores the handler of Ctrl-C: a shell's background process ignores it, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _sigterm_as_before():
-    """A run that SIGTERM has stopped ignores it from then on; the next test's processes would inherit that."""
+def _restore_sigterm():
+    """Restores the handler of SIGTERM: a run that SIGTERM stopped ignores it, and child processes inherit that."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -88,12 +88,13 @@ def _sigterm_as_before():
 
 @pytest.fixture(scope="session")
 def repository() -> pathlib.Path:
+    """Returns the root folder of the repository."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def quick_compilation(tmp_path_factory):
-    """The package's `jax.jit` compiles as `quick.jit` does, and each program once for the whole session."""
+    """Replaces `jax.jit` by `quick.jit`, with a compilation cache for the session."""
     wanted = COMPILATION_CACHE | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
     before = {name: getattr(jax.config, name) for name in wanted}
     with pytest.MonkeyPatch.context() as patch:
@@ -110,11 +111,11 @@ def quick_compilation(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> pathlib.Path:
-    """Some 200 invented articles as packed rows of 32."""
+    """Returns a dataset of about 200 synthetic articles packed in rows of 32 tokens."""
     return quick_run.pack(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="session")
 def run_config(packed) -> Config:
-    """What `quick_run.settings` makes of the dataset."""
+    """Returns the config of `quick_run.settings` for the dataset."""
     return loop.resolve_with_dataset(from_flags(quick_run.settings(packed)))[0]

@@ -84,18 +84,18 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
     print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'went on from':<14}checkpoint")
     rows, before = [], 0
     for number in range(1, count + 1):
-        with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
+        with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
             kill = kill_amid_save if number % 4 == 0 else kill_some_time
             moment = kill(process, workdir, draw, time.time())
-            assert process.ended() == -signal.SIGKILL, process.said
-        went_on = after(process.said, "resuming from step ") or "0"
+            assert process.wait() == -signal.SIGKILL, process.stderr
+        went_on = after(process.stderr, "resuming from step ") or "0"
         assert int(went_on) == before, (went_on, before)
         before = max(steps_of(workdir), default=0)
         same = told(same_state(workdir, undisturbed, before)) if before else "-"
         rows.append(f"{number:<6}{moment:<40}{before:<14}{went_on:<14}{same}")
         print(rows[-1], flush=True)
-    with pod.started(1, 8, *pretrain(dataset, workdir)) as [process]:
-        assert process.ended(600) == 0, process.said
+    with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
+        assert process.wait(600) == 0, process.stderr
     same = same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed)
     print(f"then to the end, step {STEPS}: state and every entry of metrics.jsonl {told(same)}")
 
@@ -114,9 +114,9 @@ def kill_amid_save(process: pod.Process, workdir: pathlib.Path, draw: random.Ran
     for _ in range(draw.randrange(5)):
         process.wait_for("step ")
     while not under_way(workdir, began):
-        assert process.popen.poll() is None, process.said
+        assert process.popen.poll() is None, process.stderr
     process.popen.kill()
-    process.ended()
+    process.wait()
     return f"amid the save of step {under_way(workdir, began)}, sought"
 
 
@@ -130,7 +130,7 @@ def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Ran
         seconds = draw.uniform(0, 0.5)
     time.sleep(seconds)
     process.popen.kill()
-    process.ended()
+    process.wait()
     if step := under_way(workdir, began):
         return f"amid the save of step {step}"
     lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
@@ -218,7 +218,7 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
     )
     for count, devices in ((1, 8), (2, 4)):
         workdir = root / f"starved-{count}"
-        with pod.started(count, devices, *pretrain(dataset, workdir, save_every=8)) as processes:
+        with pod.start_processes(count, devices, *pretrain(dataset, workdir, save_every=8)) as processes:
 
             def largest_file(size: int) -> None:
                 for process in processes:
@@ -228,8 +228,8 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
             largest_file(5_000)
             time.sleep(10)
             largest_file(resource.RLIM_INFINITY)
-            codes = [process.ended(600) for process in processes]
-        failed = processes[0].said.count("could not be saved")
+            codes = [process.wait(600) for process in processes]
+        failed = processes[0].stderr.count("could not be saved")
         if count == 1:
             same = told(same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed))
         else:
@@ -259,13 +259,13 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
         (0, "silent", signal.SIGSTOP),
     ):
         workdir = root / f"lost-{which}-{how}"
-        with pod.started(2, 4, *pretrain(dataset, workdir, total_steps=100_000)) as processes:
+        with pod.start_processes(2, 4, *pretrain(dataset, workdir, total_steps=100_000)) as processes:
             processes[0].wait_for("step 8/")
             processes[which].popen.send_signal(number)
             began, other = time.monotonic(), processes[1 - which]
-            code = other.ended(90)
+            code = other.wait(90)
             seconds = time.monotonic() - began
-        words = [words for words in LAST_WORDS if words in other.said]
+        words = [words for words in LAST_WORDS if words in other.stderr]
         role = "0 (coordinator)" if which == 0 else "1"
         print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[0]}", flush=True)
 
@@ -277,8 +277,8 @@ def main(wanted: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         dataset, undisturbed = quick_run.pack(root), root / "undisturbed"
-        with pod.started(1, 8, *pretrain(dataset, undisturbed)) as [process]:
-            assert process.ended(600) == 0, process.said
+        with pod.start_processes(1, 8, *pretrain(dataset, undisturbed)) as [process]:
+            assert process.wait(600) == 0, process.stderr
         for name in wanted or TABLES:
             TABLES[name](root, dataset, undisturbed)
 

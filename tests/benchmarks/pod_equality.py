@@ -49,9 +49,9 @@ def train(folder: pathlib.Path, dataset: pathlib.Path, count: int, devices: int,
     """Into `folder/run`, noting rows in `folder/rows`."""
     settings = quick_run.settings(dataset, **SIZES, **(MESHES[mesh] if mesh else {}))
     run = (folder / "rows", "pretrain", *settings, f"--workdir={folder / 'run'}", f"--stop_after={stop}")
-    with pod.started(count, devices, *run, program=pod.RECORDED_RUN) as processes:
-        codes = [process.ended(900) for process in processes]
-    assert not any(codes), "\n".join(process.said for process in processes)
+    with pod.start_processes(count, devices, *run, program=pod.RECORDED_RUN) as processes:
+        codes = [process.wait(900) for process in processes]
+    assert not any(codes), "\n".join(process.stderr for process in processes)
 
 
 def main(root: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
     pip install -e .[gcs]
     python tests/benchmarks/remote_rows.py [--rows 65536] [--batch 256] [--delay 0.1] [--step 0.05]
 
-A small server on this machine stands in for Google's (tests/support/pretend_gcs.py); it lets `--delay` seconds pass
+A small server on this machine stands in for Google's (tests/support/fake_gcs.py); it lets `--delay` seconds pass
 before it sends anything, as a service far away does. A training step is a pause of `--step` seconds. The rows, of 512
 uint16 ids, are read through gcsfs by the training Loader:
 
@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-import pretend_gcs
+import fake_gcs
 
 LENGTH, SHARDS = 512, 8
 
@@ -93,7 +93,7 @@ def main() -> None:
     from electramed_jax.data.dataset.dataset import open_dataset
 
     sharding = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec("data"))
-    with pretend_gcs.running() as storage, tempfile.TemporaryDirectory() as folder:
+    with fake_gcs.running() as storage, tempfile.TemporaryDirectory() as folder:
         pack("gs://bucket/packed", args.rows)
         size = sum(len(content) for name, content in storage.objects.items() if ".tfrecord-" in name)
         print(f"{args.rows:,} rows in {SHARDS} shards, {size:,} bytes; {args.delay} s a request, {args.step} s a step")

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import quick
 import quick_run
-from stand_ins import Programs
+from stub_programs import Programs
 
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from pretend_cloud import PretendCloud
+from fake_cloud_tpu import FakeCloudTpu
 
 SETTINGS = {"PROJECT": "my-project", "ZONE": "us-west4-a", "NAME": "electra", "ACCELERATOR_TYPE": "v5litepod-16"}
 FAST = {"POLL": "0", "PAUSE": "0"}
@@ -25,14 +25,14 @@ def tpu_vm(programs):
 
 
 @pytest.fixture
-def cloud(programs, tmp_path) -> Iterator[PretendCloud]:
-    made = PretendCloud(programs, tmp_path / "cloud")
+def cloud(programs, tmp_path) -> Iterator[FakeCloudTpu]:
+    made = FakeCloudTpu(programs, tmp_path / "cloud")
     yield made
     made.close()
 
 
 @pytest.fixture
-def ready(cloud, tpu_vm) -> PretendCloud:
+def ready(cloud, tpu_vm) -> FakeCloudTpu:
     """The cloud, with a slice on which everything is installed."""
     for subcommand in ("create", "wait", "setup"):
         done = tpu_vm(subcommand)
@@ -118,7 +118,7 @@ def test_before_setup_a_worker_says_that_nothing_is_installed(cloud, tpu_vm):
 def test_waiting_ends_when_there_is_nothing_to_wait_for(cloud, tpu_vm):
     absent = tpu_vm("wait")
     assert absent.returncode == 2 and "launch/tpu_vm.sh create" in absent.stderr
-    cloud.requests_become("WAITING_FOR_RESOURCES", "FAILED")
+    cloud.set_request_states("WAITING_FOR_RESOURCES", "FAILED")
     tpu_vm("create")
     for words in (["wait"], ["babysit", *PRETRAIN]):
         refused = tpu_vm(*words)
@@ -126,7 +126,7 @@ def test_waiting_ends_when_there_is_nothing_to_wait_for(cloud, tpu_vm):
 
 
 def test_workers_start_again_after_42_until_another_code(ready, tpu_vm):
-    ready.ends_with(42, 42, 3, 0)
+    ready.set_exit_codes(42, 42, 3, 0)
     tpu_vm("run", *PRETRAIN)
     until(lambda: tpu_vm("status").stdout.count("ended 3\n") == 2)
     assert [len(ready.starts(worker)) for worker in (0, 1)] == [3, 3]
@@ -135,7 +135,7 @@ def test_workers_start_again_after_42_until_another_code(ready, tpu_vm):
 
 
 def test_stop_has_the_workers_save_and_not_start_again(ready, tpu_vm):
-    ready.ends_with("wait", 0)
+    ready.set_exit_codes("wait", 0)
     tpu_vm("run", *PRETRAIN)
     until(lambda: all("training" in (home / "electramed" / "log.txt").read_text() for home in ready.homes))
     assert tpu_vm("status").stdout == "queue: ACTIVE\nslice: READY\nrunning\nrunning\n"
@@ -145,7 +145,7 @@ def test_stop_has_the_workers_save_and_not_start_again(ready, tpu_vm):
 
 
 def test_nothing_is_installed_or_started_over_a_running_command(ready, tpu_vm):
-    ready.ends_with("wait")
+    ready.set_exit_codes("wait")
     tpu_vm("run", *PRETRAIN)
     for words in (["setup"], ["run", *PRETRAIN]):
         refused = tpu_vm(*words)
@@ -162,7 +162,7 @@ def test_another_source_than_this_checkout_can_be_installed(cloud, tpu_vm, progr
 
 
 def test_the_babysitter_asks_again_for_a_slice_that_was_taken_away_and_resumes(cloud, programs):
-    cloud.ends_with("wait", 0)
+    cloud.set_exit_codes("wait", 0)
     settings = SETTINGS | FAST | {"SPOT": "1", "DELETE_WHEN_DONE": "1"}
     with programs.start("tpu_vm.sh", "babysit", *AWKWARD, **settings) as babysitter:
         until(lambda: cloud.starts(0) and cloud.starts(1))
@@ -177,7 +177,7 @@ def test_the_babysitter_asks_again_for_a_slice_that_was_taken_away_and_resumes(c
 
 
 def test_the_babysitter_starts_again_what_was_killed(cloud, programs):
-    cloud.ends_with("wait", 75, 137, 0)
+    cloud.set_exit_codes("wait", 75, 137, 0)
     with programs.start("tpu_vm.sh", "babysit", *PRETRAIN, **SETTINGS | FAST) as babysitter:
         until(lambda: cloud.starts(0) and cloud.starts(1))
         cloud.kill_workers()
@@ -187,7 +187,7 @@ def test_the_babysitter_starts_again_what_was_killed(cloud, programs):
 
 
 def test_the_babysitter_gives_up_on_a_mistake_and_on_endless_restarts(cloud, tpu_vm):
-    cloud.ends_with(2, 137, 137, 137)
+    cloud.set_exit_codes(2, 137, 137, 137)
     done = tpu_vm("babysit", *PRETRAIN)
     assert done.returncode == 2 and "ended with exit code 2" in done.stderr, done.stderr
     assert "still costs" in done.stderr

@@ -133,7 +133,7 @@ def battered(packed, quick_compilation, tmp_path_factory):
     def kill_during_a_save(process: pod.Process) -> None:
         unfinished = []
         while not unfinished:
-            assert process.popen.poll() is None, process.said
+            assert process.popen.poll() is None, process.stderr
             tmp = [path.name.split(".")[0] for path in workdir.glob("checkpoints/*.orbax-checkpoint-tmp*")]
             unfinished = [step for step in tmp if step != "5"]  # the first save has no earlier one to resume from
         process.popen.kill()
@@ -155,10 +155,10 @@ def battered(packed, quick_compilation, tmp_path_factory):
 
     codes, outputs = [], []
     for disturb in (kill_during_a_save, preempt, make_writes_fail):
-        with pod.started(1, 8, *arguments) as [process]:
+        with pod.start_processes(1, 8, *arguments) as [process]:
             disturb(process)
-            codes.append(process.ended())
-            outputs.append(process.said + process.out)
+            codes.append(process.wait())
+            outputs.append(process.stderr + process.stdout)
     return workdir, codes, outputs
 
 

@@ -42,11 +42,11 @@ def single_process(packed, folder, quick_compilation) -> tuple[dict[int, float],
 def preempted(packed, folder, quick_compilation) -> list[pod.Process]:
     """Two processes of four devices, data parallel; the second received SIGTERM."""
     run = (folder / "rows", *arguments(packed, folder / "run"))
-    with pod.started(2, 4, *run, program=pod.RECORDED_RUN) as processes:
+    with pod.start_processes(2, 4, *run, program=pod.RECORDED_RUN) as processes:
         processes[0].wait_for("step 2/")
         processes[1].popen.send_signal(signal.SIGTERM)
         for process in processes:
-            process.ended()
+            process.wait()
     return processes
 
 
@@ -54,26 +54,26 @@ def preempted(packed, folder, quick_compilation) -> list[pod.Process]:
 def resumed(packed, folder, preempted) -> list[pod.Process]:
     """Four processes of two devices that resume the preempted run with data, fsdp and tensor parallelism."""
     run = (folder / "rows", *arguments(packed, folder / "run", mesh__data=2, mesh__fsdp=2, mesh__tensor=2))
-    with pod.started(4, 2, *run, program=pod.RECORDED_RUN) as processes:
+    with pod.start_processes(4, 2, *run, program=pod.RECORDED_RUN) as processes:
         for process in processes:
-            process.ended()
+            process.wait()
     return processes
 
 
 def saved_step(process: pod.Process) -> int:
-    return json.loads(process.out.splitlines()[-1])["step"]
+    return json.loads(process.stdout.splitlines()[-1])["step"]
 
 
 def test_all_processes_save_the_same_step_when_one_receives_sigterm(preempted, folder):
-    assert [process.popen.returncode for process in preempted] == [42, 42], [process.said for process in preempted]
+    assert [process.popen.returncode for process in preempted] == [42, 42], [process.stderr for process in preempted]
     step = saved_step(preempted[0])
     assert 2 <= step < quick_run.TOTAL_STEPS and (folder / "run" / "checkpoints" / str(step)).is_dir()
-    assert f"saved step {step} in" in preempted[0].said
+    assert f"saved step {step} in" in preempted[0].stderr
 
 
 def test_other_processes_resume_from_that_step(preempted, resumed):
-    assert [process.popen.returncode for process in resumed] == [0, 0, 0, 0], [process.said for process in resumed]
-    assert f"resuming from step {saved_step(preempted[0])} on 8 cpu device(s) of 4 processes" in resumed[0].said
+    assert [process.popen.returncode for process in resumed] == [0, 0, 0, 0], [process.stderr for process in resumed]
+    assert f"resuming from step {saved_step(preempted[0])} on 8 cpu device(s) of 4 processes" in resumed[0].stderr
 
 
 def test_every_step_trains_on_the_rows_of_a_single_process_run(single_process, resumed, folder):
@@ -94,9 +94,9 @@ def test_every_loss_equals_that_of_a_single_process_run(single_process, resumed,
 
 def test_only_the_first_process_prints(preempted, resumed):
     for process in (*preempted[1:], *resumed[1:]):
-        lines = [line for line in process.said.splitlines() if "preemption_notifier" not in line]  # printed by jax
+        lines = [line for line in process.stderr.splitlines() if "preemption_notifier" not in line]  # printed by jax
         assert lines == []
-        assert "{" not in process.out
+        assert "{" not in process.stdout
     assert resumed[0].out.splitlines()[-1].startswith("{")
 
 

@@ -1,4 +1,4 @@
-"""A file system with hardly any room. `from small_disk import small_disk` makes it a fixture of a test module."""
+"""Fixture of a very small file system. A test module imports it with `from small_disk import small_disk`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Makes one of so many bytes: `small_disk(size)` -> its folder."""
+    """Mounts a file system of `size` bytes and returns its folder: `small_disk(size)`."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     folder = tmp_path / "small_disk"
@@ -20,9 +20,9 @@ def small_disk(tmp_path):
 
     def mount(size: int) -> pathlib.Path:
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        made = subprocess.run(command, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"needs to mount a small file system: {made.stderr.strip()}")
+        mounted = subprocess.run(command, capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"needs to mount a small file system: {mounted.stderr.strip()}")
         return folder
 
     yield mount
@@ -30,7 +30,7 @@ def small_disk(tmp_path):
 
 
 def fill(folder: pathlib.Path, *, leaving: int = 0) -> pathlib.Path:
-    """Writes a file into all the room but `leaving` bytes; returns its path."""
+    """Fills a file system up to `leaving` free bytes with one file; returns its path."""
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(max(0, shutil.disk_usage(folder).free - leaving)))
     return ballast

@@ -126,36 +126,36 @@ def test_a_port_in_use_is_reported_before_any_process_waits(environment, joining
 
 
 def test_processes_exchange_values_and_exit_with_0():
-    with pod.started(3, 1, 5, 40, program=ROUNDS) as processes:
-        assert [process.ended() for process in processes] == [0, 0, 0]
+    with pod.start_processes(3, 1, 5, 40, program=ROUNDS) as processes:
+        assert [process.wait() for process in processes] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_after_one_process_is_killed_the_other_exits_at_once_with_one_line(victim):
     """Process 0 is also the coordinator; jax may detect its end before a collective fails."""
-    with pod.started(2, 1, FOREVER, 40, program=ROUNDS) as processes:
+    with pod.start_processes(2, 1, FOREVER, 40, program=ROUNDS) as processes:
         processes[victim].wait_for("round 3")
         processes[victim].popen.kill()
         other, began = processes[1 - victim], time.monotonic()
-        code = other.ended(60)
+        code = other.wait(60)
         assert time.monotonic() - began < 60
-    ours = f"[process {1 - victim} of 2] another process ended or its machine died" in other.said
-    assert ours or "another task died" in other.said
+    ours = f"[process {1 - victim} of 2] another process ended or its machine died" in other.stderr
+    assert ours or "another task died" in other.stderr
     assert code in (EXIT_PEER_LOST, -signal.SIGABRT)
     assert code == EXIT_PEER_LOST or victim == 0
 
 
 def test_after_one_process_hangs_the_other_exits_too():
     """No connection is closed, as after a power or network failure: only heartbeats reveal it."""
-    with pod.started(2, 1, FOREVER, 6, program=ROUNDS) as processes:
+    with pod.start_processes(2, 1, FOREVER, 6, program=ROUNDS) as processes:
         processes[1].wait_for("round 3")
         processes[1].popen.send_signal(signal.SIGSTOP)
-        assert processes[0].ended(60) not in (0, 2, 42)
-        assert "another task died" in processes[0].said
+        assert processes[0].wait(60) not in (0, 2, 42)
+        assert "another task died" in processes[0].stderr
 
 
 def test_a_user_error_of_one_process_is_printed_by_it_and_ends_all():
-    with pod.started(2, 1, FOREVER, 40, 1, program=ROUNDS) as processes:
-        assert [process.ended(60) for process in processes] == [EXIT_PEER_LOST, 2]
-        assert "[process 1 of 2] a mistake of its own\n" in processes[1].said
-        assert "[process 0 of 2] another process ended" in processes[0].said
+    with pod.start_processes(2, 1, FOREVER, 40, 1, program=ROUNDS) as processes:
+        assert [process.wait(60) for process in processes] == [EXIT_PEER_LOST, 2]
+        assert "[process 1 of 2] a mistake of its own\n" in processes[1].stderr
+        assert "[process 0 of 2] another process ended" in processes[0].stderr

@@ -132,9 +132,9 @@ def test_the_command_exits_with_2_if_a_check_fails(tmp_path, capsys):
 
 
 def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
-    with pod.started(2, 1, "doctor", f"--workdir={tmp_path}", "--multihost", "--json") as (first, second):
-        assert (first.ended(), second.ended()) == (0, 0)
-        names = [check["name"] for check in json.loads(first.out.splitlines()[-1])["checks"]]
+    with pod.start_processes(2, 1, "doctor", f"--workdir={tmp_path}", "--multihost", "--json") as (first, second):
+        assert (first.wait(), second.wait()) == (0, 0)
+        names = [check["name"] for check in json.loads(first.stdout.splitlines()[-1])["checks"]]
         assert names[-3:] == ["processes", "shared", "clock"]
-        assert "2 found each other" in first.said
-        assert "checks" not in second.out and "processes" not in second.said, "only the main process prints"
+        assert "2 found each other" in first.stderr
+        assert "checks" not in second.stdout and "processes" not in second.stderr, "only the main process prints"

@@ -13,7 +13,7 @@ from electramed_jax.common.processes.preemption import Preemption
 
 
 @pytest.fixture(autouse=True)
-def _sigterm_as_before():
+def _restore_sigterm():
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

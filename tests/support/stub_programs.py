@@ -1,7 +1,7 @@
-"""Stand-ins for the programs that launchers call: each writes down how it was called, and answers as told.
+"""Stubs of the programs that launchers call: each records its arguments and then runs a given Python body.
 
-`Programs(folder)` is a PATH of its own; `programs.add("kubectl", "...")` puts a program there whose body is Python, with the
-words it was called with in `words` and, from then on, in `programs.calls("kubectl")`.
+`Programs(folder)` is a folder for PATH. `programs.add("kubectl", body)` adds a program whose body is Python; the body
+reads its arguments from `words`, and a test reads them from `programs.calls("kubectl")`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with open({log!r}, "a") as log:
 
 
 class Programs:
-    """A folder of stand-ins, and what was asked of them."""
+    """A folder of stub programs, and the log of their calls."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -34,21 +34,22 @@ class Programs:
         self._log.touch()
 
     def add(self, name: str, body: str = "") -> None:
+        """Adds or replaces a program whose body is Python."""
         program = self.folder / name
         program.write_text(PROGRAM.format(python=sys.executable, name=name, log=str(self._log), body=body))
         program.chmod(0o755)
 
     def calls(self, name: str | None = None) -> list[list[str]]:
-        """The calls so far, oldest first; of one program without its name, else with it."""
+        """Returns the arguments of each call of a program, oldest first; without `name`, of all, program name first."""
         calls = [json.loads(line) for line in self._log.read_text().splitlines()]
         return calls if name is None else [words for program, *words in calls if program == name]
 
     def environment(self, **settings: str) -> dict[str, str]:
-        """What a launcher sees: the stand-ins before the system's programs, and these settings alone."""
+        """Returns the environment of a launcher: the stubs first in PATH, and no variables but `settings`."""
         return {"PATH": f"{self.folder}:{SYSTEM_PATH}", "HOME": str(self.folder), **settings}
 
     def launch(self, script: str, *words: str, **settings: str) -> subprocess.CompletedProcess:
-        """Runs `launch/SCRIPT`."""
+        """Runs `launch/SCRIPT` to its end."""
         command = [str(REPOSITORY / "launch" / script), *words]
         return subprocess.run(
             command, check=False, env=self.environment(**settings), capture_output=True, text=True, timeout=60
@@ -56,7 +57,7 @@ class Programs:
 
     @contextlib.contextmanager
     def start(self, script: str, *words: str, **settings: str) -> Iterator[subprocess.Popen]:
-        """`launch/SCRIPT` while it runs, its output in one pipe; killed where a test leaves it running."""
+        """Starts `launch/SCRIPT` with both outputs in one pipe; kills it after the block if it still runs."""
         command = [str(REPOSITORY / "launch" / script), *words]
         with subprocess.Popen(
             command,

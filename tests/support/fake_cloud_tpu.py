@@ -1,7 +1,7 @@
-"""A Cloud TPU on this machine: its workers are folders, and what gcloud has them do really runs, each in its own home.
+"""A fake Cloud TPU on this machine: each worker is a folder, and the commands sent by gcloud run in it as its home.
 
-Slices are asked for, granted after a while, taken away and given back. Only installing is pretended: `uv` brings an `electramed`
-that writes down its words and ends with the next of the codes given (or waits for SIGTERM, to exit 42).
+Slices are requested, granted after a while, preempted and deleted. Only the installation is fake: `uv` installs an
+`electramed` that records its arguments and exits with the next of the given codes, or waits for SIGTERM and exits with 42.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import signal
 
-from stand_ins import Programs
+from stub_programs import Programs
 
 GCLOUD = """
 import pathlib, shutil, signal
@@ -25,7 +25,7 @@ left = json.loads(states.read_text()) if states.exists() else []
 if (group, verb) == ("queued-resources", "create"):
     if left:
         sys.exit("ALREADY_EXISTS")
-    shutil.copy(folder / "fate.json", states)
+    shutil.copy(folder / "request_states.json", states)
     for home in homes:
         home.mkdir()
 elif (group, verb) == ("queued-resources", "list"):
@@ -81,43 +81,48 @@ sys.exit(code)
 """
 
 
-class PretendCloud:
-    """See the module. `homes` are the workers'."""
+class FakeCloudTpu:
+    """A project with at most one slice.
+
+    Attributes:
+      homes: home folders of the workers.
+    """
 
     def __init__(self, programs: Programs, folder: pathlib.Path, workers: int = 2) -> None:
         folder.mkdir()
         self.programs = programs
         self.homes = [folder / f"worker{i}" for i in range(workers)]
-        self._states, self._fate = folder / "states.json", folder / "fate.json"
-        self.requests_become("WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
+        self._states, self._request_states = folder / "states.json", folder / "request_states.json"
+        self.set_request_states("WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
         programs.add("gcloud", GCLOUD.format(folder=str(folder), workers=workers))
         programs.add("uv", UV.format(electramed=str(programs.folder / "electramed")))
-        self.ends_with(0)
+        self.set_exit_codes(0)
 
-    def ends_with(self, *codes: int | str) -> None:
-        """What `electramed` does on its first start on a worker, on its second, ...: an exit code, or "wait"."""
+    def set_exit_codes(self, *codes: int | str) -> None:
+        """Sets the exit codes of the successive starts of `electramed` on a worker; "wait" waits for SIGTERM."""
         self.programs.add("electramed", ELECTRAMED.format(codes=codes))
 
-    def requests_become(self, *states: str) -> None:
-        """What becomes of a request for a slice: one state after the other, each time that somebody looks."""
-        self._fate.write_text(json.dumps(states))
+    def set_request_states(self, *states: str) -> None:
+        """Sets the successive states of a slice request; each query advances to the next."""
+        self._request_states.write_text(json.dumps(states))
 
     def starts(self, worker: int) -> list[list[str]]:
-        """For each start of `electramed` on that worker: the folder it ran in, and its words."""
+        """Returns, for each start of `electramed` on a worker, its working directory followed by its arguments."""
         log = self.homes[worker].parent / f"{self.homes[worker].name}.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def preempt(self) -> None:
-        """Takes the slice away: everything on it is killed."""
+        """Preempts the slice: kills all processes on it."""
         self._states.write_text(json.dumps(["SUSPENDING", "SUSPENDED"]))
         self.kill_workers()
 
     def kill_workers(self) -> None:
-        """SIGKILL to what runs on the workers."""
+        """Sends SIGKILL to the processes of the workers."""
         for home in self.homes:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 os.killpg(int((home / "electramed" / "pid").read_text()), signal.SIGKILL)
 
     def close(self) -> None:
+        """Kills the workers and removes their folders."""
         self.kill_workers()
         shutil.rmtree(self.homes[0].parent)

@@ -1,7 +1,7 @@
-"""A small Google Cloud Storage on this machine: the JSON API's requests that gcsfs makes, over HTTP, in memory.
+"""A fake Google Cloud Storage on this machine: the requests of gcsfs to the JSON API, over HTTP, in memory.
 
-It counts what it is asked for, and fails when told to, as storage does: 503, connections that break in the middle of
-an answer, answers that never begin, and bytes that arrive changed.
+It records the requests, and fails on demand like real storage: status 503, connections that close in the middle of a
+response, responses that never begin, and damaged bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,21 @@ import fsspec
 import google_crc32c
 import pytest
 
-# gcsfs would ask a second service, over gRPC, of what kind a bucket is; it reads this when it is imported.
+# Otherwise gcsfs queries the type of a bucket from a second service, over gRPC. It reads the variable when imported.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One that was answered, or failed on purpose: "GET", the object's name, its range, the answer's bytes and status."""
+    """A request that was answered, or failed on demand.
+
+    Attributes:
+      method: "GET", "POST" or "DELETE".
+      name: "bucket/name" of the object.
+      range: first byte and end of the requested content; None for other requests.
+      sent: bytes of the response's body.
+      status: HTTP status; 500 for a failure without a response.
+    """
 
     method: str
     name: str
@@ -40,14 +48,14 @@ class Request:
 
 
 class Storage:
-    """What the server holds and does.
+    """State of the server.
 
     Attributes:
-      objects: "bucket/name" -> content.
-      requests: in the order in which they came.
-      failures: for the next requests whose name contains the first, do the second: "503", "break", "silence" or
-        "flip"; used up one by one.
-      delay: seconds before content is sent, as of a service that is far away.
+      objects: {"bucket/name": content}.
+      requests: requests in the order of their arrival.
+      failures: (part of a name, kind) pairs, each used once: the next request whose name contains the part fails as
+        "503", "break" (half of the content), "silence" (no response) or "flip" (one wrong bit).
+      delay: seconds before content is sent, as latency of a distant service.
     """
 
     def __init__(self) -> None:
@@ -60,17 +68,20 @@ class Storage:
         self._lock = threading.Lock()
 
     def clear(self) -> None:
-        for held in (self.objects, self.requests, self.failures):
-            held.clear()
+        """Removes all objects, requests and failures."""
+        for collection in (self.objects, self.requests, self.failures):
+            collection.clear()
 
     def fail(self, name: str, *kinds: str) -> None:
+        """Makes the next requests whose name contains `name` fail, one for each kind."""
         self.failures += [(name, kind) for kind in kinds]
 
     def downloads(self, name: str = "") -> list[Request]:
-        """Requests for content that were answered."""
+        """Returns the answered requests for the content of objects whose name contains `name`."""
         return [r for r in self.requests if r.method == "GET" and r.range and name in r.name and r.status < 400]
 
     def next_failure(self, name: str) -> str | None:
+        """Returns and removes the next failure for a name."""
         with self._lock:
             for number, (part, kind) in enumerate(self.failures):
                 if part in name:
@@ -81,7 +92,7 @@ class Storage:
 
 @contextlib.contextmanager
 def running() -> Iterator[Storage]:
-    """A server, and gcsfs of this process and of those it starts sent there instead of to Google."""
+    """Runs the server, and redirects gcsfs of this process and of its child processes to it."""
     storage = Storage()
     handler = type("Handler", (_Handler,), {"storage": storage})
     server = _Server(("127.0.0.1", 0), handler)
@@ -91,7 +102,7 @@ def running() -> Iterator[Storage]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("STORAGE_EMULATOR_HOST", storage.url)
-            patch.setenv("FSSPEC_GS_TOKEN", "anon")  # read by the processes that tests start; this one has begun
+            patch.setenv("FSSPEC_GS_TOKEN", "anon")  # for child processes; this one has read it already
             patch.setitem(fsspec.config.conf, "gs", {"token": "anon", "endpoint_url": storage.url})
             yield storage
     finally:
@@ -105,12 +116,12 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        """gcsfs asks two questions at once and hangs up on the slower answer."""
+        """Ignores errors: gcsfs sends two requests at once and closes the connection of the slower one."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body leave together: the second packet of two would wait for the first to be confirmed
+    wbufsize = -1  # sends head and body in one packet: a second one would wait for the acknowledgement
     disable_nagle_algorithm = True
     storage: Storage
 
@@ -155,9 +166,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         match = re.fullmatch(r"/storage/v1/b/([^/]+)/o/(.+)", path)
         name = f"{match[1]}/{urllib.parse.unquote(match[2])}"
         if not self._fails(name):
-            found = self.storage.objects.pop(name, None)
+            removed = self.storage.objects.pop(name, None)
             error = {"error": {"code": 404, "message": f"No such object: {name}"}}
-            self._answer(204 if found is not None else 404, {} if found is not None else error, name, chance=False)
+            self._answer(
+                204 if removed is not None else 404, {} if removed is not None else error, name, may_fail=False
+            )
 
     def _address(self) -> tuple[str, dict[str, str]]:
         address = urllib.parse.urlsplit(self.path)
@@ -173,7 +186,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "name": key,
             "size": str(len(content)),
             "generation": "1",
-            "updated": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",  # not kept: of this moment
+            "updated": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",  # the time of upload is not stored
             "md5Hash": base64.b64encode(hashlib.md5(content).digest()).decode(),
             "crc32c": base64.b64encode(crc).decode(),
         }
@@ -189,8 +202,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 prefixes.add(prefix + rest.partition(delimiter)[0] + delimiter)
             else:
                 items.append(self._resource(name))
-        found = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
-        self._answer(200, found, f"{bucket}/{prefix}")
+        listing = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
+        self._answer(200, listing, f"{bucket}/{prefix}")
 
     def _send_content(self, name: str) -> None:
         content = self.storage.objects[name]
@@ -220,8 +233,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind == "multipart":
             head = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
             marker = re.search(rb'boundary="([^"]+)"', head)[1]
-            described, content = body.split(b"--" + marker)[1:3]
-            metadata = json.loads(described.partition(b"\n\n")[2])
+            header, content = body.split(b"--" + marker)[1:3]
+            metadata = json.loads(header.partition(b"\n\n")[2])
             self._store(f"{bucket}/{metadata['name']}", content.partition(b"\n\n")[2][:-1], {})
         elif "upload_id" not in query:
             name = f"{bucket}/{json.loads(body)['name']}"
@@ -229,7 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 number = str(len(self.storage._uploads))
                 self.storage._uploads[number] = name, bytearray()
                 where = f"{self.storage.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={number}"
-                self._answer(200, {}, name, chance=False, headers={"Location": where})
+                self._answer(200, {}, name, may_fail=False, headers={"Location": where})
         else:
             name, content = self.storage._uploads[query["upload_id"]]
             first, last, size = map(int, re.findall(r"\d+", self.headers["Content-Range"]))
@@ -237,17 +250,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             content[first:] = body
             if last + 1 == size:
-                self._store(name, bytes(content), {}, chance=False)
+                self._store(name, bytes(content), {}, may_fail=False)
             else:
-                self._answer(308, {}, name, chance=False, headers={"Range": f"bytes=0-{last}"})
+                self._answer(308, {}, name, may_fail=False, headers={"Range": f"bytes=0-{last}"})
 
-    def _store(self, name: str, content: bytes, more: dict[str, object], *, chance: bool = True) -> None:
-        if not (chance and self._fails(name)):
+    def _store(self, name: str, content: bytes, more: dict[str, object], *, may_fail: bool = True) -> None:
+        if not (may_fail and self._fails(name)):
             self.storage.objects[name] = content
-            self._answer(200, self._resource(name) | more, name, chance=False)
+            self._answer(200, self._resource(name) | more, name, may_fail=False)
 
     def _fails(self, name: str, also: tuple[str, ...] = ()) -> bool | str:
-        """Whether this request was failed; or how the caller has to fail it."""
+        """Returns whether the request was answered with a failure, or a kind in `also` that the caller has to apply."""
         failure = self.storage.next_failure(name)
         if failure is None:
             return False
@@ -258,7 +271,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._answer(
-                503, {"error": {"code": 503, "message": "We encountered an internal error"}}, name, chance=False
+                503, {"error": {"code": 503, "message": "We encountered an internal error"}}, name, may_fail=False
             )
         return True
 
@@ -268,10 +281,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         value: dict[str, object],
         name: str,
         *,
-        chance: bool = True,
+        may_fail: bool = True,
         headers: dict[str, str] | None = None,
     ) -> None:
-        if chance and self._fails(name):
+        if may_fail and self._fails(name):
             return
         data = b"" if status == 204 else json.dumps(value).encode()
         self.storage.requests.append(Request(self.command, name, None, len(data), status))

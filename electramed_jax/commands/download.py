@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--parallel",
         type=int,
-        default=download.PARALLEL,
+        default=download.DEFAULT_PARALLEL,
         metavar="N",
-        help=f"files at once (default %(default)s, at most {download.MOST_PARALLEL})",
+        help=f"files at once (default %(default)s, at most {download.MAX_PARALLEL})",
     )
     add(
         "--retries",
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import http_client
     from electramed_jax.data.download import download, mirror_listing
 
-    chosen = [name for name in download.FOLDERS if getattr(args, name)]
+    chosen = [name for name in download.COLLECTIONS if getattr(args, name)]
     account = download.download(
         args.output,
         collections=chosen or ["baseline"],

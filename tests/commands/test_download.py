@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-import pubmed_server as faulty
+import pubmed_server as faults
 import pytest
 from pubmed_server import NAME, PubMedServer, content
 
@@ -38,7 +38,7 @@ def test_the_account_is_one_line_of_json_and_the_next_command_is_named(server, t
 
 
 def test_missing_files_are_listed_and_make_the_command_fail_after_the_others_are_whole(server, tmp_path, capsys):
-    server.faults[f"/baseline/{NAME.format(2)}"] = [faulty.corrupts] * 9
+    server.faults[f"/baseline/{NAME.format(2)}"] = [faults.corrupt] * 9
     assert download(server, tmp_path, "--json") == 2
     out, err = capsys.readouterr()
     assert list(json.loads(out)["missing"]) == [NAME.format(2)]
@@ -49,5 +49,5 @@ def test_missing_files_are_listed_and_make_the_command_fail_after_the_others_are
 def test_a_mistake_in_the_numbers_is_one_line_and_nothing_is_asked(server, tmp_path, capsys):
     assert download(server, tmp_path / "new", "--files", "20-1") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("electramed download: --files 20-1: '20-1' is no number or rising range")
+    assert line.startswith("electramed download: --files 20-1: got '20-1', wanted a number or an increasing range")
     assert server.requests == [] and not (tmp_path / "new").exists()

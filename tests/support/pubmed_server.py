@@ -1,7 +1,7 @@
-"""A PubMed server on this machine, which misbehaves on request.
+"""A local PubMed server that can inject faults.
 
-`from pubmed_server import PubMedServer`. It speaks HTTP/1.1 with Range, If-Range and ETag, lists its folders as
-Apache does, and remembers what it was asked.
+`from pubmed_server import PubMedServer`. The server supports HTTP/1.1 with Range, If-Range and ETag, lists its folders
+like Apache, and records the requests.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ Fault = Callable[["_Handler", bytes], None]
 
 
 def content(number: int, size: int = 50_000) -> bytes:
-    """Invented bytes of file `number`; the same every time."""
+    """Returns invented bytes of file `number`; the same at each call."""
     return random.Random(number).randbytes(size)
 
 
 class PubMedServer:
-    """Attributes:
-    url: for --mirror.
-    files: path -> bytes, of everything there is; change it while the server runs.
-    faults: path -> what the next answers do instead of the right thing, one each.
-    requests: (path, headers) of every request so far.
+    """A server in a thread of this process.
+
+    Attributes:
+      url: for --mirror.
+      files: path -> bytes of each file; may be changed while the server runs.
+      faults: path -> faults of the next responses, one each.
+      requests: (path, headers) of all requests.
     """
 
     def __init__(self, numbers: Iterable[int] = (1, 2, 3), *, updates: Iterable[int] = (), size: int = 50_000):
@@ -38,8 +40,8 @@ class PubMedServer:
         self.faults: dict[str, list[Fault]] = collections.defaultdict(list)
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.ended = threading.Event()
-        for folder, of_folder in (("baseline", numbers), ("updatefiles", updates)):
-            for number in of_folder:
+        for folder, folder_numbers in (("baseline", numbers), ("updatefiles", updates)):
+            for number in folder_numbers:
                 self.put(f"/{folder}/{NAME.format(number)}", content(number, size))
 
     def put(self, path: str, data: bytes) -> None:
@@ -47,12 +49,12 @@ class PubMedServer:
         self.files[path] = data
         self.files[f"{path}.md5"] = f"MD5({path.rsplit('/', 1)[-1]})= {hashlib.md5(data).hexdigest()}\n".encode()
 
-    def asked(self, path: str) -> list[dict[str, str]]:
-        """The headers of each request for a path."""
-        return [headers for asked, headers in self.requests if asked == path]
+    def request_headers(self, path: str) -> list[dict[str, str]]:
+        """Returns the headers of each request for a path."""
+        return [headers for requested, headers in self.requests if requested == path]
 
     def index(self, folder: str) -> bytes:
-        """The page of a folder, in the form that Apache's mod_autoindex gives it."""
+        """Returns the page of a folder in the format of Apache's mod_autoindex."""
         lines = [
             '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">',
             f"<html>\n <head>\n  <title>Index of /pubmed{folder}</title>\n </head>\n <body>",
@@ -69,7 +71,7 @@ class PubMedServer:
 
     @contextlib.contextmanager
     def running(self, certificate: Callable[[ssl.SSLContext], None] | None = None) -> Iterator[PubMedServer]:
-        """Serves until the block ends; https where `certificate` configures a context."""
+        """Serves until the block ends, with https if `certificate` configures a context."""
         handler = type("Handler", (_Handler,), {"pubmed": self})
         listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         scheme = "http"
@@ -106,9 +108,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def whole_or_range(self, data: bytes, ignore_range: bool = False) -> None:
         tag = f'"{hashlib.sha1(data).hexdigest()}"'
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and not ignore_range and self.headers.get("If-Range", tag) == tag:
-            first = int(asked[1])
+        requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if requested and not ignore_range and self.headers.get("If-Range", tag) == tag:
+            first = int(requested[1])
             if first >= len(data):
                 self.head(416, 0, {"Content-Range": f"bytes */{len(data)}"})
                 return
@@ -132,8 +134,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def breaks_off_after(size: int) -> Fault:
-    """The connection is cut after so many bytes."""
+def close_after(size: int) -> Fault:
+    """Returns a fault that closes the connection after `size` bytes."""
 
     def fault(handler: _Handler, data: bytes) -> None:
         handler.head(200, len(data), {"ETag": f'"{hashlib.sha1(data).hexdigest()}"'})
@@ -143,8 +145,8 @@ def breaks_off_after(size: int) -> Fault:
     return fault
 
 
-def stalls_after(size: int) -> Fault:
-    """Nothing more comes after so many bytes, though the connection stays open."""
+def stall_after(size: int) -> Fault:
+    """Returns a fault that sends `size` bytes and keeps the connection open."""
 
     def fault(handler: _Handler, data: bytes) -> None:
         handler.head(200, len(data))
@@ -155,17 +157,18 @@ def stalls_after(size: int) -> Fault:
     return fault
 
 
-def corrupts(handler: _Handler, data: bytes) -> None:
-    """One byte is another."""
+def corrupt(handler: _Handler, data: bytes) -> None:
+    """Sends the file with its last byte changed."""
     handler.whole_or_range(data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def ignores_range(handler: _Handler, data: bytes) -> None:
+def ignore_range(handler: _Handler, data: bytes) -> None:
+    """Sends the whole file."""
     handler.whole_or_range(data, ignore_range=True)
 
 
-def answers(status: int, **headers: str) -> Fault:
-    """An answer without a body."""
+def respond(status: int, **headers: str) -> Fault:
+    """Returns a fault that responds with a status and headers, and without a body."""
 
     def fault(handler: _Handler, data: bytes) -> None:
         handler.head(status, 0, {name.replace("_", "-"): value for name, value in headers.items()})

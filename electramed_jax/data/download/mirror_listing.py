@@ -1,4 +1,4 @@
-"""What NLM's server offers: names of PubMed files, the pages that list them, and their `.md5`."""
+"""Parses the listings of NLM's server: names of PubMed files, directory pages, `.md5` files, and number ranges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from electramed_jax.common.errors import UserError
 
-NAME = re.compile(r"pubmed(?P<year>\d\d)n(?P<number>\d{4,})\.xml\.gz")
-LAST_NUMBER = 99_999
+FILE_NAME = re.compile(r"pubmed(?P<year>\d\d)n(?P<number>\d{4,})\.xml\.gz")
+MAX_NUMBER = 99_999
 _CENTURY = 2000
 _SIZE = re.compile(r"(?P<digits>\d+(?:\.\d+)?)(?P<unit>[KMGT]?)\s*$")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -21,14 +21,16 @@ _MD5 = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class ListedFile:
     """One file of a listing.
 
     Attributes:
-      name: pubmedYYnNNNN.xml.gz; year: production year, of four digits; number: NNNN.
-      url: where it is.
-      details: date and size as the page shows them; they change when the file does.
-      about_bytes: the size, as rounded on the page; 0 where it shows none.
+      name: pubmedYYnNNNN.xml.gz.
+      year: production year, four digits.
+      number: NNNN.
+      url: of the file.
+      details: date and size as shown on the page; they change with the file.
+      approximate_bytes: size as rounded on the page; 0 if the page shows none.
     """
 
     name: str
@@ -36,75 +38,74 @@ class Listed:
     number: int
     url: str
     details: str
-    about_bytes: int
+    approximate_bytes: int
 
 
-def parse(page: bytes, folder_url: str) -> list[Listed]:
-    """The PubMed files of a directory index (Apache's, nginx's and their like), by year and number.
-
-    Anything else that the page lists or links to is passed over.
+def parse_listing(page: bytes, folder_url: str) -> list[ListedFile]:
+    """Returns the PubMed files of a directory index (Apache, nginx and others), sorted by year and number.
 
     Args:
+      page: HTML; links to other files and folders are ignored.
       folder_url: of the page, with a slash at the end.
 
     Raises:
-      UserError: no such file in it.
+      UserError: the page lists no PubMed file.
     """
-    import lxml.html  # kept off the start-up path
+    import lxml.html  # not at the top: slow import
 
     found = {}
     if page.strip():
         for link in lxml.html.document_fromstring(page).iterfind(".//a[@href]"):
             url = urllib.parse.urljoin(folder_url, link.get("href"))
             name = posixpath.basename(url)
-            match = NAME.fullmatch(name)
+            match = FILE_NAME.fullmatch(name)
             if match and url == folder_url + name:
                 details = " ".join((link.tail or "").split())
                 year, number = _CENTURY + int(match["year"]), int(match["number"])
-                found[name] = Listed(name, year, number, url, details, _about_bytes(details))
+                found[name] = ListedFile(name, year, number, url, details, _parse_size(details))
     if not found:
         raise UserError(
-            f"{folder_url}: got a page without a pubmedYYnNNNN.xml.gz; wanted the server's list of files; "
-            "check the address (--mirror names the folder above baseline/ and updatefiles/)"
+            f"{folder_url}: got a page without a pubmedYYnNNNN.xml.gz; wanted the directory index of the server; "
+            "check the address (--mirror is the folder with baseline/ and updatefiles/)"
         )
     return sorted(found.values(), key=lambda file: (file.year, file.number))
 
 
-def _about_bytes(details: str) -> int:
+def _parse_size(details: str) -> int:
     size = _SIZE.search(details)
     return int(float(size["digits"]) * _UNITS[size["unit"]]) if size else 0
 
 
 def parse_md5(content: bytes, name: str) -> str | None:
-    """The digest in a `.md5`: `MD5(name)= hex` as NLM writes it, or `hex  name`; None if neither, or another's."""
+    """Returns the MD5 in a `.md5` file, `MD5(name)= hex` or `hex  name`; None for another format or another name."""
     match = _MD5.fullmatch(content.decode("utf-8", "replace"))
     if not match:
         return None
-    of = match["name"] or match["after"]
-    return match["md5"].lower() if not of or posixpath.basename(of) == name else None
+    found = match["name"] or match["after"]
+    return match["md5"].lower() if not found or posixpath.basename(found) == name else None
 
 
 def parse_numbers(text: str) -> frozenset[int]:
-    """`1,5,7-9` -> {1, 5, 7, 8, 9}.
+    """Parses `1,5,7-9` to {1, 5, 7, 8, 9}.
 
     Raises:
-      UserError: anything else.
+      UserError: invalid syntax or range.
     """
     numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last <= LAST_NUMBER:
+        if not 1 <= first <= last <= MAX_NUMBER:
             raise UserError(
-                f"--files {text}: {part.strip()!r} is no number or rising range in 1-{LAST_NUMBER}; "
-                "give 1-20, or 1,5,7-9"
+                f"--files {text}: got {part.strip()!r}, wanted a number or an increasing range in 1-{MAX_NUMBER}, "
+                "such as 1-20 or 1,5,7-9"
             )
         numbers.update(range(first, last + 1))
     return frozenset(numbers)
 
 
-def numbers_text(numbers: Iterable[int]) -> str:
-    """The opposite: {1, 5, 7, 8, 9} -> `1,5,7-9`."""
+def format_numbers(numbers: Iterable[int]) -> str:
+    """Formats {1, 5, 7, 8, 9} as `1,5,7-9`."""
     ranges: list[list[int]] = []
     for number in sorted(numbers):
         if ranges and number == ranges[-1][1] + 1:
@@ -114,22 +115,22 @@ def numbers_text(numbers: Iterable[int]) -> str:
     return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
 
 
-def choose(listed: Sequence[Listed], year: int, numbers: Collection[int] | None) -> list[Listed]:
-    """The files of a production year that have one of the numbers; all of them without numbers.
+def select_files(listed: Sequence[ListedFile], year: int, numbers: Collection[int] | None) -> list[ListedFile]:
+    """Returns the files of a production year with these numbers, or all of them if `numbers` is None.
 
     Raises:
-      UserError: the year, or a number, is not offered.
+      UserError: the server does not have the year or a number.
     """
-    offered = {file.number: file for file in listed if file.year == year}
-    if not offered:
+    available = {file.number: file for file in listed if file.year == year}
+    if not available:
         years = ", ".join(map(str, sorted({file.year for file in listed})))
         raise UserError(
-            f"--year {year}: not on the server, which has {years} (NLM keeps the current production year only); "
-            "leave --year out, or name a --mirror that has it"
+            f"--year {year}: not on the server, which has {years} (NLM keeps only the current production year); "
+            "omit --year, or give a --mirror that has it"
         )
-    if absent := set(numbers or ()) - offered.keys():
+    if numbers is not None and (absent := set(numbers) - available.keys()):
         raise UserError(
-            f"--files {numbers_text(numbers)}: the server has no {numbers_text(absent)} of {year}; "
-            f"wanted numbers out of {numbers_text(offered)}"
+            f"--files {format_numbers(numbers)}: the server has no {format_numbers(absent)} of {year}; "
+            f"wanted numbers in {format_numbers(available)}"
         )
-    return [offered[number] for number in sorted(offered if numbers is None else numbers)]
+    return [available[number] for number in sorted(available if numbers is None else numbers)]

@@ -7,7 +7,7 @@ import gzip
 import threading
 import time
 
-import pubmed_server as faulty
+import pubmed_server as faults
 import pytest
 import trustme
 from pubmed_server import NAME, PubMedServer, content
@@ -68,7 +68,7 @@ def test_a_certificate_trusted_by_the_environment_is_accepted(encrypted, tmp_pat
 def test_a_redirect_from_https_to_http_is_rejected_and_not_followed(encrypted, server, tmp_path, monkeypatch):
     secure, authority = encrypted
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
-    secure.faults[PATH] = [faulty.answers(302, Location=server.url + PATH)]
+    secure.faults[PATH] = [faults.respond(302, Location=server.url + PATH)]
     with pytest.raises(
         RejectedError, match="not followed .*http://127.* a redirect from https:// to http:// is not allowed"
     ):
@@ -77,7 +77,7 @@ def test_a_redirect_from_https_to_http_is_rejected_and_not_followed(encrypted, s
 
 
 def test_a_redirect_is_followed_otherwise(server, tmp_path):
-    server.faults["/baseline/"] = [faulty.answers(302, Location=server.url + PATH)]
+    server.faults["/baseline/"] = [faults.respond(302, Location=server.url + PATH)]
     assert client().read(f"{server.url}/baseline/") == content(1)
 
 
@@ -99,7 +99,7 @@ def test_a_truncated_chunked_body_is_resumed_at_its_last_byte(server, tmp_path):
 
     server.faults[PATH] = [breaks_off]
     assert fetched(server, tmp_path / "file") == content(1)
-    assert [headers.get("Range") for headers in server.asked(PATH)] == [None, "bytes=20000-"]
+    assert [headers.get("Range") for headers in server.request_headers(PATH)] == [None, "bytes=20000-"]
 
 
 def test_a_range_other_than_the_requested_one_is_not_appended(server, tmp_path):
@@ -107,7 +107,7 @@ def test_a_range_other_than_the_requested_one_is_not_appended(server, tmp_path):
         handler.head(206, 10, {"Content-Range": f"bytes 0-9/{len(data)}"})
         handler.wfile.write(data[:10])
 
-    server.faults[PATH] = [faulty.breaks_off_after(20_000), answers_another]
+    server.faults[PATH] = [faults.close_after(20_000), answers_another]
     assert fetched(server, tmp_path / "file") == content(1)
 
 
@@ -120,12 +120,12 @@ def test_failures_that_delivered_some_bytes_do_not_count_as_consecutive(server, 
 
     server.faults[PATH] = [brings] * 9
     assert fetched(server, tmp_path / "file") == content(1)
-    assert len(server.asked(PATH)) == 10 > QUICK.max_retries
+    assert len(server.request_headers(PATH)) == 10 > QUICK.max_retries
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_requests_to_an_overloaded_server_are_retried_up_to_the_limit(server, status):
-    server.faults[PATH] = [faulty.answers(status)] * 3
+    server.faults[PATH] = [faults.respond(status)] * 3
     http = client()
     with pytest.raises(UnreachableError, match=rf"HTTP {status} .* \(consecutive failures: 3\); run it again later"):
         http.read(server.url + PATH)
@@ -135,7 +135,7 @@ def test_requests_to_an_overloaded_server_are_retried_up_to_the_limit(server, st
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_rejected_request_is_not_retried(server, status):
-    server.faults[PATH] = [faulty.answers(status)]
+    server.faults[PATH] = [faults.respond(status)]
     with pytest.raises(RejectedError, match=rf"{PATH}: HTTP {status} "):
         client().read(server.url + PATH)
     assert len(server.requests) == 1
@@ -145,7 +145,7 @@ def test_a_retry_after_sent_to_one_thread_delays_all_threads(server):
     http, responded = client(), threading.Event()
 
     def overloaded(handler, data):
-        faulty.answers(503, Retry_After="1")(handler, data)
+        faults.respond(503, Retry_After="1")(handler, data)
         responded.set()
 
     server.faults[PATH] = [overloaded]
@@ -164,7 +164,7 @@ def test_a_retry_after_sent_to_one_thread_delays_all_threads(server):
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_retry_after_of_hours_is_an_error_that_names_the_wait(server, form):
     retry_after = "7200" if form == "seconds" else email.utils.formatdate(time.time() + 7200, usegmt=True)
-    server.faults[PATH] = [faulty.answers(503, Retry_After=retry_after)]
+    server.faults[PATH] = [faults.respond(503, Retry_After=retry_after)]
     with pytest.raises(
         UnreachableError, match=r"the server requests a wait of (2 h|1 h 59 min|1 h 60 min); run it again after that"
     ):
@@ -173,7 +173,7 @@ def test_a_retry_after_of_hours_is_an_error_that_names_the_wait(server, form):
 
 
 def test_an_invalid_retry_after_is_ignored(server):
-    server.faults[PATH] = [faulty.answers(503, Retry_After="soon")]
+    server.faults[PATH] = [faults.respond(503, Retry_After="soon")]
     assert client().read(server.url + PATH) == content(1)
 
 
@@ -196,7 +196,7 @@ def test_stop_ends_a_long_wait_at_once(server):
     http = Client("test", RetryPolicy(initial_backoff_seconds=1000, max_backoff_seconds=1000), allow_http=True)
 
     def overloaded_and_stopped(handler, data):
-        faulty.answers(503)(handler, data)
+        faults.respond(503)(handler, data)
         threading.Timer(0.05, http.stop).start()
 
     server.faults[PATH] = [overloaded_and_stopped]

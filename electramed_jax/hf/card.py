@@ -1,4 +1,4 @@
-"""The README.md of an exported network: what it is, its training data, recipe and scores."""
+"""Renders the model card (README.md) of an exported model: purpose, use, training data, recipe and scores."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE,
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
 PURPOSES = {
     DISCRIMINATOR: """\
-An ELECTRA discriminator for biomedical text: for every token, was it replaced by a small
-generator's guess? This is the network to fine-tune, for named entities, relations and question
-answering.""",
+An ELECTRA discriminator for biomedical text. For each token it predicts whether a small generator
+replaced it. This is the network to fine-tune for named entities, relations and question answering.""",
     GENERATOR: """\
-An ELECTRA generator for biomedical text: a masked language model that draws the replacements its
-discriminator has to find. It fills masks; for fine-tuning take the discriminator.""",
-    TOKEN: "An ELECTRA discriminator fine-tuned to find named entities: an IOB2 tag for each word, at its first piece.",
+An ELECTRA generator for biomedical text: a masked language model. During pre-training it samples the
+replacements that the discriminator learns to detect. It fills masks; use the discriminator for fine-tuning.""",
+    TOKEN: """\
+An ELECTRA discriminator fine-tuned for named entities. It predicts the IOB2 tag of each word at the word's first piece.""",
     SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
     SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }
@@ -32,57 +32,57 @@ USAGE = {
     DISCRIMINATOR: """\
 from transformers import AutoModelForPreTraining, AutoTokenizer
 
-folder = "discriminator"  # where these files are
+folder = "discriminator"  # the folder with these files
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForPreTraining.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits cyclooxygenase.", return_tensors="pt")
-replaced = model(**inputs).logits > 0  # one answer a token""",
+replaced = model(**inputs).logits > 0  # one prediction per token""",
     GENERATOR: """\
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-folder = "generator"  # where these files are
+folder = "generator"  # the folder with these files
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForMaskedLM.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits [MASK].", return_tensors="pt")
-guesses = model(**inputs).logits.argmax(-1)  # one token a position""",
+guesses = model(**inputs).logits.argmax(-1)  # one token per position""",
     TOKEN: """\
 from transformers import pipeline
 
-find = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")  # where these files are
-entities = find("Aspirin may cause stomach ulcers .")""",
+tagger = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")  # the folder with these files
+entities = tagger("Aspirin may cause stomach ulcers .")""",
     SEQUENCE: """\
 from transformers import pipeline
 
-label = pipeline("text-classification", model="FOLDER")  # where these files are
-labels = label("Aspirin inhibits cyclooxygenase.")""",
+classifier = pipeline("text-classification", model="FOLDER")  # the folder with these files
+labels = classifier("Aspirin inhibits cyclooxygenase.")""",
     SPAN: """\
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-folder = "FOLDER"  # where these files are
+folder = "FOLDER"  # the folder with these files
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForQuestionAnswering.from_pretrained(folder)
 question, passage = "What does aspirin inhibit?", "Aspirin inhibits cyclooxygenase."
 inputs = tokenizer(question, passage, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
 offsets = inputs.pop("offset_mapping")[0].tolist()
 outputs = model(**inputs)
-scores = outputs.start_logits[0][:, None] + outputs.end_logits[0]  # by first and last token
+scores = outputs.start_logits[0][:, None] + outputs.end_logits[0]  # of each first and last token
 inside = torch.tensor([part == 1 for part in inputs.sequence_ids(0)])
-allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order, 30 tokens at most
+allowed = (inside[:, None] & inside).triu().tril(29)  # in the passage, in order, at most 30 tokens
 first, last = divmod(int(scores.where(allowed, -torch.inf).argmax()), len(inside))
 answer = passage[offsets[first][0] : offsets[last][1]]""",
 }
 NOTES = {
     DISCRIMINATOR: """\
-`AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected:
-they leave the pre-training head behind, which is as it should be.""",
-    GENERATOR: "The output matrix is the word table and is not stored a second time.",
-    TOKEN: "Words that were learnt apart, as punctuation was in the corpus, are best given apart.",
-    SEQUENCE: "Texts longer than those it was trained on were never seen whole.",
+`AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected. This is
+expected: they do not use the pre-training head.""",
+    GENERATOR: "The output matrix is tied to the word embeddings and is not stored separately.",
+    TOKEN: "Separate words and punctuation by spaces, as in the training corpus; results are best then.",
+    SEQUENCE: "Texts longer than the longest training example were truncated during training.",
     SPAN: """\
-A passage that is too long loses its end here: have the tokenizer make overlapping windows
-(`return_overflowing_tokens=True, stride=...`) and take the best answer of all. transformers has had no pipeline
-for this task since its version 5.""",
+This example truncates a long passage. To read all of it, let the tokenizer make overlapping windows
+(`return_overflowing_tokens=True, stride=...`) and take the best answer of all windows. transformers has no pipeline
+for this task from version 5 on.""",
 }
 PIPELINES = {
     GENERATOR: "fill-mask",
@@ -91,20 +91,20 @@ PIPELINES = {
     SPAN: "question-answering",
 }
 _RESEARCH = """\
-For research on biomedical text. Text of other fields or languages was not in its training, and it knows nothing of
-what was published after its training data.
+For research on biomedical text. The training data contains no text of other fields or languages, and nothing that was
+published later.
 """
-_MEASURE = "Measure it on held-out text like your own before you rely on it."
+_MEASURE = "Evaluate it on held-out text of your own before you rely on it."
 INTENDED_USE = {
-    DISCRIMINATOR: f"{_RESEARCH}It writes no text: fine-tune it on labelled data. {_MEASURE}",
-    GENERATOR: f"{_RESEARCH}It fills masks, one token at a time, and was never taught to write texts.",
-    TOKEN: f"{_RESEARCH}It finds entities of its labels' types, as its corpus defines them. {_MEASURE}",
-    SEQUENCE: f"{_RESEARCH}It knows the labels of its corpus and no others. {_MEASURE}",
-    SPAN: f"{_RESEARCH}It copies an answer out of the passage, whether or not there is a good one. {_MEASURE}",
+    DISCRIMINATOR: f"{_RESEARCH}It does not generate text: fine-tune it on labelled data. {_MEASURE}",
+    GENERATOR: f"{_RESEARCH}It fills masks, one token at a time, and is not trained to generate text.",
+    TOKEN: f"{_RESEARCH}It finds entities of the types of its labels, as defined by the training corpus. {_MEASURE}",
+    SEQUENCE: f"{_RESEARCH}It predicts only the labels of its training corpus. {_MEASURE}",
+    SPAN: f"{_RESEARCH}It copies an answer from the passage, even if the answer is not in it. {_MEASURE}",
 }
 LIMITS = """\
-The model reflects the literature it was trained on, its errors and gaps included. It is a tool for
-research on text, not a medical device: nothing it says should guide a diagnosis or a treatment."""
+The model reproduces the errors, gaps and biases of the literature it was trained on. It is a tool for research on
+text, not a medical device: do not use its output for diagnosis or treatment."""
 
 CITATION = """\
 ```bibtex
@@ -125,17 +125,17 @@ CITATION = """\
 
 @dataclasses.dataclass(frozen=True)
 class CardData:
-    """What a card tells; each mapping is a table of label and value.
+    """Content of a model card. Each mapping becomes a table of label and value.
 
     Attributes:
-      name: of the model, the card's title.
-      data: what it was trained on.
-      recipe: how.
-      metrics: how well it does, on held-out data.
+      name: of the model; title of the card.
+      data: training data.
+      recipe: training settings.
+      metrics: scores on held-out data.
       language: ISO code of the text.
-      license: of the weights, an identifier the Hub knows; left out where None.
-      sections: more to tell, (title, Markdown) in order.
-      metadata: more for the front matter, values as the Hub wants them.
+      license: of the weights, an identifier of the Hub; None: not stated.
+      sections: further sections (title, Markdown), in order.
+      metadata: further entries of the front matter, in the Hub's format.
     """
 
     name: str
@@ -157,7 +157,7 @@ def card_data_for_run(
     metrics: Mapping[str, float],
     license: str | None = None,
 ) -> CardData:
-    """What there is to tell about a run: its dataset, its settings, and its last validation."""
+    """Returns the card content of a pre-training run: dataset, settings and scores of a validation."""
     train, model, objective = manifest.splits["train"], config.model, config.objective
     data = {
         "dataset": manifest.name,
@@ -187,55 +187,60 @@ def card_data_for_run(
 
 
 def _describe_mixture(config: Config) -> dict[str, str]:
-    """By which weights several packed folders were mixed; of one there is nothing to tell."""
+    """Returns the mixing weights of several packed folders; {} for one folder."""
     if len(parse_folders(config.data.directory)) < 2:
         return {}
-    return {"mixed": f"by the weights {config.data.weights}" if config.data.weights else "as they have rows"}
+    return {"mixed": f"by the weights {config.data.weights}" if config.data.weights else "in proportion to their rows"}
 
 
 def _describe_sizes(sizes: EncoderConfig, embedding_size: int) -> str:
     return (
-        f"{sizes.num_layers} layers of {sizes.hidden_size}, attention heads {sizes.num_heads}, "
-        f"feed-forward {sizes.intermediate_size}, embeddings {embedding_size}"
+        f"{sizes.num_layers} layers of width {sizes.hidden_size}, {sizes.num_heads} attention heads, "
+        f"feed-forward width {sizes.intermediate_size}, embedding size {embedding_size}"
     )
 
 
-def render_card(network: str, facts: CardData) -> str:
-    """The card of a network, a key of `PURPOSES`, as Markdown with YAML front matter."""
+def render_card(network: str, card_data: CardData) -> str:
+    """Returns the model card as Markdown with YAML front matter.
+
+    Args:
+      network: a key of `PURPOSES`: a pre-trained network or the kind of a fine-tuned head.
+      card_data: content of the card.
+    """
     parts = [
-        _front_matter(network, facts),
-        f"# {markdown.one_line(facts.name)}: {network}",
+        _front_matter(network, card_data),
+        f"# {markdown.one_line(card_data.name)}: {network}",
         PURPOSES[network],
         "## Use",
         f"```python\n{USAGE[network]}\n```",
         NOTES[network],
         "## Training data",
-        _render_table(facts.data),
+        _render_table(card_data.data),
         "## Recipe",
-        _render_table(facts.recipe),
+        _render_table(card_data.recipe),
         "## Metrics",
-        _render_table(facts.metrics) if facts.metrics else "None were recorded.",
-        *(part for title, told in facts.sections for part in (f"## {title}", told)),
+        _render_table(card_data.metrics) if card_data.metrics else "None were recorded.",
+        *(part for title, body in card_data.sections for part in (f"## {title}", body)),
         "## Intended use",
         INTENDED_USE[network],
         "## Limits",
         LIMITS,
         "## Citation",
-        "The recipe is ELECTRAMed's, and its method ELECTRA's:",
+        "The training recipe is ELECTRAMed's; the method is ELECTRA:",
         CITATION,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(network: str, facts: CardData) -> str:
-    values: dict[str, Any] = {"language": facts.language}
-    if facts.license is not None:
-        values["license"] = facts.license
+def _front_matter(network: str, card_data: CardData) -> str:
+    values: dict[str, Any] = {"language": card_data.language}
+    if card_data.license is not None:
+        values["license"] = card_data.license
     values |= {"library_name": "transformers", "tags": list(TAGS)}
     if network in PIPELINES:
         values["pipeline_tag"] = PIPELINES[network]
-    values |= facts.metadata
-    # JSON values are YAML values, quoted wherever YAML would read something else into them.
+    values |= card_data.metadata
+    # JSON values are valid YAML; their quotes keep YAML from reading a string such as `no` as another type.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---"])
 

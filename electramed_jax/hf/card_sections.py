@@ -1,4 +1,4 @@
-"""What a model card tells of a pre-training run beyond its settings: sources, hardware and energy, curve."""
+"""Renders sections of the model card of a pre-training run: sources and licences, hardware and energy, curve."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.pretrain.history import History
 from electramed_jax.training.starts import DeviceHours
 
-CURVE_ROWS = 8  # validations shown, evenly spread, the last among them
-CURVE_METRICS = {
+CURVE_ROWS = 8  # validations in the table, evenly spread, including the last one
+CURVE_METRICS = {  # metric -> heading of its column
     "loss": "loss",
     "generator_loss": "generator loss",
     "generator_accuracy": "generator accuracy",
@@ -24,9 +24,9 @@ CURVE_METRICS = {
 }
 UNSTATED = "not stated"
 
-# Watts of one device, by jax's `device_kind`. GPUs: the maximum of the maker's data sheet. TPU v4 and v3: the mean that
-# Jouppi et al. 2023 (arXiv:2304.01433, table 4) measured in production, a chip, which of v3 are two devices; of later
-# TPUs nothing is published.
+# Watts of one device, by `device_kind` of JAX. GPUs: the maximum in the manufacturer's data sheet. TPU v4 and v3: the
+# mean per chip in production of Jouppi et al. 2023 (arXiv:2304.01433, table 4); a chip of v3 has two devices. Nothing
+# is published for later TPUs.
 WATTS = {
     "TPU v3": 110,
     "TPU v4": 170,
@@ -38,7 +38,7 @@ WATTS = {
     "Tesla V100-SXM2-32GB": 300,
     "Tesla T4": 70,
 }
-# Files whose texts' terms are known, by name: https://www.nlm.nih.gov/databases/download/terms_and_conditions.html
+# Pattern of a source file's name -> licence: https://www.nlm.nih.gov/databases/download/terms_and_conditions.html
 KNOWN_LICENCES = {
     "pubmed[0-9][0-9]n[0-9]*": "NLM's terms for PubMed data; abstracts may be their publishers' copyright"
 }
@@ -55,29 +55,31 @@ def run_sections(
     watts: float | None,
     pictures: Sequence[str] = (),
 ) -> list[Section]:
-    """The sections of a checkpoint's card, those left out of which nothing is known.
+    """Returns the sections for a checkpoint; sections without data are left out.
 
     Args:
-      step: of the checkpoint; what came after it is not told.
-      licences: of the texts, by pattern of a source file's name, {"own*": "CC BY 4.0"}; they go before `KNOWN_LICENCES`.
-      watts: of one device; None: by its kind, where that is known.
-      pictures: files beside the card that show the curve.
+      past: history of the run.
+      manifest: of the packed dataset.
+      step: of the checkpoint; later entries of the history are ignored.
+      licences: {pattern of a source file's name: licence}, {"own*": "CC BY 4.0"}; overrides `KNOWN_LICENCES`.
+      watts: power of one device; None: from `WATTS`.
+      pictures: image files of the learning curve, next to the card.
     """
-    found = [
+    sections = [
         ("Sources and licences", render_sources(manifest, licences)),
         ("Hardware and energy", render_hardware(past.device_hours(step), watts)),
         ("Learning curve", render_curve(past, step, pictures)),
     ]
-    return [(title, text) for title, text in found if text]
+    return [(title, text) for title, text in sections if text]
 
 
 def render_sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
-    """Source files and the documents kept of them, by licence."""
+    """Returns the tables of source files and documents by licence, and of dropped documents by reason."""
     counts: dict[str, list[int]] = {}
     for source in manifest.sources:
         name = posixpath.basename(source.get("file", ""))
-        said = (said for pattern, said in {**licences, **KNOWN_LICENCES}.items() if fnmatch.fnmatch(name, pattern))
-        licence = next(said, UNSTATED)
+        patterns = {**licences, **KNOWN_LICENCES}.items()
+        licence = next((licence for pattern, licence in patterns if fnmatch.fnmatch(name, pattern)), UNSTATED)
         row = counts.setdefault(licence, [0, 0])
         row[0] += 1
         row[1] += source.get("kept", 0)
@@ -88,12 +90,12 @@ def render_sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
     dropped = {reason: count for reason, count in manifest.dropped.items() if count}
     if dropped:
         rows = [[reason, f"{count:,}"] for reason, count in sorted(dropped.items(), key=lambda pair: -pair[1])]
-        text += "\n\n" + markdown.table(["dropped because", "documents"], rows)
+        text += "\n\n" + markdown.table(["reason for dropping", "documents"], rows)
     return text
 
 
 def render_hardware(hours: DeviceHours, watts: float | None) -> str:
-    """Device hours, and the energy that follows from them."""
+    """Returns the table of device hours and the estimated energy."""
     if not hours:
         return ""
     rows, energy, unknown = [], 0.0, False
@@ -103,13 +105,13 @@ def render_hardware(hours: DeviceHours, watts: float | None) -> str:
         energy += used * (each or 0) / 1000
         rows.append([f"{count:,} × {kind}", step_timer.format_duration(used * 3600 / count), _few_digits(used)])
     text = markdown.table(["devices", "time on steps", "device hours"], rows)
-    text += "\n\nCompilation, evaluation, saving, and steps that were lost and done again are not in the time."
+    text += "\n\nThe time does not include compilation, evaluation, checkpoints, and steps repeated after a restart."
     if unknown:
-        return f"{text} The energy is not estimated: the power of these devices is not known."
-    source = "as its user states" if watts is not None else "by its maker's data sheet or published measurement"
+        return f"{text} The energy is not estimated, because the power of these devices is not known."
+    source = "stated by the user" if watts is not None else "of the manufacturer's data sheet or published measurements"
     return (
-        f"{text} Estimated energy: {_few_digits(energy)} kWh, for device hours at the power of a device {source}; "
-        "hosts, cooling and idle time are left out."
+        f"{text} Estimated energy: {_few_digits(energy)} kWh: device hours times the power of a device, {source}. "
+        "Hosts, cooling and idle time are not included."
     )
 
 
@@ -118,23 +120,23 @@ def _few_digits(value: float) -> str:
 
 
 def render_curve(past: History, step: int, pictures: Sequence[str] = ()) -> str:
-    """Validations from the first to the checkpoint's, drawn and as a table."""
+    """Returns the pictures and the table of validations up to the checkpoint."""
     entries = past.split("validation", step)
     if not entries:
         return ""
     last = len(entries) - 1
-    places = sorted({round(last * number / max(1, CURVE_ROWS - 1)) for number in range(CURVE_ROWS)})
-    shown = [entries[place] for place in places]
+    rows_shown = sorted({round(last * number / max(1, CURVE_ROWS - 1)) for number in range(CURVE_ROWS)})
+    shown = [entries[row] for row in rows_shown]
     names = [name for name in CURVE_METRICS if any(name in entry for entry in shown)]
     rows = [[f"{e['step']:,}", *(f"{e[name]:.4g}" if name in e else "" for name in names)] for e in shown]
-    drawn = " ".join(f"![{name}]({name})" for name in pictures)
-    return f"{drawn}\n\n{markdown.table(['step', *(CURVE_METRICS[name] for name in names)], rows)}".strip()
+    images = " ".join(f"![{name}]({name})" for name in pictures)
+    return f"{images}\n\n{markdown.table(['step', *(CURVE_METRICS[name] for name in names)], rows)}".strip()
 
 
-def parse_licences(told: Sequence[str]) -> dict[str, str]:
-    """`["pubmed*=NLM terms"]` as a dictionary; UserError where one is neither."""
-    pairs = [one.partition("=") for one in told]
-    for one, (pattern, _, licence) in zip(told, pairs, strict=True):
+def parse_licences(arguments: Sequence[str]) -> dict[str, str]:
+    """Returns {"pubmed*": "NLM terms"} for ["pubmed*=NLM terms"]; UserError if an argument has another form."""
+    pairs = [one.partition("=") for one in arguments]
+    for one, (pattern, _, licence) in zip(arguments, pairs, strict=True):
         if not pattern.strip() or not licence.strip():
             raise UserError(f"--data_license={one!r}: wanted PATTERN=LICENCE, such as 'own*=CC BY 4.0'")
     return {pattern.strip(): licence.strip() for pattern, _, licence in pairs}

@@ -1,4 +1,4 @@
-"""Hugging Face folders: written from a parameter tree, and read into one."""
+"""Writes Hugging Face folders from a parameter tree, and reads them into one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import card
 from electramed_jax.hf.format import config_json, mapping, model_dir
-from electramed_jax.hf.format import tying as networks
+from electramed_jax.hf.format import tying as tying_lib
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportedModel:
-    """What a folder held.
+    """Content of a folder of one network or of a pair.
 
     Attributes:
-      params: parameter tree of the networks found, float32 numpy; those of a network that is not
-        there are missing.
-      dimensions: fields of `ModelConfig` the folder decides, "tying" among them.
-      networks: "discriminator", "generator" or both.
-      vocabulary: tokens by id, or None where the folder has no tokenizer.
-      lower_case: the tokenizer's setting, or None where the folder does not say.
-      unused_rows: rows of the word table dropped because no token has them as its id.
-      unexpected: tensors of the folder that no network of ours has.
+      params: parameter tree of the networks in the folder, float32 numpy.
+      sizes: by network: "discriminator", "generator" or both.
+      tying: of the parameter tree.
+      vocabulary: tokens by id; None if the folder has no tokenizer.
+      lower_case: setting of the tokenizer; None if the folder does not contain it.
+      unused_rows: rows of the word table that were dropped because no token has their id.
+      unexpected: tensors of the folder that our networks do not have.
     """
 
     params: dict[str, Any]
@@ -69,19 +68,19 @@ class ImportedModel:
 
 
 def trained_networks(config: Config) -> tuple[str, ...]:
-    """The networks a run trains: no generator with uniform replacements, no head with mlm."""
+    """Returns the networks that a run trains: no generator if objective.kind=uniform, no discriminator if mlm."""
     return {"uniform": (DISCRIMINATOR,), "mlm": (GENERATOR,)}.get(config.objective.kind, NETWORKS)
 
 
 def to_state_dict(params: Mapping[str, Any], model: ModelConfig, network: str) -> dict[str, np.ndarray]:
-    """One network's tensors under Hugging Face's names, less the tied output matrix.
+    """Returns the tensors of one network by Hugging Face's name, without the tied output matrix.
 
     Raises:
-      UserError: `params` lacks the network, or does not fit `model`.
+      UserError: `params` does not contain the network or does not fit `model`.
     """
-    leaves = networks.split_networks(params, model.tying).get(network)
+    leaves = tying_lib.split_networks(params, model.tying).get(network)
     if leaves is None:
-        raise UserError(f"this model has no {network}; it was trained without one")
+        raise UserError(f"this model has no {network}, because it was trained without one; export the other network")
     return mapping.to_hf_tensors(leaves, Sizes.from_model_config(model, network), network)
 
 
@@ -90,21 +89,19 @@ def from_state_dicts(
     sizes: Mapping[str, Sizes],
     tying: str | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """The inverse of `to_state_dict`, for one network or both.
+    """Returns (parameter tree, tying) of one network or both, the inverse of `to_state_dict`.
 
     Args:
       tensors: by network, then by Hugging Face's name; an "encoder" is a discriminator without its head.
       sizes: by network.
-      tying: how the parameter tree is to share; None takes what the tensors share.
+      tying: of the parameter tree; None: detected from the tensors.
 
-    Returns:
-      (parameter tree, tying).
+    Raises:
+      UserError: tensors do not fit `sizes` or `tying`.
     """
-    leaves = {
-        _role(network): mapping.from_hf_tensors(held, sizes[network], network) for network, held in tensors.items()
-    }
-    tying = tying or networks.detect_tying(leaves)
-    return networks.join_networks(leaves, tying), tying
+    leaves = {_role(network): mapping.from_hf_tensors(one, sizes[network], network) for network, one in tensors.items()}
+    tying = tying or tying_lib.detect_tying(leaves)
+    return tying_lib.join_networks(leaves, tying), tying
 
 
 def export_network(
@@ -117,22 +114,21 @@ def export_network(
     lower_case: bool,
     card_data: card.CardData,
 ) -> None:
-    """Writes a folder that transformers' `from_pretrained` opens: weights, tokenizer and card.
+    """Writes a folder for transformers' `from_pretrained`: weights, config.json, tokenizer and model card.
 
-    An earlier export there is replaced. config.json goes first and comes back last: without it
-    nothing opens the folder.
+    An earlier export in the folder is replaced.
 
     Args:
       network: "discriminator" (AutoModelForPreTraining) or "generator" (AutoModelForMaskedLM).
-      folder: local or remote; made where it is missing.
-      params: the pair's parameter tree, on the host.
-      model: the pair's sizes.
+      folder: local or remote; created if missing.
+      params: parameter tree of the pair, on the host.
+      model: sizes of the pair.
       vocabulary: tokens by id.
       lower_case: whether the model was trained on lower-cased text.
-      facts: for the card.
+      card_data: content of the model card.
 
     Raises:
-      UserError: the vocabulary and the word table differ in size, or the model lacks the network.
+      UserError: the vocabulary and the word table differ in size, or the model does not have the network.
     """
     check_vocabulary_size(vocabulary, model)
     tensors = to_state_dict(params, model, network)
@@ -142,10 +138,10 @@ def export_network(
 
 
 def check_vocabulary_size(vocabulary: Sequence[str], model: ModelConfig) -> None:
-    """Raises UserError unless there is a row of the word table for each token."""
+    """Raises UserError unless the vocabulary has one token for each row of the word table."""
     if len(vocabulary) != model.vocab_size:
         raise UserError(
-            f"the vocabulary has {len(vocabulary):,} tokens but the model {model.vocab_size:,}; "
+            f"the vocabulary has {len(vocabulary):,} tokens but the model has {model.vocab_size:,}; "
             "export with the vocab.txt the model was trained with"
         )
 
@@ -157,11 +153,16 @@ def write_folder(
     tokenizer: tokenize.Tokenizer,
     readme: str,
 ) -> None:
-    """Writes what `from_pretrained` opens; config.json last, having gone first.
+    """Writes the files that `from_pretrained` opens.
+
+    An old config.json is removed first and the new one is written last, so that an incomplete folder does not open.
 
     Args:
+      folder: local or remote; created if missing.
       tensors: by Hugging Face's name.
-      config: the content of config.json.
+      config: content of config.json.
+      tokenizer: with the vocabulary of the model.
+      readme: model card.
     """
     from safetensors import numpy as safetensors
 
@@ -178,27 +179,27 @@ def write_folder(
 
 
 def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool = False) -> ImportedModel:
-    """Reads one network's folder, or the parent of discriminator/ and generator/ folders.
+    """Reads the folder of one network, or the parent of discriminator/ and generator/.
 
     Args:
-      folder: local or remote; of a pair, one may be missing.
-      tying: how the parameter tree is to share; None takes what the folder's networks share.
-      allow_headless: an encoder without a pre-training head will do, in the place of a discriminator.
+      folder: local or remote; one network of a pair may be missing.
+      tying: of the parameter tree; None: detected from the tensors.
+      allow_headless: accept an encoder without a pre-training head in place of a discriminator.
 
     Raises:
-      UserError: not such a folder, weights that cannot be read, an architecture ours cannot
-        compute, or files that contradict each other.
+      UserError: not such a folder, unreadable weights, an architecture that our encoder does not support, or files
+        that do not fit each other.
     """
-    found = [
-        model_dir.read_network(place, network, allow_headless=allow_headless)
-        for place, network in model_dir.find_networks(folder)
+    read = [
+        model_dir.read_network(path, network, allow_headless=allow_headless)
+        for path, network in model_dir.find_networks(folder)
     ]
-    first = found[0]
-    for other in found[1:]:
+    first = read[0]
+    for other in read[1:]:
         _check_pair(folder, first, other)
-    sizes = {one.network: one.sizes for one in found}
+    sizes = {one.network: one.sizes for one in read}
     try:
-        params, tying = from_state_dicts({one.network: one.tensors for one in found}, sizes, tying)
+        params, tying = from_state_dicts({one.network: one.tensors for one in read}, sizes, tying)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
     return ImportedModel(
@@ -208,7 +209,7 @@ def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool
         vocabulary=first.vocabulary,
         lower_case=first.lower_case,
         unused_rows=first.unused_rows,
-        unexpected=tuple(name for one in found for name in one.unexpected),
+        unexpected=tuple(name for one in read for name in one.unexpected),
     )
 
 
@@ -234,9 +235,9 @@ def _check_pair(folder: str, one: model_dir.Network, other: model_dir.Network) -
         a, b = getattr(one.sizes, field), getattr(other.sizes, field)
         if a != b:
             raise UserError(
-                f"{folder}: {field} is {a} in {one.network}/ and {b} in {other.network}/; import one of them by itself"
+                f"{folder}: {field} is {a} in {one.network}/ and {b} in {other.network}/; import one of them alone"
             )
     if one.vocabulary != other.vocabulary:
         raise UserError(
-            f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; import one of them by itself"
+            f"{folder}: {one.network}/ and {other.network}/ have different vocabularies; import one of them alone"
         )

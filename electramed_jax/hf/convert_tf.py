@@ -1,4 +1,4 @@
-"""A checkpoint of google-research/electra as Hugging Face folders."""
+"""Converts a checkpoint of google-research/electra (TensorFlow 1) to Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ tags: ["electra"]
 
 # {name}: {network}
 
-A checkpoint of google-research/electra, converted by electramed_jax {version}. It does not tell what it was trained
-on; its licence is the one it was published under.
+A checkpoint of google-research/electra, converted by electramed_jax {version}. The checkpoint does not record its
+training data. Its licence is the one it was published under.
 
 ## Use
 
@@ -36,46 +36,50 @@ on; its licence is the one it was published under.
 def convert_checkpoint(
     prefix: str, output: str, *, vocab_path: str, lower_case: bool, num_heads: int | None
 ) -> dict[str, Any]:
-    """Writes OUTPUT/discriminator and OUTPUT/generator, those of them that the checkpoint holds.
+    """Writes OUTPUT/discriminator and OUTPUT/generator, if the checkpoint has them.
 
     Args:
-      prefix: of the checkpoint, from `tf_checkpoint.find`.
-      vocab_path: the vocab.txt it was trained with.
-      lower_case: whether on lower-cased text.
-      num_heads: of the discriminator; None: by ELECTRA's rule.
+      prefix: of the checkpoint, from `tf_checkpoint.find_checkpoint`.
+      output: parent folder.
+      vocab_path: vocab.txt that the model was trained with.
+      lower_case: whether the model was trained on lower-cased text.
+      num_heads: attention heads of the discriminator; None: by ELECTRA's rule.
 
     Returns:
       {"converted": folders, "left_out": variables that belong to no network}.
 
     Raises:
-      UserError: an unreadable checkpoint, one of another model, or another vocabulary.
+      UserError: the checkpoint cannot be read or is of another model, or the vocabulary does not fit it.
     """
     tensors, left_out = tf_checkpoint.to_hf_tensors(tf_checkpoint.read_variables(prefix))
     if not tensors:
-        raise UserError(f"{prefix}: no variables of a pre-trained ELECTRA in it; wanted discriminator_predictions/...")
+        raise UserError(
+            f"{prefix}: no variables of a pre-trained ELECTRA; wanted discriminator_predictions/... or "
+            "generator_predictions/..."
+        )
     if not files.exists(vocab_path):
-        raise UserError(f"{vocab_path}: missing; name the checkpoint's vocabulary: --vocab=FILE")
+        raise UserError(f"{vocab_path}: missing; set the vocabulary of the checkpoint with --vocab=FILE")
     tokenizer = tokenize.Tokenizer.from_tokens(vocab.read_vocab(vocab_path), lower_case)
     name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
     folders = []
-    for network, held in tensors.items():
-        sizes = tf_checkpoint.infer_sizes(held, num_heads if network == DISCRIMINATOR else None)
+    for network, named in tensors.items():
+        sizes = tf_checkpoint.infer_sizes(named, num_heads if network == DISCRIMINATOR else None)
         if sizes.hidden_size % sizes.num_heads:
-            raise UserError(f"--num_heads={num_heads} does not divide the encoder's width, {sizes.hidden_size}")
+            raise UserError(f"--num_heads={num_heads} does not divide the width of the encoder, {sizes.hidden_size}")
         if len(tokenizer.tokens) != sizes.vocab_size:
             raise UserError(
-                f"{vocab_path}: {len(tokenizer.tokens):,} tokens, and {prefix} has {sizes.vocab_size:,}; name the "
-                "vocabulary it was trained with: --vocab=FILE"
+                f"{vocab_path}: {len(tokenizer.tokens):,} tokens, but {prefix} has {sizes.vocab_size:,}; set the "
+                "vocabulary that it was trained with: --vocab=FILE"
             )
         try:
-            mapping.from_hf_tensors(held, sizes, network)  # complete, and of these shapes
+            mapping.from_hf_tensors(named, sizes, network)  # checks that all tensors are there, with these shapes
         except UserError as error:
             raise UserError(f"{prefix}: {error}") from error
         config = config_json.to_config_json(sizes, network, sizes.to_model_config(), tokenizer.special.pad)
         folders.append(files.join(output, network))
         convert.write_folder(
             folders[-1],
-            held,
+            named,
             config,
             tokenizer,
             CARD.format(name=name, network=network, version=__version__, use=card.USAGE[network]),

@@ -1,4 +1,4 @@
-"""An exported discriminator, asked which words of a text look replaced."""
+"""Predicts with an exported discriminator which words of a text were replaced."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from electramed_jax.training import state as state_lib
 
 
 def predict_replaced(folder: str, texts: Sequence[str]) -> list[list[tuple[str, float]]]:
-    """For each text its words, each with the probability that it was put there by a generator.
+    """Returns the words of each text with the probability that a generator replaced them.
 
     Args:
-      folder: a discriminator folder as `electramed export` writes it.
-      texts: each shorter than the model's positions; what is longer is cut.
+      folder: discriminator folder of `electramed export`.
+      texts: truncated to the model's positions.
 
     Returns:
-      Per text, (word, probability) in order; a word of several pieces gets its likeliest piece's.
+      Per text, (word, probability) in order. The probability of a word is the largest of its word pieces.
 
     Raises:
-      UserError: as `hf.convert.import_folder`.
+      UserError: as `convert.import_folder`.
     """
-    held = convert.import_folder(folder, tying="embeddings")
-    tokenizer = Tokenizer(files.join(folder, VOCAB_FILE), held.lower_case is not False)
-    model = held.sizes[DISCRIMINATOR].to_model_config()
+    imported = convert.import_folder(folder, tying="embeddings")
+    tokenizer = Tokenizer(files.join(folder, VOCAB_FILE), imported.lower_case is not False)
+    model = imported.sizes[DISCRIMINATOR].to_model_config()
     longest = model.max_positions
     config = Config(
         model=model,
-        objective=ObjectiveConfig(kind="uniform"),  # the discriminator is alone
+        objective=ObjectiveConfig(kind="uniform"),  # no generator
         data=DataConfig(max_seq_length=longest, special=tokenizer.special),
     )
     pieces = [ids[: longest - 2] for ids in tokenizer.encode_batch(texts)]
@@ -50,7 +50,7 @@ def predict_replaced(folder: str, texts: Sequence[str]) -> list[list[tuple[str, 
         electra = state.merge_params(config, params)
         return jax.nn.sigmoid(electra.discriminator_logits(ids_BT, masking.packed_segments(ids_BT, tokenizer.special)))
 
-    scores = np.asarray(probabilities(held.params, rows))
+    scores = np.asarray(probabilities(imported.params, rows))
     return [
         _join_pieces([tokenizer.tokens[i] for i in ids], score[1 : len(ids) + 1])
         for ids, score in zip(pieces, scores, strict=True)

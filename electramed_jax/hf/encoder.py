@@ -1,4 +1,4 @@
-"""An encoder without its pre-training head, wherever it is: a workdir of ours or a Hugging Face folder."""
+"""Loads an encoder without its pre-training head from a pre-training workdir or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from electramed_jax.training import sharding
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedEncoder:
-    """An encoder by itself.
+    """Encoder without a head.
 
     Attributes:
       leaves: float32 numpy by name: "embeddings/...", "project/...", "layers/...".
-      model: its sizes; what is said of a generator means nothing.
-      tokens: the vocabulary, by id.
+      model: sizes of the encoder; the settings of the generator are not meaningful.
+      tokens: vocabulary by id.
       lower_case: whether text is lower-cased.
-      source: for a person: what it is.
+      source: description of the origin, for log lines.
     """
 
     leaves: dict[str, Any]
@@ -36,55 +36,54 @@ class PretrainedEncoder:
     source: str
 
 
-def load_encoder(place: str) -> PretrainedEncoder:
-    """The encoder of a workdir of `electramed pretrain` (its newest checkpoint) or of a Hugging Face ELECTRA folder.
+def load_encoder(path: str) -> PretrainedEncoder:
+    """Loads the encoder of a workdir of `electramed pretrain` (newest checkpoint) or of a Hugging Face ELECTRA folder.
 
     Raises:
-      UserError: neither, or damaged, or a folder without a vocabulary.
+      UserError: `path` is neither, is damaged, or has no vocabulary.
     """
-    if not files.exists(place):
-        raise UserError(f"{place}: no such folder; wanted a workdir of electramed pretrain or a Hugging Face folder")
-    if files.exists(files.join(place, workdir.DATASET_FILE)):
-        return _load_from_workdir(place)
-    return _load_from_folder(place)
+    if not files.exists(path):
+        raise UserError(f"{path}: no such folder; wanted a workdir of electramed pretrain or a Hugging Face folder")
+    if files.exists(files.join(path, workdir.DATASET_FILE)):
+        return _load_from_workdir(path)
+    return _load_from_folder(path)
 
 
-def load_encoder_sizes(place: str) -> PretrainedEncoder:
-    """The same without parameters."""
-    if files.exists(files.join(place, workdir.DATASET_FILE)):
-        return _load_sizes_from_workdir(place, workdir.read_config(place))
-    return dataclasses.replace(_load_from_folder(place), leaves={})
+def load_encoder_sizes(path: str) -> PretrainedEncoder:
+    """Returns what `load_encoder` returns, without parameters."""
+    if files.exists(files.join(path, workdir.DATASET_FILE)):
+        return _load_sizes_from_workdir(path, workdir.read_config(path))
+    return dataclasses.replace(_load_from_folder(path), leaves={})
 
 
-def _load_sizes_from_workdir(place: str, config: Config) -> PretrainedEncoder:
-    manifest = manifests.load_manifest(files.join(place, workdir.DATASET_FILE))
-    tokens = vocab.read_vocab(files.join(place, vocab.VOCAB_FILE))
-    return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, place)
+def _load_sizes_from_workdir(path: str, config: Config) -> PretrainedEncoder:
+    manifest = manifests.load_manifest(files.join(path, workdir.DATASET_FILE))
+    tokens = vocab.read_vocab(files.join(path, vocab.VOCAB_FILE))
+    return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, path)
 
 
-def _load_from_workdir(place: str) -> PretrainedEncoder:
-    config, state = load_pretrained_state(place, sharding.make_mesh(MeshConfig()))
+def _load_from_workdir(path: str) -> PretrainedEncoder:
+    config, state = load_pretrained_state(path, sharding.make_mesh(MeshConfig()))
     params, step = sharding.to_host(state.params), int(state.step)
-    found = tying.split_networks(params, config.model.tying)
-    whole = (
-        found.get(DISCRIMINATOR) or found[GENERATOR]
-    )  # objective.kind=mlm trains one encoder, under a generator's head
-    leaves = {name: leaf for name, leaf in whole.items() if not name.startswith("head/")}
-    described = _load_sizes_from_workdir(place, config)
-    return dataclasses.replace(described, leaves=leaves, source=f"{place}, step {step:,} of {config.total_steps:,}")
+    networks = tying.split_networks(params, config.model.tying)
+    # objective.kind=mlm trains one encoder, under a generator's head
+    network = networks.get(DISCRIMINATOR) or networks[GENERATOR]
+    leaves = {name: leaf for name, leaf in network.items() if not name.startswith("head/")}
+    encoder = _load_sizes_from_workdir(path, config)
+    return dataclasses.replace(encoder, leaves=leaves, source=f"{path}, step {step:,} of {config.total_steps:,}")
 
 
-def _load_from_folder(place: str) -> PretrainedEncoder:
-    below = files.join(place, DISCRIMINATOR)  # where `electramed export` puts it
-    at = place if files.exists(files.join(place, model_dir.CONFIG)) else below
-    if not files.exists(files.join(at, model_dir.CONFIG)):
+def _load_from_folder(path: str) -> PretrainedEncoder:
+    below = files.join(path, DISCRIMINATOR)  # `electramed export` writes both networks of a pair
+    folder = path if files.exists(files.join(path, model_dir.CONFIG)) else below
+    if not files.exists(files.join(folder, model_dir.CONFIG)):
         raise UserError(
-            f"{place}: no {workdir.DATASET_FILE} and no {model_dir.CONFIG} in it, nor in {DISCRIMINATOR}/ below it; "
+            f"{path}: no {workdir.DATASET_FILE} and no {model_dir.CONFIG} in it or in its {DISCRIMINATOR}/; "
             "wanted a workdir of electramed pretrain or a Hugging Face ELECTRA folder"
         )
-    network = model_dir.read_encoder(at)
+    network = model_dir.read_encoder(folder)
     if network.vocabulary is None:
-        raise UserError(f"{at}: no {vocab.VOCAB_FILE}; without it a corpus cannot be told to this model")
+        raise UserError(f"{folder}: no {vocab.VOCAB_FILE}; wanted the vocabulary of the model in the same folder")
     leaves = mapping.from_hf_tensors(network.tensors, network.sizes, mapping.ENCODER)
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default
-    return PretrainedEncoder(leaves, network.sizes.to_model_config(), network.vocabulary, lower_case, place)
+    return PretrainedEncoder(leaves, network.sizes.to_model_config(), network.vocabulary, lower_case, path)

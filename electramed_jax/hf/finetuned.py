@@ -1,4 +1,4 @@
-"""A fine-tuned model as a Hugging Face folder."""
+"""Writes and reads fine-tuned models as Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from electramed_jax.hf import card, convert
 from electramed_jax.hf.format import config_json, mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
 
-# How transformers' loss, and its text-classification pipeline, take the logits.
+# Our loss -> problem_type of transformers, which selects the loss and the activation of the pipeline.
 PROBLEM_TYPES = {
     "softmax": "single_label_classification",
     "sigmoid": "multi_label_classification",
     "squared": "regression",
 }
-
-
-POSTPROCESS_KEY = "electramed"  # a key of config.json
-# The architectures by the kind of their head.
+POSTPROCESS_KEY = "electramed"  # key of config.json
+# Architecture in config.json -> kind of the head.
 HEAD_KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetunedModel:
-    """What a folder holds.
+    """Content of the folder of a fine-tuned model.
 
     Attributes:
       params: {"embeddings", "encoder", "head"}, float32 numpy.
+      model: sizes of the encoder.
+      tokenizer: with the vocabulary of the folder.
       kind: of the head: "token", "sequence" or "span".
-      labels, loss: as of `export_finetuned`.
-      decoding: what `export_finetuned` was given; {} where another program wrote the folder.
+      labels, loss, postprocess: as in `export_finetuned`; postprocess is {} if another program wrote the folder.
     """
 
     params: dict[str, Any]
@@ -52,10 +51,10 @@ class FinetunedModel:
 
 
 def load_finetuned(folder: str) -> FinetunedModel:
-    """A folder that `export_finetuned`, or transformers' `save_pretrained`, wrote.
+    """Reads a folder written by `export_finetuned` or by transformers' `save_pretrained`.
 
     Raises:
-      UserError: no such folder, of another kind of model, or damaged.
+      UserError: there is no such folder, or it is damaged or of another kind of model.
     """
     path = files.join(folder, model_dir.CONFIG)
     if not files.exists(path):
@@ -65,10 +64,12 @@ def load_finetuned(folder: str) -> FinetunedModel:
         )
     values = files.read_json(path)
     classes = values.get("architectures") if isinstance(values, dict) else None
-    found = [HEAD_KINDS[name] for name in classes or () if name in HEAD_KINDS]
-    if len(found) != 1:
-        raise UserError(f"{path}: architectures={classes}; wanted a fine-tuned ELECTRA: one of {', '.join(HEAD_KINDS)}")
-    kind = found[0]
+    kinds = [HEAD_KINDS[name] for name in classes or () if name in HEAD_KINDS]
+    if len(kinds) != 1:
+        raise UserError(
+            f"{path}: architectures={classes}; wanted that of a fine-tuned ELECTRA, one of {', '.join(HEAD_KINDS)}"
+        )
+    kind = kinds[0]
     network = model_dir.read_finetuned(folder, kind)
     sizes = network.sizes
     labels = _labels(values, kind, sizes.num_labels, path)
@@ -81,9 +82,9 @@ def load_finetuned(folder: str) -> FinetunedModel:
     leaves = {name if name.startswith(tops) else f"encoder/{name}": leaf for name, leaf in leaves.items()}
     model = sizes.to_model_config()
     if network.vocabulary is None:
-        raise UserError(f"{folder}: no {VOCAB_FILE}; without it a text cannot be told to this model")
-    whole = model_dir.read_never_split(folder)
-    tokenizer = Tokenizer.from_tokens(network.vocabulary, network.lower_case is not False, whole)
+        raise UserError(f"{folder}: no {VOCAB_FILE}; wanted the vocabulary of the model in the same folder")
+    never_split = model_dir.read_never_split(folder)
+    tokenizer = Tokenizer.from_tokens(network.vocabulary, network.lower_case is not False, never_split)
     loss = losses[problem] if kind == SEQUENCE else "softmax"
     return FinetunedModel(
         tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(POSTPROCESS_KEY, {})
@@ -95,17 +96,20 @@ def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tupl
         return ("start", "end")
     named = values.get("id2label") or {str(number): f"LABEL_{number}" for number in range(count)}
     if sorted(named) != sorted(map(str, range(count))):
-        raise UserError(f"{path}: id2label names {', '.join(named)}; the head has {count} labels, from 0 on")
+        raise UserError(
+            f"{path}: id2label has the keys {', '.join(named)}; wanted 0 to {count - 1}, one for each logit of the head"
+        )
     return tuple(str(named[str(number)]) for number in range(count))
 
 
 def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_labels: int) -> dict[str, np.ndarray]:
-    """Hugging Face's tensors.
+    """Returns the tensors of a fine-tuned model by Hugging Face's name.
 
     Args:
       params: {"embeddings", "encoder", "head"}, on the host.
       model: sizes of the encoder.
       kind: of the head: "token", "sequence" or "span".
+      num_labels: logits of the head.
     """
     leaves = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(params).items()}
     return mapping.to_hf_tensors(leaves, _sizes(model, kind, num_labels), kind)
@@ -125,14 +129,19 @@ def export_finetuned(
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
 
-    An earlier export there is replaced.
+    An earlier export in the folder is replaced.
 
     Args:
-      params, model, kind: as of `to_state_dict`.
-      labels: names of the logits, by number.
+      folder: local or remote; created if missing.
+      params, model, kind: as in `to_state_dict`.
+      tokenizer: with the vocabulary of the model.
+      labels: names of the logits, in order.
       loss: "softmax", "sigmoid" or "squared".
-      decoding: how answers are read off the logits, for `read_network`; transformers passes it over.
-      facts: for the card.
+      postprocess: settings that turn logits into predictions, for `load_finetuned`; transformers ignores them.
+      card_data: content of the model card.
+
+    Raises:
+      UserError: the vocabulary and the word table differ in size.
     """
     convert.check_vocabulary_size(tokenizer.tokens, model)
     tensors = to_state_dict(params, model, kind, len(labels))

@@ -1,4 +1,4 @@
-"""Starting a run from a Hugging Face folder: whether the two fit, what is taken, and what has to be fresh."""
+"""Initializes a pre-training run from a Hugging Face folder: checks that they fit, and loads the parameters."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from electramed_jax.hf.format.mapping import DISCRIMINATOR
 from electramed_jax.pretrain.state import init_params
 from electramed_jax.training.state import Params
 
-INIT_FILE = "init.json"  # in the workdir: the account of a start
-NAMES_SHOWN = 4
+INIT_FILE = "init.json"  # in the workdir: the InitReport
+MAX_NAMES_SHOWN = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class InitReport:
-    """What became of every array, by our names, those of the folder that we have none for by Hugging Face's.
+    """Names of the parameters that were loaded, initialized or ignored. Content of init.json.
 
     Attributes:
-      init: the setting.
-      networks: that the folder holds.
-      loaded: taken from the folder.
-      missing: not in the folder, hence fresh.
-      unexpected: in the folder, but nothing in this run.
-      unused_rows: rows of the word table that no token of the folder's vocabulary stands for; left out.
-      new_tokens: that only the dataset's vocabulary has; their rows begin as the mean of their pieces'.
+      init: the setting config.init.
+      networks: networks in the folder.
+      loaded: parameters from the folder.
+      missing: parameters that are not in the folder and are initialized at random.
+      unexpected: arrays of the folder that the run does not have; tensors without a name of ours by Hugging Face's.
+      unused_rows: rows of the word table without a token in the folder's vocabulary; ignored.
+      new_tokens: tokens that only the dataset's vocabulary has; their rows are the mean of the rows of their pieces.
     """
 
     init: str
@@ -48,71 +48,81 @@ class InitReport:
     unused_rows: int
     new_tokens: list[str]
 
-    def lines(self) -> list[str]:
-        """For a person."""
-        held = " and ".join(self.networks)
-        told = [f"starting from the {held} in {self.init.removeprefix(HF_FOLDER)}: {len(self.loaded)} arrays loaded"]
-        for names, what in ((self.missing, "missing there, hence fresh"), (self.unexpected, "not wanted, left out")):
-            told += [f"{len(names)} arrays {what}: {_shorten(names)}"] if names else []
+    def summary_lines(self) -> list[str]:
+        """Returns the lines to log."""
+        networks, folder = " and ".join(self.networks), self.init.removeprefix(HF_FOLDER)
+        lines = [f"initialized from the {networks} in {folder}: {len(self.loaded)} arrays loaded"]
+        if self.missing:
+            lines.append(
+                f"{len(self.missing)} arrays not in the folder, initialized at random: {_shorten(self.missing)}"
+            )
+        if self.unexpected:
+            lines.append(f"{len(self.unexpected)} arrays of the folder not used: {_shorten(self.unexpected)}")
         if self.new_tokens:
             tokens = _shorten(self.new_tokens)
-            told.append(f"{len(self.new_tokens):,} new tokens begin as the mean of their pieces: {tokens}")
+            lines.append(f"{len(self.new_tokens):,} new tokens initialized to the mean of their pieces: {tokens}")
         if self.unused_rows:
-            told.append(f"{self.unused_rows:,} rows of the word table left out, which no token stands for")
-        return told
+            lines.append(f"{self.unused_rows:,} rows of the word table not used, because they have no token")
+        return lines
 
 
 def init_params_from_hf(config: Config, workdir: str) -> Params:
-    """Parameters to start a run from: the folder's, and fresh ones for what it does not hold.
+    """Returns the initial parameters of a run: those of the folder, and random ones for what it does not contain.
 
-    What became of each is told, and written to init.json.
+    Logs the `InitReport` and writes it to init.json.
 
     Args:
-      config: resolved against its dataset, whose vocabulary has to be the folder's, or to extend it; `config.init`
-        names the folder.
+      config: resolved against its dataset. The vocabulary of the dataset must be the folder's or extend it.
+        `config.init` is the folder.
       workdir: of the run.
 
     Raises:
-      UserError: as `import_folder`, or the folder's sizes, tying, vocabulary or case are not those
-        of the run; says which settings to change.
+      UserError: as `import_folder`, or the folder differs from the run in sizes, tying, vocabulary or case. The message
+        contains the settings to change.
     """
-    params, account = load_params(config)
-    for line in account.lines():
+    params, report = load_params(config)
+    for line in report.summary_lines():
         log_main(line)
     if distributed.is_main():
-        files.write_json(files.join(workdir, INIT_FILE), dataclasses.asdict(account))
+        files.write_json(files.join(workdir, INIT_FILE), dataclasses.asdict(report))
     return params
 
 
 def load_params(config: Config) -> tuple[Params, InitReport]:
-    """As `init_params_from_hf`, untold."""
+    """Returns what `init_params_from_hf` returns, and the report, without logging or writing it."""
     folder = config.init.removeprefix(HF_FOLDER)
     imported = import_folder(folder, tying=config.model.tying, allow_headless=True)
     imported, new_tokens = fit_to_dataset(folder, imported, config.data.directory)
     _check_sizes(folder, imported, config)
-    taken = named_leaves(imported.params)
+    loaded = named_leaves(imported.params)
     tree = jax.eval_shape(lambda: init_params(config))
     shapes = named_leaves(tree)
-    missing = [name for name in shapes if name not in taken]
-    fresh = _init_leaves(config, set(missing)) if missing else {}
-    params = map_named(lambda name, _: fresh[name] if name in fresh else taken[name], tree)
-    unwanted = [name for name in taken if name not in shapes]  # a run may want less than the folder holds
+    missing = [name for name in shapes if name not in loaded]
+    initialized = _init_leaves(config, set(missing)) if missing else {}
+    params = map_named(lambda name, _: initialized[name] if name in initialized else loaded[name], tree)
+    unused = [name for name in loaded if name not in shapes]  # such as a generator in a run without one
     return params, InitReport(
         init=config.init,
         networks=list(imported.networks),
-        loaded=[name for name in shapes if name in taken],
+        loaded=[name for name in shapes if name in loaded],
         missing=missing,
-        unexpected=[*unwanted, *imported.unexpected],
+        unexpected=[*unused, *imported.unexpected],
         unused_rows=imported.unused_rows,
         new_tokens=new_tokens,
     )
 
 
 def fit_to_dataset(folder: str, imported: ImportedModel, dataset: str) -> tuple[ImportedModel, list[str]]:
-    """What `folder` held in the words of the packed `dataset`, and the tokens that are new.
+    """Returns the model with the vocabulary of a packed dataset, and the tokens that are new in it.
+
+    Args:
+      folder: of the model, for error messages.
+      imported: content of the folder.
+      dataset: packed folder or folders.
 
     Raises:
-      UserError: the dataset speaks another language, neither the folder's nor one that extends it.
+      UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, or one of the two is
+        cased and the other lower-cased.
     """
     packed = datasets.open_dataset(dataset)
     tokens = vocab.read_vocab(packed.vocab_path)
@@ -120,8 +130,8 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: str) -> tuple[
     added = extend_embeddings.find_new_tokens(old, tokens) if len(old) == imported.vocab_size else None
     if added is None:
         raise UserError(
-            f"{folder}: its vocabulary is not that of {dataset}, nor its beginning; "
-            "pack the text again with --vocab and the folder's vocab.txt, or one made by electramed vocab --extend"
+            f"{folder}: its vocabulary is not that of {dataset}, and is not extended by it; "
+            "pack the text again with --vocab=VOCAB.TXT of the folder, or with one from electramed vocab --extend"
         )
     if imported.lower_case not in (None, packed.manifest.lower_case):
         kinds = {True: "lower-cased", False: "cased"}
@@ -138,12 +148,15 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: str) -> tuple[
 
 
 def select_preset(folder: str, imported: ImportedModel) -> tuple[str, dict[str, Any]]:
-    """The preset nearest in width, and the sizes to replace its own by.
+    """Returns (name of the preset nearest in width, fields of `ModelConfig` that differ from it).
 
-    Where the folder has no generator, its sizes follow the discriminator's as in that preset.
+    Without a generator in the folder, its sizes are the same fraction of the discriminator's as in the preset.
+
+    Raises:
+      UserError: the folder has no discriminator.
     """
     if DISCRIMINATOR not in imported.networks:
-        raise UserError(f"{folder}: holds a generator alone; wanted a discriminator to train on from")
+        raise UserError(f"{folder}: contains only a generator; wanted a discriminator to continue from")
     sizes = imported.sizes[DISCRIMINATOR]
     name = min(PRESETS, key=lambda name: abs(PRESETS[name].model.hidden_size - sizes.hidden_size))
     fraction = PRESETS[name].model.generator_hidden_size / PRESETS[name].model.hidden_size
@@ -151,13 +164,13 @@ def select_preset(folder: str, imported: ImportedModel) -> tuple[str, dict[str, 
 
 
 def _init_leaves(config: Config, names: set[str]) -> dict[str, jax.Array]:
-    """Freshly drawn parameters of these names; the compiler drops the drawing of all others."""
+    """Returns random parameters of these names; the compiler removes the computation of all others."""
 
-    def draw() -> dict[str, jax.Array]:
+    def init() -> dict[str, jax.Array]:
         leaves = named_leaves(init_params(config))
         return {name: leaf for name, leaf in leaves.items() if name in names}
 
-    return jax.jit(draw)()
+    return jax.jit(init)()
 
 
 def _check_sizes(folder: str, imported: ImportedModel, config: Config) -> None:
@@ -168,11 +181,11 @@ def _check_sizes(folder: str, imported: ImportedModel, config: Config) -> None:
     ]
     if fixes:
         raise UserError(
-            f"{folder}: a model of other sizes than this run's; add {' '.join(fixes)}, or let electramed import write "
-            "the config file"
+            f"{folder}: the sizes of its model differ from this run's; add {' '.join(fixes)}, or create the config "
+            "file with electramed import"
         )
 
 
 def _shorten(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more

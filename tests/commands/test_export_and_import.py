@@ -173,7 +173,10 @@ def test_a_run_starts_from_released_weights_with_new_words_and_tells_what_it_too
     assert account["new_tokens"] == new[len(old) :] and len(new) > len(old) and new[: len(old)] == old
     assert "discriminator/head/dense/kernel" in account["loaded"] and "embeddings/word" in account["loaded"]
     assert all(name.startswith("generator/") for name in account["missing"]) and account["missing"]
-    for said in ("arrays missing there, hence fresh: generator/", "new tokens begin as the mean of their pieces"):
+    for said in (
+        "arrays not in the folder, initialized at random: generator/",
+        "new tokens initialized to the mean of their pieces",
+    ):
         assert said in told
     first, second = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:2])
     assert first["learning_rate"] < second["learning_rate"], "the warm-up is new"

@@ -139,7 +139,7 @@ def test_a_generator_in_the_place_of_a_discriminator_is_refused(folder):
 def test_cut_weights_are_refused(folder):
     weights = folder / "discriminator" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         convert.import_folder(str(folder / "discriminator"))
 
 
@@ -244,7 +244,7 @@ def test_half_precision_weights_become_float32(folder):
 
 def test_an_export_with_another_vocabulary_is_refused_before_anything_is_written(make_pair, tmp_path):
     pair = dataclasses.replace(make_pair(), vocabulary=[*make_pair().vocabulary, "more"])
-    with pytest.raises(UserError, match="65 tokens but the model 64"):
+    with pytest.raises(UserError, match="65 tokens but the model has 64"):
         export(pair, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""One network's sizes and Hugging Face's config.json."""
+"""Converts the sizes of a network to and from Hugging Face's config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = {
     SEQUENCE: "ElectraForSequenceClassification",
     SPAN: "ElectraForQuestionAnswering",
 }
-# Our field, their key, and ElectraConfig's default where a config.json leaves the key out
+# Field of Sizes, key of config.json, and ElectraConfig's default for a missing key
 # (transformers 5.23 models/electra/configuration_electra.py).
 FIELDS = (
     ("vocab_size", "vocab_size", 30522),
@@ -28,18 +28,18 @@ FIELDS = (
     ("num_heads", "num_attention_heads", 4),
     ("intermediate_size", "intermediate_size", 1024),
 )
-# What our encoder computes; Hugging Face's defaults are the same, so a key that is left out fits.
+# Constants of our encoder. They are Hugging Face's defaults too, so a missing key is compatible.
 FIXED_VALUES = {
-    "hidden_act": "gelu",  # the exact erf form, there as here
+    "hidden_act": "gelu",  # the exact erf form in both
     "layer_norm_eps": 1e-12,
     "type_vocab_size": TOKEN_TYPES,
     "tie_word_embeddings": True,
 }
-ABSOLUTE = "absolute"  # the only kind of positions ours has; a key of transformers 4
+ABSOLUTE = "absolute"  # position_embedding_type, a key of transformers 4; our encoder has no other type
 
 
 def to_config_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id: int) -> dict[str, Any]:
-    """The content of config.json."""
+    """Returns the content of config.json. `model` gives the dropout rates."""
     values = dataclasses.asdict(sizes)
     return {
         "architectures": [CLASSES[network]],
@@ -54,17 +54,19 @@ def to_config_json(sizes: Sizes, network: str, model: ModelConfig, pad_token_id:
 
 
 def from_config_json(values: Mapping[str, Any], path: str) -> Sizes:
-    """Reads config.json.
+    """Returns the sizes in a config.json.
 
     Args:
-      values: its content.
-      path: its name, for errors.
+      values: content of config.json.
+      path: of the file, for error messages.
 
     Raises:
-      UserError: not an ELECTRA, or one that computes something ours does not.
+      UserError: the model is not an ELECTRA, or differs from our encoder in one of `FIXED_VALUES`.
     """
     if values.get("model_type") != "electra":
-        raise UserError(f"{path}: model_type={values.get('model_type')!r}; wanted an ELECTRA: 'electra'")
+        raise UserError(
+            f"{path}: model_type={values.get('model_type')!r}; wanted 'electra'; only ELECTRA models can be imported"
+        )
     wanted = FIXED_VALUES | {"position_embedding_type": ABSOLUTE}
     for key, value in wanted.items():
         if values.get(key, value) != value:
@@ -73,10 +75,10 @@ def from_config_json(values: Mapping[str, Any], path: str) -> Sizes:
     for ours, theirs, default in FIELDS:
         sizes[ours] = values.get(theirs, default)
         if type(sizes[ours]) is not int or sizes[ours] < 1:
-            raise UserError(f"{path}: {theirs}={sizes[ours]!r}; wanted a whole number above 0")
+            raise UserError(f"{path}: {theirs}={sizes[ours]!r}; wanted an integer above 0")
     if sizes["hidden_size"] % sizes["num_heads"]:
         raise UserError(
             f"{path}: hidden_size={sizes['hidden_size']} is not divisible by "
-            f"num_attention_heads={sizes['num_heads']}; this is not a working config.json"
+            f"num_attention_heads={sizes['num_heads']}; get an undamaged config.json"
         )
     return Sizes(**sizes)

@@ -1,20 +1,18 @@
-"""One network's leaves and Hugging Face's tensors: a table read in both directions.
+"""Converts the parameters of one network to and from Hugging Face's tensors, by one table for both directions.
 
-A line of the table says: our leaf and its axes <-> their tensor and its axes. The axes are the
-transform. One letter is one axis, `NH` is two axes merged into one, and an axis of ours that theirs
-lacks (`L`, `Q`) is spread over names: `{L}` becomes the layer's number and `{Q}` query, key or
-value.
+A `TensorRule` is: our leaf and its axes <-> their tensor and its axes. The axes define the transform. A letter is one
+axis; `NH` is two axes merged into one. Axes of ours that are missing in theirs (`L`, `Q`) are part of the tensor's
+name: `{L}` becomes the number of the layer, `{Q}` query, key or value.
 
     V  vocabulary (padded in ours)  D  encoder width     N  attention heads  L  layers
-    P  positions                    O  D, once more      H  size of a head   Q  query, key, value
+    P  positions                    O  D as output       H  size of a head   Q  query, key, value
     S  token types                  F  feed-forward      E  embedding size   1  one
                                                          K  labels
 
-Their names: transformers 4.46 and 5.23, models/electra/modeling_electra.py, classes
-ElectraForPreTraining (our discriminator), ElectraForMaskedLM (our generator), and those of
-fine-tuned models: ElectraForTokenClassification ("token"), ElectraForSequenceClassification
-("sequence"), ElectraForQuestionAnswering ("span"). ElectraModel is an "encoder" by itself. torch's
-Linear holds [out, in], our kernels [in, out].
+Names of tensors: transformers 4.46 and 5.23, models/electra/modeling_electra.py. Classes: ElectraForPreTraining
+(our discriminator), ElectraForMaskedLM (our generator), ElectraForTokenClassification ("token"),
+ElectraForSequenceClassification ("sequence"), ElectraForQuestionAnswering ("span"), ElectraModel ("encoder"). torch's
+Linear is [out, in], our kernels are [in, out].
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 NETWORKS = (DISCRIMINATOR, GENERATOR)
 ENCODER, TOKEN, SEQUENCE, SPAN = "encoder", "token", "sequence", "span"
 TOKEN_TYPES = 2
-NAMES_SHOWN = 6  # of leaves or tensors, in one error
+MAX_NAMES_SHOWN = 6  # leaves or tensors in one error message
 
 
 class TensorRule(NamedTuple):
-    """Our leaf, its axes, their tensor, its axes (separated by blanks)."""
+    """Our leaf, its axes, their tensor, its axes; axes are separated by blanks."""
 
     ours: str
     our_axes: str
@@ -53,7 +51,7 @@ EMBEDDING_RULES = (
     TensorRule("embeddings/norm/scale", "E", "electra.embeddings.LayerNorm.weight", "E"),
     TensorRule("embeddings/norm/bias", "E", "electra.embeddings.LayerNorm.bias", "E"),
 )
-PROJECTION_RULES = (  # exists only where embeddings and encoder differ in width
+PROJECTION_RULES = (  # only if embeddings and encoder differ in width
     TensorRule("project/kernel", "E D", "electra.embeddings_project.weight", "D E"),
     TensorRule("project/bias", "D", "electra.embeddings_project.bias", "D"),
 )
@@ -84,7 +82,7 @@ HEAD_RULES = {
         TensorRule("head/dense/bias", "E", "generator_predictions.dense.bias", "E"),
         TensorRule("head/norm/scale", "E", "generator_predictions.LayerNorm.weight", "E"),
         TensorRule("head/norm/bias", "E", "generator_predictions.LayerNorm.bias", "E"),
-        # Its matrix is the word table: generator_lm_head.weight is tied there and is not stored.
+        # The output matrix is the word table: generator_lm_head.weight is tied to it and is not stored.
         TensorRule("head/output_bias", "V", "generator_lm_head.bias", "V"),
     ),
     ENCODER: (),
@@ -104,19 +102,17 @@ HEAD_RULES = {
     ),
 }
 QKV = ("query", "key", "value")
-NAME_AXES = "LQ"  # axes of ours that are part of their names
+NAME_AXES = "LQ"  # axes of ours that are part of the tensor names
 WORD_TABLE = "electra.embeddings.word_embeddings.weight"
 TIED_OUTPUT = "generator_lm_head.weight"
-VOCABULARY_TENSORS = (WORD_TABLE, TIED_OUTPUT, "generator_lm_head.bias")  # one row a token
-BUFFERS = (
-    "electra.embeddings.position_ids",
-    "electra.embeddings.token_type_ids",
-)  # saved by old versions
+VOCABULARY_TENSORS = (WORD_TABLE, TIED_OUTPUT, "generator_lm_head.bias")  # one row per token
+# Buffers that old versions of transformers saved.
+BUFFERS = ("electra.embeddings.position_ids", "electra.embeddings.token_type_ids")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Sizes of one network by itself: embeddings, encoder and head."""
+    """Sizes of one network: embeddings, encoder and head."""
 
     vocab_size: int
     max_positions: int
@@ -125,7 +121,7 @@ class Sizes:
     num_layers: int
     num_heads: int
     intermediate_size: int
-    num_labels: int = 1  # of a fine-tuned head
+    num_labels: int = 1  # logits of a fine-tuned head
 
     @classmethod
     def from_model_config(cls, model: ModelConfig, network: str) -> Sizes:
@@ -164,80 +160,73 @@ class Sizes:
 
 
 def to_hf_tensors(leaves: Mapping[str, np.ndarray], sizes: Sizes, network: str) -> dict[str, np.ndarray]:
-    """Hugging Face's tensors of one network: float32, contiguous, without the vocabulary's padding.
+    """Converts the leaves of one network to Hugging Face's tensors: float32, contiguous, without vocabulary padding.
 
     Args:
-      leaves: that network's leaves by name, as `networks.split` returns them.
-      sizes: of that network.
+      leaves: leaves of the network by name, from `tying.split_networks`.
+      sizes: of the network.
       network: a key of `HEAD_RULES`.
 
     Raises:
-      UserError: a leaf is missing, unknown, or not of the shape the sizes ask for.
+      UserError: a leaf is missing, unknown, or has another shape than the sizes require.
     """
-    lines, ours, theirs = (
-        tensor_rules(network, sizes),
-        sizes.axis_lengths(padded=True),
-        sizes.axis_lengths(padded=False),
-    )
-    wanted = {line.ours: _shape(line.our_axes, ours) for line in lines}
+    rules = tensor_rules(network, sizes)
+    ours, theirs = sizes.axis_lengths(padded=True), sizes.axis_lengths(padded=False)
+    wanted = {rule.ours: _shape(rule.our_axes, ours) for rule in rules}
     _check_names_and_shapes(wanted, leaves, f"the {network}'s parameters", "its configuration")
     tensors = {}
-    for line in lines:
-        axes = line.our_axes.split()
-        unpadded = np.asarray(leaves[line.ours], np.float32)[tuple(slice(theirs[a]) for a in axes)]
-        spread_first = unpadded.transpose([axes.index(a) for a in _spread_first(line)])
-        for index, name in _tensor_names(line, sizes):
-            # Contiguous: safetensors stores a transposed view in memory order, silently wrong.
-            tensors[name] = np.ascontiguousarray(spread_first[index].reshape(_shape(line.their_axes, theirs)))
+    for rule in rules:
+        axes = rule.our_axes.split()
+        unpadded = np.asarray(leaves[rule.ours], np.float32)[tuple(slice(theirs[a]) for a in axes)]
+        by_name = unpadded.transpose([axes.index(a) for a in _axes_by_name_first(rule)])
+        for index, name in _tensor_names(rule, sizes):
+            # Contiguous, because safetensors stores a transposed view in memory order, which is silently wrong.
+            tensors[name] = np.ascontiguousarray(by_name[index].reshape(_shape(rule.their_axes, theirs)))
     return tensors
 
 
 def from_hf_tensors(tensors: Mapping[str, np.ndarray], sizes: Sizes, network: str) -> dict[str, np.ndarray]:
-    """The inverse of `to_hf_tensors`: one network's leaves, float32, the vocabulary padded with zeros.
+    """Converts Hugging Face's tensors to the leaves of one network: float32, the vocabulary padded with zeros.
 
-    Buffers that old versions saved are passed over, and so is the generator's output matrix where
-    it is the word table.
+    The inverse of `to_hf_tensors`. `BUFFERS` are ignored, and so is an output matrix equal to the word table.
 
     Raises:
-      UserError: a tensor is missing, unknown, or not of the shape the sizes ask for; or the
-        generator's output matrix is its own, which ELECTRA's generator does not have.
+      UserError: a tensor is missing, unknown, or has another shape than the sizes require; or the output matrix of
+        the generator differs from its word table.
     """
-    lines, ours, theirs = (
-        tensor_rules(network, sizes),
-        sizes.axis_lengths(padded=True),
-        sizes.axis_lengths(padded=False),
-    )
-    wanted = {name: _shape(line.their_axes, theirs) for line in lines for _, name in _tensor_names(line, sizes)}
+    rules = tensor_rules(network, sizes)
+    ours, theirs = sizes.axis_lengths(padded=True), sizes.axis_lengths(padded=False)
+    wanted = {name: _shape(rule.their_axes, theirs) for rule in rules for _, name in _tensor_names(rule, sizes)}
     _check_names_and_shapes(wanted, _drop_redundant(tensors), f"the {network}'s tensors", "its config.json")
     leaves = {}
-    for line in lines:
-        axes, order = line.our_axes.split(), _spread_first(line)
-        stacked = np.stack([np.asarray(tensors[name], np.float32) for _, name in _tensor_names(line, sizes)])
+    for rule in rules:
+        axes, order = rule.our_axes.split(), _axes_by_name_first(rule)
+        stacked = np.stack([np.asarray(tensors[name], np.float32) for _, name in _tensor_names(rule, sizes)])
         unpadded = stacked.reshape([theirs[a] for a in order]).transpose([order.index(a) for a in axes])
-        leaves[line.ours] = np.pad(unpadded, [(0, ours[a] - theirs[a]) for a in axes])
+        leaves[rule.ours] = np.pad(unpadded, [(0, ours[a] - theirs[a]) for a in axes])
     return leaves
 
 
 def tensor_rules(network: str, sizes: Sizes) -> tuple[TensorRule, ...]:
-    """The lines that hold for a network of these sizes."""
+    """Returns the rules for a network of these sizes; the projection exists only if the widths differ."""
     projection = PROJECTION_RULES if sizes.embedding_size != sizes.hidden_size else ()
     return EMBEDDING_RULES + projection + LAYER_RULES + HEAD_RULES[network]
 
 
-def _tensor_names(line: TensorRule, sizes: Sizes) -> Iterator[tuple[tuple[int, ...], str]]:
-    """(index into the spread axes, their name) for each tensor of a line."""
+def _tensor_names(rule: TensorRule, sizes: Sizes) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Yields (index into `NAME_AXES`, name) of each tensor of a rule."""
     values = {"L": range(sizes.num_layers), "Q": QKV}
-    spread = [a for a in line.our_axes.split() if a in NAME_AXES]
-    for index in itertools.product(*[range(len(values[a])) for a in spread]):
+    name_axes = [a for a in rule.our_axes.split() if a in NAME_AXES]
+    for index in itertools.product(*[range(len(values[a])) for a in name_axes]):
         yield (
             index,
-            line.theirs.format(**{a: values[a][i] for a, i in zip(spread, index, strict=True)}),
+            rule.theirs.format(**{a: values[a][i] for a, i in zip(name_axes, index, strict=True)}),
         )
 
 
-def _spread_first(line: TensorRule) -> list[str]:
-    """Our axes in the order of theirs, after those that are part of the name."""
-    return [a for a in line.our_axes.split() if a in NAME_AXES] + list(line.their_axes.replace(" ", ""))
+def _axes_by_name_first(rule: TensorRule) -> list[str]:
+    """Returns our axes in the order of the tensor's, after those that are part of its name."""
+    return [a for a in rule.our_axes.split() if a in NAME_AXES] + list(rule.their_axes.replace(" ", ""))
 
 
 def _shape(axes: str, lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -245,10 +234,10 @@ def _shape(axes: str, lengths: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _drop_redundant(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    output = tensors.get(TIED_OUTPUT)
-    if output is not None and not np.array_equal(output, tensors.get(WORD_TABLE)):
+    output, word_table = tensors.get(TIED_OUTPUT), tensors.get(WORD_TABLE)
+    if output is not None and (word_table is None or not np.array_equal(output, word_table)):
         raise UserError(
-            f"{TIED_OUTPUT} differs from {WORD_TABLE}; ELECTRA's generator has one table for both: "
+            f"{TIED_OUTPUT} differs from {WORD_TABLE}; ELECTRA's generator has one table for both; "
             "import a model trained with tie_word_embeddings=true"
         )
     return {name: tensor for name, tensor in tensors.items() if name not in (*BUFFERS, TIED_OUTPUT)}
@@ -266,8 +255,8 @@ def _check_names_and_shapes(
         if name in got and tuple(got[name].shape) != shape
     ]
     found = [
-        f"{what}: {', '.join(names[:NAMES_SHOWN])}"
-        + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
+        f"{what}: {', '.join(names[:MAX_NAMES_SHOWN])}"
+        + (f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else "")
         for what, names in (
             ("missing", missing),
             ("unknown", unknown),

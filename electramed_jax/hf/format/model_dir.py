@@ -1,7 +1,4 @@
-"""One network's Hugging Face folder, read and checked: config.json, weights, vocabulary.
-
-Its weights are read by `weights`.
-"""
+"""Reads and checks the Hugging Face folder of one network: config.json, weights, vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS,
 CONFIG, WEIGHTS, CARD = "config.json", weights.SAFETENSORS, "README.md"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 ENCODER_PREFIX = "electra."
-BARE_PREFIXES = ("embeddings.", "embeddings_project.", "encoder.")  # of ElectraModel
+BARE_PREFIXES = ("embeddings.", "embeddings_project.", "encoder.")  # tensors of an ElectraModel
 HEAD_PREFIX = {
     DISCRIMINATOR: "discriminator_predictions.",
     GENERATOR: "generator_predictions.",
@@ -29,9 +26,13 @@ KNOWN_PREFIXES = (ENCODER_PREFIX, *HEAD_PREFIX.values(), "generator_lm_head.")
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """One folder, read and checked; see `convert.Imported` for the attributes' meaning.
+    """Content of the folder of one network.
 
-    `network` is also "encoder", where there is no pre-training head.
+    Attributes:
+      network: "discriminator", "generator", "encoder" (no pre-training head), or the kind of a fine-tuned head.
+      sizes: from config.json; the vocabulary without unused rows.
+      tensors: by Hugging Face's name.
+      vocabulary, lower_case, unused_rows, unexpected: as in `convert.ImportedModel`.
     """
 
     network: str
@@ -44,27 +45,39 @@ class Network:
 
 
 def find_networks(folder: str) -> list[tuple[str, str | None]]:
-    """(folder, network if its name says so) of each network in `folder`."""
+    """Returns (folder, network) of each network in `folder`.
+
+    The network is None if `folder` holds one network itself, so that its name does not decide which one.
+
+    Raises:
+      UserError: there is no network in the folder.
+    """
     if files.exists(files.join(folder, CONFIG)):
         return [(folder, None)]
-    below = [(files.join(folder, network), network) for network in NETWORKS]
-    below = [(place, network) for place, network in below if files.exists(files.join(place, CONFIG))]
+    below: list[tuple[str, str | None]] = [
+        (path, network) for network in NETWORKS if files.exists(files.join(path := files.join(folder, network), CONFIG))
+    ]
     if not below:
         raise UserError(
-            f"{folder}: no {CONFIG} in it, nor in {DISCRIMINATOR}/ or {GENERATOR}/ below it; "
+            f"{folder}: no {CONFIG} in it or in its {DISCRIMINATOR}/ or {GENERATOR}/; "
             "wanted a Hugging Face ELECTRA folder or the parent of two (from the Hub: hf download NAME --local-dir DIR)"
         )
     return below
 
 
 def read_network(folder: str, wanted: str | None, *, allow_headless: bool = False) -> Network:
-    """Reads one folder; a network other than `wanted` is an error, None takes either.
+    """Reads the folder of a pre-trained network.
 
-    Rows of the word table beyond the vocabulary are dropped: some folders round their number up. So are tensors that
-    belong neither to an ELECTRA encoder nor to a pre-training head, as a fine-tuned model has them.
+    Rows of the word table beyond the vocabulary are dropped: some folders pad their number. Tensors that belong neither
+    to an ELECTRA encoder nor to a pre-training head, such as the head of a fine-tuned model, are dropped too.
 
     Args:
-      allow_headless: an encoder without a pre-training head will do, in the place of a discriminator.
+      folder: local or remote.
+      wanted: the network that the folder must hold; None: either.
+      allow_headless: accept an encoder without a pre-training head in place of a discriminator.
+
+    Raises:
+      UserError: another network, or files that are damaged or do not fit each other.
     """
     sizes, tensors = _read_sizes(folder), _add_encoder_prefix(weights.read_tensors(folder))
     network = _detect_network(folder, tensors, allow_headless)
@@ -76,32 +89,38 @@ def read_network(folder: str, wanted: str | None, *, allow_headless: bool = Fals
 
 
 def read_encoder(folder: str) -> Network:
-    """The encoder of a folder, whatever head is on it, or none; but a generator's is an error."""
+    """Reads the encoder of a folder with any head or none.
+
+    Raises:
+      UserError: the folder holds a generator, or its files are damaged or do not fit each other.
+    """
     sizes, tensors = _read_sizes(folder), _add_encoder_prefix(weights.read_tensors(folder))
     if any(name.startswith(HEAD_PREFIX[GENERATOR]) for name in tensors):
-        raise UserError(f"{folder}: holds a generator; wanted a discriminator, or a model made of one")
+        raise UserError(f"{folder}: holds a generator; wanted a discriminator or a model fine-tuned from one")
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER_PREFIX)}
     return _check_network(folder, mapping.ENCODER, sizes, own)
 
 
 def read_finetuned(folder: str, kind: str) -> Network:
-    """A model with a head of a task on it; `kind` is a key of `mapping.HEADS`."""
+    """Reads a fine-tuned model; `kind` is a key of `mapping.HEAD_RULES`."""
     sizes, tensors = _read_sizes(folder), weights.read_tensors(folder)
     last = mapping.HEAD_RULES[kind][-1].theirs
     if last not in tensors:
-        raise UserError(f"{folder}: its weights have no {last}, which {CONFIG} promises; copy the whole folder again")
+        raise UserError(
+            f"{folder}: no tensor {last}, which the architecture in {CONFIG} has; copy the whole folder again"
+        )
     return _check_network(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
 
 
 def read_never_split(folder: str) -> tuple[str, ...]:
-    """Entries of the vocabulary, such as @GENE$, that the folder's tokenizer never cuts; the special ones apart."""
+    """Returns the tokens, such as @GENE$, that the folder's tokenizer never splits; without the special tokens."""
     path = files.join(folder, TOKENIZER)
     added = files.read_json(path).get("added_tokens", ()) if files.exists(path) else ()
     return tuple(token["content"] for token in added if token["content"] not in vocab.SPECIAL_TOKENS)
 
 
 def _add_encoder_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Under the names of a model with a head, also where ElectraModel was saved by itself."""
+    """Returns the tensors under the names of a model with a head, also if a bare ElectraModel was saved."""
     if any(name.startswith(ENCODER_PREFIX) for name in tensors):
         return tensors
     return {
@@ -115,15 +134,15 @@ def _read_sizes(folder: str) -> Sizes:
 
 
 def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
-    """With its tokenizer, and without rows that no token has."""
+    """Returns the network with its tokenizer and without unused rows of the word table, after checking the sizes."""
     vocabulary, lower_case = _read_tokenizer(folder)
     rows = len(tensors.get(mapping.WORD_TABLE, ()))
     tokens = rows if vocabulary is None else len(vocabulary)
     if rows != sizes.vocab_size or tokens > rows:
         raise UserError(
-            f"{folder}: the word table has {rows:,} rows, {CONFIG} says "
+            f"{folder}: the word table has {rows:,} rows, {CONFIG} has "
             f"vocab_size={sizes.vocab_size}, the vocabulary has {tokens:,} tokens; "
-            "they belong to different models: find the files that were trained together"
+            "these files belong to different models; use files that were trained together"
         )
     for name in mapping.VOCABULARY_TENSORS:
         if name in tensors:
@@ -133,18 +152,18 @@ def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, n
 
 
 def _detect_network(folder: str, tensors: Mapping[str, np.ndarray], allow_headless: bool) -> str:
-    found = [network for network in NETWORKS if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)]
-    if not found and allow_headless:
+    networks = [network for network in NETWORKS if any(name.startswith(HEAD_PREFIX[network]) for name in tensors)]
+    if not networks and allow_headless:
         return mapping.ENCODER
-    if len(found) != 1:
-        heads = " and ".join(found) or "neither"
+    if len(networks) != 1:
+        heads = " and ".join(networks) or "neither"
         classes = " or ".join(config_json.CLASSES[network] for network in NETWORKS)
-        raise UserError(f"{folder}: has the pre-training head of {heads}; wanted one, as {classes} save it")
-    return found[0]
+        raise UserError(f"{folder}: has the pre-training head of {heads}; wanted exactly one, as {classes} save it")
+    return networks[0]
 
 
 def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
-    """(tokens by id, whether text is lower-cased), each None where no file tells."""
+    """Returns (tokens by id, whether text is lower-cased); None for what no file contains."""
     vocab_path, tokenizer_path, settings_path = (
         files.join(folder, name) for name in (vocab.VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG)
     )
@@ -156,9 +175,9 @@ def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
         return None, lower_case
     backend = files.read_json(tokenizer_path)  # transformers 5 saves no vocab.txt
     if backend.get("model", {}).get("type") != "WordPiece":
-        raise UserError(f"{tokenizer_path}: not a WordPiece tokenizer; only those can be imported")
+        raise UserError(f"{tokenizer_path}: not a WordPiece tokenizer; only WordPiece can be imported")
     ids = dict(backend["model"]["vocab"])
     ids |= {added["content"]: added["id"] for added in backend.get("added_tokens", ())}
     if sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(f"{tokenizer_path}: ids with gaps; wanted one token for each id from 0 on")
+        raise UserError(f"{tokenizer_path}: the token ids have gaps; wanted one token for each id from 0")
     return sorted(ids, key=ids.__getitem__), lower_case

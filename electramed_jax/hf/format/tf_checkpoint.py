@@ -1,8 +1,8 @@
-"""Checkpoints of google-research/electra (TensorFlow 1), as released: their variables under Hugging Face's names.
+"""Reads released checkpoints of google-research/electra (TensorFlow 1) and renames their variables to Hugging Face's.
 
-Variables are named as in google-research/electra, the encoders "electra" (the discriminator's, with the embeddings that
-both share) and "generator", whose missing parts are the discriminator's. A dense kernel is [in, out], as ours; Hugging
-Face's is [out, in].
+The scope "electra" holds the discriminator's encoder and the shared embeddings. The scope "generator" holds the
+generator's encoder; parts that are missing there are the discriminator's. Dense kernels are [in, out], as ours; Hugging
+Face's are [out, in].
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, Sizes
 
-INDEX, STATE = ".index", "checkpoint"  # of a checkpoint PREFIX; the file that names a folder's newest
-NOT_WEIGHTS = re.compile(r"(.*/)?(adam_[mv]|global_step|Adam(_1)?|beta[12]_power)$")  # of the optimiser
+INDEX, STATE = ".index", "checkpoint"  # suffix of a checkpoint's index file; file that names the newest checkpoint
+NOT_WEIGHTS = re.compile(r"(.*/)?(adam_[mv]|global_step|Adam(_1)?|beta[12]_power)$")  # optimizer state
 HEADS = {DISCRIMINATOR: "discriminator_predictions", GENERATOR: "generator_predictions"}
 HEAD_SIZE = 64  # google-research/electra util/training_utils.py:109; a narrower encoder has one head
 
@@ -26,10 +26,10 @@ Variables = Mapping[str, np.ndarray]
 
 
 def find_checkpoint(path: str) -> str | None:
-    """The checkpoint's prefix, where `path` is one or a folder with one; None where it is neither.
+    """Returns the prefix of the checkpoint that `path` is or contains; None if there is none.
 
     Raises:
-      UserError: a folder with several, none of which its file `checkpoint` names.
+      UserError: the folder has several checkpoints, and its file `checkpoint` names none of them.
     """
     if files.exists(path + INDEX):
         return path
@@ -42,47 +42,55 @@ def find_checkpoint(path: str) -> str | None:
             return files.join(path, newest[1].split("/")[-1])
     if len(names) > 1:
         raise UserError(
-            f"{path}: several checkpoints ({', '.join(sorted(names))}); name one: --input={path}/{names[0]}"
+            f"{path}: several checkpoints ({', '.join(sorted(names))}); choose one: --input={path}/{names[0]}"
         )
     return files.join(path, names[0]) if names else None
 
 
 def read_variables(prefix: str) -> dict[str, np.ndarray]:
-    """Variables by name, the optimiser's left out.
+    """Returns the variables by name, without optimizer state.
 
     Raises:
-      UserError: TensorFlow is not there, or cannot read the checkpoint.
+      UserError: TensorFlow is not installed or cannot read the checkpoint.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what it has to say of the machine's processor
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides its messages about the CPU
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise UserError(f"{prefix}: TensorFlow's checkpoint; pip install 'electramed_jax[tf]' to read it") from error
+        raise UserError(
+            f"{prefix}: a checkpoint of TensorFlow, which is not installed; pip install 'electramed_jax[tf]'"
+        ) from error
     try:
         reader = tf.train.load_checkpoint(prefix)
         names = reader.get_variable_to_shape_map()
         return {name: reader.get_tensor(name) for name in sorted(names) if not NOT_WEIGHTS.fullmatch(name)}
-    except Exception as error:  # of TensorFlow's own kinds, and plain ones
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # TensorFlow raises errors of its own classes and built-in ones
+        reason = first_line(error)
         raise UserError(f"{prefix}: cannot be read as a checkpoint ({reason}); download it again") from error
 
 
 def to_hf_tensors(variables: Variables) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
-    """(Hugging Face's tensors by network, variables that neither has)."""
-    found, used = {}, set()
+    """Returns (Hugging Face's tensors by network, variables that belong to no network)."""
+    tensors: dict[str, dict[str, np.ndarray]] = {}
+    used: set[str] = set()
     for network, head in HEADS.items():
         names = _hf_names(variables, network)
         if any(name.startswith(head) for name in names.values()):
-            found[network] = {theirs: _to_tensor(name, variables[name]) for theirs, name in names.items()}
+            tensors[network] = {theirs: _to_tensor(name, variables[name]) for theirs, name in names.items()}
             used |= set(names.values())
-    return found, sorted(set(variables) - used)
+    return tensors, sorted(set(variables) - used)
 
 
 def infer_sizes(tensors: Mapping[str, np.ndarray], num_heads: int | None = None) -> Sizes:
-    """Read off the shapes; the number of heads, which no shape tells, by ELECTRA's rule unless it is given."""
+    """Returns the sizes that the shapes of the tensors imply.
+
+    Args:
+      tensors: by Hugging Face's name.
+      num_heads: attention heads, which no shape shows; None: by ELECTRA's rule, heads of 64.
+    """
     word = tensors["electra.embeddings.word_embeddings.weight"]
     up = tensors["electra.encoder.layer.0.intermediate.dense.weight"]
-    layers = {found[1] for name in tensors if (found := re.match(r"electra\.encoder\.layer\.(\d+)\.", name))}
+    layers = {match[1] for name in tensors if (match := re.match(r"electra\.encoder\.layer\.(\d+)\.", name))}
     return Sizes(
         vocab_size=word.shape[0],
         max_positions=tensors["electra.embeddings.position_embeddings.weight"].shape[0],
@@ -95,17 +103,17 @@ def infer_sizes(tensors: Mapping[str, np.ndarray], num_heads: int | None = None)
 
 
 def _hf_names(variables: Variables, network: str) -> dict[str, str]:
-    """Variables of a network by Hugging Face's names; a generator's own go before the discriminator's."""
+    """Returns {Hugging Face's name: variable}; a generator's own variables override the discriminator's."""
     scopes = ("electra/", "generator/") if network == GENERATOR else ("electra/",)
     own_encoder = any(name.startswith("generator/encoder/") for name in variables)
-    found = {}
+    names = {}
     for scope in scopes:
         for name in variables:
             inner = name.removeprefix(scope)
             shared = inner.startswith("embeddings/") or not own_encoder
             if name.startswith(scope) and (network == DISCRIMINATOR or scope == "generator/" or shared):
-                found[_hf_name(f"electra/{inner}")] = name
-    return found | {_hf_name(name): name for name in variables if name.startswith(f"{HEADS[network]}/")}
+                names[_hf_name(f"electra/{inner}")] = name
+    return names | {_hf_name(name): name for name in variables if name.startswith(f"{HEADS[network]}/")}
 
 
 def _hf_name(name: str) -> str:

@@ -1,14 +1,15 @@
-"""Two networks out of one parameter tree, and back: what is shared, each needs for itself.
+"""Splits the parameter tree of the pair into two complete networks, and joins them again.
 
-                            the discriminator's          the generator's
+Exported networks are complete, so parameters that the pair shares are in both of them:
+
+                            discriminator                generator
     tying                   embeddings                   embeddings             encoder
     embeddings              embeddings                   embeddings             generator
     none                    embeddings                   generator/embeddings   generator
     all                     embeddings                   embeddings             discriminator
     gradient_disentangled   embeddings + their delta     embeddings             generator
 
-A network by itself is a flat dict of leaves named "embeddings/...", "project/...", "layers/..." and
-"head/...".
+The leaves of one network are a flat dict with names "embeddings/...", "project/...", "layers/..." and "head/...".
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ Leaves = dict[str, np.ndarray]
 
 
 def split_networks(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
-    """The leaves of each network that `params` holds whole: "discriminator", "generator" or both.
+    """Returns the leaves of each network that `params` holds completely: "discriminator", "generator" or both.
 
-    A pair without a generator (objective.kind=uniform) gives the discriminator alone.
+    Without a generator (objective.kind=uniform) only the discriminator is returned.
     """
     leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
     shared = {name: leaf for name, leaf in leaves.items() if name.startswith(EMBEDDINGS)}
@@ -42,19 +43,19 @@ def split_networks(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
         generator = {n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")} | generator
     networks = {
         DISCRIMINATOR: _add_delta(shared, delta) | discriminator,
-        GENERATOR: shared | generator,  # its own tables, where it has some, come after the shared
+        GENERATOR: shared | generator,  # its own tables, if any, override the shared ones
     }
     return {network: leaves for network, leaves in networks.items() if any(n.startswith("head/") for n in leaves)}
 
 
 def join_networks(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
-    """The inverse of `split_networks`; the tree lacks what a missing network would bring.
+    """Returns the parameter tree of the networks, the inverse of `split_networks`.
 
-    The delta of gradient-disentangled embeddings is a difference of rounded sums: right to float32
-    rounding, not bit for bit.
+    Leaves of a missing network are missing in the tree. The delta of gradient-disentangled embeddings is a difference
+    of rounded sums: equal to float32 rounding, not bit for bit.
 
     Raises:
-      UserError: the two networks do not share what `tying` says they share.
+      UserError: the two networks differ in parameters that `tying` shares.
     """
     discriminator, generator = networks.get(DISCRIMINATOR, {}), networks.get(GENERATOR, {})
     if discriminator and generator:
@@ -76,38 +77,41 @@ def join_networks(networks: Mapping[str, Leaves], tying: str) -> dict[str, Any]:
 
 
 def detect_tying(networks: Mapping[str, Leaves]) -> str:
-    """The tying that describes two networks, the closest first; "embeddings" for one by itself.
+    """Returns the tying that shares most of the parameters that two networks have in common.
+
+    One network alone has the tying "embeddings".
 
     Raises:
-      UserError: none does.
+      UserError: no tying fits the networks.
     """
     if set(networks) != set(NETWORKS):
         return "embeddings"
     for tying in ("all", "embeddings", "none", "gradient_disentangled"):
         if not _find_difference(networks[DISCRIMINATOR], networks[GENERATOR], tying):
             return tying
-    against = _find_difference(networks[DISCRIMINATOR], networks[GENERATOR], "embeddings")
-    raise UserError(f"no tying fits the two networks ({against}); import one of them by itself")
+    reason = _find_difference(networks[DISCRIMINATOR], networks[GENERATOR], "embeddings")
+    raise UserError(f"no tying fits the two networks ({reason}); import one of them alone")
 
 
 def _check_shared(discriminator: Leaves, generator: Leaves, tying: str) -> None:
-    found = _find_difference(discriminator, generator, tying)
-    if found:
+    reason = _find_difference(discriminator, generator, tying)
+    if reason:
         fitting = detect_tying({DISCRIMINATOR: discriminator, GENERATOR: generator})
-        raise UserError(f"model.tying={tying} does not fit the two networks: {found}; use model.tying={fitting}")
+        raise UserError(f"model.tying={tying} does not fit the two networks: {reason}; use model.tying={fitting}")
 
 
 def _find_difference(discriminator: Leaves, generator: Leaves, tying: str) -> str:
-    """What speaks against a tying; empty where nothing does."""
+    """Returns why a tying does not fit the networks; "" if it fits."""
     if tying == "none":
-        return "the generator projects its embeddings" if "project/kernel" in generator else ""
+        return "the generator has a projection of its embeddings" if "project/kernel" in generator else ""
     if tying == "gradient_disentangled":
         a, b = discriminator["embeddings/word"].shape, generator["embeddings/word"].shape
         return "" if a == b else f"word tables of {list(a)} and {list(b)}"
     shared = [n for n in {**discriminator, **generator} if n.startswith(EMBEDDINGS)]
     if tying == "all":
         shared = [n for n in {**discriminator, **generator} if not n.startswith("head/")]
-    different = [n for n in shared if not np.array_equal(discriminator.get(n), generator.get(n))]
+    both = discriminator.keys() & generator.keys()
+    different = [n for n in shared if n not in both or not np.array_equal(discriminator[n], generator[n])]
     return f"{different[0]} differs" if different else ""
 
 
@@ -124,6 +128,7 @@ def _below(leaves: Leaves, prefix: str) -> Leaves:
 
 
 def unflatten(leaves: Leaves) -> dict[str, Any]:
+    """Returns the nested dicts of leaves named "a/b/c"."""
     tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *parents, last = name.split("/")

@@ -1,7 +1,7 @@
-"""Tensors of a Hugging Face folder: safetensors, or a state dict that torch saved; one file, or several with an index.
+"""Reads the tensors of a Hugging Face folder: safetensors or a torch state dict, one file or several with an index.
 
-A pickle can run code when it is opened. torch's are opened by its restricted reader (weights_only), which builds
-tensors and plain containers and refuses everything else.
+A pickle can run code when it is opened. Files of torch are opened with weights_only=True, which builds tensors and
+plain containers and refuses everything else.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
 
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
-INDEX = ".index.json"  # of several files: which tensor is in which
+INDEX = ".index.json"  # suffix of the index of several files: {tensor: file}
 Tensors = dict[str, np.ndarray]
 
-# https://huggingface.co/docs/safetensors: names of types in the header, all little-endian.
+# Names of dtypes in the header, all little-endian: https://huggingface.co/docs/safetensors
 SAFETENSORS_DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -31,40 +31,42 @@ SAFETENSORS_DTYPES = {
 
 
 def read_tensors(folder: str) -> Tensors:
-    """Every tensor by its name, in the type it is stored in; of two formats, safetensors.
+    """Returns all tensors by name, in the dtype in which they are stored. safetensors is preferred to torch's format.
 
     Raises:
-      UserError: no weights, or damaged ones, or such as only a program can open.
+      UserError: there are no weights, they are damaged, or they are a pickle with more than tensors.
     """
     for name, load in ((SAFETENSORS, _read_safetensors), (TORCH, _read_torch)):
-        whole = files.join(folder, name)
-        if files.exists(whole):
-            return load(whole)
-        if files.exists(whole + INDEX):
-            return _read_sharded(folder, whole + INDEX, load)
+        path = files.join(folder, name)
+        if files.exists(path):
+            return load(path)
+        if files.exists(path + INDEX):
+            return _read_sharded(folder, path + INDEX, load)
     raise UserError(
-        f"{folder}: no weights; wanted {SAFETENSORS} or {TORCH}, or their {INDEX.lstrip('.')}; a checkpoint of "
-        "TensorFlow is converted by electramed import --converted"
+        f"{folder}: no weights; wanted {SAFETENSORS} or {TORCH}, or their {INDEX.lstrip('.')}; convert a checkpoint "
+        "of TensorFlow with electramed import --converted"
     )
 
 
 def _read_sharded(folder: str, index_path: str, load: Callable[[str], Tensors]) -> Tensors:
     index = files.read_json(index_path)
-    places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+    file_of = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(file_of, dict) or not all(isinstance(name, str) for name in file_of.values()):
         raise UserError(f"{index_path}: no weight_map; download it again")
-    outside = [place for place in places.values() if "/" in place or "\\" in place or place.startswith(".")]
+    outside = [name for name in file_of.values() if "/" in name or "\\" in name or name.startswith(".")]
     if outside:
-        raise UserError(f"{index_path}: names {outside[0]!r}, which is not a file beside it")
+        raise UserError(
+            f"{index_path}: names {outside[0]!r}; wanted the name of a file in the same folder; download it again"
+        )
     tensors: Tensors = {}
-    for place in sorted(set(places.values())):
-        path = files.join(folder, place)
+    for name in sorted(set(file_of.values())):
+        path = files.join(folder, name)
         if not files.exists(path):
-            raise UserError(f"{path}: missing, and {index_path} names it; download the folder again")
+            raise UserError(f"{path}: missing, but named by {index_path}; download the folder again")
         tensors |= load(path)
-    lacking = sorted(set(places) - set(tensors))
-    if lacking:
-        raise UserError(f"{index_path}: names {lacking[0]}, which no file holds; download the folder again")
+    missing = sorted(set(file_of) - set(tensors))
+    if missing:
+        raise UserError(f"{index_path}: names {missing[0]}, which is in no file; download the folder again")
     return tensors
 
 
@@ -72,17 +74,17 @@ def _read_safetensors(path: str) -> Tensors:
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = deserialize(files.read_bytes(path))
+        tensors = deserialize(files.read_bytes(path))
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
-    for name, tensor in found:
+        raise UserError(f"{path}: not a complete safetensors file ({error}); copy or download it again") from error
+    for name, tensor in tensors:
         if tensor["dtype"] not in SAFETENSORS_DTYPES:
             raise UserError(
-                f"{path}: {name} is of type {tensor['dtype']}; wanted one of {', '.join(SAFETENSORS_DTYPES)}"
+                f"{path}: {name} has dtype {tensor['dtype']}; wanted one of {', '.join(SAFETENSORS_DTYPES)}"
             )
     return {
         name: np.frombuffer(tensor["data"], SAFETENSORS_DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        for name, tensor in found
+        for name, tensor in tensors
     }
 
 
@@ -91,13 +93,16 @@ def _read_torch(path: str) -> Tensors:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path}: weights of torch; pip install 'electramed_jax[torch]' to read them, or take {SAFETENSORS}"
+            f"{path}: weights of torch, which is not installed; pip install 'electramed_jax[torch]', "
+            f"or get {SAFETENSORS}"
         ) from error
     try:
-        found = torch.load(io.BytesIO(files.read_bytes(path)), map_location="cpu", weights_only=True)
-    except Exception as error:  # of several kinds: not a zip, cut off, or a program
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"{path}: no file of nothing but tensors ({reason}); it is not opened otherwise") from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise UserError(f"{path}: no state dict, tensors by name; save model.state_dict()")
-    return {name: (tensor.float() if tensor.is_floating_point() else tensor).numpy() for name, tensor in found.items()}
+        tensors = torch.load(io.BytesIO(files.read_bytes(path)), map_location="cpu", weights_only=True)
+    except Exception as error:  # not a zip, truncated, or a pickle with code: each raises another class
+        reason = first_line(error)[:200]
+        raise UserError(
+            f"{path}: not a file of tensors only ({reason}); other pickles are not opened, because they can run code"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise UserError(f"{path}: not a state dict of tensors by name; save model.state_dict()")
+    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in tensors.items()}

@@ -79,5 +79,5 @@ def test_a_tying_that_would_lose_weights_is_refused_and_the_right_one_named(make
 def test_two_networks_no_tying_fits_are_refused(make_pair):
     split = networks.split_networks(make_pair().params, "embeddings")
     other = networks.split_networks(make_pair(seed=1, embedding_size=10).params, "embeddings")
-    with pytest.raises(UserError, match="import one of them by itself"):
+    with pytest.raises(UserError, match="import one of them alone"):
         networks.detect_tying({DISCRIMINATOR: split[DISCRIMINATOR], GENERATOR: other[GENERATOR]})

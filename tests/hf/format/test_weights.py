@@ -65,7 +65,7 @@ def test_a_pickle_that_runs_something_is_not_opened(tmp_path, monkeypatch, save_
 
 def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save({"epoch": 3, "model": TENSORS}, tmp_path / weights.TORCH)
-    with pytest.raises(UserError, match="no state dict"):
+    with pytest.raises(UserError, match="not a state dict"):
         weights.read_tensors(str(tmp_path))
 
 
@@ -79,7 +79,7 @@ def test_a_missing_file_of_several_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        ({"weight_map": {"a": "../other/model.safetensors"}}, "not a file beside it"),
+        ({"weight_map": {"a": "../other/model.safetensors"}}, "wanted the name of a file in the same folder"),
         ({"weight_map": {"a.weight": "model-1.safetensors", "d": "model-1.safetensors"}}, "names d, which no file"),
         ({"weight_map": ["a"]}, "no weight_map"),
     ],

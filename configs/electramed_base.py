@@ -4,13 +4,13 @@
     electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --max_seq_length 512
     electramed pretrain --config=configs/electramed_base.py --config.data.directory=packed --workdir=DIR
 
-SciVocab (31,090 word pieces), rows of 512 tokens, 256 a step, learning rate 2e-4 with 10,000 steps of warm-up,
-1,000,000 steps: the size and the settings of the released checkpoint `electramed_base_scivocab_1M`. The rows' room
-for masked positions is derived from the 512 tokens (79 of them); the original code derived it before it set the
-length, and could come out at 19.
+SciVocab (31,090 word pieces), rows of 512 tokens, 256 rows per step, learning rate 2e-4 with 10,000 steps of warm-up,
+1,000,000 steps: size and settings of the released checkpoint `electramed_base_scivocab_1M`. The largest number of
+masked positions per row, 79, follows from the 512 tokens. The original code computes it before it sets the length, so
+it can be 19 there.
 
-Compiled ahead of time for v5e:4x4 (16 rows a chip): 2.4 GiB of the 15.75 of a chip at the peak, 132 ms a step as the
-compiler estimates it; see pretrain_base.py for more.
+Compiled ahead of time for v5e:4x4 (16 rows per chip): peak HBM 2.4 of 15.75 GiB per chip, 132 ms per step as estimated
+by the compiler. More topologies: pretrain_base.py.
 
     electramed compile --config=configs/electramed_base.py --topology=v5e:4x4
 """

@@ -1,7 +1,9 @@
-"""Named entities in CoNLL files, by google-research/electra's settings for fine-tuning.
+r"""Named entities in CoNLL files, with the fine-tuning settings of google-research/electra.
 
     electramed finetune --config=configs/finetune_ner.py --config.init=runs/small --config.task.data=NCBI-disease \
       --config.seeds=5 --workdir=runs/ncbi
+
+The defaults are those of google-research/electra configure_finetuning.py.
 """
 
 from ml_collections import ConfigDict

@@ -1,16 +1,18 @@
-"""BioASQ factoid questions, with ELECTRAMed's numbers (gmpoli/electramed run_factoid.py: windows, batch, rate, epochs).
+r"""BioASQ factoid questions with the settings of ELECTRAMed (gmpoli/electramed run_factoid.py).
 
-    electramed finetune --config=configs/finetune_qa.py --config.init=runs/base --workdir=runs/bioasq \\
-      --config.task.train=training7b.json --config.task.dev_fraction=0.1 \\
+    electramed finetune --config=configs/finetune_qa.py --config.init=runs/base --workdir=runs/bioasq \
+      --config.task.train=training7b.json --config.task.dev_fraction=0.1 \
       --config.task.test='BioASQ-test-factoid-7b-*.json' --config.qa.gold='7B*_golden.json'
 
-Files are in SQuAD's form or in BioASQ's own (the organisers' training and golden files; passages are then snippets).
-SQuAD's questions first, as BioBERT and ELECTRAMed did (train-v1.1.json and dev-v1.1.json are at
-https://rajpurkar.github.io/SQuAD-explorer/, the organisers' files at http://participants-area.bioasq.org/):
+Windows, batch size, learning rate and epochs are from run_factoid.py. Files are in SQuAD's format or in BioASQ's own
+(training and golden files of the organizers, http://participants-area.bioasq.org/; passages are then snippets).
+
+To train on SQuAD's questions first, as BioBERT and ELECTRAMed do (train-v1.1.json and dev-v1.1.json from
+https://rajpurkar.github.io/SQuAD-explorer/), add
 
       --config.qa.pretrain_stage.train=train-v1.1.json --config.qa.pretrain_stage.dev=dev-v1.1.json
 
-SQuAD alone: --config.qa.measures=squad --config.task.train=train-v2.0.json --config.task.dev=dev-v2.0.json
+For SQuAD alone: --config.qa.measures=squad --config.task.train=train-v2.0.json --config.task.dev=dev-v2.0.json
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,10 @@
-"""Relations in BLUE's tables (ChemProt, DDI-2013), by google-research/electra's settings for fine-tuning.
+r"""Relations in the tables of BLUE (ChemProt, DDI-2013), with the fine-tuning settings of google-research/electra.
 
     electramed finetune --config=configs/finetune_relations.py --config.init=runs/small --config.task.data=ChemProt \
       --config.seeds=5 --workdir=runs/chemprot
 
-Single texts, pairs, sets of labels and numbers: --config.task.kind=classification, multilabel or similarity.
+For labels of single texts or pairs, sets of labels, and scores of pairs set --config.task.kind=classification,
+multilabel or similarity.
 """
 
 from ml_collections import ConfigDict

@@ -1,29 +1,30 @@
-"""ELECTRA-Base: twelve layers of 768 with a generator of width 256, rows of 512 tokens, bfloat16.
+"""ELECTRA-Base: 12 layers of width 768, a generator of width 256, rows of 512 tokens, bfloat16.
 
     electramed pack --max_seq_length=512 ...
     electramed pretrain --config=configs/pretrain_base.py --config.data.directory=DIR --workdir=DIR
 
-Source of the numbers: google-research/electra configure_pretraining.py, model_size "base". For the published
-ELECTRAMed recipe, with its vocabulary pinned, see electramed_base.py.
+Source of the numbers: google-research/electra configure_pretraining.py, model_size "base". The
+published ELECTRAMed recipe, with its vocabulary size, is electramed_base.py.
 
-Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
-it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_base.py --topology=...`:
+Compiled ahead of time for a vocabulary of 31,090 (rows per step, rows per chip, peak HBM per chip, step time as
+estimated by the compiler of libtpu 0.0.42.1), each by
+`electramed compile --config=configs/pretrain_base.py --topology=...`:
 
-    v5e:4x4                                       256 rows  16 a chip   2.4 of 15.75 GiB   132 ms
+    v5e:4x4                                       256 rows  16 per chip   2.4 of 15.75 GiB   132 ms
     v5e:4x4 --config.model.remat=dots
-            --config.model.kernels=auto           256 rows  16 a chip   3.9 of 15.75 GiB    79 ms
+            --config.model.kernels=auto           256 rows  16 per chip   3.9 of 15.75 GiB    79 ms
     v5e:4x4 --config.model.remat=none
             --config.model.kernels=auto
             --config.model.scan_layers=False
-            --config.mesh.fsdp=16                 256 rows  16 a chip   3.1 of 15.75 GiB    55 ms
-    v5e:16x16 --config.batch_size=2048          2,048 rows   8 a chip   2.0 of 15.75 GiB    67 ms
-    v4:2x2x4                                      256 rows  16 a chip   2.4 of 30.75 GiB   111 ms
-    v5p:2x2x4                                     256 rows  16 a chip   2.5 of 95.74 GiB    67 ms
-    v6e:4x4                                       256 rows  16 a chip   2.5 of 31.25 GiB    64 ms
-    v5e:4x4 --find_batch                        5,504 rows 344 a chip  15.2 of 15.75 GiB  4317 ms
+            --config.mesh.fsdp=16                 256 rows  16 per chip   3.1 of 15.75 GiB    55 ms
+    v5e:16x16 --config.batch_size=2048          2,048 rows   8 per chip   2.0 of 15.75 GiB    67 ms
+    v4:2x2x4                                      256 rows  16 per chip   2.4 of 30.75 GiB   111 ms
+    v5p:2x2x4                                     256 rows  16 per chip   2.5 of 95.74 GiB    67 ms
+    v6e:4x4                                       256 rows  16 per chip   2.5 of 31.25 GiB    64 ms
+    v5e:4x4 --find_batch                        5,504 rows 344 per chip  15.2 of 15.75 GiB  4317 ms
 
-The third is the fastest: every layer compiled by itself, kernels of our own (which have not run on a TPU yet), the
-optimizer's work split over the chips. All of them: tests/benchmarks/topologies.py.
+The third is the fastest: each layer compiled separately, Pallas kernels (which have not run on a TPU yet), and
+parameters and optimizer state sharded over the chips. tests/benchmarks/topologies.py compiles all of them.
 """
 
 from electramed_jax.config import preset

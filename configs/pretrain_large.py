@@ -1,17 +1,17 @@
-"""ELECTRA-Large: twenty-four layers of 1024 with a generator of width 256, rows of 512 tokens, a quarter of
-them masked.
+"""ELECTRA-Large: 24 layers of width 1024, a generator of width 256, rows of 512 tokens, a quarter of them masked.
 
     electramed pack --max_seq_length=512 ...
     electramed pretrain --config=configs/pretrain_large.py --config.data.directory=DIR --workdir=DIR
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "large".
 
-Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
-it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_large.py --topology=...`:
+Compiled ahead of time for a vocabulary of 31,090 (rows per step, rows per chip, peak HBM per chip, step time as
+estimated by the compiler of libtpu 0.0.42.1), each by
+`electramed compile --config=configs/pretrain_large.py --topology=...`:
 
-    v5p:2x4x4                                   2,048 rows  64 a chip   9.4 of 95.74 GiB   653 ms
-    v5p:4x4x8                                   2,048 rows  16 a chip   6.4 of 95.74 GiB   178 ms
-    v5e:16x16                                   2,048 rows   8 a chip   5.8 of 15.75 GiB   201 ms
+    v5p:2x4x4                                   2,048 rows  64 per chip   9.4 of 95.74 GiB   653 ms
+    v5p:4x4x8                                   2,048 rows  16 per chip   6.4 of 95.74 GiB   178 ms
+    v5e:16x16                                   2,048 rows   8 per chip   5.8 of 15.75 GiB   201 ms
 """
 
 from electramed_jax.config import preset

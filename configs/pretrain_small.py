@@ -1,14 +1,15 @@
-"""ELECTRA-Small: twelve layers of 256, embeddings of 128, a generator of width 64, rows of 128 tokens.
+"""ELECTRA-Small: 12 layers of width 256, embeddings of width 128, a generator of width 64, rows of 128 tokens.
 
     electramed pack --max_seq_length=128 ...
     electramed pretrain --config=configs/pretrain_small.py --config.data.directory=DIR --workdir=DIR
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "small".
 
-Compiled ahead of time for a vocabulary of 31,090 (rows a chip; peak HBM of a chip; a step as the compiler estimates
-it, libtpu 0.0.42.1), each by `electramed compile --config=configs/pretrain_small.py --topology=...`:
+Compiled ahead of time for a vocabulary of 31,090 (rows per step, rows per chip, peak HBM per chip, step time as
+estimated by the compiler of libtpu 0.0.42.1), each by
+`electramed compile --config=configs/pretrain_small.py --topology=...`:
 
-    v5e:2x2 --max_seq_length=128                      128 rows  32 a chip   0.4 of 15.75 GiB    16 ms
+    v5e:2x2 --max_seq_length=128                  128 rows  32 per chip   0.4 of 15.75 GiB    16 ms
 """
 
 from electramed_jax.config import preset

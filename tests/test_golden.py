@@ -1,4 +1,4 @@
-"""Golden files: the resolved settings and every parameter of each config, so that no change of either goes unseen."""
+"""Golden files of the resolved settings and of every parameter of each config."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCIVOCAB = 31_090
 
 
 def resolved(name: str) -> Config:
-    """As on a dataset of SciVocab's."""
+    """Returns the config resolved with SciVocab."""
     config = config_lib.from_flags([f"--config={HERE.parent / 'configs' / name}.py"])
     return config_lib.resolve(config, vocab_size=SCIVOCAB, max_seq_length=ROW_LENGTHS[name], special=SpecialIds())
 
@@ -46,7 +46,7 @@ def config_text(config: Config) -> str:
 
 
 def params_text(config: Config, *, measured: bool) -> str:
-    """A line a parameter: name, dtype and shape, axes, decay, and (where measured) what it begins as."""
+    """Returns one line per parameter: name, dtype and shape, axes, weight decay, and initial values if `measured`."""
     shapes = tree_rules.named_leaves(jax.eval_shape(lambda: init_params(config)))
     values = tree_rules.named_leaves(quick.jit(lambda: init_params(config))()) if measured else {}
     lines = []
@@ -54,35 +54,35 @@ def params_text(config: Config, *, measured: bool) -> str:
         axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name))
         decay = "decays" if optimizer.DECAY_RULES(name) else "no decay"
         shape = f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
-        start = f"   {beginning(values[name])}" if measured else ""
+        start = f"   {describe_initial(values[name])}" if measured else ""
         lines.append(f"{name:<52} {shape:<28} {f'({axes})':<40} {decay}{start}")
     total = sum(leaf.size for leaf in shapes.values())
     return "\n".join([*lines, f"{total:,} parameters"]) + "\n"
 
 
-def beginning(leaf: jax.Array) -> str:
+def describe_initial(leaf: jax.Array) -> str:
     values = np.asarray(leaf)
     if values.min() == values.max():
         return f"all {values.flat[0]:g}"
-    assert abs(values.mean()) < values.std() / 5, "a new kind of beginning: give it a name here"
+    assert abs(values.mean()) < values.std() / 5, "a new kind of initial values: describe it here"
     return f"mean 0, standard deviation {values.std():.2g}"
 
 
 @pytest.mark.parametrize("kind", ["config", "params"])
 @pytest.mark.parametrize("name", ROW_LENGTHS)
-def test_nothing_changed_unseen(name, kind):
+def test_settings_and_parameters_equal_the_golden_file(name, kind):
     config = resolved(name)
     text = config_text(config) if kind == "config" else params_text(config, measured=name == "pretrain_tiny")
     path = HERE / "golden" / f"{name}.{kind}.txt"
     if os.environ.get("UPDATE_GOLDEN") == "1":
         path.write_text(text, encoding="utf-8")
-    assert path.exists(), f"{path} is missing; write it with: UPDATE_GOLDEN=1 pytest {__file__}"
+    assert path.exists(), f"{path} is missing; write it with UPDATE_GOLDEN=1 pytest {__file__}"
     golden = path.read_text(encoding="utf-8")
     if text != golden:
         pytest.fail(
-            f"{path.name} no longer holds:\n{difference(golden, text)}\n"
-            f"If that is what you wanted, write the new one with UPDATE_GOLDEN=1 pytest {__file__}, look at git diff, "
-            "and say in the commit why; else mend the change.",
+            f"{path.name} differs:\n{difference(golden, text)}\n"
+            f"If the change is intended, write the new file with UPDATE_GOLDEN=1 pytest {__file__}, check git diff, "
+            "and give the reason in the commit message; otherwise fix the change.",
             pytrace=False,
         )
 

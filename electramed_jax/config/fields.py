@@ -116,7 +116,7 @@ def check_fields(config: Any) -> None:
     """Raises UserError if a setting is out of range.
 
     Args:
-      config: instance of a dataclass whose fields are declared with `setting`.
+      config: instance of a dataclass with fields declared with `setting`.
     """
     values = config_io.flatten(dataclasses.asdict(config))
     for group in list_groups(type(config)):

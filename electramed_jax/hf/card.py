@@ -24,7 +24,8 @@ replaced it. This is the network to fine-tune for named entities, relations and 
 An ELECTRA generator for biomedical text: a masked language model. During pre-training it samples the
 replacements that the discriminator learns to detect. It fills masks; use the discriminator for fine-tuning.""",
     TOKEN: """\
-An ELECTRA discriminator fine-tuned for named entities. It predicts the IOB2 tag of each word at the word's first piece.""",
+An ELECTRA discriminator fine-tuned for named entities. It predicts the IOB2 tag of each word at
+its first piece.""",
     SEQUENCE: "An ELECTRA discriminator fine-tuned to label a text or a pair of texts.",
     SPAN: "An ELECTRA discriminator fine-tuned to find the answer to a question in a passage.",
 }

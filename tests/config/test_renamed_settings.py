@@ -25,7 +25,7 @@ def get_config():
     config.data.row_length = 256
     return config
 """
-ASSIGNED_BESIDE_THE_DEFAULT = """
+ASSIGNED_WITH_THE_DEFAULT = """
 from electramed_jax.config import preset
 
 def get_config():
@@ -110,7 +110,7 @@ def test_a_fine_tuning_config_file_of_an_earlier_version_is_read(tmp_path, capsy
 
 def test_of_two_names_in_a_config_file_the_earlier_one_counts(tmp_path):
     """The later one is the default of a preset, which the file did not touch."""
-    config = pretrain.from_flags([write(tmp_path, ASSIGNED_BESIDE_THE_DEFAULT)])
+    config = pretrain.from_flags([write(tmp_path, ASSIGNED_WITH_THE_DEFAULT)])
     assert config.gradient_accumulation_steps == 4
 
 
@@ -151,7 +151,7 @@ def test_an_earlier_name_of_a_group_on_the_command_line_works(ner, capsys):
 
 
 def test_an_earlier_name_overrides_the_value_of_the_file(tmp_path, capsys):
-    config = pretrain.from_flags([write(tmp_path, ASSIGNED_BESIDE_THE_DEFAULT), "--config.keep_every=1000"])
+    config = pretrain.from_flags([write(tmp_path, ASSIGNED_WITH_THE_DEFAULT), "--config.keep_every=1000"])
     assert (config.gradient_accumulation_steps, config.keep_period) == (4, 1000)
     assert_warns_of(capsys, ("keep_every", "keep_period"), ("accumulation_steps", "gradient_accumulation_steps"))
 

@@ -1,4 +1,4 @@
-"""A small pair of networks with every parameter drawn at random, and a vocabulary for it."""
+"""Fixtures: a small pair of networks with random parameters, and its vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.hf.card import CardData
 from electramed_jax.pretrain.state import init_params
 
-# [PAD] is not 0 here, so that nothing can assume it is.
+# The id of [PAD] is not 0 here, so that no test passes by assuming that it is.
 TOKENS = ["[MASK]", "[UNK]", "the", "[PAD]", "[CLS]", "[SEP]"]
 TOKENS += [
     *"abcdefghijklmnopqrstuvwxyz.,",
@@ -59,7 +59,7 @@ def shapes_of(config: Config) -> dict:
 
 @pytest.fixture(scope="session")
 def make_pair() -> Callable[..., Pair]:
-    """make_pair(seed, tying=..., kind=..., **sizes): every parameter random, padded rows too."""
+    """Returns make_pair(seed, tying=..., kind=..., **sizes); all parameters are random, those of padded rows too."""
 
     def make(seed: int = 0, *, tying: str = "embeddings", kind: str = "electra", **sizes: int) -> Pair:
         config = Config(
@@ -69,14 +69,14 @@ def make_pair() -> Callable[..., Pair]:
         )
         rng = np.random.default_rng(seed)
 
-        def draw(name: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        def random_leaf(name: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
             values = rng.normal(size=leaf.shape).astype(np.float32)
             if name.endswith("kernel"):
                 return values / 2
             return 1 + values / 5 if name.endswith("scale") and "delta" not in name else values / 4
 
-        params = map_named(draw, shapes_of(config))
-        card_data = CardData("invented", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
+        params = map_named(random_leaf, shapes_of(config))
+        card_data = CardData("generated", {"documents": 3}, {"steps": 7}, {"discriminator_auc": 0.5})
         return Pair(config, params, list(TOKENS), card_data)
 
     return make

@@ -1,4 +1,4 @@
-"""The model card's front matter is YAML the Hub reads, and its tables survive any value."""
+"""The front matter of a model card is YAML that the Hub reads, and its tables keep any value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from electramed_jax.hf import card
 
 yaml = pytest.importorskip("yaml", reason="reads the card's front matter")
 
-FACTS = card.CardData(
+CARD_DATA = card.CardData(
     name="electramed: small",
     data={"sources": "PubMed | abstracts\n2024", "documents": 28_714_373},
     recipe={"learning rate": 2e-4, "cased": False},
@@ -24,26 +24,26 @@ def front_matter(text: str) -> dict:
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
-def test_the_front_matter_is_yaml_and_keeps_strings_strings(network):
-    values = front_matter(card.render_card(network, FACTS))
+def test_the_front_matter_is_yaml_and_keeps_the_types_of_its_values(network):
+    values = front_matter(card.render_card(network, CARD_DATA))
     assert values["language"] == "no"
     assert values["license"] == "apache-2.0"
     assert values["library_name"] == "transformers"
     assert "electra" in values["tags"]
 
 
-def test_only_the_generator_fills_masks_on_the_hub():
-    assert front_matter(card.render_card("generator", FACTS))["pipeline_tag"] == "fill-mask"
-    assert "pipeline_tag" not in front_matter(card.render_card("discriminator", FACTS))
+def test_only_the_generator_has_the_fill_mask_pipeline():
+    assert front_matter(card.render_card("generator", CARD_DATA))["pipeline_tag"] == "fill-mask"
+    assert "pipeline_tag" not in front_matter(card.render_card("discriminator", CARD_DATA))
 
 
-def test_a_licence_nobody_chose_is_not_claimed():
+def test_a_card_has_no_licence_unless_one_is_given():
     unlicensed = card.CardData("m", {}, {}, {})
     assert "license" not in front_matter(card.render_card("generator", unlicensed))
 
 
-def test_data_recipe_and_metrics_stand_in_the_card():
-    text = card.render_card("discriminator", FACTS)
+def test_the_card_has_tables_of_data_recipe_and_metrics():
+    text = card.render_card("discriminator", CARD_DATA)
     assert "| sources | PubMed \\| abstracts 2024 |" in text
     assert "| documents | 28,714,373 |" in text
     assert "| learning rate | 0.0002 |" in text
@@ -51,12 +51,12 @@ def test_data_recipe_and_metrics_stand_in_the_card():
     assert "| discriminator_auc | 0.9346 |" in text
 
 
-def test_a_model_without_scores_says_so():
+def test_the_card_of_a_model_without_scores_has_no_table_of_them():
     assert "None were recorded." in card.render_card("generator", card.CardData("m", {}, {}, {}))
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
-def test_the_example_is_python_that_compiles(network):
-    example = card.render_card(network, FACTS).split("```python\n")[1].split("```")[0]
+def test_the_example_of_the_card_compiles(network):
+    example = card.render_card(network, CARD_DATA).split("```python\n")[1].split("```")[0]
     compile(example, "example", "exec")
     assert f'folder = "{network}"' in example

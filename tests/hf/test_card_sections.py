@@ -1,4 +1,4 @@
-"""A card's account of a run: sources, hardware, curve and scores, as the Hub's own parser reads it."""
+"""Sections of a model card: sources, hardware and learning curve; the Hub's own parser reads the card."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ MANIFEST = Manifest(
 )
 
 
-def test_documents_are_counted_by_licence_and_what_is_not_known_is_said():
+def test_documents_are_counted_by_licence_including_unknown_ones():
     text = card_sections.render_sources(MANIFEST, {"other*": "CC0"})
     assert f"| {NLM} | 2 | 30,000 |" in text and "| not stated | 1 | 7 |" in text
     assert "| too short | 12 |" in text and "no text" not in text
     assert "| mine | 2 | 30,000 |" in card_sections.render_sources(MANIFEST, {"pubmed*": "mine"})
 
 
-def test_hardware_tells_device_hours_up_to_the_checkpoint_and_what_the_energy_assumes():
+def test_hardware_has_device_hours_up_to_the_checkpoint_and_the_assumptions_of_the_energy():
     text = card_sections.render_hardware(PAST.device_hours(3000), None)
     hours = 1999 * 0.5 * 4 / 3600 + 1000 * 0.5 * 8 / 3600
     assert "| 4 × TPU v4 | 16 min 40 s | 1.1 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.1 |" in text
@@ -56,7 +56,7 @@ def test_hardware_tells_device_hours_up_to_the_checkpoint_and_what_the_energy_as
     assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.render_hardware(PAST.device_hours(3000), 50.0)
 
 
-def test_no_energy_is_invented_for_a_device_whose_power_is_not_known():
+def test_no_energy_is_estimated_for_a_device_of_unknown_power():
     starts = [start | {"device_kind": "TPU v9"} for start in PAST.starts]
     text = card_sections.render_hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), None)
     assert "kWh" not in text and "not estimated" in text
@@ -82,10 +82,10 @@ def test_licences_are_read_from_the_command_line():
 
 
 @pytest.mark.parametrize("network", list(card.PURPOSES))
-def test_the_hub_s_parser_reads_the_card_of_every_kind_of_model(network, tmp_path):
+def test_the_parser_of_the_hub_reads_the_card_of_every_kind_of_model(network, tmp_path):
     sections = card_sections.run_sections(PAST, MANIFEST, 3000, licences={}, watts=None, pictures=["loss.png"])
-    facts = card.CardData("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
-    (tmp_path / "README.md").write_text(card.render_card(network, facts))
+    card_data = card.CardData("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
+    (tmp_path / "README.md").write_text(card.render_card(network, card_data))
     read = huggingface_hub.ModelCard.load(tmp_path / "README.md")
     assert (read.data.license, read.data.language, read.data.library_name) == ("apache-2.0", "en", "transformers")
     titles = [line[3:] for line in read.text.splitlines() if line.startswith("## ")]

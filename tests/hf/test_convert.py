@@ -1,4 +1,4 @@
-"""Exported folders are complete, imported ones checked, and a round trip through files is exact."""
+"""Exported folders are complete, imported folders are checked, and a round trip through files is exact."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def folder(make_pair, tmp_path) -> pathlib.Path:
     return export(make_pair(), tmp_path)
 
 
-def test_both_folders_hold_everything_a_loader_wants(folder):
+def test_both_folders_have_every_file_that_a_loader_needs(folder):
     for network in ("discriminator", "generator"):
         assert sorted(path.name for path in (folder / network).iterdir()) == FILES
 
 
-def test_each_config_holds_its_own_network_s_sizes(folder):
+def test_each_config_has_the_sizes_of_its_own_network(folder):
     discriminator, generator = (
         json.loads((folder / network / "config.json").read_text()) for network in ("discriminator", "generator")
     )
@@ -71,7 +71,7 @@ def test_vocab_txt_config_and_word_table_agree_on_the_vocabulary(folder, make_pa
         assert config["pad_token_id"] == tokens.index("[PAD]") == 3
 
 
-def test_the_generator_s_output_matrix_is_not_stored_twice(folder):
+def test_the_output_matrix_of_the_generator_is_not_stored_twice(folder):
     names = safetensors.load_file(folder / "generator" / "model.safetensors")
     assert "generator_lm_head.weight" not in names
     assert "generator_lm_head.bias" in names
@@ -83,7 +83,7 @@ def test_an_untied_generator_is_exported_with_its_own_embedding_size(make_pair, 
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_the_tokenizer_travels_with_its_case(make_pair, tmp_path, lower_case):
+def test_the_tokenizer_is_exported_with_its_case(make_pair, tmp_path, lower_case):
     export(make_pair(), tmp_path, lower_case=lower_case)
     settings = json.loads((tmp_path / "discriminator" / "tokenizer_config.json").read_text())
     assert settings["do_lower_case"] is lower_case
@@ -94,7 +94,7 @@ def test_the_tokenizer_travels_with_its_case(make_pair, tmp_path, lower_case):
 
 
 @pytest.mark.parametrize("tying", TYINGS)
-def test_a_pair_comes_back_from_its_folders_unchanged(make_pair, tmp_path, tying):
+def test_an_imported_pair_equals_the_exported_one(make_pair, tmp_path, tying):
     pair = make_pair(tying=tying)
     imported = convert.import_folder(str(export(pair, tmp_path)))
     assert imported.networks == ("discriminator", "generator")
@@ -120,7 +120,7 @@ def test_exporting_an_import_writes_the_same_weights(make_pair, folder, tmp_path
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
-def test_one_network_can_be_imported_by_itself(make_pair, folder, network):
+def test_one_network_can_be_imported_alone(make_pair, folder, network):
     imported = convert.import_folder(str(folder / network))
     assert imported.networks == (network,)
     assert set(imported.params) == {"embeddings", network}
@@ -136,14 +136,14 @@ def test_a_generator_in_the_place_of_a_discriminator_is_refused(folder):
         convert.import_folder(str(folder))
 
 
-def test_cut_weights_are_refused(folder):
+def test_truncated_weights_are_refused(folder):
     weights = folder / "discriminator" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(UserError, match="not a complete safetensors file"):
         convert.import_folder(str(folder / "discriminator"))
 
 
-def test_a_folder_without_a_config_is_no_model(tmp_path):
+def test_a_folder_without_a_config_is_refused(tmp_path):
     with pytest.raises(UserError, match="no config.json in it"):
         convert.import_folder(str(tmp_path))
 
@@ -153,11 +153,11 @@ def test_weights_without_a_pre_training_head_are_refused(folder):
     weights = safetensors.load_file(path)
     headless = {name: leaf for name, leaf in weights.items() if name.startswith("electra.")}
     safetensors.save_file(headless, path)
-    with pytest.raises(UserError, match="head of neither; wanted one, as ElectraForPreTraining"):
+    with pytest.raises(UserError, match="head of neither; wanted exactly one, as ElectraForPreTraining"):
         convert.import_folder(str(folder / "discriminator"))
 
 
-def test_an_encoder_by_itself_is_taken_where_its_head_may_be_fresh(folder):
+def test_an_encoder_without_a_head_is_accepted_if_allowed(folder):
     path = folder / "discriminator" / "model.safetensors"
     weights = safetensors.load_file(path)
     bare = {name.removeprefix("electra."): leaf for name, leaf in weights.items() if name.startswith("electra.")}
@@ -170,7 +170,7 @@ def test_an_encoder_by_itself_is_taken_where_its_head_may_be_fresh(folder):
     assert imported.unexpected == ("classifier.bias",)
 
 
-def test_tensors_of_other_heads_are_left_out_and_named(folder):
+def test_tensors_of_other_heads_are_dropped_and_listed(folder):
     path = folder / "discriminator" / "model.safetensors"
     safetensors.save_file(safetensors.load_file(path) | {"classifier.bias": np.zeros(2, np.float32)}, path)
     imported = convert.import_folder(str(folder))
@@ -181,7 +181,7 @@ def test_tensors_of_other_heads_are_left_out_and_named(folder):
     "key, value",
     [("hidden_act", "relu"), ("layer_norm_eps", 1e-5), ("position_embedding_type", "relative_key")],
 )
-def test_an_architecture_ours_does_not_compute_is_refused(folder, key, value):
+def test_an_unsupported_architecture_is_refused(folder, key, value):
     edit_json(folder / "discriminator" / "config.json", **{key: value})
     with pytest.raises(UserError, match=f"{key}={value!r}; only models with"):
         convert.import_folder(str(folder))
@@ -189,11 +189,11 @@ def test_an_architecture_ours_does_not_compute_is_refused(folder, key, value):
 
 def test_another_kind_of_model_is_refused(folder):
     edit_json(folder / "discriminator" / "config.json", model_type="bert")
-    with pytest.raises(UserError, match="model_type='bert'; wanted an ELECTRA"):
+    with pytest.raises(UserError, match="model_type='bert'; wanted 'electra'; only ELECTRA models"):
         convert.import_folder(str(folder))
 
 
-def test_a_config_of_other_sizes_is_refused_with_folder_and_tensor(folder):
+def test_the_error_for_a_config_of_other_sizes_names_folder_and_tensor(folder):
     edit_json(folder / "discriminator" / "config.json", intermediate_size=24)
     with pytest.raises(UserError, match=r"discriminator: .*intermediate.dense.weight \[20, 16\]"):
         convert.import_folder(str(folder / "discriminator"))
@@ -206,7 +206,7 @@ def test_a_vocabulary_longer_than_the_word_table_is_refused(folder):
         convert.import_folder(str(folder / "discriminator"))
 
 
-def test_a_vocab_size_other_than_the_word_table_s_is_refused(folder):
+def test_a_vocab_size_that_differs_from_the_word_table_is_refused(folder):
     edit_json(folder / "generator" / "config.json", vocab_size=66)
     with pytest.raises(UserError, match="64 rows.*vocab_size=66"):
         convert.import_folder(str(folder / "generator"))
@@ -221,7 +221,7 @@ def test_rows_beyond_the_vocabulary_are_dropped_and_counted(folder, make_pair):
     assert not imported.params["embeddings"]["word"][len(make_pair().vocabulary) - 1 :].any()
 
 
-def test_a_vocabulary_is_read_from_tokenizer_json_where_there_is_no_vocab_txt(folder, make_pair):
+def test_a_vocabulary_is_read_from_tokenizer_json_without_a_vocab_txt(folder, make_pair):
     (folder / "discriminator" / "vocab.txt").unlink()
     imported = convert.import_folder(str(folder / "discriminator"))
     assert imported.vocabulary == make_pair().vocabulary
@@ -255,7 +255,7 @@ def test_exporting_a_generator_that_was_not_trained_is_refused(make_pair, tmp_pa
         export(pair, tmp_path)
 
 
-def test_an_interrupted_export_leaves_no_config_so_nothing_opens_the_folder(make_pair, folder, monkeypatch):
+def test_an_interrupted_export_leaves_no_config_json(make_pair, folder, monkeypatch):
     def full_disk(*args, **kwargs):
         raise UserError("disk full")
 
@@ -266,7 +266,7 @@ def test_an_interrupted_export_leaves_no_config_so_nothing_opens_the_folder(make
         convert.import_folder(str(folder / "discriminator"))
 
 
-def test_remote_folders_are_written_and_read_alike(make_pair):
+def test_remote_folders_are_written_and_read(make_pair):
     pair = make_pair()
     convert.export_network(
         "discriminator",

@@ -1,4 +1,4 @@
-"""A vocabulary grows: old rows stay, new ones begin as their pieces, and another vocabulary is seen to be another."""
+"""Extended vocabularies: old rows stay, new rows are the mean of their pieces, other vocabularies are refused."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ WORDS = ["inhibit", "inhibits", "feverish", "aspirins", "q", "naproxen"]
         ("##", ["[UNK]"]),
     ],
 )
-def test_a_token_is_cut_as_wordpiece_cuts_a_word(token, pieces):
+def test_a_token_is_split_as_wordpiece_splits_a_word(token, pieces):
     assert [OLD[number] for number in extend_embeddings.wordpiece_ids(token, IDS)] == pieces
 
 
-def test_the_pieces_are_those_of_the_tokenizer_itself(make_pair):
+def test_the_pieces_equal_those_of_the_tokenizer(make_pair):
     vocabulary = make_pair().vocabulary
     ids = {token: number for number, token in enumerate(vocabulary)}
     for word, wanted in zip(WORDS, Tokenizer.from_tokens(vocabulary, True).encode_batch(WORDS), strict=True):
         assert extend_embeddings.wordpiece_ids(word, ids) == list(wanted)
 
 
-def test_growth_is_told_from_another_vocabulary():
+def test_an_extension_is_distinguished_from_another_vocabulary():
     assert extend_embeddings.find_new_tokens(OLD, OLD) == []
     assert extend_embeddings.find_new_tokens(OLD, [*OLD, "oxygen"]) == [12]
-    free_taken = ["[PAD]", "kinase", *OLD[2:], "oxygen"]
-    assert extend_embeddings.find_new_tokens(OLD, free_taken) == [1, 12]
+    placeholder_replaced = ["[PAD]", "kinase", *OLD[2:], "oxygen"]
+    assert extend_embeddings.find_new_tokens(OLD, placeholder_replaced) == [1, 12]
     assert extend_embeddings.find_new_tokens(OLD, OLD[:-1]) is None
     assert extend_embeddings.find_new_tokens(OLD, [*OLD[:-1], "kinase", "oxygen"]) is None
 
@@ -48,7 +48,7 @@ def test_growth_is_told_from_another_vocabulary():
 def test_new_rows_are_the_mean_of_their_pieces_in_every_table(make_pair, tying):
     pair = make_pair(tying=tying)
     old = pair.vocabulary
-    more = [f"new{number}" for number in range(100)]  # past the padding of the old table
+    more = [f"new{number}" for number in range(100)]  # more than the padding of the old table
     new = [*old, "inhibit", *more]
     added = extend_embeddings.find_new_tokens(old, new)
     grown = named_leaves(extend_embeddings.extend_params(pair.params, old, new, added))

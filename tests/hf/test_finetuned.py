@@ -1,8 +1,9 @@
-"""transformers on torch opens exported fine-tuned models, computes the same logits, and its pipelines say the same."""
+"""transformers with torch opens exported fine-tuned models; logits and pipeline predictions are equal to ours."""
 
 from __future__ import annotations
 
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ WANTED = "the parity tests compare with transformers on torch: install electrame
 torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
-TOLERANCE = 1e-4  # largest difference of a float32 logit; the promise of the export
+TOLERANCE = 1e-4  # largest allowed difference of a float32 logit
 CARD_DATA = card.CardData("a test", {}, {}, {})
 VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS)
 TEXT = "The dose of @DRUG$, treated with metoprolol"
@@ -38,7 +39,7 @@ PROBLEMS = {"class": "single_label_classification", "labels": "multi_label_class
 
 
 class Exported:
-    """A model with random parameters, in a folder; and our logits."""
+    """A model with random parameters, its exported folder and our logits."""
 
     def __init__(self, name: str, folder: str):
         self.head, self.auto = HEADS[name]
@@ -46,9 +47,9 @@ class Exported:
         self.config = start(VOCABULARY, dropout=0.0, max_positions=24).model
         self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",))
         shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
-        draw = np.random.default_rng(3)
+        rng = np.random.default_rng(3)
         self.params = tree_rules.map_named(
-            lambda n, leaf: (0.4 * draw.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
+            lambda n, leaf: (0.4 * rng.normal(size=leaf.shape) + n.endswith("scale")).astype(np.float32), shapes
         )
         head = self.head
         finetuned.export_finetuned(
@@ -73,7 +74,7 @@ class Exported:
         return np.asarray(quick.jit(compute)(self.params, np.int32(ids)))
 
     def opened(self):
-        """Theirs, after checking that it took every tensor and lacked none."""
+        """The torch model, after a check that no tensor is missing or unexpected."""
         auto = getattr(transformers, self.auto)
         opened, report = auto.from_pretrained(self.folder, output_loading_info=True)
         assert {what: list(names) for what, names in report.items() if names} == {}
@@ -93,29 +94,29 @@ def encoded(tokenizer: Tokenizer, *texts: str) -> list[int]:
     return ids
 
 
-def test_logits_are_torchs(exported):
+def test_logits_equal_those_of_torch(exported):
     ids = encoded(exported.tokenizer, TEXT, "of patients in")
     theirs = transformers.AutoTokenizer.from_pretrained(exported.folder)
     inputs = theirs(TEXT, "of patients in", return_tensors="pt")
     assert inputs["input_ids"][0].tolist() == ids
     ours = exported.logits(np.array([ids]))[0]
     with torch.no_grad():
-        found = exported.opened()(**inputs)
+        outputs = exported.opened()(**inputs)
     if exported.head.kind == SPAN:
-        wanted = np.stack([found.start_logits[0].numpy(), found.end_logits[0].numpy()], axis=-1)
+        wanted = np.stack([outputs.start_logits[0].numpy(), outputs.end_logits[0].numpy()], axis=-1)
     else:
-        wanted = found.logits[0].numpy()
+        wanted = outputs.logits[0].numpy()
     ours = ours[0] if exported.head.kind == SEQUENCE else ours
     assert np.abs(wanted).max() > 0.1
     np.testing.assert_allclose(ours, wanted, atol=TOLERANCE)
 
 
-def test_config_json_names_the_labels_and_the_problem(exported):
-    held = json.loads(open(f"{exported.folder}/config.json", encoding="utf-8").read())
+def test_config_json_has_the_labels_and_the_problem_type(exported):
+    config = json.loads(pathlib.Path(exported.folder, "config.json").read_text(encoding="utf-8"))
     if exported.head.kind == SPAN:
-        assert "id2label" not in held and held["architectures"] == ["ElectraForQuestionAnswering"]
+        assert "id2label" not in config and config["architectures"] == ["ElectraForQuestionAnswering"]
         return
-    assert held["id2label"] == {str(number): label for number, label in enumerate(exported.head.labels)}
+    assert config["id2label"] == {str(number): label for number, label in enumerate(exported.head.labels)}
     opened = exported.opened().config
     assert [opened.id2label[number] for number in range(exported.head.size)] == list(exported.head.labels)
     name = next(name for name, (head, _) in HEADS.items() if head == exported.head)
@@ -123,9 +124,9 @@ def test_config_json_names_the_labels_and_the_problem(exported):
         assert opened.problem_type == PROBLEMS[name]
 
 
-def test_pipelines_say_what_our_logits_say(exported):
+def test_pipelines_predict_what_our_logits_imply(exported):
     kind = exported.head.kind
-    if kind == SPAN:  # transformers 5 has no pipeline for questions any more
+    if kind == SPAN:  # transformers has no pipeline for questions from version 5 on
         return
     task = "token-classification" if kind == TOKEN else "text-classification"
     pipeline = transformers.pipeline(task, model=exported.folder, tokenizer=exported.folder)
@@ -145,18 +146,18 @@ def test_pipelines_say_what_our_logits_say(exported):
     assert scores == pytest.approx(dict(zip(labels, wanted.tolist(), strict=True)), abs=TOLERANCE)
 
 
-def test_another_run_can_begin_with_the_encoder_of_any_of_them_or_of_a_bare_one(exported, tmp_path):
-    began = encoder.load_encoder(exported.folder)
-    kept = {name.removeprefix("encoder/"): leaf for name, leaf in tree_rules.named_leaves(exported.params).items()}
-    kept = {name: leaf for name, leaf in kept.items() if not name.startswith("head/")}
-    assert began.leaves.keys() == kept.keys()
-    for name, leaf in began.leaves.items():
-        rows = len(VOCABULARY) if name == "embeddings/word" else len(leaf)  # padding is no one's
-        np.testing.assert_array_equal(leaf[:rows], kept[name][:rows], err_msg=name)
-    assert tuple(began.tokens) == VOCABULARY and began.lower_case
+def test_the_encoder_of_each_model_and_of_a_bare_encoder_can_be_loaded(exported, tmp_path):
+    loaded = encoder.load_encoder(exported.folder)
+    original = {name.removeprefix("encoder/"): leaf for name, leaf in tree_rules.named_leaves(exported.params).items()}
+    original = {name: leaf for name, leaf in original.items() if not name.startswith("head/")}
+    assert loaded.leaves.keys() == original.keys()
+    for name, leaf in loaded.leaves.items():
+        rows = len(VOCABULARY) if name == "embeddings/word" else len(leaf)  # without padding
+        np.testing.assert_array_equal(leaf[:rows], original[name][:rows], err_msg=name)
+    assert tuple(loaded.tokens) == VOCABULARY and loaded.lower_case
     if exported.head.kind == TOKEN:
         bare = transformers.AutoModel.from_pretrained(exported.folder)
         bare.save_pretrained(tmp_path)
         exported.tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
         for name, leaf in encoder.load_encoder(str(tmp_path)).leaves.items():
-            np.testing.assert_array_equal(leaf, began.leaves[name], err_msg=name)
+            np.testing.assert_array_equal(leaf, loaded.leaves[name], err_msg=name)

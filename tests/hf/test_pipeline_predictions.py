@@ -1,4 +1,4 @@
-"""What `electramed predict` says with an exported model is what transformers' pipelines say with it."""
+"""Predictions of `electramed predict` with an exported model equal those of transformers' pipelines."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def sentence(draw: random.Random, words: int) -> str:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_what_an_export_holds_is_read_back(folders, kind):
+def test_an_exported_model_is_read_back(folders, kind):
     read = predict.model_of(folders[kind], None)
     assert (read.head, read.tokenizer.never_split) == (HEADS[kind], ("@DRUG$",))
     assert read.postprocess == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
 
-def test_entities_are_those_of_the_token_classification_pipeline(folders):
-    """Of aggregation_strategy="first": a word is what its first piece is."""
+def test_entities_equal_those_of_the_token_classification_pipeline(folders):
+    """With aggregation_strategy="first": a word has the label of its first piece."""
     pipeline = transformers.pipeline("token-classification", model=folders["ner"], aggregation_strategy="first")
     draw = random.Random(0)
     texts = [sentence(draw, words) for words in (1, 4, 9, 12)] + ["Acute\tgastritis\n\nof  the (atenolol)?", "..."]
@@ -63,7 +63,7 @@ def test_entities_are_those_of_the_token_classification_pipeline(folders):
 
 
 @pytest.mark.parametrize("kind", ["relations", "multilabel", "similarity"])
-def test_labels_are_those_of_the_text_classification_pipeline(folders, kind):
+def test_labels_equal_those_of_the_text_classification_pipeline(folders, kind):
     pipeline = transformers.pipeline("text-classification", model=folders[kind], tokenizer=folders[kind], top_k=None)
     records = [Record(PAIR[0], "", None, 1), Record(PAIR[0], PAIR[1], None, 2), Record(PAIR[1], "", None, 3)]
     inputs = [{"text": one.text, "text_pair": one.second} if one.second else one.text for one in records]
@@ -81,8 +81,8 @@ def test_labels_are_those_of_the_text_classification_pipeline(folders, kind):
             assert ours["labels"] == [label for label in HEADS[kind].labels if scores[label] > 0.5]
 
 
-def test_answers_are_those_of_torchs_logits_decoded_as_transformers_documents(folders):
-    """transformers 5 has no pipeline for questions: the best pair of a start and an end after it, of one window."""
+def test_answers_equal_those_of_torch_logits_decoded_as_transformers_documents(folders):
+    """transformers 5 has no pipeline for questions: takes the best pair of start and later end in one window."""
     opened = transformers.AutoModelForQuestionAnswering.from_pretrained(folders["qa"]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders["qa"])
     draw = random.Random(1)
@@ -92,7 +92,7 @@ def test_answers_are_those_of_torchs_logits_decoded_as_transformers_documents(fo
         offsets, types = inputs.pop("offset_mapping")[0].tolist(), inputs["token_type_ids"][0].tolist()
         with torch.no_grad():
             found = opened(**inputs)
-        first, last = types.index(1), len(types) - 2  # of the passage; [SEP] is behind it
+        first, last = types.index(1), len(types) - 2  # of the passage, which [SEP] follows
         begins, ends = found.start_logits[0].double(), found.end_logits[0].double()
         pairs = [(i, j) for i in range(first, last + 1) for j in range(i, min(last + 1, i + nbest.MAX_ANSWER_LENGTH))]
         i, j = max(pairs, key=lambda pair: begins[pair[0]] + ends[pair[1]])
@@ -102,7 +102,7 @@ def test_answers_are_those_of_torchs_logits_decoded_as_transformers_documents(fo
         assert ours.null_score == pytest.approx(float(begins[0] + ends[0]), abs=TOLERANCE)
 
 
-def test_a_folder_that_transformers_saved_is_read_too(folders, tmp_path):
+def test_a_folder_that_transformers_saved_is_read(folders, tmp_path):
     for kind, auto in (("ner", "AutoModelForTokenClassification"), ("qa", "AutoModelForQuestionAnswering")):
         place = str(tmp_path / kind)
         getattr(transformers, auto).from_pretrained(folders[kind]).save_pretrained(place)
@@ -113,20 +113,20 @@ def test_a_folder_that_transformers_saved_is_read_too(folders, tmp_path):
         assert list(read.tokenizer.tokens) == list(wanted.tokenizer.tokens)
 
 
-def test_folders_of_other_models_are_a_mistake(folders, tmp_path):
+def test_folders_of_other_models_are_refused(folders, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         predict.model_of(str(tmp_path / "nowhere"), None)
     with pytest.raises(UserError, match="no config.json"):
         predict.model_of(str(tmp_path), None)
     (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
-    with pytest.raises(UserError, match="wanted a fine-tuned ELECTRA"):
+    with pytest.raises(UserError, match="wanted that of a fine-tuned ELECTRA"):
         predict.model_of(str(tmp_path), None)
     with pytest.raises(UserError, match="--seed says nothing"):
         predict.model_of(folders["ner"], 3)
 
 
-def test_windows_of_questions_are_those_of_training(folders):
-    """The stride and the lengths of training go with the model."""
+def test_windows_of_questions_equal_those_of_training(folders):
+    """Stride and lengths of training are stored with the model."""
     read = predict.model_of(folders["qa"], None)
     question = Question("q", "the dose ?", " ".join(OTHER * 12))
     windows, _ = spans.make_windows([question], read.tokenizer, read.postprocess.windowing)
@@ -135,8 +135,8 @@ def test_windows_of_questions_are_those_of_training(folders):
 
 
 @pytest.mark.parametrize("kind", ["ner", "relations"])
-def test_a_head_that_torch_trained_on_the_same_weights_says_the_same_here(folders, kind, tmp_path):
-    """Three steps of torch's Adam on head and encoder, then back through safetensors."""
+def test_a_head_trained_by_torch_on_the_same_weights_predicts_the_same_here(folders, kind, tmp_path):
+    """Three steps of torch's Adam on head and encoder, then an import through safetensors."""
     auto = transformers.AutoModelForTokenClassification if kind == "ner" else None
     opened = (auto or transformers.AutoModelForSequenceClassification).from_pretrained(folders[kind]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])

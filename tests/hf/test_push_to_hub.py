@@ -1,4 +1,4 @@
-"""Folders pushed to a Hub on this machine: what arrives, what is refused, and what is never shown."""
+"""Folders are uploaded to a local imitation of the Hub; refusals are one line without the token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder(tmp_path) -> str:
     return str(tmp_path)
 
 
-def test_a_folder_arrives_whole_in_a_repository_named_after_its_network(hub, folder, capsys):
+def test_a_folder_is_uploaded_completely_to_a_repository_named_after_its_network(hub, folder, capsys):
     wanted = push_to_hub.name_repositories("me/electramed", {"discriminator": folder})
     commits = push_to_hub.push_folders(wanted, private=True, message="Step 3")
     assert commits["me/electramed-discriminator"].startswith(f"{hub.address}/me/electramed-discriminator/commit/")
@@ -36,31 +36,31 @@ def test_a_folder_arrives_whole_in_a_repository_named_after_its_network(hub, fol
     assert TOKEN not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "hf auth login"), (403, "hf auth login"), (404, "HTTP 404")])
-def test_a_refusal_is_one_line_without_the_token(hub, folder, status, said):
-    hub.refuses = status
-    with pytest.raises(UserError, match=said) as error:
+@pytest.mark.parametrize(("status", "message"), [(401, "hf auth login"), (403, "hf auth login"), (404, "HTTP 404")])
+def test_a_refusal_is_one_line_without_the_token(hub, folder, status, message):
+    hub.refusal_status = status
+    with pytest.raises(UserError, match=message) as error:
         push_to_hub.push_folders({"me/electramed-discriminator": folder}, private=False, message="m")
     assert TOKEN not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_hub_out_of_reach_is_one_line(hub, folder, monkeypatch):
+def test_an_unreachable_hub_is_reported_in_one_line(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="cannot be reached"):
         push_to_hub.push_folders({"me/electramed-discriminator": folder}, private=False, message="m")
 
 
 @pytest.mark.parametrize("name", ["electramed", "me/", "https://huggingface.co/me/electramed", "me/a/b"])
-def test_what_is_no_repository_is_refused_before_anything_is_done(name):
+def test_an_invalid_repository_is_refused_before_anything_is_uploaded(name):
     with pytest.raises(UserError, match="wanted USER/NAME"):
         push_to_hub.name_repositories(name, {"discriminator": "folder"})
 
 
-def test_a_name_that_the_hub_forbids_is_said(hub, folder):
+def test_a_name_that_the_hub_forbids_is_reported(hub, folder):
     with pytest.raises(UserError, match="not a valid repository name"):
         push_to_hub.push_folders({"me/a--b": folder}, private=False, message="m")
 
 
-def test_a_remote_folder_is_not_pushed(hub):
+def test_a_remote_folder_is_refused(hub):
     with pytest.raises(UserError, match="only a local folder"):
         push_to_hub.push_folders({"me/electramed": "gs://bucket/folder"}, private=False, message="m")

@@ -1,4 +1,4 @@
-"""transformers on torch opens the exported folders and computes the same logits."""
+"""transformers with torch opens the exported folders and computes the same logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTED = "the parity tests compare with transformers on torch: install electrame
 torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
 
-TOLERANCE = 1e-4  # largest difference of a float32 logit; the promise of the export
+TOLERANCE = 1e-4  # largest allowed difference of a float32 logit
 # (tying, embedding_size, hidden_size, generator_hidden_size): projections in both, one or none
 PAIRS = [
     ("embeddings", 12, 16, 8),
@@ -53,7 +53,7 @@ def export(pair, folder, network: str, *, lower_case: bool = True):
 
 
 def open_model(folder, network: str):
-    """The torch model, after checking that it took every tensor and lacked none."""
+    """The torch model, after a check that no tensor is missing or unexpected."""
     auto = getattr(transformers, CLASSES[network])
     model, report = auto.from_pretrained(folder, output_loading_info=True)
     assert {what: list(names) for what, names in report.items() if names} == {}
@@ -147,7 +147,7 @@ def test_auto_tokenizer_gives_our_ids_and_token_types(make_pair, tmp_path, lower
     assert theirs("the [MASK]")["input_ids"][2] == special.mask
 
 
-def test_auto_tokenizer_knows_the_special_tokens_and_the_longest_row(make_pair, tmp_path):
+def test_auto_tokenizer_has_the_special_tokens_and_the_longest_row(make_pair, tmp_path):
     pair = make_pair()
     tokenizer = transformers.AutoTokenizer.from_pretrained(export(pair, tmp_path, "discriminator"))
     special = pair.config.data.special
@@ -185,7 +185,7 @@ def test_a_folder_that_transformers_saved_is_imported_and_computes_the_same(make
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
 @pytest.mark.parametrize("form", ["several files", "torch", "torch, in half precision", "the encoder alone"])
-def test_what_transformers_or_torch_saved_is_read_back(make_pair, tmp_path, network, form):
+def test_weights_saved_by_transformers_or_torch_are_read_back(make_pair, tmp_path, network, form):
     pair = make_pair()
     model = open_model(export(pair, tmp_path / "ours", network), network)
     folder = tmp_path / "theirs"

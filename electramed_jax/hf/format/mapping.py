@@ -135,7 +135,7 @@ class Sizes:
         )
 
     def to_model_config(self) -> ModelConfig:
-        """Returns a pair whose discriminator has these sizes; the settings of its generator are the defaults."""
+        """Returns a pair with a discriminator of these sizes and the default generator."""
         sizes = dataclasses.asdict(self)
         del sizes["num_labels"]
         return ModelConfig(**sizes)

@@ -1,4 +1,4 @@
-"""The table between our leaves and Hugging Face's tensors covers both sides and inverts."""
+"""The rules between our leaves and Hugging Face's tensors cover both sides and are invertible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def both(names: list[str]) -> set[str]:
     return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
 
 
-# What transformers 5.23's classes hold with one layer and embedding_size != hidden_size, less the
+# Tensors of transformers 5.23's classes with one layer and embedding_size != hidden_size, without the
 # tied matrix.
 ENCODER = {f"electra.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
 ENCODER |= both(["electra.embeddings.LayerNorm", "electra.embeddings_project"])
@@ -34,7 +34,7 @@ STATE_DICT = {
 
 @pytest.fixture
 def one(make_pair):
-    """(leaves, sizes) of one network of a random pair."""
+    """Returns one(network, **sizes): (leaves, sizes) of one network of a random pair."""
 
     def make(network: str, **sizes):
         pair = make_pair(**sizes)
@@ -52,21 +52,21 @@ def test_the_tensors_of_a_one_layer_network_are_those_transformers_saves(one, ne
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_equal_widths_leave_the_projection_out(one, network):
+def test_equal_widths_have_no_projection(one, network):
     leaves, sizes = one(network, embedding_size=16, generator_hidden_size=16)
     assert not [name for name in mapping.to_hf_tensors(leaves, sizes, network) if "project" in name]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_line_of_the_table_names_a_leaf_once_and_a_tensor_once(one, network):
+def test_every_rule_has_a_leaf_and_a_tensor_of_its_own(one, network):
     leaves, sizes = one(network)
-    lines = mapping.tensor_rules(network, sizes)
-    assert sorted(line.ours for line in lines) == sorted(leaves)
-    assert len({line.theirs for line in lines}) == len(lines)
+    rules = mapping.tensor_rules(network, sizes)
+    assert sorted(rule.ours for rule in rules) == sorted(leaves)
+    assert len({rule.theirs for rule in rules}) == len(rules)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_to_tensors_and_back_is_exact(one, network):
+def test_a_round_trip_through_tensors_is_exact(one, network):
     leaves, sizes = one(network)
     again = mapping.from_hf_tensors(mapping.to_hf_tensors(leaves, sizes, network), sizes, network)
     assert set(again) == set(leaves)
@@ -92,7 +92,7 @@ def test_a_head_of_the_query_is_a_band_of_rows_of_its_weight(one):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_tensors_are_contiguous_since_safetensors_stores_views_wrongly(one, network):
+def test_tensors_are_contiguous_because_safetensors_stores_views_wrongly(one, network):
     tensors = mapping.to_hf_tensors(*one(network), network)
     assert [name for name, tensor in tensors.items() if not tensor.flags.c_contiguous] == []
 
@@ -105,7 +105,7 @@ def test_the_vocabulary_is_exported_without_its_padding(one):
     assert tensors["generator_lm_head.bias"].shape == (sizes.vocab_size,)
 
 
-def test_an_import_names_what_is_missing_unknown_and_of_another_shape(one):
+def test_the_error_of_an_import_lists_missing_unknown_and_misshapen_tensors(one):
     leaves, sizes = one(DISCRIMINATOR)
     tensors = mapping.to_hf_tensors(leaves, sizes, DISCRIMINATOR)
     del tensors["discriminator_predictions.dense.bias"]
@@ -119,7 +119,7 @@ def test_an_import_names_what_is_missing_unknown_and_of_another_shape(one):
     assert "electra.embeddings_project.weight [12, 16] instead of [16, 12]" in message
 
 
-def test_an_error_over_a_whole_network_stays_one_short_line(one):
+def test_the_error_for_a_whole_network_is_one_short_line(one):
     _, sizes = one(DISCRIMINATOR)
     with pytest.raises(UserError, match="and 37 more$") as error:
         mapping.from_hf_tensors({}, sizes, DISCRIMINATOR)
@@ -133,7 +133,7 @@ def test_an_export_refuses_parameters_that_do_not_fit_the_configuration(one, mak
         mapping.to_hf_tensors(leaves, wider, DISCRIMINATOR)
 
 
-def test_buffers_and_the_tied_matrix_of_older_files_are_passed_over(one):
+def test_buffers_and_the_tied_matrix_of_older_files_are_ignored(one):
     leaves, sizes = one(GENERATOR)
     tensors = mapping.to_hf_tensors(leaves, sizes, GENERATOR)
     old = dict(tensors)
@@ -144,7 +144,7 @@ def test_buffers_and_the_tied_matrix_of_older_files_are_passed_over(one):
         np.testing.assert_array_equal(again[name], plain[name])
 
 
-def test_an_output_matrix_of_its_own_is_refused(one):
+def test_an_untied_output_matrix_is_refused(one):
     leaves, sizes = one(GENERATOR)
     tensors = mapping.to_hf_tensors(leaves, sizes, GENERATOR)
     tensors["generator_lm_head.weight"] = tensors[mapping.WORD_TABLE] + 1

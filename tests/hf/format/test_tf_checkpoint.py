@@ -1,4 +1,4 @@
-"""google-research/electra's checkpoints: what is imported computes what their authors' code computed."""
+"""Imported checkpoints of google-research/electra compute the same values as the code of their authors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.hf import convert
 from electramed_jax.hf.format import tf_checkpoint
 
-# Checkpoint, the reference's variables and results of it, the heads that its shapes do not tell.
+# Checkpoint, the reference's variables and results of it, the attention heads, which no shape shows.
 CASES = {"c1": ("model.ckpt-3", "after3", "forward_after3", 2), "c2": ("electra_tiny", "vars", "outputs", 4)}
 
 
@@ -29,18 +29,18 @@ def imported(request, shared_data, tmp_path_factory):
     return request.param, folder
 
 
-def test_imported_weights_are_the_checkpoint_s_and_give_the_reference_s_numbers(imported, shared_data):
+def test_imported_weights_equal_the_checkpoint_and_give_the_results_of_the_reference(imported, shared_data):
     case, folder = imported
     oracle = oracle_numbers.load(shared_data, case)
-    held = convert.import_folder(str(folder), tying="embeddings")
+    imported_model = convert.import_folder(str(folder), tying="embeddings")
     wanted = named_leaves(oracle.params(CASES[case][1]))
-    got = named_leaves(held.params)
+    got = named_leaves(imported_model.params)
     assert set(got) == set(wanted)
     for name, leaf in wanted.items():
         np.testing.assert_array_equal(got[name], leaf, err_msg=name)
-    for field, value in held.model_settings().items():
+    for field, value in imported_model.model_settings().items():
         assert getattr(oracle.config.model, field) == value, field
-    ours = jax.device_get(oracle_numbers.evaluator(oracle)(held.params))
+    ours = jax.device_get(oracle_numbers.evaluator(oracle)(imported_model.params))
     theirs = oracle_numbers.read(oracle.folder / f"{CASES[case][2]}.npz")
     np.testing.assert_allclose(ours.loss, theirs["total_loss"], rtol=2e-6)
     used, tokens = oracle.outputs["masked_lm_weights"] > 0, oracle.inputs["input_mask"] > 0
@@ -49,17 +49,17 @@ def test_imported_weights_are_the_checkpoint_s_and_give_the_reference_s_numbers(
     np.testing.assert_allclose(ours.seen["discriminator_logits"][tokens], theirs["disc_logits"][tokens], atol=1e-4)
 
 
-def test_transformers_opens_what_was_converted(imported):
+def test_transformers_opens_the_converted_folders(imported):
     _, folder = imported
-    model, told = transformers.AutoModelForPreTraining.from_pretrained(
+    model, report = transformers.AutoModelForPreTraining.from_pretrained(
         folder / "discriminator", output_loading_info=True
     )
-    assert not told["missing_keys"] and not told["unexpected_keys"]
+    assert not report["missing_keys"] and not report["unexpected_keys"]
     text = transformers.AutoTokenizer.from_pretrained(folder / "discriminator")("w1 w2", return_tensors="pt")
     assert model(**text).logits.shape == text["input_ids"].shape
 
 
-def test_the_head_count_that_no_shape_tells_follows_the_reference_s_rule():
+def test_the_number_of_heads_follows_the_rule_of_the_reference():
     word, up = np.zeros((197, 128)), np.zeros((1024, 256))
     tensors = {
         "electra.embeddings.word_embeddings.weight": word,
@@ -72,7 +72,7 @@ def test_the_head_count_that_no_shape_tells_follows_the_reference_s_rule():
 
 
 def variables(*, own: bool) -> dict[str, np.ndarray]:
-    """One-layer networks' names; the generator with or without an encoder of its own."""
+    """Variables of one-layer networks, the generator with or without an encoder of its own."""
     inner = ["embeddings/word_embeddings", "embeddings/LayerNorm/gamma", "embeddings_project/kernel"]
     inner += ["encoder/layer_0/output/dense/kernel", "encoder/layer_0/output/dense/bias"]
     names = [f"electra/{name}" for name in inner] + [f"generator/{name}" for name in inner[2:] if own]
@@ -81,9 +81,9 @@ def variables(*, own: bool) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_generator_takes_from_the_discriminator_what_it_has_not_of_its_own(own):
-    held = variables(own=own)
-    tensors, left_out = tf_checkpoint.to_hf_tensors(held)
+def test_missing_parts_of_a_generator_are_those_of_the_discriminator(own):
+    checkpoint = variables(own=own)
+    tensors, left_out = tf_checkpoint.to_hf_tensors(checkpoint)
     encoder = "generator" if own else "electra"
     for theirs, ours in (
         ("electra.embeddings.word_embeddings.weight", "electra/embeddings/word_embeddings"),
@@ -92,29 +92,29 @@ def test_a_generator_takes_from_the_discriminator_what_it_has_not_of_its_own(own
         ("electra.encoder.layer.0.output.dense.bias", f"{encoder}/encoder/layer_0/output/dense/bias"),
         ("generator_lm_head.bias", "generator_predictions/output_bias"),
     ):
-        assert tensors["generator"][theirs].flat[0] == held[ours].flat[0], theirs
+        assert tensors["generator"][theirs].flat[0] == checkpoint[ours].flat[0], theirs
     assert tensors["discriminator"]["discriminator_predictions.dense_prediction.weight"].shape == (2, 1)
     assert left_out == ["cls/extra"]
 
 
-def test_an_optimiser_s_variables_are_no_weights():
+def test_variables_of_the_optimizer_are_not_read():
     for name in ("electra/x/kernel/adam_m", "electra/x/kernel/adam_v", "global_step"):
         assert tf_checkpoint.NOT_WEIGHTS.fullmatch(name)
     assert not tf_checkpoint.NOT_WEIGHTS.fullmatch("electra/x/kernel")
 
 
-def test_mistakes_are_said(shared_data, tmp_path, capsys):
+def test_mistakes_are_reported_in_one_line(shared_data, tmp_path, capsys):
     checkpoint = f"--input={shared_data}/oracle/c1_ckpt"
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "electra"}))
-    for options, said in (
+    for options, message in (
         ([checkpoint], "--converted=DIR"),
-        ([checkpoint, f"--converted={tmp_path}/a", f"--vocab={tmp_path}/vocab.txt"], "5 tokens, and .* has 197"),
+        ([checkpoint, f"--converted={tmp_path}/a", f"--vocab={tmp_path}/vocab.txt"], "5 tokens, but .* has 197"),
         ([checkpoint, f"--converted={tmp_path}/a", "--num_heads=3"], "--num_heads=3 does not divide"),
         ([checkpoint, f"--converted={tmp_path}/a", "--data=packed"], "--data and --output go together"),
         ([f"--input={tmp_path}", f"--converted={tmp_path}/a"], "--converted is for a checkpoint of TensorFlow"),
         ([f"--input={tmp_path}"], "--data=DIR and --output=FILE.py are wanted"),
     ):
         assert cli.main(["import", *options]) == 2
-        assert re.search(said, capsys.readouterr().err), said
+        assert re.search(message, capsys.readouterr().err), message
     assert not (tmp_path / "a").exists()

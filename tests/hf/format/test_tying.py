@@ -1,4 +1,4 @@
-"""A parameter tree gives each network what it needs, whatever is tied, and is rebuilt from both."""
+"""A parameter tree is split into complete networks for every tying, and is rebuilt from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_splitting_and_joining_gives_the_same_tree(make_pair, tying):
 
 
 @pytest.mark.parametrize("tying", TYINGS)
-def test_the_tying_is_recognised_from_the_two_networks(make_pair, tying):
+def test_the_tying_is_detected_from_the_two_networks(make_pair, tying):
     assert networks.detect_tying(networks.split_networks(make_pair(tying=tying).params, tying)) == tying
 
 
@@ -38,7 +38,7 @@ def test_gradient_disentangled_embeddings_are_merged_for_the_discriminator_alone
     np.testing.assert_array_equal(split[GENERATOR]["embeddings/word"], shared["word"])
 
 
-def test_with_everything_tied_the_generator_is_the_discriminator_s_encoder(make_pair):
+def test_with_everything_tied_the_generator_has_the_encoder_of_the_discriminator(make_pair):
     split = networks.split_networks(make_pair(tying="all").params, "all")
     name = "layers/feed_forward/up/kernel"
     np.testing.assert_array_equal(split[GENERATOR][name], split[DISCRIMINATOR][name])
@@ -52,31 +52,31 @@ def test_an_untied_generator_has_tables_of_its_own_width(make_pair):
     assert "project/kernel" not in split[GENERATOR]
 
 
-def test_a_run_without_a_generator_gives_the_discriminator_alone(make_pair):
+def test_a_run_without_a_generator_has_only_a_discriminator(make_pair):
     assert list(networks.split_networks(make_pair(kind="uniform").params, "embeddings")) == [DISCRIMINATOR]
 
 
 @pytest.mark.parametrize("tying", TYINGS)
-def test_a_discriminator_alone_brings_all_leaves_but_the_generator_s(make_pair, tying):
+def test_a_discriminator_alone_has_all_leaves_except_the_generator_s(make_pair, tying):
     pair = make_pair(tying=tying)
     alone = {DISCRIMINATOR: networks.split_networks(pair.params, tying)[DISCRIMINATOR]}
     expected = {name for name in named_leaves(pair.params) if not name.startswith("generator/")}
     assert set(named_leaves(networks.join_networks(alone, tying))) == expected
 
 
-def test_a_tied_discriminator_taken_up_as_gradient_disentangled_starts_without_a_delta(make_pair):
+def test_the_delta_is_zero_if_a_tied_pair_is_imported_as_gradient_disentangled(make_pair):
     split = networks.split_networks(make_pair().params, "embeddings")
     delta = networks.join_networks(split, "gradient_disentangled")["discriminator"]["embedding_delta"]
     assert all(not leaf.any() for leaf in named_leaves(delta).values())
 
 
-def test_a_tying_that_would_lose_weights_is_refused_and_the_right_one_named(make_pair):
+def test_the_error_for_a_tying_that_would_lose_weights_names_the_right_one(make_pair):
     split = networks.split_networks(make_pair(tying="gradient_disentangled").params, "gradient_disentangled")
     with pytest.raises(UserError, match="use model.tying=gradient_disentangled"):
         networks.join_networks(split, "embeddings")
 
 
-def test_two_networks_no_tying_fits_are_refused(make_pair):
+def test_two_networks_without_a_fitting_tying_are_refused(make_pair):
     split = networks.split_networks(make_pair().params, "embeddings")
     other = networks.split_networks(make_pair(seed=1, embedding_size=10).params, "embeddings")
     with pytest.raises(UserError, match="import one of them alone"):

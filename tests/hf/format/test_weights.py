@@ -1,4 +1,4 @@
-"""Weights of a folder in every form they are published in; a pickle that would run something is not opened."""
+"""Weights are read in every published format; a pickle that would run code is not opened."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save(tensors, path):
 
 @pytest.mark.parametrize("form", [weights.SAFETENSORS, weights.TORCH])
 @pytest.mark.parametrize("saved", [save_whole, save_in_several])
-def test_the_same_tensors_come_out_of_every_form(tmp_path, saved, form):
+def test_every_format_gives_the_same_tensors(tmp_path, saved, form):
     saved(tmp_path, form)
     read = weights.read_tensors(str(tmp_path))
     assert set(read) == set(TENSORS)
@@ -48,28 +48,28 @@ def test_the_same_tensors_come_out_of_every_form(tmp_path, saved, form):
 
 
 class Program:
-    """What a pickle can do when it is opened."""
+    """Object whose pickle runs code when it is opened."""
 
     def __reduce__(self):
         return os.mkdir, ("opened",)
 
 
 @pytest.mark.parametrize("save_program", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_a_pickle_that_runs_something_is_not_opened(tmp_path, monkeypatch, save_program):
+def test_a_pickle_that_runs_code_is_not_opened(tmp_path, monkeypatch, save_program):
     monkeypatch.chdir(tmp_path)
     save_program({"a.weight": Program()}, tmp_path / weights.TORCH)
-    with pytest.raises(UserError, match="nothing but tensors") as error:
+    with pytest.raises(UserError, match="not a file of tensors only") as error:
         weights.read_tensors(str(tmp_path))
     assert not (tmp_path / "opened").exists() and "\n" not in str(error.value)
 
 
-def test_what_is_no_state_dict_is_refused(tmp_path):
+def test_a_file_without_a_state_dict_is_refused(tmp_path):
     torch.save({"epoch": 3, "model": TENSORS}, tmp_path / weights.TORCH)
     with pytest.raises(UserError, match="not a state dict"):
         weights.read_tensors(str(tmp_path))
 
 
-def test_a_missing_file_of_several_is_named(tmp_path):
+def test_the_error_for_a_missing_file_of_several_names_it(tmp_path):
     save_in_several(tmp_path, weights.SAFETENSORS)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match="model-00002-of-00002.safetensors: missing"):
@@ -77,21 +77,24 @@ def test_a_missing_file_of_several_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("index", "said"),
+    ("index", "message"),
     [
         ({"weight_map": {"a": "../other/model.safetensors"}}, "wanted the name of a file in the same folder"),
-        ({"weight_map": {"a.weight": "model-1.safetensors", "d": "model-1.safetensors"}}, "names d, which no file"),
+        (
+            {"weight_map": {"a.weight": "model-1.safetensors", "d": "model-1.safetensors"}},
+            "names d, which is in no file",
+        ),
         ({"weight_map": ["a"]}, "no weight_map"),
     ],
 )
-def test_an_index_that_is_wrong_is_refused(tmp_path, index, said):
+def test_a_wrong_index_is_refused(tmp_path, index, message):
     safetensors.save_file(TENSORS, tmp_path / "model-1.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         weights.read_tensors(str(tmp_path))
 
 
-def test_a_folder_without_weights_is_told_what_is_wanted(tmp_path):
+def test_the_error_for_a_folder_without_weights_names_the_wanted_files(tmp_path):
     (tmp_path / "tf_model.h5").write_bytes(b"")
     with pytest.raises(UserError, match="wanted model.safetensors or pytorch_model.bin"):
         weights.read_tensors(str(tmp_path))

@@ -1,4 +1,4 @@
-"""From XML to batches with everything in remote storage: the bytes are those of a local build."""
+"""From XML to packed rows in remote storage: the bytes are equal to those of a local build."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def build_all(root: str) -> manifest.Manifest:
     return pack(documents, vocab, packed, row_length=32, workers=1)
 
 
-def bytes_of(folder: str) -> dict[str, bytes]:
+def files_of(folder: str) -> dict[str, bytes]:
     return {name: files.read_bytes(files.join(folder, name)) for name in files.sizes(folder)}
 
 
-def test_prepare_vocab_and_pack_write_to_remote_storage_what_they_write_to_a_disk(tmp_path, gcs):
+def test_prepare_vocab_and_pack_write_the_same_bytes_to_remote_storage_as_to_disk(tmp_path, gcs):
     local = build_all(str(tmp_path))
     for part, kinds in ((".work", ["503", "silence"] * 3), ("documents", ["break", "503"]), ("packed", ["503"] * 4)):
         gcs.fail(part, *kinds)
     assert build_all("gs://bucket/deep") == local
     assert gcs.failures == []
-    assert bytes_of("gs://bucket/deep/packed") == bytes_of(str(tmp_path / "packed"))
-    left = [name for name in gcs.objects if ".work" in name or ".tmp" in name]
-    assert left == [], "what was under construction has been cleared away"
+    assert files_of("gs://bucket/deep/packed") == files_of(str(tmp_path / "packed"))
+    scratch = [name for name in gcs.objects if ".work" in name or ".tmp" in name]
+    assert scratch == [], "scratch files are removed"
     assert build_all("memory://deep") == local

@@ -8,7 +8,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, start
+from invented_corpus import DISEASES, DRUGS, OTHER, TOKENS, tiny_init_encoder
 
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
@@ -33,7 +33,7 @@ class Perfect(Predictor):
 
 
 def made(kind: type[Predictor], max_length: int, **sizes) -> Predictor:
-    config = start(dropout=0.0, **sizes).model
+    config = tiny_init_encoder(dropout=0.0, **sizes).model
     params = jax.tree.map(np.asarray, model.init_params(config, HEAD, jax.random.key(3)))
     return kind(
         LoadedModel(

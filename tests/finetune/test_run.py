@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 import quick
-from invented_corpus import start, write_conll
+from invented_corpus import tiny_init_encoder, write_conll
 
 from electramed_jax import cli
 from electramed_jax.common import tree_rules
@@ -49,7 +49,7 @@ def corpus(tmp_path_factory) -> pathlib.Path:
 
 
 def small_start():
-    return start(embedding_size=16, hidden_size=32, num_layers=1)
+    return tiny_init_encoder(embedding_size=16, hidden_size=32, num_layers=1)
 
 
 def config_of(corpus: pathlib.Path, **changes: object) -> FinetuneConfig:

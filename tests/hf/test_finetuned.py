@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import quick
-from invented_corpus import TOKENS, start
+from invented_corpus import TOKENS, tiny_init_encoder
 
 from electramed_jax.common import tree_rules
 from electramed_jax.config.special_tokens import SpecialIds
@@ -44,7 +44,7 @@ class Exported:
     def __init__(self, name: str, folder: str):
         self.head, self.auto = HEADS[name]
         self.folder = folder
-        self.config = start(VOCABULARY, dropout=0.0, max_positions=24).model
+        self.config = tiny_init_encoder(VOCABULARY, dropout=0.0, max_positions=24).model
         self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",))
         shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
         rng = np.random.default_rng(3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from invented_corpus import TOKENS, start
+from invented_corpus import TOKENS, tiny_init_encoder
 
 from electramed_jax.common import tree_rules
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ HEADS = {
 def exported(folder: str, kind: str) -> str:
     """A model of random parameters."""
     head = HEADS[kind]
-    sizes = start(VOCABULARY, dropout=0.0, max_positions=LENGTH).model
+    sizes = tiny_init_encoder(VOCABULARY, dropout=0.0, max_positions=LENGTH).model
     draw = np.random.default_rng(4)
     shapes = jax.eval_shape(lambda: model.init_params(sizes, head, jax.random.key(0)))
     params = tree_rules.map_named(

@@ -1,4 +1,4 @@
-"""Small corpora anyone could learn: drugs end in -ol, diseases in -itis."""
+"""Small corpora that are easy to learn: drugs end in -ol, diseases in -itis."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ TOKENS = (
 
 
 def conll(sentences: int, seed: int = 0, between: str = "\t") -> str:
-    """IOB2, two types: "acute gastritis" is one disease."""
-    draw = random.Random(seed)
+    """Returns CoNLL text in IOB2 with two entity types; "acute gastritis" is one disease."""
+    rng = random.Random(seed)
     lines = []
     for _ in range(sentences):
-        for _ in range(draw.randrange(2, 9)):
-            kind = draw.random()
+        for _ in range(rng.randrange(2, 9)):
+            kind = rng.random()
             if kind < 0.2:
-                lines.append(f"{draw.choice(DRUGS)}{between}B-Drug")
+                lines.append(f"{rng.choice(DRUGS)}{between}B-Drug")
             elif kind < 0.3:
-                lines += [f"acute{between}B-Disease", f"{draw.choice(DISEASES)}{between}I-Disease"]
+                lines += [f"acute{between}B-Disease", f"{rng.choice(DISEASES)}{between}I-Disease"]
             else:
-                lines.append(f"{draw.choice(OTHER)}{between}O")
+                lines.append(f"{rng.choice(OTHER)}{between}O")
         lines.append("")
     return "\n".join(lines)
 
 
 def write_conll(folder: pathlib.Path, train: int = 40, dev: int = 12, test: int = 12) -> pathlib.Path:
+    """Writes train.txt, dev.txt and test.txt with these numbers of sentences."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (split, sentences) in enumerate({"train": train, "dev": dev, "test": test}.items()):
         (folder / f"{split}.txt").write_text(conll(sentences, number), encoding="utf-8")
     return folder
 
 
-def start(tokens: tuple[str, ...] = TOKENS, dropout: float = 0.1, **sizes: int) -> InitEncoder:
-    """Two narrow layers, from scratch."""
+def tiny_init_encoder(tokens: tuple[str, ...] = TOKENS, dropout: float = 0.1, **sizes: int) -> InitEncoder:
+    """Returns an encoder of two narrow layers, initialized from scratch."""
     model = ModelConfig(
         **dict(
             vocab_size=len(tokens),

@@ -1,10 +1,13 @@
-"""An invented literature: articles about diseases, drugs and genes that do not exist.
+"""Generates synthetic articles about diseases, drugs and genes that do not exist.
 
-There is something to learn in it at every depth, so that a small model shows within minutes whether
-training works: word order and agreement (a few dozen sentence patterns); which words belong to one
-field of medicine; fixed relations (a drug always treats the same disease, through the same gene, at
-the same dose); and direction (an article whose drug works says so in its results, its conclusion
-and its title). Names are made of syllables whose ending tells the kind, as in life.
+The text has structure at several levels, so that a small model shows within minutes whether training works:
+
+- word order and agreement: a few dozen sentence patterns;
+- the words of each field of medicine;
+- fixed relations: a drug always treats the same disease, through the same gene, at the same dose;
+- the outcome: results, conclusion and title of an article agree on whether the drug is effective.
+
+Names consist of syllables and an ending for their kind, as real names do.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ import dataclasses
 import functools
 import random
 import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 # field: (tissue, cells, what is measured, its unit, symptoms, procedures, animal)
 _FIELDS = {
@@ -66,7 +73,7 @@ _FIELDS = {
                   ("root planing", "panoramic radiography"), "dogs"),
 }  # fmt: skip
 
-RELATIONS_IN_FIELD = 6
+RELATIONS_PER_FIELD = 6
 _SYLLABLES = (
     "ba be bo cra da dre fa fi ga gro ha ka ke kli la le lo ma mi mo na ne no pa pra ra re ri ro "
     "sa se so sta ta te ti tra va ve vo za ze zi xa"
@@ -80,7 +87,7 @@ _DOSES = (5, 10, 20, 25, 40, 50, 80, 100, 150, 200, 250, 400)
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-    """What is true in the invented world: this drug treats this disease through this gene."""
+    """One fact of the synthetic world: this drug treats this disease through this gene."""
 
     field: str
     adjective: str
@@ -94,8 +101,17 @@ class Relation:
 
 @dataclasses.dataclass(frozen=True)
 class Article:
-    """title and sections: plain text with inline <i> and <sub> (`<` otherwise written as &lt;).
-    sections: (label or None, text); none at all where the article has no abstract."""
+    """A synthetic article.
+
+    Attributes:
+      title: text with inline <i> and <sub>; another `<` is written as &lt;.
+      sections: (label or None, text) pairs, text as in `title`; empty if the article has no abstract.
+      journal: name of the journal.
+      year: of publication.
+      month: three letters, "Jan".
+      first_page: page number.
+      authors: (last name, initial) pairs.
+    """
 
     title: str
     sections: tuple[tuple[str | None, str], ...]
@@ -106,55 +122,57 @@ class Article:
     authors: tuple[tuple[str, str], ...]
 
 
-class _Draw:
-    """Draws on `random()` alone, the one method whose sequence Python promises to keep."""
+class _Random:
+    """Random numbers from `random.random` only, the one method with a sequence that Python guarantees to keep."""
 
     def __init__(self, key: str) -> None:
         self._random = random.Random(key).random
 
-    def below(self, n: int) -> int:
+    def integer(self, n: int) -> int:
         return int(self._random() * n)
 
-    def one_of(self, choices):
-        return choices[self.below(len(choices))]
+    def choice(self, choices: Sequence[_T]) -> _T:
+        return choices[self.integer(len(choices))]
 
-    def happens(self, probability: float) -> bool:
+    def bernoulli(self, probability: float) -> bool:
         return self._random() < probability
 
 
 @functools.cache
 def relations() -> tuple[Relation, ...]:
-    """The invented world: six relations in each of sixteen fields; no name is in two of them."""
-    draw, taken, made = _Draw("the world"), set(), []
+    """Returns the synthetic world: six relations in each of sixteen fields; each name is in one relation."""
+    rng = _Random("the world")
+    used: set[str] = set()
+    found: list[Relation] = []
 
     def name(syllables: int, ending: str) -> str:
         while True:
-            word = "".join(draw.one_of(_SYLLABLES) for _ in range(syllables)) + ending
-            if word not in taken:
-                taken.add(word)
+            word = "".join(rng.choice(_SYLLABLES) for _ in range(syllables)) + ending
+            if word not in used:
+                used.add(word)
                 return word
 
     def gene() -> str:
-        return name(2, str(1 + draw.below(9))).upper()
+        return name(2, str(1 + rng.integer(9))).upper()
 
     for field in _FIELDS:
-        for i in range(RELATIONS_IN_FIELD):
+        for i in range(RELATIONS_PER_FIELD):
             relation = Relation(
                 field=field,
-                adjective=draw.one_of(_ADJECTIVES),
+                adjective=rng.choice(_ADJECTIVES),
                 disease=name(2, _DISEASE_ENDINGS[i]),
                 drug=name(2, _DRUG_ENDINGS[i]),
                 gene=gene(),
                 partner_gene=gene(),
-                organism=name(2, draw.one_of(_ORGANISM_ENDINGS)).capitalize(),
-                dose=draw.one_of(_DOSES),
+                organism=name(2, rng.choice(_ORGANISM_ENDINGS)).capitalize(),
+                dose=rng.choice(_DOSES),
             )
-            made.append(relation)
-    return tuple(made)
+            found.append(relation)
+    return tuple(found)
 
 
-# Patterns: {slots} are filled from the article's relation and numbers; of [a|b] one is drawn.
-# Those under True are said where the drug works, those under False where it does not.
+# Patterns: {slots} are filled from the relation and the numbers of the article; one choice of [a|b] is sampled.
+# Keys: whether the drug is effective.
 _TITLES = {
     True: (
         "{Drug} [improves|restores] {measure} in [patients|adults] with {adjective} {disease}",
@@ -236,34 +254,35 @@ _CONCLUSIONS = {
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
-def article(seed: int, number: int) -> Article:
-    """Article `number` of the literature `seed`: the same on every machine."""
-    draw = _Draw(f"{seed}/{number}")
-    relation = draw.one_of(relations())
-    works = draw.happens(0.7)
-    slots = _slots(relation, draw)
+def generate_article(seed: int, number: int) -> Article:
+    """Generates article `number` of the literature `seed`; the result is the same on every machine."""
+    rng = _Random(f"{seed}/{number}")
+    relation = rng.choice(relations())
+    effective = rng.bernoulli(0.7)
+    slots = _slot_values(relation, rng)
 
-    def say(patterns: tuple[str, ...], count: int) -> str:
-        left, said = list(patterns), []
+    def sentences(patterns: tuple[str, ...], count: int) -> str:
+        remaining, chosen = list(patterns), []
         for _ in range(count):
-            pattern = left.pop(draw.below(len(left)))
-            drawn = re.sub(r"\[(.*?)\]", lambda m: draw.one_of(m[1].split("|")), pattern)
-            said.append(drawn.format_map(slots))
-        return " ".join(said)
+            pattern = remaining.pop(rng.integer(len(remaining)))
+            sentence = re.sub(r"\[(.*?)\]", lambda m: rng.choice(m[1].split("|")), pattern)
+            chosen.append(sentence.format_map(slots))
+        return " ".join(chosen)
 
-    title = say(_TITLES[works], 1) + "."
-    # Short, so that many articles and their joints fit into what a small model sees in a minute.
-    background = say(_BACKGROUND, 1) + (" " + say(_AIMS, 1) if draw.happens(0.5) else "")
-    methods = say(_METHODS, 1 + draw.below(2))
-    results = say(_RESULTS[works], 1 + draw.below(2))
-    results += " " + say(_SIDE_EFFECTS, 1) if draw.happens(0.5) else ""
+    title = sentences(_TITLES[effective], 1) + "."
+    # Short, so that a small model sees many articles and article boundaries in a minute.
+    background = sentences(_BACKGROUND, 1) + (" " + sentences(_AIMS, 1) if rng.bernoulli(0.5) else "")
+    methods = sentences(_METHODS, 1 + rng.integer(2))
+    results = sentences(_RESULTS[effective], 1 + rng.integer(2))
+    results += " " + sentences(_SIDE_EFFECTS, 1) if rng.bernoulli(0.5) else ""
     parts = (
         ("BACKGROUND", background),
         ("METHODS", methods),
         ("RESULTS", results),
-        ("CONCLUSIONS", say(_CONCLUSIONS[works], 1)),
+        ("CONCLUSIONS", sentences(_CONCLUSIONS[effective], 1)),
     )
-    layout = draw.below(100)
+    layout = rng.integer(100)
+    sections: tuple[tuple[str | None, str], ...]
     if layout < 3:
         sections = ()
     elif layout < 50:
@@ -274,24 +293,24 @@ def article(seed: int, number: int) -> Article:
         title=title,
         sections=sections,
         journal=f"Invented Annals of {relation.field.title()}",
-        year=1990 + draw.below(36),
-        month=draw.one_of(_MONTHS),
-        first_page=1 + draw.below(900),
-        authors=tuple((_surname(draw), draw.one_of("ABCDEFGHIJKLMNOPRSTW")) for _ in range(1 + draw.below(5))),
+        year=1990 + rng.integer(36),
+        month=rng.choice(_MONTHS),
+        first_page=1 + rng.integer(900),
+        authors=tuple((_last_name(rng), rng.choice("ABCDEFGHIJKLMNOPRSTW")) for _ in range(1 + rng.integer(5))),
     )
 
 
-def _surname(draw: _Draw) -> str:
-    return "".join(draw.one_of(_SYLLABLES) for _ in range(2 + draw.below(2))).capitalize()
+def _last_name(rng: _Random) -> str:
+    return "".join(rng.choice(_SYLLABLES) for _ in range(2 + rng.integer(2))).capitalize()
 
 
-def _slots(relation: Relation, draw: _Draw) -> dict[str, object]:
-    """What the patterns are filled with; numbers that stand for one thing agree with each other."""
+def _slot_values(relation: Relation, rng: _Random) -> dict[str, object]:
+    """Returns the values of the slots; related numbers agree with each other."""
     tissue, cells, measure, unit, symptoms, procedures, animal = _FIELDS[relation.field]
-    first = draw.below(len(symptoms))
-    half = 10 * (2 + draw.below(9))
-    women = half - 8 + draw.below(17)
-    low = 10 + draw.below(30)
+    first = rng.integer(len(symptoms))
+    half = 10 * (2 + rng.integer(9))
+    women = half - 8 + rng.integer(17)
+    low = 10 + rng.integer(30)
     slots: dict[str, object] = {
         "field": relation.field,
         "disease": relation.disease,
@@ -314,12 +333,12 @@ def _slots(relation: Relation, draw: _Draw) -> dict[str, object]:
         "half": half,
         "women": women,
         "men": 2 * half - women,
-        "weeks": 4 * (1 + draw.below(6)),
-        "age": draw.one_of((12, 16, 18, 21)),
+        "weeks": 4 * (1 + rng.integer(6)),
+        "age": rng.choice((12, 16, 18, 21)),
         "low": low,
-        "high": low + 5 + draw.below(30),
-        "many": half // 2 + 1 + draw.below(half // 2),
-        "few": 1 + draw.below(half // 4),
+        "high": low + 5 + rng.integer(30),
+        "many": half // 2 + 1 + rng.integer(half // 2),
+        "few": 1 + rng.integer(half // 4),
     }
     for name in ("adjective", "animal", "drug", "symptom"):
         slots[name.capitalize()] = str(slots[name]).capitalize()

@@ -1,37 +1,33 @@
-"""Data without data: an invented PubMed baseline, and batches made of random numbers.
-
-`write_pubmed_xml` gives the whole pipeline something to read and a small model something to learn
-(`data/invented.py` is its author). `SyntheticLoader` stands in for `data/loader.py` where only
-speed or compilation matters.
-"""
+"""Writes synthetic articles as PubMed XML: input for the whole pipeline, with text that a small model can learn."""
 
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
 from xml.sax import saxutils
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.synthetic.articles import Article, article
+from electramed_jax.data.synthetic.articles import Article, generate_article
 
-if TYPE_CHECKING:
-    pass
-
-FIRST_PMID = 90_000_001  # far above any PMID in use: an invented article cannot pass for a real one
+FIRST_PMID = 90_000_001  # above any PMID in use, so that a synthetic article cannot be taken for a real one
 
 
 def write_pubmed_xml(output_dir: str, articles: int = 6000, seed: int = 0, num_files: int = 4) -> list[str]:
-    """Writes an invented literature as PubMed writes its own; same arguments, same text.
+    """Writes `invented-0001.xml.gz` and so on, each a PubmedArticleSet; the text is a function of the arguments.
 
-    The files are `invented-0001.xml.gz` and so on, each a PubmedArticleSet; three articles in a
-    hundred have no abstract, half of the others have a labelled one, and there is inline markup.
+    3 % of the articles have no abstract, half of the others a labelled one; titles and abstracts have inline markup.
+
+    Args:
+      output_dir: folder to create.
+      articles: number of articles.
+      seed: of the text.
+      num_files: number of files, from 1 to `articles`.
 
     Returns:
       The paths of the files, in order.
 
     Raises:
-      UserError: unless 1 <= num_files <= articles.
+      UserError: `num_files` out of range.
     """
     if not 1 <= num_files <= articles:
         raise UserError(f"articles={articles}, num_files={num_files}; wanted 1 to {articles} files")
@@ -41,12 +37,15 @@ def write_pubmed_xml(output_dir: str, articles: int = 6000, seed: int = 0, num_f
     for i in range(num_files):
         path = files.join(output_dir, f"invented-{i + 1:04d}.xml.gz")
         text = _HEAD + "".join(
-            _pubmed_article(FIRST_PMID + number, article(seed, number)) for number in range(bounds[i], bounds[i + 1])
+            _pubmed_article(FIRST_PMID + number, generate_article(seed, number))
+            for number in range(bounds[i], bounds[i + 1])
         )
-        with files.atomic_write(path) as file:
-            # Neither a name nor a time in the header: the bytes depend on the text alone.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                packed.write((text + "</PubmedArticleSet>\n").encode())
+        # No name or time in the gzip header: the bytes depend only on the text.
+        with (
+            files.atomic_write(path) as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed,
+        ):
+            compressed.write((text + "</PubmedArticleSet>\n").encode())
         paths.append(path)
     return paths
 
@@ -60,7 +59,7 @@ _HEAD = """\
 
 
 def _pubmed_article(pmid: int, article: Article) -> str:
-    """One <PubmedArticle>, its elements in the order of PubMed's DTD."""
+    """Formats one <PubmedArticle>, with its elements in the order of PubMed's DTD."""
     sections = "".join(
         f"<AbstractText>{text}</AbstractText>"
         if label is None

@@ -1,4 +1,4 @@
-"""The invented literature reads like PubMed and can be learned from; random rows are valid rows."""
+"""Synthetic articles are valid PubMed XML and can be learned from; random rows are valid rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import synthetic_loader
 from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import PubmedOptions
-from electramed_jax.data.synthetic import articles as invented
+from electramed_jax.data.synthetic import articles as synthetic
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer import vocab
 
@@ -29,19 +29,19 @@ def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
 
 
 @pytest.fixture(scope="module")
-def articles() -> list[invented.Article]:
-    return [invented.article(seed=0, number=number) for number in range(3000)]
+def articles() -> list[synthetic.Article]:
+    return [synthetic.generate_article(seed=0, number=number) for number in range(3000)]
 
 
 ENROLLED = re.compile(r"(\d+) patients with [a-z ]+, of whom (\d+) were women and (\d+) were men")
 
 
-def plain(article: invented.Article) -> str:
+def plain(article: synthetic.Article) -> str:
     text = " ".join([article.title, *(text for _, text in article.sections)])
     return re.sub(r"</?(i|sub)>", "", text).replace("&lt;", "<")
 
 
-def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
+def test_the_reader_returns_every_synthetic_article_as_it_was_written(tmp_path):
     paths = pubmed_xml.write_pubmed_xml(str(tmp_path), articles=203, seed=4, num_files=3)
     assert [pathlib.Path(path).name for path in paths] == [
         "invented-0001.xml.gz",
@@ -58,7 +58,7 @@ def test_the_pipeline_reads_every_invented_article_as_it_was_written(tmp_path):
     assert not drops
     assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))
     for number, document in enumerate(read):
-        written = invented.article(seed=4, number=number)
+        written = synthetic.generate_article(seed=4, number=number)
         assert document.year == written.year
         assert document.title.rstrip(".") == re.sub("</?i>", "", written.title).rstrip(".")
         assert [label for label, _ in document.sections] == [label for label, _ in written.sections]
@@ -97,14 +97,14 @@ def test_the_same_arguments_write_the_same_bytes_and_another_seed_another_text(t
 
 
 def test_the_text_is_the_same_on_every_machine():
-    """The quickstart's documented figures hold for this text; measure them anew if it changes."""
-    texts = "\n".join(plain(invented.article(0, number)) for number in range(100))
+    """The documented results of the quickstart were measured with this text; measure them again if it changes."""
+    texts = "\n".join(plain(synthetic.generate_article(0, number)) for number in range(100))
     assert hashlib.sha256(texts.encode()).hexdigest() == (
         "e492bbec539bbbe48a2b2e49b6da3e1ad6b70a0f2af88709d63e8643d75adbc2"
     )
 
 
-def test_how_the_articles_are_shared_out_over_files_does_not_change_them(tmp_path):
+def test_the_number_of_files_does_not_change_the_articles(tmp_path):
     def pubmed_articles(num_files: int) -> list[bytes]:
         paths = pubmed_xml.write_pubmed_xml(str(tmp_path / str(num_files)), 10, 0, num_files)
         text = b"".join(gzip.decompress(pathlib.Path(path).read_bytes()) for path in paths)
@@ -115,17 +115,17 @@ def test_how_the_articles_are_shared_out_over_files_does_not_change_them(tmp_pat
 
 
 @pytest.mark.parametrize("articles, num_files", [(0, 1), (3, 4), (3, 0)])
-def test_files_without_articles_are_refused(tmp_path, articles, num_files):
+def test_files_without_articles_are_rejected(tmp_path, articles, num_files):
     with pytest.raises(UserError, match=f"articles={articles}, num_files={num_files}"):
         pubmed_xml.write_pubmed_xml(str(tmp_path), articles, num_files=num_files)
 
 
-def test_no_pattern_leaves_a_slot_or_a_choice_unfilled(articles):
+def test_all_slots_and_choices_of_the_patterns_are_filled(articles):
     for article in articles:
         assert not re.search(r"[\[\]{}|]|  ", plain(article)), article
 
 
-def test_there_are_titles_alone_and_abstracts_with_and_without_labels(articles):
+def test_there_are_articles_without_abstract_and_abstracts_with_and_without_labels(articles):
     kinds = collections.Counter(
         "none" if not article.sections else "plain" if article.sections[0][0] is None else "labels"
         for article in articles
@@ -135,10 +135,10 @@ def test_there_are_titles_alone_and_abstracts_with_and_without_labels(articles):
     assert 0.4 < kinds["labels"] / 3000 < 0.6
 
 
-def test_no_name_means_two_things():
+def test_every_name_is_used_once():
     names = [
         name
-        for relation in invented.relations()
+        for relation in synthetic.relations()
         for name in (
             relation.disease,
             relation.drug,
@@ -150,11 +150,11 @@ def test_no_name_means_two_things():
     assert len(set(names)) == len(names) == 5 * 6 * 16
 
 
-def test_an_article_keeps_to_one_relation_of_the_invented_world(articles):
-    """What there is to learn: a drug names its disease, its gene and its field."""
+def test_an_article_uses_one_relation(articles):
+    """A model can learn that a drug determines its disease, its gene and its field."""
     owner = {
         name: relation
-        for relation in invented.relations()
+        for relation in synthetic.relations()
         for name in (relation.disease, relation.drug, relation.gene, relation.partner_gene)
     }
     for article in articles:
@@ -163,7 +163,7 @@ def test_an_article_keeps_to_one_relation_of_the_invented_world(articles):
         assert len(named) == 1, article
 
 
-def test_an_articles_numbers_and_its_verdict_agree(articles):
+def test_the_numbers_and_the_outcome_of_an_article_are_consistent(articles):
     praise = re.compile(r"\b(superior|safe and effective|promising)\b")
     blame = re.compile(r"\b(no better than|is not effective|Failure|No benefit|do not support)\b")
     praised = blamed = counted = 0
@@ -178,16 +178,16 @@ def test_an_articles_numbers_and_its_verdict_agree(articles):
     assert praised > 500 and blamed > 300
 
 
-def test_the_literature_fills_a_vocabulary_of_two_thousand_word_pieces():
-    texts = [plain(invented.article(seed=0, number=number)) for number in range(6000)]
+def test_the_articles_fill_a_vocabulary_of_2048_word_pieces():
+    texts = [plain(synthetic.generate_article(seed=0, number=number)) for number in range(6000)]
     tokens = vocab.train_wordpiece(texts, 2048)
     assert len(tokens) == 2048
     words = collections.Counter(re.findall(r"[a-z]\w+", "\n".join(texts).lower()))
-    assert min(words.values()) >= 5 and len(words) > 600  # each often enough to be learned
+    assert min(words.values()) >= 5 and len(words) > 600  # frequent enough to be learned
 
 
 @pytest.mark.parametrize("row_length, vocab_size", [(16, 6), (128, 2048), (512, 31_090)])
-def test_random_rows_are_rows_as_packing_makes_them(row_length, vocab_size):
+def test_random_rows_have_the_format_of_packed_rows(row_length, vocab_size):
     with synthetic_loader.SyntheticLoader(8, row_length, vocab_size, 1, sharding_on((8, 1, 1))) as batches:
         special = batches.manifest.special
         ids = np.concatenate([np.asarray(batches.at(step)["input_ids"]) for step in range(12)])
@@ -211,7 +211,7 @@ def test_random_batches_are_a_function_of_seed_and_step_on_any_mesh():
     assert len({row.tobytes() for ids in kinds for row in ids}) == 6 * 8
 
 
-def test_random_rows_that_cannot_be_built_are_refused():
+def test_invalid_arguments_for_random_rows_are_rejected():
     for row_length, vocab_size in ((15, 100), (64, 5)):
         with pytest.raises(UserError, match=f"row_length={row_length}, vocab_size={vocab_size}"):
             synthetic_loader.SyntheticLoader(8, row_length, vocab_size, 0, sharding_on((8, 1, 1)))

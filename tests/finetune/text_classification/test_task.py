@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from invented_corpus import TOKENS, start
+from invented_corpus import TOKENS, tiny_init_encoder
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig, TaskConfig, TextConfig
@@ -32,7 +32,7 @@ def make(folder, kind: str, began=None, max_length: int = 32, **settings):
     config = FinetuneConfig(
         task=TaskConfig(kind=kind, data=str(folder), max_seq_length=max_length), text=TextConfig(**settings)
     )
-    return make_task.make_task(config, began or start())
+    return make_task.make_task(config, began or tiny_init_encoder())
 
 
 def pieces(task, split: str, number: int, tokens) -> str:
@@ -73,7 +73,7 @@ def test_placeholders_are_entries_of_the_vocabulary_or_pieces_by_option(tmp_path
 
 def test_a_placeholder_begins_as_its_word():
     rows = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
-    began = dataclasses.replace(start(), params={"embeddings": {"word": rows}, "encoder": {}})
+    began = dataclasses.replace(tiny_init_encoder(), params={"embeddings": {"word": rows}, "encoder": {}})
     learnt = placeholders.add_to_vocabulary(
         began, ["@DRUG$", "@DRUG-GENE$", "@TIMOLOL$"]
     )  # two free entries, then a new one
@@ -93,8 +93,8 @@ def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_lin
     write(tmp_path, RELATIONS)
     poor = tuple(token for token in TOKENS if token != "$")
     with pytest.raises(UserError, match="train.tsv, line 2: .*@DRUG.*placeholders=whole"):
-        make(tmp_path, "relations", start(poor), placeholders="pieces")
-    make(tmp_path, "relations", start(poor))
+        make(tmp_path, "relations", tiny_init_encoder(poor), placeholders="pieces")
+    make(tmp_path, "relations", tiny_init_encoder(poor))
 
 
 def test_a_long_text_is_cut_around_its_placeholders():
@@ -180,7 +180,9 @@ def test_chemprots_own_rows_are_read(shared_data, placeholder_mode):
     task_config = TaskConfig(kind="relations", train=str(folder / "electramed" / "dev.csv"), dev_fraction=0.1)
     config = FinetuneConfig(task=task_config, text=TextConfig(placeholders=placeholder_mode))
     letters = tuple(letter for letter in "abcdefghijklmnopqrstuvwxyz-" if letter not in TOKENS)
-    task, _, described = make_task.make_task(config, start((*TOKENS, *letters, "chem", "chemical"), max_positions=128))
+    task, _, described = make_task.make_task(
+        config, tiny_init_encoder((*TOKENS, *letters, "chem", "chemical"), max_positions=128)
+    )
     assert described.whole_tokens == (("@CHEM-GENE$", "@CHEMICAL$", "@GENE$") if placeholder_mode == "whole" else ())
     labels = task.data_summary()["labels"]
     counted = {label: labels["train"][label] + labels["dev"][label] for label in labels["train"]}

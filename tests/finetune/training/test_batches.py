@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import quick
-from invented_corpus import start
+from invented_corpus import tiny_init_encoder
 
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.sampler import EpochSampler
@@ -84,7 +84,7 @@ class Result:
 @pytest.fixture(scope="module", params=HEADS)
 def results(request) -> tuple[Head, Examples, Result, Result]:
     """Of the same examples, packed and each in a row of its own."""
-    head, config = HEADS[request.param], start(dropout=0.0, num_layers=1).model
+    head, config = HEADS[request.param], tiny_init_encoder(dropout=0.0, num_layers=1).model
     held = examples(head)
 
     def loss(params, ids, labels):

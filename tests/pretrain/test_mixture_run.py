@@ -85,7 +85,7 @@ def test_an_interrupted_run_on_a_mixture_is_bit_identical_to_an_uninterrupted_on
     console = capsys.readouterr().err
     assert (
         f"{packed}: " in console
-        and "75.00% of those fed" in console
+        and "75.00% of each batch on average" in console
         and f"{other}: " in console
         and "25.00%" in console
     )

@@ -1,4 +1,4 @@
-"""What a run reads: one packed folder, or several that agree, as one dataset."""
+"""The dataset of a run: one packed folder, or several with the same vocabulary, row length and casing."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Packed folders, in the order named, and the manifest of each."""
+    """Packed folders in the order of the setting, and the manifest of each."""
 
     folders: tuple[str, ...]
     manifests: tuple[Manifest, ...]
 
     @property
     def vocab_path(self) -> str:
-        """The vocabulary that all folders speak."""
+        """The path of the vocabulary, which is the same in all folders."""
         return files.join(self.folders[0], VOCAB_FILE)
 
     def num_rows(self, split: str) -> tuple[int, ...]:
-        """Rows of a split in each folder; 0 where it has no such split."""
+        """Returns the rows of a split in each folder; 0 for a folder without that split."""
         return tuple(m.splits[split].rows if split in m.splits else 0 for m in self.manifests)
 
     def verify_shards(self) -> None:
-        """As `manifest.verify_shards`, for every folder."""
+        """Runs `manifest.verify_shards` on every folder."""
         for folder, manifest in zip(self.folders, self.manifests, strict=True):
             manifests.verify_shards(folder, manifest)
 
     @property
     def manifest(self) -> Manifest:
-        """One manifest for the whole: a folder's own, or the sums and lists of several.
+        """The manifest of the dataset: that of a single folder, or one with the sums and lists of several folders.
 
-        Its shards are then named by their full paths and its sources by folder, and a split's unigram cross-entropy
-        is the folders' mean, weighted by their tokens, each under its own distribution.
+        For several folders, shards are named by their full paths and sources by folder. The unigram cross-entropy of a
+        split is the mean over the folders, weighted by tokens, each under its own distribution.
         """
         if len(self.folders) == 1:
             return self.manifests[0]
@@ -49,7 +49,7 @@ class Dataset:
         return dataclasses.replace(
             self.manifests[0],
             name=" + ".join(posixpath.basename(folder) for folder in self.folders),
-            splits={name: _split_of_all(name, pairs) for name in splits},
+            splits={name: _merge_splits(name, pairs) for name in splits},
             sources=[{"folder": folder, **source} for folder, manifest in pairs for source in manifest.sources],
             dropped=_sum(manifest.dropped for manifest in self.manifests),
             length_histogram=_sum(manifest.length_histogram for manifest in self.manifests),
@@ -58,33 +58,36 @@ class Dataset:
 
 
 def open_dataset(directory: str) -> Dataset:
-    """Reads and checks the packed folder of that name, or several with commas between.
+    """Opens the packed folders of the setting data.directory and checks their manifests.
 
     Raises:
-      UserError: as `manifest.read`, a folder named twice, or two that differ in vocabulary, row length or casing.
+      UserError: an error of `manifest.read_manifest`, a folder named twice, or folders that differ in vocabulary,
+        row length or casing.
     """
     names = parse_folders(directory)
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise UserError(f"{name} is named twice in {directory}; to see more of its rows give it a larger weight")
+            raise UserError(
+                f"{name} is named twice in {directory}; give it a larger weight to train on its rows more often"
+            )
     dataset = Dataset(names, tuple(map(manifests.read_manifest, names)))
-    for folder, manifest in zip(names[1:], dataset.manifests[1:]):
-        _agree(names[0], dataset.manifests[0], folder, manifest)
+    for folder, manifest in zip(names[1:], dataset.manifests[1:], strict=True):
+        _check_same_format(names[0], dataset.manifests[0], folder, manifest)
     return dataset
 
 
 def parse_folders(directory: str) -> tuple[str, ...]:
-    """The folders that a setting names: one, or several with commas between."""
+    """Splits the setting data.directory: one folder, or several with commas between."""
     return tuple(name for part in directory.split(",") if (name := part.strip().rstrip("/") or part.strip()))
 
 
-def _agree(first: str, a: Manifest, folder: str, b: Manifest) -> None:
-    differences = [
+def _check_same_format(first: str, a: Manifest, folder: str, b: Manifest) -> None:
+    checks = [
         ("vocabularies", a.vocab_sha256 == b.vocab_sha256, f"{a.vocab_size:,} and {b.vocab_size:,} tokens", "--vocab"),
         ("row lengths", a.row_length == b.row_length, f"{a.row_length} and {b.row_length} ids", "--max_seq_length"),
         ("casings", a.lower_case == b.lower_case, f"lower-cased: {a.lower_case} and {b.lower_case}", "--cased"),
     ]
-    for what, same, both, flag in differences:
+    for what, same, both, flag in checks:
         if not same:
             raise UserError(
                 f"{first} and {folder} have different {what} ({both}) and can't be mixed; "
@@ -92,18 +95,18 @@ def _agree(first: str, a: Manifest, folder: str, b: Manifest) -> None:
             )
 
 
-def _split_of_all(name: str, pairs: Sequence[tuple[str, Manifest]]) -> Split:
-    held = [(folder, manifest.splits[name]) for folder, manifest in pairs if name in manifest.splits]
+def _merge_splits(name: str, pairs: Sequence[tuple[str, Manifest]]) -> Split:
+    splits = [(folder, manifest.splits[name]) for folder, manifest in pairs if name in manifest.splits]
     rows, tokens, documents, split_documents = (
-        sum(getattr(split, figure) for _, split in held)
-        for figure in ("rows", "tokens", "documents", "split_documents")
+        sum(getattr(split, field) for _, split in splits)
+        for field in ("rows", "tokens", "documents", "split_documents")
     )
-    nats = sum(split.unigram_cross_entropy * split.tokens for _, split in held)
+    nats = sum(split.unigram_cross_entropy * split.tokens for _, split in splits)
     return dataclasses.replace(
-        held[0][1],
+        splits[0][1],
         shards=tuple(
             dataclasses.replace(shard, file=files.join(folder, shard.file))
-            for folder, split in held
+            for folder, split in splits
             for shard in split.shards
         ),
         rows=rows,

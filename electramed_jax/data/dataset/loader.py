@@ -1,8 +1,8 @@
-"""Batches of a packed dataset as global `jax.Array`s: `.at(step)`, a function of the step.
+"""Loads batches of a packed dataset as global `jax.Array`s. A training batch is a function of the step: `.at(step)`.
 
-`Loader` feeds training in the order of `data/plan.py`, or that of `data/mixture.py` where the dataset is several
-folders; `ordered_batches` feeds an evaluation the same rows in the same order every time. Each host reads only the
-blocks in which rows of its own devices lie; as a batch is spread over a window of blocks, that is most of them.
+`Loader` is for training: rows in the order of `sampler`, or of `mixture` for a dataset of several folders.
+`ordered_batches` is for evaluation: the same rows in the same order every time. Each host reads only the blocks that
+hold rows of its own devices. A batch is spread over a window of blocks, so these are most of the blocks.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from electramed_jax.data.dataset.row_reader import DatasetRows
 Batch = dict[str, jax.Array]
 
 PREFETCHED_STEPS = 2
-# How far ahead blocks are read: as many rows as a window of the plan has.
-ROWS_AHEAD = 16_384
+ROWS_AHEAD = 16_384  # blocks are prefetched this far ahead: one window of the sampler
 
 
 class Loader:
@@ -33,23 +32,22 @@ class Loader:
 
     Args:
       dataset: the packed folders, local or remote.
-      split: "train" as a rule.
+      split: usually "train".
       batch_size: rows of the global batch.
       seed: of the order of rows.
-      sharding: a NamedSharding of [B, T] arrays, split over B by the mesh's batch axes.
-      weights: of the folders, as `mixture.parse_weights` reads them.
-      cache: keeps what is read of remote shards.
-      check_shards: first read every shard whole and compare its SHA-256 with the manifest's. The CRC of each
-        row that is fed is checked in any case.
+      sharding: of [B, T] arrays; the mesh's batch axes split B.
+      weights: of the folders, in the format of `mixture.parse_weights`.
+      cache: disk cache for remote shards.
+      check_shards: read every shard completely first and compare its SHA-256 with the manifest. The CRC of each
+        row in a batch is verified in any case.
 
     Attributes:
       dataset: the folders and their manifests.
-      manifest: one Manifest for all of it.
+      manifest: the manifest of the whole dataset.
       rows_in_epoch: rows in the split, over all folders.
 
     Raises:
-      UserError: no such split, an empty split, a batch size that the mesh cannot share out, folders that cannot
-        be mixed.
+      UserError: unknown or empty split, a batch size that the mesh does not divide, folders that cannot be mixed.
     """
 
     def __init__(
@@ -66,47 +64,49 @@ class Loader:
     ) -> None:
         check_batch_size(batch_size, sharding)
         self.dataset, self.manifest = dataset, dataset.manifest
-        kept = CACHED_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
-        self._rows = DatasetRows(self.dataset, split, kept_blocks=kept, cache=cache)
+        cached_blocks = CACHED_BLOCKS + 2 * (batch_size // BLOCK_ROWS)
+        self._rows = DatasetRows(self.dataset, split, cached_blocks=cached_blocks, cache=cache)
         counts = self.dataset.num_rows(split)
         if 0 in counts:
             folder = self.dataset.folders[counts.index(0)]
-            raise UserError(f"{folder}: split {split!r} has no rows; leave the folder out, or pack it again")
-        self._plan = mixture.make_sampler(counts, mixture.parse_weights(weights), batch_size, seed)
+            raise UserError(f"{folder}: split {split!r} has no rows; leave out the folder, or pack it again")
+        self._sampler = mixture.make_sampler(counts, mixture.parse_weights(weights), batch_size, seed)
         if check_shards:
             self.dataset.verify_shards()
         self.rows_in_epoch = len(self._rows)
         self._shape, self._sharding = (batch_size, self.manifest.row_length), sharding
         self._steps_ahead = max(PREFETCHED_STEPS, ROWS_AHEAD // batch_size)
-        self._prefetched = StepPrefetcher(self._read)
+        self._prefetcher = StepPrefetcher(self._read)
 
     def at(self, step: int) -> Batch:
-        """{"input_ids": int32[B, T]} of `step` (from 0); the next two steps are read meanwhile.
+        """Returns {"input_ids": int32[B, T]} of `step` (from 0) and prefetches the next two steps.
 
-        Steps may be asked for in any order; in sequence is fast.
+        Steps can be requested in any order; consecutive steps are fast.
 
         Raises:
-          UserError: if a row of this batch cannot be read or fails its checksum.
+          UserError: a row of this batch cannot be read, or its checksum differs.
         """
-        return self._prefetched.at(step)
+        return self._prefetcher.at(step)
 
     def epoch(self, step: int) -> float:
-        """Epochs completed when `step` begins; of a mixture: rows fed, in rows of all folders."""
-        return self._plan.epoch(step)
+        """Returns the rows of the steps before `step` divided by the rows of all folders."""
+        return self._sampler.epoch(step)
 
     def mixture_summary(self, steps: int) -> list[str]:
-        """For each folder of a mixture a line: its rows, its share of what is fed, its epochs in that many steps."""
-        if not isinstance(self._plan, mixture.MixtureSampler):
+        """Returns one line per folder of a mixture: its rows, its share of the batches, its epochs in `steps` steps."""
+        if not isinstance(self._sampler, mixture.MixtureSampler):
             return []
-        fed = steps * self._plan.batch_size
-        shares = [quota / mixture.ROUND_POSITIONS for quota in self._plan.quotas]
+        total = steps * self._sampler.batch_size
+        shares = [quota / mixture.ROUND_POSITIONS for quota in self._sampler.quotas]
         return [
-            f"{folder}: {rows:,} rows, {share:.2%} of those fed, {fed * share / rows:,.1f} epochs in {steps:,} steps"
-            for folder, rows, share in zip(self.dataset.folders, self._plan.num_rows, shares, strict=True)
+            f"{folder}: {rows:,} rows, {share:.2%} of each batch on average, "
+            f"{total * share / rows:,.1f} epochs in {steps:,} steps"
+            for folder, rows, share in zip(self.dataset.folders, self._sampler.num_rows, shares, strict=True)
         ]
 
     def close(self) -> None:
-        self._prefetched.close()
+        """Stops prefetching and reading."""
+        self._prefetcher.close()
         self._rows.close()
 
     def __enter__(self) -> Loader:
@@ -116,10 +116,10 @@ class Loader:
         self.close()
 
     def _read(self, step: int) -> Batch:
-        numbers = self._plan.rows(step)
-        held = _held_rows(self._shape, self._sharding)
-        self._rows.prefetch(numbers[held])
-        self._rows.prefetch(self._plan.rows(step + self._steps_ahead)[held])
+        numbers = self._sampler.rows(step)
+        host_rows = _host_rows(self._shape, self._sharding)
+        self._rows.prefetch(numbers[host_rows])
+        self._rows.prefetch(self._sampler.rows(step + self._steps_ahead)[host_rows])
         return global_batch(lambda first, end: self._rows[numbers[first:end]], self._shape, self._sharding)
 
 
@@ -132,18 +132,15 @@ def ordered_batches(
     *,
     cache: DiskCache | None = None,
 ) -> Iterator[Batch]:
-    """The rows of a split in the order they were packed, for evaluation; the same ones every time.
+    """Yields {"input_ids": int32[B, T]} of the rows of a split in the order they were packed, for evaluation.
 
-    Of several folders, the rows of one after the other: each row weighs the same, whatever the folders' weights.
-    Where `max_batches` is not enough for the whole split, they begin at evenly spaced rows of it:
-    its first rows alone would be one corner of the corpus. Otherwise the last batch is filled up
-    with rows of [PAD] only, which weigh nothing in any metric.
-
-    Yields:
-      {"input_ids": int32[B, T]} with `sharding`.
+    The rows are the same at every call. Several folders follow each other, and their weights have no effect.
+    If `max_batches` batches cannot hold the split, they begin at evenly spaced rows, since its first rows alone
+    would be a biased sample of the corpus. Otherwise the last batch is filled with rows of [PAD], which no metric
+    counts.
 
     Raises:
-      UserError: as `Loader`, all of it before the first batch is asked for.
+      UserError: an error of `Loader`, raised by the call itself and not by the first batch.
     """
     check_batch_size(batch_size, sharding)
     manifest, rows = dataset.manifest, DatasetRows(dataset, split, cache=cache)
@@ -156,14 +153,14 @@ def ordered_batches(
 
     def read(begin: int, first: int, end: int) -> np.ndarray:
         ids = rows[numbers(begin, first, end)]
-        filled = np.full((end - first, manifest.row_length), manifest.special.pad, ids.dtype)
-        filled[: len(ids)] = ids
-        return filled
+        padded = np.full((end - first, manifest.row_length), manifest.special.pad, ids.dtype)
+        padded[: len(ids)] = ids
+        return padded
 
     def batches() -> Iterator[Batch]:
         try:
-            for begin, following in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
-                rows.prefetch(numbers(following, 0, batch_size))
+            for begin, next_begin in zip(begins.tolist(), [*begins[1:].tolist(), len(rows)], strict=True):
+                rows.prefetch(numbers(next_begin, 0, batch_size))
                 yield global_batch(functools.partial(read, begin), (batch_size, manifest.row_length), sharding)
         finally:
             rows.close()
@@ -172,7 +169,7 @@ def ordered_batches(
 
 
 def check_batch_size(batch_size: int, sharding: jax.sharding.NamedSharding) -> None:
-    """Raises a UserError unless the mesh's batch axes divide `batch_size`."""
+    """Raises UserError unless the batch axes of the mesh divide `batch_size`."""
     axes = sharding.spec[0] if len(sharding.spec) else None
     names = () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
     shards = int(np.prod([sharding.mesh.shape[name] for name in names], dtype=np.int64))
@@ -190,50 +187,58 @@ def global_batch(
     shape: tuple[int, int],
     sharding: jax.sharding.NamedSharding,
 ) -> Batch:
-    """Builds {"input_ids": int32[B, T]} of `read(first, end)` -> rows first .. end-1 of it.
+    """Builds a global batch {"input_ids": int32[B, T]}.
 
-    `open_dataset` is asked only for what this host's devices hold, once for each distinct piece: devices
-    along the tensor axis hold the same rows.
+    Args:
+      read: (first, end) -> rows first .. end-1 of the batch. Called only for rows of this host's devices, once for
+        each distinct range: devices along the tensor axis hold the same rows.
+      shape: (B, T).
     """
-    piece = functools.cache(lambda first, end: read(first, end).astype(np.int32))
+    cached_read = functools.cache(lambda first, end: read(first, end).astype(np.int32))
 
-    def of_device(index: tuple[slice, ...]) -> np.ndarray:
+    def device_rows(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         first, end, _ = index[0].indices(shape[0])
-        return piece(first, end)[:, index[1]]
+        return cached_read(first, end)[:, index[1]]
 
-    return {"input_ids": jax.make_array_from_callback(shape, sharding, of_device)}
+    return {"input_ids": jax.make_array_from_callback(shape, sharding, device_rows)}
 
 
 @functools.lru_cache
-def _held_rows(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> np.ndarray:
-    """Rows of a global batch that this host's devices hold, int64."""
-    slices = {index[0].indices(shape[0]) for index in sharding.addressable_devices_indices_map(shape).values()}
+def _host_rows(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> np.ndarray:
+    """Returns the rows of a global batch that this host's devices hold, int64[n]."""
+    indices = sharding.addressable_devices_indices_map(shape).values()
+    slices = {index[0].indices(shape[0]) for index in indices if index is not None}
     return np.unique(np.concatenate([np.arange(*each) for each in slices]))
 
 
 class StepPrefetcher:
-    """`.at(step)` of a function of the step, with the next steps computed in a thread meanwhile.
+    """Computes a function of the step, `.at(step)`, and prefetches the next steps in a thread.
 
-    What goes wrong in the thread is raised by `.at()` of the very step it happened in, and only if
-    that step is asked for.
+    An error in the thread is raised by `.at()` of the step that failed, if that step is requested. The next request
+    of that step computes it again.
+
+    Args:
+      load: step -> batch.
     """
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
-        self._make = make
+    def __init__(self, load: Callable[[int], Batch]) -> None:
+        self._load = load
         self._thread = futures.ThreadPoolExecutor(1, "batches")
-        self._coming: dict[int, futures.Future[Batch]] = {}
+        self._pending: dict[int, futures.Future[Batch]] = {}
 
     def at(self, step: int) -> Batch:
+        """Returns the batch of `step` and starts loading the next `PREFETCHED_STEPS` ones."""
         assert step >= 0, step
-        wanted = range(step, step + 1 + PREFETCHED_STEPS)
-        for other in self._coming.keys() - set(wanted):  # the caller has jumped
-            self._coming.pop(other).cancel()
-        for each in wanted:
-            if each not in self._coming:
-                self._coming[each] = self._thread.submit(self._make, each)
-        return self._coming.pop(step).result()
+        needed = range(step, step + 1 + PREFETCHED_STEPS)
+        for other in self._pending.keys() - set(needed):  # the caller skipped them
+            self._pending.pop(other).cancel()
+        for each in needed:
+            if each not in self._pending:
+                self._pending[each] = self._thread.submit(self._load, each)
+        return self._pending.pop(step).result()
 
     def close(self) -> None:
-        """Drops the steps not yet begun and waits for the one that is."""
+        """Cancels the steps that have not begun and waits for the current one."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self._coming.clear()
+        self._pending.clear()

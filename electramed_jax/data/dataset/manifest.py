@@ -1,4 +1,4 @@
-"""The contract of a packed dataset: manifest.json, written last, and TFDS metadata beside it."""
+"""Reads and writes the manifest of a packed dataset: manifest.json, written last, and the metadata files of TFDS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TFDS_FILES = ("features.json", "dataset_info.json")
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: its name in the folder, its rows, its hexadecimal SHA-256."""
+    """A TFRecord file: its name in the folder, its number of rows, its hexadecimal SHA-256."""
 
     file: str
     rows: int
@@ -28,17 +28,18 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split and its figures.
+    """A split: its shards and statistics.
 
     Attributes:
       tokens: ids that are not [PAD], special tokens included.
-      documents: documents in it; split_documents: those cut over several rows.
+      documents: number of documents.
+      split_documents: documents that are in more than one row.
       fill_fraction: tokens / (rows * row_length).
-      unigram_cross_entropy: nats per maskable token (all but [PAD] [CLS] [SEP]) under the training
-        split's unigram distribution, add-one smoothed: what a model that ignores context reaches.
+      unigram_cross_entropy: nats per maskable token (all but [PAD] [CLS] [SEP]) under the add-one-smoothed
+        unigram distribution of the training split: the loss of a model that ignores context.
       split_fraction: split_documents / documents.
-      dropped_tokens: of the documents, those in no row; none in the packed format.
-      packed_fill_fraction: of the same documents in the packed format, to compare padding by.
+      dropped_tokens: tokens of the documents that are in no row; 0 in the packed format.
+      packed_fill_fraction: fill_fraction of the same documents in the packed format, for comparison.
     """
 
     shards: tuple[Shard, ...]
@@ -55,15 +56,17 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a packed folder holds and where it came from.
+    """Contents and sources of a packed dataset.
 
     Attributes:
       row_length: T, ids in a row.
       dtype: "uint16" or "uint32", little-endian.
-      sources: for each input file its name and the counts that `electramed prepare` kept.
-      dropped: documents dropped on the way from the inputs to the rows, by reason.
-      length_histogram: documents by token count; the key is the upper end of the bin, inclusive.
-      format: of the rows, "packed" or "electra" (one two-segment example a row, the rest padding).
+      lower_case: whether the text was lower-cased.
+      sources: name and counts of each input file, from `electramed prepare`.
+      dropped: number of documents of the inputs that are in no row, by reason.
+      length_histogram: documents by token count; the key is the inclusive upper end of the bin.
+      name: prefix of the shard names.
+      format: of the rows, "packed" or "electra" (one two-segment example per row, then padding).
     """
 
     row_length: int
@@ -83,28 +86,28 @@ class Manifest:
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
-    """`pubmed-train.tfrecord-00000-of-00004`, as TFDS names them."""
+    """Returns the file name of a shard in the format of TFDS, such as `pubmed-train.tfrecord-00000-of-00004`."""
     return f"{name}-{split}.tfrecord-{number:05d}-of-{count:05d}"
 
 
 def dtype_for(vocab_size: int) -> str:
-    """The smallest of the two row types that holds every id."""
+    """Returns the smaller of the two id types that can hold every id."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
 def write_manifest(directory: str, manifest: Manifest) -> None:
-    """Writes the TFDS metadata, then manifest.json: with that the dataset is complete.
+    """Writes the TFDS metadata, then manifest.json, which completes the dataset.
 
-    The shards and vocab.txt must be in place already.
+    The shards and vocab.txt must exist already.
     """
     _write_tfds_metadata(directory, manifest)
     files.write_json(files.join(directory, MANIFEST_FILE), dataclasses.asdict(manifest))
 
 
 def read_manifest(directory: str) -> Manifest:
-    """Reads and checks a packed folder: version, vocabulary, every shard there with its size.
+    """Reads the manifest of a packed folder; checks its version, the vocabulary, and the size of every shard.
 
-    Shard contents are checked row by row when read, or all at once by `verify_shards`.
+    The contents of shards are verified when rows are read, or all at once by `verify_shards`.
 
     Raises:
       UserError: no manifest, unknown version, missing or cut-short shard, another vocabulary.
@@ -115,39 +118,39 @@ def read_manifest(directory: str) -> Manifest:
             f"{directory}: no {MANIFEST_FILE}: not a packed dataset, or packing did not finish; run electramed pack"
         )
     manifest = _from_json(files.read_json(path), path)
-    there = files.sizes(directory)  # one request for all shards
+    sizes = files.sizes(directory)  # one request for all shards
     for file in (vocab.VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
-        if file not in there:
+        if file not in sizes:
             raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
     _check_vocab(directory, manifest)
     record_size = tfrecord.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
         for shard in split.shards:
-            _check_size(files.join(directory, shard.file), shard, record_size, there[shard.file])
+            _check_size(files.join(directory, shard.file), shard, record_size, sizes[shard.file])
     return manifest
 
 
 def load_manifest(path: str) -> Manifest:
-    """Reads a manifest file by itself, wherever a copy of it lies; looks at no shard.
+    """Reads a manifest file without checking any shard.
 
     Raises:
-      UserError: missing, or not a manifest of a known version.
+      UserError: the file is missing, or is not a manifest of a known version.
     """
     return _from_json(files.read_json(path), path)
 
 
 def verify_shards(directory: str, manifest: Manifest) -> None:
-    """Reads every shard whole and compares its SHA-256.
+    """Reads every shard completely and compares its SHA-256.
 
     Raises:
-      UserError: names the first shard that differs.
+      UserError: a shard differs; names the first one.
     """
     for split in manifest.splits.values():
         for shard in split.shards:
             path = files.join(directory, shard.file)
             if files.sha256(path) != shard.sha256:
                 raise UserError(
-                    f"{path}: damaged: its SHA-256 is not the one in {MANIFEST_FILE}; copy the file again or pack again"
+                    f"{path}: damaged: its SHA-256 differs from {MANIFEST_FILE}; copy the file again or pack again"
                 )
 
 
@@ -188,9 +191,9 @@ def _check_size(path: str, shard: Shard, record_size: int, got: int) -> None:
 
 
 def _write_tfds_metadata(directory: str, manifest: Manifest) -> None:
-    """Lets `tfds.builder_from_directory(directory)` open the folder; needs no TensorFlow.
+    """Writes the files that `tfds.builder_from_directory(directory)` reads; needs no TensorFlow.
 
-    TFDS wants to see the shards, and knows no storage but its own, so it writes into a temporary
+    TFDS requires shard files next to its metadata and supports only its own storage. So it writes to a temporary
     folder with empty files of the shards' names, from which the two JSON files are copied.
     """
     import numpy as np

@@ -1,10 +1,10 @@
-"""Which rows a step trains on where several datasets are mixed by weight: arithmetic on integers, as `data/plan.py`.
+"""Computes which rows a step trains on when several datasets are mixed by weight: integer arithmetic, like `sampler`.
 
-Positions are taken in *rounds* of 65,536. In each round, member k of the mixture has a fixed number of positions,
-its *quota*: the weights in proportion, by largest remainder, and at least one. Which of the round's positions are
-whose is drawn anew for every round. The i-th position of a round that is member k's stands at position
-`round * quota_k + i` of that member alone, whose own `EpochSampler` says which row that is. So each member passes through
-its own epochs, every row once in each, at a pace set by its weight; and where a step stands follows from its number.
+Positions are divided into *rounds* of 65,536. Each member of the mixture has a fixed number of positions per round,
+its *quota*: the weights in proportion, by largest remainder, and at least one. Which positions of a round belong to
+which member is drawn again for each round. The i-th position of member k in a round is position `round * quota_k + i`
+of that member's own `EpochSampler`, which gives the row. So each member has its own epochs, with every row once in
+each, at a rate set by its weight, and the rows of a step depend only on its number.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset.sampler import EpochSampler, permutation
 
-# Enough to give a member of one row in 65,536 its due, and yet shuffled in some milliseconds.
+# Large enough for a member with one row in 65,536; a round is shuffled in a few milliseconds.
 ROUND_POSITIONS = 1 << 16
-# Second word of Philox's key, as in `data/plan.py`.
+# Second word of Philox's key, as in `sampler`.
 _STREAM = 0x6D69787475726530
 
 
 @dataclasses.dataclass(frozen=True)
 class MixtureSampler:
-    """The order in which rows of several members are fed: a function of these numbers and the step.
+    """The order of rows of several members: a function of the attributes and the step alone.
 
-    Rows are numbered on from one member to the next: row r of member k is sum(num_rows[:k]) + r.
+    Rows are numbered across the members: row r of member k is sum(num_rows[:k]) + r.
 
     Attributes:
-      num_rows: of each member.
-      weights: its share of the rows fed, in any unit; empty: as they have rows.
+      num_rows: rows of each member.
+      weights: relative share of each member in the batches; empty: proportional to num_rows.
       batch_size: rows in a global batch.
       seed: 0 <= seed < 2**64.
 
     Raises:
-      UserError: a number is out of range, or there are not as many weights as members.
+      UserError: a number is out of range, or the numbers of weights and members differ.
     """
 
     num_rows: tuple[int, ...]
@@ -52,42 +52,42 @@ class MixtureSampler:
                 f"config.data.weights names {len(self.weights)} for {len(self.num_rows)} datasets; "
                 "give one for each folder of config.data.directory, in the same order, or none"
             )
-        _ = self.plans
+        _ = self.samplers  # checks the other numbers
 
     @functools.cached_property
     def quotas(self) -> tuple[int, ...]:
-        """Positions of each member in a round."""
-        return quotas(self.weights or self.num_rows)
+        """Positions of each member per round."""
+        return compute_quotas(self.weights or self.num_rows)
 
     @functools.cached_property
-    def plans(self) -> tuple[EpochSampler, ...]:
-        """Each member's order, as if it were alone."""
+    def samplers(self) -> tuple[EpochSampler, ...]:
+        """The sampler of each member."""
         return tuple(EpochSampler(rows, self.batch_size, self.seed, member=k) for k, rows in enumerate(self.num_rows))
 
     def rows(self, step: int) -> np.ndarray:
-        """Row numbers of the global batch of `step` (from 0), in order: int64[batch_size]."""
+        """Returns the row numbers of the global batch of `step` (from 0), in order: int64[batch_size]."""
         assert step >= 0, step
         position, end = step * self.batch_size, (step + 1) * self.batch_size
         pieces = []
         while position < end:
-            number, offset = divmod(position, ROUND_POSITIONS)
-            upto = min(ROUND_POSITIONS, offset + end - position)
-            pieces.append(self._rows_of_round(number, offset, upto))
-            position += upto - offset
+            number, begin = divmod(position, ROUND_POSITIONS)
+            stop = min(ROUND_POSITIONS, begin + end - position)
+            pieces.append(self._rows_of_round(number, begin, stop))
+            position += stop - begin
         return np.concatenate(pieces)
 
     def epoch(self, step: int) -> float:
-        """Rows fed when `step` begins, in rows of all members."""
+        """Returns the rows in the batches before `step`, divided by the rows of all members."""
         return step * self.batch_size / sum(self.num_rows)
 
-    def _rows_of_round(self, number: int, offset: int, upto: int) -> np.ndarray:
+    def _rows_of_round(self, number: int, begin: int, stop: int) -> np.ndarray:
         member, rank = _round(self.quotas, self.seed, number)
-        member, rank = member[offset:upto], rank[offset:upto]
+        member, rank = member[begin:stop], rank[begin:stop]
         rows, before = np.empty(len(member), np.int64), 0
-        for k, (sampler, quota, num_rows) in enumerate(zip(self.plans, self.quotas, self.num_rows)):
-            if len(chosen := np.flatnonzero(member == k)):
-                first = number * quota + int(rank[chosen[0]])  # its positions here follow each other
-                rows[chosen] = before + sampler.at(first, first + len(chosen))
+        for k, (sampler, quota, num_rows) in enumerate(zip(self.samplers, self.quotas, self.num_rows, strict=True)):
+            if len(indices := np.flatnonzero(member == k)):
+                first = number * quota + int(rank[indices[0]])  # the member's positions here are consecutive
+                rows[indices] = before + sampler.rows_at(first, first + len(indices))
             before += num_rows
         return rows
 
@@ -95,13 +95,13 @@ class MixtureSampler:
 def make_sampler(
     num_rows: Sequence[int], weights: Sequence[fractions.Fraction], batch_size: int, seed: int
 ) -> EpochSampler | MixtureSampler:
-    """The order of a `MixtureSampler` of these members; the plain `EpochSampler`, which is the same one, where there is but one."""
+    """Returns the sampler of these members: an `EpochSampler` for a single one, which gives the same order."""
     mixture = MixtureSampler(tuple(num_rows), tuple(weights), batch_size, seed)
-    return mixture if len(num_rows) > 1 else mixture.plans[0]
+    return mixture if len(num_rows) > 1 else mixture.samplers[0]
 
 
 def parse_weights(text: str) -> tuple[fractions.Fraction, ...]:
-    """Weights as a setting has them: "3,1" or "0.75, 0.25"; "" is none.
+    """Parses the setting data.weights, such as "3,1" or "0.75, 0.25"; "" gives no weights.
 
     Raises:
       UserError: not numbers above 0.
@@ -115,25 +115,25 @@ def parse_weights(text: str) -> tuple[fractions.Fraction, ...]:
     return weights
 
 
-def quotas(weights: Sequence[fractions.Fraction | int]) -> tuple[int, ...]:
-    """Positions of a round for each weight: by largest remainder, none without one, `ROUND_POSITIONS` in all."""
+def compute_quotas(weights: Sequence[fractions.Fraction | int]) -> tuple[int, ...]:
+    """Returns the positions per round for each weight: by largest remainder, at least 1, ROUND_POSITIONS in total."""
     total = sum(weights)
     exact = [fractions.Fraction(weight) * ROUND_POSITIONS / total for weight in weights]
-    whole = [int(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda k: whole[k] - exact[k])  # stable: the first of equals
-    for k in by_remainder[: ROUND_POSITIONS - sum(whole)]:
-        whole[k] += 1
-    for k, positions in enumerate(whole):
+    quotas = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda k: quotas[k] - exact[k])  # stable: the first of equals
+    for k in by_remainder[: ROUND_POSITIONS - sum(quotas)]:
+        quotas[k] += 1
+    for k, positions in enumerate(quotas):
         if not positions:
-            whole[k] += 1
-            whole[whole.index(max(whole))] -= 1
-    return tuple(whole)
+            quotas[k] += 1
+            quotas[quotas.index(max(quotas))] -= 1
+    return tuple(quotas)
 
 
-# Small: a run walks through rounds in order.
+# Small: a run passes through rounds in order.
 @functools.lru_cache(maxsize=2)
 def _round(quotas: tuple[int, ...], seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the member, the count of its positions before this one) for each position of a round: int64 each."""
+    """Returns int64[ROUND_POSITIONS] each: the member of each position, and how many earlier positions it has."""
     order = permutation((seed, _STREAM), (number, 0), ROUND_POSITIONS)
     member = np.repeat(np.arange(len(quotas)), quotas)[order]
     rank = np.empty(ROUND_POSITIONS, np.int64)

@@ -1,4 +1,4 @@
-"""The rows of a split by number, wherever its shards are."""
+"""Rows of a split by number, in local or remote storage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from electramed_jax.data.dataset.manifest import Manifest
 
 
 class SplitRows:
-    """`split_rows[numbers]` -> [len(numbers), T] of the manifest's dtype; numbers span all shards of a folder.
+    """Rows of a split of one folder: `split_rows[numbers]` -> [n, T] of the manifest's dtype.
+
+    Rows are numbered across all shards of the split.
 
     Args:
-      kept_blocks, cache: as in `BlockReader`.
+      cached_blocks, cache: see `BlockReader`.
 
     Raises:
-      UserError: if the split is unknown or empty; on reading, if a shard is missing, cut short or
-        a row of it does not match its checksum (the message names the shard and the row).
+      UserError: the split is unknown or empty. At reading: a shard is missing or cut short, or the checksum of
+        a row differs (the message names the shard and the row).
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class SplitRows:
         manifest: Manifest,
         split: str,
         *,
-        kept_blocks: int = CACHED_BLOCKS,
+        cached_blocks: int = CACHED_BLOCKS,
         cache: DiskCache | None = None,
     ) -> None:
         if split not in manifest.splits:
@@ -45,42 +47,44 @@ class SplitRows:
         rows = np.array([shard.rows for shard in shards], np.int64)
         self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
         layout = tfrecord.RecordLayout(manifest.row_length, manifest.dtype)
-        self._blocks = BlockReader(directory, shards, layout, kept_blocks, cache)
+        self._blocks = BlockReader(directory, shards, layout, cached_blocks, cache)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        return self._blocks.rows(*self._place(numbers))
+        return self._blocks.rows(*self._locate(numbers))
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Starts reading what these rows will need; returns at once."""
-        self._blocks.prefetch(*self._place(numbers))
+        """Starts reading the blocks of these rows, without waiting for them."""
+        self._blocks.prefetch(*self._locate(numbers))
 
     def close(self) -> None:
+        """Cancels the reads that have not begun."""
         self._blocks.close()
 
-    def _place(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The shard of each row, and its number there."""
+    def _locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the shard of each row and the number of the row in the shard."""
         numbers = np.asarray(numbers, np.int64)
-        # side="right": an empty shard shares its start with the next one, which is the one meant.
+        # side="right": an empty shard has the same start as the next one, which holds the row.
         shards = np.searchsorted(self._starts, numbers, side="right") - 1
         return shards, numbers - self._starts[shards]
 
 
 class DatasetRows:
-    """The rows of a split over all folders of a dataset, numbered on from one folder to the next.
+    """Rows of a split of all folders of a dataset, numbered across the folders.
 
-    Folders whose split is empty take no numbers; otherwise as `SplitRows`.
+    Folders with an empty split are skipped. The interface is that of `SplitRows`.
     """
 
     def __init__(
-        self, dataset: Dataset, split: str, *, kept_blocks: int = CACHED_BLOCKS, cache: DiskCache | None = None
+        self, dataset: Dataset, split: str, *, cached_blocks: int = CACHED_BLOCKS, cache: DiskCache | None = None
     ) -> None:
         folders = list(zip(dataset.folders, dataset.manifests, dataset.num_rows(split), strict=True))
-        filled = [folder for folder in folders if folder[2]] or folders[:1]  # the first says that it is empty
+        nonempty = [folder for folder in folders if folder[2]] or folders[:1]  # for the first one SplitRows raises
         self._parts = [
-            SplitRows(folder, manifest, split, kept_blocks=kept_blocks, cache=cache) for folder, manifest, _ in filled
+            SplitRows(folder, manifest, split, cached_blocks=cached_blocks, cache=cache)
+            for folder, manifest, _ in nonempty
         ]
         rows = np.array([len(part) for part in self._parts], np.int64)
         self._starts, self._length = np.cumsum(rows) - rows, int(rows.sum())
@@ -93,25 +97,26 @@ class DatasetRows:
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
         if len(self._parts) == 1:
             return self._parts[0][numbers]
-        self.prefetch(numbers)  # in all folders, before waiting for the first
+        self.prefetch(numbers)  # from all folders, before waiting for the first
         ids = np.empty((len(numbers), self._row_length), self._dtype)
-        for part, chosen, own in self._place(numbers):
-            ids[chosen] = part[own]
+        for part, indices, part_numbers in self._by_folder(numbers):
+            ids[indices] = part[part_numbers]
         return ids
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """As `SplitRows.expect`."""
-        for part, _, own in self._place(numbers):
-            part.prefetch(own)
+        """Starts reading the blocks of these rows, without waiting for them."""
+        for part, _, part_numbers in self._by_folder(numbers):
+            part.prefetch(part_numbers)
 
     def close(self) -> None:
+        """Cancels the reads that have not begun."""
         for part in self._parts:
             part.close()
 
-    def _place(self, numbers: np.ndarray) -> Iterator[tuple[SplitRows, np.ndarray, np.ndarray]]:
-        """(a folder, which of `numbers` are its own, their numbers there)."""
+    def _by_folder(self, numbers: np.ndarray) -> Iterator[tuple[SplitRows, np.ndarray, np.ndarray]]:
+        """Yields (rows of a folder, indices into `numbers` of its rows, numbers of these rows in the folder)."""
         numbers = np.asarray(numbers, np.int64)
         parts = np.searchsorted(self._starts, numbers, side="right") - 1
         for k, part in enumerate(self._parts):
-            if len(chosen := np.flatnonzero(parts == k)):
-                yield part, chosen, numbers[chosen] - self._starts[k]
+            if len(indices := np.flatnonzero(parts == k)):
+                yield part, indices, numbers[indices] - self._starts[k]

@@ -1,4 +1,4 @@
-"""Batches of random token ids, for benchmarks and compilation."""
+"""Batches of random token ids, for benchmarks and ahead-of-time compilation."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from electramed_jax.data.dataset.manifest import Manifest, dtype_for
 if TYPE_CHECKING:
     import jax
 
-SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)  # of random rows
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)  # in random rows
+_MIN_ROW_LENGTH = 16
+_MIN_DOCUMENT_LENGTH = 8
+_STREAM = 0x73796E7468657469  # separates these random numbers from those of `sampler` for the same seed
 
 
 class SyntheticLoader:
-    """The interface of `data.loader.Loader` over random rows: for benchmarks and compilation.
+    """Random rows with the interface of `loader.Loader`.
 
-    Rows are built as `data/pack.py` builds them, `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` one
-    after the other, the last document cut to fit, some rows ending in a little [PAD]. Ids of text
-    are uniform over the vocabulary: there is nothing to learn. A row depends on (seed, step, its
-    place in the batch) and on nothing else, hence not on the number of hosts.
+    Rows have the packed format: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` one after the other, the last
+    document cut to fit, some rows with a few [PAD] at the end. Ids of text are uniform over the vocabulary, so
+    a model learns nothing from them. A row is a function of (seed, step, position in the batch) alone, so it does
+    not depend on the number of hosts.
 
     Args:
       batch_size: rows of the global batch.
       row_length: T, at least 16.
       vocab_size: ids 0 to 4 are the special tokens.
       seed: of the ids.
-      sharding: as in `Loader`.
+      sharding: see `Loader`.
 
     Attributes:
       manifest: a Manifest without splits.
-      rows_in_epoch: the batch size: there is no end to the data.
+      rows_in_epoch: the batch size, since the data has no end.
 
     Raises:
-      UserError: a batch size that the mesh cannot share out, a row or vocabulary that is too small.
+      UserError: a batch size that the mesh does not divide, a row or vocabulary that is too small.
     """
 
     def __init__(
@@ -50,9 +53,9 @@ class SyntheticLoader:
         from electramed_jax.data.dataset import loader
 
         loader.check_batch_size(batch_size, sharding)
-        if row_length < _SHORTEST_ROW or vocab_size <= SPECIAL.mask + 1:
+        if row_length < _MIN_ROW_LENGTH or vocab_size <= SPECIAL.mask + 1:
             raise UserError(
-                f"row_length={row_length}, vocab_size={vocab_size}; wanted {_SHORTEST_ROW} or more"
+                f"row_length={row_length}, vocab_size={vocab_size}; wanted {_MIN_ROW_LENGTH} or more"
                 f" and more than {SPECIAL.mask + 1}"
             )
         self.manifest = Manifest(
@@ -79,18 +82,19 @@ class SyntheticLoader:
                 sharding,
             )
 
-        self._prefetched = loader.StepPrefetcher(read)
+        self._prefetcher = loader.StepPrefetcher(read)
 
     def at(self, step: int) -> dict[str, jax.Array]:
-        """{"input_ids": int32[B, T]} of `step`."""
-        return self._prefetched.at(step)
+        """Returns {"input_ids": int32[B, T]} of `step`."""
+        return self._prefetcher.at(step)
 
-    def epoch(self, step: int) -> float:
-        """Always 0.0: random rows never come round again."""
+    def epoch(self, _step: int) -> float:
+        """Returns 0.0: random rows are never repeated."""
         return 0.0
 
     def close(self) -> None:
-        self._prefetched.close()
+        """Stops prefetching."""
+        self._prefetcher.close()
 
     def __enter__(self) -> SyntheticLoader:
         return self
@@ -98,31 +102,22 @@ class SyntheticLoader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _row(self, step: int, place: int) -> np.ndarray:
+    def _row(self, step: int, position: int) -> np.ndarray:
         length, text = self.manifest.row_length, SPECIAL.mask + 1
         raw = np.random.Philox(
             key=np.array([self._seed, _STREAM], np.uint64),
-            counter=np.array([0, 0, step, place], np.uint64),
+            counter=np.array([0, 0, step, position], np.uint64),
         ).random_raw(2 * length)
         row = (text + raw[:length] % np.uint64(self.manifest.vocab_size - text)).astype(np.int32)
-        dice = iter(raw[length:].tolist())
-        # Documents of 8 tokens up to a row and a half: some fill the row, most share it.
+        numbers = iter(raw[length:].tolist())
+        # Documents of 8 tokens up to one and a half rows: some fill a row, most share it with others.
         begin = 0
-        while length - begin >= _SHORTEST_DOCUMENT:
-            size = _SHORTEST_DOCUMENT + next(dice) % (3 * length // 2)
+        while length - begin >= _MIN_DOCUMENT_LENGTH:
+            size = _MIN_DOCUMENT_LENGTH + next(numbers) % (3 * length // 2)
             end = min(begin + size, length)
             row[begin], row[end - 1] = SPECIAL.cls, SPECIAL.sep
-            if next(dice) % 10:
-                row[begin + 2 + next(dice) % (end - begin - 4)] = SPECIAL.sep
+            if next(numbers) % 10:
+                row[begin + 2 + next(numbers) % (end - begin - 4)] = SPECIAL.sep
             begin = end
         row[begin:] = SPECIAL.pad
         return row
-
-
-_SHORTEST_ROW = 16
-
-
-_SHORTEST_DOCUMENT = 8
-
-
-_STREAM = 0x73796E7468657469  # apart from the plan's stream of the same seed

@@ -1,4 +1,4 @@
-"""Blocks of rows: read once while they are needed, checked when they first arrive, bounded in memory and on disk."""
+"""Blocks of rows: read once while needed, verified at the first read, bounded in memory and on disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.storage.disk_cache import DiskCache
-from electramed_jax.data.dataset import block_reader as blocks
-from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset import block_reader, manifest
 from electramed_jax.data.dataset.row_reader import SplitRows
 from electramed_jax.data.dataset.sampler import EpochSampler
 
@@ -25,7 +24,7 @@ SHARD_1 = "pubmed-train.tfrecord-00001-of-00003"
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_ROWS", BLOCK)
+    monkeypatch.setattr(block_reader, "BLOCK_ROWS", BLOCK)
 
 
 @pytest.fixture(params=["local", "memory", "gs"])
@@ -36,104 +35,104 @@ def packed(request, folder_in) -> tuple[str, np.ndarray]:
 
 @pytest.fixture
 def reads(monkeypatch) -> list[tuple[str, int]]:
-    """(file, first row) of each read of rows."""
-    noted, read = [], tfrecord.read_records
+    """Records (file, first row) of each read of rows."""
+    recorded, read = [], tfrecord.read_records
 
-    def read_and_note(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
-        noted.append((path.rsplit("/", 1)[-1], first))
+    def read_and_record(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
+        recorded.append((path.rsplit("/", 1)[-1], first))
         read(path, layout, first, into)
 
-    monkeypatch.setattr(tfrecord, "read_records", read_and_note)
-    return noted
+    monkeypatch.setattr(tfrecord, "read_records", read_and_record)
+    return recorded
 
 
 @pytest.fixture
-def checked_rows(monkeypatch) -> list[int]:
-    """How many rows had their checksums compared, each time any had."""
-    noted, damaged = [], tfrecord.RecordLayout.find_damaged
+def verified_rows(monkeypatch) -> list[int]:
+    """Records the number of rows of each comparison of checksums."""
+    recorded, damaged = [], tfrecord.RecordLayout.find_damaged
 
-    def compare_and_note(self: tfrecord.RecordLayout, found: np.ndarray) -> np.ndarray:
-        noted.append(len(found))
-        return damaged(self, found)
+    def find_and_record(self: tfrecord.RecordLayout, records: np.ndarray) -> np.ndarray:
+        recorded.append(len(records))
+        return damaged(self, records)
 
-    monkeypatch.setattr(tfrecord.RecordLayout, "find_damaged", compare_and_note)
-    return noted
+    monkeypatch.setattr(tfrecord.RecordLayout, "find_damaged", find_and_record)
+    return recorded
 
 
 def open_rows(folder: str, **settings: object) -> SplitRows:
     return SplitRows(folder, manifest.read_manifest(folder), "train", **settings)
 
 
-def plan(seed: int = 0) -> EpochSampler:
+def sampler(seed: int = 0) -> EpochSampler:
     return EpochSampler(930, 10, seed, block_rows=BLOCK, window_blocks=8)
 
 
 def epoch(rows: SplitRows, number: int, seed: int = 0) -> np.ndarray:
-    order = plan(seed)
+    order = sampler(seed)
     return np.concatenate([rows[order.rows(step)] for step in range(number * 93, (number + 1) * 93)])
 
 
 def wanted(contents: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
-    order = plan(seed)
+    order = sampler(seed)
     return contents[np.concatenate([order.rows(step) for step in range(number * 93, (number + 1) * 93)])]
 
 
-@pytest.mark.parametrize("kept", [1, 3, 24, 160])
-def test_rows_are_those_asked_for_however_little_is_kept(packed, kept):
+@pytest.mark.parametrize("cached_blocks", [1, 3, 24, 160])
+def test_the_requested_rows_are_read_for_any_number_of_cached_blocks(packed, cached_blocks):
     folder, contents = packed
-    rows = open_rows(folder, kept_blocks=kept)
+    rows = open_rows(folder, cached_blocks=cached_blocks)
     np.testing.assert_array_equal(epoch(rows, 0), wanted(contents, 0))
-    some = np.random.default_rng(0).integers(0, 930, 200)  # from everywhere, some of them twice
+    some = np.random.default_rng(0).integers(0, 930, 200)  # from the whole split, some of them twice
     np.testing.assert_array_equal(rows[some], contents[some])
     assert rows[np.array([], int)].shape == (0, invented_rows.T)
     rows.close()
 
 
 def test_a_window_of_blocks_in_memory_makes_each_block_one_read_an_epoch(packed, reads):
-    rows = open_rows(packed[0], kept_blocks=20)
+    rows = open_rows(packed[0], cached_blocks=20)
     for number in range(3):
         reads.clear()
         epoch(rows, number)
-        # A window may begin with blocks that the one before still holds.
+        # A window may begin with blocks that are still cached from the previous one.
         assert BLOCKS - 20 <= len(reads) == len(set(reads)) <= BLOCKS
     rows.close()
 
 
 @pytest.mark.parametrize("packed", ["local"], indirect=True)
-def test_checksums_are_compared_when_a_block_is_first_touched_and_not_again(packed, checked_rows, reads):
-    rows = open_rows(packed[0], kept_blocks=20)
+def test_checksums_of_a_local_block_are_compared_at_its_first_read_only(packed, verified_rows, reads):
+    rows = open_rows(packed[0], cached_blocks=20)
     rows[np.array([5])]
-    assert checked_rows == [BLOCK]
+    assert verified_rows == [BLOCK]
     epoch(rows, 0)
-    assert sum(checked_rows) == 930
+    assert sum(verified_rows) == 930
     epoch(rows, 1)
-    assert sum(checked_rows) == 930 and len(reads) > BLOCKS
+    assert sum(verified_rows) == 930 and len(reads) > BLOCKS
     rows.close()
 
 
 @pytest.mark.parametrize("packed", ["memory", "gs"], indirect=True)
-def test_what_comes_over_a_network_is_checked_each_time(packed, checked_rows):
-    rows = open_rows(packed[0], kept_blocks=1)
+def test_blocks_from_a_network_are_verified_at_each_read(packed, verified_rows):
+    rows = open_rows(packed[0], cached_blocks=1)
     for _ in range(2):
         rows[np.array([5, 900])]
-    assert checked_rows == [BLOCK, BLOCK] * 2
+    assert verified_rows == [BLOCK, BLOCK] * 2
     rows.close()
 
 
-def test_a_damaged_row_is_named_and_its_neighbours_are_not_held_against_it(packed):
+def test_a_damaged_row_is_named_and_other_rows_of_its_block_are_readable(packed):
     folder, contents = packed
     invented_rows.flip_byte(files.join(folder, SHARD_1), 37)
-    rows = open_rows(folder, kept_blocks=2)
+    rows = open_rows(folder, cached_blocks=2)
     near = np.array([400 + 36, 400 + 38])
     for _ in range(2):
         np.testing.assert_array_equal(rows[near], contents[near])
         with pytest.raises(UserError, match=f"{SHARD_1}: row 37 is damaged"):
             rows[np.array([0, 437, 436])]
-        rows[np.array([10, 100, 200])]  # the damaged block leaves memory
+        rows[np.array([10, 100, 200])]  # evicts the damaged block
     rows.close()
 
 
-def test_a_row_that_is_mended_is_read_anew(packed):
+def test_a_repaired_row_is_read_again(packed):
     folder, contents = packed
     path = files.join(folder, SHARD_1)
     good = files.read_bytes(path)
@@ -148,7 +147,7 @@ def test_a_row_that_is_mended_is_read_anew(packed):
 
 
 @pytest.mark.parametrize("packed", ["gs"], indirect=True)
-def test_bytes_changed_on_the_way_are_fetched_again(packed, gcs):
+def test_bytes_changed_in_transfer_are_fetched_again(packed, gcs):
     folder, contents = packed
     rows = open_rows(folder)
     gcs.fail(SHARD_1, "flip")
@@ -161,9 +160,9 @@ def test_bytes_changed_on_the_way_are_fetched_again(packed, gcs):
 
 
 @pytest.mark.parametrize("packed", ["gs"], indirect=True)
-def test_an_epoch_on_failing_storage_is_the_local_one_row_for_row(packed, gcs):
+def test_an_epoch_on_failing_storage_has_the_rows_of_a_local_one(packed, gcs):
     folder, contents = packed
-    rows = open_rows(folder, kept_blocks=20)
+    rows = open_rows(folder, cached_blocks=20)
     gcs.fail(".tfrecord-", "flip", *["503", "break", "silence"] * 20)
     np.testing.assert_array_equal(epoch(rows, 0), wanted(contents, 0))
     assert gcs.failures == []
@@ -171,9 +170,9 @@ def test_an_epoch_on_failing_storage_is_the_local_one_row_for_row(packed, gcs):
 
 
 @pytest.mark.parametrize("packed", ["gs"], indirect=True)
-def test_an_epoch_of_remote_shards_costs_a_request_a_block_and_the_bytes_of_the_shards(packed, gcs):
+def test_an_epoch_of_remote_shards_takes_one_request_per_block_and_the_bytes_of_the_shards(packed, gcs):
     gcs.requests.clear()
-    rows = open_rows(packed[0], kept_blocks=160)
+    rows = open_rows(packed[0], cached_blocks=160)
     epoch(rows, 0)
     shards = {name: len(content) for name, content in gcs.objects.items() if ".tfrecord-" in name}
     assert len(gcs.downloads(".tfrecord-")) == BLOCKS
@@ -187,23 +186,23 @@ def test_an_epoch_of_remote_shards_costs_a_request_a_block_and_the_bytes_of_the_
 def test_with_a_cache_on_disk_the_second_epoch_and_the_next_run_read_nothing_remote(packed, reads, tmp_path):
     folder, contents = packed
     cache = DiskCache(str(tmp_path / "cache"), 1 << 20)
-    rows = open_rows(folder, kept_blocks=8, cache=cache)
+    rows = open_rows(folder, cached_blocks=8, cache=cache)
     np.testing.assert_array_equal(epoch(rows, 0), wanted(contents, 0))
     assert len(set(reads)) == BLOCKS
     reads.clear()
     np.testing.assert_array_equal(epoch(rows, 1), wanted(contents, 1))
     rows.close()
-    again = open_rows(folder, kept_blocks=8, cache=DiskCache(str(tmp_path / "cache"), 1 << 20))
+    again = open_rows(folder, cached_blocks=8, cache=DiskCache(str(tmp_path / "cache"), 1 << 20))
     np.testing.assert_array_equal(epoch(again, 0), wanted(contents, 0))
     again.close()
     assert reads == []
-    # what fills up in place is in the end the shard itself
+    # the cached files are equal to the shards
     whole = {path.name.removesuffix(".part"): files.sha256(str(path)) for path in (tmp_path / "cache").iterdir()}
     assert whole == {shard.sha256: shard.sha256 for shard in manifest.read_manifest(folder).splits["train"].shards}
 
 
 @pytest.mark.parametrize("packed", ["memory"], indirect=True)
-def test_a_damaged_cache_is_noticed_and_mended(packed, reads, tmp_path):
+def test_a_damaged_cache_is_detected_and_repaired(packed, reads, tmp_path):
     folder, contents = packed
     for round_ in range(2):
         rows = open_rows(folder, cache=DiskCache(str(tmp_path / "cache"), 1 << 20))
@@ -224,33 +223,37 @@ def test_local_shards_are_not_copied_to_the_cache(packed, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_what_is_expected_is_on_its_way_before_it_is_asked_for(packed, reads, monkeypatch):
+def test_prefetched_blocks_are_read_before_they_are_requested(packed, reads, monkeypatch):
     folder, contents = packed
-    rows, read, begun = open_rows(folder), tfrecord.read_records, {first: threading.Event() for first in (96, 112, 128)}
+    rows, read, started = (
+        open_rows(folder),
+        tfrecord.read_records,
+        {first: threading.Event() for first in (96, 112, 128)},
+    )
 
-    def read_and_tell(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
-        begun[first].set()
+    def read_and_signal(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
+        started[first].set()
         read(path, layout, first, into)
 
-    monkeypatch.setattr(tfrecord, "read_records", read_and_tell)
+    monkeypatch.setattr(tfrecord, "read_records", read_and_signal)
     rows.prefetch(np.arange(100, 130))
-    assert all(event.wait(timeout=30) for event in begun.values())
+    assert all(event.wait(timeout=30) for event in started.values())
     np.testing.assert_array_equal(rows[np.arange(100, 130)], contents[100:130])
     assert len(reads) == 3
     rows.close()
 
 
 @pytest.mark.parametrize("packed", ["local"], indirect=True)
-def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monkeypatch):
+def test_a_slow_read_does_not_overwrite_the_next_block_in_its_slot(packed, monkeypatch):
     folder, contents = packed
-    rows, read = open_rows(folder, kept_blocks=2), tfrecord.read_records
+    rows, read = open_rows(folder, cached_blocks=2), tfrecord.read_records
     others_done, slow_done = threading.Event(), threading.Event()
 
     def read_slowly(path: str, layout: tfrecord.RecordLayout, first: int, into: np.ndarray) -> None:
         if first == 0:
             others_done.wait(timeout=0.2)
         read(path, layout, first, into)
-        if first in (0, 192):  # 192 comes to stand where 0 would
+        if first in (0, 192):  # the block of row 192 gets the slot of the block of row 0
             (slow_done if first == 0 else others_done).set()
 
     monkeypatch.setattr(tfrecord, "read_records", read_slowly)
@@ -262,7 +265,7 @@ def test_a_slow_read_does_not_spoil_the_block_that_takes_its_place(packed, monke
     rows.close()
 
 
-def test_an_expected_block_that_fails_is_no_error_until_it_is_asked_for(packed):
+def test_a_failed_prefetch_is_an_error_only_when_the_block_is_requested(packed):
     folder, contents = packed
     rows = open_rows(folder)
     path = files.join(folder, SHARD_1)
@@ -282,9 +285,9 @@ def test_an_expected_block_that_fails_is_no_error_until_it_is_asked_for(packed):
 def test_memory_does_not_grow_with_the_dataset(packed):
     folder, _ = packed
     size = tfrecord.record_size(invented_rows.T, "uint16")
-    rows = open_rows(folder, kept_blocks=4)
+    rows = open_rows(folder, cached_blocks=4)
     epoch(rows, 0)
     assert rows._blocks._records.nbytes == 4 * BLOCK * size
     maps = pathlib.Path("/proc/self/maps").read_text()
-    assert folder not in maps, "a mapped file counts as ours where memory is limited"
+    assert folder not in maps, "a mapped file counts toward the memory limit of the process"
     rows.close()

@@ -1,4 +1,4 @@
-"""Several packed folders as one: only where they agree, with one manifest that tells of all."""
+"""Several packed folders as one dataset: they must have one format, and the merged manifest covers all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARD_ROWS = {"train": (20, 10), "validation": (5,)}
 
 @pytest.fixture(params=["local", "memory"])
 def two(request, folder_in) -> tuple[str, str]:
-    """Two folders that agree; the second has a split more."""
+    """Two folders of one format; the second has another split in addition."""
     folder = folder_in(request.param)
     names = files.join(folder, "abstracts"), files.join(folder, "full_text")
     invented_rows.pack(names[0], SHARD_ROWS)
@@ -25,12 +25,12 @@ def two(request, folder_in) -> tuple[str, str]:
     return names
 
 
-def test_one_folder_is_its_own_manifest(two):
+def test_the_manifest_of_one_folder_is_its_own(two):
     found = dataset.open_dataset(two[0] + "/")
     assert found.folders == (two[0],) and found.manifest == manifests.read_manifest(two[0])
 
 
-def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
+def test_the_manifest_of_several_folders_has_sums_and_full_paths(two):
     found = dataset.open_dataset(f"{two[0]}, {two[1]}")
     manifest = found.manifest
     assert manifest.name == "abstracts + full_text"
@@ -47,7 +47,7 @@ def test_the_manifest_of_several_sums_up_and_names_where_things_are(two):
     assert found.num_rows("train") == (30, 7) and found.num_rows("test") == (0, 3)
 
 
-def test_a_split_of_several_is_measured_against_the_mean_of_their_distributions(two):
+def test_the_unigram_cross_entropy_of_several_folders_is_their_mean_weighted_by_tokens(two):
     manifest = manifests.read_manifest(two[1])
     better = dataclasses.replace(manifest.splits["train"], unigram_cross_entropy=5.0)
     manifests.write_manifest(two[1], dataclasses.replace(manifest, splits=manifest.splits | {"train": better}))
@@ -55,7 +55,7 @@ def test_a_split_of_several_is_measured_against_the_mean_of_their_distributions(
     assert found.unigram_cross_entropy == pytest.approx((30 * 9.0 + 7 * 5.0) / 37)
 
 
-def test_that_manifest_is_one_that_can_be_kept_and_read(two, tmp_path):
+def test_the_merged_manifest_can_be_written_and_read(two, tmp_path):
     manifest = dataset.open_dataset(",".join(two)).manifest
     files.write_json(str(tmp_path / "dataset.json"), dataclasses.asdict(manifest))
     assert manifests.load_manifest(str(tmp_path / "dataset.json")) == manifest
@@ -69,19 +69,19 @@ def test_that_manifest_is_one_that_can_be_kept_and_read(two, tmp_path):
         ({"lower_case": False}, r"different casings \(lower-cased: True and False\).*with the other's --cased"),
     ],
 )
-def test_folders_that_differ_are_both_named_with_what_to_do(two, changed, message):
+def test_folders_of_different_formats_are_both_named_with_the_flag_to_use(two, changed, message):
     files.remove(two[1])
     invented_rows.pack(two[1], {"train": (7,)}, **changed)
     with pytest.raises(UserError, match=f"^{two[0]} and {two[1]} have {message}"):
         dataset.open_dataset(",".join(two))
 
 
-def test_a_folder_named_twice_is_a_matter_of_weight(two):
+def test_a_folder_named_twice_is_an_error_that_suggests_a_weight(two):
     with pytest.raises(UserError, match=f"{two[0]} is named twice.*larger weight"):
         dataset.open_dataset(f"{two[0]},{two[1]},{two[0]}/")
 
 
-def test_a_shard_that_differs_is_found_in_whichever_folder(two):
+def test_a_damaged_shard_is_found_in_any_folder(two):
     found = dataset.open_dataset(",".join(two))
     found.verify_shards()
     invented_rows.flip_byte(found.manifest.splits["train"].shards[2].file, 0)

@@ -1,3 +1,5 @@
+"""Manifests: written and read back, readable by TFDS, and every mismatch with the folder is reported."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -64,7 +66,7 @@ def test_shards_are_named_as_tfds_names_them():
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(7, "uint16"), (65_536, "uint16"), (65_537, "uint32")])
-def test_ids_take_the_smallest_type_that_holds_them(size, dtype):
+def test_ids_have_the_smallest_type_that_can_hold_them(size, dtype):
     assert manifest.dtype_for(size) == dtype
 
 
@@ -94,7 +96,7 @@ def test_an_unknown_version_is_refused(packed):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format_version": 1}', '{"format_version": 1, "splits": 3}'])
-def test_json_that_is_no_manifest_is_refused(packed, text):
+def test_json_that_is_not_a_manifest_is_refused(packed, text):
     folder, _ = packed
     files.write_text(files.join(folder, "manifest.json"), text)
     with pytest.raises(UserError, match=r"manifest\.json: "):
@@ -134,7 +136,7 @@ def test_a_flipped_byte_is_found_when_shards_are_verified(packed):
         manifest.verify_shards(folder, written)
 
 
-def test_another_vocabulary_beside_the_rows_is_refused(packed):
+def test_another_vocabulary_in_the_folder_is_refused(packed):
     folder, _ = packed
     vocab.write_vocab(files.join(folder, "vocab.txt"), [*TOKENS[:-1], "c"])
     with pytest.raises(UserError, match="not the vocabulary these rows were packed with"):

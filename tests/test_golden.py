@@ -51,7 +51,7 @@ def params_text(config: Config, *, measured: bool) -> str:
     values = tree_rules.named_leaves(quick.jit(lambda: init_params(config))()) if measured else {}
     lines = []
     for name, leaf in shapes.items():
-        axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name))
+        axes = ", ".join(axis or "-" for axis in sharding.PARAM_RULES(name).axes)
         decay = "decays" if optimizer.DECAY_RULES(name) else "no decay"
         shape = f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
         start = f"   {describe_initial(values[name])}" if measured else ""

@@ -1,15 +1,14 @@
-"""What devices tell each other in a step: every collective over `data` and `fsdp` is in this file.
+"""FSDP collectives of the train and eval steps: all explicit communication over the mesh axes `data` and `fsdp`.
 
-A step is written for one device, which has its shard of the parameters and its rows of the batch. It gathers the
-parameters whole along `fsdp`; their gradients are added up over all rows into the shards that devices keep, which is
-the gather's transpose, a reduce-scatter; and sums are added up. What `tensor` splits is left to the compiler.
+A step is written for one device, which has its shard of the parameters and its rows of the batch. It all-gathers the
+parameters along `fsdp`. The transpose of that gather reduce-scatters the gradients into the shards; `data` then adds up
+what is left with a psum. Metric sums are added up with a psum. XLA inserts the collectives over `tensor`.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,67 +22,69 @@ from electramed_jax.model.layers import unstack
 from electramed_jax.model.ops import batch_axes
 from electramed_jax.training import sharding
 
-ROWS, REPLICATED = jax.P(batch_axes.BATCH_AXES), jax.P()
-
-# Multiplied in the model's compute_dtype: gathered, and their gradients added up, as that.
-MATMUL_PARAMS = re.compile(r"(?:layers/.*|project|head/dense)/kernel$")
+ROWS, REPLICATED = jax.P(batch_axes.BATCH_AXES), jax.P()  # out_specs of `FsdpCollectives.shard_map`
 
 
 class FsdpCollectives:
-    """How the devices of the mesh that is set share a function of parameters and rows; of a single one, nothing."""
+    """Runs a function of parameters and rows on the devices of the current mesh. On one device it only calls it.
+
+    Attributes:
+      param_specs: the PartitionSpec of each parameter along `fsdp`: in_specs of parameters, out_specs of gradients.
+    """
 
     def __init__(self, params: Any, model: ModelConfig):
         mesh = jax.sharding.get_abstract_mesh()
-        self._over = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
-        # XLA:CPU adds up 16-bit numbers as float32 anyway, and fails at it where `tensor` splits something.
-        self._dtype = jnp.dtype(jnp.float32 if platform.current_platform() == "cpu" else model.compute_dtype)
-        # Of tensor the compiler need not know anything where it splits nothing.
-        self._axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.BATCH_AXES or size == 1}
+        self._enabled = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
+        # XLA:CPU adds up 16-bit numbers in float32 anyway, and aborts at them where `tensor` splits an array.
+        self._compute_dtype = jnp.dtype(jnp.float32 if platform.current_platform() == "cpu" else model.compute_dtype)
+        # `tensor` is left to the compiler only where it splits something.
+        self._manual_axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.BATCH_AXES or size == 1}
         self.param_specs = (
-            tree_rules.map_named(lambda name, x: _along_fsdp(name, x.shape, mesh), params) if self._over else None
+            tree_rules.map_named(lambda name, x: _fsdp_spec(name, x.shape, mesh), params) if self._enabled else None
         )
 
-    def shard_map(self, call: Callable[..., Any], out: Any, params: Any, batch: Any, *others: Any) -> Any:
-        """call(shards of the parameters, a device's rows of each array of the batch, others) on every device.
+    def shard_map(self, call: Callable[..., Any], out_specs: Any, params: Any, batch: Any, *replicated: Any) -> Any:
+        """Returns `call(parameter shards, rows of each array of the batch, *replicated)`, run on every device.
 
         Args:
-          out: where each result lies: EVERYWHERE, after `added_up`; ROWS, a row for a row; or `shards`.
+          out_specs: for each result `REPLICATED` (after `psum`), `ROWS` (one row per row of the batch), or
+            `param_specs`.
         """
-        if not self._over:
-            return call(params, batch, *others)
-        specs = (self.param_specs, ROWS, *[REPLICATED] * len(others))
-        mapped = jax.shard_map(call, in_specs=specs, out_specs=out, axis_names=self._axes, check_vma=False)
-        return mapped(params, batch, *others)
+        if not self._enabled:
+            return call(params, batch, *replicated)
+        in_specs = (self.param_specs, ROWS, *[REPLICATED] * len(replicated))
+        mapped = jax.shard_map(
+            call, in_specs=in_specs, out_specs=out_specs, axis_names=self._manual_axes, check_vma=False
+        )
+        return mapped(params, batch, *replicated)
 
     def all_gather_params(self, params: Any) -> Any:
-        """Inside `call`: the parameters whole along fsdp, to be differentiated through.
+        """Inside `shard_map`: returns the full parameters along `fsdp`. Differentiable.
 
-        Each is gathered once, stacks layer by layer: neither the first nor the last has to wait for all.
+        Each parameter is gathered once, in the dtype of its rule. Stacks are gathered layer by layer, so that the first
+        layer does not wait for the last one, nor its gradient.
         """
-        if not self._over:
+        if not self._enabled:
             return params
 
-        def one(name: str, shard: jax.Array, spec: jax.P) -> jax.Array:
-            dtype = self._dtype if MATMUL_PARAMS.search(name) else shard.dtype
+        def gather(name: str, shard: jax.Array, spec: jax.P) -> jax.Array:
+            rule = sharding.PARAM_RULES(name)
+            dtype = self._compute_dtype if rule.gather_dtype == "compute" else jnp.dtype(jnp.float32)
             axis = spec.index("fsdp") if "fsdp" in spec else None
-            if "layers/" in name and axis is not None:
+            if rule.stacked and axis is not None:
                 return jnp.stack([_all_gather(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
             return _all_gather(shard, axis, dtype)
 
-        return tree_rules.map_named(one, params, self.param_specs)
+        return tree_rules.map_named(gather, params, self.param_specs)
 
     def psum(self, sums: Any) -> Any:
-        """Inside `call`: sums over the batch from sums over a device's rows."""
-        return _psum(sums, batch_axes.BATCH_AXES) if self._over else sums
+        """Inside `shard_map`: adds up the sums of each device's rows to sums over the batch."""
+        return _psum(sums, batch_axes.BATCH_AXES) if self._enabled else sums
 
 
-def _along_fsdp(name: str, shape: tuple[int, ...], mesh: Any) -> jax.P:
-    return jax.P(
-        *[
-            axis if axis == "fsdp" and mesh.shape[axis] > 1 else None
-            for axis in sharding.partition_spec(name, shape, mesh)
-        ]
-    )
+def _fsdp_spec(name: str, shape: tuple[int, ...], mesh: jax.sharding.AbstractMesh) -> jax.P:
+    spec = sharding.partition_spec(name, shape, mesh)
+    return jax.P(*[axis if axis == "fsdp" and mesh.shape[axis] > 1 else None for axis in spec])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -99,12 +100,15 @@ def _all_gather_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Arr
 
 
 def _reduce_scatter(g: jax.Array) -> jax.Array:
-    """A device's part along the first axis of the sum over fsdp, in forms of which libtpu makes no all-reduce."""
-    if g.ndim > 3:  # queries, keys and values, which do not lie side by side
+    """Returns this device's part, along the first axis, of the sum over `fsdp`.
+
+    The shapes are chosen so that libtpu compiles a reduce-scatter and not an all-reduce.
+    """
+    if g.ndim > 3:  # queries, keys and values are not contiguous
         return jnp.stack([_reduce_scatter(g[:, i]) for i in range(g.shape[1])], axis=1)
-    # Devices have an axis of their own, which is no tile's; heads, no good tile (see layers.Dense), have none.
-    apart = g.reshape(jax.lax.axis_size("fsdp"), -1, math.prod(g.shape[1:]))
-    return jax.lax.psum_scatter(apart, "fsdp").reshape(-1, *g.shape[1:])
+    # Devices get an axis outside the tile; heads, which make a bad tile (see layers.Dense), are merged with their size.
+    by_device = g.reshape(jax.lax.axis_size("fsdp"), -1, math.prod(g.shape[1:]))
+    return jax.lax.psum_scatter(by_device, "fsdp").reshape(-1, *g.shape[1:])
 
 
 def _psum(x: Any, axes: tuple[str, ...]) -> Any:
@@ -112,4 +116,4 @@ def _psum(x: Any, axes: tuple[str, ...]) -> Any:
     return jax.lax.psum(x, axes) if axes else x
 
 
-_all_gather.defvjp(lambda shard, *how: (_all_gather(shard, *how), None), _all_gather_backward)
+_all_gather.defvjp(lambda shard, axis, dtype: (_all_gather(shard, axis, dtype), None), _all_gather_backward)

@@ -1,17 +1,18 @@
-"""Which device holds what.
+"""Sharding: the device mesh, one rule per parameter, and the sharding of every array of a train state.
 
-The mesh has three axes. A batch's rows are split over `data` and `fsdp` together. A parameter's dimensions
-have logical names; each name is laid along one mesh axis:
+The mesh has the axes `data`, `fsdp` and `tensor`. The rows of a batch are split over `data` and `fsdp` together. A rule
+names the logical axis of each dimension of a parameter, and `LOGICAL_AXIS_RULES` assigns a mesh axis to it:
 
     vocabulary, heads, feed_forward -> tensor        width -> fsdp
 
-In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that
-the axis does not divide is kept whole on every device. What is exchanged for it in a step: exchange.py.
+In the notation of the scaling book: word[V_tensor, E_fsdp], up/kernel[L, D_fsdp, F_tensor]. A dimension that the mesh
+axis does not divide is replicated. collectives.py has the communication that follows from it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.experimental import mesh_utils, multihost_utils
@@ -31,40 +32,58 @@ LOGICAL_AXIS_RULES = {
     None: None,
 }
 
-# Matched against the end of a leaf's name, so that an optimiser's moments follow their parameter.
+
+class ParamRule(NamedTuple):
+    """How a parameter is split over the mesh, and how a step gathers it along `fsdp`."""
+
+    axes: tuple[str | None, ...]  # logical axis of each dimension; "width" is split over fsdp and gathered
+    gather_dtype: Literal["compute", "float32"] = "float32"  # of the all-gather and of the gradient's reduction
+    stacked: bool = False  # dimension 0 is the layer: each layer is gathered by itself
+
+
+def _per_layer(*axes: str | None, gather_dtype: Literal["compute", "float32"] = "float32") -> ParamRule:
+    return ParamRule((None, *axes), gather_dtype, stacked=True)
+
+
+# Kernels that the model multiplies in its compute_dtype are gathered in it, all other parameters in float32.
+# A rule matches the end of a leaf's name, so that it covers the optimizer's moments of the parameter, too.
 PARAM_RULES = tree_rules.RuleTable(
     "sharding",
     (
-        (r"(?:embeddings|embedding_delta)/word", ("vocabulary", "width")),
-        (r"(?:embeddings|embedding_delta)/(?:position|token_type)", (None, "width")),
-        (r"project/kernel", (None, "width")),
-        (r"layers/attention/qkv/kernel", (None, "width", None, "heads", None)),
-        (r"layers/attention/qkv/bias", (None, None, "heads", None)),
-        (r"layers/attention/out/kernel", (None, "heads", None, "width")),
-        (r"layers/feed_forward/up/kernel", (None, "width", "feed_forward")),
-        (r"layers/feed_forward/up/bias", (None, "feed_forward")),
-        (r"layers/feed_forward/down/kernel", (None, "feed_forward", "width")),
-        (r"layers/(?:attention/out|feed_forward/down)/bias", (None, None)),
-        (r"layers/(?:attention|feed_forward)/norm/(?:scale|bias)", (None, None)),
-        (r"head/dense/kernel", ("width", None)),
-        (r"head/logit/kernel", (None, None)),
-        (r"head/output_bias", ("vocabulary",)),
-        (r"(?:embeddings|embedding_delta|head)/norm/(?:scale|bias)", (None,)),
-        (r"(?:project|head/dense|head/logit)/bias", (None,)),
-        (r"step|count", ()),
+        (r"(?:embeddings|embedding_delta)/word", ParamRule(("vocabulary", "width"))),
+        (r"(?:embeddings|embedding_delta)/(?:position|token_type)", ParamRule((None, "width"))),
+        (r"project/kernel", ParamRule((None, "width"), gather_dtype="compute")),
+        (r"layers/attention/qkv/kernel", _per_layer("width", None, "heads", None, gather_dtype="compute")),
+        (r"layers/attention/qkv/bias", _per_layer(None, "heads", None)),
+        (r"layers/attention/out/kernel", _per_layer("heads", None, "width", gather_dtype="compute")),
+        (r"layers/feed_forward/up/kernel", _per_layer("width", "feed_forward", gather_dtype="compute")),
+        (r"layers/feed_forward/up/bias", _per_layer("feed_forward")),
+        (r"layers/feed_forward/down/kernel", _per_layer("feed_forward", "width", gather_dtype="compute")),
+        (r"layers/(?:attention/out|feed_forward/down)/bias", _per_layer(None)),
+        (r"layers/(?:attention|feed_forward)/norm/(?:scale|bias)", _per_layer(None)),
+        (r"head/dense/kernel", ParamRule(("width", None), gather_dtype="compute")),
+        (r"head/logit/kernel", ParamRule((None, None))),
+        (r"head/output_bias", ParamRule(("vocabulary",))),
+        (r"(?:embeddings|embedding_delta|head)/norm/(?:scale|bias)", ParamRule((None,))),
+        (r"(?:project|head/dense|head/logit)/bias", ParamRule((None,))),
+        (r"step|count", ParamRule(())),
     ),
 )
 
 
-def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
-    """A (data, fsdp, tensor) mesh over all devices; UserError where they cannot be laid out so."""
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a (data, fsdp, tensor) mesh over all devices.
+
+    Raises:
+      UserError: the mesh does not cover the devices, or `data` does not divide over several slices.
+    """
     devices = jax.devices() if devices is None else devices
-    rest = config.fsdp * config.tensor
-    data = config.data if config.data != -1 else len(devices) // rest
-    if data * rest != len(devices) or data == 0:
+    per_data = config.fsdp * config.tensor
+    data = config.data if config.data != -1 else len(devices) // per_data
+    if data * per_data != len(devices) or data == 0:
         raise UserError(
             f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not cover {len(devices)} devices; "
-            "their product must be the number of devices (mesh.data=-1 takes what is left)"
+            "their product must be the number of devices (mesh.data=-1 uses the remaining ones)"
         )
     shape, auto = (data, config.fsdp, config.tensor), (AxisType.Auto,) * 3
     slices = len({getattr(device, "slice_index", None) for device in devices})
@@ -72,54 +91,55 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
         return jax.make_mesh(shape, MESH_AXES, axis_types=auto, devices=devices)
     if data % slices:
         raise UserError(
-            f"mesh data={data} does not divide over {slices} slices; between slices only data is exchanged: choose "
+            f"mesh data={data} does not divide over {slices} slices; only the data axis may span slices: choose "
             f"mesh.fsdp and mesh.tensor whose product divides the {len(devices) // slices} chips of a slice"
         )
-    # Slices are joined by the slower network, which then carries nothing but the gradients of `data`.
+    # The network between slices is the slower one: it carries only the gradient reduction over `data`.
     within = (data // slices, config.fsdp, config.tensor)
     return Mesh(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), MESH_AXES, axis_types=auto)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Of int32[B, T]: rows over data and fsdp."""
+    """Returns the sharding of a batch `int32[B, T]`: rows over data and fsdp."""
     return NamedSharding(mesh, jax.P(batch_axes.BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array that every device has a full copy of."""
     return NamedSharding(mesh, jax.P())
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
-    """A NamedSharding for every leaf of a (state's) tree of arrays or ShapeDtypeStructs."""
+    """Returns a NamedSharding for every leaf of a tree of parameters or of a train state."""
     return tree_rules.map_named(lambda name, leaf: NamedSharding(mesh, partition_spec(name, leaf.shape, mesh)), tree)
 
 
 def partition_spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> jax.P:
-    """The mesh axis of each dimension of the leaf `name`, or None."""
-    axes = [LOGICAL_AXIS_RULES[logical] for logical in PARAM_RULES(name)]
+    """Returns the mesh axis of each dimension of the leaf `name`; None where it is not split."""
+    axes = [LOGICAL_AXIS_RULES[logical] for logical in PARAM_RULES(name).axes]
     assert len(axes) == len(shape), f"{name}: {len(axes)} axes for the shape {shape}"
     return jax.P(*[a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)])
 
 
 def unsharded_bytes(params: Any, mesh: Mesh) -> dict[str, int]:
-    """Bytes, by name, of the leaves that some axis for parameters (fsdp, tensor) holds whole but could split.
+    """Returns the bytes, by name, of parameters that `fsdp` or `tensor` replicates but could split.
 
-    It could where it is longer than 1 and divides a dimension that no other axis has taken. `data` is no such axis: to
-    hold parameters whole is what it is for.
+    The axis could split a parameter where it is longer than 1 and divides a dimension that no other axis splits. `data`
+    does not count: it always replicates parameters.
     """
-    found = {}
-    placed = tree_rules.named_leaves(tree_shardings(params, mesh))
+    unsharded = {}
+    shardings = tree_rules.named_leaves(tree_shardings(params, mesh))
     for name, leaf in tree_rules.named_leaves(params).items():
-        taken = placed[name].spec
-        free = [n for n, axis in zip(leaf.shape, taken, strict=True) if axis is None]
-        idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in taken]
+        spec = shardings[name].spec
+        free = [n for n, axis in zip(leaf.shape, spec, strict=True) if axis is None]
+        idle = [axis for axis in ("fsdp", "tensor") if mesh.shape[axis] > 1 and axis not in spec]
         if any(n % mesh.shape[axis] == 0 for axis in idle for n in free):
-            found[name] = leaf.size * leaf.dtype.itemsize
-    return found
+            unsharded[name] = leaf.size * leaf.dtype.itemsize
+    return unsharded
 
 
 def to_host(tree: Any) -> Any:
-    """The tree as numpy arrays, whole, in every process. All of them have to ask."""
+    """Returns the tree as numpy arrays, unsharded, in every process. A collective: all processes must call it."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,1 +1,1 @@
-"""Flax NNX modules, masking and losses of ELECTRA. No files, no flags."""
+"""The ELECTRA model: Flax NNX modules, masking and losses. No I/O and no process ids."""

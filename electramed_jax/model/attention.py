@@ -1,6 +1,8 @@
-"""Self-attention that stays inside a document."""
+"""Self-attention within documents."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.kernels import attention
+from electramed_jax.model.kernels.attention_spec import AttentionSpec
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, dropout, truncated_normal
 from electramed_jax.model.ops import cpu_matmul
 from electramed_jax.model.ops.numerics import MASK_VALUE
@@ -15,19 +18,20 @@ from electramed_jax.model.ops.remat import save_for_backward
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head attention, its output projection, dropout, residual and (post-) layer norm."""
+    """Multi-head attention, output projection, dropout, residual and (post-) layer norm."""
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
         self.num_heads, self.head_size, self.kernels = N, H, config.kernels
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
-        common = dict(
+        dense = functools.partial(
+            Dense,
             rngs=rngs,
             dtype=jnp.dtype(config.compute_dtype),
             initializer=truncated_normal(config.kernel_stddev),
         )
-        self.qkv = Dense("btd,dcf->cbtf", (D, 3, N, H), (3, N, H), merged=(D, 3, N * H), **common)
-        self.out = Dense("btf,fd->btd", (N, H, D), (D,), merged=(N * H, D), **common)
+        self.qkv = dense("btd,dcf->cbtf", (D, 3, N, H), (3, N, H), einsum_shape=(D, 3, N * H))
+        self.out = dense("btf,fd->btd", (N, H, D), (D,), einsum_shape=(N * H, D))
         self.norm = LayerNorm(D)
 
     @jax.named_scope("attention")
@@ -38,6 +42,7 @@ class SelfAttention(nnx.Module):
         probability_seeds_2BN: jax.Array | None,
         output_seeds_2B: jax.Array | None,
     ) -> jax.Array:
+        """Returns the layer's output [B, T, D]. Without seeds nothing is dropped."""
         if self.kernels == "auto" and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_seeds_2BN)
         else:
@@ -56,8 +61,9 @@ class SelfAttention(nnx.Module):
         if seeds_2BN is None or rate == 0.0:
             rate, seeds_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
         dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
-        kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.merged)
-        return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, seeds_2BN, self.head_size, rate)
+        kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.einsum_shape)
+        spec = AttentionSpec(self.head_size, rate)
+        return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, seeds_2BN, spec)
 
 
 def attend(
@@ -70,12 +76,13 @@ def attend(
     dropout_rate: float = 0.0,
     seeds_2BN: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention between tokens of the same segment; products in `dtype`, scores and softmax in float32.
+    """Returns softmax attention between tokens of the same segment, [B, T, N, H].
 
-    Padding is segment 0 and attends to padding, so no row of the softmax is empty.
+    Matrix products run in `dtype`, scores and softmax in float32. Padding is segment 0 and attends to padding, so no
+    row of the softmax is empty.
     """
-    by_hand = cpu_matmul.use_cpu_matmul(dtype)
-    if by_hand:
+    on_cpu = cpu_matmul.use_cpu_matmul(dtype)
+    if on_cpu:
         scores_BNTS = cpu_matmul.matmul(q_BTNH.transpose(0, 2, 1, 3), k_BTNH.transpose(0, 2, 3, 1))
     else:
         scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
@@ -83,7 +90,7 @@ def attend(
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, MASK_VALUE), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, seeds_2BN)
-    if by_hand:
+    if on_cpu:
         y_BNHT = cpu_matmul.matmul(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", probabilities_BNTS, v_BTNH)

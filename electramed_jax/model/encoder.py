@@ -1,4 +1,4 @@
-"""A stack of post-layer-norm transformer blocks, scanned."""
+"""A stack of post-layer-norm transformer blocks, scanned or unrolled."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ class FeedForward(nnx.Module):
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, F = sizes.hidden_size, sizes.intermediate_size
         self.dropout_rate, self.kernels = config.dropout, config.kernels
-        common = dict(
+        dense = functools.partial(
+            Dense,
             rngs=rngs,
             dtype=jnp.dtype(config.compute_dtype),
             initializer=truncated_normal(config.kernel_stddev),
         )
-        self.up = Dense("btd,df->btf", (D, F), (F,), **common)
-        self.down = Dense("btf,fd->btd", (F, D), (D,), **common)
+        self.up = dense("btd,df->btf", (D, F), (F,))
+        self.down = dense("btf,fd->btd", (F, D), (D,))
         self.norm = LayerNorm(D)
 
     @jax.named_scope("feed_forward")
     def __call__(self, x_BTD: jax.Array, seeds_2B: jax.Array | None) -> jax.Array:
-        product_BTF, bias_F = save_for_backward(self.up.product(x_BTD)), self.up.bias[...]
+        """Returns the layer's output [B, T, D]. Without seeds nothing is dropped."""
+        product_BTF, bias_F = save_for_backward(self.up.matmul(x_BTD)), self.up.bias[...]
         if self.kernels == "auto" and gelu_gpu.supports(product_BTF.shape, product_BTF.dtype):
             y_BTF = gelu_gpu.biased_gelu(product_BTF, bias_F)
         else:
@@ -43,7 +45,7 @@ class FeedForward(nnx.Module):
 
 
 class DropoutSeeds(NamedTuple):
-    """`dropout_seeds` of a block's dropouts: in each row its own, in attention each head's. None: no dropout."""
+    """Seeds of the three dropouts of a block, per row and, for attention probabilities, per head. None: no dropout."""
 
     probabilities_2BN: jax.Array | None = None
     attention_2B: jax.Array | None = None
@@ -51,7 +53,7 @@ class DropoutSeeds(NamedTuple):
 
 
 def dropout_seeds_for_block(key: jax.Array, batch_size: int, num_heads: int) -> DropoutSeeds:
-    """Those of one block."""
+    """Returns the seeds of one block."""
     attention_key, feed_forward_key = jax.random.split(key)
     probability_key, output_key = jax.random.split(attention_key)
     return DropoutSeeds(
@@ -62,19 +64,20 @@ def dropout_seeds_for_block(key: jax.Array, batch_size: int, num_heads: int) -> 
 
 
 class Block(nnx.Module):
-    """Attention, then feed-forward."""
+    """Transformer block: attention, then feed-forward."""
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         self.attention = SelfAttention(sizes, config, rngs=rngs)
         self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds: DropoutSeeds) -> jax.Array:
+        """Returns the block's output [B, T, D]."""
         x_BTD = self.attention(x_BTD, segments_BT, seeds.probabilities_2BN, seeds.attention_2B)
         return self.feed_forward(x_BTD, seeds.feed_forward_2B)
 
 
 def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
-    """One `Block` whose parameters carry a leading axis of `num_layers`."""
+    """Returns one `Block` whose parameters have a leading axis of `num_layers`."""
 
     @nnx.split_rngs(splits=sizes.num_layers)
     @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})
@@ -94,14 +97,14 @@ def run_blocks(
     scan: bool,
     key: jax.Array | None,
 ) -> jax.Array:
-    """Applies stacked blocks one after the other.
+    """Applies stacked blocks one after the other. Returns the last hidden states [B, T, D].
 
-    With `scan` the compiler sees one of them, whatever the depth. Without, it sees all: what is kept for the backward
-    pass stays where it was made, instead of being copied to a stack and back, and compiling takes the longer.
+    With `scan` the compiler sees one block, at any depth. Without it the program is unrolled: residuals of the backward
+    pass need not be copied into a stack and back, but compilation takes longer.
     """
     seeds = DropoutSeeds()
     if key is not None:
-        # For all blocks at once: not hundreds of random generators, which take a quarter of the time of compiling.
+        # For all blocks at once: one generator per block and dropout would take a quarter of the compilation time.
         draw = functools.partial(dropout_seeds_for_block, batch_size=len(x_BTD), num_heads=blocks.attention.num_heads)
         seeds = jax.vmap(draw)(jax.random.split(key, num_layers))
 
@@ -109,10 +112,10 @@ def run_blocks(
         return block(x_BTD, segments_BT, seeds)
 
     if remat != "none":
-        # Inside a scan no common-subexpression pass can undo the recomputation, so its barriers are not needed.
+        # Inside a scan, common-subexpression elimination cannot undo the recomputation: no barriers are needed.
         apply = nnx.remat(apply, prevent_cse=not scan, policy=REMAT_POLICIES[remat])
     if not scan:
-        for i, block in enumerate(_unstacked(blocks, num_layers)):
+        for i, block in enumerate(_unstack_blocks(blocks, num_layers)):
             x_BTD = apply(x_BTD, block, jax.tree.map(lambda stacked, i=i: stacked[i], seeds))
         return x_BTD
     metadata = {nnx.PARTITION_NAME: None}
@@ -120,7 +123,7 @@ def run_blocks(
     return scanned(x_BTD, blocks, seeds)
 
 
-def _unstacked(blocks: Block, num_layers: int) -> list[Block]:
+def _unstack_blocks(blocks: Block, num_layers: int) -> list[Block]:
     graph, stacked = nnx.split(blocks)
     leaves, tree = jax.tree.flatten(stacked)
     layers = zip(*(unstack(leaf, num_layers) for leaf in leaves), strict=True)

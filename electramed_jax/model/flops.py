@@ -1,9 +1,9 @@
 """Floating-point operations of a training step, counted from the sizes.
 
-Matrix products only, two operations a multiply-add, forward plus backward as three times the forward. Attention is
-bidirectional: the whole T x T square, though with several documents in a row part of it is masked. The
-generator's head runs
-on the M gathered positions alone. Recomputation is not counted: this is the model's work, not the program's.
+Only matrix products count, with two operations per multiply-add; forward plus backward is three times the forward.
+Attention counts the whole T x T square, although several documents in a row mask a part of it. The generator's head
+runs on the M gathered positions only. Recomputation is not counted: these are the operations of the model, not of the
+compiled program.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from electramed_jax.config.pretrain import Config, EncoderConfig, ModelConfig
 
 
 def encoder_forward_flops(sizes: EncoderConfig, tokens: int, embedding_size: int) -> int:
-    """Operations of one encoder over one row of `tokens` tokens."""
+    """Returns the operations of one encoder over one row of `tokens` tokens."""
     D, F, T = sizes.hidden_size, sizes.intermediate_size, tokens
     block = 2 * T * (4 * D * D + 2 * D * F) + 2 * 2 * T * T * D
     project = 2 * T * embedding_size * D if embedding_size != D else 0
@@ -20,7 +20,7 @@ def encoder_forward_flops(sizes: EncoderConfig, tokens: int, embedding_size: int
 
 
 def train_step_flops(config: Config) -> int:
-    """Operations of one training step of `batch_size` rows. The config must be resolved."""
+    """Returns the operations of one training step of `batch_size` rows. The config must be resolved."""
     model, T, M = config.model, config.data.max_seq_length, config.max_predictions
     row = 0
     if config.objective.kind != "mlm":
@@ -33,12 +33,12 @@ def train_step_flops(config: Config) -> int:
 
 
 def finetune_step_flops(model: ModelConfig, num_labels: int, rows: int, row_length: int) -> int:
-    """Returns the operations of one fine-tuning step over `rows` rows of `row_length` tokens: encoder and last layer."""
+    """Returns the operations of one fine-tuning step over `rows` rows: encoder and output layer."""
     row = encoder_forward_flops(model.discriminator, row_length, model.embedding_size)
     return 3 * rows * (row + 2 * row_length * model.hidden_size * num_labels)
 
 
-# Dense bfloat16 peak, operations a second and chip, by jax's `device_kind`; from the makers' data sheets.
+# Peak of dense bfloat16 products, operations per second and chip, by jax's `device_kind`. Source: vendors' data sheets.
 PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
@@ -55,5 +55,5 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak of one device, or None where it is not known (a CPU's is not)."""
+    """Returns the peak operations per second of one device, or None if unknown (CPUs)."""
     return PEAK_FLOPS.get(device_kind)

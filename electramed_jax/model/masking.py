@@ -1,8 +1,8 @@
-"""What is derived from a row of token ids: its documents, the positions to predict, and the corrupted rows.
+"""Segments, masked positions and corrupted rows, computed from rows of token ids on the device.
 
-Integers and randomness only; no parameters. Compared with google-research/electra pretrain/pretrain_helpers.py:
-positions are drawn *without* replacement (there, with: 7 % of them twice, and two samples for one position are averaged
-into an arbitrary token id), and a row with nothing to mask has weight 0 (there, NaN).
+There are no parameters here. Differences from google-research/electra pretrain/pretrain_helpers.py: positions are drawn
+*without* replacement (there with: 7 % of them twice, and two samples for one position are averaged into an arbitrary
+token id), and a row with nothing to mask has weight 0 (there NaN).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.model.ops import batch_axes
 
-COLUMNS = 1024  # sampling lays the vocabulary out in rows of so many, and draws a column first
+COLUMNS = 1024  # `sample_tokens` reshapes the vocabulary to rows of this length and samples a column first
 
 
 class PackedSegments(NamedTuple):
-    """Where each token stands; derived from the original ids, before any corruption."""
+    """Segment, position and token type of each token, computed from the original ids before any corruption."""
 
     segments_BT: jax.Array  # number of the token's document, from 1; 0 at padding
     positions_BT: jax.Array  # distance from the document's [CLS]; 0 at padding
@@ -27,17 +27,17 @@ class PackedSegments(NamedTuple):
 
 
 class MaskedTokens(NamedTuple):
-    """The positions a row's generator has to predict; unused slots have weight 0 and position T (out of the row)."""
+    """The positions that the generator predicts. Unused slots have weight 0 and position T (outside the row)."""
 
     positions_BM: jax.Array
     weights_BM: jax.Array  # 1.0 or 0.0
     targets_BM: jax.Array  # original ids; arbitrary where the weight is 0
-    input_ids_BT: jax.Array  # with [MASK] put in
+    input_ids_BT: jax.Array  # with [MASK] tokens
 
 
 @jax.named_scope("masking")
 def packed_segments(ids_BT: jax.Array, special: SpecialIds) -> PackedSegments:
-    """Reads documents out of rows `[CLS] A [SEP] (B [SEP])` ... `[PAD]`."""
+    """Computes the segments of rows `[CLS] A [SEP] (B [SEP])` ... `[PAD]`."""
     B, T = ids_BT.shape
     token = (ids_BT != special.pad).astype(jnp.int32)
     starts = (ids_BT == special.cls).astype(jnp.int32)
@@ -51,13 +51,13 @@ def packed_segments(ids_BT: jax.Array, special: SpecialIds) -> PackedSegments:
 
 
 def maskable(ids_BT: jax.Array, special: SpecialIds) -> jax.Array:
-    """True at tokens that may be predicted: all but [PAD], [CLS], [SEP] and [MASK]."""
+    """Returns bool[B, T], True at tokens that may be predicted: all but [PAD], [CLS], [SEP] and [MASK]."""
     excluded = jnp.array([special.pad, special.cls, special.sep, special.mask], jnp.int32)
     return (ids_BT[..., None] != excluded[None, None, :]).all(axis=-1)
 
 
 def num_predictions(num_tokens_B: jax.Array, mask_probability: float, max_predictions: int) -> jax.Array:
-    """max(1, min(M, round(p·n))), n counting every non-pad token; halves round to even, as in TensorFlow.
+    """Returns max(1, min(M, round(p·n))), where n counts every non-pad token. Halves round to even, as in TensorFlow.
 
     Source: google-research/electra pretrain_helpers.py:172-175.
     """
@@ -89,8 +89,8 @@ def choose_positions(
     return jnp.where(used_BM, positions_BM, T).astype(jnp.int32), used_BM.astype(jnp.float32)
 
 
-def uniform_per_row(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """float32[shape] in [0, 1), each row of the batch from a key of its own."""
+def uniform_per_row(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns uniform numbers in [0, 1), float32[shape]. Each row of the batch has its own key."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(batch_axes.row_keys(key, shape[0]))
 
 
@@ -103,11 +103,11 @@ def mask_tokens(
     mask_id: int,
     mask_token_share: float,
 ) -> MaskedTokens:
-    """Puts `[MASK]` at a share of the chosen positions; the others keep their token and are predicted all the same."""
+    """Replaces a share of the chosen positions by `[MASK]`. The others keep their token and are predicted, too."""
     uniform_BM = uniform_per_row(key, positions_BM.shape)
     targets_BM = gather_positions(ids_BT, positions_BM)
-    put_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
-    return MaskedTokens(positions_BM, weights_BM, targets_BM, scatter_tokens(ids_BT, positions_BM, put_BM))
+    values_BM = jnp.where(uniform_BM < mask_token_share, mask_id, targets_BM)
+    return MaskedTokens(positions_BM, weights_BM, targets_BM, scatter_tokens(ids_BT, positions_BM, values_BM))
 
 
 @jax.named_scope("sampling")
@@ -118,16 +118,16 @@ def sample_tokens(
     temperature: float = 1.0,
     forbidden_BM: jax.Array | None = None,
 ) -> jax.Array:
-    """Draws one token a position, exactly from softmax(logits / temperature), in float32.
+    """Samples one token per position, exactly from softmax(logits / temperature), in float32.
 
-    One uniform number a position is looked up in the cumulative distribution of the columns' sums, then in that of the
-    column's entries: the same distribution as an argmax over V Gumbel-perturbed logits for 1/V of the random bits. The
-    result carries no gradient.
+    The logits are viewed as rows of `COLUMNS`. One uniform number per position is looked up in the cumulative
+    distribution of the column sums, then in that of the chosen column's entries. This is the distribution of an argmax
+    over V Gumbel-perturbed logits, for 1/V of the random bits. The result carries no gradient.
 
     Args:
-      uniform_BM: in [0, 1), one number a position.
-      logits_BMV: float32; padded entries very negative.
-      forbidden_BM: an id per position that must not be drawn (ELECTRA's disallow_correct), or None.
+      uniform_BM: numbers in [0, 1).
+      logits_BMV: float32; MASK_VALUE at padded entries.
+      forbidden_BM: ids that must not be sampled (ELECTRA's disallow_correct), or None.
 
     Returns:
       int32[B, M].
@@ -138,34 +138,36 @@ def sample_tokens(
         ids_V = jnp.arange(V)[None, None, :]
         logits_BMV = jnp.where(ids_V == forbidden_BM[..., None], -jnp.inf, logits_BMV)
     weights_BMV = jnp.exp(logits_BMV - jnp.max(logits_BMV, axis=-1, keepdims=True))
-    # Slices, not one array with an axis more: that would be a copy of everything on a TPU, and sums across its lanes.
+    # Slices, not a reshape: on a TPU a reshape would copy the logits and sum across lanes.
     rows_BMC = [weights_BMV[..., start : start + COLUMNS] for start in range(0, V, COLUMNS)]
     rows_BMC[-1] = jnp.pad(rows_BMC[-1], ((0, 0), (0, 0), (0, -V % COLUMNS)))
     columns_BMC = sum(rows_BMC[1:], start=rows_BMC[0])
     target_BM = uniform_BM * jnp.sum(columns_BMC, axis=-1)
     column_BM, before_BM = _first_above(columns_BMC, target_BM)
-    drawn_BMC = column_BM[..., None] == jnp.arange(COLUMNS)[None, None, :]
-    weights_BMR = jnp.stack([jnp.sum(jnp.where(drawn_BMC, row, 0.0), axis=-1) for row in rows_BMC], axis=-1)
+    chosen_BMC = column_BM[..., None] == jnp.arange(COLUMNS)[None, None, :]
+    weights_BMR = jnp.stack([jnp.sum(jnp.where(chosen_BMC, row, 0.0), axis=-1) for row in rows_BMC], axis=-1)
     row_BM, _ = _first_above(weights_BMR, target_BM - before_BM)
     return (row_BM * COLUMNS + column_BM).astype(jnp.int32)
 
 
 def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first entry whose cumulative weight exceeds the target, and the cumulative weight before it.
+    """Returns the first entry whose cumulative weight exceeds the target, and the cumulative weight before it.
 
-    Where rounding leaves the target at or above the whole sum, the heaviest entry is taken: never one of weight 0.
+    If rounding leaves the target at or above the whole sum, the entry of the largest weight is chosen, never one of
+    weight 0.
     """
     cumulative_BMK = jnp.cumsum(weights_BMK, axis=-1)
     above_BMK = (cumulative_BMK > target_BM[..., None]) & (weights_BMK > 0)
     index_BM = jnp.where(above_BMK.any(axis=-1), jnp.argmax(above_BMK, axis=-1), jnp.argmax(weights_BMK, axis=-1))
-    chosen_BM = jnp.take_along_axis(cumulative_BMK - weights_BMK, index_BM[..., None], axis=-1)[..., 0]
-    return index_BM, chosen_BM
+    before_BM = jnp.take_along_axis(cumulative_BMK - weights_BMK, index_BM[..., None], axis=-1)[..., 0]
+    return index_BM, before_BM
 
 
 @jax.named_scope("masking")
 def gather_positions(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
-    """x at the given positions of each row; works for [B, T] and [B, T, D].
-    Out-of-row positions read the last token.
+    """Returns x at the given positions of each row, for x of [B, T] or [B, T, D].
+
+    Positions outside the row read the last token.
     """
     index = positions_BM if x_BT.ndim == 2 else positions_BM[..., None]
     return jnp.take_along_axis(x_BT, index, axis=1, mode="clip")
@@ -173,6 +175,6 @@ def gather_positions(x_BT: jax.Array, positions_BM: jax.Array) -> jax.Array:
 
 @jax.named_scope("masking")
 def scatter_tokens(ids_BT: jax.Array, positions_BM: jax.Array, values_BM: jax.Array) -> jax.Array:
-    """ids with values written at the given positions; out-of-row positions (unused slots) are dropped."""
+    """Writes values at the given positions of each row. Positions outside the row (unused slots) are dropped."""
     rows_B1 = jnp.arange(ids_BT.shape[0])[:, None]
     return ids_BT.at[rows_B1, positions_BM].set(values_BM.astype(ids_BT.dtype), mode="drop")

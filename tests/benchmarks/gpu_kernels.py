@@ -27,6 +27,7 @@ import side_by_side
 
 from electramed_jax.model import attention, layers, masking
 from electramed_jax.model.kernels import attention_gpu, gelu_gpu, residual_norm
+from electramed_jax.model.kernels.attention_spec import AttentionSpec
 from electramed_jax.model.ops import dropout_bits
 
 T, N, H, F = (64, 2, 32, 256) if CPU_CHECK else (512, 12, 64, 3072)
@@ -38,10 +39,11 @@ def attention_case(rows: int, rate: float) -> tuple[Form, Form, list[jax.Array]]
     config = side_by_side.sized("tiny", rows, T)
     ids = side_by_side.random_batch(config)["input_ids"]
     segments = masking.packed_segments(ids, config.data.special).segments_BT
-    seeds, spans = dropout_bits.dropout_seeds(KEY, (rows, N)), attention_gpu.document_bounds(segments)
+    spec = AttentionSpec(H, rate, interpret="gpu" if CPU_CHECK else None)
+    seeds, bounds = dropout_bits.dropout_seeds(KEY, (rows, N)), attention_gpu.document_bounds(segments)
 
     def kernel(product: jax.Array, bias: jax.Array) -> jax.Array:
-        return attention_gpu._attend(product, bias, spans, seeds, H, rate, CPU_CHECK)
+        return attention_gpu._attend(product, bias, bounds, seeds, spec)
 
     def plain(product: jax.Array, bias: jax.Array) -> jax.Array:
         qkv = (product + bias.reshape(-1).astype(product.dtype)).reshape(rows, T, 3, N, H)

@@ -62,7 +62,7 @@ class FinetuneModel(nnx.Module):
     def logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: jax.Array | None = None) -> jax.Array:
         """Returns float32[B, T, K] for packed rows. Attention stays inside each example. No dropout without a key."""
         encoder_key, head_key = split_key(key, 2)
-        x_BTE = embed(self.embeddings.arrays(), ids_BT, structure)
+        x_BTE = embed(self.embeddings.as_dict(), ids_BT, structure)
         return self.head(self.encoder.encode(x_BTE, structure.segments_BT, encoder_key), head_key)
 
 

@@ -1,1 +1,1 @@
-"""Pallas kernels for TPUs and GPUs, and when they are used."""
+"""Pallas kernels for TPUs and GPUs."""

@@ -1,7 +1,7 @@
-"""Attention inside documents as a kernel: scores, softmax and dropout never leave the chip's fast memory.
+"""Attention within documents as a Pallas kernel: scores, softmax and dropout stay in the chip's fast memory.
 
-The result is `attention.attend`'s, down to which probabilities are dropped, to rounding: tests hold it so, interpreted.
-attention_kernel_tpu.py has the kernels of a TPU, attention_kernel_gpu.py those of a GPU.
+The result equals `model.attention.attend` up to rounding, and the same probabilities are dropped. attention_tpu.py has
+the kernels for TPUs, attention_gpu.py those for GPUs.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import jax
 
 from electramed_jax.model.kernels import attention_gpu, attention_tpu, platform
+from electramed_jax.model.kernels.attention_spec import AttentionSpec
 
 KERNELS = {"tpu": attention_tpu, "gpu": attention_gpu}
 
 
 def supports(row_length: int, num_heads: int, head_size: int) -> bool:
-    """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
-    module, parts = KERNELS.get(platform.current_platform()), platform.tensor_shards()
-    return module is not None and num_heads % parts == 0 and module.supports(row_length, num_heads // parts, head_size)
+    """Returns whether the current platform has a kernel for these sizes."""
+    module, shards = KERNELS.get(platform.current_platform()), platform.tensor_shards()
+    return (
+        module is not None and num_heads % shards == 0 and module.supports(row_length, num_heads // shards, head_size)
+    )
 
 
 def attend(
@@ -25,21 +28,18 @@ def attend(
     bias_3F: jax.Array,
     segments_BT: jax.Array,
     seeds_2BN: jax.Array,
-    head_size: int,
-    dropout_rate: float = 0.0,
-    interpret: str | None = None,
+    spec: AttentionSpec,
 ) -> jax.Array:
-    """Softmax attention between tokens of the same segment, [B, T, F], F being heads times `head_size`.
+    """Returns softmax attention between tokens of the same segment, [B, T, F] with F = heads times head size.
+
+    The projection to queries, keys and values is included, because each kernel needs them in its own layout.
 
     Args:
-      x_BTD, kernel_D3F: of one dtype; their product are queries, keys and values, here because each kernel wants them
-        to lie in its own way.
-      bias_3F: their biases; their gradient is a sum that a kernel can take on its way.
-      segments_BT: number of each token's document; a document's tokens follow each other.
-      seeds_2BN: `dropout_seeds` of dropout; not looked at where the rate is 0.
-      interpret: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
+      x_BTD, kernel_D3F: input and projection, of one dtype.
+      bias_3F: bias of the projection. The kernel sums its gradient.
+      segments_BT: number of each token's document; the tokens of a document are contiguous.
+      seeds_2BN: `dropout_seeds`; ignored at a dropout rate of 0.
+      spec: static arguments.
     """
-    module = KERNELS[interpret or platform.current_platform()]
-    return module.attend(
-        x_BTD, kernel_D3F, bias_3F, segments_BT, seeds_2BN, head_size, dropout_rate, interpret is not None
-    )
+    module = KERNELS[spec.interpret or platform.current_platform()]
+    return module.attend(x_BTD, kernel_D3F, bias_3F, segments_BT, seeds_2BN, spec)

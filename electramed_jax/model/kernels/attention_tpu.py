@@ -1,12 +1,12 @@
-"""Attention inside documents as one TPU kernel: see attention_kernel.py.
+"""Attention within documents as TPU kernels; see attention.py.
 
-For rows of up to `MAX_ROW_LENGTH` tokens a head's whole T x T square fits there, so no online softmax is needed, and one
-backward kernel gives the gradients of queries, keys and values from a square it computes once. Squares are held
-transposed, keys down and queries across (`ST`): what is kept per query is then a row of lanes, and a sum over keys is
-a plain sum of vectors. Heads narrower than the 128 lanes of a register are worked on in groups that fill one, so that
-projections are read and written as they are, without a transpose.
+In rows of up to `MAX_ROW_LENGTH` tokens the T x T square of a head fits into fast memory. So no online softmax is
+needed, and one backward kernel computes the square once for the gradients of queries, keys and values. Squares are
+transposed, keys down and queries across (`ST`): statistics of a query are then a row of lanes, and a sum over keys is a
+sum of vectors. Heads narrower than the 128 lanes of a register are processed in groups that fill one, so that
+projections are read and written without a transpose.
 
-libtpu compiles it for v4, v5e, v5p and v6e; it has not run on a chip yet.
+libtpu compiles these kernels for v4, v5e, v5p and v6e; they have not run on a chip yet.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from electramed_jax.model.kernels.attention_spec import AttentionSpec
 from electramed_jax.model.kernels.platform import LANES, shard_over_tensor
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import MASK_VALUE
 from electramed_jax.model.ops.remat import save_for_backward
 
-MAX_ROW_LENGTH = 512  # tokens: the code for a square is unrolled, and grows with it
+MAX_ROW_LENGTH = 512  # tokens; the code for a square is unrolled and grows with it
 LOG2E = math.log2(math.e)
 
 
 def supports(row_length: int, num_heads: int, head_size: int) -> bool:
-    """Whether the kernel has blocks for these sizes, of one device's part."""
+    """Returns whether the kernels support these sizes of one device's shard."""
     width = num_heads * head_size
     in_groups = width % LANES == 0 and LANES % head_size == 0
     return row_length % LANES == 0 and row_length <= MAX_ROW_LENGTH and (in_groups or width < LANES)
@@ -43,72 +44,64 @@ def attend(
     bias_3F: jax.Array,
     segments_BT: jax.Array,
     seeds_2BN: jax.Array,
-    head_size: int,
-    dropout_rate: float,
-    interpret: bool,
+    spec: AttentionSpec,
 ) -> jax.Array:
-    """See attention_kernel.py."""
+    """Computes `attention.attend` on a TPU."""
     qkv_3BTF = jnp.einsum("btd,dcf->cbtf", x_BTD, kernel_D3F)
-    return _attend(qkv_3BTF, bias_3F, segments_BT, seeds_2BN, head_size, dropout_rate, interpret)
+    return _attend(qkv_3BTF, bias_3F, segments_BT, seeds_2BN, spec)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _attend(
-    qkv_3BTF: jax.Array,
-    bias_3F: jax.Array,
-    segments_BT: jax.Array,
-    seeds_2BN: jax.Array,
-    head_size: int,
-    dropout_rate: float,
-    interpret: bool,
+    qkv_3BTF: jax.Array, bias_3F: jax.Array, segments_BT: jax.Array, seeds_2BN: jax.Array, spec: AttentionSpec
 ) -> jax.Array:
-    return _forward(qkv_3BTF, bias_3F, segments_BT, seeds_2BN, head_size, dropout_rate, interpret)[0]
+    return _forward(qkv_3BTF, bias_3F, segments_BT, seeds_2BN, spec)[0]
 
 
+# Partition specs of the kernels' arrays along `tensor`.
 QKV, SEGMENTS, SEEDS = jax.P(None, None, None, "tensor"), jax.P(), jax.P(None, None, "tensor")
 Y, LSE = jax.P(None, None, "tensor"), jax.P(None, "tensor")
 
 
 def _forward(
-    qkv: jax.Array, bias: jax.Array, segments: jax.Array, seeds: jax.Array,
-    head_size: int, dropout_rate: float, interpret: bool,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
-    call = functools.partial(_call_forward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
+    qkv: jax.Array, bias: jax.Array, segments: jax.Array, seeds: jax.Array, spec: AttentionSpec
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    call = functools.partial(_call_forward, spec=spec)
     qkv = save_for_backward(qkv + bias.astype(qkv.dtype)[:, None, None, :])
     y, lse = shard_over_tensor(call, (QKV, SEGMENTS, SEEDS), (Y, LSE))(qkv, segments, seeds)
     y, lse = save_for_backward(y), save_for_backward(lse)
     return y, (qkv, bias, segments, seeds, y, lse)
 
 
-def _backward(
-    head_size: int, dropout_rate: float, interpret: bool, kept: tuple[jax.Array, ...], dy: jax.Array
-) -> tuple[jax.Array | None, ...]:
-    qkv, bias, segments, seeds, y, lse = kept
-    call = functools.partial(_call_backward, head_size=head_size, dropout_rate=dropout_rate, interpret=interpret)
-    on_devices = shard_over_tensor(call, (QKV, SEGMENTS, SEEDS, Y, LSE, Y), (QKV, QKV))
-    dqkv, dbias = on_devices(qkv, segments, seeds, y, lse, dy)
+def _backward(spec: AttentionSpec, residuals: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array | None, ...]:
+    qkv, bias, segments, seeds, y, lse = residuals
+    call = functools.partial(_call_backward, spec=spec)
+    sharded_call = shard_over_tensor(call, (QKV, SEGMENTS, SEEDS, Y, LSE, Y), (QKV, QKV))
+    dqkv, dbias = sharded_call(qkv, segments, seeds, y, lse, dy)
     return dqkv, jnp.sum(dbias, axis=(1, 2)).astype(bias.dtype), None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-# ---- blocks: some rows of the batch by one group of heads ------------------------------------------------
+# ---- blocks: some rows of the batch times one group of heads -----------------------------------------------
 
 
 class _Blocks:
-    """How one device's arrays are cut up."""
+    """Block layout of one device's arrays. A program handles `rows` rows of one group of `heads` heads."""
 
-    def __init__(self, qkv: jax.Array, head_size: int, dropout_rate: float):
+    def __init__(self, qkv: jax.Array, spec: AttentionSpec):
         _, self.B, self.T, self.F = qkv.shape
-        self.H, self.rate, self.dtype = head_size, dropout_rate, qkv.dtype
+        self.H, self.rate, self.dtype = spec.head_size, spec.dropout_rate, qkv.dtype
+        self.interpret = spec.interpret is not None
         self.width = min(LANES, self.F)
-        self.heads = self.width // head_size  # of a group
+        self.heads = self.width // self.H  # of a group
         self.groups = self.F // self.width
-        # Short rows several at a time, up to the work of one long one.
+        # A program handles several short rows, up to the work of one long row.
         self.rows = next(n for n in range(max(1, MAX_ROW_LENGTH // self.T), 0, -1) if self.B % n == 0)
 
     def specs(self) -> dict[str, pl.BlockSpec]:
+        """Returns the block spec of each kind of array."""
         T, R = self.T, self.rows
         return {
             "seeds": pl.BlockSpec(memory_space=pltpu.SMEM),
@@ -121,62 +114,67 @@ class _Blocks:
         }
 
     def inputs(self, segments: jax.Array, seeds: jax.Array) -> tuple[jax.Array, ...]:
-        """Key seeds, and the segments down the sublanes and across the lanes."""
+        """Returns the seeds, and the segments laid down the sublanes and across the lanes."""
         down = jnp.broadcast_to(segments[:, :, None], (self.B, self.T, LANES))
         return seeds.reshape(2, -1), down, segments[:, None, :]
 
-    def call(self, body: Callable[..., None], name: str, inputs: list[str], outputs: Any, shapes: Any, **more: Any):
+    def call(
+        self, body: Callable[..., None], name: str, inputs: list[str], outputs: Any, shapes: Any, num_products: int
+    ) -> Callable[..., Any]:
+        """Returns the kernel as a function of `inputs(...)` and the arrays whose kinds are `inputs`."""
         specs = self.specs()
         return pl.pallas_call(
             functools.partial(body, self),
             grid=(self.B // self.rows, self.groups),
-            in_specs=[specs[one] for one in ["seeds", "down", "across", *inputs]],
+            in_specs=[specs[kind] for kind in ["seeds", "down", "across", *inputs]],
             out_specs=jax.tree.map(specs.get, outputs),
             out_shape=shapes,
             compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
             name=name,
-            metadata={"turns": str(self.B // self.rows * self.groups)},
-            **more,
+            metadata={"turns": str(self.B // self.rows * self.groups)},  # size of the grid, for aot/cost_model.py
+            cost_estimate=self._cost(num_products),
+            interpret=self.interpret,
         )
 
-    def cost(self, products: int) -> pl.CostEstimate:
-        """Of `products` matrix products with every square, and their arrays."""
+    def _cost(self, num_products: int) -> pl.CostEstimate:
+        """Returns the cost of `num_products` matrix products with each square, and of moving their arrays."""
         squares = self.B * self.F // self.H * self.T**2
-        moved = (products + 2) * self.B * self.T * self.F * self.dtype.itemsize
-        return pl.CostEstimate(2 * products * squares * self.H, squares, moved)
+        bytes_moved = (num_products + 2) * self.B * self.T * self.F * self.dtype.itemsize
+        return pl.CostEstimate(2 * num_products * squares * self.H, squares, bytes_moved)
 
-    # What follows is called inside the kernels.
+    # The methods below are called inside the kernels.
 
     def squares(self, down: Any, across: Any) -> Iterator[tuple[int, int, jax.Array]]:
-        """(row, head, mask bool[S, T]) of the block, one square after the other."""
+        """Yields (row, head, same-document mask bool[S, T]) of each square of the block."""
         for row in range(self.rows):
             same = jnp.tile(down[row], (1, self.T // LANES)) == across[row]
             for head in range(self.heads):
                 yield row, head, same
 
-    def only(self, x_TL: jax.Array, head: int) -> jax.Array:
-        """x with the lanes of other heads zeroed: the matrix unit adds them up at no cost."""
+    def zero_other_heads(self, x_TL: jax.Array, head: int) -> jax.Array:
+        """Returns x with the lanes of other heads set to zero. The matrix unit adds the zeros at no cost."""
         if self.heads == 1:
             return x_TL
         lane = jax.lax.broadcasted_iota(jnp.int32, x_TL.shape, 1)
         return jnp.where((lane >= head * self.H) & (lane < (head + 1) * self.H), x_TL, 0)
 
-    def of_head(self, x_LT: jax.Array, head: int) -> jax.Array:
+    def select_head(self, x_LT: jax.Array, head: int) -> jax.Array:
+        """Returns the lanes of one head."""
         return x_LT[head * self.H : (head + 1) * self.H]
 
     def scores(self, k_SL: jax.Array, q_TL: jax.Array, same_ST: jax.Array) -> jax.Array:
-        """In powers of 2."""
+        """Returns masked scores, scaled for a softmax to base 2."""
         scores_ST = _product(k_SL, q_TL, 1, 1) * (self.H**-0.5 * LOG2E)
         return jnp.where(same_ST, scores_ST, MASK_VALUE)
 
-    def kept(self, seeds: Any, row: int, head: int) -> jax.Array:
-        """bool[S, T]: what dropout leaves."""
-        row = pl.program_id(0) * self.rows + row
-        head = pl.program_id(1) * self.heads + head
-        place = row * (self.groups * self.heads) + head
+    def keep_mask(self, seeds: Any, row: int, head: int) -> jax.Array:
+        """Returns the dropout mask of a square, bool[S, T]; True is kept."""
+        global_row = pl.program_id(0) * self.rows + row
+        global_head = pl.program_id(1) * self.heads + head
+        index = global_row * (self.groups * self.heads) + global_head
         square = (self.T, self.T)
         key, query = (jax.lax.broadcasted_iota(jnp.int32, square, axis) for axis in (0, 1))
-        return dropout_bits.keep_mask(query * self.T + key, seeds[0, place], seeds[1, place], self.rate)
+        return dropout_bits.keep_mask(query * self.T + key, seeds[0, index], seeds[1, index], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
@@ -187,16 +185,14 @@ def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
 
 
 def _call_forward(
-    qkv: jax.Array, segments: jax.Array, seeds: jax.Array, *, head_size: int, dropout_rate: float, interpret: bool
+    qkv: jax.Array, segments: jax.Array, seeds: jax.Array, *, spec: AttentionSpec
 ) -> tuple[jax.Array, jax.Array]:
-    blocks = _Blocks(qkv, head_size, dropout_rate)
+    """Returns the result, [B, T, F], and the logarithm to base 2 of the softmax normalizers."""
+    blocks = _Blocks(qkv, spec)
     B, T, F = qkv.shape[1:]
     y = jax.ShapeDtypeStruct((B, T, F), qkv.dtype)
     lse = jax.ShapeDtypeStruct((B, blocks.groups, blocks.heads, T), jnp.float32)
-    call = blocks.call(
-        _forward_body, "attention_forward", ["qkv"], ("y", "lse"), (y, lse),
-        cost_estimate=blocks.cost(2), interpret=interpret,
-    )  # fmt: skip
+    call = blocks.call(_forward_body, "attention_forward", ["qkv"], ("y", "lse"), (y, lse), num_products=2)
     return tuple(call(*blocks.inputs(segments, seeds), qkv))
 
 
@@ -204,15 +200,15 @@ def _forward_body(blocks: _Blocks, seeds: Any, down: Any, across: Any, qkv: Any,
     parts_HT: list[jax.Array] = []
     for row, head, same_ST in blocks.squares(down, across):
         q_TL, k_SL, v_SL = (qkv[i, row] for i in range(3))
-        scores_ST = blocks.scores(k_SL, blocks.only(q_TL, head), same_ST)
-        highest_1T = jnp.max(scores_ST, axis=0, keepdims=True)
-        weights_ST = jnp.exp2(scores_ST - highest_1T)
+        scores_ST = blocks.scores(k_SL, blocks.zero_other_heads(q_TL, head), same_ST)
+        max_1T = jnp.max(scores_ST, axis=0, keepdims=True)
+        weights_ST = jnp.exp2(scores_ST - max_1T)
         total_1T = jnp.sum(weights_ST, axis=0, keepdims=True)
         if blocks.rate:
-            weights_ST = jnp.where(blocks.kept(seeds, row, head), weights_ST, 0.0)
+            weights_ST = jnp.where(blocks.keep_mask(seeds, row, head), weights_ST, 0.0)
         y_LT = _product(v_SL, weights_ST.astype(blocks.dtype), 0, 0)
-        parts_HT.append(blocks.of_head(y_LT, head) / (total_1T * (1.0 - blocks.rate)))
-        lse[row, 0, pl.ds(head, 1)] = highest_1T + jnp.log2(total_1T)
+        parts_HT.append(blocks.select_head(y_LT, head) / (total_1T * (1.0 - blocks.rate)))
+        lse[row, 0, pl.ds(head, 1)] = max_1T + jnp.log2(total_1T)
         if head == blocks.heads - 1:
             y[row] = jnp.concatenate(parts_HT, axis=0).T.astype(blocks.dtype)
             parts_HT = []
@@ -229,18 +225,14 @@ def _call_backward(
     lse: jax.Array,
     dy: jax.Array,
     *,
-    head_size: int,
-    dropout_rate: float,
-    interpret: bool,
+    spec: AttentionSpec,
 ) -> tuple[jax.Array, jax.Array]:
-    """dqkv, and its sums over the tokens of each block, [3, blocks, 1, F]."""
-    blocks = _Blocks(qkv, head_size, dropout_rate)
+    """Returns the gradient of qkv, and its sums over the tokens of each block, float32[3, blocks, 1, F]."""
+    blocks = _Blocks(qkv, spec)
     dqkv = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
     sums = jax.ShapeDtypeStruct((3, blocks.B // blocks.rows, 1, blocks.F), jnp.float32)
-    call = blocks.call(
-        _backward_body, "attention_backward", ["qkv", "y", "lse", "y"], ("qkv", "sums"), (dqkv, sums),
-        cost_estimate=blocks.cost(5), interpret=interpret,
-    )  # fmt: skip
+    inputs = ["qkv", "y", "lse", "y"]
+    call = blocks.call(_backward_body, "attention_backward", inputs, ("qkv", "sums"), (dqkv, sums), num_products=5)
     return tuple(call(*blocks.inputs(segments, seeds), qkv, y, lse, dy))
 
 
@@ -249,24 +241,25 @@ def _backward_body(
 ) -> None:
     scale, survival = blocks.H**-0.5, 1.0 - blocks.rate
     parts_HT: list[jax.Array] = []
-    dk_SL = dv_SL = 0.0
+    dk_SL: Any = 0.0
+    dv_SL: Any = 0.0
     sums[...] = jnp.zeros(sums.shape, jnp.float32)
     for row, head, same_ST in blocks.squares(down, across):
         q_TL, k_SL, v_SL = (qkv[i, row] for i in range(3))
-        q_TL, dy_TL = blocks.only(q_TL, head), blocks.only(dy[row], head)
+        q_TL, dy_TL = blocks.zero_other_heads(q_TL, head), blocks.zero_other_heads(dy[row], head)
         probabilities_ST = jnp.exp2(blocks.scores(k_SL, q_TL, same_ST) - lse[row, 0, pl.ds(head, 1)])
         dropped_ST, dprobabilities_ST = probabilities_ST, _product(v_SL, dy_TL, 1, 1)
         if blocks.rate:
-            kept_ST = blocks.kept(seeds, row, head)
-            dropped_ST = jnp.where(kept_ST, dropped_ST * (1.0 / survival), 0.0)
-            dprobabilities_ST = jnp.where(kept_ST, dprobabilities_ST * (1.0 / survival), 0.0)
-        # Of a softmax: the gradient of each score is p·(dp - Σ p·dp), and that sum is y·dy.
-        both_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
-        sum_1T = jnp.sum(blocks.of_head(both_LT, head), axis=0, keepdims=True)
+            keep_ST = blocks.keep_mask(seeds, row, head)
+            dropped_ST = jnp.where(keep_ST, dropped_ST * (1.0 / survival), 0.0)
+            dprobabilities_ST = jnp.where(keep_ST, dprobabilities_ST * (1.0 / survival), 0.0)
+        # Softmax: the gradient of a score is p·(dp - Σ p·dp), and the sum equals y·dy.
+        product_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
+        sum_1T = jnp.sum(blocks.select_head(product_LT, head), axis=0, keepdims=True)
         dscores_ST = (probabilities_ST * (dprobabilities_ST - sum_1T)).astype(blocks.dtype)
         dv_SL += _product(dropped_ST.astype(blocks.dtype), dy_TL, 1, 0)
         dk_SL += _product(dscores_ST, q_TL, 1, 0)
-        parts_HT.append(blocks.of_head(_product(k_SL, dscores_ST, 0, 0), head))
+        parts_HT.append(blocks.select_head(_product(k_SL, dscores_ST, 0, 0), head))
         if head == blocks.heads - 1:
             dq_TL = jnp.concatenate(parts_HT, axis=0).T
             for i, gradient_TL in enumerate((dq_TL * scale, dk_SL * scale, dv_SL)):

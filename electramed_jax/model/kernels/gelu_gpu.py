@@ -1,7 +1,7 @@
-"""GELU of a product and its bias as GPU kernels, through Pallas and Triton.
+"""GELU of a product and its bias as GPU kernels, in Pallas for Triton.
 
-In the chip's own instructions it takes no longer than the memory does; XLA's form has twice as many and would. The
-backward pass adds up the bias's gradient on its way.
+With the chip's own instructions the kernels are as fast as the memory. XLA's form has twice as many instructions and is
+slower. The backward kernel sums the gradient of the bias.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from electramed_jax.model.kernels.ptx import PtxMath
 from electramed_jax.model.ops.numerics import ERF_AS_TANH, ERF_MAX_SQUARE
 
 COLUMNS = 256
-FORWARD_ROWS, FORWARD_WARPS = 8, 8  # tokens, and warps for them
-BACKWARD_ROWS, BACKWARD_WARPS, BACKWARD_RUN = 8, 4, 64  # tokens at a time, and of a program
+FORWARD_ROWS, FORWARD_WARPS = 8, 8  # tokens and warps of a program
+BACKWARD_ROWS, BACKWARD_WARPS, BACKWARD_RUN = 8, 4, 64  # tokens of a step, warps and tokens of a program
 PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, "tensor")
 
 
-def supports(shape: tuple[int, int, int], dtype: jnp.dtype) -> bool:
-    """Whether this program is for GPUs and the kernels, of 16-bit arrays, have blocks for each device's part."""
+def supports(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
+    """Returns whether the program is for GPUs and the kernels support this shape and (16-bit) dtype."""
     _, T, F = shape
-    in_blocks = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.tensor_shards()) == 0
-    return platform.current_platform() == "gpu" and dtype.itemsize == 2 and in_blocks
+    divisible = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.tensor_shards()) == 0
+    return platform.current_platform() == "gpu" and dtype.itemsize == 2 and divisible
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) -> jax.Array:
-    """As layers.biased_gelu."""
+    """Computes layers.biased_gelu."""
     return _forward(x_BTF, bias_F, interpret)[0]
 
 
@@ -43,10 +43,10 @@ def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array,
     return platform.shard_over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
 
 
-def _backward(interpret: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(interpret: bool, residuals: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     call = functools.partial(_call_backward, interpret=interpret)
-    dx, sums = platform.shard_over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*kept, dy)
-    return dx, jnp.sum(sums, axis=0).astype(kept[1].dtype)
+    dx, sums = platform.shard_over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*residuals, dy)
+    return dx, jnp.sum(sums, axis=0).astype(residuals[1].dtype)
 
 
 biased_gelu.defvjp(_forward, _backward)
@@ -57,13 +57,13 @@ TERMS = [-2 * math.log2(math.e) * term for term in reversed(ERF_AS_TANH)]
 HALF_LOG2E, HALF_LOG2_2PI = 0.5 * math.log2(math.e), 0.5 * math.log2(2 * math.pi)
 
 
-def _distribution(u: jax.Array, square: jax.Array, do: PtxMath) -> jax.Array:
-    """Φ(u), as layers.gelu_and_slope has it for 16-bit numbers."""
+def _normal_cdf(u: jax.Array, square: jax.Array, ptx: PtxMath) -> jax.Array:
+    """Returns Φ(u), by the approximation that layers.gelu_and_grad uses for 16-bit numbers."""
     square = jnp.minimum(square, ERF_MAX_SQUARE)
-    q_over_u = do.multiply_add(square, *TERMS[:2])
+    q_over_u = ptx.multiply_add(square, *TERMS[:2])
     for term in TERMS[2:]:
-        q_over_u = do.multiply_add(square, q_over_u, term)
-    return do.reciprocal(1.0 + do.exp2(u, q_over_u, 0.0))
+        q_over_u = ptx.multiply_add(square, q_over_u, term)
+    return ptx.reciprocal(1.0 + ptx.exp2(u, q_over_u, 0.0))
 
 
 def _biased(x: jax.Array, bias_1C: jax.Array) -> jax.Array:
@@ -72,12 +72,12 @@ def _biased(x: jax.Array, bias_1C: jax.Array) -> jax.Array:
 
 def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Array:
     tokens, width = x.shape[0] * x.shape[1], x.shape[2]
-    do = PtxMath(interpret)
+    ptx = PtxMath(interpret)
 
     def body(x: Any, bias: Any, y: Any) -> None:
         rows, columns = pl.ds(pl.program_id(0) * FORWARD_ROWS, FORWARD_ROWS), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)
         u = _biased(x[rows, columns], bias[columns][None])
-        y[rows, columns] = (u * _distribution(u, u * u, do)).astype(y.dtype)
+        y[rows, columns] = (u * _normal_cdf(u, u * u, ptx)).astype(y.dtype)
 
     return pl.pallas_call(
         body,
@@ -90,25 +90,25 @@ def _call_forward(x: jax.Array, bias: jax.Array, *, interpret: bool) -> jax.Arra
 
 
 def _call_backward(x: jax.Array, bias: jax.Array, dy: jax.Array, *, interpret: bool) -> tuple[jax.Array, jax.Array]:
-    """dx, and of each run of tokens its sums [runs, F]."""
+    """Returns dx, and its sums over each run of tokens, float32[runs, F]."""
     tokens, width = x.shape[0] * x.shape[1], x.shape[2]
-    runs, do = tokens // BACKWARD_RUN, PtxMath(interpret)
+    runs, ptx = tokens // BACKWARD_RUN, PtxMath(interpret)
 
     def body(x: Any, bias: Any, dy: Any, dx: Any, sums: Any) -> None:
         run, columns = pl.program_id(0), pl.ds(pl.program_id(1) * COLUMNS, COLUMNS)
         bias_1C = bias[columns][None]
 
-        def some(i: jax.Array, total: jax.Array) -> jax.Array:
+        def step(i: jax.Array, total: jax.Array) -> jax.Array:
             rows = pl.ds(run * BACKWARD_RUN + i * BACKWARD_ROWS, BACKWARD_ROWS)
             u = _biased(x[rows, columns], bias_1C)
             square = u * u
-            slope = do.multiply_add(u, do.exp2(square, -HALF_LOG2E, -HALF_LOG2_2PI), _distribution(u, square, do))
-            gradient = dy[rows, columns].astype(jnp.float32) * slope
+            gelu_grad = ptx.multiply_add(u, ptx.exp2(square, -HALF_LOG2E, -HALF_LOG2_2PI), _normal_cdf(u, square, ptx))
+            gradient = dy[rows, columns].astype(jnp.float32) * gelu_grad
             dx[rows, columns] = gradient.astype(dx.dtype)
             return total + gradient
 
-        nothing = jnp.zeros((BACKWARD_ROWS, COLUMNS), jnp.float32)
-        total = jax.lax.fori_loop(0, BACKWARD_RUN // BACKWARD_ROWS, some, nothing)
+        zeros = jnp.zeros((BACKWARD_ROWS, COLUMNS), jnp.float32)
+        total = jax.lax.fori_loop(0, BACKWARD_RUN // BACKWARD_ROWS, step, zeros)
         sums[run, columns] = jnp.sum(total, axis=0)
 
     dx, sums = pl.pallas_call(

@@ -1,8 +1,8 @@
-"""Dropout, residual and layer norm as one kernel: what enters is read once, what leaves is written once.
+"""Dropout, residual and layer norm as one Pallas kernel: each input is read once, each output written once.
 
-XLA makes several passes of it, and in the backward pass, where sums go over features and over tokens, a good many.
-The result is `layers.layer_norm(x + layers.dropout(y))`, down to which units are dropped, to rounding:
-tests hold it so, interpreted. norm_kernel_tpu.py has the kernels of a TPU, norm_kernel_gpu.py those of a GPU.
+XLA takes several passes over the arrays, most of them in the backward pass, which sums over features and over tokens.
+The result equals `layers.layer_norm(x + layers.dropout(y))` up to rounding, and the same units are dropped.
+residual_norm_tpu.py has the kernels for TPUs, residual_norm_gpu.py those for GPUs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from electramed_jax.model.kernels import platform, residual_norm_gpu, residual_norm_tpu
 
 KERNELS = {"tpu": residual_norm_tpu, "gpu": residual_norm_gpu}
-REPLICATED = jax.P()  # along tensor
+REPLICATED = jax.P()  # over tensor
 
 
 def supports(row_length: int, width: int) -> bool:
-    """Whether there is a kernel for what is traced now, and it has blocks for these sizes."""
+    """Returns whether the current platform has a kernel for these sizes."""
     module = KERNELS.get(platform.current_platform())
     return module is not None and module.supports(row_length, width)
 
@@ -35,13 +35,13 @@ def residual_norm(
     dropout_rate: float = 0.0,
     interpret: str | None = None,
 ) -> jax.Array:
-    """Layer norm of x + dropout(y + its bias), [B, T, D].
+    """Returns the layer norm of x + dropout(y + y_bias), [B, T, D].
 
     Args:
-      x_BTD, y_BTD: of one dtype, the result's.
-      y_bias_D: of the layer that y comes from; here, because its gradient is a sum the kernel can take on its way.
-      seeds_2B: `dropout_seeds` of dropout; not looked at where the rate is 0.
-      interpret: "tpu" or "gpu": that kernel as plain JAX, on any machine; slow.
+      x_BTD, y_BTD: of one dtype, which the result has, too.
+      y_bias_D: bias of the layer that computed y. It is an argument because the kernel sums its gradient.
+      seeds_2B: `dropout_seeds`; ignored at a dropout rate of 0.
+      interpret: "tpu" or "gpu" runs that kernel in Pallas' interpret mode, on any machine; slow.
     """
     return _forward(x_BTD, y_BTD, y_bias_D, scale_D, bias_D, seeds_2B, dropout_rate, interpret)[0]
 
@@ -57,11 +57,11 @@ def _forward(
 
 
 def _backward(
-    dropout_rate: float, interpret: str | None, kept: tuple[jax.Array, ...], dh: jax.Array
+    dropout_rate: float, interpret: str | None, residuals: tuple[jax.Array, ...], dh: jax.Array
 ) -> tuple[jax.Array | None, ...]:
     module = KERNELS[interpret or platform.current_platform()]
     call = functools.partial(module.backward, dropout_rate=dropout_rate, interpret=interpret is not None)
-    dx, dy, sums = platform.shard_over_tensor(call, REPLICATED, REPLICATED)(*kept, dh)
+    dx, dy, sums = platform.shard_over_tensor(call, REPLICATED, REPLICATED)(*residuals, dh)
     dscale, dbias, dy_bias = jnp.sum(sums, axis=0)
     return dx, dy, dy_bias, dscale, dbias, None
 

@@ -1,7 +1,7 @@
-"""A GPU's kernels of norm_kernel.py, through Pallas and Triton.
+"""GPU kernels of residual_norm.py, in Pallas for Triton.
 
-A program of the grid takes one or two tokens of a row at a time; their features stay in registers, as pieces of a power
-of two. In the backward pass so do the sums over tokens, until the program is through.
+A program handles one or two tokens of a row at a time. Their features stay in registers, in pieces whose length is a
+power of two. The backward kernel also keeps its sums over tokens in registers until the program ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from electramed_jax.model.kernels.ptx import PtxMath
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
-PIECE, MAX_PIECES = 256, 16  # features: eight for each thread of a warp
+PIECE, MAX_PIECES = 256, 16  # features of a piece: eight per thread of a warp; pieces of a token
 
 
 class ProgramShape(NamedTuple):
-    """What one program of the grid does."""
+    """Work of one program of the grid."""
 
-    tokens: int  # at a time
-    steps: int  # of so many tokens
+    tokens: int  # per step
+    steps: int
     warps: int
 
 
@@ -34,122 +34,126 @@ FORWARD, BACKWARD = ProgramShape(1, 1, 1), ProgramShape(2, 16, 4)
 
 
 def supports(row_length: int, width: int) -> bool:
-    """Whether the kernels have blocks for these sizes."""
-    whole = row_length % (BACKWARD.tokens * BACKWARD.steps) == 0 and width % 8 == 0
-    return whole and width // _piece(width) <= MAX_PIECES
+    """Returns whether the kernels support these sizes."""
+    divisible = row_length % (BACKWARD.tokens * BACKWARD.steps) == 0 and width % 8 == 0
+    return divisible and width // _piece(width) <= MAX_PIECES
 
 
 def _piece(width: int) -> int:
-    """The largest power of two that divides the width, PIECE at most."""
+    """Returns the largest power of two that divides the width, at most PIECE."""
     return min(PIECE, width & -width)
 
 
 class _Tokens:
-    """How one device's arrays, flat in memory, are cut up."""
+    """Layout of one device's arrays, which the kernels read as flat memory."""
 
     def __init__(self, x: jax.Array, dropout_rate: float, program: ProgramShape, interpret: bool):
-        assert x.size < 2**31, f"{x.shape} is too large for numbers to be counted in 32 bits"
+        assert x.size < 2**31, f"{x.shape} has 2^31 elements or more: its indices do not fit 32 bits"
         self.B, self.T, self.D = x.shape
         self.piece = _piece(self.D)
         self.pieces = range(self.D // self.piece)
-        self.program, self.count = program, self.B * self.T // (program.tokens * program.steps)
-        self.rate, self.interpret, self.do = dropout_rate, interpret, PtxMath(interpret)
+        self.program, self.num_programs = program, self.B * self.T // (program.tokens * program.steps)
+        self.rate, self.interpret, self.ptx = dropout_rate, interpret, PtxMath(interpret)
 
     def call(self, body: Callable[..., None], name: str, arrays: Sequence[jax.Array], shapes: Any) -> Any:
+        """Runs a kernel on flattened arrays."""
         return pl.pallas_call(
             functools.partial(body, self),
-            grid=(self.count,),
+            grid=(self.num_programs,),
             out_shape=shapes,
             compiler_params=triton.CompilerParams(num_warps=self.program.warps),
             name=name,
             interpret=self.interpret,
-        )(*(one.reshape(-1) for one in arrays))
+        )(*(array.reshape(-1) for array in arrays))
 
-    # What follows is called inside the kernels. Arrays are lists of pieces, [tokens, piece] each.
+    # The methods below are called inside the kernels. Arrays are lists of pieces, [tokens, piece] each.
 
-    def each_step(self, do: Callable[..., Any], carry: Any) -> Any:
-        """do(their row, numbers of the tokens, carry), step after step."""
+    def loop(self, body: Callable[..., Any], carry: Any) -> Any:
+        """Runs `carry = body(row, token indices, carry)` over the steps of the program."""
         tokens, steps, _ = self.program
         first = pl.program_id(0) * (steps * tokens)
         row, lane = first // self.T, jnp.arange(tokens, dtype=jnp.int32)
-        return jax.lax.fori_loop(0, steps, lambda i, carry: do(row, first + i * tokens + lane, carry), carry)
+        return jax.lax.fori_loop(0, steps, lambda i, carry: body(row, first + i * tokens + lane, carry), carry)
 
     def features(self, piece: int) -> jax.Array:
-        """int32[tokens, piece]: their numbers, the same for each token."""
-        one_1P = piece * self.piece + jnp.arange(self.piece, dtype=jnp.int32)[None, :]
-        return jnp.broadcast_to(one_1P, (self.program.tokens, self.piece))
+        """Returns the feature indices of a piece, int32[tokens, piece], the same for each token."""
+        index_1P = piece * self.piece + jnp.arange(self.piece, dtype=jnp.int32)[None, :]
+        return jnp.broadcast_to(index_1P, (self.program.tokens, self.piece))
 
-    def places(self, token: jax.Array) -> list[jax.Array]:
+    def indices(self, token: jax.Array) -> list[jax.Array]:
+        """Returns the flat indices of the tokens' features."""
         return [token[:, None] * self.D + self.features(piece) for piece in self.pieces]
 
-    def load(self, ref: Any, places: list[jax.Array]) -> list[jax.Array]:
-        return [triton.load(ref.at[one]).astype(jnp.float32) for one in places]
+    def load(self, ref: Any, indices: list[jax.Array]) -> list[jax.Array]:
+        """Reads pieces as float32."""
+        return [triton.load(ref.at[index]).astype(jnp.float32) for index in indices]
 
-    def store(self, ref: Any, places: list[jax.Array], values: list[jax.Array]) -> None:
-        for one, value in zip(places, values, strict=True):
-            triton.store(ref.at[one], value.astype(ref.dtype))
+    def store(self, ref: Any, indices: list[jax.Array], values: list[jax.Array]) -> None:
+        """Writes pieces in the dtype of the array."""
+        for index, value in zip(indices, values, strict=True):
+            triton.store(ref.at[index], value.astype(ref.dtype))
 
-    def of_features(self, ref: Any) -> list[jax.Array]:
-        """What there is one of for each feature."""
+    def load_features(self, ref: Any) -> list[jax.Array]:
+        """Reads a vector with one element per feature, as float32."""
         return self.load(ref, [self.features(piece) for piece in self.pieces])
 
     def mean(self, pieces: list[jax.Array]) -> jax.Array:
-        """[tokens, 1]"""
+        """Returns the mean over the features of each token, [tokens, 1]."""
         return (jnp.sum(sum(pieces[1:], start=pieces[0]), axis=1) * (1.0 / self.D))[:, None]
 
-    def factors(self, seeds: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
-        """What dropout multiplies each number by: 0, or what makes up for that."""
+    def dropout_factors(self, seeds: Any, row: jax.Array, token: jax.Array) -> list[jax.Array | float]:
+        """Returns the factor of each element: 0 if dropped, else 1 / (1 - rate)."""
         if not self.rate:
             return [1.0] * len(self.pieces)
-        keys, place_in_row = (seeds[row], seeds[row + self.B]), (token - row * self.T)[:, None] * self.D
-        kept = [dropout_bits.keep_mask(place_in_row + self.features(i), *keys, self.rate) for i in self.pieces]
-        return [jnp.where(one, 1.0 / (1.0 - self.rate), 0.0) for one in kept]
+        row_seeds, index_in_row = (seeds[row], seeds[row + self.B]), (token - row * self.T)[:, None] * self.D
+        keep = [dropout_bits.keep_mask(index_in_row + self.features(i), *row_seeds, self.rate) for i in self.pieces]
+        return [jnp.where(mask, 1.0 / (1.0 - self.rate), 0.0) for mask in keep]
 
-    def added(
-        self, x: Any, y: Any, y_bias: Any, places: list[jax.Array], factors: list[jax.Array | float]
+    def residual_sum(
+        self, x: Any, y: Any, y_bias: Any, indices: list[jax.Array], factors: list[jax.Array | float]
     ) -> list[jax.Array]:
-        """x + dropout(y + its bias)."""
-        parts = zip(self.load(x, places), self.load(y, places), self.of_features(y_bias), factors, strict=True)
-        return [self.do.multiply_add(y + y_bias, factor, x) for x, y, y_bias, factor in parts]
+        """Returns x + dropout(y + y_bias)."""
+        parts = zip(self.load(x, indices), self.load(y, indices), self.load_features(y_bias), factors, strict=True)
+        return [self.ptx.multiply_add(y + y_bias, factor, x) for x, y, y_bias, factor in parts]
 
 
 def forward(
     seeds: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The result; of each token the mean and the reciprocal of the standard deviation."""
+    """Returns the result; per token the mean and the reciprocal of the standard deviation."""
     tokens = _Tokens(x, dropout_rate, FORWARD, interpret)
     statistic = jax.ShapeDtypeStruct((tokens.B * tokens.T,), jnp.float32)
     shapes = (jax.ShapeDtypeStruct((x.size,), x.dtype), statistic, statistic)
     h, *statistics = tokens.call(_forward_body, "norm_forward", [seeds, x, y, *features], shapes)
-    return h.reshape(x.shape), tuple(one.reshape(x.shape[:2]) for one in statistics)
+    return h.reshape(x.shape), tuple(statistic.reshape(x.shape[:2]) for statistic in statistics)
 
 
 def _forward_body(
     tokens: _Tokens, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any, means: Any, rstds: Any
 ) -> None:
-    def one(row: jax.Array, token: jax.Array, carry: None) -> None:
-        places, multiply_add = tokens.places(token), tokens.do.multiply_add
-        z = tokens.added(x, y, y_bias, places, tokens.factors(seeds, row, token))
+    def step(row: jax.Array, token: jax.Array, _: None) -> None:
+        indices, multiply_add = tokens.indices(token), tokens.ptx.multiply_add
+        z = tokens.residual_sum(x, y, y_bias, indices, tokens.dropout_factors(seeds, row, token))
         mean = tokens.mean(z)
-        centred = [piece - mean for piece in z]
-        rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centred]) + LAYER_NORM_EPSILON)
-        parts = zip(centred, tokens.of_features(scale), tokens.of_features(bias), strict=True)
-        tokens.store(h, places, [multiply_add(centred * rstd, scale, bias) for centred, scale, bias in parts])
+        centered = [piece - mean for piece in z]
+        rstd = jax.lax.rsqrt(tokens.mean([piece * piece for piece in centered]) + LAYER_NORM_EPSILON)
+        parts = zip(centered, tokens.load_features(scale), tokens.load_features(bias), strict=True)
+        tokens.store(h, indices, [multiply_add(centered * rstd, scale, bias) for centered, scale, bias in parts])
         triton.store(means.at[token], mean[:, 0])
         triton.store(rstds.at[token], rstd[:, 0])
 
-    tokens.each_step(one, None)
+    tokens.loop(step, None)
 
 
 def backward(
     seeds: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array,
     means: jax.Array, rstds: jax.Array, dh: jax.Array, *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """dx, dy, and of each program the sums over its tokens [programs, 3, D]: gradients of scale, bias and y's bias."""
+    """Returns dx, dy, and per program the gradients of scale, bias and y_bias, float32[programs, 3, D]."""
     tokens = _Tokens(x, dropout_rate, BACKWARD, interpret)
     gradient = jax.ShapeDtypeStruct((x.size,), x.dtype)
-    sums = jax.ShapeDtypeStruct((tokens.count * 3 * tokens.D,), jnp.float32)
-    gradients = [gradient] * (2 if dropout_rate else 1)  # without dropout it is the same for x and y
+    sums = jax.ShapeDtypeStruct((tokens.num_programs * 3 * tokens.D,), jnp.float32)
+    gradients = [gradient] * (2 if dropout_rate else 1)  # without dropout dx and dy are equal
     arrays = [seeds, x, y, y_bias, scale, means, rstds, dh]
     dx, *dy, sums = tokens.call(_backward_body, "norm_backward", arrays, [*gradients, sums])
     dx = dx.reshape(x.shape)
@@ -160,31 +164,34 @@ def _backward_body(
     tokens: _Tokens, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, means: Any, rstds: Any, dh: Any,
     dx: Any, *outputs: Any,
 ) -> None:  # fmt: skip
-    multiply_add = tokens.do.multiply_add
+    multiply_add = tokens.ptx.multiply_add
 
-    def one(row: jax.Array, token: jax.Array, totals: tuple[list[jax.Array], ...]) -> tuple[list[jax.Array], ...]:
-        places, factors = tokens.places(token), tokens.factors(seeds, row, token)
+    def step(row: jax.Array, token: jax.Array, totals: tuple[list[jax.Array], ...]) -> tuple[list[jax.Array], ...]:
+        indices, factors = tokens.indices(token), tokens.dropout_factors(seeds, row, token)
         mean, rstd = triton.load(means.at[token])[:, None], triton.load(rstds.at[token])[:, None]
-        z, dh_of = tokens.added(x, y, y_bias, places, factors), tokens.load(dh, places)
-        normal = [multiply_add(piece, rstd, -mean * rstd) for piece in z]
-        dnormal = [dh * scale for dh, scale in zip(dh_of, tokens.of_features(scale), strict=True)]
-        along = tokens.mean([dn * n for dn, n in zip(dnormal, normal, strict=True)]) * -rstd
-        shift = tokens.mean(dnormal) * -rstd
-        dz = [multiply_add(dn, rstd, multiply_add(n, along, shift)) for dn, n in zip(dnormal, normal, strict=True)]
+        z, dhs = tokens.residual_sum(x, y, y_bias, indices, factors), tokens.load(dh, indices)
+        normalized = [multiply_add(piece, rstd, -mean * rstd) for piece in z]
+        dnormalized = [dh * scale for dh, scale in zip(dhs, tokens.load_features(scale), strict=True)]
+        projection = tokens.mean([dn * n for dn, n in zip(dnormalized, normalized, strict=True)]) * -rstd
+        shift = tokens.mean(dnormalized) * -rstd
+        dz = [
+            multiply_add(dn, rstd, multiply_add(n, projection, shift))
+            for dn, n in zip(dnormalized, normalized, strict=True)
+        ]
         dy = [piece * factor for piece, factor in zip(dz, factors, strict=True)] if tokens.rate else dz
-        tokens.store(dx, places, dz)
+        tokens.store(dx, indices, dz)
         if tokens.rate:
-            tokens.store(outputs[0], places, dy)
+            tokens.store(outputs[0], indices, dy)
         scale_total, bias_total, y_bias_total = totals
         return (
-            [multiply_add(dh, n, total) for dh, n, total in zip(dh_of, normal, scale_total, strict=True)],
-            [total + dh for dh, total in zip(dh_of, bias_total, strict=True)],
+            [multiply_add(dh, n, total) for dh, n, total in zip(dhs, normalized, scale_total, strict=True)],
+            [total + dh for dh, total in zip(dhs, bias_total, strict=True)],
             [total + piece for piece, total in zip(dy, y_bias_total, strict=True)],
         )
 
-    nothing = [jnp.zeros((BACKWARD.tokens, tokens.piece), jnp.float32) for _ in tokens.pieces]
-    for i, total in enumerate(tokens.each_step(one, (nothing, nothing, nothing))):
-        for piece, of_tokens in zip(tokens.pieces, total, strict=True):
+    zeros = [jnp.zeros((BACKWARD.tokens, tokens.piece), jnp.float32) for _ in tokens.pieces]
+    for i, total in enumerate(tokens.loop(step, (zeros, zeros, zeros))):
+        for piece, per_token in zip(tokens.pieces, total, strict=True):
             start = (3 * pl.program_id(0) + i) * tokens.D + piece * tokens.piece
-            place = start + jnp.arange(tokens.piece, dtype=jnp.int32)
-            triton.store(outputs[-1].at[place], jnp.sum(of_tokens, axis=0))
+            index = start + jnp.arange(tokens.piece, dtype=jnp.int32)
+            triton.store(outputs[-1].at[index], jnp.sum(per_token, axis=0))

@@ -1,6 +1,6 @@
-"""The TPU's kernels of norm_kernel.py. libtpu compiles them for v4, v5e, v5p and v6e; they have not run on a chip yet.
+"""TPU kernels of residual_norm.py. libtpu compiles them for v4, v5e, v5p and v6e; they have not run on a chip yet.
 
-A block is a run of one row's tokens with all their features.
+A block is a run of tokens of one row with all their features.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from electramed_jax.model.kernels.platform import LANES
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.numerics import LAYER_NORM_EPSILON
 
-BLOCK_BYTES = 2**20  # of one array: a handful of them, twice, stay well within the fast memory of every generation
+BLOCK_BYTES = 2**20  # of one array; about five arrays, double-buffered, fit into the fast memory of every generation
 
 
 def supports(row_length: int, width: int) -> bool:
-    """Whether the kernel has blocks for these sizes."""
+    """Returns whether the kernels support these sizes."""
     return row_length % 16 == 0 and width % LANES == 0
 
 
 class _Blocks:
-    """How one device's arrays are cut up: into runs of tokens, whole features."""
+    """Block layout of one device's arrays: runs of tokens with all features."""
 
     def __init__(self, x: jax.Array, dropout_rate: float):
         self.B, self.T, self.D = x.shape
@@ -38,6 +38,7 @@ class _Blocks:
     def call(
         self, body: Any, name: str, inputs: list[str], outputs: list[str], shapes: list[Any], interpret: bool
     ) -> Any:
+        """Returns the kernel as a function of arrays whose kinds are `inputs`."""
         specs = {
             "seeds": pl.BlockSpec(memory_space=pltpu.SMEM),
             "tokens": pl.BlockSpec((1, self.tokens, self.D), lambda b, t: (b, t, 0)),
@@ -47,61 +48,61 @@ class _Blocks:
         return pl.pallas_call(
             functools.partial(body, self),
             grid=self.grid,
-            in_specs=[specs[one] for one in inputs],
-            out_specs=[specs[one] for one in outputs],
+            in_specs=[specs[kind] for kind in inputs],
+            out_specs=[specs[kind] for kind in outputs],
             out_shape=shapes,
             compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
             name=name,
-            metadata={"turns": str(self.grid[0] * self.grid[1])},
+            metadata={"turns": str(self.grid[0] * self.grid[1])},  # size of the grid, for aot/cost_model.py
             interpret=interpret,
         )
 
-    # What follows is called inside the kernels.
+    # The methods below are called inside the kernels.
 
-    def survives(self, seeds: Any) -> jax.Array:
-        """bool[tokens, D]: what dropout leaves."""
+    def keep_mask(self, seeds: Any) -> jax.Array:
+        """Returns the dropout mask of the block, bool[tokens, D]; True is kept."""
         row, first = pl.program_id(0), pl.program_id(1) * self.tokens
         token, feature = (jax.lax.broadcasted_iota(jnp.int32, (self.tokens, self.D), axis) for axis in (0, 1))
         counter = (token + first) * self.D + feature
         return dropout_bits.keep_mask(counter, seeds[0, row], seeds[1, row], self.rate)
 
-    def normal(self, x: Any, y: Any, y_bias: Any, survives: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Normalised x + dropout(y), and the reciprocal of its standard deviation."""
+    def normalize(self, x: Any, y: Any, y_bias: Any, keep: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Returns the normalized x + dropout(y + y_bias), and the reciprocal of its standard deviation."""
         y = y[0].astype(jnp.float32) + y_bias[...]
-        if survives is not None:
-            y = jnp.where(survives, y * (1.0 / (1.0 - self.rate)), 0.0)
+        if keep is not None:
+            y = jnp.where(keep, y * (1.0 / (1.0 - self.rate)), 0.0)
         z = x[0].astype(jnp.float32) + y
-        centred = z - jnp.mean(z, axis=-1, keepdims=True)
-        rstd = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
-        return centred * rstd, rstd
+        centered = z - jnp.mean(z, axis=-1, keepdims=True)
+        rstd = jax.lax.rsqrt(jnp.mean(centered * centered, axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+        return centered * rstd, rstd
 
 
 def forward(
     seeds: jax.Array, x: jax.Array, y: jax.Array, *features: jax.Array, dropout_rate: float, interpret: bool
 ) -> tuple[jax.Array, tuple[()]]:
-    """The result, and nothing more for the backward pass: statistics are had again at no cost."""
+    """Returns the result, and no statistics: the backward kernel recomputes them at no cost."""
     blocks = _Blocks(x, dropout_rate)
     inputs = ["seeds", "tokens", "tokens", "features", "features", "features"]
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     call = blocks.call(_forward_body, "norm_forward", inputs, ["tokens"], [shape], interpret)
-    return call(seeds, x, y, *(one[None] for one in features))[0], ()
+    return call(seeds, x, y, *(vector[None] for vector in features))[0], ()
 
 
 def _forward_body(blocks: _Blocks, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, bias: Any, h: Any) -> None:
-    normal, _ = blocks.normal(x, y, y_bias, blocks.survives(seeds) if blocks.rate else None)
-    h[0] = (normal * scale[...] + bias[...]).astype(blocks.dtype)
+    normalized, _ = blocks.normalize(x, y, y_bias, blocks.keep_mask(seeds) if blocks.rate else None)
+    h[0] = (normalized * scale[...] + bias[...]).astype(blocks.dtype)
 
 
 def backward(
     seeds: jax.Array, x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, dh: jax.Array,
     *, dropout_rate: float, interpret: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """dx, dy, and of each block the sums over its tokens [blocks, 3, D]: gradients of scale, bias and y's bias."""
+    """Returns dx, dy, and per block the gradients of scale, bias and y_bias, float32[blocks, 3, D]."""
     blocks = _Blocks(x, dropout_rate)
     inputs = ["seeds", "tokens", "tokens", "features", "features", "tokens"]
     gradient = jax.ShapeDtypeStruct(x.shape, x.dtype)
     sums = jax.ShapeDtypeStruct((*blocks.grid, 8, blocks.D), jnp.float32)
-    gradients = 2 if dropout_rate else 1  # without dropout it is the same for x and y
+    gradients = 2 if dropout_rate else 1  # without dropout dx and dy are equal
     outputs, shapes = ["tokens"] * gradients + ["sums"], [gradient] * gradients + [sums]
     call = blocks.call(_backward_body, "norm_backward", inputs, outputs, shapes, interpret)
     dx, *dy, sums = call(seeds, x, y, y_bias[None], scale[None], dh)
@@ -111,16 +112,16 @@ def backward(
 def _backward_body(
     blocks: _Blocks, seeds: Any, x: Any, y: Any, y_bias: Any, scale: Any, dh: Any, dx: Any, *outputs: Any
 ) -> None:
-    survives = blocks.survives(seeds) if blocks.rate else None
-    normal, rstd = blocks.normal(x, y, y_bias, survives)
+    keep = blocks.keep_mask(seeds) if blocks.rate else None
+    normalized, rstd = blocks.normalize(x, y, y_bias, keep)
     dh = dh[0].astype(jnp.float32)
-    dnormal = dh * scale[...]
-    along = jnp.mean(dnormal * normal, axis=-1, keepdims=True)
-    dz = rstd * (dnormal - jnp.mean(dnormal, axis=-1, keepdims=True) - normal * along)
+    dnormalized = dh * scale[...]
+    projection = jnp.mean(dnormalized * normalized, axis=-1, keepdims=True)
+    dz = rstd * (dnormalized - jnp.mean(dnormalized, axis=-1, keepdims=True) - normalized * projection)
     dx[0] = dz.astype(blocks.dtype)
     dy, sums = dz, outputs[-1]
-    if survives is not None:
-        dy = jnp.where(survives, dz * (1.0 / (1.0 - blocks.rate)), 0.0)
+    if keep is not None:
+        dy = jnp.where(keep, dz * (1.0 / (1.0 - blocks.rate)), 0.0)
         outputs[0][0] = dy.astype(blocks.dtype)
-    of_tokens = [jnp.sum(one, axis=0, keepdims=True) for one in (dh * normal, dh, dy)]
-    sums[0, 0] = jnp.concatenate([*of_tokens, jnp.zeros((5, blocks.D), jnp.float32)])
+    token_sums = [jnp.sum(x, axis=0, keepdims=True) for x in (dh * normalized, dh, dy)]
+    sums[0, 0] = jnp.concatenate([*token_sums, jnp.zeros((5, blocks.D), jnp.float32)])

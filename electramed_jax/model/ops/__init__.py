@@ -1,1 +1,1 @@
-"""Small functions and constants that modules and kernels share: dropout bits, remat names, batch axes."""
+"""Functions that modules and kernels share."""

@@ -1,10 +1,10 @@
-"""Random bits for dropout: a cheap hash of where an element stands, keyed by JAX's own generator.
+"""Random bits for dropout: a cheap hash of an element's index, with seeds from JAX's own generator.
 
-Dropout asks for more random numbers than everything else together, and of the least quality. threefry (jax.random's,
-which draws all that decides a loss: masks and samples) takes some hundred operations a number, and its numbers have to
-be stored; this takes ten, so that they are made where they are used, in the forward and again in the backward pass,
-inside a fused loop or a hand-written kernel. A number depends on the key and the element's place in the global array
-alone: not on the mesh, the platform or the program it is computed in.
+Dropout needs more random numbers than everything else together, at the lowest quality. threefry (jax.random's
+generator, used for masks and samples, which decide a loss) takes about a hundred operations per number, and its numbers
+have to be stored. This hash takes ten, so that bits are computed where they are used, in the forward and again in the
+backward pass, inside a fused loop or a Pallas kernel. A bit depends only on the key and the element's index in the
+global array, not on the mesh, the platform or the program.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import jax.numpy as jnp
 
 from electramed_jax.model.ops import batch_axes
 
-# Multipliers of the 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
-# with a probability of a half, to 0.2 %.
+# Multipliers of the 32-bit finalizer "lowbias32" (C. Wellons, hash-prospector): every input bit flips every output bit
+# with a probability of 1/2, to 0.2 %.
 FIRST_MULTIPLIER, SECOND_MULTIPLIER = 0x7FEB352D, 0x846CA68B - 2**32
 
 
 def dropout_seeds(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
-    """Two 32-bit words for each of `shape`, int32[2, *shape], that key the hash there: `shape` begins with rows.
+    """Returns two seeds of the hash for each element of `shape`, int32[2, *shape]. Axis 0 of `shape` is rows.
 
-    None without a key, as in evaluation: nothing is dropped.
+    Returns None without a key (evaluation): nothing is dropped.
     """
     if key is None:
         return None
@@ -33,7 +33,7 @@ def dropout_seeds(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | 
 
 
 def hash_bits(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
-    """int32 bits of a counter under two key words, whose shapes broadcast to its own."""
+    """Returns int32 bits: the hash of a counter under two seeds, whose shapes broadcast to the counter's."""
     x = counter + first
     x ^= jax.lax.shift_right_logical(x, 16)
     x *= jnp.int32(FIRST_MULTIPLIER)
@@ -44,17 +44,17 @@ def hash_bits(counter: jax.Array, first: jax.Array, second: jax.Array) -> jax.Ar
 
 
 def keep_mask(counter: jax.Array, first: jax.Array, second: jax.Array, rate: float) -> jax.Array:
-    """True with a probability of 1 - rate, to 2^-32."""
+    """Returns booleans that are True with a probability of 1 - rate, to 2^-32."""
     return hash_bits(counter, first, second) >= jnp.int32(round(rate * 2**32) - 2**31)
 
 
 def dropout_mask(seeds: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
-    """bool[shape], True with a probability of 1 - rate.
+    """Returns bool[shape], True (keep) with a probability of 1 - rate.
 
-    Each place of shape's first axes, those of `dropout_seeds`, has key words of its own; within it, elements are counted.
+    The leading axes of `shape` are those of the seeds; the elements of the other axes are counted.
     """
     lead = seeds.ndim - 1
-    assert math.prod(shape[lead:]) < 2**31, f"{shape[lead:]} is too large to be counted in 32 bits"
+    assert math.prod(shape[lead:]) < 2**31, f"{shape[lead:]} has 2^31 elements or more: its index does not fit 32 bits"
     counter, stride = jnp.zeros(shape, jnp.int32), 1
     for axis in reversed(range(lead, len(shape))):
         counter += jax.lax.broadcasted_iota(jnp.int32, shape, axis) * stride

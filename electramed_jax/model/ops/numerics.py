@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-# Score of a masked entry: a key of another document, a padded vocabulary entry. Its softmax weight is exactly 0 in float32.
+# Score or logit of a masked entry: a key of another document, a padded vocabulary entry. Its probability after a
+# softmax is exactly 0 in float32.
 MASK_VALUE = -1e9
 
 LAYER_NORM_EPSILON = 1e-12  # google-research/electra's (tf.contrib default), and Hugging Face's ELECTRA
 
-
-# Odd polynomial whose tanh is erf(x/√2): at most 2.9e-6 off, and x·Φ(x) by 0.2 % of itself where x > -3.5, which is
-# less than the rounding of 16 bits. Least squares, weighted towards the largest error; past x² = 25 it is held.
+# Odd polynomial in x whose tanh approximates erf(x/√2). The error is at most 2.9e-6, and 0.2 % of x·Φ(x) for x > -3.5,
+# which is less than the rounding of 16 bits. Fitted by least squares, weighted towards the largest error. x² is clipped
+# at ERF_MAX_SQUARE.
 ERF_AS_TANH = (0.79786971, 0.036392285, -8.7825440e-05, -3.6693687e-05, 1.4250210e-06)
-
-
 ERF_MAX_SQUARE = 25.0

@@ -1,4 +1,4 @@
-"""What the forward pass keeps for the backward pass, where layers are rematerialised: arrays marked by name."""
+"""Rematerialization policies: what the forward pass saves for the backward pass."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from jax.ad_checkpoint import checkpoint_name
 CHECKPOINT_NAME = "saved"
 
 REMAT_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is computed again
-    "dots": jax.checkpoint_policies.save_only_these_names(
-        CHECKPOINT_NAME
-    ),  # keep products with weights, and attention's result
+    "full": jax.checkpoint_policies.nothing_saveable,  # least memory: each block is recomputed
+    "dots": jax.checkpoint_policies.save_only_these_names(CHECKPOINT_NAME),  # `save_for_backward` arrays are saved
 }
 
 
 def save_for_backward(x: jax.Array) -> jax.Array:
-    """x, kept by the policy "dots": what is dear to compute again and needed for gradients."""
+    """Marks x as saved by the policy "dots": products with weights, and the result of attention."""
     return checkpoint_name(x, CHECKPOINT_NAME)

@@ -14,6 +14,7 @@ from jax.sharding import AxisType
 from electramed_jax.model import attention
 from electramed_jax.model.kernels import attention as attention_kernel
 from electramed_jax.model.kernels import attention_gpu, attention_tpu
+from electramed_jax.model.kernels.attention_spec import AttentionSpec
 from electramed_jax.model.ops import dropout_bits
 
 SIZES = {  # B, T, N, H
@@ -62,8 +63,8 @@ def kernel(given: types.SimpleNamespace, rate: float, key: jax.Array, platform: 
     seeds = seeds_of(key, given)
 
     def run(x, kernel, bias):
-        segments, head_size = jnp.asarray(given.segments), given.heads[1]
-        return attention_kernel.attend(x, kernel, bias, segments, seeds, head_size, rate, platform)
+        spec = AttentionSpec(given.heads[1], rate, interpret=platform)
+        return attention_kernel.attend(x, kernel, bias, jnp.asarray(given.segments), seeds, spec)
 
     return result_and_gradients(run, given)
 

@@ -203,7 +203,7 @@ class _Trainer:
         counters = self.metrics.state_dict()
         self.writer.flush()
         with self.display.stage("saving"), self.timer.paused():
-            self.checkpoints.save(step, self.state, counters, last=last)
+            self.checkpoints.save(step, self.state, counters, wait=last)
 
 
 class _Validation:

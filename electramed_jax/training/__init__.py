@@ -1,1 +1,1 @@
-"""The trainer that pre-training and fine-tuning share: sharding, collectives, optimizer, state, checkpoints, metrics."""
+"""The trainer that pre-training and fine-tuning share."""

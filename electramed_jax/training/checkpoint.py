@@ -1,11 +1,10 @@
-"""Checkpoints: the train state and the clock in one orbax save.
+"""Checkpoints: the train state and the run's counters in one orbax save.
 
     workdir/checkpoints/<step>/{state,clock}
-    workdir/checkpoints/<step>.damaged    could not be read when a run went on; kept, and not looked at again
+    workdir/checkpoints/<step>.damaged    unreadable when a run resumed; kept, never read again
 
-orbax writes asynchronously and makes a step visible only when it is whole; the newest whole one that can be read
-wins. A state is read back to the bit or not at all: its fingerprint is saved with it. See workdir.py for the files
-beside the checkpoints.
+orbax writes asynchronously and makes a step visible only when it is complete. Restoring takes the newest complete
+checkpoint that can be read. A state is restored bit for bit or not at all: its checksum is saved with it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
@@ -31,15 +30,15 @@ from electramed_jax.training import fingerprint, orbax_logging
 from electramed_jax.training.starts import CHECKPOINTS
 from electramed_jax.training.state import TrainState
 
-RunCounters = dict[str, Any]  # what a run counts, ready for JSON
+RunCounters = dict[str, Any]  # counters of a run, serializable as JSON
 
 ITEMS = ("state", "clock")
 
-# A save that fails is tried again after so long, then twice as long, ...
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
-SAVE_SECONDS = 600  # after which a save has failed, also where it waits for a process that could not write its share
-MAX_FAILURE_SECONDS = 1800.0  # for which storage may fail before a run stops
-# Storage that fails in these ways will not mend itself.
+# A failed save is retried after INITIAL_BACKOFF_SECONDS, then after twice as long each time.
+INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 2.0, 300.0
+SAVE_TIMEOUT_SECONDS = 600  # includes waiting for a process that could not write its shards
+MAX_FAILURE_SECONDS = 1800.0  # a run stops when saves have failed for this long
+# Errors of storage that no retry repairs.
 PERMANENT_ERRORS = (
     "No space left",
     "Disk quota exceeded",
@@ -47,7 +46,7 @@ PERMANENT_ERRORS = (
     "ermission denied",
     "PERMISSION_DENIED",
 )
-# Reading that fails in these ways says nothing about the checkpoint.
+# Errors of a read after which the checkpoint may still be good.
 TRANSIENT_ERRORS = (
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
@@ -57,140 +56,147 @@ TRANSIENT_ERRORS = (
     "imed out",
     "Stale file",
 )
-READ_WAITS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next try; None: no more
+READ_BACKOFFS_SECONDS = (1.0, 5.0, 15.0, None)  # before the next attempt; None: no further attempt
 
-
-AbstractState = Callable[[Mesh], TrainState]  # shapes, dtypes and shardings of what the checkpoints hold, on a mesh
+AbstractState = Callable[[Mesh], TrainState]  # returns shapes, dtypes and shardings of the saved state on a mesh
 
 
 class CheckpointManager:
-    """The checkpoints of one folder, open for writing. A context manager: leaving it waits for the last save."""
+    """Saves and restores the checkpoints of one workdir. A context manager: leaving it waits for the pending save."""
 
     def __init__(self, workdir: str, abstract_state: AbstractState, *, max_to_keep: int, keep_period: int = 0):
-        """Opens workdir/checkpoints, and removes there what interrupted saves have left.
+        """Opens workdir/checkpoints and removes the temporary folders of interrupted saves.
 
         Args:
-          max_to_keep: how many of the newest stay.
-          keep_period: steps; those of its multiples stay for good; 0: none.
+          workdir: local or remote folder of the run.
+          abstract_state: shapes, dtypes and shardings of the state on a mesh.
+          max_to_keep: number of newest checkpoints that are kept.
+          keep_period: checkpoints of steps that are a multiple of it are kept for good; 0: none.
         """
         orbax_logging.quiet_orbax()
         self._abstract_state, self._workdir = abstract_state, workdir
         self._manager = _writer(workdir, max_to_keep, keep_period)
-        self._pending: int | None = None  # the step that is being written
+        self._pending: int | None = None  # the step of the save in progress
         self._failing_since: float | None = None
-        self._wait_seconds, self._next_try = FIRST_WAIT_SECONDS, 0.0
+        self._backoff_seconds, self._next_attempt = INITIAL_BACKOFF_SECONDS, 0.0
 
     def restore(self, mesh: Mesh) -> tuple[TrainState, RunCounters] | None:
-        """The newest state that can be read, placed on this mesh whatever mesh wrote it, and the clock saved with it.
+        """Returns the newest readable state, placed on `mesh` (any mesh may have saved it), and its counters.
 
-        Newer ones that cannot be read are said, and renamed out of the way. None where there is no checkpoint.
+        Newer checkpoints that cannot be read are reported and renamed. Returns None if there is no checkpoint.
 
         Raises:
-          UserError: none of those there are can be read; nothing was renamed.
+          UserError: no checkpoint can be read; none was renamed.
         """
         with _reader(self._workdir) as reader:
-            found, damaged = _newest_readable(reader, self._abstract_state(mesh), mesh, self._workdir)
+            restored, damaged = _restore_newest(reader, self._abstract_state(mesh), mesh, self._workdir)
         if damaged:
             if distributed.is_main():
                 for step in damaged:
                     warn_main(f"{self._path(step)}: moved to {_move_aside(self._path(step))}")
-            distributed.barrier("damaged checkpoints are out of the way")
+            distributed.barrier("damaged checkpoints are renamed")
             self._manager.reload()
-        return found
+        return restored
 
-    def save(self, step: int, state: TrainState, clock: RunCounters, *, last: bool = False) -> None:
-        """Starts saving, once the save before has ended; a step saved already stays as it is.
+    def save(self, step: int, state: TrainState, counters: RunCounters, *, wait: bool = False) -> None:
+        """Starts an asynchronous save after the previous one has ended. A step that is already saved is not rewritten.
 
         Args:
-          last: return when the state is on disk, and try again until it is. Otherwise `retry_due` tells.
+          step: number of completed steps.
+          state: the train state.
+          counters: saved with the state as JSON.
+          wait: return when the state is on disk, and retry until it is. Otherwise see `retry_due`.
 
         Raises:
-          UserError: a number in the state is not finite, or storage has failed for good, here or the last time.
+          UserError: a number in the state is not finite, or storage failed permanently, in this save or the previous.
         """
-        words, finite = fingerprint.state_checksum(state, state.step.sharding.mesh)
+        sharding = state.step.sharding
+        assert isinstance(sharding, NamedSharding)
+        checksum, finite = fingerprint.state_checksum(state, sharding.mesh)
         if not finite:
             raise UserError(
                 f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
                 "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then "
                 "run the same command again"
             )
-        clock = clock | {"fingerprint": words}
-        self._settle()
-        self._start(step, state, clock)
-        while last and not self._settle():
-            time.sleep(max(0.0, self._next_try - time.monotonic()))
-            self._start(step, state, clock)
+        counters = counters | {"fingerprint": checksum}
+        self._finish_pending()
+        self._start(step, state, counters)
+        while wait and not self._finish_pending():
+            time.sleep(max(0.0, self._next_attempt - time.monotonic()))
+            self._start(step, state, counters)
 
     def retry_due(self) -> bool:
-        """True, in every process alike, where the last save failed and it is time for another."""
+        """Returns, in every process alike, whether the last save failed and its backoff has passed. A collective."""
         if self._pending is not None:
             if any(distributed.allgather(int(self._manager.is_saving_in_progress()))):
                 return False
-            self._settle()
+            self._finish_pending()
         if self._failing_since is None:
             return False
-        return bool(distributed.broadcast_from_main(int(time.monotonic() >= self._next_try)))
+        return bool(distributed.broadcast_from_main(int(time.monotonic() >= self._next_attempt)))
 
-    def _start(self, step: int, state: TrainState, clock: RunCounters) -> None:
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+    def _start(self, step: int, state: TrainState, counters: RunCounters) -> None:
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(counters))
         try:
             self._manager.save(step, args=args)
         except Exception as error:
-            if jax.process_count() > 1:  # the others may be inside, waiting for this one
+            if jax.process_count() > 1:  # other processes may wait for this one inside the save
                 _raise_unless_storage(error)
-                raise self._given_up(error) from error
-            self._failed(step, error)
+                raise self._permanent_failure(error) from error
+            self._record_failure(step, error)
         else:
             self._pending = step
 
-    def _settle(self) -> bool:
-        """Waits for the save that was started, if any; whether, in every process, the last one went well."""
+    def _finish_pending(self) -> bool:
+        """Waits for the save in progress, if any. Returns whether the last save succeeded in every process."""
         if self._pending is None:
             return self._failing_since is None
         step, self._pending = self._pending, None
         error = None
         try:
             self._manager.wait_until_finished()
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - recorded or raised below
             error = raised
             distributed.say_on_worker(f"step {step}: {_reason(error)}")
         failed = distributed.allgather(int(error is not None))
         if any(failed):
-            self._failed(step, error or OSError(f"by process {failed.index(1)}, which says why"))
+            self._record_failure(step, error or OSError(f"in process {failed.index(1)}; its log has the reason"))
             return False
         if self._failing_since is not None:
             log_main(f"storage works again: saved step {step:,}")
             if distributed.is_main():
-                _remove_remains(_folder(self._workdir))
-        self._failing_since, self._wait_seconds = None, FIRST_WAIT_SECONDS
+                _remove_temporary_folders(_folder(self._workdir))
+        self._failing_since, self._backoff_seconds = None, INITIAL_BACKOFF_SECONDS
         return True
 
-    def _failed(self, step: int, error: Exception) -> None:
-        """Takes note, in every process alike; raises where there is no hope."""
+    def _record_failure(self, step: int, error: Exception) -> None:
+        """Schedules a retry, in every process alike. Raises if the failure is permanent."""
         _raise_unless_storage(error)
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-        lasting = (
-            any(sign in str(error) for sign in PERMANENT_ERRORS) or now - self._failing_since > MAX_FAILURE_SECONDS
+        permanent = (
+            any(pattern in str(error) for pattern in PERMANENT_ERRORS)
+            or now - self._failing_since > MAX_FAILURE_SECONDS
         )
-        if any(distributed.allgather(int(lasting))):
-            raise self._given_up(error) from error
+        if any(distributed.allgather(int(permanent))):
+            raise self._permanent_failure(error) from error
         warn_main(
             f"step {step:,} could not be saved ({_reason(error)}); the checkpoint before it is whole; trying again "
-            f"within {self._wait_seconds:g} s"
+            f"within {self._backoff_seconds:g} s"
         )
-        self._next_try = now + self._wait_seconds
-        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+        self._next_attempt = now + self._backoff_seconds
+        self._backoff_seconds = min(2 * self._backoff_seconds, MAX_BACKOFF_SECONDS)
         with contextlib.suppress(OSError):
-            self._manager.reload()  # it has forgotten the steps that it was going to remove
+            self._manager.reload()  # orbax has lost its list of steps to delete
 
-    def _given_up(self, error: Exception) -> UserError:
+    def _permanent_failure(self, error: Exception) -> UserError:
         full = "No space left on device"
         return UserError(
             f"{self._workdir}: the checkpoint could not be written "
             f"({full if full in str(error) else _reason(error)}); the one before it is whole; "
-            "free space or mend the storage, then run the same command again"
+            "free space or repair the storage, then run the same command again"
         )
 
     def _path(self, step: int) -> str:
@@ -201,26 +207,26 @@ class CheckpointManager:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is None:
-            if not self._settle():
-                raise self._given_up(OSError("see above"))
+            if not self._finish_pending():
+                raise self._permanent_failure(OSError("see the warnings above"))
             self._manager.close()
             return
         if jax.process_count() > 1 and distributed.is_peer_failure(error):
-            return  # a save that is under way would wait for a process that is gone
+            return  # a save in progress would wait for the lost process
         closing = threading.Thread(target=self._close_quietly, daemon=True)
         closing.start()
         closing.join(distributed.HEARTBEAT_SECONDS if jax.process_count() > 1 else None)
 
     def _close_quietly(self) -> None:
-        with contextlib.suppress(Exception):  # what is under way tells the user more
+        with contextlib.suppress(Exception):  # the error that ends the run is more important
             self._manager.close()
 
 
 def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: int | None = None) -> TrainState:
-    """The state that workdir/checkpoints holds at `step` (None: the newest readable one), for evaluation and export.
+    """Returns the state of workdir/checkpoints at `step` (None: the newest readable one), for evaluation and export.
 
     Raises:
-      UserError: no checkpoint, or none of that step (the message lists those there are), or damaged.
+      UserError: there is no checkpoint, none of that step (the message lists the steps), or it is damaged.
     """
     orbax_logging.quiet_orbax()
     with _reader(workdir) as reader:
@@ -228,7 +234,9 @@ def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: in
         if not steps:
             raise UserError(f"{workdir}: no complete checkpoint yet; wait for the first save")
         if step is None:
-            return _newest_readable(reader, abstract_state(mesh), mesh, workdir)[0][0]
+            restored, _ = _restore_newest(reader, abstract_state(mesh), mesh, workdir)
+            assert restored is not None, "there are steps"
+            return restored[0]
         if step not in steps:
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
         try:
@@ -242,39 +250,40 @@ def load_state(workdir: str, abstract_state: AbstractState, mesh: Mesh, step: in
 
 
 class _Manager(ocp.CheckpointManager):
-    """orbax's, but not asking whether to stop.
+    """orbax's manager without its preemption check.
 
-    It asks with the number of the step it saves, and from a thread, when others are already further. jax compares
-    with the last number it was asked with: see `preemption.Preemption.reached`.
+    orbax checks with the number of the step that it saves, and from a thread, when other processes may be further. jax
+    compares with the number of the last check: see `preemption.Preemption.reached`.
     """
 
-    def reached_preemption(self, step: int) -> bool:
+    def reached_preemption(self, step: int) -> bool:  # noqa: ARG002 - orbax's signature
+        """Returns False."""
         return False
 
 
 def _writer(workdir: str, max_to_keep: int, keep_period: int) -> ocp.CheckpointManager:
-    """Removes what interrupted saves have left."""
+    """Returns a manager for writing. Removes the temporary folders of interrupted saves."""
     policies = ocp.checkpoint_managers
-    kept = [policies.LatestN(max_to_keep)]
+    preserved: list[Any] = [policies.LatestN(max_to_keep)]
     if keep_period:
-        kept.append(policies.EveryNSteps(keep_period))
+        preserved.append(policies.EveryNSteps(keep_period))
     options = ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,
-        preservation_policy=policies.AnyPreservationPolicy(kept),
+        preservation_policy=policies.AnyPreservationPolicy(preserved),
         single_host_load_and_broadcast=True,
-        async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
+        async_options=ocp.AsyncOptions(timeout_secs=SAVE_TIMEOUT_SECONDS),
     )
     return _Manager(_folder(workdir), options=options, item_names=ITEMS)
 
 
 def _reader(workdir: str) -> ocp.CheckpointManager:
-    """Creates and removes nothing, and reads without waiting for the other processes, of which some may fail."""
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process-{here}"
+    """Returns a manager that writes nothing and does not wait for other processes, which may fail to read."""
+    process = jax.process_index()
+    single_process = ocp.options.MultiprocessingOptions(
+        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process-{process}"
     )
-    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=single_process)
     return _Manager(_folder(workdir), options=options, item_names=ITEMS)
 
 
@@ -282,19 +291,23 @@ def _folder(workdir: str) -> str:
     local = files.local_path(workdir)
     if local is not None:
         return files.join(os.path.abspath(local), CHECKPOINTS)
-    os.environ.setdefault("EPATH_USE_TF", "0")  # orbax's paths go through fsspec, as ours do, not through TensorFlow
+    os.environ.setdefault("EPATH_USE_TF", "0")  # orbax then uses fsspec, like this project, and not TensorFlow
     return files.join(workdir, CHECKPOINTS)
 
 
 class CorruptCheckpointError(Exception):
-    """Says why in one line."""
+    """A checkpoint cannot be read, or its contents changed. The message is one line."""
 
 
-def _newest_readable(
+def _restore_newest(
     reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, workdir: str
 ) -> tuple[tuple[TrainState, RunCounters] | None, list[int]]:
-    """The newest that every process could read, and the newer steps that one could not; says those."""
-    steps, damaged, reason = reader.all_steps(), [], ""
+    """Returns the newest checkpoint that every process can read, and the newer steps that some process cannot.
+
+    Warns about each of the latter.
+    """
+    steps, reason = reader.all_steps(), ""
+    damaged: list[int] = []
     while True:
         older = [step for step in steps if not damaged or step < damaged[-1]]
         step = distributed.broadcast_from_main(max(older, default=-1))
@@ -311,7 +324,7 @@ def _newest_readable(
     if damaged:
         raise UserError(
             f"{files.join(workdir, CHECKPOINTS)}: none of {', '.join(map(str, damaged))} can be read (the last: "
-            f"{reason}); nothing was changed; bring one back from a copy, or start anew with another --workdir"
+            f"{reason}); nothing was changed; restore one from a backup, or start again with another --workdir"
         )
     return None, []
 
@@ -319,76 +332,86 @@ def _newest_readable(
 def _read(
     reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int
 ) -> tuple[TrainState, RunCounters]:
-    """Raises _Unreadable, in every process alike, where one of them cannot read its part, or bits have changed."""
+    """Returns the state and counters of a step.
+
+    Raises:
+      CorruptCheckpointError: in every process alike, if one cannot read its shards, or bits have changed.
+    """
     restored, reason = None, ""
     try:
-        restored = _read_here(reader, abstract_state, step)
+        restored = _read_shards(reader, abstract_state, step)
     except CorruptCheckpointError as error:
         reason = str(error)
         distributed.say_on_worker(f"step {step}: {reason}")
     failed = distributed.allgather(int(bool(reason)))
     if any(failed):
-        raise CorruptCheckpointError(reason or f"by process {failed.index(1)}, which says why")
-    state, clock = restored["state"], restored["clock"]
-    saved = clock.pop("fingerprint", None)  # earlier versions saved none
-    if (saved is not None and saved != fingerprint.state_checksum(state, mesh)[0]) or clock.get("step", step) != step:
-        raise CorruptCheckpointError("its numbers are not those that were saved")
-    return state, clock
+        raise CorruptCheckpointError(reason or f"in process {failed.index(1)}; its log has the reason")
+    assert restored is not None
+    state, counters = restored["state"], restored["clock"]
+    saved = counters.pop("fingerprint", None)  # earlier versions saved none
+    checksum, _ = fingerprint.state_checksum(state, mesh)
+    if (saved is not None and saved != checksum) or counters.get("step", step) != step:
+        raise CorruptCheckpointError("its contents differ from those that were saved")
+    return state, counters
 
 
-def _read_here(reader: ocp.CheckpointManager, abstract_state: TrainState, step: int) -> ocp.args.Composite:
-    """This process's part; storage that does not answer is asked again. Raises _Unreadable."""
+def _read_shards(reader: ocp.CheckpointManager, abstract_state: TrainState, step: int) -> ocp.args.Composite:
+    """Returns this process's shards. Retries transient errors.
+
+    Raises:
+      CorruptCheckpointError: the shards cannot be read.
+    """
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract_state),
         clock=ocp.args.JsonRestore(),
     )
-    for wait in READ_WAITS_SECONDS:
+    for backoff in READ_BACKOFFS_SECONDS:
         try:
             return reader.restore(step, args=args)
-        except Exception as error:  # orbax raises bare ones, too
+        except Exception as error:  # orbax raises bare exceptions, too
             _raise_unless_storage(error)
-            reason = _reason(_root(error))
-            if wait is None or not any(sign in reason for sign in TRANSIENT_ERRORS):
+            reason = _reason(_root_cause(error))
+            if backoff is None or not any(pattern in reason for pattern in TRANSIENT_ERRORS):
                 raise CorruptCheckpointError(reason) from error
-            time.sleep(wait)
-    raise AssertionError("the last wait is None")
+            time.sleep(backoff)
+    raise AssertionError("the last backoff is None")
 
 
 def _move_aside(path: str) -> str:
-    """Renames a checkpoint to a free name that is no step's."""
-    tries = (f"{path}.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    """Renames a checkpoint to an unused name that is not a step. Returns the new path."""
+    candidates = (f"{path}.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
     try:
-        target = next(name for name in tries if not epath.Path(name).exists())
+        target = next(name for name in candidates if not epath.Path(name).exists())
         epath.Path(path).rename(target)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read, and not be renamed either ({error.strerror}); move it away, then run the same "
+            f"{path}: cannot be read and cannot be renamed ({error.strerror}); move it away, then run the same "
             "command again"
         ) from error
     return target
 
 
-def _remove_remains(folder: str) -> None:
-    """Of saves that failed, while none is under way; what cannot be removed now, the next start removes."""
+def _remove_temporary_folders(folder: str) -> None:
+    """Removes the temporary folders of failed saves. No save may be in progress. The next start removes the rest."""
     with contextlib.suppress(OSError):
-        for remains in epath.Path(folder).glob("*.orbax-checkpoint-tmp*"):
-            remains.rmtree()
+        for path in epath.Path(folder).glob("*.orbax-checkpoint-tmp*"):
+            path.rmtree()
 
 
 def _raise_unless_storage(error: Exception) -> None:
-    """Raises what is no failure of storage: jax's errors, and our own mistakes."""
-    ours = (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)
-    if isinstance(error, ours) or (jax.process_count() > 1 and distributed.is_peer_failure(error)):
+    """Re-raises an error that is not a failure of storage: one of jax's, or a programming error."""
+    not_storage = (UserError, jax.errors.JaxRuntimeError, TypeError, AssertionError, AttributeError)
+    if isinstance(error, not_storage) or (jax.process_count() > 1 and distributed.is_peer_failure(error)):
         raise error
 
 
-def _root(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, where tensorstore quotes it after a long tale; else the first line."""
+    """Returns the operating system's message, if tensorstore quotes one, else the first line of the error."""
     system_message = re.search(r"([^:]+) \[os_error_code", str(error))
     return system_message.group(1).strip()[:200] if system_message else first_line(error)

@@ -1,4 +1,4 @@
-"""Compiled programs kept in the workdir, so that a run that goes on need not compile its step again."""
+"""A persistent compilation cache in the workdir, so that a resumed run does not compile its step again."""
 
 from __future__ import annotations
 
@@ -7,44 +7,52 @@ import hashlib
 import pathlib
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from electramed_jax.common.storage import files
 
-CACHE_FOLDER = "compiled"  # in the workdir; may be removed at any time
-MIN_COMPILE_SECONDS = 0.5  # of compilation: what is faster is not kept
+CACHE_FOLDER = "compiled"  # in the workdir; may be deleted at any time
+MIN_COMPILE_SECONDS = 0.5  # programs that compile faster are not stored
 
 
 @contextlib.contextmanager
 def use_compilation_cache(workdir: str) -> Iterator[None]:
-    """Inside, jax keeps and looks for compiled programs in workdir/compiled.
+    """Inside the context, jax stores compiled programs in workdir/compiled and reuses them.
 
-    Nothing changes where the user named a place (JAX_COMPILATION_CACHE_DIR) or switched it off
-    (JAX_ENABLE_COMPILATION_CACHE=false), nor where the workdir is remote: name a local place there. jax finds a program
-    by its text, its options, the devices and the versions, and compiles anew what cannot be read.
+    Does nothing if the user set a folder (JAX_COMPILATION_CACHE_DIR) or disabled the cache
+    (JAX_ENABLE_COMPILATION_CACHE=false), or if the workdir is remote: set a local folder then. The key of a program is
+    its text, options, devices and versions. jax recompiles entries that cannot be read.
     """
     local = files.local_path(workdir)
-    if local is None or jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if local is None or _option("jax_compilation_cache_dir") or not _option("jax_enable_compilation_cache"):
         yield
         return
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    _use(files.join(local, CACHE_FOLDER, _host()), min(before, MIN_COMPILE_SECONDS))
+    before = _option("jax_persistent_cache_min_compile_time_secs")
+    _set_cache(files.join(local, CACHE_FOLDER, _platform_folder()), min(before, MIN_COMPILE_SECONDS))
     try:
         yield
     finally:
-        _use(None, before)
+        _set_cache(None, before)
 
 
-def _use(folder: str | None, least_seconds: float) -> None:
+def _option(name: str) -> Any:
+    return getattr(jax.config, name)  # jax sets its options as attributes at run time
+
+
+def _set_cache(folder: str | None, min_compile_seconds: float) -> None:
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
-    compilation_cache.reset_cache()  # jax looks at the settings once
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_seconds)
+    compilation_cache.reset_cache()  # jax reads the options once
 
 
-def _host() -> str:
-    """A folder's name: a CPU's programs are for its own instruction set, and a workdir may meet several hosts."""
+def _platform_folder() -> str:
+    """Returns the name of the platform, for CPUs with a hash of the instruction set.
+
+    Programs for CPUs run only on their own instruction set, and several hosts may share a workdir.
+    """
     if jax.default_backend() != "cpu":
         return jax.default_backend()
     features = platform.machine()

@@ -1,4 +1,4 @@
-"""Lower layers learn more slowly: for fine-tuning, where they know most of what they need."""
+"""Layer-wise learning-rate decay for fine-tuning: lower layers get a smaller learning rate."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ DEPTH_RULES = tree_rules.RuleTable(
 
 
 def depth_factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str, Any]:
-    """What the learning rate is multiplied by: of the embeddings, of each layer (float32[L]), of the head.
+    """Returns the factors of the learning rate: of the embeddings, of each layer (float32[L]), of the head.
 
     Args:
-      decay: of a layer against the one above it.
-      rule: "exact": embeddings are depth 0, layer i is i + 1, the head L + 1, and the factor decay^(L + 1 - depth).
-        "google": google-research/electra's (model/optimization.py, _get_layer_lrs), where the head is one higher, so
-        that the last layer has decay^2 and nothing has decay^1.
+      decay: factor of a layer relative to the layer above it.
+      num_layers: L.
+      rule: "exact": embeddings have depth 0, layer i has i + 1, the head L + 1; the factor is decay^(L + 1 - depth).
+        "google": google-research/electra's (model/optimization.py, _get_layer_lrs), where the head is one deeper, so
+        that the last layer has decay^2 and none has decay^1.
     """
     top = num_layers + 1 + (rule == GOOGLE)
-    layers = np.float32([decay ** (top - depth) for depth in range(1, num_layers + 1)])
+    layers = np.asarray([decay ** (top - depth) for depth in range(1, num_layers + 1)], np.float32)
     return {EMBEDDINGS: decay**top, LAYERS: layers, HEAD: 1.0}
 
 
 def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.GradientTransformation:
-    """Multiplies the updates of a fine-tuned model's parameters (see finetune/model.py) by their `depth_factors`."""
-    by_depth = depth_factors(decay, num_layers, rule)
+    """Multiplies the updates of each parameter of a fine-tuned model by its `depth_factors`."""
+    factors = depth_factors(decay, num_layers, rule)
 
     def scale(name: str, update: Any) -> Any:
-        factor = by_depth[DEPTH_RULES(name)]
+        factor = factors[DEPTH_RULES(name)]
         if np.ndim(factor):
             factor = jnp.asarray(factor).reshape((-1,) + (1,) * (update.ndim - 1))
         return update * factor

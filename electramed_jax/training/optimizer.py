@@ -1,4 +1,4 @@
-"""Adam as google-research/electra has it, and LAMB for large batches, from optax's parts."""
+"""Optimizers built from optax: Adam as in google-research/electra, and LAMB for large batches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import optax
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
 
-# Weights and tables decay; layer norms and biases, the generator's output bias among them, do not.
+# Kernels and embedding tables decay; layer norms and biases, including the generator's output bias, do not.
 DECAY_RULES = tree_rules.RuleTable(
     "weight decay",
     ((r"kernel|word|position|token_type", True), (r"scale|bias|output_bias", False)),
 )
 
 
-# Leading axes along which one array holds several matrices, each of which LAMB scales by itself.
+# Axes along which one array stacks several matrices. LAMB scales each matrix by itself.
 STACKED_AXES = tree_rules.RuleTable(
     "trust ratio",
     (
@@ -31,12 +31,11 @@ STACKED_AXES = tree_rules.RuleTable(
 
 
 def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
-    """The learning rate of step t, counted from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
+    """Returns the learning rate as a function of the step t, from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
 
-    Warm-up multiplies the decay, so the first step's rate is 0 and the peak is never quite reached, as in
-    google-research/electra model/optimization.py:36-45. No warm-up is a factor of 1 (there, 0/0).
+    Warm-up multiplies the decay, so the rate of step 0 is 0 and the peak is never quite reached, as in
+    google-research/electra model/optimization.py:36-45. Without warm-up that factor is 1 (there 0/0).
     """
-
     warmup = config.get_warmup_steps(total_steps)
 
     def learning_rate(step: jax.Array | int) -> jax.Array:
@@ -50,20 +49,22 @@ def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callabl
 def make_optimizer(
     config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Clip the global norm, Adam's direction, decoupled decay (LAMB: the trust ratio), `scales`, learning rate."""
+    """Returns the chain of global-norm clip, Adam, decoupled decay, LAMB's trust ratio, `scales` and learning rate."""
 
-    def decays(params: Any) -> Any:
+    def decay_mask(params: Any) -> Any:
         return tree_rules.map_named(lambda name, _: DECAY_RULES(name), params)
 
     adam = {"adam": scale_by_adam, "lamb": optax.scale_by_adam}[config.kind]
-    steps = [
+    transforms = [
         optax.clip_by_global_norm(config.clip_norm),
         adam(config.beta1, config.beta2, config.epsilon),
-        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
     ]
     if config.kind == "lamb":
-        steps.append(optax.masked(scale_by_trust_ratio(), decays))  # what does not decay is not scaled, either
-    return optax.chain(*steps, *scales, optax.scale_by_learning_rate(learning_rate_schedule(config, total_steps)))
+        transforms.append(
+            optax.masked(scale_by_trust_ratio(), decay_mask)
+        )  # parameters without weight decay are not scaled
+    return optax.chain(*transforms, *scales, optax.scale_by_learning_rate(learning_rate_schedule(config, total_steps)))
 
 
 class AdamState(NamedTuple):
@@ -74,10 +75,10 @@ class AdamState(NamedTuple):
 
 
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """m / (sqrt(v) + epsilon) with uncorrected moments.
+    """Returns Adam's update, m / (sqrt(v) + epsilon), without bias correction.
 
-    optax's `scale_by_adam` always divides the moments by 1 - beta^t; ELECTRA, like BERT, does not, which
-    makes early steps smaller.
+    optax's `scale_by_adam` always divides the moments by 1 - beta^t. ELECTRA, like BERT, does not, which makes early
+    steps smaller.
     """
 
     def init(params: Any) -> AdamState:
@@ -95,21 +96,21 @@ def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientT
 
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """LAMB's last step: scales a matrix's update to the norm of the matrix; where either norm is 0, by 1.
+    """Scales the update of each matrix to the norm of the matrix, as in LAMB. If either norm is 0, the factor is 1.
 
-    Source: You et al. 2020, algorithm 2. `optax.scale_by_trust_ratio` takes one norm an array; ours hold all
-    layers of the stack, and query, key and value, in one.
+    Source: You et al. 2020, algorithm 2. `optax.scale_by_trust_ratio` takes one norm per array; here an array stacks
+    all layers, and query, key and value.
     """
 
     def scale(name: str, update: jax.Array, param: jax.Array) -> jax.Array:
-        inner = tuple(axis for axis in range(param.ndim) if axis not in STACKED_AXES(name))
+        matrix_axes = tuple(axis for axis in range(param.ndim) if axis not in STACKED_AXES(name))
 
         def norm(x: jax.Array) -> jax.Array:
-            return jnp.sqrt(jnp.sum(jnp.square(x), axis=inner, keepdims=True))
+            return jnp.sqrt(jnp.sum(jnp.square(x), axis=matrix_axes, keepdims=True))
 
         param_norm, update_norm = norm(param), norm(update)
-        usable = (param_norm > 0) & (update_norm > 0)
-        return update * jnp.where(usable, param_norm / jnp.where(usable, update_norm, 1.0), 1.0)
+        nonzero = (param_norm > 0) & (update_norm > 0)
+        return update * jnp.where(nonzero, param_norm / jnp.where(nonzero, update_norm, 1.0), 1.0)
 
     def update(updates: Any, state: optax.EmptyState, params: Any) -> tuple[Any, optax.EmptyState]:
         named = tree_rules.named_leaves(params)

@@ -1,7 +1,7 @@
-"""Keeps orbax from telling a failure at length: it is raised to us, and the user reads it in one line.
+"""Filters for the logs of orbax, whose failures this package reports to the user in one line.
 
-Otherwise every array's task and every thread of a failed save prints a traceback, to the loggers of absl
-and asyncio or, once its event loop is closed, to `sys.unraisablehook`.
+Without them each array's task and each thread of a failed save prints a traceback to the loggers of absl and asyncio
+or, after its event loop is closed, to `sys.unraisablehook`.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from electramed_jax.common import console
 
 
 def quiet_orbax() -> None:
-    """From here on, for the whole process; with --verbose all of it is told."""
-    logging.getLogger("absl").addFilter(_not_of_orbax)
-    logging.getLogger("asyncio").addFilter(_not_left_behind)
+    """Installs the filters for the whole process. With --verbose orbax's own records are logged."""
+    logging.getLogger("absl").addFilter(_keep_unless_orbax)
+    logging.getLogger("asyncio").addFilter(_keep_unless_abandoned_task)
     if not isinstance(sys.unraisablehook, _UnraisableHook):
         sys.unraisablehook = _UnraisableHook(sys.unraisablehook)
 
 
-def _not_of_orbax(record: logging.LogRecord) -> bool:
+def _keep_unless_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname or console.level() == console.VERBOSE
 
 
-def _not_left_behind(record: logging.LogRecord) -> bool:
+def _keep_unless_abandoned_task(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return "exception was never retrieved" not in message and "was destroyed but it is pending" not in message
 
 
 class _UnraisableHook:
-    def __init__(self, otherwise: Callable[[Any], None]):
-        self._otherwise = otherwise
+    def __init__(self, previous_hook: Callable[[Any], None]):
+        self._previous_hook = previous_hook
 
     def __call__(self, unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            self._otherwise(unraisable)
+            self._previous_hook(unraisable)

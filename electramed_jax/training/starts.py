@@ -1,4 +1,4 @@
-"""starts.json of a workdir: when training started or resumed, from which step, on which devices."""
+"""starts.json of a workdir: time, step and devices of each start of the run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from electramed_jax.common.storage import files
 
 CHECKPOINTS = "checkpoints"
 STARTS_FILE = "starts.json"
-DeviceHours = dict[tuple[str, int], float]
+DeviceHours = dict[tuple[str, int], float]  # hours x devices by (device kind, number of devices)
 
 
 def record_start(workdir: str, step: int) -> None:
-    """Adds a line to starts.json: training begins, or goes on, after this step."""
+    """Appends an entry to starts.json: training starts or resumes after `step` steps."""
     if not distributed.is_main():
         return
     start = {
@@ -34,22 +34,22 @@ def record_start(workdir: str, step: int) -> None:
 
 
 def read_starts(workdir: str) -> list[dict[str, Any]]:
-    """The lines of starts.json, in order; none where the run was started by a version that wrote none."""
+    """Returns the entries of starts.json in order; none for runs of early versions, which wrote no such file."""
     path = files.join(workdir, STARTS_FILE)
     return files.read_json(path) if files.exists(path) else []
 
 
 def device_hours(entries: Sequence[Mapping[str, Any]], starts: Sequence[dict[str, Any]]) -> DeviceHours:
-    """Time on steps, in hours times devices, by (kind of device, how many of it at once), where the workdir tells.
+    """Returns the time spent on steps, by device kind and number of devices.
 
     Args:
-      entries: of the train split, in order.
-      starts: of starts.json.
+      entries: entries of metrics.jsonl of the train split, in order.
+      starts: entries of starts.json.
     """
     hours: DeviceHours = {}
     before = 0
     for entry in entries:
-        # Of the last start before the step: what an earlier process did beyond that start was done again.
+        # The last start before the step ran it: steps of an earlier process after that start were repeated.
         start = next((start for start in reversed(starts) if start["step"] < entry["step"]), None)
         if start is not None:
             key = (start["device_kind"], start["devices"])

@@ -1,4 +1,4 @@
-"""The train state, its initialization in shards, and flax modules as trees of parameters."""
+"""The train state, its sharded initialization, and flax modules as trees of parameters."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from jax.sharding import Mesh
 
 from electramed_jax.training import sharding
 
-Params = dict[str, Any]  # nested plain dicts of float32 arrays; see the legend in model/electra.py
+Params = dict[str, Any]  # nested dicts of float32 arrays; model/electra.py has the names
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "opt_state"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a step reads and writes. Randomness is not in it: keys follow from the seed and the step."""
+    """Everything a step reads and writes. It holds no random key: keys are derived from the seed and the step."""
 
-    step: jax.Array  # int32[]: steps done, and the number of the next one, counted from 0
+    step: jax.Array  # int32[]: number of completed steps, which is the index of the next step
     params: Params
-    opt_state: Any
+    opt_state: optax.OptState
 
 
 def model_params(model: nnx.Module) -> Params:
@@ -34,7 +34,7 @@ def model_params(model: nnx.Module) -> Params:
 
 
 def abstract_model(build: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
-    """Returns the structure of the module that `build` makes, and its parameters as shapes; nothing is allocated."""
+    """Returns the graph of the module that `build` makes, and its parameters as shapes. Allocates nothing."""
     return nnx.split(nnx.eval_shape(build), nnx.Param)
 
 
@@ -46,32 +46,32 @@ def merge_params(graphdef: nnx.GraphDef, abstract: nnx.State, params: Params) ->
 
 
 def create_train_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
-    """The state of step 0."""
+    """Returns the state of step 0."""
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
 def abstract_train_state(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of what `init` makes."""
+    """Returns the shapes, dtypes and shardings of the state that `init` makes."""
     shapes = jax.eval_shape(init)
     return jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        lambda leaf, leaf_sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf_sharding),
         shapes,
         sharding.tree_shardings(shapes, mesh),
     )
 
 
 def init_sharded(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
-    """What `init` makes, in its shardings."""
+    """Runs `init` under `jit` with `out_shardings`, so that no device holds a full copy of the parameters."""
     return jax.jit(init, out_shardings=get_shardings(abstract_train_state(init, mesh)))()
 
 
 def get_shardings(tree: Any) -> Any:
-    """The sharding of every leaf."""
+    """Returns the sharding of every leaf."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def replace_params(state: TrainState, params: Params) -> TrainState:
-    """The state with other parameters (numpy or jax), put where the old ones were."""
+    """Replaces the parameters of a state by other arrays (numpy or jax), placed in the shardings of the old ones."""
     placed = jax.tree.map(
         lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
         state.params,

@@ -1,4 +1,4 @@
-"""What the train steps of pre-training and fine-tuning share: jit over the mesh, applying gradients, summing metrics."""
+"""Parts of a train step that pre-training and fine-tuning share: jit over the mesh, gradients, sums of metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
-# What XLA would not choose by itself, by platform; tests/benchmarks/README.md has what it is worth.
+# Compiler options by platform that are not XLA's defaults; tests/benchmarks/README.md has the measured gain of each.
 COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
-    # cuBLASLt's products, which add biases and residuals on their way, and none of them merged.
+    # cuBLASLt fuses biases and residuals into matrix products. Merged products would prevent that.
     "gpu": {
         "xla_gpu_enable_cublaslt": True,
         "xla_gpu_enable_triton_gemm": False,
@@ -27,44 +27,51 @@ COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
     },
 }
 
-MAX_STEPS_IN_FLIGHT = 2  # steps given to the devices beyond the one they are at: enough to keep them busy
+MAX_STEPS_IN_FLIGHT = 2  # dispatched steps beyond the one that runs: enough to keep the devices busy
 
 
 @jax.named_scope("optimizer")
 def apply_gradients(
     gradients: Params, state: TrainState, tx: optax.GradientTransformation
 ) -> tuple[TrainState, jax.Array]:
-    """The next state, and the global norm of the gradients before they are clipped."""
+    """Returns the next state, and the global norm of the gradients before clipping."""
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), optax.tree.norm(gradients)
 
 
 def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> Callable:
-    """Any step(state, batch, ...) -> (state, sums) over the mesh: the state as its leaves are sharded, the batch by
-    rows, what else there is and the sums on every device; the old state's memory is given to the new one."""
-    where, everywhere = state_lib.get_shardings(abstract_state), sharding.replicated(mesh)
-    others = len(inspect.signature(step).parameters) - 2
+    """Jits `step(state, batch, ...) -> (state, sums)` over the mesh.
+
+    The state keeps the sharding of `abstract_state`, the batch is split by rows, further arguments and the sums are
+    replicated. The buffers of the old state are donated.
+    """
+    state_shardings, replicated = state_lib.get_shardings(abstract_state), sharding.replicated(mesh)
+    num_further = len(inspect.signature(step).parameters) - 2
     return jax.jit(
         step,
-        in_shardings=(where, sharding.batch_sharding(mesh), *[everywhere] * others),
-        out_shardings=(where, everywhere),
+        in_shardings=(state_shardings, sharding.batch_sharding(mesh), *[replicated] * num_further),
+        out_shardings=(state_shardings, replicated),
         donate_argnums=0,
         compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
     )
 
 
-def jit_eval(measure: Callable[..., Any], abstract_params: Params, mesh: Mesh) -> Callable:
-    """Any measure(params, batch, ...) over the mesh, its result on every device; see `jit_step`."""
-    everywhere = sharding.replicated(mesh)
-    others = len(inspect.signature(measure).parameters) - 2
+def jit_eval(evaluate: Callable[..., Any], abstract_params: Params, mesh: Mesh) -> Callable:
+    """Jits `evaluate(params, batch, ...)` over the mesh, with a replicated result; see `jit_step`."""
+    replicated = sharding.replicated(mesh)
+    num_further = len(inspect.signature(evaluate).parameters) - 2
     return jax.jit(
-        measure,
-        in_shardings=(state_lib.get_shardings(abstract_params), sharding.batch_sharding(mesh), *[everywhere] * others),
-        out_shardings=everywhere,
+        evaluate,
+        in_shardings=(
+            state_lib.get_shardings(abstract_params),
+            sharding.batch_sharding(mesh),
+            *[replicated] * num_further,
+        ),
+        out_shardings=replicated,
     )
 
 
-def sum_metrics(many: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The sums of several steps (numpy, float64) as one."""
-    return {name: np.sum([np.asarray(sums[name], np.float64) for sums in many], axis=0) for name in many[0]}
+def sum_metrics(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Adds up the metric sums of several steps, in float64."""
+    return {name: np.sum([np.asarray(sums[name], np.float64) for sums in steps], axis=0) for name in steps[0]}

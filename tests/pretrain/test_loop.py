@@ -351,7 +351,7 @@ def replace_state(newest: pathlib.Path) -> None:
     [
         (delete_files, "NOT_FOUND"),
         (truncate, "Expecting"),
-        (replace_state, "its numbers are not those that were saved"),
+        (replace_state, "its contents differ from those that were saved"),
     ],
 )
 def test_a_damaged_checkpoint_is_reported_and_renamed_and_the_one_before_it_used(

@@ -253,7 +253,7 @@ class _SeedRun:
             DEV, step, scores, f"seed {self.seed}, epoch {epoch:.2f}: dev {format_scores(scores, primary)}{note}"
         )
         if is_best:
-            self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, last=True)
+            self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, wait=True)
         return True
 
     def best(self) -> dict[str, float]:
@@ -265,7 +265,7 @@ class _SeedRun:
         counters = self.metrics.state_dict() | {"history": self.history}
         self.writer.flush()
         with self.display.stage("saving"), self.timer.paused():
-            self.checkpoints.save(step, self.state, counters, last=last)
+            self.checkpoints.save(step, self.state, counters, wait=last)
 
     def final_scores(self, best_folder: str) -> tuple[dict[str, Any], dict[str, str]] | None:
         """Scores dev and test with the best parameters.

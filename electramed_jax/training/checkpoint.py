@@ -71,7 +71,7 @@ class CheckpointManager:
           workdir: local or remote folder of the run.
           abstract_state: shapes, dtypes and shardings of the state on a mesh.
           max_to_keep: number of newest checkpoints that are kept.
-          keep_period: checkpoints of steps that are a multiple of it are kept for good; 0: none.
+          keep_period: checkpoints of steps that are a multiple of it are kept permanently; 0: none.
         """
         orbax_logging.quiet_orbax()
         self._abstract_state, self._workdir = abstract_state, workdir
@@ -110,9 +110,8 @@ class CheckpointManager:
         Raises:
           UserError: a number in the state is not finite, or storage failed permanently, in this save or the previous.
         """
-        sharding = state.step.sharding
-        assert isinstance(sharding, NamedSharding)
-        checksum, finite = fingerprint.state_checksum(state, sharding.mesh)
+        assert isinstance(state.step.sharding, NamedSharding) and isinstance(state.step.sharding.mesh, Mesh)
+        checksum, finite = fingerprint.state_checksum(state, state.step.sharding.mesh)
         if not finite:
             raise UserError(
                 f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "

@@ -19,7 +19,7 @@ Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
 
 # Compiler options by platform that are not XLA's defaults; tests/benchmarks/README.md has the measured gain of each.
 COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
-    # cuBLASLt fuses biases and residuals into matrix products. Merged products would prevent that.
+    # cuBLASLt fuses biases and residuals into matrix products; products are not merged.
     "gpu": {
         "xla_gpu_enable_cublaslt": True,
         "xla_gpu_enable_triton_gemm": False,

@@ -1,4 +1,4 @@
-"""Attention stays inside a document."""
+"""Self-attention is restricted to the document of each token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPANS = {"first": slice(0, 13), "second": slice(13, 18), "third": slice(18, 28)}
 
 @pytest.fixture(scope="module")
 def logits():
-    """From rows of ids to the logits of both networks at every position, {network: [B, T, ...]}."""
+    """Logits of both networks at every position, by network and by the name of the row."""
     config = small.config(LENGTH)
 
     @quick.jit
@@ -50,27 +50,27 @@ def logits():
 
 
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
-def test_changing_one_document_changes_no_logit_of_another(logits, network):
+def test_changing_one_document_changes_no_logit_of_other_documents(logits, network):
     difference_T = np.abs(logits[network].changed - logits[network].packed).reshape(LENGTH, -1).max(axis=-1)
     second = np.zeros(LENGTH, bool)
     second[SPANS["second"]] = True
     assert (difference_T[~second] == 0).all()
-    assert (difference_T[second] > 1e-3).all(), "while every token of the changed document takes notice"
+    assert (difference_T[second] > 1e-3).all(), "every token of the changed document is affected"
 
 
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
 @pytest.mark.parametrize("document", list(SPANS))
-def test_a_packed_document_has_the_logits_it_has_alone(logits, network, document):
+def test_a_packed_document_has_the_same_logits_as_alone_in_a_row(logits, network, document):
     packed, alone = logits[network].packed[SPANS[document]], getattr(logits[network], document)
     np.testing.assert_allclose(packed, alone[: len(packed)], atol=1e-5, rtol=1e-5)
 
 
 def test_attention_is_the_softmax_over_its_own_segment():
-    """Against the definition, token by token in float64; heads do not mix."""
+    """Compares with the definition, token by token in float64. Heads do not mix."""
     generator = np.random.default_rng(0)
     q, k, v = generator.normal(size=(3, 2, 6, 3, 4)).astype(np.float32)
     segments = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
-    ours = quick.jit(lambda *given: attention.attend(*given, q.dtype))(q, k, v, segments)
+    ours = quick.jit(lambda *arrays: attention.attend(*arrays, q.dtype))(q, k, v, segments)
     for b, t, n in np.ndindex(2, 6, 3):
         keys = np.flatnonzero(segments[b] == segments[b, t])
         weights = np.exp(k[b, keys, n].astype(np.float64) @ q[b, t, n] / np.sqrt(4))

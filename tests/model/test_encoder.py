@@ -1,4 +1,4 @@
-"""A scanned or unrolled, and recomputed, stack of blocks against the same blocks applied one after the other."""
+"""A stack of blocks, scanned or unrolled, with and without remat, equals its blocks applied one by one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ X = np.random.default_rng(0).normal(size=(2, LENGTH, CONFIG.model.hidden_size)).
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [6, 2, 5, 3]), np.repeat([1], 16)])
 
 
-def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, scan, key):
-    """What `run_blocks` stands for: the i-th block with the i-th of the key's parts."""
+def _apply_one_by_one(blocks, x_BTD, segments_BT, *, num_layers, remat, scan, key):
+    """Reference of `run_blocks`: applies block i with the i-th key of the split."""
     del remat, scan
     graph, stacked = nnx.split(blocks)
     seeds = [encoder.DropoutSeeds()] * num_layers
@@ -35,7 +35,7 @@ def _one_after_the_other(blocks, x_BTD, segments_BT, *, num_layers, remat, scan,
 
 
 def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
-    """Outputs under two dropout keys and under none, and the gradient for the first."""
+    """Computes outputs with two dropout keys and without one, and the gradient for the first key."""
 
     def output(params, key):
         blocks = merge_params(CONFIG, params).discriminator.layers
@@ -59,14 +59,14 @@ def _evaluate(run, remat: str, scan: bool = True) -> types.SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def expected():
-    return _evaluate(_one_after_the_other, "none")
+    return _evaluate(_apply_one_by_one, "none")
 
 
 @pytest.mark.parametrize(
     ("remat", "scan"), [("none", True), ("dots", True), ("full", True), ("none", False), ("dots", False)]
 )
-def test_a_stack_is_its_blocks_one_after_the_other_with_the_same_units_dropped(expected, remat, scan):
-    """Scanned or not; in the backward pass, too, where recomputation has to drop them again."""
+def test_a_stack_equals_its_blocks_applied_one_by_one_with_the_same_dropped_units(expected, remat, scan):
+    """Holds for outputs and for gradients, where recomputation must drop the same units again."""
     ours = _evaluate(encoder.run_blocks, remat, scan)
     for name in ("whole", "dropped", "otherwise"):
         np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=1e-5, err_msg=name)
@@ -77,6 +77,6 @@ def test_a_stack_is_its_blocks_one_after_the_other_with_the_same_units_dropped(e
     )
 
 
-def test_every_key_drops_other_units(expected):
+def test_each_key_drops_different_units(expected):
     assert np.abs(expected.dropped - expected.otherwise).max() > 0.1
     assert np.abs(expected.dropped - expected.whole).max() > 0.1

@@ -1,4 +1,4 @@
-"""The operations counted from the sizes are those of the program."""
+"""The operations counted from the sizes equal those of the traced program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from electramed_jax.pretrain.state import init_params
 LENGTH, BATCH = 64, 4
 
 SIZES = dict(
-    vocab_size=256,  # a multiple of 128: the count leaves out padded entries, the program does not
+    vocab_size=256,  # a multiple of 128, because the count excludes padded entries and the program includes them
     embedding_size=32,
     hidden_size=128,
     num_heads=2,
@@ -47,7 +47,7 @@ def _loss(config):
 
 
 def _matmul_operations(jaxpr) -> int:
-    """Two a multiply-add, of every matrix product in a traced program; a scan's body counts once a turn."""
+    """Counts two operations per multiply-add of every matrix product in a jaxpr, the body of a scan once per iteration."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -55,16 +55,16 @@ def _matmul_operations(jaxpr) -> int:
             left = equation.invars[0].aval.shape
             outputs = np.prod(equation.outvars[0].aval.shape, dtype=np.int64)
             total += 2 * int(outputs * np.prod([left[axis] for axis in contracted], dtype=np.int64))
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        trip_count = equation.params["length"] if equation.primitive.name == "scan" else 1
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                total += turns * _matmul_operations(inner)
+                total += trip_count * _matmul_operations(inner)
     return total
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
-def test_forward_and_backward_have_the_matrix_products_that_are_counted(variant):
+def test_forward_and_backward_passes_have_the_counted_matrix_products(variant):
     config = _config(**VARIANTS[variant])
     params = jax.eval_shape(lambda: init_params(config))
     counted = flops.train_step_flops(config)
@@ -72,8 +72,8 @@ def test_forward_and_backward_have_the_matrix_products_that_are_counted(variant)
     assert _matmul_operations(jax.make_jaxpr(jax.grad(_loss(config)))(params).jaxpr) == counted
 
 
-def test_the_compilers_own_count_is_a_little_higher():
-    """It adds what is not a matrix product; a single layer, because it counts the body of a loop once."""
+def test_the_count_of_the_compiler_is_slightly_higher():
+    """XLA includes elementwise operations. One layer, because XLA counts the body of a loop once."""
     wide = dict(hidden_size=512, intermediate_size=2048, num_layers=1, generator_num_layers=1)
     config = _config(**wide)
     params = jax.eval_shape(lambda: init_params(config))
@@ -81,6 +81,6 @@ def test_the_compilers_own_count_is_a_little_higher():
     assert 1.0 < forward / (flops.train_step_flops(config) / 3) < 1.05
 
 
-def test_the_peak_of_a_known_chip_and_of_an_unknown_one():
+def test_peak_flops_of_a_known_and_of_an_unknown_chip():
     assert flops.peak_flops("TPU v4") == 275e12
     assert flops.peak_flops("cpu") is None

@@ -1,4 +1,4 @@
-"""The activation and the normalisation, against google-research/electra's, and dropout."""
+"""GELU and layer norm against google-research/electra, and dropout."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def helpers(shared_data):
     return oracle_numbers.read(shared_data / "oracle" / "helpers.npz")
 
 
-def test_gelu_is_the_references_exact_one(helpers):
-    """The tanh approximation would be off by 4.7e-4."""
+def test_gelu_equals_the_exact_gelu_of_the_reference(helpers):
+    """The tanh approximation would differ by 4.7e-4."""
     np.testing.assert_allclose(quick.jit(layers.gelu)(helpers["gelu/x"]), helpers["gelu/y"], atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_gelu_and_its_slope_are_the_exact_ones_to_the_rounding_of_their_type(dtype):
-    """Against float64, over all that 16 bits can tell apart from 0 and from x."""
+def test_gelu_and_its_derivative_are_exact_up_to_rounding(dtype):
+    """Compares with float64, over the range where 16 bits distinguish x·Φ(x) from 0 and from x."""
     x = jnp.concatenate([jnp.linspace(-3.5, 40.0, 8001), jnp.asarray([-1e4, -6.0, 0.0, 1e4])]).astype(dtype)
-    y, slope = quick.jit(lambda x: (layers.gelu(x), jax.grad(lambda x: jnp.sum(layers.gelu(x)))(x)))(x)
+    y, derivative = quick.jit(lambda x: (layers.gelu(x), jax.grad(lambda x: jnp.sum(layers.gelu(x)))(x)))(x)
     x64 = np.asarray(x, np.float64)
     cdf = 0.5 * scipy.special.erfc(-x64 * 0.5**0.5)
-    exact_slope = cdf + x64 * np.exp(-0.5 * x64**2) * (2 * np.pi) ** -0.5
+    exact_derivative = cdf + x64 * np.exp(-0.5 * x64**2) * (2 * np.pi) ** -0.5
     relative, absolute = {"float32": (1e-4, 1e-6), "bfloat16": (2**-8 * 1.5, 1e-5)}[x.dtype.name]
     np.testing.assert_allclose(np.asarray(y, np.float64), x64 * cdf, rtol=relative, atol=absolute)
-    np.testing.assert_allclose(np.asarray(slope, np.float64), exact_slope, rtol=relative, atol=absolute)
+    np.testing.assert_allclose(np.asarray(derivative, np.float64), exact_derivative, rtol=relative, atol=absolute)
 
 
-def test_layer_norm_is_the_references_down_to_tiny_deviations(helpers):
-    """Rows of standard deviation down to 1e-8 tell an epsilon of 1e-12 from one of 1e-6.
+def test_layer_norm_equals_the_reference_down_to_tiny_deviations(helpers):
+    """Rows with standard deviations down to 1e-8 distinguish an epsilon of 1e-12 from one of 1e-6.
 
-    Row 9, constant, is left out: the reference's x·inv + (beta - mean·inv) is ill-conditioned there.
+    Row 9 is constant and excluded: the reference's x·inv + (beta - mean·inv) is ill-conditioned there.
     """
     x, scale, bias = (helpers[f"layer_norm/{name}"] for name in ("x", "gamma", "beta"))
     ours = np.asarray(quick.jit(layers.layer_norm)(x, scale, bias))
@@ -48,13 +48,13 @@ def test_layer_norm_is_the_references_down_to_tiny_deviations(helpers):
     np.testing.assert_allclose(ours[compared], helpers["layer_norm/y"][compared], atol=1e-5, rtol=0)
 
 
-def test_layer_norm_of_a_constant_row_is_its_bias(helpers):
+def test_layer_norm_of_a_constant_row_is_the_bias(helpers):
     bias = helpers["layer_norm/beta"]
     ours = quick.jit(layers.layer_norm)(np.full((1, 8), 2.5, np.float32), helpers["layer_norm/gamma"], bias)
     np.testing.assert_array_equal(ours[0], bias)
 
 
-def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
+def test_layer_norm_of_bfloat16_computes_statistics_in_float32():
     x = jnp.asarray(100 + np.random.default_rng(0).normal(size=(4, 512)), jnp.bfloat16)
     ours = quick.jit(layers.layer_norm)(x, jnp.ones(512), jnp.zeros(512))
     assert ours.dtype == jnp.bfloat16
@@ -63,7 +63,7 @@ def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
     np.testing.assert_allclose(np.asarray(ours, np.float64), expected, rtol=2**-8, atol=1e-5)
 
 
-def test_dropout_zeroes_its_share_and_keeps_the_mean():
+def test_dropout_zeroes_a_fraction_and_keeps_the_mean():
     x = jnp.full((200, 500), 3.0)
     dropped = np.asarray(
         quick.jit(layers.dropout, static_argnums=1)(x, 0.1, dropout_bits.dropout_seeds(jax.random.key(0), (200,)))
@@ -73,13 +73,13 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
     np.testing.assert_allclose(dropped[dropped != 0], 3.0 / 0.9, rtol=1e-6)
 
 
-def test_dropout_without_words_or_a_rate_is_the_identity():
+def test_dropout_without_seeds_or_rate_is_the_identity():
     x = jnp.arange(6.0)
     np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
     np.testing.assert_array_equal(layers.dropout(x, 0.0, dropout_bits.dropout_seeds(jax.random.key(0), (6,))), x)
 
 
-def test_gradients_of_a_layer_norm_are_torchs():
+def test_layer_norm_gradients_equal_those_of_torch():
     torch = pytest.importorskip("torch")
     generator = np.random.default_rng(0)
     given = [generator.normal(size=size).astype(np.float32) for size in ((2, 5, 48), (48,), (48,), (2, 5, 48))]

@@ -1,4 +1,4 @@
-"""What the objective counts, and the metrics made of the counts, against scikit-learn's."""
+"""The ELECTRA loss and its sums, and the metrics computed from them against scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = ObjectiveConfig()
 
 
 def _scored(seed: int, *, rows: int = 40, length: int = 50):
-    """Logits that know something about their labels, some beyond the histogram's range, and padding."""
+    """Returns logits that correlate with their labels, some outside the histogram's range, and padding."""
     generator = np.random.default_rng(seed)
     replaced = generator.random((rows, length)) < 0.15
     logits = generator.normal(size=replaced.shape) * 3 + np.where(replaced, 0.5, -3.5)
@@ -32,26 +32,26 @@ def _scored(seed: int, *, rows: int = 40, length: int = 50):
 
 
 def _metrics(logits, replaced, in_use) -> dict[str, float]:
-    """Of a discriminator beside a generator that was asked nothing."""
-    asked_nothing = ("generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count")
+    """Returns the metrics of discriminator logits, with a generator that predicts nothing."""
+    no_predictions = ("generator_nll_sum", "generator_correct_sum", "sampled_correct_sum", "masked_count")
     counts = {"token_count": in_use.sum(), "slot_count": in_use.any(axis=1).sum() * in_use.shape[1]}
     sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
-    return losses.electra_metrics(dict.fromkeys(asked_nothing, 0.0) | counts | sums, CONFIG)
+    return losses.electra_metrics(dict.fromkeys(no_predictions, 0.0) | counts | sums, CONFIG)
 
 
 # ---- the discriminator's metrics -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_discriminator_metrics_are_scikit_learns(seed):
+def test_discriminator_metrics_equal_those_of_scikit_learn(seed):
     logits, replaced, in_use = _scored(seed)
     metrics = _metrics(logits, replaced, in_use)
 
     truth, score = replaced[in_use], logits[in_use].astype(np.float64)
-    said = score > 0
-    assert metrics["discriminator_accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, said))
-    assert metrics["discriminator_precision"] == pytest.approx(sklearn.metrics.precision_score(truth, said))
-    assert metrics["discriminator_recall"] == pytest.approx(sklearn.metrics.recall_score(truth, said))
+    predicted = score > 0
+    assert metrics["discriminator_accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted))
+    assert metrics["discriminator_precision"] == pytest.approx(sklearn.metrics.precision_score(truth, predicted))
+    assert metrics["discriminator_recall"] == pytest.approx(sklearn.metrics.recall_score(truth, predicted))
     assert metrics["discriminator_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(truth, score), abs=1e-3)
     log_loss = sklearn.metrics.log_loss(truth, scipy.special.expit(score))
     assert metrics["discriminator_loss"] == pytest.approx(log_loss, rel=1e-5)
@@ -61,7 +61,7 @@ def test_discriminator_metrics_are_scikit_learns(seed):
 def test_padding_is_never_counted():
     logits, replaced, in_use = _scored(2)
     sums = losses.discriminator_sums(logits, replaced, in_use, with_auc=True)
-    # Padding that looks like the easiest of negatives, or like a mistake, makes no difference.
+    # Neither easy negatives nor errors at padding change a sum.
     for padding_logit, padding_label in ((-50.0, False), (50.0, False), (-50.0, True)):
         others = losses.discriminator_sums(
             np.where(in_use, logits, np.float32(padding_logit)),
@@ -72,20 +72,20 @@ def test_padding_is_never_counted():
         jax.tree.map(np.testing.assert_array_equal, others, sums)
 
 
-def test_logits_that_say_nothing_have_an_area_of_one_half():
+def test_uninformative_logits_have_an_auc_of_one_half():
     ties = np.array([0.0, 5.0, 0.0, 2.0])
     assert losses.roc_auc(ties, 3 * ties) == 0.5
     assert losses.roc_auc(ties, np.zeros(4)) == 0.5
     assert losses.roc_auc(np.zeros(4), ties) == 0.5
 
 
-def test_perfect_and_perverse_logits_have_areas_of_one_and_zero():
+def test_perfect_and_inverted_logits_have_aucs_of_one_and_zero():
     low, high = np.array([4.0, 1, 0, 0]), np.array([0, 0, 2.0, 7])
     assert losses.roc_auc(high, low) == 1.0
     assert losses.roc_auc(low, high) == 0.0
 
 
-def test_nothing_replaced_and_nothing_said_gives_precision_and_recall_of_zero():
+def test_precision_and_recall_are_zero_without_replaced_and_predicted_tokens():
     metrics = _metrics(np.full((2, 3), -1.0), np.zeros((2, 3), bool), np.ones((2, 3), bool))
     assert metrics["discriminator_precision"] == metrics["discriminator_recall"] == 0.0
     assert metrics["discriminator_accuracy"] == 1.0
@@ -102,7 +102,7 @@ def test_the_loss_of_huge_logits_is_finite_and_so_is_its_gradient():
     np.testing.assert_array_equal(gradient, [[-1, 1]])
 
 
-# ---- the objective -------------------------------------------------------------------------------
+# ---- the loss ------------------------------------------------------------------------------------
 
 LENGTH = 16
 IDS = np.stack(  # three full rows, three short ones
@@ -120,7 +120,7 @@ NOTHING = np.zeros((3, LENGTH), np.int32)  # rows of padding
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """From (ids, masked, sampled ids) to (loss, sums, what went into the discriminator, gradients)."""
+    """A function of (ids, masked, sampled ids) that returns (loss, sums, recorded arrays, gradients)."""
     config = small.config(LENGTH)
     params = small.noisy_params(config)
 
@@ -132,10 +132,10 @@ def evaluate():
             value, sums = losses.electra_loss(
                 recorder, ids_BT, masked, structure, config.objective, sample=lambda _: sampled_BM
             )
-            return value, (sums, recorder.seen)
+            return value, (sums, recorder.recorded)
 
-        (value, (sums, seen)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        return value, sums, seen, gradients
+        (value, (sums, recorded)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, sums, recorded, gradients
 
     return lambda ids_BT, masked, sampled_BM: jax.device_get(run(params, ids_BT, masked, sampled_BM))
 
@@ -168,8 +168,8 @@ def test_rows_of_padding_change_neither_loss_nor_gradient(evaluate):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), gradients, expected[3])
 
 
-def test_counts_are_global_parts_of_a_batch_add_up_to_the_whole(evaluate):
-    """A mean of the parts' means would weigh tokens of short rows more."""
+def test_sums_of_the_parts_of_a_batch_add_up_to_those_of_the_batch(evaluate):
+    """The mean of the parts' means would give tokens of short rows a larger weight."""
     masked = _masked(IDS)
     sampled_BM = _other_words(masked)
     whole, sums, _, _ = evaluate(IDS, masked, sampled_BM)
@@ -181,19 +181,19 @@ def test_counts_are_global_parts_of_a_batch_add_up_to_the_whole(evaluate):
     assert np.mean([part[0] for part in parts]) != pytest.approx(whole, rel=1e-3)
 
 
-def test_a_sample_equal_to_the_original_is_real(evaluate):
+def test_a_sample_equal_to_the_original_is_labelled_original(evaluate):
     masked = _masked(IDS)
     used = np.asarray(masked.weights_BM) > 0
-    lucky = used & (np.arange(4) % 2 == 0)
-    sampled_BM = np.where(lucky, masked.targets_BM, _other_words(masked))
-    _, sums, seen, _ = evaluate(IDS, masked, sampled_BM)
+    correct = used & (np.arange(4) % 2 == 0)
+    sampled_BM = np.where(correct, masked.targets_BM, _other_words(masked))
+    _, sums, recorded, _ = evaluate(IDS, masked, sampled_BM)
     assert sums["masked_count"] == used.sum()
-    assert sums["sampled_correct_sum"] == lucky.sum()
-    assert sums["replaced_sum"] == (used & ~lucky).sum() == (seen["corrupted"] != IDS).sum()
+    assert sums["sampled_correct_sum"] == correct.sum()
+    assert sums["replaced_sum"] == (used & ~correct).sum() == (recorded["corrupted"] != IDS).sum()
 
 
 @pytest.mark.parametrize("token", ["cls", "sep", "pad"])
-def test_a_sampled_special_token_changes_no_documents_and_no_counts(evaluate, token):
+def test_a_sampled_special_token_changes_no_segments_and_no_counts(evaluate, token):
     masked = _masked(IDS)
     first_only = masked._replace(
         positions_BM=jnp.full((6, 4), LENGTH).at[:, 0].set(1), weights_BM=jnp.zeros((6, 4)).at[:, 0].set(1)
@@ -224,8 +224,8 @@ def test_a_batch_with_nothing_to_mask_has_a_finite_loss_and_gradient(evaluate):
 # ---- settings ------------------------------------------------------------------------------------
 
 
-def _sums_of_a_sure_generator(bias: float, **objective) -> dict[str, np.ndarray]:
-    """Of a batch that says one word over and over, to a generator that leans towards it by `bias`."""
+def _sums_of_a_biased_generator(bias: float, **objective) -> dict[str, np.ndarray]:
+    """Returns the sums of a batch that repeats one word, for a generator whose output bias favours that word by `bias`."""
     config = small.config(LENGTH, objective=ObjectiveConfig(**objective))
     params = jax.tree.map(np.zeros_like, small.noisy_params(config))
     params["generator"]["head"]["output_bias"][20] = bias
@@ -238,29 +238,29 @@ def _sums_of_a_sure_generator(bias: float, **objective) -> dict[str, np.ndarray]
     return jax.device_get(run(params))
 
 
-def test_a_sure_generator_repairs_every_token_unless_that_is_disallowed():
-    sums = _sums_of_a_sure_generator(60.0)
+def test_a_certain_generator_samples_the_original_unless_disallow_correct_is_set():
+    sums = _sums_of_a_biased_generator(60.0)
     assert sums["sampled_correct_sum"] == sums["generator_correct_sum"] == sums["masked_count"] > 0
-    sums = _sums_of_a_sure_generator(60.0, disallow_correct=True)
+    sums = _sums_of_a_biased_generator(60.0, disallow_correct=True)
     assert sums["sampled_correct_sum"] == 0
     assert sums["replaced_sum"] == sums["masked_count"]
 
 
-def test_a_low_temperature_samples_the_likeliest_token():
-    assert _sums_of_a_sure_generator(1.0)["sampled_correct_sum"] < 3
-    sums = _sums_of_a_sure_generator(1.0, temperature=0.01)
+def test_a_low_temperature_samples_the_most_likely_token():
+    assert _sums_of_a_biased_generator(1.0)["sampled_correct_sum"] < 3
+    sums = _sums_of_a_biased_generator(1.0, temperature=0.01)
     assert sums["sampled_correct_sum"] == sums["masked_count"]
 
 
 def test_the_mlm_objective_has_no_discriminator():
-    class OnlyAGenerator:
+    class GeneratorOnly:
         def generator_logits(self, masked, structure, key):
             return jnp.zeros((6, 4, 150))
 
     masked = _masked(IDS)
     config = ObjectiveConfig(kind="mlm", generator_weight=2.0)
     loss, sums = losses.electra_loss(
-        OnlyAGenerator(),
+        GeneratorOnly(),
         jnp.asarray(IDS),
         masked,
         masking.packed_segments(jnp.asarray(IDS), small.SPECIAL),
@@ -273,8 +273,8 @@ def test_the_mlm_objective_has_no_discriminator():
     assert not any(name.startswith("discriminator") for name in metrics)
 
 
-def test_a_uniform_generator_is_never_called_right():
-    """All its logits are equal: none is the best."""
+def test_a_uniform_generator_has_no_correct_predictions():
+    """All its logits are equal, so no token is its best."""
     config = small.config(objective=ObjectiveConfig(kind="uniform"))
     params = small.noisy_params(config)
     ids = jnp.asarray(np.stack([small.row(small.document(12, seed=n), length=16) for n in range(4)]))
@@ -282,16 +282,16 @@ def test_a_uniform_generator_is_never_called_right():
     assert sums["masked_count"] > 0 and sums["generator_correct_sum"] == 0
 
 
-def test_the_gradient_of_a_negative_log_likelihood_is_torchs():
+def test_the_gradient_of_the_negative_log_likelihood_equals_that_of_torch():
     torch = pytest.importorskip("torch")
     generator = np.random.default_rng(0)
     logits_BMV, targets_BM = generator.normal(size=(2, 3, 50)).astype(np.float32), generator.integers(0, 50, (2, 3))
     weights_BM = generator.uniform(size=(2, 3)).astype(np.float32)
 
-    def weighed(logits_BMV):
+    def weighted(logits_BMV):
         return jnp.sum(losses.negative_log_likelihood(logits_BMV, jnp.asarray(targets_BM)) * weights_BM)
 
     theirs = torch.tensor(logits_BMV, requires_grad=True)
     nll = torch.nn.functional.cross_entropy(theirs.flatten(0, 1), torch.tensor(targets_BM.ravel()), reduction="none")
     (nll * torch.tensor(weights_BM.ravel())).sum().backward()
-    np.testing.assert_allclose(jax.grad(weighed)(logits_BMV), theirs.grad, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(jax.grad(weighted)(logits_BMV), theirs.grad, rtol=1e-5, atol=1e-7)

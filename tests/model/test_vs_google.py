@@ -1,8 +1,8 @@
-"""The model and its objective against google-research/electra, which ran the same weights on the same draws.
+"""The model and its loss against google-research/electra, run with the same weights and random draws.
 
-c1 projects the discriminator's embeddings, c2 the generator's; c3 unties them; c4 draws replacements uniformly; c5 ties
-everything, forbids the original token, cools the samples and weighs the losses. Tolerances are about ten times what two
-versions of TensorFlow differ by.
+c1 projects the discriminator's embeddings, c2 the generator's; c3 unties them; c4 samples uniformly; c5 ties
+everything, forbids the original token, lowers the temperature and weights the losses. Tolerances are about ten times
+the difference between two versions of TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from electramed_jax.pretrain.state import init_params
 
 @pytest.fixture(scope="module", params=oracle_numbers.CASES)
 def compared(request, shared_data):
-    """(`oracle`: theirs, `ours`: the same from us, `vocab`: real entries of the vocabulary, `used`: masked slots,
-    `token`: not padding)."""
+    """The reference's results (`oracle`) and ours (`ours`), with masks.
+
+    `vocab` is the number of real entries of the vocabulary, `used` marks masked slots, `token` marks tokens that are
+    not padding.
+    """
     oracle = oracle_numbers.load(shared_data, request.param)
-    # Whatever stands in the padded rows of the vocabulary must not show anywhere.
+    # The values of the padded rows of the vocabulary must not affect any result.
     ours = jax.device_get(oracle_numbers.evaluator(oracle)(oracle.params(padding=7.0)))
     return types.SimpleNamespace(
         oracle=oracle,
@@ -38,7 +41,7 @@ def compared(request, shared_data):
     )
 
 
-def test_every_variable_has_its_place_and_shape_in_our_tree(compared):
+def test_every_variable_maps_to_a_parameter_of_the_same_shape(compared):
     config = compared.oracle.config
     ours = jax.eval_shape(lambda: init_params(config))
     assert tree_rules.diff_trees(ours, compared.oracle.params(), "ours", "the reference") == []
@@ -50,7 +53,7 @@ def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     special, objective = oracle.config.data.special, oracle.config.objective
     drawn_BM = oracle.inputs["sampled_positions"]
     max_predictions = drawn_BM.shape[1]
-    # Ours takes the highest scores, so what theirs drew first gets the highest.
+    # This project takes the highest scores, so the positions that the reference drew first get the highest.
     scores_BT = np.zeros(ids_BT.shape, np.float32)
     np.put_along_axis(scores_BT, drawn_BM, np.linspace(1, 0.5, max_predictions, dtype=np.float32)[None, :], axis=1)
     draws = iter([scores_BT, oracle.inputs["replace_uniform"]])
@@ -69,17 +72,17 @@ def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     np.testing.assert_array_equal(masked.input_ids_BT, oracle.outputs["masked_input_ids"])
 
 
-def test_documents_and_token_types_are_read_out_of_the_rows(compared):
+def test_segments_and_token_types_agree(compared):
     oracle = compared.oracle
-    structure = compared.ours.seen["structure"]
+    structure = compared.ours.recorded["structure"]
     np.testing.assert_array_equal(structure.segments_BT, oracle.inputs["input_mask"])
     np.testing.assert_array_equal(structure.token_types_BT, oracle.inputs["segment_ids"])
     index_BT = np.broadcast_to(np.arange(oracle.config.data.max_seq_length), compared.token.shape)
     np.testing.assert_array_equal(structure.positions_BT, index_BT * compared.token)
 
 
-def test_generator_logits_agree_and_padded_vocabulary_is_out_of_reach(compared):
-    logits_BMV = compared.ours.seen["generator_logits"]
+def test_generator_logits_agree_and_padded_entries_are_masked(compared):
+    logits_BMV = compared.ours.recorded["generator_logits"]
     theirs_BMV = compared.oracle.outputs["generator_logits"]
     used = compared.used
     np.testing.assert_allclose(logits_BMV[used][:, : compared.vocab], theirs_BMV[used], atol=3e-5, rtol=0)
@@ -88,7 +91,7 @@ def test_generator_logits_agree_and_padded_vocabulary_is_out_of_reach(compared):
 
 def test_generator_predictions_agree(compared):
     outputs, used = compared.oracle.outputs, compared.used
-    predicted = compared.ours.seen["generator_logits"].argmax(axis=-1)
+    predicted = compared.ours.recorded["generator_logits"].argmax(axis=-1)
     np.testing.assert_array_equal(predicted[used], outputs["masked_lm_preds"][used])
     correct = (outputs["masked_lm_preds"] == outputs["masked_lm_ids"])[used].sum()
     assert compared.ours.sums["generator_correct_sum"] == correct
@@ -97,28 +100,28 @@ def test_generator_predictions_agree(compared):
     )
 
 
-def test_samples_land_in_the_discriminators_input(compared):
-    np.testing.assert_array_equal(compared.ours.seen["corrupted"], compared.oracle.outputs["disc_input_ids"])
+def test_the_discriminator_input_holds_the_samples(compared):
+    np.testing.assert_array_equal(compared.ours.recorded["corrupted"], compared.oracle.outputs["disc_input_ids"])
 
 
-def test_labels_agree_a_lucky_sample_is_real(compared):
-    corrupted, original = compared.ours.seen["corrupted"], compared.oracle.inputs["input_ids"]
+def test_labels_agree_and_a_sample_equal_to_the_original_is_labelled_original(compared):
+    corrupted, original = compared.ours.recorded["corrupted"], compared.oracle.inputs["input_ids"]
     np.testing.assert_array_equal(corrupted != original, compared.oracle.outputs["disc_labels"] == 1)
     assert compared.ours.sums["replaced_sum"] == compared.oracle.outputs["disc_labels"].sum()
 
 
 def test_discriminator_logits_agree_at_every_token(compared):
-    """Padding is left out: our padding attends to padding, theirs to the row's tokens; no loss sees either."""
-    logits_BT, theirs_BT = compared.ours.seen["discriminator_logits"], compared.oracle.outputs["disc_logits"]
+    """Padding is excluded: here it attends to padding, in the reference to the row's tokens. No loss depends on it."""
+    logits_BT, theirs_BT = compared.ours.recorded["discriminator_logits"], compared.oracle.outputs["disc_logits"]
     np.testing.assert_allclose(logits_BT[compared.token], theirs_BT[compared.token], atol=1e-5, rtol=0)
 
 
 def test_discriminator_predictions_agree(compared):
     sums, outputs, token = compared.ours.sums, compared.oracle.outputs, compared.token
-    said, replaced = (outputs["disc_preds"] == 1)[token], (outputs["disc_labels"] == 1)[token]
-    assert sums["said_replaced_sum"] == said.sum()
-    assert sums["found_replaced_sum"] == (said & replaced).sum()
-    assert sums["discriminator_correct_sum"] == (said == replaced).sum()
+    predicted, replaced = (outputs["disc_preds"] == 1)[token], (outputs["disc_labels"] == 1)[token]
+    assert sums["said_replaced_sum"] == predicted.sum()
+    assert sums["found_replaced_sum"] == (predicted & replaced).sum()
+    assert sums["discriminator_correct_sum"] == (predicted == replaced).sum()
 
 
 def test_losses_agree(compared):
@@ -131,7 +134,7 @@ def test_losses_agree(compared):
 
 
 def test_gradients_of_every_variable_agree(compared):
-    theirs = tree_rules.named_leaves(compared.oracle.params("grads"))  # of padded vocabulary rows: zero
+    theirs = tree_rules.named_leaves(compared.oracle.params("grads"))  # zero in padded rows of the vocabulary
     for name, gradient in tree_rules.named_leaves(compared.ours.gradients).items():
         expected = oracle_numbers.without_key_bias(name, theirs[name])
         np.testing.assert_allclose(
@@ -150,8 +153,8 @@ def test_the_key_bias_cancels_out_of_the_softmax(compared):
 
 
 @pytest.mark.parametrize("case", ["c1", "c5"])
-def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
-    """Theirs is the argmax of Gumbel-perturbed logits, ours a look-up in the cumulative distribution."""
+def test_the_sampler_follows_the_distribution_of_the_reference(case, shared_data):
+    """The reference takes an argmax of Gumbel-perturbed logits, this project inverts the cumulative distribution."""
     oracle = oracle_numbers.load(shared_data, case)
     objective, vocab = oracle.config.objective, oracle.config.model.vocab_size
     logits_V, target = oracle.outputs["generator_logits"][0, 0], oracle.outputs["masked_lm_ids"][0, 0]
@@ -173,24 +176,30 @@ def test_our_sampler_draws_from_the_references_distribution(case, shared_data):
     probability_V /= probability_V.sum()
     share_V = np.bincount(np.asarray(sample())[:, 0], minlength=vocab) / draws
     assert share_V.size == vocab
-    # The error of a share is sqrt(p (1 - p) / draws): five of them, and a draw for the rarest.
+    # The standard error of a share is sqrt(p (1 - p) / draws): five of them, plus one draw for rare tokens.
     allowed_V = 5 * np.sqrt(probability_V / draws) + 1 / draws
     np.testing.assert_array_less(np.abs(share_V - probability_V), allowed_V)
 
 
-def test_bfloat16_stays_near_the_reference_and_keeps_float32_where_it_matters(shared_data):
+def test_bfloat16_is_close_to_the_reference_and_keeps_losses_and_gradients_in_float32(shared_data):
     oracle = oracle_numbers.load(shared_data, "c2")
     model = dataclasses.replace(oracle.config.model, compute_dtype="bfloat16")
-    halved = dataclasses.replace(oracle, config=dataclasses.replace(oracle.config, model=model))
-    params = halved.params()
-    ours = jax.device_get(oracle_numbers.evaluator(halved)(params))
+    bfloat16 = dataclasses.replace(oracle, config=dataclasses.replace(oracle.config, model=model))
+    params = bfloat16.params()
+    ours = jax.device_get(oracle_numbers.evaluator(bfloat16)(params))
     mlm_loss = ours.sums["generator_nll_sum"] / ours.sums["masked_count"]
     np.testing.assert_allclose(mlm_loss, oracle.scalars["mlm_loss"], rtol=5e-3)
     np.testing.assert_allclose(ours.loss, oracle.scalars["total_loss"], rtol=5e-3)
-    kept = (ours.gradients, ours.loss, ours.sums, ours.seen["generator_logits"], ours.seen["discriminator_logits"])
-    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {np.dtype(np.float32)}
+    results = (
+        ours.gradients,
+        ours.loss,
+        ours.sums,
+        ours.recorded["generator_logits"],
+        ours.recorded["discriminator_logits"],
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {np.dtype(np.float32)}
 
-    # Logits have more digits than a bfloat16, before the bias gives them some.
+    # Without the bias, logits still have more digits than a bfloat16.
     params["generator"]["head"]["output_bias"] *= 0
-    logits_BMV = oracle_numbers.evaluator(halved)(params).seen["generator_logits"]
+    logits_BMV = oracle_numbers.evaluator(bfloat16)(params).recorded["generator_logits"]
     assert (logits_BMV.astype(jnp.bfloat16) != logits_BMV).mean() > 0.5

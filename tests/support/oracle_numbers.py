@@ -1,8 +1,8 @@
-"""google-research/electra's own numbers, in our shapes.
+"""Results of google-research/electra, mapped to the parameter tree of this project.
 
 Five tiny configurations, c1 to c5, were run through google-research/electra @ 8a46635 with fixed random draws; `load` reads one
-from the folder of reference data (see its README). `to_tree` turns variables by TensorFlow name into our parameters,
-and `evaluate` runs our objective on the same batch, positions and Gumbel noise.
+from the folder of reference data (see its README). `to_tree` converts variables by TensorFlow name to
+our parameters, and `evaluator` computes our loss on the same batch, positions and Gumbel noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from electramed_jax.pretrain.state import merge_params
 from electramed_jax.training import state
 
 CASES = ("c1", "c2", "c3", "c4", "c5")
-REMAT = {"c1": "full", "c2": "dots"}  # recomputation changes no number: two cases hold us to that
+REMAT = {"c1": "full", "c2": "dots"}  # two cases check that recomputation changes no number
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -46,7 +46,7 @@ class Oracle:
         return read(self.folder / f"{file}.npz")
 
     def params(self, file: str = "vars", *, padding: float = 0.0) -> state.Params:
-        """The same as our tree; `padding` fills the rows of the vocabulary that only we have."""
+        """The variables as our parameter tree. `padding` fills the padded rows of the vocabulary."""
         return to_tree(self.variables(file), self.config.model, padding=padding)
 
 
@@ -112,17 +112,17 @@ def load(shared_data: pathlib.Path, case: str) -> Oracle:
 
 
 def to_tree(variables: Arrays, model: ModelConfig, *, padding: float = 0.0) -> state.Params:
-    """Our parameter tree from variables by TensorFlow name, each used exactly once.
+    """Converts variables by TensorFlow name to our parameter tree. Each variable is used exactly once.
 
-    Layers are stacked, query, key and value fused, heads split off, and the vocabulary padded with `padding`.
+    Layers are stacked, query, key and value fused, the axis of heads split, and the vocabulary padded with `padding`.
     """
-    left = dict(variables)
+    remaining = dict(variables)
 
     def dense(name: str) -> dict[str, np.ndarray]:
-        return {"kernel": left.pop(f"{name}/kernel"), "bias": left.pop(f"{name}/bias")}
+        return {"kernel": remaining.pop(f"{name}/kernel"), "bias": remaining.pop(f"{name}/bias")}
 
     def norm(name: str) -> dict[str, np.ndarray]:
-        return {"scale": left.pop(f"{name}/gamma"), "bias": left.pop(f"{name}/beta")}
+        return {"scale": remaining.pop(f"{name}/gamma"), "bias": remaining.pop(f"{name}/beta")}
 
     def padded(x: np.ndarray) -> np.ndarray:
         widths = [(0, model.padded_vocab_size - model.vocab_size)] + [(0, 0)] * (x.ndim - 1)
@@ -130,9 +130,9 @@ def to_tree(variables: Arrays, model: ModelConfig, *, padding: float = 0.0) -> s
 
     def embeddings(prefix: str) -> dict[str, Any]:
         return {
-            "word": padded(left.pop(f"{prefix}/word_embeddings")),
-            "position": left.pop(f"{prefix}/position_embeddings"),
-            "token_type": left.pop(f"{prefix}/token_type_embeddings"),
+            "word": padded(remaining.pop(f"{prefix}/word_embeddings")),
+            "position": remaining.pop(f"{prefix}/position_embeddings"),
+            "token_type": remaining.pop(f"{prefix}/token_type_embeddings"),
             "norm": norm(f"{prefix}/LayerNorm"),
         }
 
@@ -155,16 +155,16 @@ def to_tree(variables: Arrays, model: ModelConfig, *, padding: float = 0.0) -> s
             },
         }
 
-    def tower(scope: str, num_layers: int, heads: int) -> dict[str, Any]:
+    def encoder(scope: str, num_layers: int, heads: int) -> dict[str, Any]:
         layers = [layer(f"{scope}/encoder/layer_{i}", heads) for i in range(num_layers)]
         built = {"layers": jax.tree.map(lambda *each: np.stack(each), *layers)}
-        if f"{scope}/embeddings_project/kernel" in left:
+        if f"{scope}/embeddings_project/kernel" in remaining:
             built["project"] = dense(f"{scope}/embeddings_project")
         return built
 
     params = {
         "embeddings": embeddings("electra/embeddings"),
-        "discriminator": tower("electra", model.num_layers, model.num_heads)
+        "discriminator": encoder("electra", model.num_layers, model.num_heads)
         | {
             "head": {
                 "dense": dense("discriminator_predictions/dense"),
@@ -172,56 +172,57 @@ def to_tree(variables: Arrays, model: ModelConfig, *, padding: float = 0.0) -> s
             }
         },
     }
-    if "generator_predictions/output_bias" in left:
+    if "generator_predictions/output_bias" in remaining:
         generator = {
             "head": {
                 "dense": dense("generator_predictions/dense"),
                 "norm": norm("generator_predictions/LayerNorm"),
-                "output_bias": padded(left.pop("generator_predictions/output_bias")),
+                "output_bias": padded(remaining.pop("generator_predictions/output_bias")),
             }
         }
         if model.tying == "none":
             generator["embeddings"] = embeddings("generator/embeddings")
         if model.tying != "all":
-            generator |= tower("generator", model.generator_num_layers, model.generator_num_heads)
+            generator |= encoder("generator", model.generator_num_layers, model.generator_num_heads)
         params["generator"] = generator
-    assert not left, f"not mapped: {sorted(left)}"
+    assert not remaining, f"not mapped: {sorted(remaining)}"
     return params
 
 
 class Recorder:
-    """Stands in for the model in `losses.objective` and notes what passes between the two."""
+    """Wraps the model of `losses.electra_loss` and records the arrays that pass between the two."""
 
     def __init__(self, model: Any):
-        self.model, self.seen = model, {}
+        self.model = model
+        self.recorded: dict[str, Any] = {}
 
     def generator_logits(self, masked: masking.MaskedTokens, structure: masking.PackedSegments, key: Any) -> jax.Array:
-        self.seen["generator_logits"] = self.model.generator_logits(masked, structure, key)
-        return self.seen["generator_logits"]
+        self.recorded["generator_logits"] = self.model.generator_logits(masked, structure, key)
+        return self.recorded["generator_logits"]
 
     def discriminator_logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: Any) -> jax.Array:
-        self.seen |= {"corrupted": ids_BT, "structure": structure}
-        self.seen["discriminator_logits"] = self.model.discriminator_logits(ids_BT, structure, key)
-        return self.seen["discriminator_logits"]
+        self.recorded |= {"corrupted": ids_BT, "structure": structure}
+        self.recorded["discriminator_logits"] = self.model.discriminator_logits(ids_BT, structure, key)
+        return self.recorded["discriminator_logits"]
 
 
 class Evaluation(NamedTuple):
-    """Our side of the comparison."""
+    """Our results."""
 
     loss: jax.Array
     sums: losses.Sums
-    seen: dict[str, Any]  # generator_logits, corrupted, structure, discriminator_logits
+    recorded: dict[str, Any]  # generator_logits, corrupted, structure, discriminator_logits
     gradients: state.Params
 
 
 @functools.lru_cache
 def evaluator(oracle: Oracle) -> Callable[[state.Params], Evaluation]:
-    """Our objective and its gradients under the reference's batch and draws, compiled once a configuration."""
+    """Returns our loss and gradients on the reference's batch and random draws, as a jitted function of parameters."""
     config, ids_BT = oracle.config, jnp.asarray(oracle.inputs["input_ids"])
     masked = reference_masked(oracle)
 
     def sample(logits_BMV: jax.Array) -> jax.Array:
-        """The reference's draw: argmax of logits / temperature plus recorded Gumbel noise, the original 1000 lower."""
+        """Samples like the reference: argmax of logits / temperature plus recorded Gumbel noise, the original 1000 lower."""
         logits = logits_BMV[..., : config.model.vocab_size] / config.objective.temperature
         if config.objective.disallow_correct:
             logits -= 1000.0 * jax.nn.one_hot(masked.targets_BM, config.model.vocab_size)
@@ -232,17 +233,17 @@ def evaluator(oracle: Oracle) -> Callable[[state.Params], Evaluation]:
         recorder = Recorder(merge_params(config, params))
         structure = masking.packed_segments(ids_BT, config.data.special)
         value, sums = losses.electra_loss(recorder, ids_BT, masked, structure, config.objective, sample=sample)
-        return value, (sums, recorder.seen)
+        return value, (sums, recorder.recorded)
 
     def evaluate(params: state.Params) -> Evaluation:
-        (value, (sums, seen)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        return Evaluation(value, sums, seen, gradients)
+        (value, (sums, recorded)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return Evaluation(value, sums, recorded, gradients)
 
     return quick.jit(evaluate)
 
 
 def reference_masked(oracle: Oracle) -> masking.MaskedTokens:
-    """The reference's masked batch; its unused slots are at position 0, ours out of the row."""
+    """Returns the masked batch of the reference. Its unused slots are at position 0, ours are outside the row."""
     outputs = oracle.outputs
     used = outputs["masked_lm_weights"] > 0
     return masking.MaskedTokens(
@@ -254,11 +255,11 @@ def reference_masked(oracle: Oracle) -> masking.MaskedTokens:
 
 
 def is_key_bias(name: str) -> bool:
-    """The fused bias whose middle third, the keys', has a mathematically zero gradient: round-off on both sides."""
+    """Returns whether a leaf is the fused qkv bias. The gradient of its keys is mathematically zero: only round-off."""
     return name.endswith("attention/qkv/bias")
 
 
 def without_key_bias(name: str, leaf: Any) -> np.ndarray:
-    """A leaf of a parameter-shaped tree without the keys' bias."""
+    """Returns a leaf of a parameter-shaped tree without the bias of keys."""
     leaf = np.asarray(leaf)
     return leaf[:, [0, 2]] if is_key_bias(name) else leaf

@@ -1,6 +1,6 @@
-"""Processes that do nothing but exchange a number, round after round: `python rounds.py ROUNDS HEARTBEAT [FAILING]`.
+"""A process of a multi-process run that only all-gathers a number: `python rounds.py ROUNDS HEARTBEAT [FAILING]`.
 
-Process FAILING meets a user's mistake in its third round. Each says its number and the round.
+Process FAILING raises a UserError in its third round. Each process prints the number of each round.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:
     distributed.HEARTBEAT_SECONDS = int(heartbeat)
     try:
         with distributed.distributed_context():
-            here = jax.process_index()
+            process = jax.process_index()
             for number in range(1, int(rounds) + 1):
-                assert distributed.allgather(100 * here + number) == [
+                assert distributed.allgather(100 * process + number) == [
                     100 * k + number for k in range(jax.process_count())
                 ]
-                assert distributed.broadcast_from_main(100 * here + number) == number
+                assert distributed.broadcast_from_main(100 * process + number) == number
                 say(f"round {number}")
-                if (here, number) == (int(failing), 3):
+                if (process, number) == (int(failing), 3):
                     raise UserError("a mistake of its own")
                 time.sleep(0.05)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What devices exchange in a step: what their mesh asks for, no byte more. Nothing depends on who has which rows."""
+"""Bytes of the collectives in a compiled step, and random numbers that do not depend on the mesh."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from electramed_jax.training import sharding
 from electramed_jax.training.collectives import ROWS, FsdpCollectives
 
 LENGTH, BATCH = 16, 32
-SUMS = 50 * 4  # bytes: of float32 numbers that say how a step went, and of each leaf's part of the norm
+SUMS = 50 * 4  # bytes of metric sums and of each leaf's part of the gradient norm, float32
 
 
 def config_of(mesh: tuple[int, int, int], **model: object) -> Config:
@@ -39,15 +39,17 @@ def compiled_step(config: Config) -> jax.stages.Compiled:
         return jit_train_step(config, mesh).lower(abstract_state(config, mesh), batch).compile()
 
 
-def exchanged(mesh: tuple[int, int, int], scan_layers: bool, gradient_accumulation_steps: int = 1) -> dict[str, int]:
-    """Bytes of a compiled step, by kind of collective."""
+def collective_bytes(
+    mesh: tuple[int, int, int], scan_layers: bool, gradient_accumulation_steps: int = 1
+) -> dict[str, int]:
+    """Returns the bytes of a compiled step by kind of collective."""
     config = config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1)
     compiled = compiled_step(dataclasses.replace(config, gradient_accumulation_steps=gradient_accumulation_steps))
     return {kind: one.bytes for kind, one in cost_model.read(compiled.as_text()).collectives.items()}
 
 
 def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:
-    """Of parameters that fsdp splits, and of the others; float32."""
+    """Returns the float32 bytes of the parameters that fsdp splits, and of the others."""
     config = config_of(mesh)
     params = abstract_state(config, sharding.make_mesh(config.mesh)).params
     leaves = list(tree_rules.named_leaves(params).values())
@@ -59,43 +61,43 @@ FORMS = pytest.mark.parametrize(("scan_layers", "gradient_accumulation_steps"), 
 
 
 @FORMS
-def test_data_parallel_devices_add_up_the_gradients_and_nothing_else(
+def test_data_parallelism_all_reduces_the_gradients_and_nothing_else(
     scan_layers, gradient_accumulation_steps, quick_compilation
 ):
     _, gradients = parameter_bytes((8, 1, 1))
-    found = exchanged((8, 1, 1), scan_layers, gradient_accumulation_steps)
+    found = collective_bytes((8, 1, 1), scan_layers, gradient_accumulation_steps)
     assert found.keys() == {"all-reduce"}
     assert gradients < found["all-reduce"] <= gradients + SUMS
 
 
 @FORMS
-def test_fsdp_gathers_each_parameter_and_scatters_each_gradient_once(
+def test_fsdp_all_gathers_each_parameter_and_reduce_scatters_each_gradient_once(
     scan_layers, gradient_accumulation_steps, quick_compilation
 ):
     split, whole = parameter_bytes((1, 8, 1))
-    found = exchanged((1, 8, 1), scan_layers, gradient_accumulation_steps)
+    found = collective_bytes((1, 8, 1), scan_layers, gradient_accumulation_steps)
     assert found.keys() == {"all-gather", "reduce-scatter", "all-reduce"}
     assert found["all-gather"] == found["reduce-scatter"] == split > 10 * whole
     assert whole < found["all-reduce"] <= whole + SUMS
 
 
-def test_of_what_fsdp_scattered_data_adds_up_the_parts(quick_compilation):
+def test_with_fsdp_the_data_axis_all_reduces_only_the_shards(quick_compilation):
     split, whole = parameter_bytes((2, 4, 1))
-    found = exchanged((2, 4, 1), False)
+    found = collective_bytes((2, 4, 1), False)
     assert found["all-gather"] == found["reduce-scatter"] == split
     assert split / 4 + whole < found["all-reduce"] <= split / 4 + whole + SUMS
 
 
-def test_16_bit_products_compile_beside_tensor_parallelism(quick_compilation):
-    """XLA:CPU aborts the process where it is given 16-bit sums there."""
+def test_16_bit_products_compile_with_tensor_parallelism(quick_compilation):
+    """XLA:CPU would abort the process at 16-bit sums."""
     compiled_step(config_of((2, 2, 2), compute_dtype="bfloat16"))
 
 
-# ---- nothing depends on who has which rows ---------------------------------------------------------------
+# ---- random numbers do not depend on the mesh -----------------------------------------------------------
 
 
 def on_every_mesh(call):
-    """`call(rows)` of 8 rows on their devices, for several meshes, and of all at once."""
+    """Yields `call(row indices)` of 8 rows on several meshes, and without a mesh."""
     numbers, model = jnp.arange(8, dtype=jnp.int32), small.config().model
     for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2)]:
         with jax.set_mesh(jax.make_mesh(shape, sharding.MESH_AXES, (AxisType.Auto,) * 3)):
@@ -108,16 +110,16 @@ def on_every_mesh(call):
 
 def assert_all_equal(results) -> None:
     first, *others = map(np.asarray, results)
-    assert len(np.unique(first, axis=0)) == 8, "each row has its own"
+    assert len(np.unique(first, axis=0)) == 8, "each row has its own numbers"
     for other in others:
         np.testing.assert_array_equal(first, other)
 
 
-def test_masks_and_samples_are_drawn_alike():
+def test_masks_and_samples_are_equal_on_every_mesh():
     assert_all_equal(on_every_mesh(lambda rows: masking.uniform_per_row(jax.random.key(0), (len(rows), 5))))
 
 
-def test_dropout_drops_alike():
+def test_dropout_is_equal_on_every_mesh():
     def keep(rows: jax.Array) -> jax.Array:
         return dropout_bits.dropout_mask(
             dropout_bits.dropout_seeds(jax.random.key(0), rows.shape), (len(rows), 16, 8), 0.5
@@ -127,14 +129,14 @@ def test_dropout_drops_alike():
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
-def test_kernels_drop_alike(platform):
+def test_dropout_of_the_kernels_is_equal_on_every_mesh(platform):
     x_BTD = np.random.default_rng(0).normal(size=(8, 64, 128)).astype(np.float32)
-    nothing, ones = jnp.zeros(128), jnp.ones(128)
+    zeros, ones = jnp.zeros(128), jnp.ones(128)
 
     def kernel(rows: jax.Array) -> jax.Array:
         seeds = dropout_bits.dropout_seeds(jax.random.key(1), rows.shape)
         x = jnp.asarray(x_BTD)[rows]
-        return residual_norm.residual_norm(x, x, nothing, ones, nothing, seeds, 0.5, platform)
+        return residual_norm.residual_norm(x, x, zeros, ones, zeros, seeds, 0.5, platform)
 
     first, *others = map(np.asarray, on_every_mesh(kernel))
     for other in others:

@@ -1,4 +1,4 @@
-"""A run that goes on finds its compiled step in the workdir."""
+"""The compilation cache in the workdir of a run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from electramed_jax.training import compilation_cache as compiled
 
 
 @pytest.fixture(autouse=True)
-def no_cache_but_the_workdirs(monkeypatch):
-    """The one that tests of training share is out of the way."""
+def only_the_cache_of_the_workdir(monkeypatch):
+    """Disables the cache that the training tests share."""
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setattr(compiled, "MIN_COMPILE_SECONDS", 0.0)
     jax.config.update("jax_compilation_cache_dir", None)
@@ -23,7 +23,7 @@ def no_cache_but_the_workdirs(monkeypatch):
 
 
 def compile_once() -> list[str]:
-    """Compiles a program in a process that has forgotten it; returns the events of jax's cache."""
+    """Compiles a program after clearing the in-memory caches. Returns the events of jax's persistent cache."""
     events: list[str] = []
     listen = lambda event, **_: events.append(event)  # noqa: E731
     jax.monitoring.register_event_listener(listen)
@@ -35,18 +35,18 @@ def compile_once() -> list[str]:
     return events
 
 
-def test_what_was_compiled_is_found_again_and_nothing_is_written_afterwards(tmp_path):
+def test_a_compiled_program_is_reused_and_nothing_is_written_outside_the_context(tmp_path):
     with compiled.use_compilation_cache(str(tmp_path)):
         assert "/jax/compilation_cache/cache_hits" not in compile_once()
-    kept = sorted(tmp_path.rglob("*-cache"))
-    assert kept
+    entries = sorted(tmp_path.rglob("*-cache"))
+    assert entries
     with compiled.use_compilation_cache(str(tmp_path)):
         assert "/jax/compilation_cache/cache_hits" in compile_once()
     jax.jit(lambda x: x - 7)(jnp.ones(3)).block_until_ready()
-    assert sorted(tmp_path.rglob("*-cache")) == kept
+    assert sorted(tmp_path.rglob("*-cache")) == entries
 
 
-def test_a_damaged_program_is_compiled_anew(tmp_path):
+def test_a_damaged_program_is_recompiled(tmp_path):
     with compiled.use_compilation_cache(str(tmp_path)):
         compile_once()
     for path in tmp_path.rglob("*-cache"):
@@ -55,7 +55,7 @@ def test_a_damaged_program_is_compiled_anew(tmp_path):
         compile_once()
 
 
-def test_the_place_that_a_user_named_is_left_alone(tmp_path):
+def test_a_cache_folder_set_by_the_user_is_kept(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
     with compiled.use_compilation_cache(str(tmp_path / "run")):
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
@@ -63,6 +63,6 @@ def test_the_place_that_a_user_named_is_left_alone(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_remote_workdir_keeps_none():
+def test_a_remote_workdir_has_no_cache():
     with compiled.use_compilation_cache("gs://bucket/run"):
         assert not jax.config.jax_compilation_cache_dir

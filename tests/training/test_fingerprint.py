@@ -1,4 +1,4 @@
-"""A state's fingerprint: the same on any mesh, another for any other bits."""
+"""The checksum of a state: equal on any mesh, different for different bits."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ TREE = {
 
 
 def placed(tree, **mesh: int):
-    """Split over as many axes as the mesh has."""
+    """Places the tree on a mesh, split over its axes."""
     mesh = sharding.make_mesh(MeshConfig(**mesh))
     specs = {"a": jax.P("fsdp", "tensor", None), "b": jax.P(("data", "fsdp"), None), "step": jax.P()}
-    where = {name: jax.sharding.NamedSharding(mesh, spec) for name, spec in specs.items()}
-    return jax.device_put(tree, where), mesh
+    shardings = {name: jax.sharding.NamedSharding(mesh, spec) for name, spec in specs.items()}
+    return jax.device_put(tree, shardings), mesh
 
 
-def test_it_is_the_same_on_any_mesh(quick_compilation):
+def test_the_checksum_is_equal_on_any_mesh(quick_compilation):
     meshes = [dict(data=8), dict(data=1, fsdp=8), dict(data=1, tensor=8), dict(data=2, fsdp=2, tensor=2)]
     assert len({fingerprint.state_checksum(*placed(TREE, **mesh)) for mesh in meshes}) == 1
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_one_flipped_bit_makes_another(quick_compilation, name):
-    """As does an exchange of two numbers."""
+def test_a_flipped_bit_changes_the_checksum(quick_compilation, name):
+    """Swapping two elements changes it, too."""
     first = fingerprint.state_checksum(*placed(TREE))
     flipped = np.array(TREE[name])
     flipped.reshape(-1).view(np.uint8)[-1] ^= 1
     assert fingerprint.state_checksum(*placed(TREE | {name: flipped}))[0] != first[0]
     if flipped.ndim:
-        exchanged = np.array(TREE[name])
-        exchanged[[0, 1]] = exchanged[[1, 0]]
-        assert fingerprint.state_checksum(*placed(TREE | {name: exchanged}))[0] != first[0]
+        swapped = np.array(TREE[name])
+        swapped[[0, 1]] = swapped[[1, 0]]
+        assert fingerprint.state_checksum(*placed(TREE | {name: swapped}))[0] != first[0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite_is_noticed(quick_compilation, value):
+def test_a_non_finite_number_is_detected(quick_compilation, value):
     broken = np.array(TREE["a"])
     broken[3, 2, 1] = value
     assert (

@@ -1,4 +1,4 @@
-"""Lower layers learn more slowly, by the rule in name."""
+"""Layer-wise learning-rate decay."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from electramed_jax.config import finetune
 from electramed_jax.training import layer_decay
 
 
-def test_each_layer_learns_at_a_fraction_of_the_one_above_it():
-    found = layer_decay.depth_factors(0.5, 3)
-    assert found["head"] == 1
-    assert found["layers"].tolist() == [0.125, 0.25, 0.5]
-    assert found["embeddings"] == 0.0625
+def test_each_layer_has_a_fraction_of_the_rate_of_the_layer_above():
+    factors = layer_decay.depth_factors(0.5, 3)
+    assert factors["head"] == 1
+    assert factors["layers"].tolist() == [0.125, 0.25, 0.5]
+    assert factors["embeddings"] == 0.0625
 
 
 @pytest.mark.parametrize(
@@ -28,16 +28,16 @@ def test_each_layer_learns_at_a_fraction_of_the_one_above_it():
         ("lr=1.0 decay=0.8 n_layers=2", 1.0, 0.8, 2),
     ],
 )
-def test_googles_rule_gives_googles_rates(shared_data, case, rate, decay, layers):
-    wanted = json.loads((shared_data / "oracle" / "layer_lrs.json").read_text())[case]
-    found = layer_decay.depth_factors(decay, layers, finetune.GOOGLE)
-    ours = {"/embeddings/": found["embeddings"], "/embeddings_project/": found["embeddings"]}
-    ours |= {"task_specific/": found["head"]}
-    ours |= {f"encoder/layer_{n}/": float(factor) for n, factor in enumerate(found["layers"])}
-    assert {name: rate * factor for name, factor in ours.items()} == pytest.approx(wanted, rel=1e-6)
+def test_the_google_rule_gives_the_rates_of_the_reference(shared_data, case, rate, decay, layers):
+    expected = json.loads((shared_data / "oracle" / "layer_lrs.json").read_text())[case]
+    factors = layer_decay.depth_factors(decay, layers, finetune.GOOGLE)
+    ours = {"/embeddings/": factors["embeddings"], "/embeddings_project/": factors["embeddings"]}
+    ours |= {"task_specific/": factors["head"]}
+    ours |= {f"encoder/layer_{n}/": float(factor) for n, factor in enumerate(factors["layers"])}
+    assert {name: rate * factor for name, factor in ours.items()} == pytest.approx(expected, rel=1e-6)
 
 
-def test_stacked_layers_are_scaled_one_by_one():
+def test_stacked_layers_are_scaled_separately():
     params = {
         "embeddings": {"word": jnp.ones((3, 2))},
         "encoder": {"project": {"kernel": jnp.ones(2)}, "layers": {"out": {"kernel": jnp.ones((2, 3, 2, 2))}}},
@@ -52,7 +52,7 @@ def test_stacked_layers_are_scaled_one_by_one():
     assert np.all(scaled["head"]["logit"]["bias"] == 1)
 
 
-def test_a_parameter_of_no_depth_is_a_mistake():
+def test_a_parameter_without_a_depth_raises():
     params = {"generator": jnp.ones(2)}
     tx = layer_decay.scale_by_depth(0.1, 2)
     with pytest.raises(ValueError, match="layer-wise decay: no rule for the leaf 'generator'"):

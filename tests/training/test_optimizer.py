@@ -1,4 +1,4 @@
-"""Schedule, decay, clip and Adam against google-research/electra's own steps."""
+"""Learning rate, weight decay, clipping, Adam and LAMB, against google-research/electra and optax."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from electramed_jax.training import optimizer
         ("finetune_1e-4_100_proportion0.1", dict(learning_rate=1e-4, warmup_steps=10), 100),
     ],
 )
-def test_learning_rates_are_the_references(shared_data, case, settings, total_steps):
+def test_learning_rates_equal_the_reference(shared_data, case, settings, total_steps):
     rates = oracle_numbers.read(shared_data / "oracle" / "lr.npz")
     steps, theirs = rates[f"{case}/steps"], rates[f"{case}/lr"].copy()
     if settings["warmup_steps"] == 0:
-        assert np.isnan(theirs[0]), "0/0 there; without a warm-up, ours begins at the peak"
+        assert np.isnan(theirs[0]), "0/0 in the reference; here the rate starts at the peak without warm-up"
         theirs[0] = settings["learning_rate"]
-    schedule = optimizer.learning_rate_schedule(OptimizerConfig(**settings), total_steps)
-    np.testing.assert_allclose(schedule(jnp.asarray(steps)), theirs, rtol=1e-6, atol=1e-12)
+    learning_rate = optimizer.learning_rate_schedule(OptimizerConfig(**settings), total_steps)
+    np.testing.assert_allclose(learning_rate(jnp.asarray(steps)), theirs, rtol=1e-6, atol=1e-12)
 
 
-def test_the_first_rate_is_zero_and_the_last_steps_are_too():
-    schedule = optimizer.learning_rate_schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 100)
-    assert schedule(0) == 0.0
-    assert schedule(5) == pytest.approx(0.95 * 0.5)
-    assert schedule(100) == schedule(250) == 0.0
+def test_the_rates_of_the_first_and_the_last_step_are_zero():
+    learning_rate = optimizer.learning_rate_schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 100)
+    assert learning_rate(0) == 0.0
+    assert learning_rate(5) == pytest.approx(0.95 * 0.5)
+    assert learning_rate(100) == learning_rate(250) == 0.0
 
 
 # ---- whole steps ---------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_the_first_rate_is_zero_and_the_last_steps_are_too():
 
 @pytest.fixture(scope="module", params=oracle_numbers.CASES)
 def steps(request, shared_data):
-    """Three steps on the reference's batch and draws, from its weights: a list of what each left behind."""
+    """Three steps from the weights of the reference, on its batch and random draws, with the result of each step."""
     oracle = oracle_numbers.load(shared_data, request.param)
     tx = optimizer.make_optimizer(oracle.config.optimizer, oracle.config.total_steps)
 
@@ -72,14 +72,14 @@ def steps(request, shared_data):
     return types.SimpleNamespace(oracle=oracle, done=done, loss_after=evaluate(params).loss)
 
 
-def test_parameters_after_one_two_and_three_steps_are_the_references(steps):
+def test_parameters_after_one_two_and_three_steps_equal_the_reference(steps):
     compared = 0
     for number, done in enumerate(steps.done, start=1):
         if not (steps.oracle.folder / f"after{number}.npz").exists():
             continue
         theirs = tree_rules.named_leaves(steps.oracle.params(f"after{number}"))
         for name, leaf in tree_rules.named_leaves(done.params).items():
-            # A step moves a parameter by some 1e-3; where its gradient is round-off, so is the way it goes.
+            # A step changes a parameter by about 1e-3. If the gradient is round-off, so is its direction.
             np.testing.assert_allclose(
                 oracle_numbers.without_key_bias(name, leaf),
                 oracle_numbers.without_key_bias(name, theirs[name]),
@@ -96,7 +96,7 @@ def test_the_first_step_changes_nothing_because_its_rate_is_zero(steps):
     jax.tree.map(np.testing.assert_array_equal, steps.done[0].params, steps.oracle.params())
 
 
-def test_losses_and_gradient_norms_before_clipping_follow_the_references(steps):
+def test_losses_and_gradient_norms_before_clipping_equal_the_reference(steps):
     scalars = steps.oracle.scalars
     norms = [done.norm for done in steps.done]
     np.testing.assert_allclose(norms, scalars["global_norm_steps"], rtol=1e-5)
@@ -104,9 +104,9 @@ def test_losses_and_gradient_norms_before_clipping_follow_the_references(steps):
     np.testing.assert_allclose(ours, scalars["total_loss_steps"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", ["c1", "c2"], indirect=True)  # of the others none were recorded
-def test_moments_after_three_steps_are_the_references(steps):
-    """Of the clipped gradients: their norms were 31 to 149, so the clip shows in every entry."""
+@pytest.mark.parametrize("steps", ["c1", "c2"], indirect=True)  # the reference data has none for the other cases
+def test_moments_after_three_steps_equal_the_reference(steps):
+    """The gradients had norms of 31 to 149, so clipping affects every entry."""
     slots = steps.oracle.variables("slots_after3")
     adam = next(part for part in steps.done[-1].opt_state if isinstance(part, optimizer.AdamState))
     for slot, ours in (("/adam_m", adam.mu), ("/adam_v", adam.nu)):
@@ -123,15 +123,15 @@ def test_moments_after_three_steps_are_the_references(steps):
             )
 
 
-# ---- its parts -----------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", oracle_numbers.CASES)
-def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
-    """There, a variable is spared where "LayerNorm", "layer_norm" or "bias" is found in its name."""
+def test_the_same_parameters_decay_as_in_the_reference(shared_data, case):
+    """In the reference, variables with "LayerNorm", "layer_norm" or "bias" in their name do not decay."""
     oracle = oracle_numbers.load(shared_data, case)
     decays = {
-        name: np.full(value.shape, not any(spared in name for spared in ("LayerNorm", "layer_norm", "bias")))
+        name: np.full(value.shape, not any(part in name for part in ("LayerNorm", "layer_norm", "bias")))
         for name, value in oracle.variables().items()
     }
     theirs = oracle_numbers.to_tree(decays, oracle.config.model)
@@ -142,14 +142,14 @@ def test_what_decays_is_what_decays_in_the_reference(shared_data, case):
 
 @pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
 def test_every_parameter_has_exactly_one_decay_rule(tying):
-    """RuleTable raises where not."""
+    """RuleTable raises otherwise."""
     shapes = jax.eval_shape(lambda: init_params(small.config(tying=tying)))
     decaying = {name for name in tree_rules.named_leaves(shapes) if optimizer.DECAY_RULES(name)}
     assert all(name.endswith(("kernel", "word", "position", "token_type")) for name in decaying)
 
 
-def test_decay_shrinks_weights_towards_zero_and_spares_biases():
-    """With a gradient of zero, decay is all that moves a weight: by rate · decay · weight."""
+def test_decay_shrinks_kernels_and_not_biases():
+    """With a gradient of zero, a step changes a weight by rate · decay · weight."""
     config = OptimizerConfig(learning_rate=0.5, warmup_steps=0, weight_decay=0.1)
     tx = optimizer.make_optimizer(config, total_steps=10)
     params = {"dense": {"kernel": jnp.full((2, 2), 8.0), "bias": jnp.full((2,), 8.0)}}
@@ -158,7 +158,7 @@ def test_decay_shrinks_weights_towards_zero_and_spares_biases():
     np.testing.assert_array_equal(updates["dense"]["bias"], 0.0)
 
 
-def test_a_gradient_within_the_clip_is_left_alone():
+def test_a_gradient_below_the_clip_norm_is_not_changed():
     config = OptimizerConfig(learning_rate=1.0, warmup_steps=0, weight_decay=0.0, clip_norm=1.0, epsilon=1e-3)
     tx = optimizer.make_optimizer(config, total_steps=10**6)
     params = {"bias": jnp.zeros(2)}
@@ -174,8 +174,8 @@ def test_a_gradient_within_the_clip_is_left_alone():
 # ---- LAMB ----------------------------------------------------------------------------------------
 
 
-def _one_array_a_matrix(params: dict) -> dict:
-    """The tree with every layer's query, key, value and other kernels in arrays of their own."""
+def _one_array_per_matrix(params: dict) -> dict:
+    """Returns the parameters with each layer's query, key, value and other kernels in separate arrays."""
     flat = {}
     for name, leaf in tree_rules.named_leaves(params).items():
         parts = {name: leaf}
@@ -187,13 +187,13 @@ def _one_array_a_matrix(params: dict) -> dict:
     return flat
 
 
-def test_lamb_is_optax_lamb_on_one_array_a_matrix():
-    """Three steps; there, a mask spares what does not decay from the trust ratio, too."""
+def test_lamb_equals_optax_lamb_on_one_array_per_matrix():
+    """Compares three steps. A mask excludes parameters without decay from the trust ratio of optax."""
     model = small.config()
     params = small.noisy_params(model)
     config = OptimizerConfig(kind="lamb", learning_rate=0.01, warmup_steps=0, decay_power=0.0, clip_norm=1e9)
     ours = optimizer.make_optimizer(config, total_steps=100)
-    flat = _one_array_a_matrix(params)
+    flat = _one_array_per_matrix(params)
     decays = {name: "kernel" in name or name.endswith(("word", "position", "token_type")) for name in flat}
     theirs = optax.chain(
         optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
@@ -211,7 +211,7 @@ def test_lamb_is_optax_lamb_on_one_array_a_matrix():
         return params
 
     expected = quick.jit(lambda: three_steps(theirs, flat))()
-    got = _one_array_a_matrix(quick.jit(lambda: three_steps(ours, params))())
+    got = _one_array_per_matrix(quick.jit(lambda: three_steps(ours, params))())
     assert got.keys() == expected.keys()
     for name, leaf in expected.items():
         np.testing.assert_allclose(got[name], leaf, rtol=2e-5, atol=1e-7, err_msg=name)

@@ -1,4 +1,4 @@
-"""One rule for every leaf, nothing born whole on one device, and the same losses however the devices are laid out."""
+"""One rule for every leaf, sharded initialization, and equal losses on every mesh."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def abstract(config) -> state.TrainState:
 
 @pytest.mark.parametrize(("tying", "kind"), VARIANTS)
 def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
-    """The table raises for a leaf with none or two."""
+    """The table raises for a leaf with no rule or two."""
     config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
     placed = sharding.tree_shardings(abstract(config), mesh_of("2x2x2"))
     specs = {name: leaf.spec for name, leaf in tree_rules.named_leaves(placed).items()}
@@ -58,7 +58,7 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
         moments = [other for other in specs if other.endswith((f"mu/{name}", f"nu/{name}"))]
         assert len(moments) == 2
         assert {specs[moment] for moment in moments} == {specs[f"params/{name}"]}
-    assert len(specs) == 3 * len(parameters) + 2, "and the two step counts"
+    assert len(specs) == 3 * len(parameters) + 2, "and two step counters"
 
 
 def test_an_unmatched_leaf_is_named_in_the_error():
@@ -67,13 +67,13 @@ def test_an_unmatched_leaf_is_named_in_the_error():
         sharding.tree_shardings(tree, mesh_of("2x2x2"))
 
 
-def test_a_dimension_that_its_axis_does_not_divide_stays_whole():
+def test_a_dimension_that_its_mesh_axis_does_not_divide_is_replicated():
     tree = {"head": {"dense": {"kernel": jax.ShapeDtypeStruct((12, 16), np.float32)}}}
     assert sharding.tree_shardings(tree, mesh_of("2x2x2"))["head"]["dense"]["kernel"].spec[0] == "fsdp"
     assert sharding.tree_shardings(tree, mesh_of("1x8x1"))["head"]["dense"]["kernel"].spec[0] is None
 
 
-def test_fsdp_leaves_less_than_a_hundredth_of_base_on_every_device():
+def test_fsdp_replicates_less_than_one_percent_of_the_base_model():
     base = PRESETS["base"]
     model = dataclasses.replace(base.model, vocab_size=31_090)
     shapes = abstract(dataclasses.replace(base, model=model))
@@ -87,17 +87,17 @@ def test_fsdp_leaves_less_than_a_hundredth_of_base_on_every_device():
 
 
 @pytest.mark.parametrize("wanted", [MeshConfig(3, 1, 1), MeshConfig(-1, 3, 1), MeshConfig(-1, 16, 1)])
-def test_a_mesh_that_does_not_cover_the_devices_is_refused(wanted):
+def test_a_mesh_that_does_not_cover_the_devices_is_rejected(wanted):
     with pytest.raises(UserError, match=rf"mesh data={wanted.data} fsdp={wanted.fsdp} tensor=1 does not cover 8"):
         sharding.make_mesh(wanted)
 
 
-def test_minus_one_takes_the_devices_that_are_left():
+def test_minus_one_uses_the_remaining_devices():
     mesh = sharding.make_mesh(MeshConfig(-1, 2, 2))
     assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
 
 
-def test_a_batch_that_the_mesh_cannot_share_out_is_refused_with_the_nearest_that_it_can(run_config, tmp_path):
+def test_a_batch_that_the_mesh_does_not_divide_is_rejected_with_the_nearest_valid_sizes(run_config, tmp_path):
     config = dataclasses.replace(run_config, batch_size=20, mesh=MeshConfig(4, 2, 1))
     with pytest.raises(UserError, match=r"batch_size=20 is not divisible by data×fsdp=8; use 16 or 24"):
         loop.run_pretraining(config, open_dataset(config.data.directory), str(tmp_path / "run"))
@@ -109,10 +109,10 @@ def test_a_batch_that_the_mesh_cannot_share_out_is_refused_with_the_nearest_that
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a few steps of real rows on one mesh came to."""
+    """Result of a few steps on one mesh."""
 
     mesh: jax.sharding.Mesh
-    born: dict[str, list[tuple[int, ...]]]  # shapes of a leaf's pieces, straight from `create`
+    initial_shards: dict[str, list[tuple[int, ...]]]  # shapes of a leaf's shards after `create`
     after: state.TrainState
     losses: list[float]
     compilations: int
@@ -130,41 +130,41 @@ def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
         Loader(open_dataset(config.data.directory), "train", config.batch_size, 0, rows) as batches,
     ):
         current = create(config, mesh)
-        born = {
-            name: [piece.data.shape for piece in leaf.addressable_shards]
+        initial_shards = {
+            name: [shard.data.shape for shard in leaf.addressable_shards]
             for name, leaf in tree_rules.named_leaves(current).items()
         }
         train_step = jit_train_step(config, mesh)
         for number in range(STEPS):
             current, sums = train_step(current, batches.at(number))
             losses.append(float(sums["loss_sum"]))
-    return Trained(mesh, born, current, losses, train_step._cache_size())
+    return Trained(mesh, initial_shards, current, losses, train_step._cache_size())
 
 
 @pytest.mark.parametrize("name", [name for name in MESHES if name != "one device"])
-def test_losses_are_those_of_a_single_device(trained, name):
-    """To 1e-5 of their size: float32 sums are added up in another order. Dropout and sampling are on."""
+def test_losses_equal_those_of_one_device(trained, name):
+    """Relative tolerance 1e-5: float32 sums are added in another order. Dropout and sampling are enabled."""
     expected = trained["one device"].losses
     assert len(set(expected)) == STEPS
     np.testing.assert_allclose(trained[name].losses, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MESHES)
-def test_a_state_is_born_in_shards_and_stays_in_them(trained, run_config, name):
+def test_a_state_is_initialized_in_its_shardings_and_keeps_them(trained, run_config, name):
     mesh, after = trained[name].mesh, tree_rules.named_leaves(trained[name].after)
     placed = tree_rules.named_leaves(sharding.tree_shardings(abstract(run_config), mesh))
     for leaf_name, leaf in after.items():
         expected = placed[leaf_name].shard_shape(leaf.shape)
-        assert trained[name].born[leaf_name] == [expected] * mesh.size, leaf_name
+        assert trained[name].initial_shards[leaf_name] == [expected] * mesh.size, leaf_name
         assert leaf.sharding == placed[leaf_name], leaf_name
 
 
 @pytest.mark.parametrize(("name", "pieces"), [("8x1x1", 1), ("2x2x2", 4), ("1x8x1", 8)])
-def test_a_device_holds_little_more_than_its_part_of_the_state(trained, name, pieces):
-    """Little more: norms and biases, a fifth of so small a model, are on every device."""
-    held = sum(math.prod(shapes[0]) for shapes in trained[name].born.values())
-    whole = sum(leaf.size for leaf in jax.tree.leaves(trained[name].after))
-    assert held <= whole * (1 / pieces + 0.2 * (pieces > 1))
+def test_a_device_has_little_more_than_its_shard_of_the_state(trained, name, pieces):
+    """Norms and biases, a fifth of this small model, are replicated."""
+    device_size = sum(math.prod(shapes[0]) for shapes in trained[name].initial_shards.values())
+    total_size = sum(leaf.size for leaf in jax.tree.leaves(trained[name].after))
+    assert device_size <= total_size * (1 / pieces + 0.2 * (pieces > 1))
 
 
 @pytest.mark.parametrize("name", MESHES)

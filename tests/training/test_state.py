@@ -1,4 +1,4 @@
-"""A fresh model: what it loses, where its gradients reach, and how it was drawn."""
+"""Initial loss, gradients and initial values of a model."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _gradients(tying: str, **objective: float) -> dict[str, np.ndarray]:
     return jax.device_get(tree_rules.named_leaves(gradient(small.noisy_params(config))))
 
 
-def test_the_first_loss_is_that_of_guessing():
-    """ln V for every masked token, ln 2 for every token, times their weights; Glorot logits are a little off 0."""
+def test_the_initial_loss_is_that_of_uniform_guessing():
+    """ln V per masked token and ln 2 per token, times the loss weights. Glorot logits differ slightly from 0."""
     config = small.config(LENGTH, vocab_size=31_090, embedding_size=64, hidden_size=64, intermediate_size=256)
     loss, sums = quick.jit(lambda: small.loss_and_sums(config, init_params(config), IDS))()
     assert sums["generator_nll_sum"] / sums["masked_count"] == pytest.approx(np.log(31_090), rel=5e-3)
@@ -48,7 +48,7 @@ def test_the_first_loss_is_that_of_guessing():
 
 @pytest.mark.parametrize("tying", ["embeddings", "none", "all", "gradient_disentangled"])
 def test_every_parameter_of_every_layer_gets_a_gradient(tying):
-    """But the keys' bias, which adds the same to every score of a query and cancels out."""
+    """Except the bias of keys, which adds the same number to all scores of a query and cancels out."""
     for name, gradient in _gradients(tying).items():
         per_layer = gradient.reshape(2 if "/layers/" in name else 1, -1)
         assert (np.abs(per_layer).max(axis=1) > 1e-7).all(), name
@@ -82,7 +82,7 @@ def test_disentangled_the_generator_trains_the_shared_embeddings_and_not_the_del
         assert (gradient == 0).all() == name.startswith("discriminator/"), name
 
 
-def test_disentangled_both_networks_begin_with_the_same_embeddings():
+def test_disentangled_both_networks_start_with_the_same_embeddings():
     config = small.config(LENGTH, tying="gradient_disentangled")
     params = quick.jit(lambda: init_params(config))()
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(params["discriminator"]["embedding_delta"]))
@@ -96,7 +96,7 @@ KERNEL_STDDEV = 0.05
 
 
 @pytest.fixture(scope="module")
-def fresh():
+def initial_params():
     config = small.config(
         LENGTH,
         embedding_size=64,
@@ -108,24 +108,26 @@ def fresh():
     return jax.device_get(tree_rules.named_leaves(quick.jit(lambda: init_params(config))()))
 
 
-def test_biases_begin_at_zero_and_scales_at_one(fresh):
-    for name, leaf in fresh.items():
+def test_biases_start_at_zero_and_scales_at_one(initial_params):
+    for name, leaf in initial_params.items():
         if name.endswith("bias"):
             assert (leaf == 0).all(), name
         if name.endswith("scale"):
             assert (leaf == 1).all(), name
 
 
-def test_weights_are_drawn_as_the_reference_draws_them(fresh):
-    """From a normal distribution truncated at two deviations, which leaves 0.88 of one, and not rescaled; from Glorot's
-    uniform one where the reference leaves TF1's default: the projections and the discriminator's logit."""
+def test_weights_have_the_initial_distribution_of_the_reference(initial_params):
+    """A normal distribution truncated at two standard deviations, which leaves 0.88 of one, and not rescaled.
+
+    Projections and the discriminator's logit have TF1's default, Glorot's uniform distribution.
+    """
     assert ModelConfig().kernel_stddev == 0.02
     glorot = {
         "discriminator/project/kernel": (64, 96),
         "generator/project/kernel": (64, 48),
         "discriminator/head/logit/kernel": (96, 1),
     }
-    weights = {name: leaf for name, leaf in fresh.items() if not name.endswith(("bias", "scale"))}
+    weights = {name: leaf for name, leaf in initial_params.items() if not name.endswith(("bias", "scale"))}
     assert set(glorot) < set(weights)
     for name, leaf in weights.items():
         if name in glorot:
@@ -139,18 +141,18 @@ def test_weights_are_drawn_as_the_reference_draws_them(fresh):
         assert abs(leaf.mean()) < 4 * deviation / np.sqrt(leaf.size), name
 
 
-def test_no_two_layers_and_no_two_parameters_begin_alike(fresh):
+def test_no_two_layers_and_no_two_parameters_have_equal_initial_values(initial_params):
     seen = {}
-    for name, leaf in fresh.items():
+    for name, leaf in initial_params.items():
         if name.endswith(("bias", "scale")):
             continue
         for index, part in enumerate(leaf if "/layers/" in name else [leaf]):
             start = part.ravel()[:8].tobytes()
-            assert start not in seen, f"{name}[{index}] begins like {seen.get(start)}"
+            assert start not in seen, f"{name}[{index}] starts like {seen.get(start)}"
             seen[start] = f"{name}[{index}]"
 
 
-def test_another_seed_gives_other_parameters():
+def test_different_seeds_give_different_parameters():
     def word(seed: int) -> jax.Array:
         return init_params(dataclasses.replace(small.config(LENGTH), seed=seed))["embeddings"]["word"]
 

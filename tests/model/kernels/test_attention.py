@@ -1,4 +1,4 @@
-"""The kernels of attention, interpreted, are the plain form: result, gradients and dropped probabilities."""
+"""The attention kernels, in interpret mode, equal plain attention: result, gradients, dropped probabilities."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SIZES = {  # B, T, N, H
 }
 
 
-of_each_platform = pytest.mark.parametrize("platform", [*attention_kernel.KERNELS])
+for_each_platform = pytest.mark.parametrize("platform", [*attention_kernel.KERNELS])
 
 
 def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.SimpleNamespace:
-    """Rows of documents of odd lengths, padding at their ends, and a gradient to bring back."""
+    """Returns rows of documents of odd lengths with padding at the end, and an output gradient."""
     generator = np.random.default_rng(0)
     normal = lambda *shape: generator.normal(size=shape).astype(np.float32)  # noqa: E731
     segments = np.zeros((B, T), np.int32)
@@ -45,60 +45,60 @@ def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.Simp
     )
 
 
-def seeds_of(key: jax.Array, given: types.SimpleNamespace) -> jax.Array:
-    return dropout_bits.dropout_seeds(key, (len(given.segments), given.heads[0]))
+def seeds_of(key: jax.Array, case: types.SimpleNamespace) -> jax.Array:
+    return dropout_bits.dropout_seeds(key, (len(case.segments), case.heads[0]))
 
 
-def plain(given: types.SimpleNamespace, rate: float, key: jax.Array):
+def plain(case: types.SimpleNamespace, rate: float, key: jax.Array):
     def run(x, kernel, bias):
         qkv = jnp.einsum("btd,dcf->cbtf", x, kernel) + bias[:, None, None, :]
-        q, k, v = qkv.reshape(*qkv.shape[:3], *given.heads)
-        y = attention.attend(q, k, v, given.segments, q.dtype, dropout_rate=rate, seeds_2BN=seeds_of(key, given))
+        q, k, v = qkv.reshape(*qkv.shape[:3], *case.heads)
+        y = attention.attend(q, k, v, case.segments, q.dtype, dropout_rate=rate, seeds_2BN=seeds_of(key, case))
         return y.reshape(x.shape)
 
-    return result_and_gradients(run, given)
+    return result_and_gradients(run, case)
 
 
-def kernel(given: types.SimpleNamespace, rate: float, key: jax.Array, platform: str):
-    seeds = seeds_of(key, given)
+def kernel(case: types.SimpleNamespace, rate: float, key: jax.Array, platform: str):
+    seeds = seeds_of(key, case)
 
     def run(x, kernel, bias):
-        spec = AttentionSpec(given.heads[1], rate, interpret=platform)
-        return attention_kernel.attend(x, kernel, bias, jnp.asarray(given.segments), seeds, spec)
+        spec = AttentionSpec(case.heads[1], rate, interpret=platform)
+        return attention_kernel.attend(x, kernel, bias, jnp.asarray(case.segments), seeds, spec)
 
-    return result_and_gradients(run, given)
+    return result_and_gradients(run, case)
 
 
-def result_and_gradients(run, given: types.SimpleNamespace) -> list[np.ndarray]:
+def result_and_gradients(run, case: types.SimpleNamespace) -> list[np.ndarray]:
     @quick.jit
-    def both(x, kernel, bias, dy):
-        y, back = jax.vjp(run, x, kernel, bias)
-        return y, *back(dy)
+    def forward_and_backward(x, kernel, bias, dy):
+        y, vjp = jax.vjp(run, x, kernel, bias)
+        return y, *vjp(dy)
 
-    return [np.asarray(one, np.float32) for one in both(given.x, given.kernel, given.bias, given.dy)]
+    return [np.asarray(one, np.float32) for one in forward_and_backward(case.x, case.kernel, case.bias, case.dy)]
 
 
 def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+    for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(ours_leaf, expected_leaf, rtol=1e-4, atol=1e-4 * np.abs(expected_leaf).max())
 
 
-@of_each_platform
+@for_each_platform
 @pytest.mark.parametrize("sizes, rate", [(name, 0.1) for name in SIZES] + [("one head, narrower than a register", 0.0)])
-def test_the_kernel_gives_the_plain_forms_result_and_gradients(sizes, rate, platform):
-    given, key = inputs(*SIZES[sizes]), jax.random.key(3)
-    assert_near(kernel(given, rate, key, platform), plain(given, rate, key))
+def test_the_kernel_equals_plain_attention_in_result_and_gradients(sizes, rate, platform):
+    case, key = inputs(*SIZES[sizes]), jax.random.key(3)
+    assert_near(kernel(case, rate, key, platform), plain(case, rate, key))
 
 
-@of_each_platform
-def test_documents_may_have_any_numbers(platform):
-    given, key = inputs(2, 256, 1, 64), jax.random.key(3)
-    given.segments = np.random.default_rng(1).permutation(256)[given.segments].astype(np.int32)
-    assert_near(kernel(given, 0.1, key, platform), plain(given, 0.1, key))
+@for_each_platform
+def test_segment_ids_may_be_any_numbers(platform):
+    case, key = inputs(2, 256, 1, 64), jax.random.key(3)
+    case.segments = np.random.default_rng(1).permutation(256)[case.segments].astype(np.int32)
+    assert_near(kernel(case, 0.1, key, platform), plain(case, 0.1, key))
 
 
-@of_each_platform
-def test_in_bfloat16_the_kernel_is_as_near_to_the_truth_as_the_plain_form(platform):
+@for_each_platform
+def test_in_bfloat16_the_kernel_is_as_accurate_as_plain_attention(platform):
     half, key = inputs(1, 128, 2, 64, "bfloat16"), jax.random.key(3)
     exact = types.SimpleNamespace(**vars(half))
     for name in ("x", "kernel", "bias", "dy"):
@@ -109,36 +109,36 @@ def test_in_bfloat16_the_kernel_is_as_near_to_the_truth_as_the_plain_form(platfo
         assert error < 1.2 * allowed < 0.03
 
 
-@of_each_platform
-def test_a_token_in_another_document_changes_nothing(platform):
-    given, key = inputs(1, 128, 2, 64), jax.random.key(0)
-    y, dx, *_ = kernel(given, 0.0, key, platform)
-    there = given.segments == 2
-    given.x = jnp.where(there[:, :, None], 5.0, given.x)
-    changed_y, changed_dx, *_ = kernel(given, 0.0, key, platform)
-    np.testing.assert_array_equal(y[~there], changed_y[~there])
-    np.testing.assert_array_equal(dx[~there], changed_dx[~there])
-    assert not np.allclose(y[there], changed_y[there])
+@for_each_platform
+def test_a_token_of_another_document_changes_nothing(platform):
+    case, key = inputs(1, 128, 2, 64), jax.random.key(0)
+    y, dx, *_ = kernel(case, 0.0, key, platform)
+    is_other = case.segments == 2
+    case.x = jnp.where(is_other[:, :, None], 5.0, case.x)
+    changed_y, changed_dx, *_ = kernel(case, 0.0, key, platform)
+    np.testing.assert_array_equal(y[~is_other], changed_y[~is_other])
+    np.testing.assert_array_equal(dx[~is_other], changed_dx[~is_other])
+    assert not np.allclose(y[is_other], changed_y[is_other])
 
 
-@of_each_platform
-def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
-    given, key = inputs(2, 128, 4, 64), jax.random.key(3)
-    expected = plain(given, 0.1, key)
+@for_each_platform
+def test_on_a_mesh_each_device_runs_its_shard_and_drops_the_same(platform):
+    case, key = inputs(2, 128, 4, 64), jax.random.key(3)
+    expected = plain(case, 0.1, key)
     mesh = jax.make_mesh((1, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:4])
     with jax.set_mesh(mesh):
-        assert_near(kernel(given, 0.1, key, platform), expected)
+        assert_near(kernel(case, 0.1, key, platform), expected)
 
 
-def test_sizes_without_blocks_are_left_to_the_plain_form():
+def test_unsupported_sizes_are_rejected():
     supports = attention_tpu.supports
     assert supports(512, 12, 64) and supports(128, 1, 64) and supports(128, 4, 32)
-    assert not supports(96, 12, 64), "rows that fill no register"
-    assert not supports(1024, 12, 64), "a square that is too large"
-    assert not supports(512, 3, 64), "half a register"
-    assert not supports(512, 4, 96), "heads across registers"
+    assert not supports(96, 12, 64), "a row must fill registers"
+    assert not supports(1024, 12, 64), "the square is too large"
+    assert not supports(512, 3, 64), "the heads fill half a register"
+    assert not supports(512, 4, 96), "a head crosses registers"
     supports = attention_gpu.supports
     assert supports(512, 12, 64) and supports(64, 3, 32) and supports(2048, 12, 128)
-    assert not supports(96, 12, 64), "a block and a half"
-    assert not supports(512, 4, 96), "heads that are no power of two"
+    assert not supports(96, 12, 64), "the row is one and a half blocks"
+    assert not supports(512, 4, 96), "the head size is not a power of two"
     assert not attention_kernel.supports(512, 12, 64), "there is no kernel for a CPU"

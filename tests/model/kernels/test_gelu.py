@@ -1,4 +1,4 @@
-"""The kernels of GELU, interpreted, are the plain form in float32, rounded."""
+"""The GELU kernels, in interpret mode, equal layers.biased_gelu in float32, rounded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from electramed_jax.model.kernels import gelu_gpu
 B, T, F = 4, 128, 512
 
 
-def given() -> tuple[jax.Array, ...]:
-    """x, its bias, and a gradient to bring back."""
+def inputs() -> tuple[jax.Array, ...]:
+    """Returns x, its bias and an output gradient."""
     generator = np.random.default_rng(0)
     x, dy = (jnp.asarray(2 * generator.normal(size=(B, T, F)), jnp.bfloat16) for _ in range(2))
     return x, jnp.asarray(generator.normal(size=F), jnp.float32), dy
@@ -23,11 +23,11 @@ def given() -> tuple[jax.Array, ...]:
 
 def result_and_gradients(form, x: jax.Array, bias: jax.Array, dy: jax.Array) -> list[np.ndarray]:
     @quick.jit
-    def both(x, bias, dy):
-        y, back = jax.vjp(form, x, bias)
-        return y, *back(dy)
+    def forward_and_backward(x, bias, dy):
+        y, vjp = jax.vjp(form, x, bias)
+        return y, *vjp(dy)
 
-    return [np.asarray(one, np.float32) for one in both(x, bias, dy)]
+    return [np.asarray(one, np.float32) for one in forward_and_backward(x, bias, dy)]
 
 
 def kernel(x: jax.Array, bias: jax.Array) -> jax.Array:
@@ -40,25 +40,25 @@ def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 def exact() -> list[np.ndarray]:
-    x, bias, dy = given()
+    x, bias, dy = inputs()
     return result_and_gradients(layers.biased_gelu, x.astype(jnp.float32), bias, dy.astype(jnp.float32))
 
 
-def test_the_kernel_gives_the_plain_forms_result_and_gradients():
-    assert_near(result_and_gradients(kernel, *given()), exact())
+def test_the_kernel_equals_plain_gelu_in_result_and_gradients():
+    assert_near(result_and_gradients(kernel, *inputs()), exact())
 
 
-def test_on_a_mesh_each_device_runs_its_part():
+def test_on_a_mesh_each_device_runs_its_shard():
     expected = exact()
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):
-        assert_near(result_and_gradients(kernel, *given()), expected)
+        assert_near(result_and_gradients(kernel, *inputs()), expected)
 
 
-def test_elsewhere_and_where_sizes_do_not_fit_the_plain_form_is_used(monkeypatch):
+def test_other_platforms_and_unsupported_sizes_are_rejected(monkeypatch):
     half, shape = jnp.dtype(jnp.bfloat16), (4, 512, 3072)
     assert not gelu_gpu.supports(shape, half), "there is no kernel for a CPU"
     monkeypatch.setattr(gelu_gpu.platform, "current_platform", lambda: "gpu")
     assert gelu_gpu.supports(shape, half)
-    assert not gelu_gpu.supports(shape, jnp.dtype(jnp.float32)), "its tanh is for 16 bits"
+    assert not gelu_gpu.supports(shape, jnp.dtype(jnp.float32)), "its approximation is for 16 bits"
     assert not gelu_gpu.supports((4, 512, 96), half) and not gelu_gpu.supports((4, 100, 3072), half)

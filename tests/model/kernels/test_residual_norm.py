@@ -1,4 +1,4 @@
-"""The kernels of dropout, residual and layer norm, interpreted, are the plain form."""
+"""The kernels of dropout, residual and layer norm, in interpret mode, equal the plain layers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from electramed_jax.model.kernels import residual_norm, residual_norm_gpu, resid
 from electramed_jax.model.ops import dropout_bits
 
 B, T, D = 4, 64, 256
-of_each_platform = pytest.mark.parametrize("platform", [*residual_norm.KERNELS])
+for_each_platform = pytest.mark.parametrize("platform", [*residual_norm.KERNELS])
 
 
 def arguments(dtype: str) -> tuple[jax.Array, ...]:
-    """x, y, y's bias, scale, bias; and a gradient to bring back."""
+    """Returns x, y, y_bias, scale, bias and an output gradient."""
     generator = np.random.default_rng(0)
     x, y, dh = (jnp.asarray(generator.normal(size=(B, T, D)), dtype) for _ in range(3))
     features = (jnp.asarray(generator.normal(size=D), jnp.float32) for _ in range(3))
@@ -36,26 +36,26 @@ def kernel(platform):
 
 def result_and_gradients(form, *arguments: jax.Array, rate: float) -> list[np.ndarray]:
     @quick.jit
-    def both(dh, *arguments):
+    def forward_and_backward(dh, *arguments):
         seeds = dropout_bits.dropout_seeds(jax.random.key(3), (B,))
-        h, back = jax.vjp(lambda *given: form(*given, rate=rate, seeds=seeds), *arguments)
-        return h, *back(dh)
+        h, vjp = jax.vjp(lambda *given: form(*given, rate=rate, seeds=seeds), *arguments)
+        return h, *vjp(dh)
 
     *given, dh = arguments
-    return [np.asarray(one, np.float32) for one in both(dh, *given)]
+    return [np.asarray(one, np.float32) for one in forward_and_backward(dh, *given)]
 
 
-@of_each_platform
+@for_each_platform
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
-def test_the_kernel_gives_the_plain_forms_result_and_gradients(dtype, tolerance, rate, platform):
+def test_the_kernel_equals_the_plain_layers_in_result_and_gradients(dtype, tolerance, rate, platform):
     given = arguments(dtype)
     ours, expected = (result_and_gradients(form, *given, rate=rate) for form in (kernel(platform), plain))
     for one, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
 
 
-def test_rows_of_several_blocks_are_counted_through(monkeypatch):
+def test_rows_of_several_blocks_drop_the_same_units(monkeypatch):
     given = arguments("float32")
     whole = result_and_gradients(kernel("tpu"), *given, rate=0.1)
     monkeypatch.setattr(residual_norm_tpu, "BLOCK_BYTES", 16 * D * 4)
@@ -63,8 +63,8 @@ def test_rows_of_several_blocks_are_counted_through(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-@of_each_platform
-def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
+@for_each_platform
+def test_on_a_mesh_each_device_runs_its_shard_and_drops_the_same(platform):
     given = arguments("float32")
     expected = result_and_gradients(plain, *given, rate=0.1)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
@@ -73,18 +73,18 @@ def test_on_a_mesh_each_device_runs_its_part_and_drops_the_same(platform):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-def test_a_width_that_is_no_power_of_two_is_taken_in_pieces_on_a_gpu():
+def test_a_gpu_splits_a_width_that_is_not_a_power_of_two_into_pieces():
     given = [one[..., :192] for one in arguments("float32")]
     ours, expected = (result_and_gradients(form, *given, rate=0.1) for form in (kernel("gpu"), plain))
     for one, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
-def test_sizes_without_blocks_are_left_to_the_plain_form():
+def test_unsupported_sizes_are_rejected():
     for kernels in (residual_norm_tpu, residual_norm_gpu):
         assert kernels.supports(512, 768) and kernels.supports(128, 256)
         assert not kernels.supports(100, 768)
-    assert not residual_norm_tpu.supports(512, 192), "a register and a half"
-    assert not residual_norm_gpu.supports(512, 312), "39 pieces of 8"
-    assert not residual_norm_gpu.supports(512, 8192), "more than a program's registers"
+    assert not residual_norm_tpu.supports(512, 192), "the width is one and a half registers"
+    assert not residual_norm_gpu.supports(512, 312), "the width needs 39 pieces of 8"
+    assert not residual_norm_gpu.supports(512, 8192), "the width exceeds the registers of a program"
     assert not residual_norm.supports(512, 768), "there is no kernel for a CPU"

@@ -1,4 +1,4 @@
-"""bfloat16 products on one CPU device."""
+"""bfloat16 matrix products on one CPU device."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from electramed_jax.model.ops import cpu_matmul, dropout_bits
 
 
 def rounded(shape: tuple[int, ...], seed: int) -> jax.Array:
-    """float32 numbers that bfloat16 can hold, so that only sums are rounded."""
+    """Returns float32 numbers that bfloat16 represents exactly, so that only sums are rounded."""
     return jax.random.normal(jax.random.key(seed), shape).astype(jnp.bfloat16).astype(jnp.float32)
 
 
@@ -25,7 +25,7 @@ def rounded(shape: tuple[int, ...], seed: int) -> jax.Array:
         (True, "...mk,...nk->...mn", (2, 1, 8, 16), (2, 1, 16, 16)),
     ],
 )
-def test_products_and_their_gradients_are_einsums(transposed, equation, a, b):
+def test_products_and_their_gradients_equal_einsum(transposed, equation, a, b):
     a, b = rounded(a, 0), rounded(b, 1)
 
     @jax.jit
@@ -33,16 +33,16 @@ def test_products_and_their_gradients_are_einsums(transposed, equation, a, b):
         result, backward = jax.vjp(lambda a, b: cpu_matmul.matmul(a, b, transposed), a, b)
         return result, *backward(g)
 
-    wanted, wanted_backward = jax.vjp(lambda a, b: jnp.einsum(equation, a, b, precision="highest"), a, b)
-    g = rounded(wanted.shape, 2)
+    expected, expected_backward = jax.vjp(lambda a, b: jnp.einsum(equation, a, b, precision="highest"), a, b)
+    g = rounded(expected.shape, 2)
     result, *gradients = run(a, b, g)
     assert result.dtype == jnp.float32
-    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
-    for one, other in zip(gradients, wanted_backward(g), strict=True):
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(gradients, expected_backward(g), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
-def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
+def test_attention_in_bfloat16_equals_float32_up_to_rounding():
     q, k, v = (rounded((2, 16, 2, 8), seed) for seed in range(3))
     segments = jnp.array([[1] * 9 + [2] * 5 + [0] * 2, [1] * 16])
     seeds = dropout_bits.dropout_seeds(jax.random.key(3), (2, 2))
@@ -58,16 +58,16 @@ def test_attention_in_bfloat16_is_attention_in_float32_to_rounding():
         np.testing.assert_allclose(one, other, atol=0.02 * float(jnp.max(jnp.abs(other))))
 
 
-def test_what_is_between_products_is_float32_on_one_device_and_bfloat16_on_several():
+def test_activations_are_float32_on_one_device_and_bfloat16_on_several():
     layer = Dense(
         "btd,dcf->cbtf", (4, 3, 6), (3, 6), rngs=nnx.Rngs(0), dtype=jnp.dtype(jnp.bfloat16),
         initializer=truncated_normal(0.1),
     )  # fmt: skip
     x = rounded((8, 5, 4), 0)
-    alone = layer(x)
-    assert alone.shape == (3, 8, 5, 6) and alone.dtype == jnp.float32
+    one_device = layer(x)
+    assert one_device.shape == (3, 8, 5, 6) and one_device.dtype == jnp.float32
     if jax.device_count() > 1:
         with jax.set_mesh(jax.make_mesh((jax.device_count(),), ("data",))):
-            together = jax.jit(lambda x: layer(x))(x)
-        assert together.dtype == jnp.bfloat16
-        np.testing.assert_allclose(alone, together.astype(jnp.float32), rtol=0.02, atol=1e-3)
+            several_devices = jax.jit(layer.__call__)(x)
+        assert several_devices.dtype == jnp.bfloat16
+        np.testing.assert_allclose(one_device, several_devices.astype(jnp.float32), rtol=0.02, atol=1e-3)

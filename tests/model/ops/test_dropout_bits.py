@@ -1,4 +1,4 @@
-"""Dropout's bits: fair, without memory of their neighbours, and another's under every key."""
+"""Dropout bits have the right rate, are uncorrelated between elements and differ between keys."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def keep(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 @functools.cache
-def kept(seed: int) -> np.ndarray:
-    """Zero mean, unit variance."""
-    made = quick.jit(keep, static_argnums=1)(jax.random.key(seed), SHAPE)
-    return (np.asarray(made, np.float64) - (1 - RATE)) / DEVIATION
+def normalized_mask(seed: int) -> np.ndarray:
+    """Returns a dropout mask, normalized to zero mean and unit variance."""
+    mask = quick.jit(keep, static_argnums=1)(jax.random.key(seed), SHAPE)
+    return (np.asarray(mask, np.float64) - (1 - RATE)) / DEVIATION
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2), (0, 2), (0, 1)], ids=["all", "a row", "a token", "a feature"])
-def test_every_part_keeps_its_share(axes):
-    share = kept(0).mean(axis=axes) * np.sqrt(np.prod([SHAPE[axis] for axis in axes]))
+def test_every_slice_has_the_expected_rate(axes):
+    share = normalized_mask(0).mean(axis=axes) * np.sqrt(np.prod([SHAPE[axis] for axis in axes]))
     assert np.abs(share).max() < 4.5
-    assert share.size == 1 or 0.7 < share.std() < 1.3, "and varies as counts of independent draws do"
+    assert share.size == 1 or 0.7 < share.std() < 1.3, "the rate varies like that of independent draws"
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 2), (0, 0, 128), (0, 1, -1), (0, 64, 0)])
-def test_an_element_says_nothing_about_another(shift):
-    correlation = (kept(0) * np.roll(kept(0), shift, axis=(0, 1, 2))).mean()
+def test_elements_are_uncorrelated(shift):
+    correlation = (normalized_mask(0) * np.roll(normalized_mask(0), shift, axis=(0, 1, 2))).mean()
     assert abs(correlation) * np.sqrt(COUNT) < 4.5
 
 
-def test_an_element_says_nothing_about_itself_under_another_key():
-    assert abs((kept(0) * kept(1)).mean()) * np.sqrt(COUNT) < 4.5
+def test_masks_of_different_keys_are_uncorrelated():
+    assert abs((normalized_mask(0) * normalized_mask(1)).mean()) * np.sqrt(COUNT) < 4.5
 
 
 def test_four_elements_of_a_rectangle_are_independent():
-    """The sum of a row's and a column's number, mixed too little, would show here."""
-    corners = kept(0)
+    """This would fail for a hash that mixes the sum of a row and a column index too little."""
+    corners = normalized_mask(0)
     for axis, by in ((1, 8), (2, 16)):
         corners = corners * np.roll(corners, by, axis=axis)
     assert abs(corners.mean()) * np.sqrt(COUNT) < 4.5
@@ -64,16 +64,16 @@ def test_bits_flip_with_every_bit_of_the_counter_and_of_the_key():
         assert 0.4 < flipped < 0.6, arguments[1:]
 
 
-def test_the_mesh_does_not_decide_what_is_dropped():
-    """Each device makes the bits of its own part, and they are the whole array's."""
+def test_the_mesh_does_not_affect_the_mask():
+    """Each device computes the bits of its shard; together they equal the mask of the whole array."""
     shape = (8, 16, 32)
     mesh = jax.make_mesh((4, 2), ("rows", "features"), (jax.sharding.AxisType.Auto,) * 2)
     split = jax.sharding.NamedSharding(mesh, jax.P("rows", None, "features"))
-    made = quick.jit(keep, static_argnums=1, out_shardings=split)(jax.random.key(0), shape)
-    assert made.addressable_shards[0].data.shape == (2, 16, 16)
-    np.testing.assert_array_equal(made, keep(jax.random.key(0), shape))
+    mask = quick.jit(keep, static_argnums=1, out_shardings=split)(jax.random.key(0), shape)
+    assert mask.addressable_shards[0].data.shape == (2, 16, 16)
+    np.testing.assert_array_equal(mask, keep(jax.random.key(0), shape))
 
 
-def test_more_rows_change_nothing_in_the_rows_before_them():
+def test_additional_rows_do_not_change_the_mask_of_earlier_rows():
     few, more = (keep(jax.random.key(0), (rows, 16, 32)) for rows in (3, 8))
     np.testing.assert_array_equal(few, more[:3])

@@ -61,6 +61,17 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
     assert len(specs) == 3 * len(parameters) + 2, "and two step counters"
 
 
+@pytest.mark.parametrize(("tying", "kind"), VARIANTS)
+def test_kernels_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, kind):
+    """The discriminator's logit is multiplied in float32, and embeddings are looked up in float32."""
+    config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
+    for name in tree_rules.named_leaves(abstract(config).params):
+        rule = sharding.PARAM_RULES(name)
+        in_compute_dtype = name.endswith("/kernel") and not name.endswith("head/logit/kernel")
+        assert rule.gather_dtype == ("compute" if in_compute_dtype else "float32"), name
+        assert rule.stacked == ("/layers/" in name), name
+
+
 def test_an_unmatched_leaf_is_named_in_the_error():
     tree = {"generator": {"adapter": {"gate": jax.ShapeDtypeStruct((4, 4), np.float32)}}}
     with pytest.raises(ValueError, match=r"sharding: no rule for the leaf 'generator/adapter/gate'"):

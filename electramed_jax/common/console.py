@@ -18,9 +18,8 @@ from electramed_jax.common import step_timer
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR_WIDTH = 24  # columns
-RATE_SECONDS = (
-    60.0  # the remaining time follows from the rate of the last minute; work done before the start is no rate
-)
+# The remaining time follows from the rate of the last minute, so that work done before the start does not distort it.
+RATE_SECONDS = 60.0
 
 # Level of output: warnings and errors only; messages and progress too; details too.
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"

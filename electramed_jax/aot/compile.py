@@ -31,7 +31,7 @@ MAX_UNSHARDED_FRACTION = 0.02
 
 # Takes a quarter of the compile time. Products and collectives are the same and memory is nearly the same, but the
 # instructions differ, so that there is no time estimate.
-QUICK_OPTIONS = {"exec_time_optimization_effort": -1.0}
+QUICK_OPTIONS: dict[str, Any] = {"exec_time_optimization_effort": -1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +147,10 @@ def compile_step(
         if peak_bytes is None:
             raise UserError(f"{topology.name}: compilation failed ({first_line(error, 300)})") from error
     else:
-        memory = compiled.memory_analysis()
+        memory, text = compiled.memory_analysis(), compiled.as_text()
+        assert memory is not None and text is not None, "libtpu and XLA:CPU return both"
         peak_bytes = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
-        cost = cost_model.analyze(compiled.as_text(), bundle_sizes.collect() if bundle_sizes else None)
+        cost = cost_model.analyze(text, bundle_sizes.collect() if bundle_sizes else None)
     fits = cost is not None and peak_bytes <= topology.chip.hbm_bytes
     return CompiledStep(
         config=config,

@@ -198,7 +198,7 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
     from electramed_jax.report import pictures
 
     try:
-        return pictures.of_learning(workdir, step)
+        return pictures.learning_curves(workdir, step)
     except UserError as error:
         log_main(f"no curves are drawn on the card: {error}")
         return {}

@@ -35,6 +35,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.report import write
 
     output = args.output or files.join(args.workdirs[0], "report")
-    result = write.write(args.workdirs, output, rows=max(0, args.rows), data=args.data)
+    result = write.write_report(args.workdirs, output, rows=max(0, args.rows), data=args.data)
     say(f"wrote {result['report']} and {len(result['figures'])} figures beside it")
     return result

@@ -1,12 +1,10 @@
-"""What a checkpoint does with a few validation rows: what was masked, what the generator drew, what the discriminator
-says of each token.
-"""
+"""Applies a checkpoint to validation rows: masked tokens, generator samples and discriminator predictions."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +22,20 @@ from electramed_jax.pretrain.state import merge_params
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 
-TOKENS = 64  # of a row that are shown
-GUESSES = 3  # of the generator, the likeliest
+MAX_TOKENS = 64  # shown of a row
+TOP_K = 3  # generator predictions shown of a masked token
 
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One word piece of a row.
+    """A word piece of a row.
 
     Attributes:
-      text: as the discriminator saw it.
-      original: as it was written.
-      masked: whether the generator was asked for it.
-      guesses: the generator's likeliest, with their probabilities; none where it was not asked.
-      replaced_probability: the discriminator's; None where there is no discriminator.
+      text: input of the discriminator.
+      original: the token in the dataset.
+      masked: whether the token was masked for the generator.
+      guesses: the generator's most likely tokens with their probabilities; empty if the token was not masked.
+      replaced_probability: the discriminator's output; None if there is no discriminator.
     """
 
     text: str
@@ -48,16 +46,26 @@ class Token:
 
     @property
     def replaced(self) -> bool:
+        """Whether the generator replaced the token by another."""
         return self.text != self.original
 
 
-def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[int, list[list[Token]]]:
-    """The newest checkpoint's step, and the beginnings of `count` rows spread evenly over the validation split.
+def predict_rows(workdir: str, count: int, data: str | None = None) -> tuple[int, list[list[Token]]]:
+    """Applies the newest checkpoint of a workdir to validation rows.
 
-    Rows and masks are functions of the dataset and the config: two runs that agree in those are asked the same.
+    Rows and masks depend on the dataset and the config alone: runs with the same dataset and config get the same rows
+    and masks.
+
+    Args:
+      workdir: of a pre-training run.
+      count: number of rows, spread evenly over the validation split.
+      data: packed folder of the rows; None: the dataset of the run.
+
+    Returns:
+      The step of the checkpoint, and the first `MAX_TOKENS` tokens of each row.
 
     Raises:
-      UserError: no checkpoint, or its dataset is not here.
+      UserError: there is no checkpoint, or the dataset is not found.
     """
     config = workdirs.read_config(workdir)
     if data:
@@ -66,77 +74,77 @@ def of_checkpoint(workdir: str, count: int, data: str | None = None) -> tuple[in
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         state = load_pretrained_state(workdir, mesh)[1]
-        where = sharding.batch_sharding(mesh)
-        rows = [b["input_ids"] for b in ordered_batches(dataset, "validation", 1, where, count)]
-        seen = jax.device_get(jax.jit(functools.partial(_look, config))(state.params, jnp.concatenate(rows)))
+        batch_sharding = sharding.batch_sharding(mesh)
+        rows = [b["input_ids"] for b in ordered_batches(dataset, "validation", 1, batch_sharding, count)]
+        outputs = jax.device_get(jax.jit(functools.partial(_forward, config))(state.params, jnp.concatenate(rows)))
     tokens = vocab.read_vocab(files.join(workdir, vocab.VOCAB_FILE))
-    return int(state.step), [_row(tokens, config, seen, number) for number in range(len(rows))]
+    return int(state.step), [_tokens_of_row(tokens, config, outputs, row) for row in range(len(rows))]
 
 
-def _look(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[str, jax.Array]:
-    """Both networks on rows masked as an evaluation's first batch is."""
+def _forward(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dict[str, jax.Array]:
+    """Runs both networks on rows, masked like the first batch of an evaluation."""
     model = merge_params(config, params)
-    drawn = step.sample_masks(ids_BT, config, "validation", jnp.int32(0))
-    structure = masking.packed_segments(ids_BT, config.data.special)
-    logits_BMV = model.generator_logits(drawn.masked, structure, None)
+    batch = step.sample_masks(ids_BT, config, "validation", jnp.int32(0))
+    segments = masking.packed_segments(ids_BT, config.data.special)
+    logits_BMV = model.generator_logits(batch.masked, segments, None)
     sampled_BM = masking.sample_tokens(
-        drawn.uniform_BM,
+        batch.uniform_BM,
         logits_BMV,
         temperature=config.objective.temperature,
-        forbidden_BM=drawn.masked.targets_BM if config.objective.disallow_correct else None,
+        forbidden_BM=batch.masked.targets_BM if config.objective.disallow_correct else None,
     )
-    corrupted_BT = masking.scatter_tokens(ids_BT, drawn.masked.positions_BM, sampled_BM)
-    best_BMK, guesses_BMK = jax.lax.top_k(jax.nn.softmax(logits_BMV.astype(jnp.float32)), GUESSES)
-    seen = {
+    corrupted_BT = masking.scatter_tokens(ids_BT, batch.masked.positions_BM, sampled_BM)
+    probabilities_BMK, guesses_BMK = jax.lax.top_k(jax.nn.softmax(logits_BMV.astype(jnp.float32)), TOP_K)
+    outputs = {
         "original": ids_BT,
         "corrupted": corrupted_BT,
-        "positions": drawn.masked.positions_BM,
-        "weights": drawn.masked.weights_BM,
+        "positions": batch.masked.positions_BM,
+        "weights": batch.masked.weights_BM,
         "guesses": guesses_BMK,
-        "probabilities": best_BMK,
+        "probabilities": probabilities_BMK,
     }
     if config.objective.kind != "mlm":
-        seen["verdicts"] = jax.nn.sigmoid(model.discriminator_logits(corrupted_BT, structure, None))
-    return seen
+        outputs["replaced_probabilities"] = jax.nn.sigmoid(model.discriminator_logits(corrupted_BT, segments, None))
+    return outputs
 
 
-def _row(tokens: list[str], config: Config, seen: dict[str, np.ndarray], number: int) -> list[Token]:
-    asked = {
-        int(position): slot
-        for slot, (position, weight) in enumerate(zip(seen["positions"][number], seen["weights"][number], strict=True))
-        if weight
-    }
-    knows = config.objective.kind != "uniform"
-    row = []
-    for place, original in enumerate(seen["original"][number][:TOKENS]):
+def _tokens_of_row(tokens: Sequence[str], config: Config, outputs: Mapping[str, np.ndarray], row: int) -> list[Token]:
+    """Returns the tokens of a row up to its padding; `tokens` is the vocabulary."""
+    masked = zip(outputs["positions"][row], outputs["weights"][row], strict=True)
+    prediction_of = {int(position): index for index, (position, weight) in enumerate(masked) if weight}
+    has_generator = config.objective.kind != "uniform"
+    replaced_probabilities = outputs.get("replaced_probabilities")
+    row_tokens = []
+    for position, original in enumerate(outputs["original"][row][:MAX_TOKENS]):
         if original == config.data.special.pad:
             break
-        slot = asked.get(place)
-        guesses = ()
-        if slot is not None and knows:
-            pairs = zip(seen["guesses"][number, slot], seen["probabilities"][number, slot], strict=True)
+        index = prediction_of.get(position)
+        guesses: tuple[tuple[str, float], ...] = ()
+        if index is not None and has_generator:
+            pairs = zip(outputs["guesses"][row, index], outputs["probabilities"][row, index], strict=True)
             guesses = tuple((tokens[i], float(p)) for i, p in pairs)
-        row.append(
+        row_tokens.append(
             Token(
-                text=tokens[seen["corrupted"][number, place]],
+                text=tokens[outputs["corrupted"][row, position]],
                 original=tokens[original],
-                masked=slot is not None,
+                masked=index is not None,
                 guesses=guesses,
-                replaced_probability=float(seen["verdicts"][number, place]) if "verdicts" in seen else None,
+                replaced_probability=(
+                    None if replaced_probabilities is None else float(replaced_probabilities[row, position])
+                ),
             )
         )
-    return row
+    return row_tokens
 
 
-def counts(rows: list[list[Token]]) -> dict[str, Any]:
-    """How many tokens are shown, were masked and replaced, and how many of those were found."""
-    every = [token for row in rows for token in row]
-    replaced = [token for token in every if token.replaced]
-    said = [token for token in every if (token.replaced_probability or 0) > 0.5]
+def count_tokens(rows: Sequence[Sequence[Token]]) -> dict[str, int]:
+    """Counts tokens, masked and replaced tokens, replaced tokens that were found, and false alarms."""
+    tokens = [token for row in rows for token in row]
+    predicted_replaced = [token for token in tokens if (token.replaced_probability or 0) > 0.5]
     return {
-        "tokens": len(every),
-        "masked": sum(token.masked for token in every),
-        "replaced": len(replaced),
-        "found": sum(token.replaced for token in said),
-        "false_alarms": sum(not token.replaced for token in said),
+        "tokens": len(tokens),
+        "masked": sum(token.masked for token in tokens),
+        "replaced": sum(token.replaced for token in tokens),
+        "found": sum(token.replaced for token in predicted_replaced),
+        "false_alarms": sum(not token.replaced for token in predicted_replaced),
     }

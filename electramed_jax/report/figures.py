@@ -1,4 +1,4 @@
-"""Curves drawn with matplotlib: as SVG that follows the page's colours, and as PNG to show elsewhere."""
+"""Draws curves with matplotlib, as SVG in the colours of the page or as PNG."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from electramed_jax.report.panels import Panel, Points
 from electramed_jax.report.run import Run
 
 SIZE = (4.4, 2.75)  # inches
-PNG_DOTS = 200  # an inch
-MOST_POINTS = 400  # of a curve; more are averaged
+PNG_DPI = 200
+MAX_POINTS = 400  # of a curve; groups of points are averaged if there are more
 FONTS = ["DejaVu Sans"]
 
 
-def curves(panel: Panel, runs: Sequence[Run]) -> Any:
-    """A figure of one metric: training thin, validation thick, dashed what it is to be compared with."""
+def draw_curves(panel: Panel, runs: Sequence[Run]) -> Any:
+    """Returns a figure of one metric: training thin, validation thick, reference values dashed."""
     figure, axes = _new(panel.title)
     by_tokens = len({run.tokens_per_step for run in runs}) > 1
     drawn: list[Points] = []
@@ -35,23 +35,22 @@ def curves(panel: Panel, runs: Sequence[Run]) -> Any:
                 continue
             drawn.append(points)
             if split == "train":
-                axes.plot(*_scaled(_thinned(points), scale), color=colour, linewidth=1, alpha=0.55)
+                axes.plot(*_scale(_downsample(points), scale), color=colour, linewidth=1, alpha=0.55)
             else:
-                axes.plot(*_scaled(points, scale), color=colour, linewidth=2, marker="o", markersize=2.5)
+                axes.plot(*_scale(points, scale), color=colour, linewidth=2, marker="o", markersize=2.5)
         if guide := panel.guide(run):
             drawn.append(guide.points)
-            alone = len(runs) == 1
             axes.plot(
-                *_scaled(guide.points, scale),
-                color=style.light("muted") if alone else colour,
+                *_scale(guide.points, scale),
+                color=style.light("muted") if len(runs) == 1 else colour,
                 linewidth=1,
                 linestyle=(0, (4, 3)),
                 label=guide.label if number == 0 else None,
             )
-        if panel.whole:
+        if panel.full_range:
             for start in run.history.starts[1:]:
                 axes.axvline(start["step"] * scale, color=colour, linewidth=0.8, linestyle=(0, (1, 2)))
-    limits = _limits(drawn, panel)
+    limits = _y_limits(drawn, panel)
     _draw_bands(axes, panel.metric, runs, by_tokens)
     axes.set_xlabel("million tokens, padding included" if by_tokens else "step")
     longest = max((r.history.step * (r.tokens_per_step / 1e6 if by_tokens else 1) for r in runs), default=1)
@@ -62,14 +61,14 @@ def curves(panel: Panel, runs: Sequence[Run]) -> Any:
     return figure
 
 
-def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Any:
-    """A figure of one bar a label for each named series, in the runs' colours."""
+def draw_bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Any:
+    """Returns a bar chart with one bar per label and series, in the colours of the runs."""
     figure, axes = _new(title)
     width = 0.8 / len(series)
     for number, (name, values) in enumerate(series.items()):
-        places = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
+        positions = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
         colour = style.light(style.run_colour(number))
-        axes.bar(places, values, width, color=colour, label=name if len(series) > 1 else None)
+        axes.bar(positions, values, width, color=colour, label=name if len(series) > 1 else None)
     axes.set_xticks(range(len(labels)), labels, fontsize=7.5 if len(labels) > 8 else None)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", visible=False)
@@ -77,8 +76,8 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
     return figure
 
 
-def svg(figure: Any) -> str:
-    """For the page itself: no declarations, no metadata, colours as variables."""
+def to_svg(figure: Any) -> str:
+    """Returns a figure as SVG for the page: without declarations and metadata, with colours as CSS variables."""
     buffer = io.StringIO()
     with _settings():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -88,10 +87,11 @@ def svg(figure: Any) -> str:
     return style.themed(text)
 
 
-def png(figure: Any) -> bytes:
+def to_png(figure: Any) -> bytes:
+    """Returns a figure as a PNG file."""
     buffer = io.BytesIO()
     with _settings():
-        figure.savefig(buffer, format="png", dpi=PNG_DOTS, facecolor=style.light("card"))
+        figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor=style.light("card"))
     return buffer.getvalue()
 
 
@@ -104,7 +104,7 @@ def _matplotlib() -> Any:
 
 
 def _settings() -> Any:
-    """svg.hashsalt: the same figure is the same bytes."""
+    """Returns the matplotlib settings; svg.hashsalt makes the SVG of a figure deterministic."""
     ink, muted, grid = style.light("ink"), style.light("muted"), style.light("grid")
     return _matplotlib().rc_context(
         {
@@ -143,7 +143,7 @@ def _new(title: str) -> tuple[Any, Any]:
 
 
 def _short(value: float) -> str:
-    """`1.5M`, `20k`, `0.25`, `2e-04`."""
+    """Formats a tick label: `1.5M`, `20k`, `0.25`, `2e-04`."""
     size = abs(value)
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
@@ -152,50 +152,52 @@ def _short(value: float) -> str:
 
 
 def _points(run: Run, metric: str, split: str) -> list[tuple[int, float]]:
-    """What is not finite leaves a gap."""
+    """Returns the points of a metric, without values that are not finite."""
     entries = run.history.split(split)
     return [(e["step"], e[metric]) for e in entries if metric in e and math.isfinite(e[metric])]
 
 
-def _scaled(points: Points, scale: float) -> tuple[list[float], list[float]]:
+def _scale(points: Points, scale: float) -> tuple[list[float], list[float]]:
     return [step * scale for step, _ in points], [value for _, value in points]
 
 
-def _thinned(points: Points) -> Points:
-    if len(points) <= MOST_POINTS:
+def _downsample(points: Points) -> Points:
+    if len(points) <= MAX_POINTS:
         return points
-    groups = np.array_split(np.asarray(points, np.float64), MOST_POINTS)
+    groups = np.array_split(np.asarray(points, np.float64), MAX_POINTS)
     return [(group[-1, 0], group[:, 1].mean()) for group in groups]
 
 
-def _limits(curves: Sequence[Points], panel: Panel) -> tuple[float, float] | None:
-    """Of the y axis: everything but the plunge of the first tenth, which would flatten the rest."""
-    shown = list(panel.shown)
+def _y_limits(curves: Sequence[Points], panel: Panel) -> tuple[float, float] | None:
+    """Returns the limits of the y axis; they may exclude the first tenth of the steps, where losses fall steeply."""
+    values = list(panel.y_includes)
     for points in curves:
-        first = 0 if panel.whole else points[-1][0] / 10
-        shown += [value for step, value in points if step >= first]
-    if not shown:
+        first = 0 if panel.full_range else points[-1][0] / 10
+        values += [value for step, value in points if step >= first]
+    if not values:
         return None
-    low, high = min(shown), max(shown)
+    low, high = min(values), max(values)
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return (0.0 if low == 0 and 0.0 in panel.shown else low - margin), high + margin
+    return (0.0 if low == 0 and 0.0 in panel.y_includes else low - margin), high + margin
 
 
 def _draw_bands(axes: Any, metric: str, runs: Sequence[Run], by_tokens: bool) -> None:
-    """Of each size of model among the runs, once."""
-    done = set()
+    """Draws the reference band of each model size among the runs."""
+    drawn = set()
     for run in runs:
-        healthy = reference_curves.for_config(run.config)
-        if healthy is None or healthy.name in done or metric not in healthy.bands:
+        reference = reference_curves.reference_for(run.config)
+        if reference is None or reference.name in drawn or metric not in reference.bands:
             continue
-        done.add(healthy.name)
+        drawn.add(reference.name)
         per_step = 1e6 if by_tokens else run.tokens_per_step
-        x, low, high = zip(*((s * healthy.tokens_per_step / per_step, a, b) for s, a, b in healthy.bands[metric]))
-        axes.fill_between(x, low, high, color=style.light("band"), linewidth=0, label=healthy.name, zorder=0.5)
+        x, low, high = zip(
+            *((s * reference.tokens_per_step / per_step, a, b) for s, a, b in reference.bands[metric]), strict=True
+        )
+        axes.fill_between(x, low, high, color=style.light("band"), linewidth=0, label=reference.name, zorder=0.5)
 
 
 def _legend(axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+    _, labels = axes.get_legend_handles_labels()
     if labels:
         legend = axes.legend(fontsize=7.5, frameon=False, handlelength=1.6, borderpad=0.2, labelspacing=0.3)
         for text in legend.get_texts():

@@ -1,4 +1,4 @@
-"""The page: sections of HTML around the figures. Nothing is fetched from anywhere when it is opened."""
+"""HTML of the report, section by section. The page loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from electramed_jax.report import reference_curves, style
 from electramed_jax.report.run import Run
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+GIB = 2**30
 
 
 class Markup(str):
-    """HTML already, where other strings are text."""
+    """A string that is HTML; other strings are text and are escaped."""
 
 
-def whole(runs: Sequence[Run], sections: Iterable[str]) -> str:
-    """The finished page."""
+def render_page(runs: Sequence[Run], sections: Iterable[str]) -> str:
+    """Returns the complete page."""
     names = ", ".join(run.name for run in runs)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return "\n".join(
@@ -40,14 +41,14 @@ def whole(runs: Sequence[Run], sections: Iterable[str]) -> str:
     )
 
 
-def overview(runs: Sequence[Run]) -> str:
-    """A card a run: how far, how good, how fast."""
+def overview_section(runs: Sequence[Run]) -> str:
+    """Returns a card per run with its progress, newest metrics and speed."""
     shape = "card" if len(runs) > 1 else "card wide"
     return f'<div class="grid">{"".join(_run_card(run, number, shape) for number, run in enumerate(runs))}</div>'
 
 
-def alerts(runs: Sequence[Run]) -> str:
-    """A card a kind of alert of a run: when it was first raised, and when again."""
+def alerts_section(runs: Sequence[Run]) -> str:
+    """Returns a card per run and kind of alert, with the first step and the later ones."""
     cards = []
     for number, run in enumerate(runs):
         kinds = {alert.kind: [one for one in run.alerts if one.kind == alert.kind] for alert in run.alerts}
@@ -59,40 +60,44 @@ def alerts(runs: Sequence[Run]) -> str:
                 f"<p>{_text(_sentence(alert.explanation))}</p><p><b>Try</b> {_text(alert.suggestion)}.</p>{again}</div>"
             )
     if not cards:
-        cards = ['<div class="card calm">Nothing to report: no figure was off what a healthy run shows.</div>']
-    return section("Sanity watch", "".join(cards), grid=True)
+        cards = ['<div class="card ok">No alerts: all metrics are in the range of a healthy run.</div>']
+    return section("Alerts", "".join(cards), grid=True)
 
 
-def curves(title: str, note: str, figures: Iterable[str]) -> str:
+def curves_section(title: str, note: str, figures: Iterable[str]) -> str:
+    """Returns a section of figures, which are SVG."""
     cards = "".join(f'<figure class="card">{figure}</figure>' for figure in figures)
     return section(title, cards, note, grid=True)
 
 
 def learning_note(runs: Sequence[Run]) -> str:
-    found = {one.name: one.source for run in runs if (one := reference_curves.for_config(run.config))}
-    bands = "; ".join(f"{name}: {source}" for name, source in found.items())
-    said = "Thin: training, averaged between entries. Thick: validation, the same masked tokens every time."
-    said += " The plunge of the first steps may be cut off."
-    if not bands:
-        return said
-    return f"{said} Green band: where healthy runs were after as many tokens ({bands})."
+    """Returns the caption of the learning curves."""
+    references = [reference_curves.reference_for(run.config) for run in runs]
+    sources = {reference.name: reference.source for reference in references if reference}
+    note = "Thin: training, averaged between entries. Thick: validation, with the same masked tokens every time."
+    note += " The steep start of a curve may be cut off."
+    if not sources:
+        return note
+    bands = "; ".join(f"{name}: {source}" for name, source in sources.items())
+    return f"{note} Green band: healthy runs after the same number of tokens ({bands})."
 
 
-def speed(runs: Sequence[Run], figures: Iterable[str]) -> str:
+def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
+    """Returns the figures of the speed, and a table of starts and restarts."""
     cards = "".join(f'<figure class="card">{figure}</figure>' for figure in figures)
     rows = [
-        [named(run, number, runs), f"{start['step']:,}", start["time"].replace("T", " ")[:16], _devices(start)]
+        [run_label(run, number, runs), f"{start['step']:,}", start["time"].replace("T", " ")[:16], _devices(start)]
         for number, run in enumerate(runs)
         for start in run.history.starts
     ]
-    table = _table(["run", "from step", "at (UTC)", "on"], rows, numbers=(1,))
+    table = _table(["run", "from step", "time (UTC)", "devices"], rows, numbers=(1,))
     card = f'<div class="card wide scroll"><h3>Starts</h3>{table}</div>' if rows else ""
-    note = "Compilation, evaluation and saving are not in these figures. Dotted: the run went on after a stop."
+    note = "Without compilation, evaluation and saving. Dotted line: the run was resumed."
     return section("Speed", cards + card, note, grid=True)
 
 
-def data(runs: Sequence[Run], figure: str) -> str:
-    """What each run was trained on."""
+def data_section(runs: Sequence[Run], figure: str) -> str:
+    """Returns the distribution of document lengths, and the dataset of each run."""
     cards = [f'<figure class="card">{figure}</figure>']
     for number, run in enumerate(runs):
         manifest = run.manifest
@@ -109,79 +114,83 @@ def data(runs: Sequence[Run], figure: str) -> str:
         ]
         head = ["split", "documents", "rows", "tokens", "fill", "unigram nats"]
         table = _table(head, rows, numbers=range(1, 6))
-        seen = run.history.tokens() / max(1, manifest.splits["train"].tokens)
+        epochs = run.history.tokens() / max(1, manifest.splits["train"].tokens)
         files = f"{len(manifest.sources):,} source file{'' if len(manifest.sources) == 1 else 's'}"
         cards.append(
-            f'<div class="card two scroll"><h3>{named(run, number, runs)}</h3>{table}'
-            f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length}, '
-            f"{'lower-cased' if manifest.lower_case else 'cased'}; {seen:.2f} epochs so far</p>"
+            f'<div class="card two scroll"><h3>{run_label(run, number, runs)}</h3>{table}'
+            f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length} tokens, '
+            f"{'lower-cased' if manifest.lower_case else 'cased'}; {epochs:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
         )
     return section("Data", "".join(cards), grid=True)
 
 
-def settings(runs: Sequence[Run]) -> str:
-    """What differs between the runs, and every setting of each."""
+def settings_section(runs: Sequence[Run]) -> str:
+    """Returns the settings that differ between the runs, and all settings of each run."""
     parts = []
     if len(runs) > 1:
-        rows = []
         configs = [to_dict(run.config) for run in runs]
         names = sorted(
             {line.split(":")[0] for run in runs[1:] for line in changed_settings(runs[0].config, run.config)}
         )
-        for name in names:
-            rows.append([name, *(json.dumps(_at(config, name)) for config in configs)])
-        head = ["setting", *(named(run, number, runs) for number, run in enumerate(runs))]
-        table = _table(head, rows) if rows else "<p>The settings are the same.</p>"
-        parts.append(f'<div class="card scroll"><h3>What differs</h3>{table}</div>')
+        rows = [[name, *(json.dumps(_setting(config, name)) for config in configs)] for name in names]
+        head = ["setting", *(run_label(run, number, runs) for number, run in enumerate(runs))]
+        table = _table(head, rows) if rows else "<p>All settings are equal.</p>"
+        parts.append(f'<div class="card scroll"><h3>Differences</h3>{table}</div>')
     for number, run in enumerate(runs):
         text = _text(json.dumps(to_dict(run.config), indent=1, ensure_ascii=False))
         parts.append(
-            f"<details><summary>{named(run, number, runs)}: every setting</summary><pre>{text}</pre></details>"
+            f"<details><summary>{run_label(run, number, runs)}: all settings</summary><pre>{text}</pre></details>"
         )
     return section("Settings", "".join(parts))
 
 
-def compiled(runs: Sequence[Run]) -> str:
-    """What `electramed compile` found, where it was kept."""
+def compile_section(runs: Sequence[Run]) -> str:
+    """Returns the result of `electramed compile` for each run with a compile.json; "" if there is none."""
     cards = []
     for number, run in enumerate(runs):
         if run.compiled is None:
             continue
-        found = run.compiled
+        result = run.compiled
         rows = {
-            "topology": f"{found['topology']}, {found['chips']} chips",
-            "rows a chip": f"{found['rows_per_chip']:g} of {found['row_length']} tokens",
-            "fits": "yes" if found["fits"] else "no",
-            "memory at the peak": f"{found['peak_bytes'] / 2**30:.3g} of {found['available_bytes'] / 2**30:.2f} GiB",
+            "topology": f"{result['topology']}, {result['chips']} chips",
+            "rows per chip": f"{result['rows_per_chip']:g} of {result['row_length']} tokens",
+            "fits": "yes" if result["fits"] else "no",
+            "peak memory per chip": f"{result['peak_bytes'] / GIB:.3g} of {result['available_bytes'] / GIB:.2f} GiB",
         }
-        if "estimated_step_seconds" in found:
-            rows["a step, as the compiler estimates"] = f"{found['estimated_step_seconds'] * 1e3:.3g} ms"
-        cards.append(f'<div class="card"><h3>{named(run, number, runs)}</h3>{_list(rows)}</div>')
+        if "estimated_step_seconds" in result:
+            rows["step time, estimated by the compiler"] = f"{result['estimated_step_seconds'] * 1e3:.3g} ms"
+        cards.append(f'<div class="card"><h3>{run_label(run, number, runs)}</h3>{_list(rows)}</div>')
     return section("Compiled ahead of time", "".join(cards), grid=True) if cards else ""
 
 
-def downstream(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores of fine-tuned models, of results.json by the name of the workdir; nothing where there are none."""
+def downstream_section(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a table of fine-tuning scores; "" if there are none.
+
+    Args:
+      scores: contents of results.json, by the name of the workdir.
+    """
     if not scores:
         return ""
     rows = []
-    for name, found in scores.items():
-        of_split = {split: values.get(found["primary"]) for split, values in found["scores"].items()}
-        published = [f"{one['model']} {one['value']:.2f} ({one['metric']})" for one in found["published"]]
+    for name, results in scores.items():
+        primary = {split: values.get(results["primary"]) for split, values in results["scores"].items()}
+        published = [f"{one['model']} {one['value']:.2f} ({one['metric']})" for one in results["published"]]
         rows.append(
             [
                 name,
-                found["primary"],
-                *(_score(of_split.get(split), len(found["seeds"])) for split in ("dev", "test")),
-                f"{len(found['seeds'])} of {found['seeds_wanted']}",
-                f"{found['task']}: {found['variant']}",
-                found["encoder"],
+                results["primary"],
+                *(_score(primary.get(split), len(results["seeds"])) for split in ("dev", "test")),
+                f"{len(results['seeds'])} of {results['seeds_wanted']}",
+                f"{results['task']}: {results['variant']}",
+                results["encoder"],
                 ", ".join(published) or "none known",
             ]
         )
-    head = ["fine-tuned in", "score", "dev", "test", "seeds", "corpus", "from", "published on the same files"]
-    note = "Mean and standard deviation over the seeds; test by the checkpoint that dev chose, measured once."
+    head = ["workdir", "metric", "dev", "test", "seeds", "corpus", "encoder", "published on the same files"]
+    note = (
+        "Mean and standard deviation over the seeds. The test score is that of the checkpoint with the best dev score."
+    )
     return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(2, 3, 4))}</div>', note)
 
 
@@ -191,35 +200,35 @@ def _score(value: Mapping[str, float] | None, seeds: int) -> str:
     return f"{value['mean']:.2f}" + (f" ± {value['standard_deviation']:.2f}" if seeds > 1 else "")
 
 
-def missing(title: Markup, reason: str) -> str:
-    """In the place of what could not be shown."""
+def missing_card(title: Markup, reason: str) -> str:
+    """Returns a card for content that could not be shown."""
     return f'<div class="card"><h3>{title}</h3><p class="note">{_text(reason)}</p></div>'
 
 
 def _run_card(run: Run, number: int, shape: str) -> str:
-    past, config = run.history, run.config
-    done = past.step / config.total_steps
+    history, config = run.history, run.config
+    done = history.step / config.total_steps
     rows = {
-        "step": f"{past.step:,} of {config.total_steps:,}",
-        "tokens seen": _count(past.tokens()),
-        "time on steps": step_timer.format_duration(past.seconds()),
+        "step": f"{history.step:,} of {config.total_steps:,}",
+        "tokens seen": _count(history.tokens()),
+        "time in steps": step_timer.format_duration(history.seconds()),
     }
-    if hours := past.device_hours():
+    if hours := history.device_hours():
         rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
         used = sum(hours.values())
         rows["device hours"] = f"{used:,.0f}" if used >= 100 else f"{used:.2g}"
-    for name, label, form in (
+    for name, label, pattern in (
         ("loss", "loss", "{:.3f}"),
         ("generator_loss", "generator loss", "{:.3f}"),
         ("generator_accuracy", "generator accuracy", "{:.1%}"),
         ("discriminator_auc", "discriminator AUC", "{:.3f}"),
         ("discriminator_recall", "recall", "{:.1%}"),
-        ("tokens_per_second", "tokens a second", "{:,.0f}"),
-        ("eta_seconds", "left, at this speed", ""),
+        ("tokens_per_second", "tokens per second", "{:,.0f}"),
+        ("eta_seconds", "remaining time", ""),
     ):
-        value = run.last(name)
+        value = run.latest(name)
         if value is not None:
-            rows[label] = form.format(value) if form else step_timer.format_duration(value)
+            rows[label] = pattern.format(value) if pattern else step_timer.format_duration(value)
     colour = style.run_colour(number)
     return (
         f'<div class="{shape}"><h3><span class="dot" style="background:var(--{colour})"></span>{_text(run.name)}</h3>'
@@ -235,19 +244,17 @@ def _dropped(dropped: Mapping[str, int]) -> str:
 
 
 def section(title: str, body: str, note: str = "", *, grid: bool = False) -> str:
-    """`body` is HTML."""
-    said = f'<p class="note">{_text(note)}</p>' if note else '<p class="note"></p>'
-    return f"<section><h2>{_text(title)}</h2>{said}{f'<div class=grid>{body}</div>' if grid else body}</section>"
+    """Returns a section with a title; `body` is HTML, `title` and `note` are text."""
+    caption = f'<p class="note">{_text(note)}</p>' if note else '<p class="note"></p>'
+    return f"<section><h2>{_text(title)}</h2>{caption}{f'<div class=grid>{body}</div>' if grid else body}</section>"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
     right = set(numbers)
 
     def line(cells: Sequence[str], tag: str) -> str:
-        made = (
-            f"<{tag}{' class=n' if place in right else ''}>{_text(cell)}</{tag}>" for place, cell in enumerate(cells)
-        )
-        return f"<tr>{''.join(made)}</tr>"
+        columns = (f"<{tag}{' class=n' if i in right else ''}>{_text(cell)}</{tag}>" for i, cell in enumerate(cells))
+        return f"<tr>{''.join(columns)}</tr>"
 
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
 
@@ -258,14 +265,14 @@ def _list(rows: Mapping[str, str]) -> str:
 
 
 def _dot(number: int, runs: Sequence[Run]) -> str:
-    """Whose it is, where there are several."""
+    """Returns a dot in the colour of the run; "" for a single run."""
     if len(runs) == 1:
         return ""
     return f'<span class="dot" style="background:var(--{style.run_colour(number)})"></span>'
 
 
-def named(run: Run, number: int, runs: Sequence[Run]) -> Markup:
-    """A run's name, with its colour before it where there are several."""
+def run_label(run: Run, number: int, runs: Sequence[Run]) -> Markup:
+    """Returns the name of a run, with a dot in its colour if there are several runs."""
     return Markup(f"<span>{_dot(number, runs)}{_text(run.name)}</span>")
 
 
@@ -274,13 +281,14 @@ def _devices(start: Mapping[str, Any]) -> str:
     return f"{start['devices']} × {start['device_kind']}{processes}"
 
 
-def _at(values: Any, name: str) -> Any:
+def _setting(values: Any, name: str) -> Any:
     for part in name.split("."):
         values = values[part]
     return values
 
 
 def _count(value: float) -> str:
+    """Formats a number: `1.5 million`."""
     for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
         if value >= unit:
             return f"{value / unit:.3g} {name}"

@@ -1,4 +1,4 @@
-"""Which curves a report draws, and what is laid under each: lines that follow from the run itself."""
+"""The curves of a report, and their dashed reference lines, which are computed from the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Points = Sequence[tuple[int, float]]  # (step, value)
 
 @dataclasses.dataclass(frozen=True)
 class Guide:
-    """A dashed line: what a figure is to be compared with."""
+    """A dashed reference line."""
 
     label: str
     points: Points
@@ -21,35 +21,39 @@ class Guide:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One metric of every run.
+    """A figure with the curves of one metric.
 
     Attributes:
-      guide: the dashed line under a run's curve, where there is one.
-      shown: values that the y axis covers in any case.
-      whole: show the plunge of the first steps, too, and where the run went on after a restart.
+      metric: name in metrics.jsonl.
+      title: of the figure.
+      guide: returns the reference line of a run, or None.
+      y_includes: values that the y axis includes.
+      full_range: show the first steps as well, which may have extreme values, and the restarts.
     """
 
     metric: str
     title: str
     guide: Callable[[Run], Guide | None] = lambda run: None
-    shown: tuple[float, ...] = ()
-    whole: bool = False
+    y_includes: tuple[float, ...] = ()
+    full_range: bool = False
 
 
-def _constant(label: str, of: Callable[[Run], float | None]) -> Callable[[Run], Guide | None]:
+def _constant(label: str, value_of: Callable[[Run], float | None]) -> Callable[[Run], Guide | None]:
     def guide(run: Run) -> Guide | None:
-        value = of(run)
+        value = value_of(run)
         return None if value is None else Guide(label, [(0, value), (max(run.history.step, 1), value)])
 
     return guide
 
 
-def _from_replaced(label: str, of: Callable[[float], float]) -> Callable[[Run], Guide | None]:
-    """A figure that the fraction of replaced tokens decides."""
+def _from_replaced(label: str, value_of: Callable[[float], float]) -> Callable[[Run], Guide | None]:
+    """Returns a reference line that depends on the fraction of replaced tokens."""
 
     def guide(run: Run) -> Guide | None:
         entries = run.history.split("validation") or run.history.split("train")
-        points = [(e["step"], of(e["replaced_fraction"])) for e in entries if 0 < e.get("replaced_fraction", 0) < 1]
+        points = [
+            (e["step"], value_of(e["replaced_fraction"])) for e in entries if 0 < e.get("replaced_fraction", 0) < 1
+        ]
         return Guide(label, points) if points else None
 
     return guide
@@ -63,42 +67,42 @@ LEARNING = (
     Panel("loss", "Loss (both, weighted)"),
     Panel(
         "generator_loss",
-        "Generator loss (nats a masked token)",
-        _constant("word frequencies alone", lambda run: run.manifest.splits["validation"].unigram_cross_entropy),
+        "Generator loss (nats per masked token)",
+        _constant("token frequencies alone", lambda run: run.manifest.splits["validation"].unigram_cross_entropy),
     ),
-    Panel("generator_accuracy", "Generator accuracy (its best guess)"),
-    Panel("sampled_accuracy", "Sampled accuracy (its draw)"),
+    Panel("generator_accuracy", "Generator accuracy (arg-max)"),
+    Panel("sampled_accuracy", "Generator accuracy (sampled)"),
     Panel(
         "discriminator_loss",
-        "Discriminator loss (nats a token)",
-        _from_replaced("the same answer for every token", _entropy),
+        "Discriminator loss (nats per token)",
+        _from_replaced("the same prediction for every token", _entropy),
     ),
-    Panel("discriminator_auc", "Discriminator AUC", _constant("chance", lambda run: 0.5), shown=(0.5, 0.7)),
+    Panel("discriminator_auc", "Discriminator AUC", _constant("chance", lambda run: 0.5), y_includes=(0.5, 0.7)),
     Panel(
         "discriminator_accuracy",
         "Discriminator accuracy",
         _from_replaced("“all original”", lambda replaced: 1 - replaced),
     ),
-    Panel("discriminator_recall", "Recall of replaced tokens", shown=(0.0, 0.2)),
+    Panel("discriminator_recall", "Recall of replaced tokens", y_includes=(0.0, 0.2)),
     Panel("discriminator_precision", "Precision of “replaced”"),
     Panel("replaced_fraction", "Replaced fraction of the tokens"),
     Panel("gradient_norm", "Gradient norm, before clipping"),
-    Panel("learning_rate", "Learning rate", shown=(0.0,), whole=True),
+    Panel("learning_rate", "Learning rate", y_includes=(0.0,), full_range=True),
     Panel(
         "fill_fraction",
-        "Fill of the rows",
+        "Fill fraction of the rows",
         _constant("the dataset's manifest", lambda run: run.manifest.splits["train"].fill_fraction),
-        shown=(0.9, 1.0),
+        y_includes=(0.9, 1.0),
     ),
 )
 SPEED = (
-    Panel("step_seconds", "Seconds a step", shown=(0.0,), whole=True),
-    Panel("tokens_per_second", "Tokens a second, padding left out", shown=(0.0,), whole=True),
-    Panel("model_flops_utilization", "Model FLOPs utilization", shown=(0.0,), whole=True),
+    Panel("step_seconds", "Seconds per step", y_includes=(0.0,), full_range=True),
+    Panel("tokens_per_second", "Non-pad tokens per second", y_includes=(0.0,), full_range=True),
+    Panel("model_flops_utilization", "Model FLOPs utilization", y_includes=(0.0,), full_range=True),
 )
 
 
-def with_data(panels: Sequence[Panel], runs: Sequence[Run]) -> list[Panel]:
-    """Those of whose metric a run has written something."""
+def panels_with_data(panels: Sequence[Panel], runs: Sequence[Run]) -> list[Panel]:
+    """Returns the panels with a metric that a run has logged."""
     written = {name for run in runs for entry in run.history.entries for name in entry}
     return [panel for panel in panels if panel.metric in written]

@@ -1,4 +1,4 @@
-"""The few curves that a model card shows."""
+"""PNG curves for a model card."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from electramed_jax.report import run as run_lib
 METRICS = ("generator_loss", "discriminator_loss", "discriminator_auc")
 
 
-def of_learning(workdir: str, up_to: int) -> dict[str, bytes]:
-    """PNGs by file name, of the metrics that the run has, up to a step.
+def learning_curves(workdir: str, up_to: int) -> dict[str, bytes]:
+    """Returns PNG files by name: the curves of `METRICS` up to a step.
 
     Raises:
-      UserError: no training workdir, or matplotlib is not there.
+      UserError: the folder is not a training workdir, or matplotlib is not installed.
     """
-    (run,) = run_lib.read_all([workdir])
+    (run,) = run_lib.read_runs([workdir])
     entries = [entry for entry in run.history.entries if entry["step"] <= up_to]
     run = dataclasses.replace(run, history=dataclasses.replace(run.history, entries=entries))
-    shown = [panel for panel in panels.with_data(panels.LEARNING, [run]) if panel.metric in METRICS]
-    return {f"{panel.metric}.png": figures.png(figures.curves(panel, [run])) for panel in shown}
+    chosen = [panel for panel in panels.panels_with_data(panels.LEARNING, [run]) if panel.metric in METRICS]
+    return {f"{panel.metric}.png": figures.to_png(figures.draw_curves(panel, [run])) for panel in chosen}

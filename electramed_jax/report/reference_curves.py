@@ -1,13 +1,13 @@
-"""How healthy runs went: bands to lay under a curve.
+"""Reference bands: the metrics of healthy runs, drawn behind the curves of a report.
 
-Published curves are of general text, and read off plots; text that is easier to predict, as PubMed's, has a lower
-generator loss and fewer replacements. They are compared by the tokens seen, so that a run of larger batches meets the
-figures of a longer one.
+Published curves are of general text and were read off plots. Text that is easier to predict, such as PubMed's, has a
+lower generator loss and fewer replacements. Curves are compared by tokens seen, so that a run with larger batches is
+compared with the later steps of a reference run.
 
-  small  ELECTRA-Small's own run (google-research/electra issue 3; its first steps also issue 81), widened to where
-         other runs of that size ended: a re-implementation (rc2020_electra) and mrm8488's Spanish ConvBERT-small
-  base   total loss of stefan-it's Turkish ELECTRA-Base, and where mrm8488's Spanish ConvBERT-base ended
-  tiny   one run of this code's own: configs/pretrain_tiny.py, 31 M words of abstracts and full texts; README.md
+  small  ELECTRA-Small's own run (google-research/electra issue 3; its first steps also issue 81), widened to the final
+         values of other runs of that size: a re-implementation (rc2020_electra) and mrm8488's Spanish ConvBERT-small
+  base   total loss of stefan-it's Turkish ELECTRA-Base, and the final value of mrm8488's Spanish ConvBERT-base
+  tiny   one run of this code: configs/pretrain_tiny.py, 31 M words of abstracts and full texts; pretrain/README.md
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ Point = tuple[int, float, float]  # step, low, high
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Bands by metric; a step saw `tokens_per_step`."""
+    """The bands of one model size.
+
+    Attributes:
+      name: label of the bands.
+      source: where the values come from.
+      tokens_per_step: padding included.
+      bands: (step, low, high) by metric.
+    """
 
     name: str
     source: str
@@ -34,11 +41,12 @@ def _around(curve: Mapping[int, float], below: float, above: float) -> tuple[Poi
     return tuple((step, value - below, value + above) for step, value in curve.items())
 
 
-def _times(curve: Mapping[int, float], low: float, high: float) -> tuple[Point, ...]:
+def _scaled(curve: Mapping[int, float], low: float, high: float) -> tuple[Point, ...]:
     return tuple((step, value * low, value * high) for step, value in curve.items())
 
 
-# The factors are those between ELECTRA-Small's own last figure and the others', and a few per cent of reading error.
+# The factors cover the ratio between the final values of ELECTRA-Small and of the other runs, and a few per cent of
+# reading error.
 _SMALL = Reference(
     name="ELECTRA-Small",
     source="published runs of its size, general text",
@@ -46,7 +54,7 @@ _SMALL = Reference(
     bands={
         "loss": (
             (1_500, 24.0, 28.0),
-            *_times(
+            *_scaled(
                 {
                     5_000: 24.5,
                     50_000: 14.5,
@@ -60,20 +68,20 @@ _SMALL = Reference(
                 1.05,
             ),
         ),
-        "generator_loss": _times(
+        "generator_loss": _scaled(
             {5_000: 6.8, 50_000: 3.7, 200_000: 3.42, 400_000: 3.36, 600_000: 3.32, 800_000: 3.28, 1_000_000: 3.25},
             0.71,
             1.05,
         ),
-        "generator_accuracy": _times(
+        "generator_accuracy": _scaled(
             {200_000: 0.432, 400_000: 0.439, 600_000: 0.445, 800_000: 0.449, 1_000_000: 0.455}, 0.97, 1.19
         ),
-        "sampled_accuracy": _times(
+        "sampled_accuracy": _scaled(
             {200_000: 0.328, 400_000: 0.335, 600_000: 0.341, 800_000: 0.346, 1_000_000: 0.350}, 0.97, 1.26
         ),
         "discriminator_loss": (
             (1_500, 0.33, 0.45),
-            *_times(
+            *_scaled(
                 {
                     5_000: 0.355,
                     50_000: 0.22,
@@ -127,7 +135,7 @@ _BASE = Reference(
 _TINY_STEPS = (500, 1_500, 2_500, 3_500, 4_500, 5_500, 7_300)
 _TINY = Reference(
     name="pretrain_tiny.py",
-    source="a run of this code's own on biomedical text",
+    source="a run of this code on biomedical text",
     tokens_per_step=16 * 128,
     bands={
         "generator_loss": _around(
@@ -138,11 +146,14 @@ _TINY = Reference(
         ),
     },
 )
-_UP_TO_WIDTH = ((128, _TINY), (512, _SMALL), (896, _BASE))
+_BY_MAX_WIDTH = ((128, _TINY), (512, _SMALL), (896, _BASE))
 
 
-def for_config(config: Config) -> Reference | None:
-    """Of the size nearest to the run's; None where nothing is published, or the objective is another."""
+def reference_for(config: Config) -> Reference | None:
+    """Returns the reference of the nearest model size.
+
+    It is None for larger models, for other objectives and for runs that start from a trained model.
+    """
     if config.objective.kind != "electra" or config.init:
         return None
-    return next((one for width, one in _UP_TO_WIDTH if config.model.hidden_size <= width), None)
+    return next((reference for width, reference in _BY_MAX_WIDTH if config.model.hidden_size <= width), None)

@@ -1,4 +1,4 @@
-"""One run as a report sees it."""
+"""Reads the workdirs of a report: history, manifest and alerts of each run, and fine-tuning scores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.pretrain import history
 from electramed_jax.pretrain.alerts import Alert
 
-COMPILE_FILE = "compile.json"  # what `electramed compile --json` prints, kept beside the checkpoints
-RESULTS_FILE = "results.json"  # of fine-tuning
+COMPILE_FILE = "compile.json"  # output of `electramed compile --json`, stored in the workdir
+RESULTS_FILE = "results.json"  # of a fine-tuning workdir
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A workdir's small files, read.
+    """A pre-training run, read from the small files of its workdir.
 
     Attributes:
-      name: the workdir's last part, longer where two runs share it.
-      compiled: of `compile.json`, where there is one.
+      name: the last part of the path; more parts if two runs have the same.
+      workdir: its path.
+      history: metrics and starts.
+      manifest: of the training dataset.
+      alerts: of the whole history.
+      compiled: contents of compile.json; None if there is none.
     """
 
     name: str
@@ -35,15 +39,16 @@ class Run:
 
     @property
     def config(self) -> Config:
+        """The resolved config."""
         return self.history.config
 
     @property
     def tokens_per_step(self) -> int:
-        """Padding included."""
+        """Tokens of a batch, padding included."""
         return self.config.batch_size * self.config.data.max_seq_length
 
-    def last(self, name: str) -> float | None:
-        """The newest figure of that name: of a validation where there is one, else of training."""
+    def latest(self, name: str) -> float | None:
+        """Returns the newest value of a metric, from validation if possible, else from training."""
         for split in ("validation", "train"):
             values = [entry[name] for entry in self.history.split(split) if name in entry]
             if values:
@@ -51,48 +56,52 @@ class Run:
         return None
 
 
-def read_all(workdirs: list[str]) -> list[Run]:
-    """UserError where one is no training workdir, or is named twice."""
+def read_runs(workdirs: list[str]) -> list[Run]:
+    """Reads the runs of several workdirs.
+
+    Raises:
+      UserError: a folder is not a training workdir, or is given twice.
+    """
     workdirs = [workdir.rstrip("/") or workdir for workdir in workdirs]
     if len(set(workdirs)) < len(workdirs):
-        raise UserError(f"{' '.join(workdirs)}: the same workdir twice; name each once")
+        raise UserError(f"{' '.join(workdirs)}: the same workdir twice; give each once")
     return [_read(workdir, name) for workdir, name in zip(workdirs, _names(workdirs), strict=True)]
 
 
 def _read(workdir: str, name: str) -> Run:
-    past = history.read_history(workdir)
+    run_history = history.read_history(workdir)
     manifest = history.read_manifest(workdir)
     return Run(
         name=name,
         workdir=workdir,
-        history=past,
+        history=run_history,
         manifest=manifest,
-        alerts=tuple(past.alerts(manifest)),
-        compiled=_if_there(files.join(workdir, COMPILE_FILE)),
+        alerts=tuple(run_history.alerts(manifest)),
+        compiled=_read_json_if_exists(files.join(workdir, COMPILE_FILE)),
     )
 
 
 def is_finetuned(workdir: str) -> bool:
-    """Whether a workdir holds scores of fine-tuning."""
+    """Returns whether a workdir holds fine-tuning results."""
     return files.exists(files.join(workdir, RESULTS_FILE))
 
 
 def read_scores(workdirs: list[str]) -> dict[str, dict[str, Any]]:
-    """What results.json of each workdir of fine-tuning holds, by the name of the workdir."""
+    """Returns the contents of results.json of fine-tuning workdirs, by the name of the workdir."""
     workdirs = [workdir.rstrip("/") for workdir in workdirs]
     named = zip(_names(workdirs), workdirs, strict=True) if workdirs else ()
     return {name: files.read_json(files.join(workdir, RESULTS_FILE)) for name, workdir in named}
 
 
-def _if_there(path: str) -> Any:
+def _read_json_if_exists(path: str) -> Any:
     return files.read_json(path) if files.exists(path) else None
 
 
 def _names(workdirs: list[str]) -> list[str]:
-    """As many of a path's last parts as tell it from the others."""
+    """Returns the last parts of each path: the smallest number that makes all names different."""
     parts = [workdir.split("/") for workdir in workdirs]
     for count in range(1, max(map(len, parts)) + 1):
-        names = [posixpath.join(*one[-count:]) if one[-count:] != [""] else "/" for one in parts]
+        names = [posixpath.join(*path[-count:]) if path[-count:] != [""] else "/" for path in parts]
         if len(set(names)) == len(names):
             return names
     return workdirs

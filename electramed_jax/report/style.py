@@ -1,8 +1,8 @@
-"""Colours and the page's style sheet. A colour has a name; in the page it is a CSS variable, light or dark."""
+"""Colours and style sheet of the page. Each colour is a CSS variable with a light and a dark value."""
 
 from __future__ import annotations
 
-# name: (light, dark). The light ones are drawn into the figures, and stand for the variable there: each is unique.
+# name: (light, dark). Figures are drawn in the light values, which `themed` replaces by variables: each is unique.
 COLOURS = {
     "ink": ("#1b1f24", "#e7eaee"),
     "muted": ("#656d77", "#99a2ad"),
@@ -24,23 +24,24 @@ RUN_COLOURS = [name for name in COLOURS if name.startswith("run")]
 
 
 def light(name: str) -> str:
+    """Returns the light value of a colour."""
     return COLOURS[name][0]
 
 
 def run_colour(number: int) -> str:
-    """The name of a run's colour; after six they come again."""
+    """Returns the name of the colour of a run; the seventh run has the colour of the first."""
     return RUN_COLOURS[number % len(RUN_COLOURS)]
 
 
 def themed(svg: str) -> str:
-    """A figure in light colours as one that follows the page's theme."""
+    """Replaces the light colours of a figure by CSS variables, which follow the theme of the page."""
     for name, (colour, _) in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg
 
 
 def _variables(index: int) -> str:
-    return "".join(f"--{name}:{both[index]};" for name, both in COLOURS.items())
+    return "".join(f"--{name}:{values[index]};" for name, values in COLOURS.items())
 
 
 CSS = (
@@ -81,7 +82,7 @@ th{color:var(--muted);font-weight:500;overflow-wrap:normal}
 tr:last-child>td{border-bottom:0}
 .alert{border-left:4px solid var(--warn)}
 .alert p{margin:2px 0}
-.calm{border-left:4px solid var(--good)}
+.ok{border-left:4px solid var(--good)}
 .text{line-height:2.1;font-size:15px;margin:18px 0 2px}
 .t{border-radius:3px;padding:1px 0}
 .swap{border-radius:4px;padding:1px 4px;border:1.5px solid;font-weight:600;white-space:nowrap}

@@ -1,4 +1,4 @@
-"""The page about runs: complete by itself, and true to their files and checkpoints."""
+"""The report is self-contained and agrees with the files and checkpoints of its runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def packed(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def workdir(packed, tmp_path_factory) -> pathlib.Path:
-    """A run with a checkpoint at step 3, invented metrics and two starts. To be copied before it is written to."""
+    """A run with a checkpoint at step 3, synthetic metrics and two starts. Tests copy it before they write to it."""
     folder = tmp_path_factory.mktemp("runs") / "first <b>"
     saved_run.save(packed, folder, seed=5)
     invented_metrics.write(folder, fill_fraction=1.0)
@@ -54,7 +54,7 @@ def workdir(packed, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def other(workdir, tmp_path_factory) -> pathlib.Path:
-    """The same with batches twice as large, a low recall, and documents dropped."""
+    """The same run with a doubled batch size, a low recall and dropped documents."""
     folder = shutil.copytree(workdir, tmp_path_factory.mktemp("runs") / "second")
     invented_metrics.write(folder, fill_fraction=1.0, discriminator_recall=0.01)
     config = json.loads((folder / "config.json").read_text())
@@ -70,7 +70,7 @@ def other(workdir, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def written(workdir, other, tmp_path_factory) -> pathlib.Path:
-    """The folder of a report about both."""
+    """The folder of a report about both runs."""
     folder = tmp_path_factory.mktemp("report")
     assert cli.main(["report", str(workdir), str(other), f"--output={folder}", "--rows=2"]) == 0
     return folder
@@ -85,7 +85,7 @@ def text_of(page: str) -> str:
     return " ".join(html.fromstring(page).text_content().split())
 
 
-def test_the_page_asks_for_nothing_outside_itself(page):
+def test_the_page_loads_nothing_from_elsewhere(page):
     document = html.fromstring(page)
     for element in document.iter():
         for name, value in element.attrib.items():
@@ -95,14 +95,14 @@ def test_the_page_asks_for_nothing_outside_itself(page):
     assert "@import" not in page and page.count("url(") == page.count("url(#")
 
 
-def test_both_runs_are_told_of_side_by_side_and_a_name_is_never_markup(page):
+def test_both_runs_are_shown_and_their_names_are_escaped(page):
     text = text_of(page)
     assert "first <b>" in text and "second" in text
     assert "<b>" not in page.replace("<b>Try</b>", "")
     assert "3,000 of 1,000,000" in text and "3,000 of 3,000" in text
 
 
-def test_what_differs_between_the_runs_is_listed(page):
+def test_settings_that_differ_between_the_runs_are_listed(page):
     table = next(t for t in html.fromstring(page).iter("table") if t[0].text_content().startswith("setting"))
     assert [row.text_content() for row in table[1]] == [
         "batch_size128256",
@@ -111,51 +111,53 @@ def test_what_differs_between_the_runs_is_listed(page):
     ]
 
 
-def test_starts_and_the_data_account_are_shown(page):
+def test_starts_and_dropped_documents_are_shown(page):
     text = text_of(page)
     assert "2026-01-02 03:04" in text and "8 × TPU v4, 2 processes" in text
     assert "too short" in text and "No document was dropped." in text
 
 
-def test_a_run_without_alerts_says_so_and_no_checkpoint_is_opened_unless_asked(workdir, tmp_path):
+def test_a_run_without_alerts_is_reported_and_rows_0_opens_no_checkpoint(workdir, tmp_path):
     assert cli.main(["report", str(workdir), f"--output={tmp_path}", "--rows=0"]) == 0
     text = text_of((tmp_path / "report.html").read_text())
-    assert "Nothing to report" in text and "validation split, masked" not in text
-    assert "million tokens, padding included" not in text, "of runs with one batch size steps are compared"
+    assert "No alerts" in text and "Validation rows with the masks" not in text
+    assert "million tokens, padding included" not in text, "runs with one batch size are compared by steps"
 
 
-def test_an_alert_is_shown_with_what_to_try(workdir, tmp_path, capsys):
+def test_an_alert_is_shown_with_its_suggestion(workdir, tmp_path, capsys):
     folder = shutil.copytree(workdir, tmp_path / "run")
     invented_metrics.write(folder, fill_fraction=0.1)
     assert cli.main(["report", str(folder), "--rows=0", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["report"] == f"{folder}/report/report.html", "the default"
     assert result["alerts"] == {str(folder): ["low_fill"]}
-    assert "emptier than those that were packed" in text_of(pathlib.Path(result["report"]).read_text())
+    assert "hold more padding than the packed rows" in text_of(pathlib.Path(result["report"]).read_text())
 
 
-def test_every_figure_is_there_as_a_picture_too(written):
-    pictures = sorted(path.name for path in written.glob("*.png"))
-    assert {"loss.png", "discriminator_auc.png", "tokens_per_second.png", "document_lengths.png"} <= set(pictures)
-    assert all((written / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+def test_every_figure_is_written_as_png_too(written):
+    names = sorted(path.name for path in written.glob("*.png"))
+    assert {"loss.png", "discriminator_auc.png", "tokens_per_second.png", "document_lengths.png"} <= set(names)
+    assert all((written / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
 
-def test_figures_follow_the_page_from_light_to_dark(page):
+def test_figures_follow_the_light_and_dark_theme(page):
     svg = page[page.index("<svg") : page.index("</svg>")]
     assert "var(--run0)" in svg and "var(--muted)" in svg and "prefers-color-scheme:dark" in page
 
 
-def test_runs_of_different_batches_are_compared_by_tokens(page):
+def test_runs_with_different_batch_sizes_are_compared_by_tokens(page):
     assert "million tokens, padding included" in page
 
 
-# ---- sentences -------------------------------------------------------------------------------------------------------
+# ---- examples -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind, tying", [("electra", "embeddings"), ("uniform", "embeddings"), ("mlm", "all")])
-def test_sentences_are_what_an_evaluation_of_the_same_rows_counts(packed, tmp_path, kind, tying):
-    config, _ = saved_run.save(packed, tmp_path / "run", kind, tying, seed=5)  # a discriminator that says both
-    reached, rows = examples.of_checkpoint(str(tmp_path / "run"), 3)
+def test_example_rows_agree_with_the_sums_of_an_evaluation(packed, tmp_path, kind, tying):
+    config, _ = saved_run.save(
+        packed, tmp_path / "run", kind, tying, seed=5
+    )  # with this seed the discriminator predicts both classes
+    reached, rows = examples.predict_rows(str(tmp_path / "run"), 3)
     assert reached == 3
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
@@ -163,77 +165,77 @@ def test_sentences_are_what_an_evaluation_of_the_same_rows_counts(packed, tmp_pa
         read = functools.partial(ordered_batches, packed, "validation", 1, sharding.batch_sharding(mesh))
         ids = jax.numpy.concatenate([batch["input_ids"] for batch in read(3)])
         sums = jax.device_get(jax.jit(eval_step(config))(state.params, {"input_ids": ids}, 0))
-    found = examples.counts(rows)
-    assert found["tokens"] == sums["token_count"] and found["masked"] == sums["masked_count"]
+    counts = examples.count_tokens(rows)
+    assert counts["tokens"] == sums["token_count"] and counts["masked"] == sums["masked_count"]
     if kind == "mlm":
         return
-    assert found["replaced"] == sums["replaced_sum"] > 0
-    assert found["found"] == sums["found_replaced_sum"]
-    assert found["found"] + found["false_alarms"] == sums["said_replaced_sum"] > 0
+    assert counts["replaced"] == sums["replaced_sum"] > 0
+    assert counts["found"] == sums["found_replaced_sum"]
+    assert counts["found"] + counts["false_alarms"] == sums["said_replaced_sum"] > 0
 
 
-def test_sentences_show_what_was_written_drawn_and_said(page, workdir):
-    _, rows = examples.of_checkpoint(str(workdir), 2)
+def test_example_rows_show_original_sample_and_prediction(page, workdir):
+    _, rows = examples.predict_rows(str(workdir), 2)
     shown = html.fromstring(page).xpath("//p[@class='text']")
-    assert len(shown) == 4, "two of each run"
+    assert len(shown) == 4, "two rows per run"
     token = next(token for token in rows[0] if token.replaced)
     marked = shown[0].xpath(".//span[starts-with(@class, 'swap')]/s")[0].getparent()
     assert marked[0].text == token.original.removeprefix("##")
     assert marked.text_content() == token.original.removeprefix("##") + token.text.removeprefix("##")
     assert marked.get("title") == f"replaced: {token.replaced_probability:.0%}"
-    called = token.replaced_probability > 0.5
-    assert marked.get("class") == ("swap found" if called else "swap missed")
+    detected = token.replaced_probability > 0.5
+    assert marked.get("class") == ("swap found" if detected else "swap missed")
 
 
-def test_without_the_dataset_or_a_checkpoint_the_rest_of_the_page_is_written(workdir, tmp_path, capsys):
+def test_without_the_dataset_or_a_checkpoint_the_page_has_no_example_rows(workdir, tmp_path, capsys):
     folder = shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     assert cli.main(["report", str(folder)]) == 0
-    assert "no sentences of" in capsys.readouterr().err
+    assert "no example rows of" in capsys.readouterr().err
     text = text_of((folder / "report" / "report.html").read_text())
     assert "no complete checkpoint yet" in text and "Learning" in text
     with pytest.raises(UserError, match="no manifest.json"):
-        examples.of_checkpoint(str(workdir), 1, data=str(tmp_path))
+        examples.predict_rows(str(workdir), 1, data=str(tmp_path))
 
 
-# ---- bands and mistakes ----------------------------------------------------------------------------------------------
+# ---- reference bands and errors ----------------------------------------------------------------------------------------------
 
 
-def test_the_published_last_figures_lie_inside_the_band_of_their_size():
-    small = reference_curves.for_config(Config(model=ModelConfig(vocab_size=31_090)))
+def test_the_published_final_metrics_are_inside_the_band_of_their_model_size():
+    small = reference_curves.reference_for(Config(model=ModelConfig(vocab_size=31_090)))
     published = {"loss": 11.1, "generator_loss": 3.25, "discriminator_auc": 0.935, "generator_accuracy": 0.455}
     for metric, value in published.items():
         step_, low, high = small.bands[metric][-1]
         assert step_ == 1_000_000 and low <= value <= high, metric
 
 
-def test_a_run_that_goes_on_from_trained_weights_is_held_to_no_fresh_run_s_band():
+def test_a_run_from_trained_weights_has_no_reference_band():
     config = Config(model=ModelConfig(vocab_size=31_090))
-    assert reference_curves.for_config(dataclasses.replace(config, init="hf:models/small")) is None
+    assert reference_curves.reference_for(dataclasses.replace(config, init="hf:models/small")) is None
 
 
-def test_a_folder_that_is_no_workdir_or_named_twice_is_one_line(workdir, tmp_path, capsys):
+def test_a_folder_that_is_no_workdir_or_given_twice_is_a_user_error(workdir, tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "not a training workdir" in capsys.readouterr().err
     assert cli.main(["report", str(workdir), f"{workdir}/"]) == 2
     assert "the same workdir twice" in capsys.readouterr().err
 
 
-def test_without_matplotlib_the_extra_is_named(workdir, monkeypatch):
+def test_the_error_without_matplotlib_names_the_extra_to_install(workdir, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'electramed_jax\[report\]'"):
-        figures.bars("t", ["a"], {"x": [1]}, "y")
+        figures.draw_bars("t", ["a"], {"x": [1]}, "y")
 
 
-def test_two_workdirs_of_one_name_are_told_apart_by_their_folders(workdir, tmp_path):
+def test_two_workdirs_of_one_name_are_distinguished_by_their_folders(workdir, tmp_path):
     for parent in ("a", "b"):
         shutil.copytree(workdir, tmp_path / parent / "run")
-    runs = run_lib.read_all([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
+    runs = run_lib.read_runs([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
     assert [run.name for run in runs] == ["a/run", "b/run"]
 
 
-def test_what_a_file_says_is_text_and_never_markup(other, tmp_path):
-    """A reason for dropping documents is a string of a file that somebody else may have written."""
+def test_text_from_files_is_escaped(other, tmp_path):
+    """The reasons for dropped documents are strings of a file that may come from another user."""
     folder = shutil.copytree(other, tmp_path / "run")
     dataset = json.loads((folder / "dataset.json").read_text())
     dataset["dropped"] = {"<span onclick=x>": 1}
@@ -242,14 +244,14 @@ def test_what_a_file_says_is_text_and_never_markup(other, tmp_path):
     assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()
 
 
-def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from(workdir, tmp_path, capsys):
+def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_path, capsys):
     finetuned = tmp_path / "ncbi"
     finetuned.mkdir()
     f1 = {"f1": {"mean": 87.123, "standard_deviation": 0.456}}
-    found = {"task": "ner", "variant": "NCBI <disease>", "encoder": "runs/first", "primary": "f1", "seeds": [0, 1],
+    results = {"task": "ner", "variant": "NCBI <disease>", "encoder": "runs/first", "primary": "f1", "seeds": [0, 1],
              "seeds_wanted": 5, "scores": {"dev": f1, "test": {"f1": {"mean": 85.0, "standard_deviation": 1.0}}},
              "published": [{"model": "ELECTRAMed", "metric": "f1", "value": 87.54, "source": "paper"}]}  # fmt: skip
-    (finetuned / "results.json").write_text(json.dumps(found))
+    (finetuned / "results.json").write_text(json.dumps(results))
     assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
     text = text_of((tmp_path / "out" / "report.html").read_text())
     assert "ncbi f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ner: NCBI <disease> runs/first ELECTRAMed 87.54 (f1)" in " ".join(
@@ -257,26 +259,27 @@ def test_scores_of_fine_tuned_models_stand_on_the_page_of_the_run_they_came_from
     )
     assert "Downstream" in text
     assert cli.main(["report", str(finetuned)]) == 2
-    assert "name that of the pre-training run first" in capsys.readouterr().err
+    assert "give the workdir of the pre-training run first" in capsys.readouterr().err
 
 
-def test_an_alert_raised_again_is_one_card_with_its_steps(workdir):
-    (run,) = run_lib.read_all([str(workdir)])
+def test_an_alert_raised_again_is_one_card_with_all_its_steps(workdir):
+    (run,) = run_lib.read_runs([str(workdir)])
     alerts = tuple(Alert("slow", step_, f"at {step_}", "slower", "waiting") for step_ in (100, 2000, 3000))
-    text = text_of(page_lib.alerts([dataclasses.replace(run, alerts=alerts)]))
+    text = text_of(page_lib.alerts_section([dataclasses.replace(run, alerts=alerts)]))
     assert "Step 100: at 100" in text and "Again at step 2,000, 3,000." in text and text.count("waiting") == 1
 
 
-def test_what_the_compiler_said_stands_on_the_page_with_its_time_for_a_step(other, tmp_path):
-    """By the names that `electramed compile --json` prints."""
-    of = types.SimpleNamespace
-    where = of(name="v5e:4x4", num_slices=1, devices=[None] * 16, chip=of(hbm_bytes=16 * 2**30))
-    config = of(batch_size=256, data=of(row_length=512))
-    program = of(flops=1.0, collectives={}, unknown_loops=[], cycles={})
-    sizes = {"mesh": {}, "rows_per_chip": 16.0, "needed_bytes": 3 * 2**29, "whole_fraction": 0.0, "model_flops": 1.0}
-    compiled = of(topology=where, config=config, fits=True, seconds=70.0, program=program, **sizes)
-    estimate = of(seconds={}, by_bandwidth=0.0, step_seconds=0.131, utilization=0.2)
+def test_the_result_of_the_compiler_is_shown_with_its_step_time(other, tmp_path):
+    """Reads the keys that `electramed compile --json` prints."""
+    namespace = types.SimpleNamespace
+    chip = namespace(hbm_bytes=16 * 2**30)
+    topology = namespace(name="v5e:4x4", num_slices=1, devices=[None] * 16, chip=chip)
+    config = namespace(batch_size=256, data=namespace(max_seq_length=512))
+    cost = namespace(flops=1.0, collectives={}, unknown_loops=[], cycles={})
+    sizes = {"mesh": {}, "rows_per_chip": 16.0, "peak_bytes": 3 * 2**29, "unsharded_fraction": 0.0, "model_flops": 1.0}
+    compiled = namespace(topology=topology, config=config, fits=True, compile_seconds=70.0, cost=cost, **sizes)
+    estimate = namespace(seconds={}, bandwidth_seconds=0.0, step_seconds=0.131, utilization=0.2)
     folder = shutil.copytree(other, tmp_path / "run")
     (folder / "compile.json").write_text(json.dumps(report.to_json(compiled, estimate)))
-    text = text_of(page_lib.compiled(run_lib.read_all([str(folder)])))
+    text = text_of(page_lib.compile_section(run_lib.read_runs([str(folder)])))
     assert "v5e:4x4, 16 chips" in text and "1.5 of 16.00 GiB" in text and "131 ms" in text

@@ -1,7 +1,7 @@
-"""`electramed`, noting which rows each step is trained on: `python recorded_run.py FOLDER pretrain ...`.
+"""Runs `electramed` and records the training rows of each step: `python recorded_run.py FOLDER pretrain ...`.
 
-FOLDER gets a file for each process and start, with a line a step: the SHA-256 of every row that this process's
-devices hold, by its place in the global batch.
+Each process and start writes a file to FOLDER, with one line per step: the SHA-256 of every row on the devices of the
+process, by its index in the global batch.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from electramed_jax.data.dataset import loader
 
 @contextlib.contextmanager
 def recording(folder: pathlib.Path) -> Iterator[None]:
-    """Notes what is trained on in this process, for the length of the block."""
+    """Records the training rows of this process while the context is open."""
     folder.mkdir(parents=True, exist_ok=True)
-    fetch = loader.Loader.at
+    load = loader.Loader.at
 
     def at(self: loader.Loader, step: int) -> loader.Batch:
-        batch = fetch(self, step)
-        note(folder, step + 1, batch["input_ids"])
+        batch = load(self, step)
+        record_rows(folder, step + 1, batch["input_ids"])
         return batch
 
     loader.Loader.at = at
     try:
         yield
     finally:
-        loader.Loader.at = fetch
+        loader.Loader.at = load
 
 
-def note(folder: pathlib.Path, step: int, ids_BT: jax.Array) -> None:
+def record_rows(folder: pathlib.Path, step: int, ids_BT: jax.Array) -> None:
+    """Appends the digests of the rows on the devices of this process to its file."""
     rows = {}
     for shard in ids_BT.addressable_shards:
         first = shard.index[0].indices(len(ids_BT))[0]
-        for place, row in enumerate(np.asarray(shard.data), first):
-            rows[place] = hashlib.sha256(row.tobytes()).hexdigest()[:16]
+        for index, row in enumerate(np.asarray(shard.data), first):
+            rows[index] = hashlib.sha256(row.tobytes()).hexdigest()[:16]
     with open(folder / f"{jax.process_index()}-{os.getpid()}.jsonl", "a") as file:
         file.write(json.dumps({"step": step, "rows": rows}) + "\n")
 

@@ -160,11 +160,11 @@ class _Trainer:
                 if step == 1 or self._is_due(step, config.log_every):
                     self._record(step, "train", self.metrics.flush())
                 if step == last_step or self._is_due(step, config.save_every) or self._is_retry_due(step):
-                    self._save(step, last=step == last_step)
+                    self._save(step, wait=step == last_step)
                 self.validate_if_due(step)
                 preempted = preemption.reached()
             if preempted and self.timer.step > first_step:
-                self._save(self.timer.step, last=True)
+                self._save(self.timer.step, wait=True)
         except NonFiniteError as error:
             self._record(error.step, "train", error.metrics)  # so that `electramed report` shows them
             raise
@@ -198,12 +198,12 @@ class _Trainer:
         for alert in self.monitor.update({"step": step, "split": split} | metrics):
             self.display.alert(str(alert))
 
-    def _save(self, step: int, *, last: bool) -> None:
-        """Starts an asynchronous save of `step`; the last save of a process is waited for."""
+    def _save(self, step: int, *, wait: bool) -> None:
+        """Starts an asynchronous save of `step`, and with `wait` blocks until it is complete."""
         counters = self.metrics.state_dict()
         self.writer.flush()
         with self.display.stage("saving"), self.timer.paused():
-            self.checkpoints.save(step, self.state, counters, wait=last)
+            self.checkpoints.save(step, self.state, counters, wait=wait)
 
 
 class _Validation:

@@ -40,7 +40,7 @@ def apply_gradients(
     return TrainState(state.step + 1, params, opt_state), optax.tree.norm(gradients)
 
 
-def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> Callable:
+def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> jax.stages.Wrapped:
     """Jits `step(state, batch, ...) -> (state, sums)` over the mesh.
 
     The state keeps the sharding of `abstract_state`, the batch is split by rows, further arguments and the sums are

@@ -1,1 +1,1 @@
-"""Text to packed rows to batches. It does not know `model/`: they meet at the manifest and at the batch."""
+"""Data pipeline: text to packed rows to batches. Independent of `model/`: both use the manifest and the batch."""

@@ -1,4 +1,4 @@
-"""Packed folders of invented rows, no two alike, in any storage."""
+"""Packed folders of synthetic rows, all different, in any storage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def pack(
     words: int = 9000,
     lower_case: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Writes shards of so many rows for each split; returns the rows of each split, [rows, T].
+    """Writes a packed folder; returns the rows of each split, [rows, T].
 
-    Ids count on from `first_id` through all rows of all splits.
+    Args:
+      shard_rows: rows of each shard of each split.
+      first_id: the ids of all rows of all splits are consecutive from here.
+      words: tokens of the vocabulary without the special ones.
     """
     tokens = [*vocab.SPECIAL_TOKENS, *(f"word{i}" for i in range(words))]
     vocab.write_vocab(files.join(folder, vocab.VOCAB_FILE), tokens)
@@ -60,7 +63,7 @@ def pack(
 
 
 def flip_byte(path: str, row: int, row_length: int = T) -> None:
-    """Changes one id of a row, in place."""
+    """Changes one byte of a row of a shard in place."""
     size = tfrecord.record_size(row_length, "uint16")
     data = bytearray(files.read_bytes(path))
     data[row * size + size // 2] ^= 1

@@ -1,4 +1,4 @@
-"""A whole training run that takes seconds: 20 steps of a one-layer pair, dropout on, every event due more than once."""
+"""A pre-training run of seconds: 20 steps of a one-layer model with dropout; each periodic event occurs more than once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SETTINGS = {
 
 
 def pack(folder: pathlib.Path) -> pathlib.Path:
-    """Writes some 200 invented articles as packed rows; returns the dataset's folder."""
+    """Packs 200 synthetic articles; returns the folder of the dataset."""
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
     prepare(articles, documents, FilterConfig(validation=0.1, test=0.0), workers=1)
@@ -55,7 +55,7 @@ def pack(folder: pathlib.Path) -> pathlib.Path:
 
 
 def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
-    """The settings as the command line wants them; `model__dropout=0` changes `model.dropout`."""
+    """Returns the settings as command-line flags; `model__dropout=0` changes `model.dropout`."""
     changes = {name.replace("__", "."): value for name, value in changed.items()}
     values = SETTINGS | {"data.directory": dataset} | changes
     config = f"--config={REPOSITORY / 'configs' / 'pretrain_tiny.py'}"
@@ -63,18 +63,18 @@ def settings(dataset: pathlib.Path, **changed: object) -> list[str]:
 
 
 def start(*arguments: object, devices: int = 8, program: object = None, **environment: str) -> subprocess.Popen:
-    """`electramed` in a process of its own, on virtual devices; its standard error is a pipe of lines.
+    """Starts `electramed` in another process on virtual devices; its standard error is a pipe of lines.
 
     Args:
-      program: a script to run in its place.
-      environment: variables beside those of this process.
+      program: a script to run instead.
+      environment: variables in addition to those of this process.
     """
-    settings = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": quick.FLAGS}
+    variables = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": quick.FLAGS}
     script = [program] if program else ["-m", "electramed_jax.cli"]
     return subprocess.Popen(
         [sys.executable, *map(str, script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | settings | environment,
+        env=os.environ | variables | environment,
     )

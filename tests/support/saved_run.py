@@ -1,4 +1,4 @@
-"""A training workdir with a checkpoint of random parameters, on a dataset of invented sentences: no step is trained."""
+"""A workdir with a checkpoint of random parameters on a dataset of synthetic sentences; no step is trained."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODEL = ModelConfig(
 
 
 def pack(folder: pathlib.Path) -> str:
-    """A packed dataset of invented sentences."""
+    """Packs synthetic sentences; returns the folder of the dataset."""
     rng = np.random.default_rng(0)
     texts = (" ".join(rng.choice(WORDS, 30)) for _ in range(60))
     lines = [json.dumps({"text": f"{text}."}) for text in texts]
@@ -50,7 +50,7 @@ def pack(folder: pathlib.Path) -> str:
 
 
 def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str = "embeddings", *, seed: int = 1):
-    """A workdir with a checkpoint of random parameters at step 3, and those parameters."""
+    """Writes a workdir with a checkpoint of random parameters at step 3; returns the config and the parameters."""
     config, dataset = loop.resolve_with_dataset(
         Config(
             model=dataclasses.replace(MODEL, tying=tying),
@@ -65,9 +65,9 @@ def save(packed: str, workdir: pathlib.Path, kind: str = "electra", tying: str =
         abstract_state(config, sharding.make_mesh(MeshConfig())),
     )
     init_workdir(str(workdir), config, dataset)
-    with checkpoint_manager(str(workdir), config) as saved:
+    with checkpoint_manager(str(workdir), config) as checkpoints:
         step = jax.device_put(np.int32(3), state.step.sharding)
-        saved.save(3, dataclasses.replace(state, step=step), {"step": 3})
+        checkpoints.save(3, dataclasses.replace(state, step=step), {"step": 3})
     entries = [(2, "validation", 0.25), (3, "train", 0.5), (4, "validation", 0.75)]
     others = {"generator_loss": 3.0, "generator_accuracy": 0.3, "fill_fraction": 0.5}
     lines = [json.dumps({"step": s, "split": n, "discriminator_auc": v} | others) for s, n, v in entries]

@@ -1,4 +1,4 @@
-"""A model small enough to be compiled and run at once, and invented rows for it."""
+"""A model that compiles in seconds, and synthetic rows for it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from electramed_jax.pretrain.step import loss_fn, sample_masks
 from electramed_jax.training import state
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
-FIRST_WORD = 5  # ids from here on are words
+FIRST_WORD = 5  # this id and higher ones are words
+DEFAULT_OBJECTIVE = ObjectiveConfig()
 
 
-def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig(), **model: object) -> Config:
-    """Two layers, no dropout; keyword arguments are settings of the model."""
+def config(row_length: int = 16, *, objective: ObjectiveConfig = DEFAULT_OBJECTIVE, **model: object) -> Config:
+    """Returns a config of two layers without dropout; keyword arguments are settings of the model."""
     sizes = dict(
         vocab_size=150,
         max_positions=row_length,
@@ -43,13 +44,13 @@ def config(row_length: int = 16, *, objective: ObjectiveConfig = ObjectiveConfig
 
 
 def loss_and_sums(config: Config, params: state.Params, ids_BT: np.ndarray) -> tuple[jax.Array, losses.Sums]:
-    """Of the rows, masked and sampled as a run's first batch, without dropout."""
-    drawn = sample_masks(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
-    return loss_fn(merge_params(config, params), drawn, config, None, with_auc=False)
+    """Computes the loss and the metric sums of rows, masked and sampled like the first batch of a run, without dropout."""
+    batch = sample_masks(jnp.asarray(ids_BT), config, "train", jnp.int32(0))
+    return loss_fn(merge_params(config, params), batch, config, None, with_auc=False)
 
 
 def noisy_params(config: Config, seed: int = 0) -> state.Params:
-    """Parameters with noise of size 0.3: fresh ones barely look at other tokens."""
+    """Returns parameters with noise of standard deviation 0.3. Initial parameters hardly attend to other tokens."""
     generator = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: init_params(config))
     is_scale = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "scale", shapes)
@@ -59,14 +60,14 @@ def noisy_params(config: Config, seed: int = 0) -> state.Params:
 
 
 def document(words: int, second: int = 0, seed: int = 0) -> list[int]:
-    """`[CLS] A [SEP]` of that many words, or `[CLS] A [SEP] B [SEP]`."""
+    """Returns `[CLS] A [SEP]` with `words` words in A, or `[CLS] A [SEP] B [SEP]` with `second` words in B."""
     ids = np.random.default_rng([seed, words, second]).integers(FIRST_WORD, 150, words + second).tolist()
     tail = [*ids[words:], SPECIAL.sep] if second else []
     return [SPECIAL.cls, *ids[:words], SPECIAL.sep, *tail]
 
 
 def row(*documents: list[int], length: int) -> np.ndarray:
-    """The documents one after the other, then padding."""
+    """Returns a row of the documents one after the other, then padding."""
     ids = [token for ids in documents for token in ids]
     assert len(ids) <= length
     return np.int32(ids + [SPECIAL.pad] * (length - len(ids)))

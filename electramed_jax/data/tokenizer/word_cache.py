@@ -44,6 +44,8 @@ class WordCache:
       ignore_case: whether ASCII capitals have the ids of lower-case letters.
     """
 
+    _ids: np.ndarray  # int32, the ids of all words, one word after the other
+
     def __init__(self, tokenize: Callable[[list[str]], list[list[int]]], ignore_case: bool):
         self._tokenize = tokenize
         capitals = string.ascii_uppercase.encode() if ignore_case else b""
@@ -123,7 +125,7 @@ class WordCache:
         self._hashes = np.zeros(1 << _SLOT_BITS, np.uint64)
         self._firsts = np.zeros(1 << _SLOT_BITS, np.int32)
         self._counts = np.zeros(1 << _SLOT_BITS, np.int32)
-        self._ids: np.ndarray = np.empty(0, np.int32)
+        self._ids = np.empty(0, np.int32)
 
 
 def _slices(data: bytes) -> Iterator[tuple[int, int]]:

@@ -123,6 +123,12 @@ def test_the_coordinator_is_contacted_if_its_address_is_set():
     assert nowhere.state == WRONG and "no such host" in nowhere.detail
 
 
+def test_the_json_of_a_check_has_the_earlier_keys_too():
+    check = health.Check("jaxlib", WRONG, "0.10.2 with jax 0.11.0", "pip install")
+    values = {"name": "jaxlib", "state": WRONG, "detail": "0.10.2 with jax 0.11.0", "fix": "pip install"}
+    assert check.to_json() == values | {"found": values["detail"], "mend": values["fix"]}
+
+
 def test_the_command_exits_with_2_if_a_check_fails(tmp_path, capsys):
     assert cli.main(["doctor", f"--workdir={tmp_path}", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

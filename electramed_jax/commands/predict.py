@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     predict_files.check_files(paths, kind)
     columns = Columns(args.text_column or decoding.columns.text, args.second_text_column or decoding.columns.second)
-    account = predict_files.PredictionStats()
+    stats = predict_files.PredictionStats()
     predictor = Predictor(model, args.batch_size)
     with contextlib.ExitStack() as stack:
         if args.text is not None:
@@ -86,20 +86,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             predictor,
             paths,
             args.format,
-            account,
+            stats,
             batch_tokens=args.batch_size * decoding.max_seq_length,
             columns=columns,
             strict=args.strict,
         ):
             write(piece)
-    for reason, count in account.dropped.items():
+    for reason, count in stats.dropped.items():
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
     if args.output:
         console.say(
-            f"wrote {args.output}: {account.found:,} {FOUND[kind]} {account.read:,} {predict_files.ITEM_NAMES[kind]}"
+            f"wrote {args.output}: {stats.predictions:,} {FOUND[kind]} {stats.items:,} {predict_files.ITEM_NAMES[kind]}"
         )
-    counts = {"read": account.read, "found": account.found, "dropped": dict(account.dropped)}
+    counts = {"read": stats.items, "found": stats.predictions, "dropped": dict(stats.dropped)}
     return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
 
 

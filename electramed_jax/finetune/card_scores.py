@@ -1,4 +1,4 @@
-"""Scores on model cards: a table for a person, and the Hub's metadata of the same."""
+"""Scores for model cards: a Markdown table, and the metadata that the Hugging Face Hub reads."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from electramed_jax.common import markdown
 from electramed_jax.finetune import published
 from electramed_jax.finetune.task.task import DEV, TEST
 
-# The Hub's names for kinds of tasks.
+# Names of the tasks on the Hub.
 HUB_TASKS = {"ner": "token-classification", "qa": "question-answering"}
 OTHER_TASKS = "text-classification"
-_CORPUS = re.compile(r"[:,(]| as | of ")  # what follows a corpus's name
+_AFTER_CORPUS = re.compile(r"[:,(]| as | of ")  # follows the name of the corpus in the name of a variant
 NOTE = """\
-Percentages; mean ± standard deviation over the seeds. Scores compare only with scores on the same files, which the
-variant and the hash tell; published ones stand here where their authors' files are known to be those."""
+Percentages; mean ± standard deviation over the seeds. Scores compare only with scores on the same files: see the
+variant and the hash. A published score is listed only if its authors are known to have used these files."""
 
 
 def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Test scores (dev where there is no test) of models fine-tuned from this one; "" of none.
+    """Returns a table of test scores (dev if there is no test) of fine-tuned models; "" for no results.
 
     Args:
-      results: what results.json holds, one for each task.
+      results: contents of results.json, one per task.
     """
     rows = []
     for one in results:
@@ -50,27 +50,27 @@ def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def hub_metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | None = None) -> dict[str, Any]:
-    """The same for a card's front matter.
+    """Returns the scores as "model-index" metadata for the front matter of a card.
 
     Args:
-      name: of the model.
-      seed: the scores of this one alone; None: the mean over all.
+      name: name of the model.
+      seed: use the scores of this seed; None: the mean over all seeds.
     """
-    found = []
+    entries = []
     for one in results:
         split, primary = _split(one), one["primary"]
         value = one["scores"][split][primary]["mean"]
         if seed is not None:
             value = next(run for run in one["runs"] if run["seed"] == seed)[split][primary]
         variant = _variant(one, split)
-        found.append(
+        entries.append(
             {
                 "task": {"type": HUB_TASKS.get(one["task"], OTHER_TASKS)},
-                "dataset": {"name": variant, "type": _slug(_CORPUS.split(variant)[0]), "split": split},
+                "dataset": {"name": variant, "type": _slug(_AFTER_CORPUS.split(variant)[0]), "split": split},
                 "metrics": [{"type": _slug(primary), "value": round(value, 4), "name": f"{primary}, percent"}],
             }
         )
-    return {"model-index": [{"name": name, "results": found}]} if found else {}
+    return {"model-index": [{"name": name, "results": entries}]} if entries else {}
 
 
 def _split(one: Mapping[str, Any]) -> str:
@@ -78,7 +78,7 @@ def _split(one: Mapping[str, Any]) -> str:
 
 
 def _variant(one: Mapping[str, Any], split: str) -> str:
-    """Also where the files are nobody's that are known here, something to tell them by."""
+    """Returns the name of the variant with the start of the split's SHA-256, which identifies unknown files."""
     hashes = [file["sha256"] for name, file in one["data"]["files"].items() if name.split()[0] == split]
     name = "other files" if one["variant"] == published.UNKNOWN else one["variant"]
     return f"{name} ({split} SHA-256 {hashes[0][:12]})" if hashes else name

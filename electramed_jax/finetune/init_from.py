@@ -17,7 +17,7 @@ from electramed_jax.hf.format import tying
 
 
 def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
-    """Returns the encoder that `config.init` names; for "scratch", the sizes and vocabulary of `config.init_size_from`.
+    """Returns the encoder of `config.init`; for "scratch", the sizes and vocabulary of `config.init_size_from`.
 
     Raises:
       UserError: there is no such encoder, or it has too few positions.
@@ -52,8 +52,8 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
     )
     if config.task.max_seq_length > model.max_positions:
         raise UserError(
-            f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has {model.max_positions} positions; "
-            "use a smaller max_seq_length"
+            f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has {model.max_positions} "
+            "positions; use a smaller max_seq_length"
         )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
     return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params)

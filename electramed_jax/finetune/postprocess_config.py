@@ -17,6 +17,7 @@ from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 TASK_KINDS = {TOKEN: ("ner",), SEQUENCE: KINDS, SPAN: ("qa",)}  # kinds of tasks by the kind of their head
 _DEFAULT_KINDS = {SOFTMAX: CLASSIFICATION, SIGMOID: MULTILABEL, SQUARED: SIMILARITY}  # of a "sequence" head, by loss
 _DEFAULT = WindowConfig()
+_DEFAULT_COLUMNS = Columns()
 # Keys of exported folders that differ from the names of the fields.
 _JSON_KEYS = {
     "max_seq_length": "max_length",
@@ -43,7 +44,7 @@ class PostprocessConfig:
     kind: str
     max_seq_length: int
     threshold: float = 0.5
-    columns: Columns = Columns()
+    columns: Columns = _DEFAULT_COLUMNS
     doc_stride: int = _DEFAULT.doc_stride
     max_query_length: int = _DEFAULT.max_query_length
     max_answer_length: int = nbest.MAX_ANSWER_LENGTH

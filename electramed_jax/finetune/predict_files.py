@@ -1,4 +1,4 @@
-"""Files through a model: what each kind of model reads and writes, in batches, with progress."""
+"""Predictions for files: what each kind of model reads and writes, in batches, with progress."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
@@ -17,6 +17,7 @@ from electramed_jax.finetune.ner import entity_formats
 from electramed_jax.finetune.ner.entity_formats import AnnotatedDocument
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.qa import bioasq, splits
+from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.task import split_files
@@ -24,6 +25,7 @@ from electramed_jax.finetune.text_classification import inputs, tables
 from electramed_jax.finetune.text_classification.tables import Columns, Record
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
+# Output formats by the kind of the model's head.
 FORMATS = {
     TOKEN: entity_formats.FORMATS,
     SEQUENCE: (entity_formats.JSONL,),
@@ -31,86 +33,98 @@ FORMATS = {
 }
 _DOCUMENTS = (".txt", ".jsonl", ".xml", ".txt.gz", ".jsonl.gz", ".xml.gz")
 _TABLES = tuple(f".{ending}" for ending in tables.ENDINGS)
+# Endings of the input files.
 ENDINGS = {
     TOKEN: _DOCUMENTS,
     SEQUENCE: tuple(dict.fromkeys(_TABLES + tuple(e for e in _DOCUMENTS if not e.startswith(".jsonl")))),
     SPAN: (".json", ".json.gz"),
 }
-ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what a step of progress is
-_READING = PubmedOptions(titles_alone=True)
-_CHARACTERS_A_TOKEN = 4  # about
-_BATCHES_AT_ONCE = 4
-_ANSWERS_SHOWN = 5
+ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what the progress bar counts
+_PREDICTS = {TOKEN: "entities in texts", SEQUENCE: "labels of texts", SPAN: "answers to questions"}
+_PUBMED_OPTIONS = PubmedOptions(titles_alone=True)
+_CHARACTERS_PER_TOKEN = 4  # roughly
+_BATCHES_PER_CHUNK = 4
+_ANSWERS_WRITTEN = 5
 Item = TypeVar("Item")
+Advance = Callable[..., None]  # of a progress bar
 
 
 @dataclasses.dataclass
 class PredictionStats:
-    """What went through, and what was left out of damaged files, by reason."""
+    """Counts of a prediction.
 
-    read: int = 0
-    found: int = 0
-    dropped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    Attributes:
+      items: documents, texts or questions read.
+      predictions: entities, labelled texts or answered questions.
+      dropped: documents of damaged files left out, by reason.
+    """
+
+    items: int = 0
+    predictions: int = 0
+    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 def check_files(paths: Sequence[str], kind: str) -> None:
-    """Raises UserError for the first file that a model with such a head does not read."""
+    """Raises UserError for the first file that a model with this kind of head does not read."""
     for path in paths:
         if not path.lower().endswith(ENDINGS[kind]):
-            asked = {TOKEN: "entities in texts", SEQUENCE: "labels of texts", SPAN: "answers to questions"}[kind]
-            raise UserError(f"{path}: the model gives {asked}; wanted a file that ends in {', '.join(ENDINGS[kind])}")
+            raise UserError(
+                f"{path}: the model predicts {_PREDICTS[kind]}; wanted a file that ends in {', '.join(ENDINGS[kind])}"
+            )
 
 
 def predict_files(
     predictor: Predictor,
     paths: Sequence[str],
-    form: str,
-    account: PredictionStats,
+    output_format: str,
+    stats: PredictionStats,
     *,
     batch_tokens: int,
-    columns: Columns = Columns(),
+    columns: Columns = tables.DEFAULT_COLUMNS,
     strict: bool = False,
 ) -> Iterator[str]:
-    """The pieces of the output, as they come.
+    """Yields the output in pieces, while the files are read.
 
     Args:
-      form: one of `FORMATS` of the model's head.
-      account: filled.
-      batch_tokens: of one step, about: so much text is gathered that several are full.
-      columns: of tables.
+      output_format: one of `FORMATS` of the model's head.
+      stats: updated while the output is produced.
+      batch_tokens: tokens of a batch; text for several batches is read at once.
+      columns: columns of tables.
       strict: stop at damaged documents instead of leaving them out.
 
     Raises:
-      UserError: names file and line of what cannot be read.
+      UserError: a line cannot be read; names file and line.
     """
-    characters = batch_tokens * _CHARACTERS_A_TOKEN * _BATCHES_AT_ONCE
+    characters = batch_tokens * _CHARACTERS_PER_TOKEN * _BATCHES_PER_CHUNK
     kind = predictor.model.head.kind
     with console.progress(None, ITEM_NAMES[kind], "predicting") as advance:
         if kind == TOKEN:
-            given = _documents(_counted(paths, _count_documents, advance), account, strict)
-            marked = _mark(predictor, given, account, characters, advance)
-            yield from entity_formats.get_writer(form)(marked, predictor.model.source)
+            documents = _read_documents(_with_total(paths, _count_documents, advance), stats, strict)
+            annotated = _annotate(predictor, documents, stats, characters, advance)
+            yield from entity_formats.get_writer(output_format)(annotated, predictor.model.source)
         elif kind == SEQUENCE:
-            counted = _counted(paths, lambda path: _count_rows(path, columns), advance)
-            rows = _rows(counted, len(paths) > 1, predictor, columns, account, strict)
-            yield from _labels(predictor, rows, account, characters, advance)
+            counted = _with_total(paths, lambda path: _count_rows(path, columns), advance)
+            rows = _read_rows(counted, len(paths) > 1, predictor, columns, stats, strict)
+            yield from _label_lines(predictor, rows, stats, characters, advance)
         else:
-            yield from _answers(predictor, paths, form, account, characters, advance)
+            yield from _answer_pieces(predictor, paths, output_format, stats, characters, advance)
 
 
-def _counted(paths: Sequence[str], count: Callable[[str], int], advance: Callable[..., None]) -> Iterator[str]:
-    """The files, each counted before it is read, which takes a fraction of predicting; the total is what those so far
-    let expect of all, by their bytes."""
+def _with_total(paths: Sequence[str], count: Callable[[str], int], advance: Advance) -> Iterator[str]:
+    """Yields the files; counts the items of each before and updates the total of the progress bar.
+
+    Counting takes a fraction of the time of predicting. The total of all files is estimated by their bytes.
+    """
     sizes = [files.size(path) for path in paths]
-    held = 0
+    counted = 0
     for number, path in enumerate(paths, 1):
-        held += count(path)
-        advance(0, total=round(held * sum(sizes) / max(1, sum(sizes[:number]))))
+        counted += count(path)
+        advance(0, total=round(counted * sum(sizes) / max(1, sum(sizes[:number]))))
         yield path
 
 
 def _count_documents(path: str) -> int:
-    return sum(1 for _ in reader.read_documents(path, collections.Counter(), pubmed_options=_READING))
+    return sum(1 for _ in reader.read_documents(path, collections.Counter(), pubmed_options=_PUBMED_OPTIONS))
 
 
 def _count_rows(path: str, columns: Columns) -> int:
@@ -118,137 +132,141 @@ def _count_rows(path: str, columns: Columns) -> int:
     return len(tables.read_table(path, columns, labelled=False)[0]) if is_table else _count_documents(path)
 
 
-def _mark(
-    predictor: Predictor,
-    given: Iterable[Document],
-    account: PredictionStats,
-    characters: int,
-    advance: Callable[..., None],
+def _annotate(
+    predictor: Predictor, documents: Iterable[Document], stats: PredictionStats, characters: int, advance: Advance
 ) -> Iterator[AnnotatedDocument]:
-    """Documents with their entities. Title and sections are read apart, as no entity goes from one into another."""
-    for chunk in _chunks(given, lambda document: len(document.text), characters):
-        parts = [(document, part) for document in chunk for part in entity_formats.passages(document)]
-        found = iter(predictor.entities([part.text for _, part in parts]))
+    """Yields documents with their entities. Title and sections are separate texts: no entity spans two of them."""
+    for chunk in _chunks(documents, lambda document: len(document.text), characters):
+        texts = [passage.text for document in chunk for passage in entity_formats.passages(document)]
+        predicted = iter(predictor.entities(texts))
         for document in chunk:
-            of_document = []
-            for part in entity_formats.passages(document):
-                moved = [one._replace(start=one.start + part.start, stop=one.stop + part.start) for one in next(found)]
-                of_document.append((part, moved))
-                account.found += len(moved)
-            account.read += 1
-            yield document, of_document
+            annotated = []
+            for passage in entity_formats.passages(document):
+                shift = passage.start
+                entities = [e._replace(start=e.start + shift, stop=e.stop + shift) for e in next(predicted)]
+                annotated.append((passage, entities))
+                stats.predictions += len(entities)
+            stats.items += 1
+            yield document, annotated
         advance(len(chunk))
 
 
-def _documents(paths: Iterable[str], account: PredictionStats, strict: bool) -> Iterator[Document]:
+def _read_documents(paths: Iterable[str], stats: PredictionStats, strict: bool) -> Iterator[Document]:
     for path in paths:
-        drops: collections.Counter = collections.Counter()
+        dropped: collections.Counter[str] = collections.Counter()
         number = 0
-        for document in reader.read_documents(path, drops, strict, _READING):
+        for document in reader.read_documents(path, dropped, strict, _PUBMED_OPTIONS):
             number += 1
             yield document
-        account.dropped.update(drops)
+        stats.dropped.update(dropped)
         if not number:
-            why = ", ".join(f"{reason} {count:,}" for reason, count in drops.items()) or "it is empty"
-            raise UserError(f"{path}: no document in it ({why}); {_wanted(path)}")
+            why = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "it is empty"
+            raise UserError(f"{path}: no document in it ({why}); {_expected_content(path)}")
 
 
-def _wanted(path: str) -> str:
+def _expected_content(path: str) -> str:
     if ".jsonl" in path:
-        return 'wanted an object a line with "text"; --strict names the first line that is none'
-    return "wanted PubMed's XML" if ".xml" in path else "wanted texts with empty lines between"
+        return 'wanted one object with "text" per line; --strict names the first line without'
+    return "wanted PubMed XML" if ".xml" in path else "wanted texts separated by empty lines"
 
 
-def _rows(
-    paths: Iterable[str], several: bool, predictor: Predictor, columns: Columns, account: PredictionStats, strict: bool
+def _read_rows(
+    paths: Iterable[str],
+    several: bool,
+    predictor: Predictor,
+    columns: Columns,
+    stats: PredictionStats,
+    strict: bool,
 ) -> Iterator[tuple[dict[str, Any], Record]]:
-    """(what names a row, the row)."""
+    """Yields (identification of a row, the row)."""
     for path in paths:
         if path.lower().endswith(_TABLES):
             records, _ = tables.read_table(path, columns, labelled=False)
             names = inputs.placeholder_names(records)
 
-            def reject(line: int, why: str, path: str = path) -> None:
+            def reject(line: int, why: str, path: str = path) -> NoReturn:
                 split_files.reject_line(path, line, f"{why}; the model was trained on other placeholders, or on none")
 
             inputs.check_placeholders(records, names, predictor.model.tokenizer, reject)
             for record in records:
                 yield ({"file": path} if several else {}) | {"line": record.line}, record
         else:
-            for document in _documents([path], account, strict):
+            for document in _read_documents([path], stats, strict):
                 pmid = {} if document.pmid is None else {"pmid": document.pmid}
                 yield {"id": document.id, **pmid}, Record(document.text, "", "", 0)
 
 
-def _labels(
+def _label_lines(
     predictor: Predictor,
     rows: Iterable[tuple[dict[str, Any], Record]],
-    account: PredictionStats,
+    stats: PredictionStats,
     characters: int,
-    advance: Callable[..., None],
+    advance: Advance,
 ) -> Iterator[str]:
     for chunk in _chunks(rows, lambda row: len(row[1].text) + len(row[1].second), characters):
-        for (named, _), said in zip(chunk, predictor.labels([record for _, record in chunk]), strict=True):
-            yield json.dumps(named | _rounded(said), ensure_ascii=False) + "\n"
-        account.read += len(chunk)
-        account.found += len(chunk)
+        predictions = predictor.labels([record for _, record in chunk])
+        for (identification, _), prediction in zip(chunk, predictions, strict=True):
+            yield json.dumps(identification | _rounded(prediction), ensure_ascii=False) + "\n"
+        stats.items += len(chunk)
+        stats.predictions += len(chunk)
         advance(len(chunk))
 
 
-def _answers(
+def _answer_pieces(
     predictor: Predictor,
     paths: Sequence[str],
-    form: str,
-    account: PredictionStats,
+    output_format: str,
+    stats: PredictionStats,
     characters: int,
-    advance: Callable[..., None],
+    advance: Advance,
 ) -> Iterator[str]:
-    asked = splits.read_split(paths, for_training=False, labelled=False).questions
+    questions = splits.read_split(paths, for_training=False, labelled=False).questions
     threshold = predictor.model.postprocess.null_threshold
-    advance(0, total=len(asked))
-    pairs = []
-    for chunk in _chunks(asked, lambda question: len(question.context), characters):
-        found = list(zip(chunk, predictor.answers(chunk), strict=True))
-        account.read += len(chunk)
-        account.found += sum(bool(answers.text(threshold)) for _, answers in found)
-        if form == entity_formats.JSONL:
-            yield from (_answer_line(question, answers, threshold) for question, answers in found)
+    advance(0, total=len(questions))
+    all_answers: list[tuple[Question, Answers]] = []
+    for chunk in _chunks(questions, lambda question: len(question.context), characters):
+        answered = list(zip(chunk, predictor.answers(chunk), strict=True))
+        stats.items += len(chunk)
+        stats.predictions += sum(bool(answers.text(threshold)) for _, answers in answered)
+        if output_format == entity_formats.JSONL:
+            yield from (_answer_line(question, answers, threshold) for question, answers in answered)
         else:
-            pairs += found
+            all_answers += answered
         advance(len(chunk))
-    if form == SQUAD:
-        texts = {question.id: answers.text(threshold) for question, answers in pairs}
+    if output_format == SQUAD:
+        texts = {question.id: answers.text(threshold) for question, answers in all_answers}
         yield json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
-    elif form == BIOASQ:
-        merged = {number: [text for text, _ in best] for number, best in bioasq.merge_by_question(pairs).items()}
-        yield json.dumps(bioasq.to_submission(merged), ensure_ascii=False, indent=1) + "\n"
+    elif output_format == BIOASQ:
+        merged = bioasq.merge_by_question(all_answers)
+        best = {question_id: [text for text, _ in ranked] for question_id, ranked in merged.items()}
+        yield json.dumps(bioasq.to_submission(best), ensure_ascii=False, indent=1) + "\n"
 
 
-def _answer_line(question: Question, answers: Any, threshold: float | None) -> str:
+def _answer_line(question: Question, answers: Answers, threshold: float | None) -> str:
     best = [
         {"text": c.text, "start": c.start, "end": c.stop, "probability": c.probability}
-        for c in answers.candidates[:_ANSWERS_SHOWN]
+        for c in answers.candidates[:_ANSWERS_WRITTEN]
     ]
-    said = {"id": question.id, "answer": answers.text(threshold), "answers": [_rounded(one) for one in best]}
-    return json.dumps(said, ensure_ascii=False) + "\n"
+    line = {"id": question.id, "answer": answers.text(threshold), "answers": [_rounded(one) for one in best]}
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _rounded(values: Any) -> Any:
-    """Six digits behind the point are more than float32 has to say."""
+    """Returns the values with floats rounded to six digits, about the precision of float32."""
     if isinstance(values, dict):
         return {name: _rounded(value) for name, value in values.items()}
     return round(values, 6) if isinstance(values, float) else values
 
 
-def _chunks(items: Iterable[Item], length: Callable[[Item], int], enough: int) -> Iterator[list[Item]]:
-    """Runs of items of about so many characters together."""
+def _chunks(items: Iterable[Item], length: Callable[[Item], int], characters: int) -> Iterator[list[Item]]:
+    """Yields lists of consecutive items with about this number of characters in total."""
     chunk: list[Item] = []
-    held = 0
+    chunk_characters = 0
     for item in items:
         chunk.append(item)
-        held += length(item)
-        if held >= enough:
+        chunk_characters += length(item)
+        if chunk_characters >= characters:
             yield chunk
-            chunk, held = [], 0
+            chunk, chunk_characters = [], 0
     if chunk:
         yield chunk

@@ -1,8 +1,8 @@
-"""Which variant of a corpus a score is of, and what others have published on that very variant.
+"""Known variants of the corpora, and the scores published on them.
 
-Corpora of one name differ: in splits, sentence breaks, types kept or merged. A variant is known by the SHA-256 of its
-files, and a published score stands beside ours only where every file that its authors are known to have used is the
-same.
+Corpora with one name differ in splits, sentence breaks, and types kept or merged. A variant is identified by the
+SHA-256 of its files. A published score is shown next to ours only if all files that its authors are known to have used
+are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNKNOWN = "not one known here: no published score is shown"
 
 
 class PublishedScore(NamedTuple):
-    """`metric` is the name of our score that it compares with."""
+    """A published score; `metric` is the name of the score here that it compares with."""
 
     model: str
     metric: str
@@ -25,12 +25,12 @@ class PublishedScore(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CorpusVariant:
-    """A corpus as it is in certain files.
+    """A corpus, identified by its files.
 
     Attributes:
-      sha256: of each split's file, "test 1" and so on where it has several.
-      is_original: whether these are the files that scores on the corpus were published with; else some are rebuilt, and
-        published scores do not compare.
+      sha256: by split; "test 1" and so on for a split with several files.
+      is_original: whether published scores were computed with these files. If some files are rebuilt, published scores
+        do not compare.
     """
 
     name: str
@@ -131,7 +131,7 @@ VARIANTS = (
 
 
 def find_variant(sha256: Mapping[str, str]) -> CorpusVariant | None:
-    """The variant whose files are among these, by split; None where none is known."""
+    """Returns the variant with these files, by split; None if it is unknown."""
     for variant in VARIANTS:
         if all(sha256.get(split) == wanted for split, wanted in variant.sha256.items()):
             return variant
@@ -139,6 +139,7 @@ def find_variant(sha256: Mapping[str, str]) -> CorpusVariant | None:
 
 
 def variant_name(variant: CorpusVariant | None) -> str:
+    """Returns the name of a variant for results.json."""
     if variant is None:
         return UNKNOWN
     return variant.name + (
@@ -147,5 +148,5 @@ def variant_name(variant: CorpusVariant | None) -> str:
 
 
 def comparable_scores(variant: CorpusVariant | None) -> tuple[PublishedScore, ...]:
-    """The published scores that may stand beside ours."""
+    """Returns the published scores that compare with scores on this variant."""
     return variant.scores if variant is not None else ()

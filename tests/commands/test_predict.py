@@ -126,12 +126,12 @@ def test_damaged_lines_are_left_out_and_told_or_stop_it(folders, place, capsys):
         (
             "ner",
             ["--input", "table.tsv"],
-            "table.tsv: the model gives entities in texts; wanted a file that",
+            "table.tsv: the model predicts entities in texts; wanted a file that",
         ),
         ("ner", ["--input", "notes.txt", "--format=bioasq"], "a model for ner; it writes jsonl, bioc, pubtator"),
         ("ner", ["--input", "notes.txt", "--json"], "add --output=FILE"),
         ("ner", ["--input", "notes.txt", "--batch_size=0"], "wanted a number above 0"),
-        ("relations", ["--input", "squad.json"], "squad.json: the model gives labels of texts"),
+        ("relations", ["--input", "squad.json"], "squad.json: the model predicts labels of texts"),
         ("relations", ["--input", "table.tsv", "--text_column=words"], "table.tsv, line 2: no column words"),
         (
             "relations",
@@ -141,7 +141,7 @@ def test_damaged_lines_are_left_out_and_told_or_stop_it(folders, place, capsys):
         (
             "qa",
             ["--input", "table.tsv"],
-            "table.tsv: the model gives answers to questions; wanted",
+            "table.tsv: the model predicts answers to questions; wanted",
         ),
         ("qa", ["--text", "of"], "--text has no question"),
     ],

@@ -128,8 +128,7 @@ def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
 
 
 def test_test_is_scored_with_the_checkpoint_that_dev_chose(whole, corpus):
-    config = config_of(corpus)
-    task, began, described = make_task.make_task(config, small_start())
+    task, _, _ = make_task.make_task(config_of(corpus), small_start())
     for seed in (0, 1):
         scores, log, _ = seed_files(whole, seed)
         dev = {entry["step"]: entry["f1"] for entry in log if entry["split"] == "dev"}
@@ -243,7 +242,9 @@ def test_a_tracker_is_told_of_every_seed(corpus, tmp_path, monkeypatch):
 def test_the_step_of_a_non_finite_loss_is_named_and_its_metrics_are_written(corpus, tmp_path):
     """The learning rate of step 1 is 0 (warm-up), step 2 moves the parameters, step 3 is the first to show it."""
     config = config_of(corpus, optimizer=FinetuneOptimizerConfig(learning_rate=1e30), log_every=4)
-    with pytest.raises(UserError, match=r"seed 0: loss is nan at step 3; stopped.*lower config.optimizer.learning_rate"):
+    with pytest.raises(
+        UserError, match=r"seed 0: loss is nan at step 3; stopped.*lower config.optimizer.learning_rate"
+    ):
         finetune(config, tmp_path / "run")
     *_, last = read_metrics(tmp_path / "run" / "seed-0")
     assert (last["split"], last["step"]) == ("train", 3) and np.isnan(last["loss"])

@@ -16,7 +16,7 @@ from electramed_jax.hf import card, finetuned
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 
 LENGTH = 48  # pieces of a window
-VOCABULARY = tuple("@DRUG$" if token == "[unused0]" else token for token in TOKENS) + (",", ".", "?", "(", ")")
+VOCABULARY = (*("@DRUG$" if token == "[unused0]" else token for token in TOKENS), ",", ".", "?", "(", ")")
 TYPES = ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug")
 HEADS = {
     "ner": Head(TOKEN, TYPES),

@@ -1,10 +1,10 @@
-"""CoNLL files: a word and its tag a line, an empty line after each sentence.
+"""CoNLL files: one word and its tag per line, an empty line after each sentence.
 
     Selegiline  B-Chemical
     -           O
 
-The word is the first column and the tag the last; what stands between is passed over. Columns are separated by tabs
-where a line has one, else by spaces. Lines that begin with -DOCSTART- are passed over.
+The word is the first column and the tag the last; columns between them are ignored. Columns are separated by tabs if
+the line has one, else by spaces. Lines that begin with -DOCSTART- are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAG = re.compile(r"O|[BIESLU](?:-\S.*)?")
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """Words, their tags as they stand in the file, and the line (from 1) of the first word."""
+    """Words, their tags as in the file, and the line (from 1) of the first word."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -29,25 +29,25 @@ class Sentence:
 
 
 def read_sentences(path: str) -> list[Sentence]:
-    """The sentences of a file.
+    """Reads the sentences of a file.
 
     Raises:
-      UserError: empty, a line without a tag, or with a tag of no scheme; names file and line.
+      UserError: the file is empty, or a line has no tag or an unknown one; names file and line.
     """
     sentences: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
-    first = 0
+    first_line = 0
 
-    def close() -> None:
+    def end_sentence() -> None:
         if words:
-            sentences.append(Sentence(tuple(words), tuple(tags), first))
+            sentences.append(Sentence(tuple(words), tuple(tags), first_line))
             words.clear()
             tags.clear()
 
     for number, line in enumerate(split_files.read_lines(path), 1):
         if not line.strip() or line.startswith(DOCUMENT_MARK):
-            close()
+            end_sentence()
             continue
         columns = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
         if len(columns) < 2 or not columns[0].strip():
@@ -56,10 +56,10 @@ def read_sentences(path: str) -> list[Sentence]:
             split_files.reject_line(
                 path, number, f"unknown tag {columns[-1]!r}; wanted O, or B-, I-, E-, S-, L- or U- and a type"
             )
-        first = first if words else number
+        first_line = first_line if words else number
         words.append(columns[0].strip())
         tags.append(columns[-1])
-    close()
+    end_sentence()
     if not sentences:
-        split_files.reject_line(path, 1, "no sentence in the whole file; wanted a word and its tag a line")
+        split_files.reject_line(path, 1, "no sentence in the file; wanted one word and its tag per line")
     return sentences

@@ -1,4 +1,4 @@
-"""F1 of entities."""
+"""Precision, recall and F1 of entities."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from electramed_jax.finetune.ner import tags
 from electramed_jax.finetune.task.metrics import micro_scores
 
-Tags = Sequence[Sequence[str]]  # a tag a word, for each sentence
+Tags = Sequence[Sequence[str]]  # of each sentence, one tag per word
 
 
 def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
-    """Precision, recall and F1 of whole entities, pooled over types (micro): an entity is right where its first word,
-    its last word and its type are. Equal to seqeval's in its default mode.
+    """Returns micro-averaged precision, recall and F1 of entities, equal to seqeval's in its default mode.
 
-    Also with all types taken for one ("merged_..."), and F1 by type ("f1/Disease") where there are several.
+    An entity is correct if its first word, its last word and its type are. "merged_..." are the scores with all types
+    merged into one. "f1/Disease" is the F1 of a type, if there are several.
     """
     scores = micro_scores(_by_type(gold, predicted))
     merged = _by_type(_without_types(gold), _without_types(predicted))
@@ -24,13 +24,13 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
 
 
 def _by_type(gold: Tags, predicted: Tags) -> dict[str, np.ndarray]:
-    """(right, predicted, gold) by type."""
+    """Returns int64[3] by type: true positives, predicted, gold."""
     counts: dict[str, np.ndarray] = {}
-    for wanted_tags, got_tags in zip(gold, predicted, strict=True):
-        assert len(wanted_tags) == len(got_tags), "a sentence has lost words"
-        wanted, got = set(tags.decode(wanted_tags)), set(tags.decode(got_tags))
-        for column, found in enumerate((wanted & got, got, wanted)):
-            for entity in found:
+    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
+        assert len(gold_tags) == len(predicted_tags), "a sentence has another number of words"
+        in_gold, in_predicted = set(tags.decode(gold_tags)), set(tags.decode(predicted_tags))
+        for column, entities in enumerate((in_gold & in_predicted, in_predicted, in_gold)):
+            for entity in entities:
                 counts.setdefault(entity.type, np.zeros(3, np.int64))[column] += 1
     return counts
 

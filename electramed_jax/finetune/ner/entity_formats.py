@@ -1,7 +1,7 @@
-"""Documents with entities as text: JSON lines, BioC JSON, PubTator.
+"""Output formats of documents with entities: JSON lines, BioC JSON, PubTator.
 
-Offsets are characters of the document's text, as Python counts them: title, sections and their labels, joined by line
-breaks (`data.documents.Document.text`). In all three formats they are the same numbers.
+Offsets are characters (Unicode code points) of the document's text: title, sections and their labels, joined by line
+breaks (`Document.text`). They are the same numbers in all three formats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")
 
 
 class Passage(NamedTuple):
-    """A title or a section; `text` stands at `start` of the document's text."""
+    """A title or a section; `text` begins at character `start` of the document's text."""
 
     type: str
     label: str | None
@@ -27,13 +27,12 @@ class Passage(NamedTuple):
     text: str
 
 
-AnnotatedDocument = tuple[
-    Document, Sequence[tuple[Passage, Sequence[EntitySpan]]]
-]  # entities at characters of the document's text
+# A document and the entities of each passage, at characters of the document's text.
+AnnotatedDocument = tuple[Document, Sequence[tuple[Passage, Sequence[EntitySpan]]]]
 
 
 def passages(document: Document) -> list[Passage]:
-    """The parts of a document, labels left out."""
+    """Returns title and sections of a document, without section labels."""
     found, start = [], 0
     if document.title:
         found.append(Passage("title", None, 0, document.title))
@@ -46,11 +45,11 @@ def passages(document: Document) -> list[Passage]:
 
 
 def get_writer(form: str) -> Callable[[Iterable[AnnotatedDocument], str], Iterator[str]]:
-    """A function of marked documents and the model's name to pieces of text, for one of `FORMATS`."""
+    """Returns the writer of one of `FORMATS`: (documents, name of the model) -> pieces of text."""
     return {JSONL: _jsonl, BIOC: _bioc, PUBTATOR: _pubtator}[form]
 
 
-def _jsonl(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
+def _jsonl(documents: Iterable[AnnotatedDocument], _model: str) -> Iterator[str]:
     for document, parts in documents:
         text = document.text
         entities = [
@@ -69,7 +68,7 @@ def _jsonl(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
 
 
 def _bioc(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
-    """A collection; written as it comes, a document a line. Source: BioC's DTD, and its JSON form as NCBI serves it."""
+    """Yields a BioC collection, one document per line. Source: BioC's DTD, and the JSON that NCBI serves."""
     today, infons = datetime.date.today().isoformat(), {"model": model}
     head = {"source": "electramed predict", "date": today, "key": "", "infons": infons}
     yield json.dumps(head, ensure_ascii=False)[:-1] + ', "documents": ['
@@ -106,11 +105,11 @@ def _bioc(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _pubtator(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[str]:
-    """PMID|t|title, PMID|a|abstract, then PMID, start, end, mention, type and "-" (no concept is named), an empty line.
+def _pubtator(documents: Iterable[AnnotatedDocument], _model: str) -> Iterator[str]:
+    """Yields PMID|t|title, PMID|a|abstract, then PMID, start, end, mention, type, "-" (no concept), and an empty line.
 
-    A text without a title stands as the abstract, one character further on than in itself: readers put a line break
-    between the two.
+    A text without a title becomes the abstract. Its offsets are one higher, because readers put a line break between
+    title and abstract.
     """
     for document, parts in documents:
         text = document.text
@@ -126,5 +125,5 @@ def _pubtator(documents: Iterable[AnnotatedDocument], model: str) -> Iterator[st
 
 
 def _line(text: str) -> str:
-    """On one line, of the same length."""
+    """Replaces each line break and tab with a space, so that offsets stay."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]", " ", text)

@@ -1,4 +1,4 @@
-"""An entity found in a text."""
+"""A predicted entity of a text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class EntitySpan(NamedTuple):
-    """An entity: characters start .. stop-1 of the text.
+    """A predicted entity: characters start .. stop-1 of the text.
 
     Attributes:
-      confidence: the mean over its words of the probability of the tag that each was given.
+      confidence: mean probability of the predicted tags of its words.
     """
 
     start: int

@@ -1,14 +1,15 @@
-"""Tag sequences and the entities they stand for.
+"""Tag sequences, tag schemes and entities.
 
-Corpora mark entities in several schemes, and mixing them up loses entities without a word:
+Corpora mark entities in several schemes. Reading one as another loses entities silently:
 
     IOB2     every entity begins with B-
-    IOB1     I- begins an entity too; B- only where one follows another of its type directly
-    scibert  SciBERT's BC5CDR: a single word is a lone I-, several are B- I- ...
-    BIOES    B- I- E-, and S- for a single word; BILOU spells E and S as L and U
+    IOB1     an entity begins with I-, or with B- if it directly follows another one of its type
+    scibert  SciBERT's BC5CDR: a single word is I-, several words are B- I- ...
+    BIOES    B- I- E-, and S- for a single word
+    BILOU    B- I- L-, and U- for a single word
 
-`decode` reads all of them the way conlleval, and seqeval by default, do. What a scheme cannot say stays
-unsaid: under `scibert` and `IOB1`, I- after I- of the same type goes on with the entity.
+`decode` reads all of them like conlleval, and like seqeval by default. In `scibert` and `IOB1`, an I- after an I- of
+the same type continues the entity.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ OUTSIDE = "O"
 SCHEMES = ("IOB2", "IOB1", "scibert", "BIOES", "BILOU")
 _PREFIXES = "BIESLU"
 _BEGINS, _ENDS = "BSU", "ESLU"
-_TOLERATED = 0.02  # of the entities may break the scheme: slips, and neighbours that run together (1.3 % of BC5CDR)
+_TOLERATED = (
+    0.02  # fraction of entities that may break the scheme: annotation errors, and adjacent entities (1.3 % of BC5CDR)
+)
 
 
 class Entity(NamedTuple):
-    """Words start .. stop-1 are an entity of this type ("" where the tags name none)."""
+    """Words start .. stop-1 are an entity of this type; "" if the tags have no type."""
 
     start: int
     stop: int
@@ -33,7 +36,7 @@ class Entity(NamedTuple):
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """("B", "Disease") of "B-Disease"; the prefix is "" for a tag of no scheme known here."""
+    """Returns ("B", "Disease") for "B-Disease"; the prefix is "" if it is unknown."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
     prefix, _, kind = tag.partition("-")
@@ -41,23 +44,25 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def decode(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a sentence, in order; equal to seqeval's default `get_entities`."""
+    """Returns the entities of a sentence, in order; equal to seqeval's default `get_entities`."""
     entities, start = [], 0
     before, kind_before = OUTSIDE, ""
     for place, tag in enumerate([*tags, OUTSIDE]):
         prefix, kind = split_tag(tag)
         inside = before != OUTSIDE
-        goes_on = inside and prefix != OUTSIDE and kind == kind_before and before not in _ENDS and prefix not in _BEGINS
-        if inside and not goes_on:
+        continues = (
+            inside and prefix != OUTSIDE and kind == kind_before and before not in _ENDS and prefix not in _BEGINS
+        )
+        if inside and not continues:
             entities.append(Entity(start, place, kind_before))
-        if prefix != OUTSIDE and not goes_on:
+        if prefix != OUTSIDE and not continues:
             start = place
         before, kind_before = prefix, kind
     return entities
 
 
 def encode(entities: Iterable[Entity], length: int) -> list[str]:
-    """IOB2 tags of `length` words; the entities must not overlap."""
+    """Returns the IOB2 tags of `length` words; the entities must not overlap."""
     tags = [OUTSIDE] * length
     for start, stop, kind in entities:
         assert tags[start:stop] == [OUTSIDE] * (stop - start), "entities overlap"
@@ -68,7 +73,7 @@ def encode(entities: Iterable[Entity], length: int) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class DetectedScheme:
-    """The scheme of a corpus, and how many of its entities are not as the scheme has them."""
+    """The scheme of a corpus, its number of entities, and how many of them do not follow the scheme."""
 
     scheme: str
     entities: int
@@ -76,33 +81,33 @@ class DetectedScheme:
 
 
 def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
-    """Names the scheme that the fewest entities break; of equals, the first of `SCHEMES`."""
+    """Returns the scheme that the fewest entities break; the first of `SCHEMES` among equals."""
     broken = {scheme: len(irregular_entities(scheme, sentences)) for scheme in SCHEMES}
     scheme = min(SCHEMES, key=lambda name: broken[name])
     return DetectedScheme(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
 
 
 def irregular_entities(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
-    """(number of its sentence, entity) of those that are not as the scheme has them."""
-    found = []
-    for number, tags in enumerate(sentences):
+    """Returns (index of the sentence, entity) of the entities that do not follow the scheme."""
+    irregular = []
+    for index, tags in enumerate(sentences):
         before = Entity(-1, -1, "")
         for entity in decode(tags):
             adjacent = entity.start == before.stop and entity.type == before.type
             prefixes = "".join(split_tag(tag)[0] for tag in tags[entity.start : entity.stop])
             if prefixes != _regular(scheme, len(prefixes), adjacent):
-                found.append((number, entity))
+                irregular.append((index, entity))
             before = entity
-    return found
+    return irregular
 
 
-def is_regular(found: DetectedScheme) -> bool:
-    """Whether what breaks the scheme is few enough to be slips of the corpus."""
-    return found.irregular <= _TOLERATED * max(1, found.entities)
+def is_regular(detected: DetectedScheme) -> bool:
+    """Returns whether so few entities break the scheme that they are annotation errors."""
+    return detected.irregular <= _TOLERATED * max(1, detected.entities)
 
 
 def _regular(scheme: str, length: int, adjacent: bool) -> str:
-    """The prefixes of an entity of `length` words; `adjacent`: one of its type ends just before it."""
+    """Returns the prefixes of an entity of `length` words; `adjacent`: it directly follows one of its type."""
     if scheme in ("BIOES", "BILOU"):
         single, last = ("S", "E") if scheme == "BIOES" else ("U", "L")
         return single if length == 1 else "B" + "I" * (length - 2) + last

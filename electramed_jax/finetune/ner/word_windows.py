@@ -1,6 +1,6 @@
-"""Words in windows of word pieces, and the logits of each word back from them.
+"""Windows of word pieces over long sentences, and the logits of each word.
 
-A word is asked about at its first piece, in the one window that has words around it.
+A word is predicted at its first piece, in the window where it has the most words around it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from electramed_jax.finetune.task.task import Outputs
 
 
 class Window(NamedTuple):
-    """Words begin .. stop-1 are read; of those, words first .. last-1 are asked about."""
+    """A window reads words begin .. stop-1 and predicts words first .. last-1 of them."""
 
     begin: int
     stop: int
@@ -25,10 +25,10 @@ class Window(NamedTuple):
 
 
 def cut_windows(lengths: Sequence[int], room: int) -> list[Window]:
-    """Windows over words of these lengths (in pieces, each at most `room`), each of at most `room` pieces.
+    """Returns windows of at most `room` word pieces over words of these lengths (in pieces, each at most `room`).
 
-    Neighbours overlap by half a window, and share the overlap's words equally: but at the ends of the sentence a word
-    has about a quarter of a window before it and after it.
+    Adjacent windows overlap by half a window. Each predicts half of the words they share, so that a predicted word has
+    about a quarter of a window before and after it, except at the ends of the sentence.
     """
     sums = [0, *itertools.accumulate(lengths)]
     words = len(lengths)
@@ -56,7 +56,7 @@ def cut_windows(lengths: Sequence[int], room: int) -> list[Window]:
 
 
 class WindowExample(NamedTuple):
-    """A window, and where its answers belong.
+    """A window as model input, and the words that it predicts.
 
     Attributes:
       input_ids: int32[n], with [CLS] and [SEP].
@@ -74,23 +74,33 @@ class WindowExample(NamedTuple):
 def make_examples(
     sentences: Sequence[Sequence[Sequence[int]]], max_length: int, special: SpecialIds
 ) -> list[WindowExample]:
-    """The windows of sentences, each word of which is a list of at least one piece; longer ones lose their end."""
+    """Returns the windows of all sentences, in order.
+
+    Args:
+      sentences: for each word, its word pieces, at least one; a word longer than a window loses its end.
+      max_length: maximum word pieces of a window, with [CLS] and [SEP].
+    """
     room = max_length - 2
-    made = []
-    for number, sentence in enumerate(sentences):
-        of_words = [ids[:room] for ids in sentence]
-        for begin, stop, first, last in cut_windows([len(ids) for ids in of_words], room):
-            starts = 1 + np.cumsum([0, *(len(ids) for ids in of_words[begin : stop - 1])])
-            ids = [special.cls, *(piece for ids in of_words[begin:stop] for piece in ids), special.sep]
-            made.append(WindowExample(np.array(ids, np.int32), starts[first - begin : last - begin], number, first))
-    return made
+    windows = []
+    for index, sentence in enumerate(sentences):
+        words = [ids[:room] for ids in sentence]
+        for begin, stop, first, last in cut_windows([len(ids) for ids in words], room):
+            starts = 1 + np.cumsum([0, *(len(ids) for ids in words[begin : stop - 1])])
+            ids = [special.cls, *(piece for ids in words[begin:stop] for piece in ids), special.sep]
+            windows.append(WindowExample(np.array(ids, np.int32), starts[first - begin : last - begin], index, first))
+    return windows
 
 
-def join_logits(made: Sequence[WindowExample], outputs: Outputs, lengths: Sequence[int]) -> list[np.ndarray]:
-    """float[words, labels] of each sentence, of so many words each: the inverse of `make_examples`."""
-    found: list[list[np.ndarray]] = [[] for _ in lengths]
-    for example, of_pieces in zip(made, outputs, strict=True):
-        found[example.sentence].append(of_pieces[example.positions])
-    joined = [np.concatenate(parts) if parts else np.zeros((0, 0), np.float32) for parts in found]
-    assert [len(one) for one in joined] == list(lengths)
+def join_logits(windows: Sequence[WindowExample], outputs: Outputs, lengths: Sequence[int]) -> list[np.ndarray]:
+    """Returns the logits of the words of each sentence, float[words, labels]: the inverse of `make_examples`.
+
+    Args:
+      outputs: logits of each window, float[n, labels].
+      lengths: number of words of each sentence.
+    """
+    parts: list[list[np.ndarray]] = [[] for _ in lengths]
+    for window, logits in zip(windows, outputs, strict=True):
+        parts[window.sentence].append(logits[window.positions])
+    joined = [np.concatenate(of_one) if of_one else np.zeros((0, 0), np.float32) for of_one in parts]
+    assert [len(logits) for logits in joined] == list(lengths)
     return joined

@@ -1,10 +1,10 @@
-"""BioASQ factoid questions: read in the organisers' form, answers of several passages merged, official measures.
+"""BioASQ factoid questions: file format, answers merged over several passages, official measures.
 
     {"questions": [{"id": "...", "type": "factoid", "body": "...", "exact_answer": [["name", "synonym"]],
                     "snippets": [{"text": "..."}]}]}
 
-A system returns up to five answers to a question, the best first. One is right if it equals a gold answer or a
-synonym of it but for capitals; nothing else is normalised. Source: the organisers' evaluation program
+A system returns up to five answers to a question, the best first. An answer is correct if it equals a gold answer or
+a synonym, ignoring case; nothing else is normalized. Source: the organizers' evaluation program
 (github.com/BioASQ/Evaluation-Measures, EvaluatorTask1b -phaseB -e 5) and Krithara et al. 2023.
 """
 
@@ -20,17 +20,17 @@ from electramed_jax.finetune.qa.nbest import Answers, Candidate
 from electramed_jax.finetune.qa.squad import Answer, Question, get_field
 
 MAX_ANSWERS = 5
-MAX_ANSWER_CHARACTERS = 100  # a longer exact answer is not accepted: the challenge's guidelines
+MAX_ANSWER_CHARACTERS = 100  # limit of an exact answer in the guidelines of the challenge
 _PASSAGE_NUMBER = re.compile(r"_\d+$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Factoid:
-    """A factoid question of the organisers' files.
+    """A factoid question of a BioASQ file.
 
     Attributes:
-      answers: gold answers and their synonyms, as written; () in a file without them.
-      snippets: passages the organisers found, each text once.
+      answers: gold answers and their synonyms, as written; () in a file without answers.
+      snippets: passages selected by the organizers, each text once.
     """
 
     id: str
@@ -40,43 +40,43 @@ class Factoid:
 
 
 def parse_factoids(path: str, value: Any) -> list[Factoid]:
-    """The factoid questions of a file in the organisers' form; other types are passed over.
+    """Returns the factoid questions of a BioASQ file; other types are ignored.
 
     Raises:
-      UserError: a field is missing or of the wrong kind, an id stands twice, or there is no factoid question.
+      UserError: a field is missing or has the wrong type, an id occurs twice, or there is no factoid question.
     """
-    found: dict[str, Factoid] = {}
+    factoids: dict[str, Factoid] = {}
     for number, values in enumerate(get_field(value, "questions", list, path)):
         at = f"{path}: questions[{number}]"
         identifier = get_field(values, "id", str, at)
         at = f"{path}: question {identifier}"
         if get_field(values, "type", str, at) != "factoid":
             continue
-        if identifier in found:
-            raise UserError(f"{path}: question {identifier} stands in it twice; ids must differ")
+        if identifier in factoids:
+            raise UserError(f"{path}: question {identifier} occurs twice; ids must differ")
         snippets = get_field(values, "snippets", list, at) if "snippets" in values else []
         texts = [get_field(snippet, "text", str, f"{at}: snippet") for snippet in snippets]
-        found[identifier] = Factoid(
+        factoids[identifier] = Factoid(
             identifier,
             get_field(values, "body", str, at),
             tuple(_strings(values.get("exact_answer", []), at)),
             tuple(dict.fromkeys(text for text in texts if text.strip())),
         )
-    if not found:
-        raise UserError(f"{path}: no question of type factoid in it; wanted BioASQ's JSON with questions")
-    return list(found.values())
+    if not factoids:
+        raise UserError(f"{path}: no question of type factoid; wanted BioASQ's JSON with questions")
+    return list(factoids.values())
 
 
 def as_questions(factoids: Iterable[Factoid], all_snippets: bool) -> list[Question]:
-    """One question a snippet, with ids `ID_000`, `ID_001`, ...; with the place of a gold answer where there is one.
+    """Returns one question per snippet, with ids `ID_000`, `ID_001`, ... and the first gold answer found in it.
 
     Args:
-      all_snippets: give those without a gold answer, too.
+      all_snippets: include snippets without a gold answer.
     """
     questions = []
     for factoid in factoids:
         for number, snippet in enumerate(factoid.snippets):
-            answer = _find(factoid.answers, snippet)
+            answer = _find_answer(factoid.answers, snippet)
             if answer or all_snippets:
                 answers = (answer,) if answer else ()
                 questions.append(Question(f"{factoid.id}_{number:03d}", factoid.text, snippet, answers))
@@ -84,28 +84,32 @@ def as_questions(factoids: Iterable[Factoid], all_snippets: bool) -> list[Questi
 
 
 def question_id(passage_id: str) -> str:
-    """The question that `ID_000`, `ID_001`, ... ask of several passages."""
+    """Returns the id of the question: `ID` for the passages `ID_000`, `ID_001`, ..."""
     return _PASSAGE_NUMBER.sub("", passage_id)
 
 
 def gold_answers(factoids: Iterable[Factoid]) -> dict[str, Set[str]]:
-    """Question id -> what counts as right."""
+    """Returns the correct answers by question id."""
     return {factoid.id: set(factoid.answers) for factoid in factoids}
 
 
 def gold_answers_from_passages(questions: Iterable[Question]) -> dict[str, Set[str]]:
-    """The same of questions in SQuAD's form: what is marked in any of a question's passages."""
-    found: dict[str, set[str]] = {}
+    """Returns the correct answers by question id: the answers of all passages of a question in SQuAD's format."""
+    gold: dict[str, Set[str]] = {}
     for question in questions:
-        found.setdefault(question_id(question.id), set()).update(answer.text for answer in question.answers)
-    return found
+        number = question_id(question.id)
+        gold[number] = gold.get(number, set()) | {answer.text for answer in question.answers}
+    return gold
 
 
 def clean_answer(text: str) -> str:
-    """An answer as it is handed in, "" for one that is not: the first of these rules that applies, and no other.
+    """Returns the answer as submitted; "" if it is not submitted. Only the first rule that matches is applied.
 
-    A comma, full stop or space at the end goes; so do parentheses around the whole; an answer with an opening and no
-    closing parenthesis, or the reverse, is none. Source: dmis-lab/bioasq-biobert, transform_n2b_factoid.py.
+    1. Removes a comma, full stop or space at the end.
+    2. Removes parentheses around the whole answer.
+    3. Rejects an answer with an opening but no closing parenthesis, or the reverse.
+
+    Source: dmis-lab/bioasq-biobert, transform_n2b_factoid.py.
     """
     if text.endswith((",", ".", " ")):
         return text[:-1]
@@ -115,13 +119,14 @@ def clean_answer(text: str) -> str:
 
 
 def merge_passages(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANSWERS) -> list[tuple[str, float]]:
-    """The best answers of a question over all its passages, with their scores.
+    """Returns the best answers to a question over all its passages, with their scores.
 
-    An answer's score is the sum of its probabilities: an answer found in several passages gains. Answers that differ
-    in capitals only are one, written as where it is most probable. Source: as `clean_answer`.
+    The score of an answer is the sum of its probabilities over the passages. Answers that differ only in case are one,
+    written as the most probable one. Source: as `clean_answer`.
 
     Args:
-      passages: the candidates of each.
+      passages: candidates of each passage.
+      limit: maximum number of answers.
     """
     candidates = sorted((c for passage in passages for c in passage), key=lambda c: -c.probability)
     written: dict[str, str] = {}
@@ -136,23 +141,23 @@ def merge_passages(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANS
     return [(written[key], total) for key, total in ranked[:limit]]
 
 
-def merge_by_question(found: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
-    """By question id, the best answers over all its passages (see `merge_passages`), given what was found in each."""
+def merge_by_question(pairs: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
+    """Returns the best answers over all passages by question id (see `merge_passages`), given those of each passage."""
     passages: dict[str, list[list[Candidate]]] = {}
-    for question, answers in found:
+    for question, answers in pairs:
         passages.setdefault(question_id(question.id), []).append(answers.candidates)
     return {number: merge_passages(of_question) for number, of_question in passages.items()}
 
 
 def factoid_scores(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Strict accuracy (the first answer is right), lenient accuracy (one of five is), mean reciprocal rank; percent.
+    """Computes strict accuracy (first answer), lenient accuracy (any of five) and mean reciprocal rank, in percent.
 
-    A question without an answer counts as wrong. (The organisers' program wants each question handed in, with an
-    empty list if need be, and counts it the same.)
+    A question without an answer counts as wrong. The organizers' program requires every question to be submitted, if
+    need be with an empty list, and counts it in the same way.
 
     Args:
-      gold: by question id, what counts as right.
-      answers: by question id, the best first; beyond `MAX_ANSWERS` none counts.
+      gold: correct answers by question id.
+      answers: answers by question id, best first; only the first `MAX_ANSWERS` count.
     """
     ranks = [_rank(gold[number], answers.get(number, ())) for number in gold]
     count = max(1, len(ranks))
@@ -164,7 +169,7 @@ def factoid_scores(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[
 
 
 def to_submission(answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Answers in the form the organisers take: exact answers, each in a list of its own."""
+    """Returns the answers in the format of a BioASQ submission: each exact answer in its own list."""
     return {
         "questions": [
             {"id": number, "type": "factoid", "exact_answer": [[text] for text in texts[:MAX_ANSWERS]]}
@@ -174,23 +179,25 @@ def to_submission(answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 
 def _rank(gold: Set[str], answers: Sequence[str]) -> int | None:
-    """1 for the first answer, and so on; None where none of them is right."""
-    right = {text.lower() for text in gold}
-    return next((rank for rank, text in enumerate(answers[:MAX_ANSWERS], 1) if text.lower() in right), None)
+    """Returns the rank of the first correct answer, from 1; None if there is none."""
+    correct = {text.lower() for text in gold}
+    return next((rank for rank, text in enumerate(answers[:MAX_ANSWERS], 1) if text.lower() in correct), None)
 
 
 def _strings(value: Any, where: str) -> list[str]:
-    """The strings of `exact_answer`, which the years wrote as "a", ["a", ...] and [["a", "synonym"], ...]."""
+    """Returns the strings of `exact_answer`. Its format changed: "a", ["a", ...] or [["a", "synonym"], ...]."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, list):
         return [text for item in value for text in _strings(item, where)]
-    raise UserError(f"{where}: 'exact_answer' holds {value!r}; wanted strings, in lists or not")
+    raise UserError(f"{where}: 'exact_answer' contains {value!r}; wanted strings, or lists of strings")
 
 
-def _find(answers: Sequence[str], context: str) -> Answer | None:
-    """Whole words are preferred to parts ("Xa" is not the "xa" in "apixaban"), then the answer named first, then the
-    same capitals."""
+def _find_answer(answers: Sequence[str], context: str) -> Answer | None:
+    """Returns the first occurrence of an answer in a passage.
+
+    Whole words are preferred to parts ("Xa" is not the "xa" in "apixaban"), then earlier answers, then the same case.
+    """
     for pattern in (r"(?<!\w){}(?!\w)", "{}"):
         for text in answers:
             for flags in (0, re.IGNORECASE):

@@ -1,7 +1,7 @@
-"""Start and end logits of a question's windows to answers cut from its passage.
+"""Candidate answers from start and end logits.
 
-The two ends are scored independently, as in BERT: an answer's score is the logit of its first piece as a start plus
-that of its last piece as an end. The answer's text is the passage's own characters, never pieces put together again.
+As in BERT, the score of an answer is the start logit of its first word piece plus the end logit of its last one. Its
+text is copied from the passage, not joined from word pieces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ MAX_ANSWER_LENGTH = 30  # ... max_answer_length
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """`context[start:stop] == text`; `probability` is a softmax of the scores of the question's candidates."""
+    """A candidate answer: `context[start:stop] == text`.
+
+    Attributes:
+      probability: softmax over the scores of the question's candidates.
+    """
 
     text: str
     start: int
@@ -31,12 +35,11 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """The answers a model offers to one question about one passage.
+    """The candidate answers to one question about one passage.
 
     Attributes:
-      candidates: the best first, each text once; none if the passage has no word piece.
-      null_score: of [CLS] as start and end, in the window where that is lowest: how sure the model is
-        that the passage does not answer the question.
+      candidates: sorted by score, best first, each text once; [] if the passage has no word piece.
+      null_score: score of [CLS] as start and end, the lowest over the windows: the score of "no answer".
     """
 
     candidates: list[Candidate]
@@ -44,11 +47,11 @@ class Answers:
 
     @property
     def null_margin(self) -> float:
-        """By how much "no answer" scores above the best answer."""
+        """The score of "no answer" minus that of the best answer."""
         return self.null_score - self.candidates[0].score if self.candidates else float("inf")
 
     def text(self, null_threshold: float | None = None) -> str:
-        """The best answer, or "" where there is none or `null_margin` exceeds the threshold (None: always answer)."""
+        """Returns the best answer; "" if there is none or `null_margin` exceeds the threshold (None: no threshold)."""
         if not self.candidates or (null_threshold is not None and self.null_margin > null_threshold):
             return ""
         return self.candidates[0].text
@@ -60,24 +63,25 @@ def answer_questions(
     logits: Sequence[np.ndarray],
     max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> list[Answers]:
-    """The answers of each question, in order.
+    """Returns the candidate answers to each question, in order.
 
     Args:
-      windows: of all questions, as `spans.windows` made them.
-      logits: of each window, float[n, 2], start and end.
+      windows: windows of all questions, from `windows.make_windows`.
+      logits: start and end logits of each window, float[n, 2].
+      max_answer_length: maximum word pieces of an answer.
     """
-    found: list[list[int]] = [[] for _ in questions]
-    for place, window in enumerate(windows):
-        found[window.question].append(place)
+    indices: list[list[int]] = [[] for _ in questions]  # of the windows of each question
+    for index, window in enumerate(windows):
+        indices[window.question].append(index)
     return [
         answer_question(
             question.context,
-            [windows[place] for place in places],
-            [logits[place][:, 0] for place in places],
-            [logits[place][:, 1] for place in places],
+            [windows[index] for index in of_question],
+            [logits[index][:, 0] for index in of_question],
+            [logits[index][:, 1] for index in of_question],
             max_answer_length=max_answer_length,
         )
-        for question, places in zip(questions, found, strict=True)
+        for question, of_question in zip(questions, indices, strict=True)
     ]
 
 
@@ -89,22 +93,24 @@ def answer_question(
     size: int = N_BEST_SIZE,
     max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> Answers:
-    """The answers of one question.
+    """Returns the candidate answers to one question.
 
-    Of each window, starts and ends are the `size` pieces of the passage with the highest logits; a start counts only
-    in the window where its piece has the most context. Ends of one text: the highest score stands for it
-    (google-research/bert run_squad.py; Hugging Face's example keeps them all).
+    The starts and ends of a window are its `size` word pieces with the highest logits. A start counts only in the
+    window where it has the most context. Of candidates with one text the highest score is kept, as in
+    google-research/bert run_squad.py; Hugging Face's example keeps them all.
 
     Args:
-      windows: all of this question, at least one.
-      start_logits, end_logits: of each window, float[n] or longer, where padding follows.
+      windows: all windows of the question, at least one.
+      start_logits, end_logits: logits of each window, float[n] or longer with padding.
+      size: maximum number of candidates.
+      max_answer_length: maximum word pieces of an answer.
     """
-    found: list[tuple[float, int, int]] = []
+    scored: list[tuple[float, int, int]] = []
     for window, start, end in zip(windows, start_logits, end_logits, strict=True):
-        found += _of_window(window, start, end, size, max_answer_length)
-    found.sort(key=lambda entry: -entry[0])
+        scored += _score_window(window, start, end, size, max_answer_length)
+    scored.sort(key=lambda entry: -entry[0])
     by_text: dict[str, Candidate] = {}
-    for score, begin, stop in found:
+    for score, begin, stop in scored:
         if len(by_text) == size:
             break
         text = context[begin:stop]
@@ -113,10 +119,10 @@ def answer_question(
     return Answers(_with_probabilities(list(by_text.values())), null)
 
 
-def _of_window(
+def _score_window(
     window: Window, start: np.ndarray, end: np.ndarray, size: int, max_answer_length: int
 ) -> list[tuple[float, int, int]]:
-    """(score, first character, one past the last) of a window's best answers; `size` at most of them matter."""
+    """Returns (score, first character, one past the last) of the answers in a window."""
     pieces = slice(window.first, window.first + len(window.offsets))
     start = np.asarray(start[pieces], np.float64)
     end = np.asarray(end[pieces], np.float64)
@@ -131,7 +137,7 @@ def _of_window(
 
 
 def _highest(logits: np.ndarray, size: int) -> np.ndarray:
-    """Indices of the highest, the highest first; of equals the first."""
+    """Returns the indices of the `size` highest logits, highest first, the first among equals."""
     return np.argsort(-logits, kind="stable")[:size]
 
 

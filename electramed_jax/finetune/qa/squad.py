@@ -1,10 +1,10 @@
-"""Questions about passages, in SQuAD's JSON (1.1 and 2.0), each answer checked against its passage.
+"""Questions about passages in SQuAD's JSON format (1.1 and 2.0). Each answer is checked against its passage.
 
     {"data": [{"paragraphs": [{"context": "...", "qas": [
         {"id": "...", "question": "...", "answers": [{"text": "...", "answer_start": 17}], "is_impossible": false}]}]}]}
 
-`is_impossible` (SQuAD 2.0) says that the passage does not answer the question. A question that has neither answers
-nor that flag is unlabelled: it can be answered, not trained on or scored.
+`is_impossible` (SQuAD 2.0): the passage does not answer the question. A question with neither answers nor this flag is
+unlabelled: it can be predicted, but not trained on or scored.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ _KINDS = {str: "a string", list: "a list", int: "a whole number", dict: "an obje
 
 
 class Answer(NamedTuple):
-    """`context[start:start + len(text)] == text`."""
+    """An answer in a passage: `context[start:start + len(text)] == text`."""
 
     text: str
     start: int
 
     @property
     def stop(self) -> int:
+        """One past the last character."""
         return self.start + len(self.text)
 
 
@@ -36,8 +37,8 @@ class Question:
     """One question about one passage.
 
     Attributes:
-      answers: the first is trained on, any of them counts as right; () with `impossible`, and if unlabelled.
-      impossible: the passage is known not to answer it.
+      answers: the first is the training label, any of them is correct; () if `impossible` or unlabelled.
+      impossible: the passage does not answer the question.
     """
 
     id: str
@@ -48,15 +49,16 @@ class Question:
 
     @property
     def is_labelled(self) -> bool:
+        """Whether the question can be trained on and scored."""
         return self.impossible or bool(self.answers)
 
 
 @dataclasses.dataclass(frozen=True)
 class SquadFile:
-    """What `parse_squad` found.
+    """The questions of a file.
 
     Attributes:
-      dropped: ids of questions left out because no answer of theirs stands where it should.
+      dropped: ids of questions left out because none of their answers is at its offset.
     """
 
     questions: list[Question]
@@ -64,10 +66,10 @@ class SquadFile:
 
 
 def load_json(path: str) -> Any:
-    """The JSON value of a file, gzip or plain.
+    """Reads the JSON value of a file, gzip or plain.
 
     Raises:
-      UserError: no such file, or not JSON (named by line).
+      UserError: the file is missing, empty or not JSON (with the line).
     """
     data = files.read_bytes(path)
     if not data.strip():
@@ -77,26 +79,26 @@ def load_json(path: str) -> Any:
             data = gzip.decompress(data)
         return json.loads(data.decode("utf-8-sig"))
     except (EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: gzip data is damaged ({error}); fetch the file again") from error
+        raise UserError(f"{path}: gzip data is damaged ({error}); download the file again") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start:,} is not UTF-8; wanted JSON in UTF-8") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); fetch or mend the file") from error
+        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); download or repair the file") from error
 
 
 def parse_squad(path: str, value: Any, drop_mismatched: bool = False, *, labelled: bool = True) -> SquadFile:
-    """The questions of a file in SQuAD's form, in order.
+    """Returns the questions of a file in SQuAD's format, in order.
 
     Args:
-      path: for messages.
-      value: what `load_json` gave.
-      drop_mismatched: leave out answers that do not stand at their offset, and questions left with none,
-        instead of raising.
-      labelled: whether answers are wanted; else questions are given without them, wherever they stand.
+      path: for error messages.
+      value: the JSON value, from `load_json`.
+      drop_mismatched: leave out answers that are not at their offset, and questions without another answer, instead
+        of raising.
+      labelled: read the answers; False: return the questions without them and without `impossible`.
 
     Raises:
-      UserError: a field is missing or of the wrong kind, an id stands twice, an answer is not at its offset,
-        or there is no question; the line names file and question.
+      UserError: a field is missing or has the wrong type, an id occurs twice, an answer is not at its offset, or there
+        is no question; names file and question.
     """
     questions: dict[str, Question] = {}
     dropped = []
@@ -110,7 +112,7 @@ def parse_squad(path: str, value: Any, drop_mismatched: bool = False, *, labelle
                 if not labelled:
                     question = dataclasses.replace(question, answers=(), impossible=False)
                 if question.id in questions:
-                    raise UserError(f"{path}: question {question.id} stands in it twice; ids must differ")
+                    raise UserError(f"{path}: question {question.id} occurs twice; ids must differ")
                 matching = tuple(answer for answer in question.answers if answer_matches_context(answer, context))
                 if len(matching) < len(question.answers):
                     if not drop_mismatched:
@@ -120,22 +122,23 @@ def parse_squad(path: str, value: Any, drop_mismatched: bool = False, *, labelle
                         continue
                 questions[question.id] = dataclasses.replace(question, answers=matching)
     if not questions:
-        raise UserError(
-            f"{path}: no question in it ({len(dropped)} dropped); wanted SQuAD's JSON with data, paragraphs, qas"
-        )
+        raise UserError(f"{path}: no question ({len(dropped)} dropped); wanted SQuAD's JSON with data, paragraphs, qas")
     return SquadFile(list(questions.values()), dropped)
 
 
 def answer_matches_context(answer: Answer, context: str) -> bool:
-    """Whether the passage has the answer where it is said to be."""
+    """Returns whether the passage has the answer at its offset."""
     return answer.start >= 0 and bool(answer.text) and context[answer.start : answer.stop] == answer.text
 
 
 def get_field(values: Any, name: str, kind: type, where: str) -> Any:
-    """`values[name]`, a `kind`.
+    """Returns `values[name]` after a type check.
+
+    Args:
+      where: start of the error message.
 
     Raises:
-      UserError: it is missing or of another kind; `where` begins the message.
+      UserError: the field is missing or has another type.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where}: got {json.dumps(values)[:60]}; wanted an object with {name!r}")
@@ -161,7 +164,7 @@ def _question(path: str, values: Any, where: str, context: str) -> Question:
     impossible = get_field(values, "is_impossible", bool, where) if "is_impossible" in values else False
     listed = get_field(values, "answers", list, where) if "answers" in values else []
     if impossible and listed:
-        raise UserError(f"{where}: is_impossible is true, yet it has {len(listed)} answers; keep one of the two")
+        raise UserError(f"{where}: is_impossible is true, but it has {len(listed)} answers; keep one of the two")
     answers = tuple(
         Answer(
             get_field(answer, "text", str, f"{where}: answer"),
@@ -178,6 +181,6 @@ def _mismatch(question: Question) -> str:
     found = question.context.find(answer.text) if answer.text else -1
     nearest = f"the text is at {found}" if found >= 0 else "the passage does not contain the text"
     return (
-        f"answer {answer.text!r} is said to be at {answer.start}, where the passage has {there!r}; {nearest}; "
-        "mend the offset (characters from 0), or leave such questions out with --config.qa.drop_mismatched=True"
+        f"answer {answer.text!r}: answer_start is {answer.start}, where the passage has {there!r}; {nearest}; "
+        "correct the offset (characters from 0), or leave such questions out with --config.qa.drop_mismatched=True"
     )

@@ -43,7 +43,7 @@ class QaTask:
         paths: Mapping[str, Sequence[str]],
         tokenizer: Tokenizer,
         *,
-        windowing: WindowConfig = WindowConfig(),
+        windowing: WindowConfig = windows.DEFAULT_WINDOWS,
         measures: str = SQUAD,
         gold: Sequence[str] = (),
         dev_fraction: float = 0.0,
@@ -120,6 +120,7 @@ class QaTask:
         return list(zip(questions, found, strict=True))
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
+        """Computes the scores of `measures`."""
         if self._measures == SQUAD:
             return squad_metrics.squad_scores(self._splits[split].questions, self._texts(split, outputs))
         merged = self._merged(split, outputs)

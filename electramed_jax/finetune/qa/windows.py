@@ -1,11 +1,11 @@
-"""Questions and passages to windows of word pieces, and the answers' places in them.
+"""Windows of word pieces over questions and passages, labelled with the answers.
 
-A window is `[CLS] question [SEP] piece of the passage [SEP]`. A passage that does not fit is cut into windows that
-overlap, so that an answer cut by one stands whole in the next; no piece is lost.
+A window is `[CLS] question [SEP] part of the passage [SEP]`. A passage that does not fit is split into overlapping
+windows, so that an answer at the border of one is complete in the next. No word piece is lost.
 
-`stride` is Google's doc_stride, which BioBERT's and ELECTRAMed's scripts have too: pieces from the start of one window
-to the start of the next. Hugging Face's tokenizers call the overlap stride: of windows with room for n pieces of the
-passage, theirs is n minus ours.
+`doc_stride` has the meaning of google-research/bert, BioBERT and ELECTRAMed: word pieces from the start of one window
+to the start of the next. The `stride` of Hugging Face's tokenizers is the overlap: the word pieces of the passage in a
+window, minus `doc_stride`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BATCH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class WindowConfig:
-    """How passages are cut, in word pieces. The numbers are BERT's run_squad.py's and ELECTRAMed's.
+    """Sizes of windows, in word pieces. The defaults are those of BERT's run_squad.py and of ELECTRAMed.
 
     Attributes:
-      max_seq_length: of a window, with [CLS] and both [SEP].
-      doc_stride: from the start of one window to the start of the next.
-      max_query_length: a longer question loses its end.
+      max_seq_length: length of a window, with [CLS] and both [SEP].
+      doc_stride: distance from the start of one window to the start of the next.
+      max_query_length: a longer question is truncated.
     """
 
     max_seq_length: int = 384
@@ -40,29 +40,34 @@ class WindowConfig:
     def __post_init__(self) -> None:
         if self.max_query_length < 1 or self.doc_stride < 1:
             raise UserError(
-                f"config.qa.doc_stride={self.doc_stride}, config.qa.max_query_length={self.max_query_length}: wanted numbers above 0"
+                f"config.qa.doc_stride={self.doc_stride}, config.qa.max_query_length={self.max_query_length}: wanted "
+                "numbers above 0"
             )
         room = self.max_seq_length - self.max_query_length - _SPECIAL_PIECES
         if room < self.doc_stride:
             enough = self.max_query_length + _SPECIAL_PIECES + 2 * self.doc_stride
             raise UserError(
-                f"config.task.max_seq_length={self.max_seq_length} leaves room for {room} pieces of the passage beside a "
-                f"question of config.qa.max_query_length={self.max_query_length}: less than config.qa.doc_stride={self.doc_stride}, so "
-                f"pieces between windows would be lost; use a max_seq_length of {enough} or more, or a smaller doc_stride"
+                f"config.task.max_seq_length={self.max_seq_length} leaves room for {room} word pieces of the passage "
+                f"next to a question of config.qa.max_query_length={self.max_query_length}: less than "
+                f"config.qa.doc_stride={self.doc_stride}, so word pieces between windows would be lost; use a "
+                f"max_seq_length of {enough} or more, or a smaller doc_stride"
             )
+
+
+DEFAULT_WINDOWS = WindowConfig()
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """One row of input, without padding.
+    """One example, without padding.
 
     Attributes:
-      question: index of the question it belongs to.
+      question: index of its question.
       input_ids: int32[n].
-      first: index in `input_ids` of the first piece of the passage; token types are 0 before it and 1 from it on.
-      offsets: int32[c, 2], characters of the passage each of its c pieces is of.
-      max_context: bool[c], whether of all windows with this piece this one has the most around it.
-      start, end: the answer's first and last piece as indices in `input_ids`; 0, [CLS], where it holds no answer.
+      first: index in `input_ids` of the first word piece of the passage; token types are 0 before it, else 1.
+      offsets: int32[c, 2], start and end character in the passage of each of its c word pieces.
+      max_context: bool[c], whether this window is the one with the most context around the word piece.
+      start, end: first and last word piece of the answer, as indices in `input_ids`; 0 ([CLS]) without an answer.
     """
 
     question: int
@@ -75,6 +80,7 @@ class Window:
 
     @property
     def holds_answer(self) -> bool:
+        """Whether the window contains the whole answer."""
         return self.start > 0
 
 
@@ -111,46 +117,46 @@ class WindowStats:
 
 
 def make_windows(
-    questions: Sequence[Question], tokenizer: Tokenizer, windowing: WindowConfig = WindowConfig()
+    questions: Sequence[Question], tokenizer: Tokenizer, windowing: WindowConfig = DEFAULT_WINDOWS
 ) -> tuple[list[Window], WindowStats]:
-    """The windows of all questions, in order; each question has at least one."""
+    """Returns the windows of all questions, in order, at least one per question; and their counts."""
     stats = WindowStats(questions=len(questions))
-    found: list[Window] = []
+    windows: list[Window] = []
     for begin in range(0, len(questions), _BATCH):
         batch = questions[begin : begin + _BATCH]
         contexts = list(dict.fromkeys(question.context for question in batch))
-        pieces = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
-        asked = tokenizer.encode_batch([question.text for question in batch])
-        for number, (question, ids) in enumerate(zip(batch, asked, strict=True), begin):
+        encoded = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
+        queries = tokenizer.encode_batch([question.text for question in batch])
+        for index, (question, ids) in enumerate(zip(batch, queries, strict=True), begin):
             stats.truncated_questions += len(ids) > windowing.max_query_length
             head = np.concatenate(
                 [[tokenizer.special.cls], ids[: windowing.max_query_length], [tokenizer.special.sep]]
             ).astype(np.int32)
-            context_ids, offsets = pieces[question.context]
+            context_ids, offsets = encoded[question.context]
             span = _span(question, offsets)
-            of_question = _cut(number, head, context_ids, offsets, span, tokenizer.special.sep, windowing)
-            found += of_question
+            question_windows = _split_passage(index, head, context_ids, offsets, span, tokenizer.special.sep, windowing)
+            windows += question_windows
             if question.answers:
                 stats.answered += 1
                 stats.widened_answers += span is not None and _is_widened(question, offsets, span)
-                if not any(window.holds_answer for window in of_question):
+                if not any(window.holds_answer for window in question_windows):
                     stats.unanswerable.append(question.id)
-    stats.windows = len(found)
-    stats.windows_with_answer = sum(window.holds_answer for window in found)
-    return found, stats
+    stats.windows = len(windows)
+    stats.windows_with_answer = sum(window.holds_answer for window in windows)
+    return windows, stats
 
 
 def window_starts(pieces: int, room: int, stride: int) -> list[int]:
-    """Where the windows over a passage begin: steps of `stride` until one reaches the end."""
+    """Returns the first word piece of each window over a passage: steps of `stride` until one reaches the end."""
     return list(range(0, max(1, pieces - room + stride), stride))
 
 
 def max_context_windows(begins: Sequence[int], pieces: int, room: int) -> np.ndarray:
-    """int64[pieces]: for each piece the window in which it has the most context.
+    """Returns, for each word piece, the window in which it has the most context, int64[pieces].
 
-    Context is the smaller of the numbers of pieces before and after it; of equals the first window counts. That is
-    google-research/bert's rule (run_squad.py): the window's length, which it adds, never decides, as only the last
-    window can be shorter.
+    Context is the smaller of the numbers of word pieces before and after it; the first of equal windows counts. This is
+    the rule of google-research/bert (run_squad.py). That rule also adds a fraction of the window's length, which never
+    decides, as only the last window can be shorter.
     """
     first = np.asarray(begins)[:, None]
     length = np.minimum(room, pieces - first)
@@ -160,7 +166,7 @@ def max_context_windows(begins: Sequence[int], pieces: int, room: int) -> np.nda
 
 
 def _span(question: Question, offsets: np.ndarray) -> tuple[int, int] | None:
-    """The first and last piece of the passage that share a character with the first answer."""
+    """Returns the first and last word piece that share a character with the first answer; None if there is none."""
     if not question.answers:
         return None
     answer = question.answers[0]
@@ -169,12 +175,13 @@ def _span(question: Question, offsets: np.ndarray) -> tuple[int, int] | None:
 
 
 def _is_widened(question: Question, offsets: np.ndarray, span: tuple[int, int]) -> bool:
+    """Returns whether the word pieces of the answer contain more characters than the answer."""
     answer = question.answers[0]
     return bool(offsets[span[0], 0] < answer.start or offsets[span[1], 1] > answer.stop)
 
 
-def _cut(
-    number: int,
+def _split_passage(
+    question: int,
     head: np.ndarray,
     ids: np.ndarray,
     offsets: np.ndarray,
@@ -185,20 +192,20 @@ def _cut(
     room = windowing.max_seq_length - len(head) - 1
     begins = window_starts(len(ids), room, windowing.doc_stride)
     best = max_context_windows(begins, len(ids), room)
-    cut = []
+    windows = []
     for w, begin in enumerate(begins):
         stop = min(begin + room, len(ids))
         shift = len(head) - begin
-        whole = span is not None and begin <= span[0] and span[1] < stop
-        cut.append(
+        inside = span if span is not None and begin <= span[0] and span[1] < stop else None
+        windows.append(
             Window(
-                question=number,
+                question=question,
                 input_ids=np.concatenate([head, ids[begin:stop], [sep]]).astype(np.int32),
                 first=len(head),
                 offsets=offsets[begin:stop],
                 max_context=best[begin:stop] == w,
-                start=span[0] + shift if whole else 0,
-                end=span[1] + shift if whole else 0,
+                start=inside[0] + shift if inside else 0,
+                end=inside[1] + shift if inside else 0,
             )
         )
-    return cut
+    return windows

@@ -47,4 +47,4 @@ def with_encoder_params(state: TrainState, params: dict[str, Any]) -> TrainState
         wrong += [n for n in given if n not in own]
         assert not wrong, f"leaves without the model's shapes: {', '.join(wrong)}"
 
-    return state_lib.replace_params(state, tree_rules.map_named(lambda name, leaf: given.get(name, leaf), state.params))
+    return state_lib.replace_params(state, tree_rules.map_named(given.get, state.params))

@@ -57,8 +57,11 @@ def multilabel_scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[
 
 
 def regression_scores(gold: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Returns 100 times Pearson's and Spearman's correlation (0 if one side is constant), and the mean squared error."""
-    from scipy import stats  # a dependency of jax; imported here to keep start-up fast
+    """Returns 100 times Pearson's and Spearman's correlation, and the mean squared error.
+
+    A correlation is 0 if one side is constant.
+    """
+    from scipy import stats  # type: ignore[import-untyped]  # a dependency of jax; imported here to keep start-up fast
 
     gold, predicted = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
     ranks = stats.rankdata(gold), stats.rankdata(predicted)

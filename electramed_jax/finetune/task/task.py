@@ -102,8 +102,8 @@ class Task(Protocol):
     def data_summary(self) -> Mapping[str, Any]:
         """Returns the content of data.json, which identifies the data that a score belongs to.
 
-        {"files": {split: {"path", "bytes", "sha256"}}, "sizes": {split: {"examples": ..., ...}}, ...}, and whatever else
-        determines the variant of the data, such as the tag scheme.
+        {"files": {split: {"path", "bytes", "sha256"}}, "sizes": {split: {"examples": ..., ...}}, ...}, and whatever
+        else determines the variant of the data, such as the tag scheme.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts to rows of word pieces, cut so that what they are about stays in."""
+"""Model inputs of texts and pairs of texts, truncated so that the placeholders of a relation are kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from electramed_jax.finetune.text_classification.tables import Record
 
 
 class Inputs(NamedTuple):
-    """Of each record int32[n], [CLS] A [SEP] or [CLS] A [SEP] B [SEP]; whether it was cut; and how many of those lost a
-    placeholder by it."""
+    """The inputs of records.
+
+    Attributes:
+      input_ids: int32[n] per record: [CLS] A [SEP] or [CLS] A [SEP] B [SEP].
+      truncated: whether the record was truncated.
+      lost_placeholders: number of truncated records that lost a placeholder.
+    """
 
     input_ids: list[np.ndarray]
     truncated: list[bool]
@@ -22,30 +27,33 @@ class Inputs(NamedTuple):
 
 
 def make_inputs(records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Inputs:
-    """Args:
-    names: of the placeholders, such as "@GENE$".
+    """Tokenizes and truncates records.
+
+    Args:
+      names: placeholders, such as "@GENE$".
+      max_length: maximum word pieces of an input.
     """
     first = tokenizer.encode_batch([record.text for record in records])
     second = tokenizer.encode_batch([record.second for record in records])
     cls, sep = [tokenizer.special.cls], [tokenizer.special.sep]
-    # First and last pieces: themselves, or @ and $.
-    marking = sorted({int(ids[end]) for ids in tokenizer.encode_batch(names) for end in (0, -1)})
-    input_ids, cuts, lost = [], [], 0
+    # First and last word piece of each placeholder: the placeholder if it is whole, else @ and $.
+    marks = sorted({int(ids[end]) for ids in tokenizer.encode_batch(names) for end in (0, -1)})
+    input_ids, truncated, lost = [], [], 0
     for record, a, b in zip(records, first, second, strict=True):
         room = max_length - (3 if record.second else 2)
-        cuts.append(len(a) + len(b) > room)
-        if cuts[-1]:
-            marks = np.isin(a, marking).sum()
-            a, b = truncate(a, b, room, marking)
-            lost += int(np.isin(a, marking).sum() < marks)
+        truncated.append(len(a) + len(b) > room)
+        if truncated[-1]:
+            before = np.isin(a, marks).sum()
+            a, b = truncate(a, b, room, marks)
+            lost += int(np.isin(a, marks).sum() < before)
         input_ids.append(np.array([*cls, *a, *sep, *([*b, *sep] if record.second else [])], np.int32))
-    return Inputs(input_ids, cuts, lost)
+    return Inputs(input_ids, truncated, lost)
 
 
 def check_placeholders(
     records: Sequence[Record], names: Sequence[str], tokenizer: Tokenizer, reject: Callable[[int, str], NoReturn]
 ) -> None:
-    """Calls `reject(line, why)` where a placeholder is unknown to the vocabulary: two of them would look alike."""
+    """Calls `reject(line, why)` for a placeholder with an [UNK] piece: two of them could be identical inputs."""
     unk = tokenizer.special.unk
     unknown = [name for name, ids in zip(names, tokenizer.encode_batch(names), strict=True) if unk in ids]
     for record in records if unknown else ():
@@ -57,19 +65,20 @@ def check_placeholders(
 
 
 def placeholder_names(records: Sequence[Record]) -> list[str]:
-    """The placeholders of texts."""
+    """Returns the placeholders of all texts, sorted."""
     return placeholders.find_placeholders(text for record in records for text in (record.text, record.second))
 
 
-def truncate(a: np.ndarray, b: np.ndarray, room: int, marking: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Two texts' pieces, `room` together: of a pair the longer loses its end until both are of one length.
+def truncate(a: np.ndarray, b: np.ndarray, room: int, marks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the word pieces of one or two texts, truncated to `room` in total.
 
-    A text by itself is cut around what stands between its first and last `marking` piece, where it has any.
+    Of a pair, the longer text loses its end until both have the same length. Of a single text (`b` is empty), the part
+    around its first and last `marks` piece is kept; without such a piece the beginning.
     """
     if len(b):
         length = min(len(a), max(room - len(b), room - room // 2))
         return a[:length], b[: room - length]
-    marked = np.flatnonzero(np.isin(a, marking))
+    marked = np.flatnonzero(np.isin(a, marks))
     if not len(marked):
         return a[:room], b
     first, last = int(marked[0]), int(marked[-1])

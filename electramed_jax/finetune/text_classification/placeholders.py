@@ -1,7 +1,7 @@
-"""Placeholders such as @CHEMICAL$, which stand for the two mentions between which there may be a relation.
+"""Placeholders such as @CHEMICAL$, which replace the two mentions of a possible relation.
 
-Cut into pieces, @CHEMICAL$ is three to five of them, and the word "chemical" like any other. Whole, it is an entry of
-the vocabulary: it takes the place of one that was kept free for such ends ([unused0]), or is added behind the last.
+As ordinary text, @CHEMICAL$ is three to five word pieces, "chemical" among them. As a whole token it is an entry of the
+vocabulary: it replaces an unused entry ([unused0]) or is appended.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ UNUSED = re.compile(r"\[unused\d+\]")
 
 
 def find_placeholders(texts: Iterable[str]) -> list[str]:
-    """Each that stands in the texts, sorted."""
+    """Returns the distinct placeholders in the texts, sorted."""
     return sorted({placeholder for text in texts for placeholder in PATTERN.findall(text)})
 
 
-def add_to_vocabulary(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
-    """The encoder with these entries in its vocabulary; those it has stay as they are.
+def add_to_vocabulary(encoder: InitEncoder, placeholders: Sequence[str]) -> InitEncoder:
+    """Returns the encoder with these placeholders in its vocabulary; existing entries do not change.
 
-    The row of a new entry is the mean of the rows of its word's pieces: @CHEMICAL$ begins as "chemical".
+    The embedding of a new entry is the mean over the word pieces of its word: @CHEMICAL$ is initialized as "chemical".
     """
-    tokens = list(start.tokens)
+    tokens = list(encoder.tokens)
     free = [number for number, token in enumerate(tokens) if UNUSED.fullmatch(token)]
     new: dict[int, str] = {}
-    for placeholder in wanted:
+    for placeholder in placeholders:
         if placeholder not in tokens:
             if free:
                 number = free.pop(0)
@@ -41,15 +41,15 @@ def add_to_vocabulary(start: InitEncoder, wanted: Sequence[str]) -> InitEncoder:
                 number = len(tokens)
                 tokens.append(placeholder)
             new[number] = placeholder
-    model = dataclasses.replace(start.model, vocab_size=len(tokens))
-    params = start.params
+    model = dataclasses.replace(encoder.model, vocab_size=len(tokens))
+    params = encoder.params
     if params and new:
         rows = params["embeddings"]["word"]
         table = np.zeros((model.padded_vocab_size, rows.shape[1]), np.float32)
-        table[: len(start.tokens)] = rows[: len(start.tokens)]
+        table[: len(encoder.tokens)] = rows[: len(encoder.tokens)]
         words = [re.sub(r"[@$-]+", " ", placeholder).strip() for placeholder in new.values()]
-        pieces = Tokenizer.from_tokens(start.tokens, start.lower_case).encode_batch(words)
+        pieces = Tokenizer.from_tokens(encoder.tokens, encoder.lower_case).encode_batch(words)
         for number, ids in zip(new, pieces, strict=True):
             table[number] = rows[ids].mean(axis=0)
         params = params | {"embeddings": params["embeddings"] | {"word": table}}
-    return dataclasses.replace(start, model=model, tokens=tokens, params=params)
+    return dataclasses.replace(encoder, model=model, tokens=tokens, params=params)

@@ -1,8 +1,8 @@
-"""Labelled texts: tables with a header, or a JSON object a line.
+"""Labelled texts: tables with a header, or JSON lines.
 
-BLUE's relations are tables separated by tabs, whatever their ending says, in which a quotation mark is a character like
-any other. A file without a tab in its header is taken for comma-separated, with quoting. Columns are known by their
-names, the first of the usual ones that is there.
+The relations of BLUE are tab-separated tables without quoting, whatever their file ending. A file without a tab in its
+header is read as comma-separated, with quoting. Columns are found by name: the first of `TEXT`, `SECOND` and `LABEL`
+that the file has.
 """
 
 from __future__ import annotations
@@ -23,55 +23,60 @@ LABEL = ("label", "labels", "score", "similarity", "final_decision")
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of columns; "" for those that are to be found, and, of `second`, for none."""
+    """Names of columns; "": to be found by name, or no column for `second`."""
 
     text: str = ""
     second: str = ""
     label: str = ""
 
 
+DEFAULT_COLUMNS = Columns()  # all found by name
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A text, perhaps a second one, the label as it stands in the file, and the line (from 1)."""
+    """A text, an optional second text ("" without one), the label as in the file, and the line (from 1)."""
 
     text: str
     second: str
-    label: Any  # str; of JSON also a number or a list of str
+    label: Any  # str; from JSON also a number or a list of str
     line: int
 
 
-def read_table(path: str, columns: Columns = Columns(), *, labelled: bool = True) -> tuple[list[Record], Columns]:
-    """The records of a file, and the columns they were taken from.
+def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool = True) -> tuple[list[Record], Columns]:
+    """Reads the records of a file; returns them with the columns used.
 
     Args:
-      labelled: whether labels are wanted; else there are none, and a column of them is passed over.
+      labelled: read the labels; False: ignore them.
 
     Raises:
-      UserError: empty, a column that is missing from the header or a line, or a line that is no JSON object; names file
-        and line.
+      UserError: the file is empty, a column is missing in the header or in a line, or a line is not a JSON object;
+        names file and line.
     """
     rows = _json_rows(path) if path.endswith(".jsonl") else _table_rows(path)
     records: list[Record] = []
-    found = None
+    used = None
     for line, row in rows:
-        found = found or _found(path, line, row, columns, labelled)
-        for name in (found.text, found.second, found.label):
+        used = used or _find_columns(path, line, row, columns, labelled)
+        for name in (used.text, used.second, used.label):
             if name and row.get(name) is None:
                 split_files.reject_line(path, line, f"no {name}; wanted one in every record")
-        text, second = row[found.text], row[found.second] if found.second else ""
-        for name, value in ((found.text, text), (found.second, second)):
+        text, second = row[used.text], row[used.second] if used.second else ""
+        for name, value in ((used.text, text), (used.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
                 split_files.reject_line(path, line, f"{name} is {value!r}; wanted a text")
-        records.append(Record(text.strip(), second.strip(), row[found.label] if found.label else "", line))
-    if found is None:
-        split_files.reject_line(path, 1, "a header and nothing else; wanted a record a line")
-    return records, found
+        records.append(Record(text.strip(), second.strip(), row[used.label] if used.label else "", line))
+    if used is None:
+        split_files.reject_line(path, 1, "only a header; wanted one record per line")
+    return records, used
 
 
 def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     lines = split_files.read_lines(path)
     if lines[0].startswith(("{", "[{")):
-        split_files.reject_line(path, 1, "JSON; wanted a table with a header, or a file .jsonl with an object a line")
+        split_files.reject_line(
+            path, 1, "JSON; wanted a table with a header, or a .jsonl file with one object per line"
+        )
     tabs = "\t" in lines[0]
     header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
     if tabs:
@@ -102,20 +107,20 @@ def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, row
 
 
-def _found(path: str, line: int, row: Mapping[str, Any], columns: Columns, labelled: bool) -> Columns:
-    there = ", ".join(row)
-    setting = "config.text." if labelled else ""  # of finetune, of predict
+def _find_columns(path: str, line: int, row: Mapping[str, Any], columns: Columns, labelled: bool) -> Columns:
+    """Returns the columns to read; raises UserError if a chosen or a required column is missing."""
+    setting = "config.text." if labelled else ""  # an option of finetune, or of predict
 
-    def choose(what: str, chosen: str, usual: Sequence[str], needed: bool) -> str:
-        names = [chosen] if chosen else [name for name in usual if name in row]
+    def choose(option: str, chosen: str, candidates: Sequence[str], required: bool) -> str:
+        names = [chosen] if chosen else [name for name in candidates if name in row]
         if names and names[0] in row:
             return names[0]
-        if not needed and not chosen:
-            return ""
-        wanted = chosen or f"one of {', '.join(usual)}"
-        split_files.reject_line(
-            path, line, f"no column {wanted}; there are {there}; name yours with --{setting}{what}_column=NAME"
-        )
+        if required or chosen:
+            wanted = chosen or f"one of {', '.join(candidates)}"
+            split_files.reject_line(
+                path, line, f"no column {wanted}; got {', '.join(row)}; name yours with --{setting}{option}_column=NAME"
+            )
+        return ""
 
     text = choose("text", columns.text, TEXT, True)
     second = choose("second_text", columns.second, [name for name in SECOND if name != text], False)

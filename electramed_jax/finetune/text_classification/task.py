@@ -1,4 +1,6 @@
-"""Classification of texts and of pairs of texts. Kinds, with their primary score:
+"""Classification of texts and of pairs of texts.
+
+Kinds of tasks, with their primary score:
 
 relations       one label; micro F1 over all labels but "no relation"
 classification  one label; accuracy

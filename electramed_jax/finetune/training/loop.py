@@ -294,7 +294,8 @@ class _SeedRun:
         scores["history"] = self.history
         split = TEST if TEST in task.splits else DEV
         log_main(
-            f"seed {self.seed}: best after epoch {best['epoch']:.2f}; {split} {format_scores(scores[split], task.primary)}"
+            f"seed {self.seed}: best after epoch {best['epoch']:.2f}; {split} "
+            f"{format_scores(scores[split], task.primary)}"
         )
         return scores, predictions
 

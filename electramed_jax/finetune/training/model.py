@@ -28,7 +28,7 @@ from electramed_jax.training.state import Params
 
 
 class TaskHead(nnx.Module):
-    """Computes float32 logits of every token; see `task.Head` for the kinds. A "sequence" head is read at [CLS] only."""
+    """Computes float32 logits of every token; see `task.Head`. A "sequence" head is read at [CLS] only."""
 
     def __init__(self, config: ModelConfig, head: Head, *, rngs: nnx.Rngs):
         D, dtype = config.hidden_size, jnp.dtype(config.compute_dtype)

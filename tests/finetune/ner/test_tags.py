@@ -46,7 +46,11 @@ def test_encoding_is_iob2_and_the_inverse_of_decoding():
         encoded = tags.encode(tags.decode(sentence), len(sentence))
         assert tags.decode(encoded) == tags.decode(sentence)
         assert tags.detect_scheme([encoded]).irregular == 0
-        assert all(tag.startswith("B") for tag, before in zip(encoded, ["O", *encoded]) if before == "O" != tag)
+        assert all(
+            tag.startswith("B")
+            for tag, before in zip(encoded, ["O", *encoded[:-1]], strict=True)
+            if before == "O" != tag
+        )
 
 
 def test_tags_without_a_type_have_the_empty_one():

@@ -58,8 +58,8 @@ def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
     [
         (lambda q: q[0].pop("body"), "f.json: question aa lacks 'body'"),
         (lambda q: q[0].pop("id"), r"f.json: questions\[0\] lacks 'id'"),
-        (lambda q: q[2].update(id="aa"), "f.json: question aa stands in it twice"),
-        (lambda q: q[0].update(exact_answer=[[3]]), "f.json: question aa: 'exact_answer' holds 3"),
+        (lambda q: q[2].update(id="aa"), "f.json: question aa occurs twice"),
+        (lambda q: q[0].update(exact_answer=[[3]]), "f.json: question aa: 'exact_answer' contains 3"),
         (lambda q: q[0]["snippets"][0].pop("text"), "f.json: question aa: snippet lacks 'text'"),
         (lambda q: q.__delitem__(slice(None)), "f.json: no question of type factoid"),
     ],

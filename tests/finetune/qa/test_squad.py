@@ -70,7 +70,7 @@ def test_an_answer_that_is_elsewhere_is_an_error_or_left_out_and_counted(tmp_pat
     value = copy.deepcopy(GOOD)
     value["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] = 17
     path = write(tmp_path, value)
-    with pytest.raises(UserError, match=r"questions.json: question q1: answer 'BCR-ABL' is said to be at 17.*is at 18"):
+    with pytest.raises(UserError, match=r"questions.json: question q1: answer 'BCR-ABL': answer_start is 17.*is at 18"):
         read(path)
     kept = read(path, drop_mismatched=True)
     assert [answer.text for answer in kept.questions[0].answers] == ["ABL"] and kept.dropped == []
@@ -95,13 +95,13 @@ def changed(change) -> dict:
         (lambda p: p.update(context=""), "question q1: its context is empty"),
         (lambda p: p["qas"][0].update(answers="yes"), "question q1: its answer is the word 'yes'; yes/no questions"),
         (lambda p: p["qas"][0]["answers"][0].pop("answer_start"), "question q1: answer lacks 'answer_start'"),
-        (lambda p: p["qas"][0]["answers"][0].update(answer_start=-5), "question q1: .* is said to be at -5"),
+        (lambda p: p["qas"][0]["answers"][0].update(answer_start=-5), "question q1: .* answer_start is -5"),
         (lambda p: p["qas"][0]["answers"][0].update(answer_start="18"), "'answer_start' is \"18\"; wanted a whole"),
-        (lambda p: p["qas"][0]["answers"][0].update(text=""), "question q1: answer '' .* does not contain"),
-        (lambda p: p["qas"][0].update(is_impossible=True), "question q1: is_impossible is true, yet it has 2 answers"),
+        (lambda p: p["qas"][0]["answers"][0].update(text=""), "question q1: answer '': .* does not contain"),
+        (lambda p: p["qas"][0].update(is_impossible=True), "question q1: is_impossible is true, but it has 2 answers"),
         (lambda p: p["qas"][1].update(is_impossible="yes"), "question q2: 'is_impossible' is \"yes\"; wanted true or"),
-        (lambda p: p["qas"][1].update(id="q1"), "question q1 stands in it twice"),
-        (lambda p: p.update(qas=[]), r"no question in it \(0 dropped\)"),
+        (lambda p: p["qas"][1].update(id="q1"), "question q1 occurs twice"),
+        (lambda p: p.update(qas=[]), r"no question \(0 dropped\)"),
         (lambda p: p.update(qas=["q1"]), r"qas\[0\]: got \"q1\"; wanted an object with 'id'"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -225,7 +226,7 @@ def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_
         (lambda f, folder: f.pop("test"), "gold answers but no test file"),
         (lambda f, folder: f.update(gold=[golden(folder, "8B", xx=["a"])]), "8B_golden.json: none of its 1 factoid"),
         (lambda f, folder: f.update(gold=[golden(folder, "7B", dd=[])]), "question dd has no exact_answer"),
-        (lambda f, folder: f.update(test=f["test"] + f["test"][:1]), "question dd_000 stands in another file"),
+        (lambda f, folder: f.update(test=f["test"] + f["test"][:1]), "question dd_000 is in another file"),
     ],
 )
 def test_files_that_do_not_fit_together_are_told(tmp_path, tokenizer, change, told):
@@ -267,7 +268,7 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
         contexts.setdefault(bioasq.question_id(question.id), []).append(question.context.lower())
     found, texts = {}, {}
     for batch, path in enumerate(gold_files, 1):
-        factoids = [q for q in json.load(open(path, encoding="utf-8"))["questions"] if q["type"] == "factoid"]
+        factoids = [q for q in json.loads(pathlib.Path(path).read_text("utf-8"))["questions"] if q["type"] == "factoid"]
         for q in factoids:
             there = [t for t in q["exact_answer"][0] if any(t.lower() in context for context in contexts[q["id"]])]
             texts[q["id"]] = min(there, key=len, default="")
@@ -277,5 +278,7 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
     for batch, size in zip(found, [39, 25, 29, 34, 35], strict=True):
         # a few answers begin or end inside a word piece, or are longer than an answer may be
         assert found[batch] - 6 <= scores[f"lenient_accuracy_7B{batch}"] * size / 100 <= found[batch]
-    right = sum(scores[f"strict_accuracy_7B{batch}"] * size for batch, size in zip(found, [39, 25, 29, 34, 35]))
+    right = sum(
+        scores[f"strict_accuracy_7B{batch}"] * size for batch, size in zip(found, [39, 25, 29, 34, 35], strict=True)
+    )
     assert scores["strict_accuracy"] == pytest.approx(right / 162)

@@ -143,7 +143,7 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ((100, 40, 64), "33 pieces .* less than config.qa.doc_stride=40"),
+        ((100, 40, 64), "33 word pieces .* less than config.qa.doc_stride=40"),
         ((384, 0, 64), "stride=0"),
         ((384, 8, 0), "max_query_length=0"),
     ],

@@ -11,7 +11,7 @@ from electramed_jax.finetune.text_classification import tables
 from electramed_jax.finetune.text_classification.tables import Columns
 
 
-def read(tmp_path, name: str, text: str, columns: Columns = Columns()):
+def read(tmp_path, name: str, text: str, columns: Columns = tables.DEFAULT_COLUMNS):
     path = tmp_path / name
     path.write_bytes(text.encode("utf-8"))
     return tables.read_table(str(path), columns)
@@ -54,8 +54,8 @@ def test_columns_can_be_named(tmp_path):
         ("a.csv", "sentence\tlabel\nx\tyes\nonly\n", "a.csv, line 3: 1 columns; the header has 2"),
         ("a.csv", "sentence\tlabel\nx\ty\tyes\n", "a.csv, line 2: 3 columns"),
         ("a.csv", "sentence\tlabel\n\tyes\n", "a.csv, line 2: sentence is ''"),
-        ("a.tsv", "satz\tlabel\nx\tyes\n", "a.tsv, line 2: no column one of sentence, text.*there are satz, label"),
-        ("a.tsv", "sentence\tlabel\n", "a.tsv, line 1: a header and nothing else"),
+        ("a.tsv", "satz\tlabel\nx\tyes\n", "a.tsv, line 2: no column one of sentence, text.*got satz, label"),
+        ("a.tsv", "sentence\tlabel\n", "a.tsv, line 1: only a header"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": "x"}\n', "a.jsonl, line 2: no label"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": \n', "a.jsonl, line 2: not JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: not a JSON object"),

@@ -14,9 +14,9 @@ from an Apache Beam pipeline and writes the same folder. Between the stages, `sh
 holds the keys of one group (about DOCUMENTS_PER_GROUP) and the dropped rows of one input, for any size of the corpus.
 
 A finished documents folder can be an input together with newer files: records that the files supersede or withdraw are
-dropped, as if all had been read at once. One difference remains: what was dropped when the folder was built is gone. A
-duplicate is not restored when the document it duplicated is withdrawn or revised later, and a dropped record does not
-supersede an older one in a later file.
+dropped, as if all had been read at once. One difference remains: documents dropped when the folder was built are not
+stored. A duplicate is not restored when the document it duplicated is withdrawn or revised later, and a dropped record
+does not supersede an older one in a later file.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Source:
         """Yields the documents, as `reader.read_documents` does.
 
         Raises:
-          UserError: as there; also a damaged part, strict or not, because parts are written complete.
+          UserError: see there; also for a damaged part, strict or not, because `prepare` wrote it.
         """
         if not self.parts:
             yield from reader.read_documents(self.path, drops, strict, pubmed_options, deletions)

@@ -24,7 +24,9 @@ def test_a_structured_abstract_keeps_its_labels_and_leaves_out_the_copyright(tmp
 
 
 def test_truncation_marks_and_copyright_notices_are_removed(tmp_path):
-    text = abstract("It began. (ABSTRACT TRUNCATED AT 250 WORDS)", "It ended.(ABSTRACT TRUNCATED) © 2001 Invention Ltd.")
+    text = abstract(
+        "It began. (ABSTRACT TRUNCATED AT 250 WORDS)", "It ended.(ABSTRACT TRUNCATED) © 2001 Invention Ltd."
+    )
     assert read_one(tmp_path, abstract=text).sections == ((None, "It began."), (None, "It ended."))
 
 

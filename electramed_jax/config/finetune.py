@@ -69,7 +69,7 @@ class NerConfig:
 
     scheme: str = setting(
         "detect",
-        "tagging scheme that the files must have",
+        "tagging scheme that the files must have; detect: the one that fits them; any: not checked",
         one_of("detect", "any", "IOB2", "IOB1", "scibert", "BIOES", "BILOU"),
     )
 
@@ -169,7 +169,10 @@ class FinetuneConfig:
     attention_dropout: float = setting(0.1, "dropout rate of attention probabilities", FRACTION)
     compute_dtype: str = setting("float32", "dtype of matrix products and activations", one_of("float32", "bfloat16"))
     remat: str = setting(
-        "none", "activations that the backward pass recomputes, layer by layer", one_of("none", "dots", "full")
+        "none",
+        "activations that the backward pass recomputes, layer by layer; full: all; dots: all except products with "
+        "weights and the attention's result; none: nothing",
+        one_of("none", "dots", "full"),
     )
     eval_every: int = setting(0, "interval of evaluation on the development set; 0: every epoch", NON_NEGATIVE, "steps")
     save_every: int = setting(0, "interval of checkpoints; 0: at every evaluation", NON_NEGATIVE, "steps")

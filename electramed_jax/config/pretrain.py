@@ -66,7 +66,12 @@ class ModelConfig:
     generator_num_layers: int = setting(12, "layers of the generator", POSITIVE)
     generator_num_heads: int = setting(1, "attention heads of the generator", POSITIVE)
     generator_intermediate_size: int = setting(256, "feed-forward width of the generator", POSITIVE)
-    tying: str = setting("embeddings", "parameters that the generator shares with the discriminator", one_of(*TYINGS))
+    tying: str = setting(
+        "embeddings",
+        "parameters that the generator shares with the discriminator; embeddings: the embedding tables; none: nothing; "
+        "all: embeddings and encoder; gradient_disentangled: embeddings, to which the discriminator adds its own delta",
+        one_of(*TYINGS),
+    )
     # google-research/electra modeling.py:46
     dropout: float = setting(0.1, "dropout rate of embeddings and sub-layer outputs", FRACTION)
     # google-research/electra modeling.py:47
@@ -80,7 +85,10 @@ class ModelConfig:
         one_of("float32", "bfloat16"),
     )
     remat: str = setting(
-        "full", "activations that the backward pass recomputes, layer by layer", one_of("full", "dots", "none")
+        "full",
+        "activations that the backward pass recomputes, layer by layer; full: all; dots: all except products with "
+        "weights and the attention's result; none: nothing",
+        one_of("full", "dots", "none"),
     )
     scan_layers: bool = setting(
         True, "compile one layer for all; False: faster steps on TPUs and GPUs, longer compilation"

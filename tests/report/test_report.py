@@ -21,6 +21,7 @@ from electramed_jax import cli
 from electramed_jax.aot import report
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
@@ -154,15 +155,14 @@ def test_runs_with_different_batch_sizes_are_compared_by_tokens(page):
 
 @pytest.mark.parametrize("kind, tying", [("electra", "embeddings"), ("uniform", "embeddings"), ("mlm", "all")])
 def test_example_rows_agree_with_the_sums_of_an_evaluation(packed, tmp_path, kind, tying):
-    config, _ = saved_run.save(
-        packed, tmp_path / "run", kind, tying, seed=5
-    )  # with this seed the discriminator predicts both classes
+    # With this seed the discriminator predicts both classes.
+    config, _ = saved_run.save(packed, tmp_path / "run", kind, tying, seed=5)
     reached, rows = examples.predict_rows(str(tmp_path / "run"), 3)
     assert reached == 3
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         state = load_pretrained_state(str(tmp_path / "run"), mesh)[1]
-        read = functools.partial(ordered_batches, packed, "validation", 1, sharding.batch_sharding(mesh))
+        read = functools.partial(ordered_batches, open_dataset(packed), "validation", 1, sharding.batch_sharding(mesh))
         ids = jax.numpy.concatenate([batch["input_ids"] for batch in read(3)])
         sums = jax.device_get(jax.jit(eval_step(config))(state.params, {"input_ids": ids}, 0))
     counts = examples.count_tokens(rows)

@@ -1,4 +1,4 @@
-"""Scores on a model's card: beside each the data it is of, for a person and for the Hub's own parser."""
+"""Scores on a model's card: with the data of each, for readers and for the Hub's own parser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OWN = RESULTS | {
 }
 
 
-def test_scores_stand_with_the_variant_of_their_data_their_seeds_and_what_was_published_on_the_same():
+def test_a_score_is_listed_with_its_data_variant_its_seeds_and_comparable_published_scores():
     text = card_scores.scores_table([RESULTS, OWN])
     variant = "NCBI-disease, its original split: one type (test SHA-256 30c7944720f5)"
     shown = "test: 1,940 sentences | f1 | 86.25 ± 0.25 | 2 | 87.54, ELECTRAMed-base (Miolo 2021) |"

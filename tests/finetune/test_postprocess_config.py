@@ -1,4 +1,4 @@
-"""The settings of training by which answers are read off go with the model, from run to export and back."""
+"""The postprocessing settings of training are kept from run to export and back."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def of_run(impossible: int = 0) -> PostprocessConfig:
     )
 
 
-def test_they_are_those_of_the_run():
+def test_the_settings_are_those_of_the_run():
     assert of_run() == PostprocessConfig("qa", 96, 0.3, Columns("abstract", "title"), 40, 20, 12, None)
 
 
-def test_a_question_may_stay_unanswered_only_where_the_model_learnt_of_impossible_ones():
+def test_a_question_may_stay_unanswered_only_if_the_model_was_trained_on_impossible_ones():
     assert of_run(impossible=2).null_threshold == -1.5
 
 
-def test_an_export_gives_them_back():
+def test_an_export_keeps_the_settings():
     held = json.loads(json.dumps(postprocess_config.to_json(of_run(2))))
     assert postprocess_config.from_json(held, Head(SPAN, ("start", "end")), 512, "x") == of_run(2)
 
 
-def test_a_folder_of_another_program_gets_the_usual_ones():
+def test_a_folder_of_another_program_gets_the_defaults():
     assert postprocess_config.from_json({}, Head(SEQUENCE, ("a", "b"), SIGMOID), 512, "x").kind == "multilabel"
     assert postprocess_config.from_json({}, Head(TOKEN, ("O", "B-X")), 128, "x") == PostprocessConfig("ner", 128)
 
 
 @pytest.mark.parametrize("values", [{"kind": "qa"}, {"colour": 1}, [1], {"columns": 3}])
-def test_what_is_not_ours_is_a_mistake(values):
+def test_unknown_values_are_an_error(values):
     with pytest.raises(UserError, match="x: .*export the model again"):
         postprocess_config.from_json(values, Head(TOKEN, ("O", "B-X")), 128, "x")

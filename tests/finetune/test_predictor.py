@@ -1,4 +1,4 @@
-"""A text of any length gives each entity once, whatever windows it is read in."""
+"""Each entity of a text of any length is predicted once, whatever its windows."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from electramed_jax.finetune.training import model
 from electramed_jax.hf.format.mapping import TOKEN
 
 HEAD = Head(TOKEN, ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug"))
-# What a perfect model says at the first piece of a word.
-SAID = dict.fromkeys(("at", "met", "tim"), "B-Drug") | {"acute": "B-Disease"}
-SAID |= dict.fromkeys(("gast", "arth", "neph"), "I-Disease")
+# Tags that a perfect model predicts at the first word piece.
+TAGS = dict.fromkeys(("at", "met", "tim"), "B-Drug") | {"acute": "B-Disease"}
+TAGS |= dict.fromkeys(("gast", "arth", "neph"), "I-Disease")
 
 
 class Perfect(Predictor):
-    """Its logits are what the piece itself says; how it cuts and joins is the real thing."""
+    """Its logits depend on the word piece only. Windows and their joining are the real code."""
 
     def logits(self, input_ids):
         assert max(len(ids) for ids in input_ids) <= self.model.postprocess.max_seq_length
-        wanted = [[HEAD.labels.index(SAID.get(TOKENS[number], "O")) for number in ids] for ids in input_ids]
+        wanted = [[HEAD.labels.index(TAGS.get(TOKENS[number], "O")) for number in ids] for ids in input_ids]
         return [10 * np.eye(HEAD.size, dtype=np.float32)[row] for row in wanted]
 
 
@@ -57,7 +57,7 @@ def test_no_entity_is_lost_or_doubled(max_length):
         assert {one.type for one in found} <= {"Drug", "Disease"} and all(one.confidence > 0.99 for one in found)
 
 
-def test_an_answer_does_not_depend_on_what_else_is_asked_or_on_the_batch():
+def test_an_answer_does_not_depend_on_other_texts_or_on_the_batch():
     texts = [text_of(words, words) for words in (3, 60, 9, 21)]
     real = made(Predictor, 16)
     together = real.entities(texts)

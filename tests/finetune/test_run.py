@@ -1,4 +1,4 @@
-"""Whole runs on a small invented corpus: interrupted, killed, started again, started otherwise."""
+"""Whole runs on a small synthetic corpus: interrupted, resumed, and started with other settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "train_seconds"}
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """Programs here run for some steps: compiled quickly, and each once for all runs of the same recipe and mesh."""
+    """Compiles without optimization, and once for all runs with the same spec and mesh."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", quick.jit)
         for name in ("jit_train_step", "jit_predict_step"):
@@ -66,22 +66,22 @@ def finetune(config: FinetuneConfig, workdir: pathlib.Path) -> run.Outcome:
 
 @pytest.fixture(scope="module")
 def whole(corpus, tmp_path_factory) -> pathlib.Path:
-    """The workdir of a run that nothing disturbed. Not to be written to."""
+    """The workdir of an uninterrupted run. Do not write to it."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     assert not finetune(config_of(corpus), workdir).preempted
     return workdir
 
 
-def told_to_stop(after: int):
-    """A stand-in for `batches.collate` that has the process told to stop (SIGTERM) in the middle of a step."""
+def preempt(after: int):
+    """Replaces `batches.collate`: call number `after` sends SIGTERM to the process in the middle of a step."""
     collate, calls = batches.collate, iter(range(1, 10**6))
 
-    def collate_and_tell(*args: object) -> batches.Batch:
+    def collate_and_preempt(*args: object) -> batches.Batch:
         if next(calls) == after:
             os.kill(os.getpid(), signal.SIGTERM)
         return collate(*args)
 
-    return collate_and_tell
+    return collate_and_preempt
 
 
 def read_metrics(seed_folder: pathlib.Path) -> list[dict]:
@@ -89,7 +89,7 @@ def read_metrics(seed_folder: pathlib.Path) -> list[dict]:
 
 
 def seed_files(workdir: pathlib.Path, seed: int) -> tuple[dict, list[dict], dict[str, np.ndarray]]:
-    """A seed's scores, its log, and its best parameters, without what a clock measured."""
+    """A seed's scores, its log, and its best parameters, without measured times."""
     own = workdir / f"seed-{seed}"
     scores = json.loads((own / "scores.json").read_text())
     log = read_metrics(own)
@@ -109,7 +109,7 @@ def assert_same_seed(ours: pathlib.Path, theirs: pathlib.Path, seed: int) -> Non
         np.testing.assert_array_equal(leaf, their_params[name], err_msg=name)
 
 
-def test_a_run_learns_and_says_what_it_learnt_from(whole, corpus):
+def test_a_run_learns_and_its_results_describe_the_data(whole, corpus):
     results = json.loads((whole / "results.json").read_text())
     assert results["seeds"] == [0, 1]
     f1 = results["scores"]["test"]["f1"]
@@ -141,9 +141,9 @@ def test_test_is_scored_with_the_checkpoint_that_dev_chose(whole, corpus):
 
 # in the first epoch of a seed; in the second seed; in the very last step
 @pytest.mark.parametrize("after", [3, STEPS + 7, 2 * STEPS])
-def test_a_run_that_was_told_to_stop_goes_on_to_the_same_bits(whole, corpus, tmp_path, monkeypatch, after):
+def test_a_preempted_run_resumes_to_the_same_bits(whole, corpus, tmp_path, monkeypatch, after):
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "collate", told_to_stop(after))
+        patch.setattr(batches, "collate", preempt(after))
         outcome = finetune(config_of(corpus), tmp_path / "run")
     assert outcome.preempted
     assert not finetune(config_of(corpus), tmp_path / "run").preempted
@@ -161,7 +161,7 @@ def test_a_seed_that_is_done_is_not_done_again(whole, corpus, tmp_path, monkeypa
     assert_same_seed(workdir, whole, 1)
 
 
-def test_more_seeds_may_be_asked_for_later(whole, corpus, tmp_path):
+def test_seeds_can_be_added_later(whole, corpus, tmp_path):
     workdir = shutil.copytree(whole, tmp_path / "run")
     outcome = finetune(config_of(corpus, seeds=3), workdir)
     assert outcome.results["seeds"] == [0, 1, 2]
@@ -170,7 +170,7 @@ def test_more_seeds_may_be_asked_for_later(whole, corpus, tmp_path):
 
 def test_a_damaged_checkpoint_is_passed_over(whole, corpus, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "collate", told_to_stop(13))
+        patch.setattr(batches, "collate", preempt(13))
         finetune(config_of(corpus, seeds=1), tmp_path / "run")
     newest = tmp_path / "run" / "seed-0" / "checkpoints" / "13"
     for path in (newest / "state").rglob("*"):
@@ -212,31 +212,31 @@ def test_a_model_is_exported_with_its_seed_s_scores_on_the_card_and_pushed(whole
     (result,) = card.data.eval_results
     assert (result.task_type, result.dataset_split) == ("token-classification", "test")
     assert result.metric_value == pytest.approx(scores["f1"], abs=1e-4)
-    assert hub.cards, "the Hub was asked whether it can read the metadata"
+    assert hub.cards, "the Hub validated the metadata"
 
 
-def test_what_is_said_of_pre_training_alone_is_refused_of_a_fine_tuned_model(whole, tmp_path, capsys):
+def test_options_of_pre_trained_models_are_errors_for_a_fine_tuned_model(whole, tmp_path, capsys):
     assert cli.main(["export", f"--workdir={whole}", f"--output={tmp_path}/out", "--data_license=a=b"]) == 2
     assert "--data_license says nothing of" in capsys.readouterr().err
 
 
-def test_a_tracker_is_told_of_every_seed(corpus, tmp_path, monkeypatch):
-    told = []
+def test_a_tracker_logs_every_seed(corpus, tmp_path, monkeypatch):
+    logged = []
 
     class Recorder:
         def __init__(self, run):
             self.name = run.name
 
-        def log(self, step, figures):
-            told.append((self.name, *figures))
+        def log(self, step, metrics):
+            logged.append((self.name, *metrics))
 
         def close(self):
-            told.append((self.name, "closed"))
+            logged.append((self.name, "closed"))
 
     monkeypatch.setitem(sys.modules, "own_trackers", types.SimpleNamespace(recorder=Recorder))
     finetune(config_of(corpus, seeds=1, trackers="own_trackers:recorder"), tmp_path / "run")
-    assert told[-1] == ("run/seed-0", "closed")
-    assert any("train/loss" in entry for entry in told) and any("dev/f1" in entry for entry in told)
+    assert logged[-1] == ("run/seed-0", "closed")
+    assert any("train/loss" in entry for entry in logged) and any("dev/f1" in entry for entry in logged)
 
 
 def test_the_step_of_a_non_finite_loss_is_named_and_its_metrics_are_written(corpus, tmp_path):

@@ -38,7 +38,7 @@ START = InitEncoder("scratch", MODEL, TOKENS, True, {})
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_device_and_a_compiler_in_a_hurry():
+def one_device_and_quick_compilation():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", quick.jit)
         patch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=jax.devices()[:1]))
@@ -46,7 +46,7 @@ def one_device_and_a_compiler_in_a_hurry():
 
 
 def write(path, prefix: str, count: int, seed: int) -> str:
-    """Questions whose answer is the word after "blocks"."""
+    """Questions with the word after "blocks" as the answer."""
     rng = random.Random(seed)
     paragraphs = []
     for number in range(count):
@@ -99,7 +99,7 @@ def config(tmp_path_factory) -> FinetuneConfig:
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """The workdir of a run that nothing stopped."""
+    """The workdir of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     assert not stages.run_stages(config, START, str(folder)).preempted
     return folder
@@ -109,7 +109,7 @@ def results(folder) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-def test_what_the_first_stage_learnt_is_what_the_second_one_starts_from(whole):
+def test_the_second_stage_starts_from_the_parameters_of_the_first(whole):
     first, second = results(whole / "first"), results(whole)
     assert first["scores"]["dev"]["exact_match"]["mean"] > 90, "the first stage learns its questions"
     assert "mrr" not in first["scores"]["dev"] and "test" not in first["scores"]
@@ -117,11 +117,11 @@ def test_what_the_first_stage_learnt_is_what_the_second_one_starts_from(whole):
     assert "squad.json" in second["encoder"]
 
 
-def test_a_run_stopped_in_its_first_stage_goes_on_there(config, whole, tmp_path, monkeypatch):
-    folder, asked = tmp_path / "run", iter(range(1000))
+def test_a_run_stopped_in_its_first_stage_resumes_there(config, whole, tmp_path, monkeypatch):
+    folder, calls = tmp_path / "run", iter(range(1000))
     with monkeypatch.context() as patch:
         patch.setattr(
-            "electramed_jax.common.processes.preemption.Preemption.reached", lambda self, *_: next(asked) > 10
+            "electramed_jax.common.processes.preemption.Preemption.reached", lambda self, *_: next(calls) > 10
         )
         assert stages.run_stages(config, START, str(folder)).preempted
     assert (folder / "first" / "seed-0" / "checkpoints").exists() and not (folder / "results.json").exists()
@@ -130,14 +130,14 @@ def test_a_run_stopped_in_its_first_stage_goes_on_there(config, whole, tmp_path,
     assert results(folder / "first")["scores"] == results(whole / "first")["scores"]
 
 
-def test_a_mistake_in_the_second_stage_is_told_before_the_first_is_trained(config, tmp_path):
+def test_an_error_of_the_second_stage_is_raised_before_the_first_is_trained(config, tmp_path):
     wrong = dataclasses.replace(config, task=dataclasses.replace(config.task, test=str(tmp_path / "absent.json")))
     with pytest.raises(UserError, match="absent.json"):
         stages.run_stages(wrong, START, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_the_first_stage_may_not_train_on_what_the_second_one_asks(config, tmp_path):
+def test_the_first_stage_may_not_train_on_evaluated_questions_of_the_second(config, tmp_path):
     first = dataclasses.replace(config.qa.pretrain_stage, train=config.task.test)
     leaky = dataclasses.replace(config, qa=dataclasses.replace(config.qa, pretrain_stage=first))
     with pytest.raises(UserError, match="bioasq-test.json: question c0_000 and 23 more of the first stage"):

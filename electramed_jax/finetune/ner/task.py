@@ -143,7 +143,7 @@ class NerTask:
         sentences = self._sentences[split]
         distinct = sorted({word for sentence in sentences for word in sentence.words})  # each is tokenized once
         encoded = zip(distinct, self.tokenizer.encode_batch(distinct), strict=True)
-        # A word whose characters the normalizer all drops is still a word: [UNK].
+        # A word is [UNK] if the normalizer drops all its characters.
         pieces = {word: ids.tolist() or [self.tokenizer.special.unk] for word, ids in encoded}
         sentence_pieces = [[pieces[word] for word in sentence.words] for sentence in sentences]
         return word_windows.make_examples(sentence_pieces, self.max_length, self.tokenizer.special)

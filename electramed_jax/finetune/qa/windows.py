@@ -92,7 +92,7 @@ class WindowStats:
       truncated_questions: questions with more than `max_query_length` word pieces.
       answered: questions with an answer.
       widened_answers: answers that begin or end inside a word piece; the label covers the whole piece.
-      unanswerable: ids of answered questions whose answer fits in no window; they are trained as unanswered.
+      unanswerable: ids of answered questions with an answer that fits in no window; they are trained as unanswered.
     """
 
     questions: int = 0

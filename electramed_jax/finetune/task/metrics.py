@@ -46,7 +46,7 @@ def multilabel_scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[
     """Scores any number of labels per example, bool[examples, labels].
 
     Returns:
-      As `classification_scores`; "accuracy" is the share of examples whose label set is exactly right.
+      As `classification_scores`; "accuracy" is the share of examples with exactly the gold label set.
     """
     counts = {
         name: np.array([np.sum(gold[:, n] & predicted[:, n]), np.sum(predicted[:, n]), np.sum(gold[:, n])])

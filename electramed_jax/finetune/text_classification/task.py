@@ -124,7 +124,7 @@ class TextClassificationTask:
 
     @classmethod
     def from_config(cls, config: FinetuneConfig, encoder: InitEncoder) -> tuple[TextClassificationTask, InitEncoder]:
-        """Builds the task; returns it with the encoder, whose vocabulary has the placeholders if they stay whole."""
+        """Builds the task; returns it with the encoder, to which whole placeholders were added."""
         chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
         paths = split_files.find_split_files(config.task.data, chosen, tables.ENDINGS)
         text = config.text

@@ -44,7 +44,7 @@ BEST_FOLDER = "best"
 MAX_TO_KEEP = 2  # the checkpoint before the newest is the fallback if the newest cannot be read
 NON_FINITE_ADVICE = "lower config.optimizer.learning_rate, then start with a new --workdir"
 
-Stop = Callable[[], bool]  # whether the process was asked to save and end
+Stop = Callable[[], bool]  # returns True to save a checkpoint and end
 
 
 @dataclasses.dataclass(frozen=True)

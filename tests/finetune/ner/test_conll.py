@@ -1,4 +1,4 @@
-"""CoNLL files as they are found, and one line for what cannot be read."""
+"""CoNLL files as they are found, and one-line errors that name file and line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_last_sentence_needs_no_empty_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, line, said",
+    "text, line, message",
     [
         ("a O\nb\n", 2, "one column"),
         ("a O\n\nb\tB_Drug\n", 3, "unknown tag 'B_Drug'"),
@@ -37,11 +37,11 @@ def test_the_last_sentence_needs_no_empty_line(tmp_path):
         ("-DOCSTART- O\n\n", 1, "no sentence"),
     ],
 )
-def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, text, line, said):
-    with pytest.raises(UserError, match=rf"train.txt, line {line}: .*{said}"):
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, text, line, message):
+    with pytest.raises(UserError, match=rf"train.txt, line {line}: .*{message}"):
         read(tmp_path, text)
 
 
-def test_an_empty_file_is_said_to_be_empty(tmp_path):
+def test_an_empty_file_is_an_error(tmp_path):
     with pytest.raises(UserError, match="train.txt: empty"):
         read(tmp_path, "\ufeff\n \n")

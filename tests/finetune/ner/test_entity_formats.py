@@ -1,4 +1,4 @@
-"""JSON lines, BioC JSON and PubTator say the same; `bioc` (PyPI), which is not ours, reads and accepts the two."""
+"""JSON lines, BioC JSON and PubTator contain the same entities; the package `bioc` (PyPI) reads and validates the last two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = {"Lithium": "Drug", "mania": "Disease", "Mania": "Disease", "β-thalasse
 
 
 def marked():
-    """Each name in its place; none that is not there."""
+    """Yields the documents with every occurrence of a name annotated."""
     for document in DOCUMENTS:
         parts = []
         for part in entity_formats.passages(document):
@@ -46,7 +46,7 @@ def key(identifier: str) -> str:
     return identifier.split("|")[0].split("_")[0]
 
 
-def test_passages_stand_in_the_documents_text_where_they_say():
+def test_passages_are_at_their_start_in_the_document_text():
     for document in DOCUMENTS:
         for part in entity_formats.passages(document):
             assert document.text[part.start : part.start + len(part.text)] == part.text

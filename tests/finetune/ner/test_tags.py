@@ -32,7 +32,7 @@ def test_entities_are_those_of_seqeval(prefixes):
 
 
 @pytest.mark.parametrize("scheme", tags.SCHEMES)
-def test_every_scheme_says_the_same_entities_and_is_recognised(scheme):
+def test_every_scheme_encodes_the_same_entities_and_is_detected(scheme):
     sentences = [text.split() for text in IN_SCHEME[scheme]]
     assert [tags.decode(sentence) for sentence in sentences] == MEANT
     found = tags.detect_scheme(sentences)
@@ -58,7 +58,7 @@ def test_tags_without_a_type_have_the_empty_one():
     assert tags.encode([Entity(0, 2, "")], 3) == ["B", "I", "O"]
 
 
-def test_a_slip_of_the_corpus_is_counted_and_does_not_change_the_scheme():
+def test_an_annotation_error_is_counted_and_does_not_change_the_scheme():
     found = tags.detect_scheme([["B-D", "I-D", "O", "B-D"]] * 100 + [["O", "I-D"]])
     assert (found.scheme, found.irregular) == ("IOB2", 1)
     assert tags.is_regular(found)
@@ -74,7 +74,7 @@ def test_a_slip_of_the_corpus_is_counted_and_does_not_change_the_scheme():
         ("JNLPBA/electramed/test.txt", "IOB2"),
     ],
 )
-def test_the_schemes_of_the_corpora_are_recognised(shared_data, file, scheme):
+def test_the_schemes_of_the_corpora_are_detected(shared_data, file, scheme):
     lines = (shared_data / "eval" / "ner" / file).read_text(encoding="utf-8").split("\n")
     sentences, words = [], []
     for line in [*lines, ""]:

@@ -1,4 +1,4 @@
-"""The entity task: nothing is lost between a file and a score, and what cannot be used is named."""
+"""The entity task: every word of a file is scored, and errors name file and line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(folder, **settings) -> ner.NerTask:
 
 
 def perfect(task: ner.NerTask, split: str) -> list[np.ndarray]:
-    """Logits that say what the file says."""
+    """Logits of a model that predicts the labels of the file."""
     sizes = task.head.size
     return [np.eye(sizes, dtype=np.float32)[np.maximum(labels, 0)] for labels in task.examples(split).labels]
 
@@ -45,7 +45,7 @@ def test_long_sentences_in_windows_lose_no_word(tmp_path, max_length):
     assert "1 long sentences in windows" in task.summary_lines()[2]
 
 
-def test_the_score_is_seqevals_whatever_the_model_says(tmp_path):
+def test_the_score_equals_seqevals_for_random_logits(tmp_path):
     task = make(write_conll(tmp_path), max_length=10)
     draw = np.random.default_rng(0)
     outputs = [draw.normal(size=(len(ids), task.head.size)) for ids in task.examples("dev").input_ids]
@@ -56,7 +56,7 @@ def test_the_score_is_seqevals_whatever_the_model_says(tmp_path):
     assert [line.split("\t")[1] for line in lines if line] == [tag for sentence in gold for tag in sentence]
 
 
-def test_a_word_is_asked_about_at_its_first_piece_even_if_the_vocabulary_has_none_for_it(tmp_path):
+def test_a_word_is_predicted_at_its_first_piece_even_if_it_has_none(tmp_path):
     write_conll(tmp_path)
     (tmp_path / "test.txt").write_text("atenolol B-Drug\n\u200b O\nstrange O\n", encoding="utf-8")
     task = make(tmp_path)
@@ -99,17 +99,17 @@ def test_without_a_dev_file_training_sentences_can_be_held_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "split, text, said",
+    "split, text, message",
     [
         ("train", "a O\nb O\n", "train.txt: no entity"),
         ("test", "a O\n\nb B-Gene\n", "test.txt, line 3: unknown tag 'B-Gene'.*Disease, Drug"),
         ("test", "a O\n\nb E-Drug\nc L-Drug\nd B-Drug\n", "test.txt, line 3: E-Drug is not"),
     ],
 )
-def test_tags_that_cannot_be_used_are_named_by_file_and_line(tmp_path, split, text, said):
+def test_tags_that_cannot_be_used_are_named_by_file_and_line(tmp_path, split, text, message):
     write_conll(tmp_path)
     (tmp_path / f"{split}.txt").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         make(tmp_path)
 
 

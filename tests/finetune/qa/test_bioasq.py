@@ -41,20 +41,20 @@ def test_factoid_questions_are_read_with_all_synonyms_in_whatever_year_s_form():
     assert len(factoids[0].snippets) == 3, "each text once"
 
 
-def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
+def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_predicted():
     factoids = bioasq.parse_factoids("f.json", FILE)
     labelled = bioasq.as_questions(factoids, all_snippets=False)
     assert [(q.id, q.answers[0].text) for q in labelled] == [("aa_000", "factor XA"), ("aa_001", "XA")]
     for question in labelled:
         assert squad.answer_matches_context(question.answers[0], question.context)
     assert labelled[1].answers[0].start == 31, "not inside of rivaroxaban"
-    asked = bioasq.as_questions(factoids, all_snippets=True)
-    assert [bioasq.question_id(q.id) for q in asked] == ["aa", "aa", "aa", "dd"]
-    assert [question.is_labelled for question in asked] == [True, True, False, False]
+    predicted = bioasq.as_questions(factoids, all_snippets=True)
+    assert [bioasq.question_id(q.id) for q in predicted] == ["aa", "aa", "aa", "dd"]
+    assert [question.is_labelled for question in predicted] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda q: q[0].pop("body"), "f.json: question aa lacks 'body'"),
         (lambda q: q[0].pop("id"), r"f.json: questions\[0\] lacks 'id'"),
@@ -64,10 +64,10 @@ def test_snippets_with_a_gold_answer_are_trained_on_and_all_are_asked():
         (lambda q: q.__delitem__(slice(None)), "f.json: no question of type factoid"),
     ],
 )
-def test_a_damaged_file_is_told_with_file_and_question(change, told):
+def test_an_error_names_file_and_question(change, message):
     value = copy.deepcopy(FILE)
     change(value["questions"])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         bioasq.parse_factoids("f.json", value)
 
 

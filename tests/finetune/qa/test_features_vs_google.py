@@ -42,8 +42,8 @@ def test_texts_and_pairs_are_cut_in_the_same_places(featurized, tokenizer):
     assert sum(made.truncated) == 5
 
 
-def test_words_are_asked_about_at_the_same_pieces(featurized, tokenizer):
-    """Google's cuts words that do not fit off, where ours goes on in a next window; a word "[CLS]" is text to us."""
+def test_words_are_predicted_at_the_same_pieces(featurized, tokenizer):
+    """Google's code drops words that do not fit; this package puts them into the next window. "[CLS]" in a text is a word."""
     compared = 0
     for case in featurized["tagging"]:
         sentence = [ids.tolist() for ids in tokenizer.encode_batch(case["words"])]

@@ -55,7 +55,7 @@ def test_the_best_answers_are_those_of_a_count_pair_by_pair(size, max_answer_len
         assert found.null_score == pytest.approx(min(s[0] + e[0] for s, e in zip(starts, ends, strict=True)))
 
 
-def test_a_text_that_stands_in_the_passage_twice_is_one_answer():
+def test_a_text_that_occurs_twice_in_the_passage_is_one_answer():
     context = "p53 p53"
     window = Window(0, np.zeros(6, np.int32), 3, np.array([[0, 3], [4, 7]], np.int32), np.ones(2, bool))
     logits = np.array([0, 0, 0, 2.0, 1.0, 0])

@@ -51,7 +51,7 @@ def read(path: str, **options) -> squad.SquadFile:
     return squad.parse_squad(path, squad.load_json(path), **options)
 
 
-def test_answers_stand_where_they_are_said_to_be_and_flags_are_kept(tmp_path):
+def test_answers_are_at_their_offsets_and_flags_are_kept(tmp_path):
     answered, impossible, unlabelled = read(write(tmp_path, GOOD)).questions
     assert [answer.text for answer in answered.answers] == ["BCR-ABL", "ABL"]
     assert [CONTEXT[answer.start : answer.stop] for answer in answered.answers] == ["BCR-ABL", "ABL"]
@@ -86,7 +86,7 @@ def changed(change) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda p: p.pop("context"), r"data\[0\].paragraphs\[0\] lacks 'context'; it has 'qas'"),
         (lambda p: p["qas"][0].pop("id"), r"paragraphs\[0\].qas\[0\] lacks 'id'"),
@@ -105,15 +105,15 @@ def changed(change) -> dict:
         (lambda p: p.update(qas=["q1"]), r"qas\[0\]: got \"q1\"; wanted an object with 'id'"),
     ],
 )
-def test_a_damaged_file_is_told_with_file_and_question(tmp_path, change, told):
+def test_an_error_names_file_and_question(tmp_path, change, message):
     path = write(tmp_path, changed(change))
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read(path)
     assert str(error.value).startswith(path) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b'{"data": [\n{"paragraphs": }]}', "line 2: not JSON"),
@@ -122,15 +122,15 @@ def test_a_damaged_file_is_told_with_file_and_question(tmp_path, change, told):
         (b"[]", "wanted an object with 'data'"),
     ],
 )
-def test_a_file_that_is_no_json_is_told_with_its_line(tmp_path, content, told):
+def test_an_error_of_invalid_json_names_the_line(tmp_path, content, message):
     path = tmp_path / "questions.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read(str(path))
     assert str(error.value).startswith(str(path))
 
 
-def test_every_answer_of_the_bioasq_files_stands_at_its_offset(shared_data):
+def test_every_answer_of_the_bioasq_files_is_at_its_offset(shared_data):
     folder = shared_data / "eval" / "qa" / "BioASQ-7b"
     counts = {}
     for name in ("rebuilt/BioASQ-train-factoid-7b-snippet", "huggingBioASQ/val/BioASQ-val-factoid"):

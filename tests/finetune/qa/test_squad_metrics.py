@@ -72,7 +72,7 @@ def test_the_official_normalisation_in_cases_that_can_be_checked_by_hand(answer,
     assert squad_metrics.f1(answer, gold) == pytest.approx(f1)
 
 
-def test_impossible_questions_are_right_if_left_unanswered_and_are_told_apart():
+def test_impossible_questions_are_correct_if_unanswered_and_scored_separately():
     questions = [
         Question("1", "?", "c", (Answer("kinase", 0),)),
         Question("2", "?", "c", impossible=True),

@@ -28,7 +28,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 
 
 def passage(identifier: str, question: str, answer: str, before: str = "", marked: bool = True) -> dict:
-    """A paragraph with one question; the answer stands after `before` in running text."""
+    """A paragraph with one question; the answer follows `before` in running text."""
     context = f"{before or FILLER}{answer} {FILLER}."
     qa = {"id": identifier, "question": question}
     if marked:
@@ -43,7 +43,7 @@ def write(folder, name: str, *paragraphs: dict) -> list[str]:
 
 
 def golden(folder, name: str, **answers: list[str]) -> str:
-    """An organisers' file: by question id, an answer and its synonyms."""
+    """A BioASQ golden file: by question id, an answer and its synonyms."""
     made = [{"id": i, "type": "factoid", "body": "?", "exact_answer": [texts]} for i, texts in answers.items()]
     path = folder / f"{name}_golden.json"
     path.write_text(json.dumps({"questions": made}))
@@ -51,7 +51,7 @@ def golden(folder, name: str, **answers: list[str]) -> str:
 
 
 def pointing(qa: QaTask, split: str, height: float = 20.0) -> list[np.ndarray]:
-    """Logits of a model that knows the labels."""
+    """Logits of a model that predicts the labels."""
     outputs = []
     made = qa.examples(split)
     for ids, (start, end) in zip(made.input_ids, made.labels, strict=True):
@@ -214,7 +214,7 @@ def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda f, folder: f.pop("dev"), "no dev file"),
         (
@@ -229,11 +229,11 @@ def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_
         (lambda f, folder: f.update(test=f["test"] + f["test"][:1]), "question dd_000 is in another file"),
     ],
 )
-def test_files_that_do_not_fit_together_are_told(tmp_path, tokenizer, change, told):
+def test_inconsistent_files_are_errors(tmp_path, tokenizer, change, message):
     given = bioasq_files(tmp_path) | {"gold": [golden(tmp_path, "7B1", dd=["imatinib"], ee=["egfr"])]}
     change(given, tmp_path)
     gold = given.pop("gold")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         QaTask(given, tokenizer, windowing=SMALL, measures="bioasq", gold=gold)
 
 
@@ -245,7 +245,7 @@ def test_files_are_listed_with_commas_and_patterns(tmp_path):
     assert splits.expand_paths("") == []
 
 
-def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_count_does(shared_data):
+def test_the_five_batches_of_bioasq_7b_are_scored_as_by_an_independent_count(shared_data):
     folder = shared_data / "eval" / "qa" / "BioASQ-7b"
     tokenizer = Tokenizer(str(shared_data / "vocab" / "scivocab-uncased.txt"))
     gold_files = sorted(map(str, (folder / "electramed").glob("7B*_golden.json")))
@@ -259,10 +259,10 @@ def test_the_five_batches_of_bioasq_7b_are_asked_and_scored_as_an_independent_co
         measures="bioasq",
         gold=gold_files,
     )
-    account = qa.data_summary()
-    sizes = account["sizes"]["test"]
+    summary = qa.data_summary()
+    sizes = summary["sizes"]["test"]
     assert [sizes[name] for name in ("questions", "passages", "gold", "attainable")] == [162, 407, 162, 129]
-    assert account["windows"]["train"]["lost"] == account["windows"]["dev"]["lost"] == 0
+    assert summary["windows"]["train"]["lost"] == summary["windows"]["dev"]["lost"] == 0
     contexts: dict[str, list[str]] = {}
     for question in qa._splits["test"].questions:
         contexts.setdefault(bioasq.question_id(question.id), []).append(question.context.lower())

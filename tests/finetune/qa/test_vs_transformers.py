@@ -1,7 +1,7 @@
 """An exported question-answering model gives the same answers in transformers on torch.
 
-transformers has had no question-answering pipeline since its version 5: what a user writes in its place is written out
-here, with its tokenizer's windows.
+transformers has had no question-answering pipeline since its version 5: this file contains the code that a user
+writes instead, with the windows of its tokenizer.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def in_transformers(folder, questions: list[Question]):
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
     assert type(model).__name__ == "ElectraForQuestionAnswering"
     for question in questions:
-        asked = len(tokenizer(question.text, add_special_tokens=False)["input_ids"])
+        query_length = len(tokenizer(question.text, add_special_tokens=False)["input_ids"])
         inputs = tokenizer(
             question.text,
             question.context,
             truncation="only_second",
             max_length=WINDOWING.max_seq_length,
-            stride=WINDOWING.max_seq_length - asked - 3 - WINDOWING.doc_stride,
+            stride=WINDOWING.max_seq_length - query_length - 3 - WINDOWING.doc_stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             padding=True,

@@ -118,7 +118,7 @@ def test_labels_cover_the_answer_and_windows_without_it_point_at_cls(tokenizer):
     assert 0 < stats.windows_with_answer < stats.windows == len(found)
 
 
-def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_told(tokenizer):
+def test_an_answer_longer_than_the_overlap_may_be_in_no_window_and_is_counted(tokenizer):
     context = "kinase " * 100
     question = Question("long", "the?", context, (Answer(context[70:700].strip(), 70),))
     found, stats = windows.make_windows(
@@ -141,13 +141,13 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ((100, 40, 64), "33 word pieces .* less than config.qa.doc_stride=40"),
         ((384, 0, 64), "stride=0"),
         ((384, 8, 0), "max_query_length=0"),
     ],
 )
-def test_windows_that_would_lose_pieces_are_refused(values, told):
-    with pytest.raises(UserError, match=told):
+def test_windows_that_would_lose_pieces_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
         windows.WindowConfig(*values)

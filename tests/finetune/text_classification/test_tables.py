@@ -1,4 +1,4 @@
-"""Tables and JSON lines as they are found, and one line for what cannot be read."""
+"""Tables and JSON lines as they are found, and one-line errors that name file and line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_columns_can_be_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, text, said",
+    "name, text, message",
     [
         ("a.csv", "sentence\tlabel\nx\tyes\nonly\n", "a.csv, line 3: 1 columns; the header has 2"),
         ("a.csv", "sentence\tlabel\nx\ty\tyes\n", "a.csv, line 2: 3 columns"),
@@ -62,6 +62,6 @@ def test_columns_can_be_named(tmp_path):
         ("a.jsonl", "\n", "a.jsonl: empty"),
     ],
 )
-def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, name, text, said):
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, name, text, message):
+    with pytest.raises(UserError, match=message):
         read(tmp_path, name, text)

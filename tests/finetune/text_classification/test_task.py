@@ -71,25 +71,25 @@ def test_placeholders_are_entries_of_the_vocabulary_or_pieces_by_option(tmp_path
     assert pieces(task, "train", 0, TOKENS) == "[CLS] the @ drug $ with @ gene $ [SEP]"
 
 
-def test_a_placeholder_begins_as_its_word():
+def test_a_placeholder_is_initialized_as_its_word():
     rows = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
     began = dataclasses.replace(tiny_init_encoder(), params={"embeddings": {"word": rows}, "encoder": {}})
-    learnt = placeholders.add_to_vocabulary(
+    extended = placeholders.add_to_vocabulary(
         began, ["@DRUG$", "@DRUG-GENE$", "@TIMOLOL$"]
     )  # two free entries, then a new one
-    table = learnt.params["embeddings"]["word"]
-    ids = {token: number for number, token in enumerate(learnt.tokens)}
+    table = extended.params["embeddings"]["word"]
+    ids = {token: number for number, token in enumerate(extended.tokens)}
     assert (ids["@DRUG$"], ids["@DRUG-GENE$"], ids["@TIMOLOL$"]) == (5, 6, len(TOKENS))
     np.testing.assert_array_equal(table[5], rows[ids["drug"]])
     np.testing.assert_allclose(table[6], (rows[ids["drug"]] + rows[ids["gene"]]) / 2, rtol=1e-6)
     np.testing.assert_allclose(table[len(TOKENS)], rows[[ids["tim"], ids["##ol"], ids["##ol"]]].mean(axis=0), rtol=1e-6)
     others = [number for number in range(len(TOKENS)) if number not in (5, 6)]
     np.testing.assert_array_equal(table[others], rows[others])
-    assert learnt.model.vocab_size == len(TOKENS) + 1
-    assert placeholders.add_to_vocabulary(learnt, ["@DRUG$"]) == learnt
+    assert extended.model.vocab_size == len(TOKENS) + 1
+    assert placeholders.add_to_vocabulary(extended, ["@DRUG$"]) == extended
 
 
-def test_a_vocabulary_without_pieces_for_a_placeholder_is_said_with_file_and_line(tmp_path):
+def test_a_vocabulary_without_pieces_for_a_placeholder_is_an_error_with_file_and_line(tmp_path):
     write(tmp_path, RELATIONS)
     poor = tuple(token for token in TOKENS if token != "$")
     with pytest.raises(UserError, match="train.tsv, line 2: .*@DRUG.*placeholders=whole"):
@@ -146,7 +146,7 @@ def test_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, split, row, said",
+    "kind, split, row, message",
     [
         ("relations", "test", ("a", "CPR:9"), "test.tsv, line 2: unknown label 'CPR:9'; the training file has CPR:3"),
         ("classification", "dev", ("a", " "), "dev.tsv, line 2: the label is ' '"),
@@ -154,9 +154,9 @@ def test_numbers(tmp_path):
         ("similarity", "train", ("a", "nan"), "train.tsv, line 2: the label 'nan' is not finite"),
     ],
 )
-def test_labels_that_cannot_be_used_are_named_by_file_and_line(tmp_path, kind, split, row, said):
+def test_labels_that_cannot_be_used_are_named_by_file_and_line(tmp_path, kind, split, row, message):
     write(tmp_path, RELATIONS | {split: [row]})
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         make(tmp_path, kind)
 
 

@@ -1,4 +1,4 @@
-"""Packing changes what a batch costs, and none of its numbers."""
+"""Packing changes the cost of a batch and none of its numbers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_packed_examples_fit_and_overlap_nowhere():
         for length, (row, at) in zip(lengths, placed, strict=True):
             taken[row, at : at + length] += 1
         assert taken.max() == 1 and taken.any(axis=1).all()
-        assert len(taken) <= np.ceil(11 / 9 * sum(lengths) / 32 + 6 / 9) + 8  # nobody packs much better
+        assert (
+            len(taken) <= np.ceil(11 / 9 * sum(lengths) / 32 + 6 / 9) + 8
+        )  # best-fit decreasing: 11/9 of the optimum; 8 rows of slack
 
 
 def test_the_fullest_batch_of_a_run_fits_the_rows():
@@ -73,7 +75,7 @@ def test_the_fullest_batch_of_a_run_fits_the_rows():
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What comes of a batch: logits by example, mean loss, its denominator, and the gradients of all parameters."""
+    """Results of a batch: logits by example, mean loss, its denominator, and the gradients of all parameters."""
 
     own_logits: dict[int, np.ndarray]
     loss: float
@@ -141,7 +143,7 @@ def test_the_loss_is_torchs(results):
     assert packed.loss == pytest.approx(float(wanted), rel=1e-5)
 
 
-def test_every_example_is_measured_once():
+def test_every_example_is_in_one_eval_batch():
     held = examples(HEADS["tags"], 57)
     seen = [
         place.example

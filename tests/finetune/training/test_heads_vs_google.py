@@ -56,7 +56,7 @@ def reference(shared_data) -> Reference:
 
 
 def at_cls(labels: np.ndarray, length: int) -> np.ndarray:
-    """As a token task that asks about [CLS] alone: Google's classification head is one dense layer."""
+    """Labels of a token task at [CLS] only: Google's classification head is one dense layer."""
     placed = np.full((len(labels), length, *labels.shape[1:]), IGNORE, labels.dtype)
     placed[:, 0] = labels
     return placed
@@ -106,9 +106,9 @@ def test_spans(reference):
     real = reference.features["input_ids"] != 0
     for column, end in enumerate(("start", "end")):
         theirs = reference.outputs[f"squadv1_simple/{end}_logits"]
-        asked = real & (theirs > -500)  # there, the question's tokens are out of the question
-        assert asked.sum() > 20
-        np.testing.assert_allclose(logits[..., column][asked], theirs[asked], **TOLERANCE)
+        compared = real & (theirs > -500)  # Google's code masks the tokens of the question
+        assert compared.sum() > 20
+        np.testing.assert_allclose(logits[..., column][compared], theirs[compared], **TOLERANCE)
     assert float(count) == 4
 
 

@@ -1,3 +1,3 @@
-"""ELECTRAMed in JAX: pre-train biomedical ELECTRA models from PubMed and hand them to Hugging Face."""
+"""ELECTRAMed in JAX: pre-trains and fine-tunes biomedical ELECTRA models on PubMed text."""
 
 __version__ = "0.1.0"

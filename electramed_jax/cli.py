@@ -1,4 +1,4 @@
-"""`electramed <command>`: the command's module is imported only when it is chosen, so that --help is instant."""
+"""Entry point of `electramed <command>`. Imports the module of the chosen command only, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
 from electramed_jax.common.processes import signals
 
 COMMANDS = {
-    "quickstart": "the whole way in a few minutes on invented text: start here",
-    "download": "PubMed's baseline and update files, verified and resumable",
+    "quickstart": "run the whole pipeline on generated text in a few minutes: start here",
+    "download": "fetch PubMed's baseline and update files, verified and resumable",
     "prepare": "PubMed XML, JSONL or text -> cleaned documents, split train/validation/test",
     "vocab": "documents -> a WordPiece vocabulary",
-    "pack": "documents + vocabulary -> TFRecord shards of full rows",
+    "pack": "documents + vocabulary -> TFRecord shards of packed rows",
     "pretrain": "shards -> a trained generator and discriminator",
-    "evaluate": "a checkpoint -> validation or test metrics",
-    "report": "one page about a run, or several side by side: curves, alerts, speed, data, sentences",
-    "doctor": "what is wrong with this machine for a run, and the command that mends it",
-    "bench": "how fast this machine is at a step, the data, preparing and saving, with spread",
-    "compile": "does a step fit on a TPU topology, and how fast, by the compiler; no TPU needed",
-    "export": "a checkpoint -> Hugging Face folders",
-    "import": "a Hugging Face folder -> a config file to train on from",
-    "finetune": "an encoder + a corpus -> a model for entities, relations, ... and its scores",
-    "predict": "texts, PubMed XML or questions -> entities, relations, classes or answers, by a fine-tuned model",
-    "inspect": "look into a shard, a manifest, documents or a workdir",
+    "evaluate": "checkpoint -> validation or test metrics",
+    "report": "workdirs -> an HTML page: curves, alerts, speed, data, sample predictions",
+    "doctor": "check this machine for a run; print the command that fixes each problem",
+    "bench": "time a train step, the input pipeline, prepare or a checkpoint on this machine",
+    "compile": "compile the train step for a TPU topology without a TPU: memory and estimated time",
+    "export": "checkpoint -> Hugging Face folders",
+    "import": "Hugging Face folder or TF1 checkpoint -> a config file that continues training from it",
+    "finetune": "encoder + corpus -> a model for entities, relations, ... and its scores",
+    "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
+    "inspect": "show the contents of a shard, a manifest, a documents folder or a workdir",
 }
-MODULES = {"import": "import_"}  # `import` is a word of Python's
+MODULES = {"import": "import_"}  # `import` is a Python keyword
 
 
 def program() -> NoReturn:
-    """`electramed`, in a process of its own."""
+    """Runs `electramed` as a process and exits with its code: the console script of the package."""
     signals.handle_sigint()
     code = main()
     if code == EXIT_INTERRUPTED:
@@ -47,8 +47,15 @@ def program() -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit code: 0 done, 2 the user's mistake, 42 preempted and saved,
-    75 another process of the run is gone."""
+    """Runs one command.
+
+    Args:
+      arguments: the words after `electramed`; None: those of the process.
+
+    Returns:
+      the exit code: 0 done, 2 user error, 42 preempted and saved, 75 another process of the run has ended,
+      130 interrupted.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "--version"):
         print(f"electramed {__version__}" if arguments[:1] == ["--version"] else _overview())
@@ -56,31 +63,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, rest = arguments[0], arguments[1:]
     try:
         if name not in COMMANDS:
-            raise UserError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+            raise UserError(f"unknown command {name!r}; wanted one of {', '.join(COMMANDS)}")
         return _run(name, rest)
     except UserError as error:
         console.fail(f"electramed {name}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        console.fail(f"electramed {name}: interrupted; run the same command again to go on")
+        console.fail(f"electramed {name}: interrupted; run the same command again to resume")
         return EXIT_INTERRUPTED
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     command, args = parse(name, arguments)
     with console.at_level(_level(args)):
-        result = _told_where(command.run, args)
-    is_worker = result.pop("is_worker", False)  # the main process, where there are several
+        result = _run_command(command.run, args)
+    is_worker = result.pop("is_worker", False)  # of several processes only the main one prints JSON
     if args.json and not is_worker:
         print(json.dumps(result))
     return result.get("exit_code", EXIT_DONE)
 
 
 def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
-    """A command's module, and its arguments with the settings of its config apart, as words.
+    """Imports a command and parses its arguments.
+
+    Returns:
+      the module of the command, and the parsed arguments. `settings` of them holds the `--config...` words unparsed.
 
     Raises:
-      UserError: words it does not know, or too few.
+      UserError: an unknown argument or a missing one.
     """
     command = importlib.import_module(f"electramed_jax.commands.{MODULES.get(name, name)}")
     parser = _Parser(
@@ -92,26 +102,26 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     parser.add_argument(
         "--json",
         action="store_true",
-        help="end with one line of JSON, the result, on standard output",
+        help="print the result as one line of JSON, the last of standard output",
     )
-    amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--quiet", action="store_true", help="say nothing but warnings, alerts and mistakes")
-    amount.add_argument(
-        "--verbose", action="store_true", help="say more: what the libraries log, and where a mistake was found"
+    verbosity = parser.add_mutually_exclusive_group()
+    verbosity.add_argument("--quiet", action="store_true", help="print only warnings, alerts and errors")
+    verbosity.add_argument(
+        "--verbose", action="store_true", help="also print the logs of libraries and the traceback of an error"
     )
     command.add_arguments(parser)
-    # Settings (--config.a.b=c) are not argparse's to know: the config itself names the unknown ones.
+    # argparse does not know the settings (--config.a.b=c). The config reports the unknown ones.
     args, settings = parser.parse_known_args(arguments)
     args.settings = [s for s in settings if s.startswith("--config")]
-    if strangers := [s for s in settings if not s.startswith("--config")]:
-        parser.error(f"unrecognized arguments: {' '.join(strangers)}")
+    if unknown := [s for s in settings if not s.startswith("--config")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if args.settings and not getattr(command, "TAKES_CONFIG", False):
         raise UserError(f"takes no {args.settings[0].split('=')[0]}; see electramed {name} --help")
     return command, args
 
 
 def _level(args: argparse.Namespace) -> str:
-    """What is asked for, or what holds already where a command is one of another's."""
+    """Returns the console level of the flags. Without a flag: the current level, which quickstart passes on."""
     if args.verbose:
         import logging
 
@@ -123,7 +133,8 @@ def _level(args: argparse.Namespace) -> str:
     return console.QUIET if args.quiet else console.level()
 
 
-def _told_where(run: Callable[[argparse.Namespace], dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+def _run_command(run: Callable[[argparse.Namespace], dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Returns `run(args)`. With --verbose, prints the traceback of a UserError."""
     try:
         return run(args)
     except UserError:
@@ -132,9 +143,10 @@ def _told_where(run: Callable[[argparse.Namespace], dict[str, Any]], args: argpa
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other mistake of a user is said."""
+    """Reports a wrong command line as a UserError, in one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises UserError instead of printing the usage and exiting."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 
@@ -147,7 +159,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "electramed <command> --help tells a command's options.",
+            "electramed <command> --help lists the options of a command.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The front door: help at once, one line for every mistake, one line of JSON for a program."""
+"""The command line: help without JAX, user errors in one line, results as one line of JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from electramed_jax.common import console
 TINY = f"--config={pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'pretrain_tiny.py'}"
 
 
-def one_line_of(capsys) -> str:
+def error_line(capsys) -> str:
+    """Returns the one line of standard error; standard output must be empty."""
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     return line
 
 
-def test_help_lists_every_command_without_starting_jax():
-    """Nor anything else that makes a person wait."""
+def test_help_lists_every_command_without_importing_slow_packages():
     code = (
         "import sys; from electramed_jax import cli; code = cli.main(['--help']);"
         "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)"
@@ -34,20 +34,20 @@ def test_help_lists_every_command_without_starting_jax():
         assert f"  {command} " in done.stdout and text in done.stdout
 
 
-def test_the_overview_is_what_no_command_shows_too(capsys):
+def test_no_arguments_print_the_same_overview_as_help(capsys):
     assert cli.main([]) == 0
     overview = capsys.readouterr().out
     assert cli.main(["-h"]) == 0
     assert capsys.readouterr().out == overview
 
 
-def test_the_version_is_told(capsys):
+def test_version_prints_the_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"electramed {__version__}\n"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_answers_help(command, capsys):
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
     assert ended.value.code == 0
@@ -55,14 +55,14 @@ def test_every_command_answers_help(command, capsys):
     assert shown.startswith(f"usage: electramed {command} ") and "--json" in shown
 
 
-def test_an_unknown_command_is_refused_with_those_there_are(capsys):
+def test_an_unknown_command_is_an_error_that_lists_the_commands(capsys):
     assert cli.main(["pretain"]) == 2
-    line = one_line_of(capsys)
-    assert line.startswith("electramed pretain: no command 'pretain'; there are quickstart, download")
+    line = error_line(capsys)
+    assert line.startswith("electramed pretain: unknown command 'pretain'; wanted one of quickstart, download")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["pretrain", "--workdri=x", TINY], "the following arguments are required: --workdir"),
         (["pretrain", "--workdir=x", "--steps=3", TINY], "unrecognized arguments: --steps=3"),
@@ -81,22 +81,22 @@ def test_an_unknown_command_is_refused_with_those_there_are(capsys):
         (["prepare", "--input", "nowhere.xml", "--output", "x"], "nowhere.xml: no such file and no match"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_user_error_is_one_line_with_the_next_step(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
-    line = one_line_of(capsys)
-    assert line.startswith(f"electramed {arguments[0]}: ") and said in line
+    line = error_line(capsys)
+    assert line.startswith(f"electramed {arguments[0]}: ") and message in line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_shell_sees_the_exit_code_and_no_traceback(tmp_path):
+def test_a_user_error_of_a_process_has_exit_code_2_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "electramed_jax.cli", "inspect", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "electramed inspect: nowhere: no such file or folder; check the path\n"
 
 
-def test_an_interruption_from_the_keyboard_is_no_traceback(capsys, monkeypatch):
+def test_a_keyboard_interrupt_prints_no_traceback(capsys, monkeypatch):
     from electramed_jax.commands import inspect
 
     def interrupted(args):
@@ -104,7 +104,7 @@ def test_an_interruption_from_the_keyboard_is_no_traceback(capsys, monkeypatch):
 
     monkeypatch.setattr(inspect, "run", interrupted)
     assert cli.main(["inspect", "x"]) == 130
-    assert one_line_of(capsys) == "electramed inspect: interrupted; run the same command again to go on"
+    assert error_line(capsys) == "electramed inspect: interrupted; run the same command again to resume"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def documents(tmp_path) -> str:
     return output
 
 
-def test_json_is_one_line_and_the_last_of_standard_output(documents, capsys):
+def test_json_prints_one_line_to_standard_output(documents, capsys):
     capsys.readouterr()
     assert cli.main(["inspect", documents, "--json"]) == 0
     out = capsys.readouterr().out
@@ -147,25 +147,25 @@ def test_earlier_names_of_options_still_work(arguments, name, value):
     assert getattr(args, name) == value
 
 
-# ---- how much is said ------------------------------------------------------------------------------------------------
+# ---- verbosity -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_can_be_quiet_or_verbose_and_not_both(command, capsys):
+def test_every_command_accepts_quiet_or_verbose_but_not_both(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     assert "[--quiet | --verbose]" in capsys.readouterr().out.replace("\n", " ")
     assert cli.main([command, "--quiet", "--verbose"]) == 2
-    assert "--verbose: not allowed with argument --quiet" in one_line_of(capsys)
+    assert "--verbose: not allowed with argument --quiet" in error_line(capsys)
 
 
-def test_verbose_tells_where_a_mistake_was_found(capsys):
+def test_verbose_prints_the_traceback_of_a_user_error(capsys):
     assert cli.main(["inspect", "nowhere", "--verbose"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Traceback") and lines[-1].startswith("electramed inspect: nowhere: no such")
 
 
-def test_a_command_within_another_is_as_quiet_as_it_and_the_next_one_is_not(tmp_path, capsys):
+def test_a_nested_command_inherits_the_level_of_the_outer_one(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("A kinase binds the receptor of the cell, and the receptor answers at once.")
     prepare = ["prepare", "--input", str(tmp_path / "a.txt"), "--validation=0", "--test=0"]
     with console.at_level(console.QUIET):

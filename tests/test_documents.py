@@ -1,4 +1,4 @@
-"""The Markdown files: what they tell a reader to type is what the commands take."""
+"""The Markdown files: every command, setting and path in them exists."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PLACEHOLDERS = {"...", "DIR", "PATH", "WORKDIR…"}
 
 
 def commands(document: str) -> list[list[str]]:
-    """The words of each `electramed` command in the indented blocks, those launchers are given as well."""
+    """Returns the words of each `electramed` command in the indented blocks, also of those passed to a launcher."""
     text = (ROOT / document).read_text().replace("\\\n", " ")
-    found = []
+    results = []
     for line in re.findall(r"^    (.+)$", text, re.MULTILINE):
         for part in re.split(r"&&|;", line):
             if match := re.search(r"(?:\belectramed|\bbabysit|(?:tpu_vm|gke|processes|slurm)\S* (?:run)?) +(.*)", part):
                 words = shlex.split(match[1], comments=True)
                 if words and words[0] in cli.COMMANDS and not PLACEHOLDERS.intersection(words):
-                    found.append(words)
-    return found
+                    results.append(words)
+    return results
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def commands(document: str) -> list[list[str]]:
 )
 def test_every_command_in_a_document_has_flags_and_settings_that_exist(document, words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    command, args = cli.parse(words[0], words[1:])
+    _, args = cli.parse(words[0], words[1:])
     if config := next((word for word in args.settings if word.startswith("--config=configs/")), None):
         assert pathlib.Path(config.removeprefix("--config=")).exists()
         read = finetuning.from_flags if words[0] == "finetune" else pretraining.from_flags
@@ -52,14 +52,14 @@ def test_every_command_in_a_document_has_flags_and_settings_that_exist(document,
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_file_a_document_names_is_there(document):
+def test_every_path_in_a_document_exists(document):
     text = (ROOT / document).read_text()
     links = [(ROOT / document).parent / link for link in LINK.findall(text)]
     missing = [str(path) for path in [*links, *(ROOT / path for path in PATH.findall(text))] if not path.exists()]
     assert not missing
 
 
-def test_the_recipes_are_read_as_commands():
-    """So that the test above looks at them."""
+def test_the_recipes_contain_every_main_command():
+    """Guards `commands`: without matches the tests above would pass on nothing."""
     names = [words[0] for words in commands("configs/README.md")]
     assert {"prepare", "vocab", "pack", "pretrain", "report", "export", "finetune", "import"} <= set(names)

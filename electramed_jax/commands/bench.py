@@ -1,4 +1,4 @@
-"""`electramed bench`: how fast this machine is at a step, at feeding it, at preparing text and at saving."""
+"""`electramed bench`: times a train step, the input pipeline, prepare or a checkpoint on this machine."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 
-HELP = """Times one thing on this machine, after a warm-up: median and spread, device and versions.
+HELP = """Times one part of the pipeline on this machine after a warm-up: median, spread, device and versions.
 
   electramed bench step --config=configs/pretrain_small.py --max_seq_length=128 --config.batch_size=32
   electramed bench data --config=configs/pretrain_small.py --config.data.directory=packed
   electramed bench prepare --input 'baseline/*.xml.gz'
   electramed bench checkpoint --config=configs/pretrain_base.py
 
-step and checkpoint need no dataset: rows are then random. --profile=DIR runs once more under the profiler; see
-tensorboard --logdir DIR (with xprof), or open DIR's perfetto_trace.json.gz in Perfetto."""
+step and checkpoint need no dataset: without one they use random rows. --profile=DIR runs one more repeat under the
+profiler; see tensorboard --logdir DIR (with xprof), or open DIR's perfetto_trace.json.gz in Perfetto."""
 TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=list(BENCHES), help="what to time")
-    parser.add_argument("--warm_up", type=int, help="repeats before those counted (default 3; prepare, checkpoint: 1)")
-    parser.add_argument("--repeats", type=int, help="that count (default 20; prepare, checkpoint: 5)")
-    parser.add_argument("--profile", default="", metavar="DIR", help="profile one more repeat; not of prepare")
-    parser.add_argument("--batches", type=int, default=64, help="of data: in a repeat (default 64)")
-    parser.add_argument("--input", nargs="+", default=[], metavar="GLOB", help="of prepare: files to read")
-    parser.add_argument("--workers", type=int, metavar="N", help="of prepare: processes (default: one per core)")
+    parser.add_argument("what", choices=list(BENCHES), help="the part to time")
+    parser.add_argument(
+        "--warm_up", type=int, metavar="N", help="untimed repeats before (default 3; prepare, checkpoint: 1)"
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="timed repeats (default 20; prepare, checkpoint: 5)")
+    parser.add_argument(
+        "--profile", default="", metavar="DIR", help="profile one more repeat into this folder; not for prepare"
+    )
+    parser.add_argument("--batches", type=int, default=64, metavar="N", help="data: batches of a repeat (default 64)")
+    parser.add_argument("--input", nargs="+", default=[], metavar="GLOB", help="prepare: files or quoted patterns")
+    parser.add_argument("--workers", type=int, metavar="N", help="prepare: number of processes (default: one per core)")
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="of checkpoint: an empty folder to save in, gs:// too (default: a temporary one)",
+        help="checkpoint: an empty folder to save in, local or gs:// (default: a temporary one)",
     )
     size_flags.add_arguments(parser)
 
@@ -46,17 +50,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.repeats = (5 if slow else 20) if args.repeats is None else args.repeats
     if args.batches < 1:
         raise UserError(f"--batches={args.batches}: wanted 1 or more")
-    timings, figures, machine = BENCHES[args.what](args)
+    timings, rates, machine = BENCHES[args.what](args)
     for name, timing in timings.items():
         say(f"{name}: {timing}")
-    for name, value in figures.items():
+    for name, value in rates.items():
         say(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}")
     say("on " + json.dumps(machine))
     if args.profile:
         say(f"profile: tensorboard --logdir {args.profile}")
     return (
         {"bench": args.what, "seconds": {name: timing.to_json() for name, timing in timings.items()}}
-        | figures
+        | rates
         | {"machine": machine}
     )
 
@@ -64,8 +68,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _step(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench
 
-    timing, figures = bench.bench_step(_config(args), **_counts(args))
-    return {"step": timing}, figures, bench.machine_info()
+    timing, rates = bench.bench_step(_config(args), **_repeat_options(args))
+    return {"step": timing}, rates, bench.machine_info()
 
 
 def _data(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -73,19 +77,19 @@ def _data(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench, loop
 
     config, _ = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-    timing, figures = bench.bench_data(config, batches=args.batches, **_counts(args))
-    return {"data": timing}, figures, bench.machine_info()
+    timing, rates = bench.bench_data(config, batches=args.batches, **_repeat_options(args))
+    return {"data": timing}, rates, bench.machine_info()
 
 
 def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench
 
     if args.output and files.exists(args.output) and (not files.is_dir(args.output) or files.list_dir(args.output)):
-        raise UserError(f"--output={args.output}: is there and not empty; name an empty or a new folder")
+        raise UserError(f"--output={args.output}: exists and is not empty; name an empty or a new folder")
     config = _config(args)
     with tempfile.TemporaryDirectory() as temporary:
-        timings, figures = bench.bench_checkpoint(config, args.output or temporary, **_counts(args))
-    return timings, figures, bench.machine_info()
+        timings, rates = bench.bench_checkpoint(config, args.output or temporary, **_repeat_options(args))
+    return timings, rates, bench.machine_info()
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
@@ -96,28 +100,28 @@ def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
     from electramed_jax.pretrain import bench
 
     if not args.input:
-        raise UserError("prepare needs --input, files or quoted patterns; see electramed prepare --help")
+        raise UserError("prepare needs --input: files or quoted patterns; see electramed prepare --help")
     if args.profile:
-        raise UserError("--profile is not of prepare, whose work is done in processes of its own; leave it out")
+        raise UserError("--profile does not work with prepare, which runs in a process pool; omit it")
 
-    account: dict[str, Any] = {}
+    info: dict[str, Any] = {}
 
-    def once() -> float:
+    def timed_run() -> float:
         with tempfile.TemporaryDirectory() as output:
             seconds = time_call(
                 lambda: prepare(args.input, output, FilterConfig(validation=0, test=0), workers=args.workers)
             )
-            account.update(corpus_dir.read_documents_info(output))
+            info.update(corpus_dir.read_documents_info(output))
         return seconds
 
-    timing = benchmark(once, warm_up=args.warm_up, repeats=args.repeats)
-    documents, size = (sum(split[name] for split in account["splits"].values()) for name in ("documents", "bytes"))
-    figures = {
+    timing = benchmark(timed_run, warm_up=args.warm_up, repeats=args.repeats)
+    documents, num_bytes = (sum(split[name] for split in info["splits"].values()) for name in ("documents", "bytes"))
+    rates = {
         "documents": documents,
         "documents_per_second": documents / timing.median,
-        "text_bytes_per_second": size / timing.median,
+        "text_bytes_per_second": num_bytes / timing.median,
     }
-    return {"prepare": timing}, figures, bench.machine_info()
+    return {"prepare": timing}, rates, bench.machine_info()
 
 
 def _config(args: argparse.Namespace) -> Any:
@@ -127,7 +131,7 @@ def _config(args: argparse.Namespace) -> Any:
     return size_flags.resolve(config_lib.from_flags(args.settings), args, synthetic_loader.SPECIAL)
 
 
-def _counts(args: argparse.Namespace) -> dict[str, Any]:
+def _repeat_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"warm_up": args.warm_up, "repeats": args.repeats, "profile": args.profile}
 
 

@@ -1,4 +1,4 @@
-"""`electramed doctor`: what is wrong with this machine, and the command that mends it."""
+"""`electramed doctor`: checks this machine for a run and prints the command that fixes each problem."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR
 
-HELP = """Looks at what a run needs: versions, devices, memory, storage, clocks, the way to the other hosts. Each
-line says what was found and, where it is not well, the command that mends it. Exits with 2 where something is wrong.
+HELP = """Checks what a run needs on this machine: versions, devices, memory, storage, clocks, the network to the other
+hosts. Prints one line per check and, for a problem, the command that fixes it. Exits with 2 if a check fails.
 
   electramed doctor
   electramed doctor --workdir=gs://bucket/runs/base --data=gs://bucket/packed
-  electramed doctor --workdir=gs://bucket/runs/base --multihost       # on every host at once"""
+  electramed doctor --workdir=gs://bucket/runs/base --multihost      # on every host at once"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", help="a folder that runs will write to; a small file is written and removed")
-    parser.add_argument("--data", help="packed folder, or several with commas between, to read")
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="check that this folder can be written: writes and removes a small file"
+    )
+    parser.add_argument("--data", metavar="DIR", help="check this packed folder, or several separated by commas")
     parser.add_argument(
         "--multihost",
         "--together",
@@ -33,28 +35,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.multihost:
         with distributed.distributed_context():
-            checks = [*_alone(args), *health.check_processes(args.workdir)]
-            told = distributed.is_main()
+            checks = [*_check_host(args), *health.check_processes(args.workdir)]
+            is_main = distributed.is_main()
     else:
-        checks, told = _alone(args), True
+        checks, is_main = _check_host(args), True
     for check in checks:
         if check.state == health.WRONG:
             console.fail(str(check))
         elif check.state == health.WARNING:
             console.warn(str(check))
-        elif told:
+        elif is_main:
             console.say(str(check))
     wrong = [check for check in checks if check.state == health.WRONG]
     return {
         "checks": [check.to_json() for check in checks],
         "wrong": [check.name for check in wrong],
         "exit_code": EXIT_USER_ERROR if wrong else EXIT_DONE,
-        "is_worker": not told,
+        "is_worker": not is_main,
     }
 
 
-def _alone(args: argparse.Namespace) -> list[Any]:
-    """What one process can find out."""
+def _check_host(args: argparse.Namespace) -> list[Any]:
+    """Returns the `health.Check`s that need no other process."""
     import jax
     from jax._src import hardware_utils
 
@@ -74,12 +76,12 @@ def _alone(args: argparse.Namespace) -> list[Any]:
     if args.workdir:
         checks += health.check_storage(args.workdir)
     if args.data:
-        checks.append(_dataset(args.data))
+        checks.append(_check_dataset(args.data))
     return checks
 
 
-def _dataset(directory: str) -> Any:
-    """Whether a packed dataset is whole, by the sizes of its files."""
+def _check_dataset(directory: str) -> Any:
+    """Returns a `health.Check` that the shards of a packed dataset exist with the sizes of its manifest."""
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.processes import health
     from electramed_jax.data.dataset import dataset
@@ -87,7 +89,7 @@ def _dataset(directory: str) -> Any:
     try:
         manifest = dataset.open_dataset(directory).manifest
     except UserError as error:
-        found, _, mend = str(error).rpartition("; ")
-        return health.Check("dataset", health.WRONG, found, mend)
+        detail, _, fix = str(error).rpartition("; ")
+        return health.Check("dataset", health.WRONG, detail, fix)
     train = manifest.splits["train"]
     return health.Check("dataset", health.OK, f"{directory}: {train.rows:,} training rows of {manifest.row_length}")

@@ -1,4 +1,4 @@
-"""`electramed finetune`: an encoder and a corpus in, a model and its scores out."""
+"""`electramed finetune`: fine-tunes an encoder on a corpus and scores it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
-HELP = """Trains an encoder on a corpus, chooses the best checkpoint on dev, and scores it on test.
+HELP = """Fine-tunes an encoder on a corpus, selects the best checkpoint on dev, and scores it on test.
 
   electramed finetune --config=configs/finetune_ner.py --config.init=runs/small \\
     --config.task.data=NCBI-disease --config.seeds=5 --workdir=runs/ncbi
 
-config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or scratch (with
---config.init_size_from=DIR for one of the same size). The workdir gets results.json and results.md, mean and standard deviation
-over the seeds, and each seed's best parameters and predictions. SIGTERM saves and exits with 42: run the same command
-again to go on."""
+config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or `scratch` (random
+parameters; --config.init_size_from=DIR then names a model of the same size). The workdir gets results.json and
+results.md (mean and standard deviation over the seeds), and the best parameters and predictions of each seed.
+SIGTERM saves and exits with 42: run the same command again to resume."""
 TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, help="checkpoints and scores go here; the same one resumes")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="folder for checkpoints and scores; an existing run is resumed"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with signals.block_sigterm():  # until the run listens
+    with signals.block_sigterm():  # until the run has its own handler
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages

@@ -1,4 +1,4 @@
-"""`electramed import`: a released ELECTRA as the start of a run."""
+"""`electramed import`: writes a config file that continues training from a released ELECTRA."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 
-HELP = """Checks a Hugging Face ELECTRA folder, or the parent of discriminator/ and generator/, and
-writes a config file that trains on from it with a fresh optimiser: its sizes, and the settings of
-the preset nearest in width.
+HELP = """Writes a config file that continues training from a Hugging Face ELECTRA folder, or from the parent of
+discriminator/ and generator/, with a new optimizer state. The config has the sizes of the folder and the other settings
+of the preset with the nearest width.
 
   electramed import --input=models/electra-small --data=packed --output=from_electra_small.py
   electramed pretrain --config=from_electra_small.py --workdir=runs/continued
 
-The data is packed with the model's vocab.txt, or with one that electramed vocab --extend made of it.
+The data must be packed with the model's vocab.txt, or with an extension of it by electramed vocab --extend.
 
-A checkpoint of google-research/electra (TensorFlow) is first turned into such folders, which fine-tuning takes as well:
+A checkpoint of google-research/electra (TensorFlow 1) is first converted to such folders, which finetune also accepts:
 
   electramed import --input=electra_small --converted=models/electra-small"""
 
 CONFIG_FILE = '''\
-"""Trains on from a Hugging Face ELECTRA with a fresh optimiser. Written by electramed import.
+"""Continues training from a Hugging Face ELECTRA with a new optimizer state. Written by electramed import.
 
     electramed pretrain --config=THIS_FILE --workdir=DIR
 """
@@ -43,16 +43,20 @@ def get_config():
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--input", required=True, help="Hugging Face folder, or a checkpoint of TensorFlow or its folder"
+        "--input", required=True, metavar="PATH", help="Hugging Face folder, or a TensorFlow checkpoint or its folder"
     )
-    parser.add_argument("--data", help="dataset packed with the folder's vocab.txt")
-    parser.add_argument("--output", help="config file to write, a .py")
-    parser.add_argument("--converted", metavar="DIR", help="of TensorFlow's: where to write Hugging Face folders")
+    parser.add_argument("--data", metavar="DIR", help="dataset packed with the folder's vocab.txt")
+    parser.add_argument("--output", metavar="FILE.py", help="config file to write")
+    parser.add_argument("--converted", metavar="DIR", help="TensorFlow: parent of the Hugging Face folders to write")
     parser.add_argument(
-        "--vocab", metavar="FILE", help="of TensorFlow's: its vocabulary (default: vocab.txt beside it)"
+        "--vocab", metavar="FILE", help="TensorFlow: vocabulary (default: vocab.txt in the folder of the checkpoint)"
     )
-    parser.add_argument("--cased", action="store_true", help="of TensorFlow's: it was trained on cased text")
-    parser.add_argument("--num_heads", type=int, help="of TensorFlow's discriminator (default: width / 64)")
+    parser.add_argument(
+        "--cased", action="store_true", help="TensorFlow: the model was trained on cased text (default: lower-cased)"
+    )
+    parser.add_argument(
+        "--num_heads", type=int, metavar="N", help="TensorFlow: heads of the discriminator (default: width / 64)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,16 +64,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     prefix = tf_checkpoint.find_checkpoint(args.input)
     if bool(args.data) != bool(args.output):
-        raise UserError("--data and --output go together: the dataset to train on, and the config file to write")
+        raise UserError("--data and --output are given together: the dataset to train on, and the config file to write")
     if prefix is None:
-        wrong = [name for name in ("converted", "vocab", "cased", "num_heads") if getattr(args, name)]
-        if wrong:
-            raise UserError(f"--{wrong[0]} is for a checkpoint of TensorFlow; {args.input} has none (no .index file)")
+        tf_options = [name for name in ("converted", "vocab", "cased", "num_heads") if getattr(args, name)]
+        if tf_options:
+            raise UserError(
+                f"--{tf_options[0]} applies to a TensorFlow checkpoint; {args.input} is none: no .index file"
+            )
         if not args.output:
-            raise UserError("--data=DIR and --output=FILE.py are wanted: a dataset, and the config file to write")
+            raise UserError("no config file to write; add --data=DIR (the dataset to train on) and --output=FILE.py")
         return _write_config(args.input, args.data, args.output)
     if not args.converted:
-        raise UserError(f"{args.input}: a checkpoint of TensorFlow; say where Hugging Face folders go: --converted=DIR")
+        raise UserError(
+            f"{args.input}: a TensorFlow checkpoint; add --converted=DIR, the folder to write Hugging Face folders in"
+        )
     converted = _convert(args, prefix)
     return converted | (_write_config(args.converted, args.data, args.output) if args.output else {})
 
@@ -77,15 +85,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
     from electramed_jax.hf import convert_tf
 
-    beside = files.join(args.input if files.is_dir(args.input) else posixpath.dirname(prefix) or ".", "vocab.txt")
-    found = convert_tf.convert_checkpoint(
-        prefix, args.converted, vocab_path=args.vocab or beside, lower_case=not args.cased, num_heads=args.num_heads
+    default_vocab = files.join(
+        args.input if files.is_dir(args.input) else posixpath.dirname(prefix) or ".", "vocab.txt"
     )
-    for folder in found["converted"]:
+    result = convert_tf.convert_checkpoint(
+        prefix,
+        args.converted,
+        vocab_path=args.vocab or default_vocab,
+        lower_case=not args.cased,
+        num_heads=args.num_heads,
+    )
+    for folder in result["converted"]:
         say(f"wrote {folder}")
-    if found["left_out"]:
-        say(f"left out {len(found['left_out'])} variables of no network: {', '.join(found['left_out'][:4])}")
-    return found
+    if result["left_out"]:
+        say(f"ignored {len(result['left_out'])} variables of neither network: {', '.join(result['left_out'][:4])}")
+    return result
 
 
 def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
@@ -103,11 +117,11 @@ def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
     lines = [f"    config.{name} = {value}" for name, value in values.items()]
     files.write_text(output, CONFIG_FILE.format(size=size, settings="\n".join(lines)))
-    held = " and ".join(imported.networks)
+    networks = " and ".join(imported.networks)
     new = f", {len(new_tokens):,} of them new" if new_tokens else ""
-    say(f"{folder}: {held}, {imported.vocab_size:,} tokens{new}")
+    say(f"{folder}: {networks}, {imported.vocab_size:,} tokens{new}")
     if imported.unused_rows:
-        say(f"left out {imported.unused_rows} rows of the word table that no token stands for")
+        say(f"ignored {imported.unused_rows} rows of the word embeddings that have no token")
     say(f"wrote {output}: electramed pretrain --config={output} --workdir=DIR")
     return {
         "config": output,
@@ -119,6 +133,6 @@ def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
 
 
 def _absolute(path: str) -> str:
-    """A name that holds wherever the config file is used."""
+    """Returns a path that is valid in any working directory; a remote path unchanged."""
     local = files.local_path(path)
     return path if local is None else os.path.abspath(local)

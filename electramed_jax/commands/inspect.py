@@ -1,4 +1,4 @@
-"""`electramed inspect`: what is in a folder or file that electramed wrote."""
+"""`electramed inspect`: shows the contents of a folder or file that electramed wrote."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 
-HELP = "show what a packed dataset, shard, documents folder or training folder holds"
+HELP = """Shows the contents of a packed folder, a shard, a documents folder or a workdir.
+
+  electramed inspect packed
+  electramed inspect documents --split=validation --rows=10"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="packed folder, its manifest.json or a shard; documents or training folder")
-    parser.add_argument("--rows", type=int, default=3, help="rows or documents to show (default 3)")
-    parser.add_argument("--split", default="train", help="split to show (default train)")
-    parser.add_argument("--verify", action="store_true", help="read every shard and compare its SHA-256")
+    parser.add_argument("path", help="packed folder, its manifest.json or a shard; documents folder or workdir")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows or documents to show (default 3)")
+    parser.add_argument("--split", default="train", help="train, validation or test (default: train)")
+    parser.add_argument("--verify", action="store_true", help="compare the SHA-256 of every shard with the manifest")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -27,35 +30,35 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not files.exists(path):
         raise UserError(f"{path}: no such file or folder; check the path")
     if files.is_dir(path):
-        return _folder(path, args)
+        return _inspect_folder(path, args)
     folder, name = posixpath.split(path)
     if name == "manifest.json":
-        return _packed(folder or ".", None, args)
+        return _inspect_packed(folder or ".", None, args)
     if ".tfrecord-" in name:
-        return _packed(folder or ".", name, args)
+        return _inspect_packed(folder or ".", name, args)
     raise UserError(
-        f"{path}: not a file that inspect knows; wanted a packed folder, manifest.json, a "
-        "*.tfrecord-* shard, a documents folder or a training folder"
+        f"{path}: unknown kind of file; wanted a packed folder, its manifest.json, a *.tfrecord-* shard, a documents "
+        "folder or a workdir"
     )
 
 
-def _folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
+def _inspect_folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
     if files.exists(files.join(path, "manifest.json")):
-        return _packed(path, None, args)
+        return _inspect_packed(path, None, args)
     if files.exists(files.join(path, "documents.json")):
-        return _documents(path, args)
+        return _inspect_documents(path, args)
     config = files.join(path, "config.json")
     if files.exists(config):
         value = files.read_json(config)
         console.say(json.dumps(value, indent=2, ensure_ascii=False))
         return {"kind": "training", "config": value}
     raise UserError(
-        f"{path}: holds no manifest.json, documents.json or config.json; wanted a folder that "
-        "prepare, pack or pretrain finished"
+        f"{path}: contains no manifest.json, documents.json or config.json; wanted a folder that electramed prepare, "
+        "pack or pretrain has written"
     )
 
 
-def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
+def _inspect_packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage.tfrecord import RowFile
     from electramed_jax.data.dataset import manifest
     from electramed_jax.data.tokenizer import vocab
@@ -64,7 +67,7 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
     packed = manifest.read_manifest(folder)
     if args.verify:
         manifest.verify_shards(folder, packed)
-        console.say("every shard has the SHA-256 of the manifest")
+        console.say("the SHA-256 of every shard equals that of the manifest")
     for name, split in packed.splits.items():
         console.say(
             f"{name}: {len(split.shards)} shards, {split.rows:,} rows of {packed.row_length}, "
@@ -93,20 +96,20 @@ def _packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[st
     }
 
 
-def _documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
+def _inspect_documents(path: str, args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.corpus import corpus_dir
 
-    account = corpus_dir.read_documents_info(path)
+    info = corpus_dir.read_documents_info(path)
     if args.split not in corpus_dir.SPLITS:
         raise UserError(f"split {args.split!r}: wanted one of {', '.join(corpus_dir.SPLITS)}")
-    for split, figures in account["splits"].items():
-        console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")
-    for reason, count in (account["dropped"] | account["repaired"]).items():
+    for split, counts in info["splits"].items():
+        console.say(f"{split}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")
+    for reason, count in (info["dropped"] | info["repaired"]).items():
         console.say(f"{reason}: {count:,}")
     shown: list[dict[str, Any]] = []
-    for number in range(len(account["inputs"])):
+    for number in range(len(info["inputs"])):
         part = corpus_dir.read_part(corpus_dir.part_path(path, args.split, number))
         for document in itertools.islice(part, args.rows - len(shown)):
             shown.append({"id": document.id, "text": document.text})
             console.say(f"{document.id}: {document.text[:1000]}")
-    return {"kind": "documents", "splits": account["splits"], "rows": shown}
+    return {"kind": "documents", "splits": info["splits"], "rows": shown}

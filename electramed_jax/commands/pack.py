@@ -1,4 +1,4 @@
-"""`electramed pack`: prepared documents to rows of token ids."""
+"""`electramed pack`: tokenizes prepared documents and packs them into rows of token ids."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 from electramed_jax.commands import runner_flags
 from electramed_jax.common import console
 
-HELP = "tokenise prepared documents and pack them into TFRecord rows"
+HELP = """Tokenizes prepared documents and packs them into rows of equal length, as TFRecord shards.
+
+  electramed pack --documents documents --vocab vocab.txt --output packed --max_seq_length 512"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--documents", required=True, metavar="DIR", help="made by prepare")
-    parser.add_argument("--vocab", required=True, metavar="FILE", help="vocab.txt")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--documents", required=True, metavar="DIR", help="folder that electramed prepare wrote")
+    parser.add_argument("--vocab", required=True, metavar="FILE", help="vocabulary, one token a line")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--max_seq_length",
         "--row_length",
@@ -28,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         default="packed",
         metavar="packed|electra",
-        help="packed: documents side by side, rows full, nothing dropped (default); electra: "
-        "google-research/electra's examples, two segments of one document a row, the rest padding",
+        help="packed (default): several documents a row, no token dropped; electra: the examples of "
+        "google-research/electra, two segments of one document a row, then padding",
     )
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
+    parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
     runner_flags.add_arguments(parser)
 
 
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if packed.format == "electra":
             dropped = split.dropped_tokens / max(1, split.dropped_tokens + split.tokens)
             console.say(
-                f"{name}: {dropped:.1%} of the tokens dropped beyond the rows' ends; "
+                f"{name}: {dropped:.1%} of the tokens dropped, which did not fit their row; "
                 f"--format packed drops none and would be {split.packed_fill_fraction:.2%} full"
             )
         splits[name] = {

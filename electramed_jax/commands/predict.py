@@ -1,4 +1,4 @@
-"""`electramed predict`: a fine-tuned model and files in, its answers out."""
+"""`electramed predict`: predicts entities, labels or answers with a fine-tuned model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from electramed_jax.finetune.predictor import LoadedModel
 
-HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or answers questions, as the model can.
+HELP = """Predicts with a fine-tuned model: entities in texts, labels of texts, or answers to questions.
 
   electramed predict --model=runs/ncbi --text "Deficiency of the enzyme causes phenylketonuria."
   electramed predict --model=runs/ncbi --input 'pubmed/*.xml.gz' --output=diseases.jsonl
@@ -22,127 +22,165 @@ HELP = """Finds entities in texts or PubMed XML, labels the rows of a table, or 
   electramed predict --model=runs/chemprot --input test.tsv --output=relations.jsonl
   electramed predict --model=runs/bioasq --input BioASQ-test-factoid-7b-1.json --output=7b1.json --format=bioasq
 
-The model is a workdir of electramed finetune (the seed that is best on dev) or a folder of electramed export.
-  entities    .txt (documents between empty lines), .jsonl ("text", and "title", "id"), .xml, each also with .gz; to
-              jsonl, bioc (BioC JSON) or pubtator; a long text is read in windows that overlap
-  labels      .tsv, .csv, .jsonl as for training, without labels; or .txt, .xml, a document each; to jsonl
-  answers     .json of SQuAD or BioASQ, to jsonl (the best five of each passage), squad or bioasq (over all passages)
-Offsets are characters of the text that stands beside them. The output appears when it is whole."""
+The model is a workdir of electramed finetune (its best seed on dev) or a folder of electramed export.
+  entities    reads .txt (documents separated by empty lines), .jsonl ("text", optionally "title", "id"), .xml, each
+              also with .gz; writes jsonl, bioc (BioC JSON) or pubtator; long texts are read in overlapping windows
+  labels      reads .tsv, .csv, .jsonl as in training but without labels, or .txt, .xml with one document each;
+              writes jsonl
+  answers     reads .json of SQuAD or BioASQ; writes jsonl (the best five of each passage), squad or bioasq (the best
+              over all passages)
+Offsets count the characters of the text in the same output record. The output file appears when it is complete."""
 
-FOUND = {"token": "entities in", "sequence": "labelled of", "span": "answered of"}
+FOUND = {"token": "entities in", "sequence": "labelled of", "span": "answered of"}  # by kind of head, for the last line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR", help="what electramed finetune or export wrote")
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder that electramed finetune or export wrote")
     parser.add_argument("--input", nargs="+", default=[], metavar="GLOB", help="files or quoted patterns")
-    parser.add_argument("--text", help="one text, in place of files")
-    parser.add_argument("--output", metavar="FILE", help="default: standard output")
-    parser.add_argument("--format", default="jsonl", help="jsonl (default), bioc, pubtator, squad, bioasq")
-    parser.add_argument("--seed", type=int, help="of a workdir; default: the one that is best on dev")
+    parser.add_argument("--text", help="one text, instead of --input")
+    parser.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
-        "--batch_size", type=int, default=32, help="rows of a step, each as long as the model's windows"
+        "--format", default="jsonl", help="jsonl, bioc, pubtator, squad or bioasq, by kind of model (default: jsonl)"
     )
-    parser.add_argument("--text_column", default="", help="of tables; default: as in training")
-    parser.add_argument("--second_text_column", default="", help="of tables of pairs")
-    parser.add_argument("--strict", action="store_true", help="stop at damaged documents instead of leaving them out")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of a workdir (default: the best on dev)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, metavar="N", help="rows of a step, each one window long (default 32)"
+    )
+    parser.add_argument(
+        "--text_column", default="", metavar="NAME", help="text column of tables (default: that of the training)"
+    )
+    parser.add_argument(
+        "--second_text_column",
+        default="",
+        metavar="NAME",
+        help="second text column of tables of pairs (default: that of the training)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at damaged documents (default: skip and count them)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import console
-    from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
     from electramed_jax.finetune import predict_files
     from electramed_jax.finetune.predictor import Predictor
     from electramed_jax.finetune.text_classification.tables import Columns
-    from electramed_jax.hf.format.mapping import SPAN
 
-    if bool(args.input) == (args.text is not None):
-        raise UserError("what is to be read? give either --input FILES or --text TEXT")
-    if args.json and not args.output:
-        raise UserError("--json ends standard output with a line of its own; add --output=FILE for the answers")
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size={args.batch_size}: wanted a number above 0")
+    _check_options(args)
     paths = files.glob(args.input)
-    model = model_of(args.model, args.seed)
-    kind, decoding = model.head.kind, model.postprocess
-    if args.format not in predict_files.FORMATS[kind]:
-        listed = ", ".join(predict_files.FORMATS[kind])
-        raise UserError(f"--format={args.format}: {args.model} is a model for {decoding.kind}; it writes {listed}")
-    if args.text is not None and (kind == SPAN or not args.text.strip()):
-        raise UserError(
-            "--text is empty" if kind != SPAN else "--text has no question; give a file of SQuAD's form, --input"
-        )
+    model = load_model(args.model, args.seed)
+    _check_model_options(args, model)
+    kind, postprocess = model.head.kind, model.postprocess
     predict_files.check_files(paths, kind)
-    columns = Columns(args.text_column or decoding.columns.text, args.second_text_column or decoding.columns.second)
+    columns = Columns(
+        args.text_column or postprocess.columns.text, args.second_text_column or postprocess.columns.second
+    )
     stats = predict_files.PredictionStats()
     predictor = Predictor(model, args.batch_size)
     with contextlib.ExitStack() as stack:
         if args.text is not None:
-            paths, columns = [stack.enter_context(_as_file(args.text))], Columns()
-        write = stack.enter_context(_sink(args.output))
-        if args.output is None and sys.stdout.isatty():  # a bar would be drawn between the answers
+            paths, columns = [stack.enter_context(_text_file(args.text))], Columns()
+        write = stack.enter_context(_open_output(args.output))
+        if args.output is None and sys.stdout.isatty():  # a progress bar would be drawn between the predictions
             stack.enter_context(console.at_level(console.QUIET))
         for piece in predict_files.predict_files(
             predictor,
             paths,
             args.format,
             stats,
-            batch_tokens=args.batch_size * decoding.max_seq_length,
+            batch_tokens=args.batch_size * postprocess.max_seq_length,
             columns=columns,
             strict=args.strict,
         ):
             write(piece)
     for reason, count in stats.dropped.items():
         repaired = reason.startswith("repaired_")
-        console.say(f"{count:,} {'mended' if repaired else 'left out'}: {reason}; --strict names the first")
+        console.say(f"{count:,} {'repaired' if repaired else 'skipped'}: {reason}; --strict stops at the first")
     if args.output:
         console.say(
             f"wrote {args.output}: {stats.predictions:,} {FOUND[kind]} {stats.items:,} {predict_files.ITEM_NAMES[kind]}"
         )
     counts = {"read": stats.items, "found": stats.predictions, "dropped": dict(stats.dropped)}
-    return {"model": args.model, "kind": decoding.kind, "output": args.output} | counts
+    return {"model": args.model, "kind": postprocess.kind, "output": args.output} | counts
 
 
-def model_of(place: str, seed: int | None) -> LoadedModel:
-    """The model of a workdir of electramed finetune, or of a Hugging Face folder.
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises UserError for options that exclude each other or are out of range."""
+    from electramed_jax.common.errors import UserError
+
+    if bool(args.input) == (args.text is not None):
+        raise UserError("wanted one input; give either --input FILES or --text TEXT")
+    if args.json and not args.output:
+        raise UserError(
+            "--json and the predictions cannot share standard output; add --output=FILE for the predictions"
+        )
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size}: wanted 1 or more")
+
+
+def _check_model_options(args: argparse.Namespace, model: LoadedModel) -> None:
+    """Raises UserError for options that this kind of model does not support."""
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.finetune import predict_files
+    from electramed_jax.hf.format.mapping import SPAN
+
+    formats = predict_files.FORMATS[model.head.kind]
+    if args.format not in formats:
+        raise UserError(
+            f"--format={args.format}: {args.model} is a model for {model.postprocess.kind}; "
+            f"wanted one of {', '.join(formats)}"
+        )
+    if args.text is not None and model.head.kind == SPAN:
+        raise UserError("--text contains no question; add --input with a file in SQuAD or BioASQ format instead")
+    if args.text is not None and not args.text.strip():
+        raise UserError("--text is empty; wanted a text")
+
+
+def load_model(folder: str, seed: int | None) -> LoadedModel:
+    """Loads the model of a workdir of electramed finetune or of a Hugging Face folder.
+
+    Args:
+      folder: the workdir or the folder.
+      seed: seed of a workdir; None: the best on dev.
 
     Raises:
-      UserError: neither, or a damaged one.
+      UserError: the folder is neither, or is damaged.
     """
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
-    from electramed_jax.finetune import load_model
-    from electramed_jax.finetune import postprocess_config as decoding
+    from electramed_jax.finetune import load_model as finetune_workdir
+    from electramed_jax.finetune import postprocess_config
     from electramed_jax.finetune.predictor import LoadedModel
     from electramed_jax.finetune.task.task import Head
     from electramed_jax.finetune.training import workdir
     from electramed_jax.hf import finetuned
-    from electramed_jax.pretrain import workdir as pretraining
+    from electramed_jax.pretrain import workdir as pretrain_workdir
 
-    if not files.is_dir(place):
+    if not files.is_dir(folder):
         raise UserError(
-            f"{place}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
+            f"{folder}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
         )
-    if workdir.is_finetuned(place):
-        held = load_model.load_finetuned(place, seed)
-        described = held.spec
-        source = f"{place} (seed {held.seed})"
-        return LoadedModel(source, described.model, described.head, held.tokenizer, held.params, held.postprocess)
-    if files.exists(files.join(place, pretraining.DATASET_FILE)):
+    if workdir.is_finetuned(folder):
+        trained = finetune_workdir.load_finetuned(folder, seed)
+        spec = trained.spec
+        source = f"{folder} (seed {trained.seed})"
+        return LoadedModel(source, spec.model, spec.head, trained.tokenizer, trained.params, trained.postprocess)
+    if files.exists(files.join(folder, pretrain_workdir.DATASET_FILE)):
         raise UserError(
-            f"{place}: a workdir of pre-training; fine-tune it first: electramed finetune --config.init={place}"
+            f"{folder}: a workdir of pre-training; fine-tune it first: electramed finetune --config.init={folder}"
         )
     if seed is not None:
-        raise UserError(f"--seed says nothing of {place}, which holds one model; leave it out")
-    folder = finetuned.load_finetuned(place)
-    head = Head(folder.kind, folder.labels, folder.loss)
-    read_off = decoding.from_json(folder.postprocess, head, folder.model.max_positions, place)
-    return LoadedModel(place, folder.model, head, folder.tokenizer, folder.params, read_off)
+        raise UserError(f"--seed does not apply to {folder}, which contains one model; omit it")
+    exported = finetuned.load_finetuned(folder)
+    head = Head(exported.kind, exported.labels, exported.loss)
+    postprocess = postprocess_config.from_json(exported.postprocess, head, exported.model.max_positions, folder)
+    return LoadedModel(folder, exported.model, head, exported.tokenizer, exported.params, postprocess)
 
 
 @contextlib.contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """One text, in a form that models for entities and for labels read."""
+def _text_file(text: str) -> Iterator[str]:
+    """Yields the path of a temporary JSONL file with one text, which token and sequence models read."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         json.dump({"id": "text", "text": text}, file)
         file.flush()
@@ -150,7 +188,8 @@ def _as_file(text: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _sink(path: str | None) -> Iterator[Callable[[str], Any]]:
+def _open_output(path: str | None) -> Iterator[Callable[[str], Any]]:
+    """Yields a function that writes text to standard output (`path` None) or, atomically, to a file."""
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
 
@@ -159,8 +198,10 @@ def _sink(path: str | None) -> Iterator[Callable[[str], Any]]:
             yield sys.stdout.write
             sys.stdout.flush()
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is flushed into it at the end
-            raise UserError("nobody reads standard output any more; add --output=FILE to keep the answers") from error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes standard output at exit
+            raise UserError(
+                "standard output was closed by its reader; add --output=FILE to keep the predictions"
+            ) from error
         return
     with files.atomic_write(path) as file:
         yield lambda piece: file.write(piece.encode("utf-8"))

@@ -1,4 +1,4 @@
-"""`electramed prepare`: PubMed XML, JSONL or text to a documents folder."""
+"""`electramed prepare`: reads PubMed XML, JSONL or text and writes a documents folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from electramed_jax.commands import runner_flags
 from electramed_jax.common import console
 
-HELP = "read PubMed XML, JSONL or text; clean, deduplicate and split it"
+HELP = """Reads PubMed XML, JSONL or text; cleans, deduplicates and splits it into train, validation and test.
+
+  electramed prepare --input 'pubmed/*.xml.gz' --output documents
+  electramed prepare --input 'pubmed/*.xml.gz' --output documents --decontaminate 'eval/**/test.*'"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,28 +21,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="GLOB",
         help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders; "
-        "folders made by prepare, which newer files bring up to date; "
-        "TFDS datasets that are prepared: 'tfds:NAME?split=train&text=abstract,article'",
+        "folders that prepare wrote, which newer input files update; "
+        "TFDS datasets that are already built: 'tfds:NAME?split=train&text=abstract,article'",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--validation", type=float, default=0.01, help="fraction of the documents (default 0.01)")
-    parser.add_argument("--test", type=float, default=0.01, help="fraction of the documents (default 0.01)")
-    runner_flags.add_arguments(parser)
-    parser.add_argument("--no_labels", action="store_true", help="drop the labels of structured abstracts")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
-        "--titles_alone", action="store_true", help="keep PubMed records that have a title and no abstract"
+        "--validation",
+        type=float,
+        default=0.01,
+        metavar="FRACTION",
+        help="part of the documents, 0 to 1 (default 0.01)",
+    )
+    parser.add_argument(
+        "--test", type=float, default=0.01, metavar="FRACTION", help="part of the documents, 0 to 1 (default 0.01)"
+    )
+    runner_flags.add_arguments(parser)
+    parser.add_argument(
+        "--no_labels", action="store_true", help="drop the section labels of structured abstracts (default: keep)"
+    )
+    parser.add_argument(
+        "--titles_alone", action="store_true", help="keep PubMed records with a title and no abstract (default: drop)"
     )
     parser.add_argument(
         "--other_abstracts",
         default="",
         metavar="LANGUAGES",
-        help="also take PubMed's further abstracts in these languages, each a document: fre,ger (default none)",
+        help="also keep PubMed's further abstracts (OtherAbstract) in these languages, each as a document: fre,ger "
+        "(default: none)",
     )
-    parser.add_argument("--strict", action="store_true", help="stop at damaged input instead of counting it")
-    _add_choices(parser)
+    parser.add_argument("--strict", action="store_true", help="stop at damaged input (default: skip and count it)")
+    _add_filters(parser)
 
 
-def _add_choices(parser: argparse.ArgumentParser) -> None:
+def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decontaminate",
         "--exclude",
@@ -48,22 +62,21 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="GLOB",
         help="evaluation files (JSON of questions, CoNLL, PubTator, tables, lists of PMIDs): drop every document "
-        "that shares a PMID or a long sentence with them",
+        "that shares a PMID or a long sentence with them (default: none)",
     )
     parser.add_argument(
         "--near_duplicates",
         type=float,
         metavar="SIMILARITY",
-        help="drop also what resembles an earlier document: 0.8 means four fifths of its five-word phrases "
-        "(default: equal texts only; needs datasketch)",
+        help="also drop near-duplicates of an earlier document, by the Jaccard similarity of five-word phrases, "
+        "0 to 1, e.g. 0.8 (default: drop equal texts only); needs electramed_jax[dedup]",
     )
     parser.add_argument(
         "--languages",
         nargs="+",
         default=[],
         metavar="CODE",
-        help="keep texts in these languages, as PubMed writes them (eng fre), and those of unknown language "
-        "(default: all)",
+        help="keep texts in these languages, by PubMed's codes (eng fre), and texts of unknown language (default: all)",
     )
 
 
@@ -73,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.parallel import process_pool
     from electramed_jax.data.readers.document import PubmedOptions
 
-    account = prepare(
+    info = prepare(
         args.input,
         args.output,
         FilterConfig(
@@ -92,20 +105,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         near_duplicates=args.near_duplicates,
         beam=runner_flags.beam(args),
     )
-    for split, figures in account["splits"].items():
-        console.say(f"{split}: {figures['documents']:,} documents, {figures['bytes']:,} bytes")
-    for reason, count in (account["dropped"] | account["repaired"]).items():
+    for split, counts in info["splits"].items():
+        console.say(f"{split}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")
+    for reason, count in (info["dropped"] | info["repaired"]).items():
         console.say(f"{reason}: {count:,}")
-    for of_file in account["exclude"]:
-        held_out = of_file["held_out"]
+    for evaluation in info["exclude"]:
+        dropped = evaluation["held_out"]
         console.say(
-            f"held out by {of_file['file']}: {held_out['pmid']:,} by PMID, {held_out['sentence']:,} by sentence"
+            f"dropped for {evaluation['file']}: {dropped['pmid']:,} by PMID, {dropped['sentence']:,} by sentence"
         )
     console.say(f"next: electramed vocab --documents {args.output} --output vocab.txt")
-    summary = {key: account[key] for key in ("splits", "dropped", "repaired", "exclude")}
+    summary = {key: info[key] for key in ("splits", "dropped", "repaired", "exclude")}
     return {
         "documents": args.output,
-        "files": len(account["inputs"]),
+        "files": len(info["inputs"]),
         **summary,
         "peak_process_bytes": process_pool.peak_bytes(),
     }

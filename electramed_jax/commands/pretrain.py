@@ -1,4 +1,4 @@
-"""`electramed pretrain`: packed shards in, a trained pair of networks in a workdir."""
+"""`electramed pretrain`: trains a generator and a discriminator on packed shards."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from typing import Any
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
-HELP = """Trains a generator and a discriminator on packed shards, from the workdir's newest checkpoint where
-there is one.
+HELP = """Trains a generator and a discriminator on packed shards; resumes from the newest checkpoint of the workdir.
 
   electramed pretrain --config=configs/pretrain_small.py --config.data.directory=packed --workdir=runs/small
 
 Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
-with 42: run the same command again to go on, on as many processes and devices as there are then.
+with 42: run the same command again to resume. The number of processes and devices may differ then.
 
---config.init=hf:DIR starts from a released model's parameters, with a fresh optimiser and warm-up; electramed import
-writes a config file for it. What was loaded, missing and left out is told, and kept in WORKDIR/init.json.
+--config.init=hf:DIR starts from the parameters of a released model, with a new optimizer state and warm-up; electramed
+import writes a config file for it. The arrays that were loaded, missing and ignored are printed, and listed in
+WORKDIR/init.json.
 
 On several hosts start the same command on each, with one --workdir for all (gs:// or a shared file system).
 Cloud TPU VMs, GKE and SLURM are detected; elsewhere set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES
-and JAX_PROCESS_ID. Where one dies the others end within a minute, with 75 or by a signal: start all again."""
+and JAX_PROCESS_ID. If one process dies, the others end within a minute, with 75 or by a signal: start all again."""
 TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, help="checkpoints and metrics go here; the same one resumes")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="folder for checkpoints and metrics; an existing run is resumed"
+    )
     parser.add_argument(
         "--stop_after",
         type=int,
-        help="save and stop after this step; the schedule stays as configured",
+        metavar="N",
+        help="save and stop after step N; the schedule still ends at config.total_steps (default: train to the end)",
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with signals.block_sigterm():  # until the loop listens
+    with signals.block_sigterm():  # until the loop has its own handler
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import pretrain as config_lib
         from electramed_jax.hf import initialize

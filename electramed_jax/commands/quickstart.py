@@ -1,4 +1,4 @@
-"""`electramed quickstart`: the whole pipeline on invented text, printing each command as it runs it."""
+"""`electramed quickstart`: runs the whole pipeline on generated text and prints each command."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from typing import Any, NamedTuple
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import EXIT_INTERRUPTED, UserError
 
-HELP = """Writes some thousand invented PubMed articles, then runs the real commands on them, from XML to Hugging Face
-folders, and shows the trained discriminator spotting replaced words. A few minutes on two CPU cores; no network.
+HELP = """Runs the whole pipeline on generated PubMed articles, from XML to Hugging Face folders, and prints each
+command. At the end the trained discriminator marks replaced words. A few minutes on two CPU cores, no network.
 
   electramed quickstart"""
 
-ARTICLES_SHOWN = 6
-WORDS = 38  # of an article; they fit a row of 64 word pieces
-LONGER_WORD = r"\b[a-z]{4,}\b"
+NUM_SHOWN = 6  # articles printed with the word that the discriminator marks
+NUM_WORDS = 38  # of each article; they fit in a row of 64 word pieces
+LONG_WORD = r"\b[a-z]{4,}\b"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", default="quickstart", help="folder for everything (default: quickstart)")
-    parser.add_argument("--articles", type=int, default=6000, help="invented articles (default 6000)")
-    parser.add_argument("--steps", type=int, default=1200, help="training steps (default 1200)")
+    parser.add_argument(
+        "--output", default="quickstart", metavar="DIR", help="folder of all files (default: quickstart)"
+    )
+    parser.add_argument("--articles", type=int, default=6000, metavar="N", help="articles to generate (default 6000)")
+    parser.add_argument("--steps", type=int, default=1200, metavar="N", help="training steps (default 1200)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.synthetic import pubmed_xml
 
     began, out = time.monotonic(), pathlib.Path(args.output)
-    say(f"Writing {args.articles:,} invented PubMed articles to {out / 'xml'}")
+    say(f"Writing {args.articles:,} generated PubMed articles to {out / 'xml'}")
     pubmed_xml.write_pubmed_xml(str(out / "xml"), articles=args.articles)
     for command in commands(out, args.steps):
-        _electramed(command)
+        _run_command(command)
     metrics = _show_replaced_words(out)
     say(
         f"\nDone in {time.monotonic() - began:.0f} s. The models are in {out / 'models'}; with transformers:\n"
         f'  AutoModelForPreTraining.from_pretrained("{out / "models" / "discriminator"}")\n'
-        f"The curves: tensorboard --logdir {out / 'run'}. Real text next: see README.md."
+        f"Curves: tensorboard --logdir {out / 'run'}. Next: train on real text, see README.md."
     )
     return {"output": str(out), "seconds": round(time.monotonic() - began, 1)} | metrics
 
 
 def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
-    """The command lines, in order; a reader's own differ in paths and sizes alone."""
+    """Returns the commands in order, each as the words after `electramed`."""
     return [
         ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents",
          "--validation", "0.05", "--test", "0.02"],
@@ -72,41 +74,45 @@ def _config_file() -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _electramed(command: Sequence[str]) -> None:
-    from electramed_jax import cli  # the commands below are run exactly as from a shell
+def _run_command(command: Sequence[str]) -> None:
+    from electramed_jax import cli  # runs a command as a shell does
 
     say("\n$ electramed " + " ".join(f'"{word}"' if "*" in word else word for word in command))
     code = cli.main(command)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise UserError(f"electramed {command[0]} ended with {code}; its message is above")
+        raise UserError(f"electramed {command[0]} exited with {code}; see its message above")
 
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
-    """Swaps one word at the beginning of every test article and asks the exported discriminator which."""
+    """Replaces one word in each test article and prints which word the exported discriminator marks.
+
+    Returns:
+      the number of articles and of replaced words found.
+    """
     from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.hf import detect
 
     swaps = swap_words(list(corpus_dir.Texts(str(out / "documents"), "test")))
     folder = str(out / "models" / "discriminator")
-    verdicts = detect.predict_replaced(folder, [swap.text for swap in swaps])
-    say("\nOne word was swapped in each unseen article; in [brackets] the word the discriminator suspects most:")
+    predictions = detect.predict_replaced(folder, [swap.text for swap in swaps])
+    say("\nOne word of each test article was replaced. The discriminator marks the [most suspicious] word:")
     found = 0
-    for number, (swap, verdict) in enumerate(zip(swaps, verdicts, strict=True)):
-        most = max(range(len(verdict)), key=lambda place: verdict[place][1])
-        suspect, probability = verdict[most]
+    for number, (swap, probabilities) in enumerate(zip(swaps, predictions, strict=True)):
+        marked = max(range(len(probabilities)), key=lambda index: probabilities[index][1])
+        suspect, probability = probabilities[marked]
         found += suspect == swap.new
-        if number < ARTICLES_SHOWN:
-            words = [word for word, _ in verdict]
-            words[most] = f"[{suspect} {probability:.2f}]"
+        if number < NUM_SHOWN:
+            words = [word for word, _ in probabilities]
+            words[marked] = f"[{suspect} {probability:.2f}]"
             say(f"  {'found ' if suspect == swap.new else 'missed'}  {swap.old} -> {swap.new}:  {' '.join(words)}")
-    say(f"Found in {found} of all {len(swaps)} articles; a guess would be right in 1 of {WORDS}.")
+    say(f"Found the replaced word in {found} of {len(swaps)} articles; a guess would find 1 of {NUM_WORDS}.")
     return {"swapped_words": len(swaps), "found_words": found}
 
 
 class Swap(NamedTuple):
-    """A lower-cased text in which `old` was replaced by `new`."""
+    """A lower-cased text in which the word `old` was replaced by `new`."""
 
     text: str
     old: str
@@ -114,13 +120,13 @@ class Swap(NamedTuple):
 
 
 def swap_words(texts: Sequence[str]) -> list[Swap]:
-    """Swaps one longer word in the first words of each text for one of another text's; always the same."""
-    draw = random.Random(0)
-    beginnings = [" ".join(text.lower().split()[:WORDS]) for text in texts]
-    words = sorted({word for text in beginnings for word in re.findall(LONGER_WORD, text)})
+    """Replaces one long word among the first words of each text by a word of another text. Deterministic."""
+    rng = random.Random(0)
+    beginnings = [" ".join(text.lower().split()[:NUM_WORDS]) for text in texts]
+    words = sorted({word for text in beginnings for word in re.findall(LONG_WORD, text)})
     swaps = []
     for text in beginnings:
-        if candidates := re.findall(LONGER_WORD, text):
-            old, new = draw.choice(candidates), draw.choice([word for word in words if word not in text])
+        if candidates := re.findall(LONG_WORD, text):
+            old, new = rng.choice(candidates), rng.choice([word for word in words if word not in text])
             swaps.append(Swap(re.sub(rf"\b{old}\b", new, text, count=1), old, new))
     return swaps

@@ -1,4 +1,4 @@
-"""`electramed report`: one page about a training run, or about several side by side."""
+"""`electramed report`: writes an HTML page about training runs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from typing import Any
 from electramed_jax.common.console import say
 from electramed_jax.common.storage import files
 
-HELP = """Writes a self-contained HTML page about training runs, finished or going on: curves over bands of healthy
-runs, what the sanity watch found, speed and restarts, the data, and sentences with what the newest checkpoint makes of
-them. Beside it a PNG of each figure. Needs pip install 'electramed_jax[report]'.
+HELP = """Writes a self-contained HTML page about training runs, finished or running, and a PNG of each plot. The page
+shows curves with the range of healthy runs, alerts, speed and restarts, the data, and sample predictions of the newest
+checkpoint. Needs pip install 'electramed_jax[report]'.
 
   electramed report runs/small
   electramed report runs/small runs/wider --output=compared
-  electramed report runs/small runs/ncbi runs/chemprot           # with the scores of what was fine-tuned from it
+  electramed report runs/small runs/ncbi runs/chemprot           # with the scores of fine-tuned models
 
-What `electramed compile ... --json > runs/small/compile.json` said is shown too."""
+The output of `electramed compile ... --json > runs/small/compile.json` is shown too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="what electramed pretrain wrote, and finetune")
-    parser.add_argument("--output", help="folder to write; default: report/ in the (first) workdir")
-    parser.add_argument("--data", help="packed folder to take sentences from; default: what a run was trained on")
+    parser.add_argument(
+        "workdirs", nargs="+", metavar="WORKDIR", help="folders that electramed pretrain or finetune wrote"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder to write (default: report/ in the first workdir)")
+    parser.add_argument("--data", metavar="DIR", help="packed folder of the samples (default: that of the training)")
     parser.add_argument(
         "--rows",
         type=int,
         default=4,
-        help="validation rows to try each checkpoint on (default 4; 0: open no checkpoint)",
+        metavar="N",
+        help="validation rows of the samples (default 4; 0: no samples, no checkpoint is read)",
     )
 
 
@@ -36,5 +39,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     output = args.output or files.join(args.workdirs[0], "report")
     result = write.write_report(args.workdirs, output, rows=max(0, args.rows), data=args.data)
-    say(f"wrote {result['report']} and {len(result['figures'])} figures beside it")
+    say(f"wrote {result['report']} and {len(result['figures'])} PNG files in the same folder")
     return result

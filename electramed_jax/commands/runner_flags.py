@@ -1,4 +1,4 @@
-"""The flags of the commands whose work an Apache Beam pipeline can do."""
+"""Flags of the commands that run in a process pool or as an Apache Beam pipeline: prepare and pack."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from electramed_jax.data.parallel.beam_runner import BeamRunner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     parser.add_argument(
         "--runner",
         metavar="NAME",
-        help="do it as an Apache Beam pipeline instead, with the same result: DirectRunner (here), DataflowRunner "
-        "(Google Cloud; see launch/beam_dataflow.sh), or another that Beam knows; needs electramed_jax[beam]",
+        help="run as an Apache Beam pipeline with the same result: DirectRunner (this machine), DataflowRunner "
+        "(Google Cloud; see launch/beam_dataflow.sh) or another runner of Beam; needs electramed_jax[beam] "
+        "(default: a process pool)",
     )
     parser.add_argument(
         "--beam_options",
         default="",
         metavar="OPTIONS",
-        help="for the runner, in one word: '--project=my-project --region=us-west4 --temp_location=gs://my-bucket/tmp'",
+        help="options of the runner, quoted as one word: "
+        "'--project=my-project --region=us-west4 --temp_location=gs://my-bucket/tmp'",
     )
 
 
 def beam(args: argparse.Namespace) -> BeamRunner | None:
-    """The runner that is asked for, or None.
+    """Returns the Beam runner of the flags, or None for a process pool.
 
     Raises:
-      UserError: flags that do not go together.
+      UserError: flags that exclude each other, or --beam_options with an unclosed quote.
     """
     if args.runner is None:
         if args.beam_options:
-            raise UserError("--beam_options is for a --runner; give one, e.g. --runner=DirectRunner")
+            raise UserError("--beam_options needs --runner; add one, e.g. --runner=DirectRunner")
         return None
     if args.workers is not None:
-        raise UserError("--workers is not for a --runner; say how many in --beam_options, as the runner calls it")
+        raise UserError("--workers does not apply to --runner; set the number of workers in --beam_options")
     try:
         return BeamRunner(args.runner, tuple(shlex.split(args.beam_options)))
     except ValueError as error:

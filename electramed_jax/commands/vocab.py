@@ -1,4 +1,4 @@
-"""`electramed vocab`: a WordPiece vocabulary of a documents folder."""
+"""`electramed vocab`: trains a WordPiece vocabulary on a documents folder."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from typing import Any
 
 from electramed_jax.common import console
 
-HELP = "train a WordPiece vocabulary on prepared documents"
+HELP = """Trains a WordPiece vocabulary on prepared documents.
+
+  electramed vocab --documents documents --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--documents", required=True, metavar="DIR", help="made by prepare")
-    parser.add_argument("--output", required=True, metavar="FILE", help="vocab.txt to write")
-    parser.add_argument("--size", type=int, default=31_090, help="tokens (default 31090, as SciVocab)")
+    parser.add_argument("--documents", required=True, metavar="DIR", help="folder that electramed prepare wrote")
+    parser.add_argument("--output", required=True, metavar="FILE", help="vocabulary file to write, one token a line")
     parser.add_argument(
-        "--extend", metavar="FILE", help="vocab.txt of a released model: keep its tokens, and add new ones up to --size"
+        "--size", type=int, default=31_090, metavar="N", help="number of tokens (default 31090, that of SciVocab)"
     )
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
+    parser.add_argument(
+        "--extend",
+        metavar="FILE",
+        help="vocab.txt of a released model: keep its tokens and add new ones up to --size (default: none)",
+    )
+    parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
     result = train_vocab(args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend)
-    fewer = " (the corpus gives no more)" if result["size"] < args.size else ""
+    fewer = " (the corpus has no further ones)" if result["size"] < args.size else ""
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")
     cased = " --cased" if args.cased else ""
     console.say(

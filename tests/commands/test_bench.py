@@ -1,4 +1,4 @@
-"""`electramed bench`: figures that follow from the seconds, on the machine that is named; mistakes in one line."""
+"""`electramed bench`: timings, rates that follow from them, and errors in one line."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ TINY = [
 
 
 @pytest.fixture
-def compiler_in_a_hurry(monkeypatch):
-    """Promises of the command, not of the compiler."""
+def fast_compilation(monkeypatch):
+    """Compiles with few optimizations: the tests check the command, not its speed."""
     monkeypatch.setattr(jax, "jit", quick.jit)
 
 
@@ -36,7 +36,7 @@ def result_of(capsys, *arguments: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, compiler_in_a_hurry):
+def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, fast_compilation):
     result = result_of(capsys, "bench", "step", *TINY, f"--profile={tmp_path}")
     seconds = result["seconds"]["step"]
     assert len(seconds["all"]) == 2 and 0 < seconds["min"] <= seconds["median"] <= seconds["max"] < seconds["first"]
@@ -48,17 +48,17 @@ def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, compiler_
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
-def test_a_checkpoint_is_timed_in_the_folder_that_is_named(capsys, tmp_path, compiler_in_a_hurry):
+def test_a_checkpoint_is_timed_in_the_output_folder(capsys, tmp_path, fast_compilation):
     result = result_of(capsys, "bench", "checkpoint", *TINY, f"--output={tmp_path}")
     seconds = {name: timing["median"] for name, timing in result["seconds"].items()}
     assert 0 < seconds["pause"] <= seconds["save"] and seconds["restore"] > 0
     assert (tmp_path / "checkpoints" / "2").is_dir() and result["state_bytes"] > 0
     assert cli.main(["bench", "checkpoint", *TINY, f"--output={tmp_path}"]) == 2, (
-        "no folder of somebody's is written to"
+        "a folder that is not empty must not be written to"
     )
 
 
-def test_prepare_is_timed_on_the_files_given(capsys, tmp_path):
+def test_prepare_is_timed_on_the_input_files(capsys, tmp_path):
     pubmed_xml.write_pubmed_xml(str(tmp_path), articles=60, num_files=1)
     counts = ["--warm_up=1", "--repeats=2", "--workers=1", "--json"]
     result = result_of(capsys, "bench", "prepare", f"--input={tmp_path}/*.xml.gz", *counts)
@@ -67,16 +67,16 @@ def test_prepare_is_timed_on_the_files_given(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["prepare"], "prepare needs --input"),
-        (["prepare", "--input=x", "--profile=y"], "--profile is not of prepare"),
+        (["prepare", "--input=x", "--profile=y"], "--profile does not work with prepare"),
         (["data", CONFIG], "no dataset; add --config.data.directory=DIR"),
         (["data", CONFIG, "--batches=0"], "--batches=0: wanted 1 or more"),
         (["stp"], "invalid choice: 'stp'"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, said, capsys):
+def test_a_user_error_is_one_line(arguments, message, capsys):
     assert cli.main(["bench", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("electramed bench: ") and said in line
+    assert line.startswith("electramed bench: ") and message in line

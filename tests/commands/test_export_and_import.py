@@ -1,4 +1,4 @@
-"""A checkpoint becomes Hugging Face folders, and such a folder the start of a run."""
+"""`electramed export` writes Hugging Face folders; `electramed import` starts a run from such a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def packed(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def exported(packed, tmp_path_factory):
-    """(folder, config and parameters it was exported from)."""
+    """(folder, config and parameters that it was exported from)."""
     workdir, folder = (tmp_path_factory.mktemp(name) for name in ("run", "exported"))
     config, params = saved_run.save(packed, workdir)
     with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -45,7 +45,7 @@ def exported(packed, tmp_path_factory):
     return folder, config, params
 
 
-def test_export_writes_both_networks_with_the_checkpoint_s_parameters(exported):
+def test_export_writes_both_networks_with_the_parameters_of_the_checkpoint(exported):
     folder, config, params = exported
     imported = convert.import_folder(str(folder))
     assert dataclasses.replace(config.model, **imported.model_settings()) == config.model
@@ -55,7 +55,7 @@ def test_export_writes_both_networks_with_the_checkpoint_s_parameters(exported):
         np.testing.assert_array_equal(after[name][:real], leaf[:real], err_msg=name)
 
 
-def test_the_card_tells_the_data_the_recipe_and_the_last_validation_before_the_step(exported):
+def test_the_card_contains_the_data_the_recipe_and_the_last_validation_before_the_step(exported):
     folder, config, _ = exported
     text = (folder / "discriminator" / "README.md").read_text()
     assert 'license: "mit"' in text
@@ -70,7 +70,7 @@ def test_the_card_tells_the_data_the_recipe_and_the_last_validation_before_the_s
     "kind, tying, networks",
     [("uniform", "embeddings", ["discriminator"]), ("mlm", "all", ["generator"])],
 )
-def test_only_a_network_that_was_trained_is_exported(packed, tmp_path, kind, tying, networks):
+def test_only_trained_networks_are_exported(packed, tmp_path, kind, tying, networks):
     saved_run.save(packed, tmp_path / "run", kind, tying)
     assert cli.main(["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf"]) == 0
     assert [path.name for path in (tmp_path / "hf").iterdir()] == networks
@@ -90,7 +90,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
 
 
-def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported, packed, tmp_path):
+def test_a_discriminator_alone_starts_a_run_with_a_new_generator(exported, packed, tmp_path):
     folder, _, params = exported
     alone = f"{folder}/discriminator"
     config_file = tmp_path / "continued.py"
@@ -100,12 +100,12 @@ def test_a_discriminator_by_itself_starts_a_run_with_a_fresh_generator(exported,
     fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
-    drawn = named_leaves(started["generator"])
+    generator = named_leaves(started["generator"])
     for name, leaf in named_leaves(fresh["generator"]).items():
-        np.testing.assert_allclose(drawn[name], leaf, rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(generator[name], leaf, rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_a_run_of_other_sizes_is_told_the_settings_that_fit(exported, packed):
+def test_a_run_of_other_sizes_is_an_error_that_lists_the_matching_settings(exported, packed):
     folder, config, _ = exported
     wider = dataclasses.replace(config.model, hidden_size=32, generator_num_layers=2)
     with pytest.raises(UserError) as error:
@@ -113,7 +113,7 @@ def test_a_run_of_other_sizes_is_told_the_settings_that_fit(exported, packed):
     assert "--config.model.hidden_size=16 --config.model.generator_num_layers=1" in str(error.value)
 
 
-def test_a_folder_of_another_vocabulary_is_refused(exported, packed, tmp_path):
+def test_a_folder_with_another_vocabulary_is_an_error(exported, packed, tmp_path):
     folder = tmp_path / "other"
     (tmp_path / "other").mkdir()
     for path in (exported[0] / "discriminator").iterdir():
@@ -127,23 +127,23 @@ def test_a_folder_of_another_vocabulary_is_refused(exported, packed, tmp_path):
         initialize.fit_to_dataset(str(folder), convert.import_folder(str(folder)), packed)
 
 
-def test_a_cased_model_does_not_go_on_with_lower_cased_text(exported, packed, tmp_path):
+def test_a_cased_model_with_lower_cased_data_is_an_error(exported, packed, tmp_path):
     folder = exported[0] / "discriminator"
     imported = dataclasses.replace(convert.import_folder(str(folder)), lower_case=False)
     with pytest.raises(UserError, match="model of cased text.*pack the text again with --cased"):
         initialize.fit_to_dataset(str(folder), imported, packed)
 
 
-def test_a_generator_alone_is_no_start(exported):
+def test_a_generator_alone_cannot_start_a_run(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):
         initialize.select_preset("folder", imported)
 
 
 @pytest.fixture(scope="module")
-def grown(exported, tmp_path_factory):
-    """The documents packed again, with more tokens behind the exported model's."""
-    folder = tmp_path_factory.mktemp("grown")
+def extended(exported, tmp_path_factory):
+    """Documents packed with the vocabulary of the exported model and new tokens after it."""
+    folder = tmp_path_factory.mktemp("extended")
     old = exported[0] / "discriminator" / "vocab.txt"
     rng, words = np.random.default_rng(0), [*saved_run.WORDS, "ranitidine", "infarct", "fibroid"]
     texts = (" ".join(rng.choice(words, 30)) for _ in range(60))
@@ -159,33 +159,33 @@ def grown(exported, tmp_path_factory):
     return folder
 
 
-def test_a_run_starts_from_released_weights_with_new_words_and_tells_what_it_took(exported, grown, tmp_path):
+def test_a_run_starts_from_released_weights_with_new_tokens_and_lists_what_was_loaded(exported, extended, tmp_path):
     folder, _, _ = exported
     alone, run, config_file = f"{folder}/discriminator", tmp_path / "run", tmp_path / "c.py"
-    cli.main(["import", f"--input={alone}", f"--data={grown}/rows", f"--output={config_file}"])
+    cli.main(["import", f"--input={alone}", f"--data={extended}/rows", f"--output={config_file}"])
     settings = ["optimizer.warmup_steps=2", "total_steps=4", "batch_size=8", "eval_batches=1", "log_every=1"]
     train = ["pretrain", f"--config={config_file}", f"--workdir={run}", *(f"--config.{one}" for one in settings)]
     training = quick_run.start(*train, "--stop_after=2", devices=1)
-    told = training.communicate()[1]
-    assert training.returncode == 0, told
-    account = json.loads((run / "init.json").read_text())
-    old, new = ((place / "vocab.txt").read_text().splitlines() for place in (folder / "discriminator", grown))
-    assert account["new_tokens"] == new[len(old) :] and len(new) > len(old) and new[: len(old)] == old
-    assert "discriminator/head/dense/kernel" in account["loaded"] and "embeddings/word" in account["loaded"]
-    assert all(name.startswith("generator/") for name in account["missing"]) and account["missing"]
-    for said in (
+    log = training.communicate()[1]
+    assert training.returncode == 0, log
+    report = json.loads((run / "init.json").read_text())
+    old, new = ((place / "vocab.txt").read_text().splitlines() for place in (folder / "discriminator", extended))
+    assert report["new_tokens"] == new[len(old) :] and len(new) > len(old) and new[: len(old)] == old
+    assert "discriminator/head/dense/kernel" in report["loaded"] and "embeddings/word" in report["loaded"]
+    assert all(name.startswith("generator/") for name in report["missing"]) and report["missing"]
+    for message in (
         "arrays not in the folder, initialized at random: generator/",
         "new tokens initialized to the mean of their pieces",
     ):
-        assert said in told
+        assert message in log
     first, second = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:2])
-    assert first["learning_rate"] < second["learning_rate"], "the warm-up is new"
-    # It goes on without the folder, which may be gone.
+    assert first["learning_rate"] < second["learning_rate"], "the warm-up starts again"
+    # It resumes without the folder, which may be deleted.
     assert cli.main([*train, "--config.init=hf:/gone", "--stop_after=2"]) == 0
-    assert json.loads((run / "init.json").read_text()) == account
+    assert json.loads((run / "init.json").read_text()) == report
 
 
-def test_an_init_that_is_no_folder_of_hugging_face_is_refused_at_the_door(packed, tmp_path, capsys):
+def test_an_init_that_is_no_hugging_face_folder_is_an_error_before_the_run_starts(packed, tmp_path, capsys):
     train = [
         "pretrain",
         f"--config.data.directory={packed}",
@@ -200,7 +200,7 @@ def test_an_init_that_is_no_folder_of_hugging_face_is_refused_at_the_door(packed
     assert not (tmp_path / "run").exists()
 
 
-def test_export_pushes_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
+def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, capsys):
     saved_run.save(packed, tmp_path / "run", "mlm", "all")
     export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
     with hub_server.running(monkeypatch) as hub:
@@ -214,17 +214,17 @@ def test_export_pushes_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ("--push=small", "wanted USER/NAME"),
         ("--data_license=CC0", "wanted PATTERN=LICENCE"),
         ("--watts=-1", "above 0"),
-        ("--private", "nothing without --push"),
-        ("--seed=1", "holds a pre-trained model"),
+        ("--private", "no effect without --push"),
+        ("--seed=1", "contains a pre-trained model"),
         ("--results=nowhere", "not a workdir of electramed finetune"),
     ],
 )
-def test_a_mistaken_option_is_said_before_anything_is_written(packed, tmp_path, capsys, option, said):
+def test_a_wrong_option_is_an_error_before_anything_is_written(packed, tmp_path, capsys, option, message):
     saved_run.save(packed, tmp_path / "run")
     assert cli.main(["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", option]) == 2
-    assert said in capsys.readouterr().err and not (tmp_path / "hf").exists()
+    assert message in capsys.readouterr().err and not (tmp_path / "hf").exists()

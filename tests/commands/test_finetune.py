@@ -1,4 +1,4 @@
-"""`electramed finetune` from what pre-training left, on to Hugging Face; and what it says to a user's mistakes."""
+"""`electramed finetune`: starting points, resume, export and predictions of its models, user errors."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 def flags(corpus, workdir, **settings: object) -> list[str]:
     settings = {"task.max_seq_length": 32, "batch_size": 8, "epochs": 2, "log_every": 2, "dropout": 0.1} | settings
-    given = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
-    return [f"--config={CONFIGS}/finetune_ner.py", f"--config.task.data={corpus}", f"--workdir={workdir}", *given]
+    options = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    return [f"--config={CONFIGS}/finetune_ner.py", f"--config.task.data={corpus}", f"--workdir={workdir}", *options]
 
 
 def electramed(*arguments: str) -> tuple[int, dict]:
@@ -42,6 +42,7 @@ def electramed(*arguments: str) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def quick_compilation():
+    """`jax.jit` compiles with few optimizations, as `quick.jit` does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", quick.jit)
         yield
@@ -54,14 +55,14 @@ def corpus(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory, quick_compilation):
-    """(workdir of pre-training, its config, its parameters)."""
+    """(workdir of a pre-training run, its config, its parameters)."""
     packed = saved_run.pack(tmp_path_factory.mktemp("packed"))
     workdir = tmp_path_factory.mktemp("run")
     return workdir, *saved_run.save(packed, workdir, tying="gradient_disentangled")
 
 
 @pytest.fixture(scope="module")
-def tuned(pretrained, corpus, tmp_path_factory) -> pathlib.Path:
+def finetuned(pretrained, corpus, tmp_path_factory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("tuned") / "run"
     code, result = electramed("finetune", *flags(corpus, workdir, init=pretrained[0], seeds=2))
     assert code == 0 and result["seeds"] == [0, 1] and result["workdir"] == str(workdir)
@@ -77,65 +78,65 @@ def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretr
     workdir, config, params = pretrained
     assert cli.main(["export", f"--workdir={workdir}", f"--output={tmp_path}/hf"]) == 0
     wanted = tying.split_networks(params, config.model.tying)["discriminator"]
-    rows = config.model.vocab_size  # the rest is padding
-    for place in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
-        began = load_init_encoder(settings_of(*flags(corpus, "w", init=place, dropout=0.2)))
-        got = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(began.params).items()}
+    rows = config.model.vocab_size  # the rows after them are padding
+    for folder in (workdir, tmp_path / "hf", tmp_path / "hf" / "discriminator"):
+        start = load_init_encoder(settings_of(*flags(corpus, "w", init=folder, dropout=0.2)))
+        got = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(start.params).items()}
         assert got.keys() == {name for name in wanted if not name.startswith("head/")}
         for name, leaf in got.items():
             keep = rows if name == "embeddings/word" else len(leaf)
             np.testing.assert_allclose(leaf[:keep], wanted[name][:keep], rtol=1e-6, err_msg=name)
-        assert (began.model.hidden_size, began.model.dropout, began.model.vocab_size) == (16, 0.2, rows)
+        assert (start.model.hidden_size, start.model.dropout, start.model.vocab_size) == (16, 0.2, rows)
 
 
-def test_from_scratch_the_sizes_and_the_vocabulary_are_taken_and_nothing_else(pretrained, corpus):
+def test_from_scratch_only_the_sizes_and_the_vocabulary_are_copied(pretrained, corpus):
     workdir, config, _ = pretrained
-    began = load_init_encoder(settings_of(*flags(corpus, "w", init="scratch", init_size_from=workdir)))
-    assert began.params == {} and began.model.hidden_size == 16 and len(began.tokens) == config.model.vocab_size
-    named = load_init_encoder(
+    start = load_init_encoder(settings_of(*flags(corpus, "w", init="scratch", init_size_from=workdir)))
+    assert start.params == {} and start.model.hidden_size == 16 and len(start.tokens) == config.model.vocab_size
+    preset = load_init_encoder(
         settings_of(*flags(corpus, "w", init="scratch", init_size_from="tiny", vocab=f"{workdir}/vocab.txt"))
     )
-    assert named.params == {} and named.model.hidden_size == 128 and named.tokens == began.tokens
+    assert preset.params == {} and preset.model.hidden_size == 128 and preset.tokens == start.tokens
 
 
-def test_a_fine_tuned_model_is_the_start_of_another(tuned, corpus):
-    began = load_init_encoder(settings_of(*flags(corpus, "w", init=tuned)))
-    held = load_model.load_finetuned(str(tuned))
-    assert named_leaves(began.params).keys() == named_leaves(held.params).keys()
-    assert "head/logit/kernel" in named_leaves(began.params)
-    scores = json.loads((tuned / "results.json").read_text())
+def test_a_run_starts_from_a_fine_tuned_model(finetuned, corpus):
+    start = load_init_encoder(settings_of(*flags(corpus, "w", init=finetuned)))
+    trained = load_model.load_finetuned(str(finetuned))
+    assert named_leaves(start.params).keys() == named_leaves(trained.params).keys()
+    assert "head/logit/kernel" in named_leaves(start.params)
+    scores = json.loads((finetuned / "results.json").read_text())
     best = max(scores["runs"], key=lambda run: run["dev"]["f1"])["seed"]
-    assert held.seed == best
+    assert trained.seed == best
 
 
-def test_a_fine_tuned_model_is_exported_with_its_scores_on_the_card(tuned, tmp_path):
-    code, result = electramed("export", f"--workdir={tuned}", f"--output={tmp_path}/hf", "--seed=1", "--name=Drugs")
-    assert code == 0 and result == {"workdir": str(tuned), "seed": 1, "output": f"{tmp_path}/hf"}
-    held = json.loads((tmp_path / "hf" / "config.json").read_text())
-    assert held["architectures"] == ["ElectraForTokenClassification"]
-    assert held["id2label"]["1"] == "B-Disease"
+def test_a_fine_tuned_model_is_exported_with_its_scores_on_the_card(finetuned, tmp_path):
+    code, result = electramed("export", f"--workdir={finetuned}", f"--output={tmp_path}/hf", "--seed=1", "--name=Drugs")
+    assert code == 0 and result == {"workdir": str(finetuned), "seed": 1, "output": f"{tmp_path}/hf"}
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert config["architectures"] == ["ElectraForTokenClassification"]
+    assert config["id2label"]["1"] == "B-Disease"
     card = (tmp_path / "hf" / "README.md").read_text()
-    run = json.loads((tuned / "seed-1" / "scores.json").read_text())
+    run = json.loads((finetuned / "seed-1" / "scores.json").read_text())
     assert f"| test f1 | {run['test']['f1']:.4g} |" in card and "# Drugs" in card
     assert "SHA-256 of train" in card
     last = run["history"][-1]
     assert f"| {last['epoch']:.2f} | {last['step']:,} | {last['f1']:.2f} |" in card
 
 
-def test_the_card_of_a_fine_tuned_model_tells_the_device_hours_of_all_seeds_and_the_energy(tuned, tmp_path):
-    code, _ = electramed("export", f"--workdir={tuned}", f"--output={tmp_path}", "--watts=2000")
+def test_the_card_of_a_fine_tuned_model_contains_the_device_hours_of_all_seeds_and_the_energy(finetuned, tmp_path):
+    code, _ = electramed("export", f"--workdir={finetuned}", f"--output={tmp_path}", "--watts=2000")
     assert code == 0
     seconds = 0.0
     for seed in (0, 1):
         before = 0
-        for line in (tuned / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines():
+        for line in (finetuned / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines():
             entry = json.loads(line)
             if entry["split"] == "train":
                 seconds += entry.get("step_seconds", 0.0) * (entry["step"] - before)
                 before = entry["step"]
     devices = jax.device_count()
     card = (tmp_path / "README.md").read_text()
-    assert f"| {devices} × cpu | " in card and "of all 2 seeds" in card
+    assert f"| {devices} × cpu | " in card and "all 2 seeds" in card
     energy = float(re.search(r"Estimated energy: (\S+) kWh", card)[1])
     assert energy == pytest.approx(2 * seconds * devices / 3600, rel=0.1) and energy > 0
 
@@ -146,23 +147,23 @@ import signal
 import sys
 
 from electramed_jax import cli
-from electramed_jax.training.checkpoint import StateCheckpoints
+from electramed_jax.training.checkpoint import CheckpointManager
 
-save, saves = StateCheckpoints.save, []
+save, saves = CheckpointManager.save, []
 
 def save_and_die(self, step, *others, **settings):
     save(self, step, *others, **settings)
     saves.append(step)
-    if len(saves) == 3:  # best, checkpoint, and then the best of the second epoch
+    if len(saves) == 3:  # 1: best, 2: newest checkpoint, 3: best of the second epoch
         os.kill(os.getpid(), signal.SIGKILL)
 
-StateCheckpoints.save = save_and_die
+CheckpointManager.save = save_and_die
 cli.main(sys.argv[1:])
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_path):
-    """Killed, not told, while a checkpoint of it is being written; and then started in the same way."""
+def test_a_killed_run_resumes_to_the_same_bits(pretrained, finetuned, corpus, tmp_path):
+    """SIGKILL while a checkpoint is being written; then the same command again."""
     workdir = tmp_path / "run"
     arguments = ["finetune", *flags(corpus, workdir, init=pretrained[0], seeds=2)]
     program = tmp_path / "killed.py"
@@ -173,17 +174,17 @@ def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_pa
     assert (workdir / "seed-0" / "best").exists() and not (workdir / "seed-0" / "scores.json").exists()
     assert cli.main(arguments) == 0
     for seed in (0, 1):
-        ours, theirs = (json.loads((run / f"seed-{seed}" / "scores.json").read_text()) for run in (workdir, tuned))
+        ours, theirs = (json.loads((run / f"seed-{seed}" / "scores.json").read_text()) for run in (workdir, finetuned))
         assert {k: v for k, v in ours.items() if k != "train_seconds"} == {
             k: v for k, v in theirs.items() if k != "train_seconds"
         }
-        ours, theirs = (named_leaves(load_model.load_finetuned(str(run), seed).params) for run in (workdir, tuned))
+        ours, theirs = (named_leaves(load_model.load_finetuned(str(run), seed).params) for run in (workdir, finetuned))
         for name, leaf in ours.items():
             np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
 
 
 @pytest.mark.parametrize(
-    "settings, said",
+    "settings, message",
     [
         ({}, "no encoder to start from; add --config.init=DIR"),
         ({"init": "nowhere"}, "nowhere: no such folder"),
@@ -196,29 +197,32 @@ def test_a_killed_run_goes_on_to_the_same_bits(pretrained, tuned, corpus, tmp_pa
         ({"init": "x", "optimizer.layerwise_lr_decay_rule": "googles"}, "one of exact, google"),
     ],
 )
-def test_a_mistake_is_one_clear_line(settings, said, capsys, tmp_path):
+def test_a_user_error_is_one_line(settings, message, capsys, tmp_path):
     assert cli.main(["finetune", *flags("nowhere", tmp_path / "run", **settings)]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
-def test_rows_longer_than_the_encoders_positions_are_a_mistake(pretrained, corpus, tmp_path, capsys):
+def test_rows_longer_than_the_positions_of_the_encoder_are_an_error(pretrained, corpus, tmp_path, capsys):
     arguments = flags(corpus, tmp_path / "run", init=pretrained[0], **{"task.max_seq_length": 64})
     assert cli.main(["finetune", *arguments]) == 2
     assert "max_seq_length=64: the encoder has 32 positions" in capsys.readouterr().err
 
 
-def test_export_says_which_option_is_not_for_the_model(tuned, pretrained, tmp_path, capsys):
-    assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}", "--step=3"]) == 2
+def test_export_names_an_option_that_does_not_apply_to_the_model(finetuned, pretrained, tmp_path, capsys):
+    assert cli.main(["export", f"--workdir={finetuned}", f"--output={tmp_path}", "--step=3"]) == 2
     assert cli.main(["export", f"--workdir={pretrained[0]}", f"--output={tmp_path}", "--seed=3"]) == 2
-    assert cli.main(["export", f"--workdir={tuned}", f"--output={tmp_path}", "--seed=7"]) == 2
+    assert cli.main(["export", f"--workdir={finetuned}", f"--output={tmp_path}", "--seed=7"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert "--step says nothing of" in lines[0] and "--seed says nothing of" in lines[1]
+    assert "--step does not apply to" in lines[0] and "--seed does not apply to" in lines[1]
     assert "seed 7 is not finished; finished are 0, 1" in lines[2]
 
 
-def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its_export(pretrained, tmp_path):
-    """The entities of predictions-test.txt, asked for again as raw text. (Few words are none, so that few steps do.)"""
+def test_a_workdir_and_its_export_both_predict_the_entities_that_were_scored(pretrained, tmp_path):
+    """Compares the entities of predictions-test.txt with those predicted from raw text.
+
+    Most words of the corpus are entities, so that few training steps suffice.
+    """
     for split, number in {"train": 30, "dev": 8, "test": 12}.items():
         words = [
             "acute B-Disease\ngastritis I-Disease",
@@ -253,7 +257,7 @@ def test_predictions_are_those_that_were_scored_whether_of_the_workdir_or_of_its
     assert found == result["found"] > 0
 
 
-def test_a_model_that_is_not_fine_tuned_predicts_nothing(pretrained, capsys):
+def test_predicting_with_a_pre_trained_model_is_an_error(pretrained, capsys):
     assert cli.main(["predict", f"--model={pretrained[0]}", "--text=a"]) == 2
     error = capsys.readouterr().err
     assert "a workdir of pre-training; fine-tune it first" in error and error.count("\n") == 1

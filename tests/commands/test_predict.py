@@ -1,4 +1,4 @@
-"""`electramed predict`: files of each kind in, answers that fit out; mistakes in one line, nothing half-written."""
+"""`electramed predict`: every input and output format, errors in one line, no partial output file."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def folders(tmp_path_factory) -> dict[str, str]:
     return {kind: exported(str(tmp_path_factory.mktemp(kind) / "model"), kind) for kind in ("ner", "relations", "qa")}
 
 
-@pytest.fixture()
-def place(tmp_path, monkeypatch) -> pathlib.Path:
+@pytest.fixture
+def input_folder(tmp_path, monkeypatch) -> pathlib.Path:
     monkeypatch.chdir(tmp_path)
     pathlib.Path("table.tsv").write_text(TABLE)
     pathlib.Path("squad.json").write_text(json.dumps(SQUAD))
@@ -57,18 +57,18 @@ def place(tmp_path, monkeypatch) -> pathlib.Path:
     return tmp_path
 
 
-def answers(folders, kind: str, *arguments: str) -> list[dict]:
+def predict(folders, kind: str, *arguments: str) -> list[dict]:
     assert cli.main(["predict", f"--model={folders[kind]}", *arguments, "--output=out"]) == 0
     return [json.loads(line) for line in pathlib.Path("out").read_text().splitlines()]
 
 
-def test_texts_and_pubmed_xml_in_one_go_give_a_line_each(folders, place):
+def test_texts_and_pubmed_xml_in_one_command_give_a_line_each(folders, input_folder):
     pubmed_xml.write_pubmed_xml("xml", articles=4, num_files=1)
     (path,) = pathlib.Path("xml").iterdir()
     content = path.read_bytes()
     content = gzip.decompress(content) if path.suffix == ".gz" else content
     pathlib.Path("articles.xml.gz").write_bytes(gzip.compress(content))
-    rows = answers(folders, "ner", "--input", "notes.txt", "articles.xml.gz")
+    rows = predict(folders, "ner", "--input", "notes.txt", "articles.xml.gz")
     assert sum("pmid" in row for row in rows) == 4 and len(rows) == 6
     for row in rows:
         for entity in row["entities"]:
@@ -77,47 +77,47 @@ def test_texts_and_pubmed_xml_in_one_go_give_a_line_each(folders, place):
     assert sum(len(row["entities"]) for row in rows) > 4
 
 
-def test_one_text_is_answered_on_standard_output(folders, place, capsys):
+def test_the_prediction_of_one_text_is_printed_to_standard_output(folders, input_folder, capsys):
     assert cli.main(["predict", f"--model={folders['ner']}", "--text", "with timolol"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == "with timolol"
     assert cli.main(["predict", f"--model={folders['relations']}", "--text", "with timolol"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] in ("a", "b", "c")
 
 
-def test_rows_are_labelled_without_their_labels_being_looked_at(folders, place):
-    rows = answers(folders, "relations", "--input", "table.tsv")
+def test_rows_are_labelled_without_reading_their_labels(folders, input_folder):
+    rows = predict(folders, "relations", "--input", "table.tsv")
     assert [row["line"] for row in rows] == [2, 3]
     for row in rows:
         assert row["probability"] == max(row["probabilities"].values())
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert [row["probabilities"] for row in answers(folders, "relations", "--input", "notes.txt")]
+    assert [row["probabilities"] for row in predict(folders, "relations", "--input", "notes.txt")]
 
 
-def test_questions_are_answered_in_the_forms_of_squad_and_bioasq(folders, place):
-    rows = answers(folders, "qa", "--input", "squad.json")
+def test_questions_are_answered_in_the_formats_of_squad_and_bioasq(folders, input_folder):
+    rows = predict(folders, "qa", "--input", "squad.json")
     context = SQUAD["data"][0]["paragraphs"][0]["context"]
     assert [row["id"] for row in rows] == ["q_000", "q_001"]
     for row in rows:
         assert row["answer"] == row["answers"][0]["text"]
         assert all(context[one["start"] : one["end"]] == one["text"] for one in row["answers"])
-    answers_of = [f"--model={folders['qa']}", "--output=out"]
-    assert cli.main(["predict", *answers_of, "--input", "squad.json", "--format=squad"]) == 0
+    options = [f"--model={folders['qa']}", "--output=out"]
+    assert cli.main(["predict", *options, "--input", "squad.json", "--format=squad"]) == 0
     assert json.loads(pathlib.Path("out").read_text()) == {row["id"]: row["answer"] for row in rows}
-    assert cli.main(["predict", *answers_of, "--input", "factoids.json", "--format=bioasq"]) == 0
+    assert cli.main(["predict", *options, "--input", "factoids.json", "--format=bioasq"]) == 0
     (question,) = json.loads(pathlib.Path("out").read_text())["questions"]
     assert question["id"] == "f" and 1 <= len(question["exact_answer"]) <= 5
 
 
-def test_damaged_lines_are_left_out_and_told_or_stop_it(folders, place, capsys):
-    (row,) = answers(folders, "ner", "--input", "half.jsonl")
-    assert row["id"] == "1" and "1 left out: bad_record" in capsys.readouterr().err
+def test_damaged_lines_are_skipped_and_counted_or_with_strict_an_error(folders, input_folder, capsys):
+    (row,) = predict(folders, "ner", "--input", "half.jsonl")
+    assert row["id"] == "1" and "1 skipped: bad_record" in capsys.readouterr().err
     pathlib.Path("out").unlink()
     assert cli.main(["predict", f"--model={folders['ner']}", "--input", "half.jsonl", "--output=out", "--strict"]) == 2
     assert "half.jsonl, line 2: wanted" in capsys.readouterr().err and not pathlib.Path("out").exists()
 
 
 @pytest.mark.parametrize(
-    "kind, arguments, said",
+    "kind, arguments, message",
     [
         ("ner", [], "give either --input FILES or --text TEXT"),
         ("ner", ["--text", " "], "--text is empty"),
@@ -128,9 +128,9 @@ def test_damaged_lines_are_left_out_and_told_or_stop_it(folders, place, capsys):
             ["--input", "table.tsv"],
             "table.tsv: the model predicts entities in texts; wanted a file that",
         ),
-        ("ner", ["--input", "notes.txt", "--format=bioasq"], "a model for ner; it writes jsonl, bioc, pubtator"),
+        ("ner", ["--input", "notes.txt", "--format=bioasq"], "a model for ner; wanted one of jsonl, bioc, pubtator"),
         ("ner", ["--input", "notes.txt", "--json"], "add --output=FILE"),
-        ("ner", ["--input", "notes.txt", "--batch_size=0"], "wanted a number above 0"),
+        ("ner", ["--input", "notes.txt", "--batch_size=0"], "--batch_size=0: wanted 1 or more"),
         ("relations", ["--input", "squad.json"], "squad.json: the model predicts labels of texts"),
         ("relations", ["--input", "table.tsv", "--text_column=words"], "table.tsv, line 2: no column words"),
         (
@@ -143,18 +143,18 @@ def test_damaged_lines_are_left_out_and_told_or_stop_it(folders, place, capsys):
             ["--input", "table.tsv"],
             "table.tsv: the model predicts answers to questions; wanted",
         ),
-        ("qa", ["--text", "of"], "--text has no question"),
+        ("qa", ["--text", "of"], "--text contains no question"),
     ],
 )
-def test_a_mistake_is_one_clear_line(folders, place, capsys, kind, arguments, said):
+def test_a_user_error_is_one_line(folders, input_folder, capsys, kind, arguments, message):
     pathlib.Path("other.tsv").write_text("sentence\nof @X1$ a\n")
     assert cli.main(["predict", f"--model={folders[kind]}", *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ["ner", "relations"])
-def test_several_files_are_told_of_with_rate_and_time_left(folders, place, kind, capsys, monkeypatch):
+def test_progress_shows_the_rate_and_the_time_left(folders, input_folder, kind, capsys, monkeypatch):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
     for name in ("one", "two"):
         pathlib.Path(f"{name}.txt").write_text("\n\n".join(["A dose of atenolol"] * 300))
@@ -165,14 +165,14 @@ def test_several_files_are_told_of_with_rate_and_time_left(folders, place, kind,
     assert lines[-1].startswith("predicting: 600 ") and " in " in lines[-1]
 
 
-def test_what_fails_on_the_way_leaves_the_earlier_output_as_it_was(folders, place, monkeypatch):
-    pathlib.Path("out").write_text("of yesterday")
+def test_a_failure_leaves_an_existing_output_unchanged(folders, input_folder, monkeypatch):
+    pathlib.Path("out").write_text("an earlier output")
     real = predictor.Predictor.entities
     monkeypatch.setattr(
         predictor.Predictor, "entities", lambda self, texts: real(self, texts) if "A" in texts[0] else 1 / 0
     )
+    pathlib.Path("long.txt").write_text("A dose.\n\n" + "\n\n".join(["a dose of patients"] * 500))
     with contextlib.redirect_stderr(io.StringIO()), pytest.raises(ZeroDivisionError):
-        pathlib.Path("long.txt").write_text("A dose.\n\n" + "\n\n".join(["a dose of patients"] * 500))
         cli.main(["predict", f"--model={folders['ner']}", "--input", "long.txt", "--output=out", "--batch_size=1"])
-    assert pathlib.Path("out").read_text() == "of yesterday"
-    assert sorted(path.name for path in place.iterdir() if "out" in path.name) == ["out"]
+    assert pathlib.Path("out").read_text() == "an earlier output"
+    assert sorted(path.name for path in input_folder.iterdir() if "out" in path.name) == ["out"]

@@ -1,4 +1,4 @@
-"""The API reference, one page a module, built from the docstrings. Needs pip install 'electramed_jax[docs]'.
+"""Builds the API reference from the docstrings, one page per module. Needs pip install 'electramed_jax[docs]'.
 
 python tests/support/api_reference.py api        # then open api/index.html
 """
@@ -14,21 +14,23 @@ PACKAGE = "electramed_jax"
 
 
 def build(output: pathlib.Path, *modules: str) -> None:
-    """Writes the pages of `modules`, the whole package unless told otherwise; a warning is an error."""
-    os.environ["PDOC_ALLOW_EXEC"] = "1"  # packages that we import ask the system what it is
+    """Writes the pages of `modules` (default: the whole package). A warning of pdoc is an error."""
+    os.environ["PDOC_ALLOW_EXEC"] = "1"  # imported packages run programs to detect the platform
     import pdoc
     from pdoc import render
 
     render.configure(docformat="google")
-    _help_with_named_tuples()
+    _fix_named_tuple_annotations()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module="pdoc")
         pdoc.pdoc(*(modules or [PACKAGE]), output_directory=output)
 
 
-def _help_with_named_tuples() -> None:
-    """pdoc looks for the names in a NamedTuple's annotations in `__new__`'s module, which is none: here they are
-    those of the module that the class is in."""
+def _fix_named_tuple_annotations() -> None:
+    """Makes pdoc evaluate the annotations of a NamedTuple in the module of the class.
+
+    pdoc looks their names up in the module of `__new__`, which a NamedTuple does not have.
+    """
     from pdoc import doc, doc_types
 
     evaluate = doc_types.safe_eval_type

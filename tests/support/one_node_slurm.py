@@ -1,6 +1,6 @@
-"""A SLURM of one node on this machine, for as long as a test. `from one_node_slurm import slurm` makes it a fixture.
+"""Fixture `slurm`: a SLURM cluster of one node on this machine. Use it with `from one_node_slurm import slurm`.
 
-It takes Debian's packages `slurm-wlm` and `munge`, and root.
+Needs Debian's packages `slurm-wlm` and `munge`, and root.
 """
 
 from __future__ import annotations
@@ -45,25 +45,26 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 class Slurm:
-    """Runs SLURM's commands against the one node."""
+    """Runs SLURM's commands on the cluster."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def __call__(self, *words: str, **settings: str) -> str:
-        """The standard output of a command, which must succeed."""
+        """Runs a command, which must succeed; returns its standard output."""
         environment = self.environment | settings
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def state(self, job: str) -> str:
-        """`PENDING`, `RUNNING`, `COMPLETED`, ..."""
+        """Returns the state of a job: `PENDING`, `RUNNING`, `COMPLETED`, ..."""
         shown = self("scontrol", "show", "job", job)
         return shown.split("JobState=")[1].split()[0]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Waits until `condition()` is true; fails after `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
             time.sleep(0.05)
 
 
@@ -92,14 +93,14 @@ def slurm(tmp_path) -> Iterator[Slurm]:
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
     files = {name: folder / f"munge.{name}" for name in ("socket", "log", "seed")}
     munged = ["munged", "--force", f"--key-file={key}", f"--pid-file={folder}/munged.pid"]
-    made = Slurm(folder)
+    cluster = Slurm(folder)
     try:
-        made(*munged, f"--socket={files['socket']}", f"--log-file={files['log']}", f"--seed-file={files['seed']}")
-        made("slurmctld")
-        made("slurmd")
-        made.until(lambda: "idle" in made("sinfo", "--noheader"))
-        yield made
-        made("scancel", "--user=root", "--state=PENDING")
+        cluster(*munged, f"--socket={files['socket']}", f"--log-file={files['log']}", f"--seed-file={files['seed']}")
+        cluster("slurmctld")
+        cluster("slurmd")
+        cluster.wait_until(lambda: "idle" in cluster("sinfo", "--noheader"))
+        yield cluster
+        cluster("scancel", "--user=root", "--state=PENDING")
     finally:
         for name in ("slurmd", "slurmctld", "munged"):
             if (file := folder / f"{name}.pid").exists():

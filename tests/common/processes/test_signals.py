@@ -60,7 +60,7 @@ def press_ctrl_c(case: str, *after: str) -> tuple[int, str]:
 def test_ctrl_c_ends_a_command_with_one_line_130_and_the_cursor_shown():
     code, screen = press_ctrl_c("x", "READY")
     assert code == 130
-    assert screen.count("electramed inspect: interrupted; run the same command again to go on") == 1
+    assert screen.count("electramed inspect: interrupted; run the same command again to resume") == 1
     assert "Traceback" not in screen
     assert screen.rindex(signals.SHOW_CURSOR) > screen.rindex(HIDE_CURSOR)
 

@@ -298,7 +298,7 @@ def test_ctrl_c_ends_at_once_and_the_download_can_be_resumed(server, tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "electramed download: interrupted; run the same command again to go on"
+    assert stderr.splitlines()[-1] == "electramed download: interrupted; run the same command again to resume"
     assert set(json.loads((tmp_path / RECORD).read_text())["files"]) == set(complete(1, 2))
     assert fetch(server, tmp_path)["fetched_bytes"] == 30_000
     assert files_of(tmp_path) == complete(1, 2, 3)

@@ -165,8 +165,8 @@ def test_the_runner_that_needs_a_download_is_not_used(tmp_path, monkeypatch):
     ("flags", "message"),
     [
         (["--runner=Direct"], "runner='Direct': Beam has no such runner; use one of DataflowRunner, "),
-        (["--runner=DirectRunner", "--workers=2"], "--workers is not for a --runner"),
-        (["--beam_options=--project=p"], "--beam_options is for a --runner; give one, e.g. --runner=DirectRunner"),
+        (["--runner=DirectRunner", "--workers=2"], "--workers does not apply to --runner"),
+        (["--beam_options=--project=p"], "--beam_options needs --runner; add one, e.g. --runner=DirectRunner"),
         (["--runner=DirectRunner", "--beam_options=--porject=p"], "beam_options: unknown option --porject"),
         (["--runner=DirectRunner", "--beam_options=project=p"], "'project=p' is not an option; use --name=value"),
         (["--runner=DirectRunner", "--beam_options=--direct_running_mode=x"], "invalid choice: 'x'"),

@@ -111,9 +111,9 @@ def test_mistakes_are_reported_in_one_line(shared_data, tmp_path, capsys):
         ([checkpoint], "--converted=DIR"),
         ([checkpoint, f"--converted={tmp_path}/a", f"--vocab={tmp_path}/vocab.txt"], "5 tokens, but .* has 197"),
         ([checkpoint, f"--converted={tmp_path}/a", "--num_heads=3"], "--num_heads=3 does not divide"),
-        ([checkpoint, f"--converted={tmp_path}/a", "--data=packed"], "--data and --output go together"),
-        ([f"--input={tmp_path}", f"--converted={tmp_path}/a"], "--converted is for a checkpoint of TensorFlow"),
-        ([f"--input={tmp_path}"], "--data=DIR and --output=FILE.py are wanted"),
+        ([checkpoint, f"--converted={tmp_path}/a", "--data=packed"], "--data and --output are given together"),
+        ([f"--input={tmp_path}", f"--converted={tmp_path}/a"], "--converted applies to a TensorFlow checkpoint"),
+        ([f"--input={tmp_path}"], "no config file to write; add --data=DIR"),
     ):
         assert cli.main(["import", *options]) == 2
         assert re.search(message, capsys.readouterr().err), message

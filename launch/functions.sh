@@ -1,15 +1,15 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the launchers: --dry-run, mistakes in one line, and children that hear SIGTERM.
+# Sourced by the launchers: --dry-run, user errors in one line, SIGTERM for child processes.
 
 dry_run=false
 
-# run COMMAND...: runs it, or under --dry-run prints it as it could be pasted into a shell.
+# run COMMAND...: runs the command; with --dry-run prints it, quoted for a shell.
 run() {
-  if $dry_run; then quoted "$@"; else "$@"; fi
+  if $dry_run; then shell_quote "$@"; else "$@"; fi
 }
 
-# quoted WORD...: the words in one line that a shell reads back as the same words.
-quoted() {
+# shell_quote WORD...: prints the words in one line, quoted so that a shell reads the same words.
+shell_quote() {
   local word line=()
   for word in "$@"; do
     if [[ "$word" =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then line+=("$word"); else line+=("'${word//\'/\'\\\'\'}'"); fi
@@ -17,40 +17,40 @@ quoted() {
   echo "${line[*]}"
 }
 
-# fail MESSAGE: the user's mistake; one line, and exit code 2.
+# fail MESSAGE: prints one line and exits with 2, the code for user errors.
 fail() {
   echo "${0##*/}: $1" >&2
   exit 2
 }
 
-# whole_numbers NAME...: settings that are counts.
-whole_numbers() {
+# require_integers NAME...: fails unless each setting is a whole number.
+require_integers() {
   local name
   for name in "$@"; do
-    [[ "${!name}" =~ ^[0-9]{1,9}$ ]] || fail "$name=${!name} is not a whole number; set it to one"
+    [[ "${!name}" =~ ^[0-9]{1,9}$ ]] || fail "$name=${!name}: wanted a whole number"
   done
 }
 
-# switched_on NAME: whether the setting is 1; it may also be 0, or not set.
-switched_on() {
+# is_enabled NAME: true if the setting is 1, false if it is 0 or unset; fails for other values.
+is_enabled() {
   case "${!1:-}" in
     1) ;;
     '' | 0) return 1 ;;
-    *) fail "$1=${!1} is neither 1 nor 0; set it to one of them" ;;
+    *) fail "$1=${!1}: wanted 1 or 0" ;;
   esac
 }
 
-# pass_on_signals: from here on, SIGTERM and SIGINT reach the `children` as SIGTERM, and set `told_to_stop`.
+# forward_signals: installs a trap. SIGTERM and SIGINT are sent to `children` as SIGTERM and set `stop_requested`.
 children=()
-told_to_stop=false
+stop_requested=false
 interrupted=false
-pass_on_signals() {
-  trap 'told_to_stop=true; interrupted=true; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
+forward_signals() {
+  trap 'stop_requested=true; interrupted=true; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
 }
 
-# exit_code_of CHILD: waits until it has ended; leaves its exit code in `code`.
+# exit_code_of CHILD: waits until the process has ended; sets `code` to its exit code.
 exit_code_of() {
-  # `wait` also returns when the trap has run, with the child still at work: then it is asked again.
+  # `wait` also returns after the trap has run, while the child still runs: then wait again.
   while :; do
     interrupted=false
     code=0

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# One electramed command on TPU slices of a GKE cluster, as a JobSet: launch/gke_jobset.yaml, filled in.
+# Runs one electramed command on TPU slices of a GKE cluster, as the JobSet of launch/gke_jobset.yaml.
 #
-#   launch/gke.sh [--dry-run] run COMMAND...   electramed COMMAND on every host, again after each exit 42
-#   launch/gke.sh [--dry-run] logs             follow the first host, or HOST=3, or HOST=all
-#   launch/gke.sh [--dry-run] status           of the JobSet and its pods
-#   launch/gke.sh [--dry-run] delete           SIGTERM: all hosts save and stop; the same command run again goes on
+#   launch/gke.sh [--dry-run] run COMMAND...   run electramed COMMAND on every host; restart after each exit 42
+#   launch/gke.sh [--dry-run] logs             follow the log of host 0; HOST=3 or HOST=all: of others
+#   launch/gke.sh [--dry-run] status           print the state of the JobSet and its pods
+#   launch/gke.sh [--dry-run] delete           SIGTERM: all hosts save and stop; the same run command resumes
 #
 # Settings
-#   NAME              what to call the JobSet
-#   IMAGE             for run: built from launch/Dockerfile
-#   TOPOLOGY          for run: as in electramed compile, e.g. v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4
-#   SLICES            for run: how many of them train together (default 1)
-#   CHIPS_PER_HOST    for run: default 4, or all of a smaller slice; 8 for v5e:2x4 and v6e:2x4 on one host
-#   SPOT=1            for run: on spot nodes, cheaper, and may be taken away at any time
-#   NAMESPACE         default: default
-#   SERVICE_ACCOUNT   for run: the Kubernetes account that reads and writes the bucket (default: default)
-#   MAX_RESTARTS      for run: how often a killed job is started again (default 20); exit 42 and lost nodes don't count
-#   GRACE_SECONDS     for run: from SIGTERM to SIGKILL (default 300)
+#   NAME              name of the JobSet
+#   IMAGE             run: image built from launch/Dockerfile
+#   TOPOLOGY          run: topology as in electramed compile, e.g. v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4
+#   SLICES            run: number of slices that train together (default 1)
+#   CHIPS_PER_HOST    run: chips of a host (default 4, or all of a smaller slice); 8 for v5e:2x4 and v6e:2x4 on one host
+#   SPOT=1            run: use spot nodes: cheaper, but may be preempted at any time (default 0)
+#   NAMESPACE         Kubernetes namespace (default: default)
+#   SERVICE_ACCOUNT   run: Kubernetes service account that reads and writes the bucket (default: default)
+#   MAX_RESTARTS      run: maximum restarts of a killed job (default 20); exit 42 and lost nodes do not count
+#   GRACE_SECONDS     run: seconds from SIGTERM to SIGKILL (default 300)
 # shellcheck disable=SC2034 # `manifest` reads the settings by name
 set -euo pipefail
 
@@ -32,13 +32,13 @@ case "$subcommand" in
   run | logs | status | delete) shift ;;
   *) fail "give one of run, logs, status, delete, not '$subcommand'" ;;
 esac
-(: "${NAME:?set NAME, what to call the JobSet, e.g. NAME=electra}") || exit 2
+(: "${NAME:?set NAME, the name of the JobSet, e.g. NAME=electra}") || exit 2
 NAMESPACE="${NAMESPACE:-default}"
-# Pods are called NAME-slice-0-0-abcde, in 63 characters.
+# Pods are named NAME-slice-0-0-abcde; the limit is 63 characters.
 [[ "$NAME" =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
-  fail "NAME=$NAME is not a name for Kubernetes: at most 40 lower-case letters, digits and hyphens"
+  fail "NAME=$NAME is not a valid Kubernetes name; wanted at most 40 lower-case letters, digits and hyphens"
 
-# derive: from TOPOLOGY, the cluster's words for the accelerator and the counts of hosts and chips.
+# derive: sets ACCELERATOR, TOPOLOGY_SHAPE, CHIPS_PER_HOST and HOSTS from TOPOLOGY.
 derive() {
   local kind="${TOPOLOGY%%:*}" chips
   TOPOLOGY_SHAPE="${TOPOLOGY#*:}"
@@ -48,41 +48,41 @@ derive() {
     v5e) ACCELERATOR=tpu-v5-lite-podslice ;;
     v5p) ACCELERATOR=tpu-v5p-slice ;;
     v6e) ACCELERATOR=tpu-v6e-slice ;;
-    *) fail "TOPOLOGY=$TOPOLOGY: '$kind' is not v4, v5e, v5p or v6e" ;;
+    *) fail "TOPOLOGY=$TOPOLOGY: unknown generation '$kind'; wanted v4, v5e, v5p or v6e" ;;
   esac
   [[ "$TOPOLOGY_SHAPE" =~ ^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2}){1,2}$ ]] ||
-    fail "TOPOLOGY=$TOPOLOGY has no shape; give one such as v5e:4x4 or v4:2x2x4"
+    fail "TOPOLOGY=$TOPOLOGY has no shape; wanted for example v5e:4x4 or v4:2x2x4"
   chips=$((${TOPOLOGY_SHAPE//x/*}))
   CHIPS_PER_HOST="${CHIPS_PER_HOST:-$((chips < 4 ? chips : 4))}"
-  whole_numbers CHIPS_PER_HOST SLICES MAX_RESTARTS GRACE_SECONDS
+  require_integers CHIPS_PER_HOST SLICES MAX_RESTARTS GRACE_SECONDS
   ((CHIPS_PER_HOST > 0 && chips % CHIPS_PER_HOST == 0)) ||
     fail "the $chips chips of TOPOLOGY=$TOPOLOGY do not divide into hosts of CHIPS_PER_HOST=$CHIPS_PER_HOST"
   HOSTS=$((chips / CHIPS_PER_HOST))
 }
 
-# json WORD...: a JSON list of strings, for Kubernetes to hand over unchanged.
+# json WORD...: prints a JSON list of the words, escaped so that Kubernetes passes them unchanged.
 json() {
   local word list=()
   for word in "$@"; do
-    # Kubernetes would replace $(NAME) by a variable; $$ stands for $.
+    # Kubernetes replaces $(NAME) by a variable and $$ by $.
     word="${word//'$'/'$$'}"
     word="${word//\\/\\\\}"
     word="${word//\"/\\\"}"
     word="${word//$'\n'/\\n}"
     word="${word//$'\t'/\\t}"
-    [[ "$word" != *[[:cntrl:]]* ]] || fail "an argument holds a control character: ${word@Q}"
+    [[ "$word" != *[[:cntrl:]]* ]] || fail "an argument contains a control character: ${word@Q}; remove it"
     list+=("\"$word\"")
   done
   local IFS=,
   echo "[${list[*]}]"
 }
 
-# manifest: gke_jobset.yaml with the settings in their places. ARGUMENTS come last: what they hold is not looked at.
+# manifest: prints gke_jobset.yaml with the settings filled in. ARGUMENTS are last, so that nothing in them is replaced.
 manifest() {
   local text name settings=(NAME NAMESPACE MAX_RESTARTS SLICES HOSTS GRACE_SECONDS SERVICE_ACCOUNT ACCELERATOR)
   settings+=(TOPOLOGY_SHAPE IMAGE CHIPS_PER_HOST ARGUMENTS)
   text="$(grep -v '^#' "$here/gke_jobset.yaml")"
-  if ! switched_on SPOT; then text="$(grep -v '# only with SPOT=1$' <<<"$text")"; fi
+  if ! is_enabled SPOT; then text="$(grep -v '# only with SPOT=1$' <<<"$text")"; fi
   for name in "${settings[@]}"; do
     text="${text//"\${$name}"/"${!name}"}"
   done
@@ -98,10 +98,10 @@ run_command() {
   GRACE_SECONDS="${GRACE_SECONDS:-300}"
   SERVICE_ACCOUNT="${SERVICE_ACCOUNT:-default}"
   derive
-  switched_on SPOT || true # or a mistake
+  is_enabled SPOT || true # only to check its value
   local word='^[A-Za-z0-9][A-Za-z0-9._/:@-]*$' name
   for name in IMAGE NAMESPACE SERVICE_ACCOUNT; do
-    [[ "${!name}" =~ $word ]] || fail "$name=${!name} has a character that no such name has"
+    [[ "${!name}" =~ $word ]] || fail "$name=${!name} contains an invalid character; wanted A-Z, a-z, 0-9 or ._/:@-"
   done
   ARGUMENTS="$(json "$@")" || exit
   if $dry_run; then
@@ -113,7 +113,7 @@ run_command() {
   fi
 }
 
-# The labels are JobSet's and the job controller's own.
+# Labels set by JobSet and the job controller.
 pods="jobset.sigs.k8s.io/jobset-name=$NAME"
 case "$subcommand" in
   run) run_command "$@" ;;
@@ -122,7 +122,7 @@ case "$subcommand" in
     if [[ "$HOST" == all ]]; then
       run kubectl logs "--namespace=$NAMESPACE" "--selector=$pods" --follow --tail=100 --prefix --max-log-requests=1024
     else
-      whole_numbers HOST
+      require_integers HOST
       run kubectl logs "--namespace=$NAMESPACE" \
         "--selector=$pods,jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=$HOST" \
         --follow --tail=100

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs one electramed command as several processes of this machine that train together, as the hosts of a pod would.
+# Runs one electramed command as several processes of this machine that train together, like the hosts of a pod.
 #
 #   PROCESSES=2 DEVICES=4 launch/local_processes.sh [--dry-run] pretrain --config=... --workdir=...
 #
-# Each process gets DEVICES virtual CPU devices (default 1); gradients travel between them over loopback, and PORT
-# (default 12421) is where they meet. SIGTERM is passed on: all processes save the same step. Exits 0 when all are done,
-# 42 when all saved and stopped, else with the first other code. launch/until_done.sh in front starts it again after 42.
+# Each process gets DEVICES virtual CPU devices (default 1). The processes communicate over loopback; the coordinator
+# uses PORT (default 12421). SIGTERM is forwarded: all processes save the same step. Exits with 0 if all are done, 42 if all
+# saved and stopped, else with the first other code. launch/until_done.sh restarts it after 42.
 set -euo pipefail
 
 # shellcheck source=launch/functions.sh
@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 (: "${PROCESSES:?set PROCESSES, the number of processes, e.g. PROCESSES=2}") || exit 2
 DEVICES="${DEVICES:-1}"
 PORT="${PORT:-12421}"
-whole_numbers PROCESSES DEVICES PORT
+require_integers PROCESSES DEVICES PORT
 
 if [[ "${1:-}" == --dry-run ]]; then
   dry_run=true
@@ -21,7 +21,7 @@ if [[ "${1:-}" == --dry-run ]]; then
 fi
 (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_tiny.py --workdir=run"
 
-pass_on_signals
+forward_signals
 for ((id = 0; id < PROCESSES; id++)); do
   command=(
     env

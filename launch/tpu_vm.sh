@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# One Cloud TPU slice, from asking for it to giving it back. launch/README.md walks through it.
+# Creates, uses and deletes one Cloud TPU slice. launch/README.md describes every step.
 #
-#   launch/tpu_vm.sh [--dry-run] create [OPTION...]   ask for the slice: a queued resource; options go to gcloud
-#   launch/tpu_vm.sh [--dry-run] wait                 until it's there
+#   launch/tpu_vm.sh [--dry-run] create [OPTION...]   request the slice as a queued resource; OPTIONs go to gcloud
+#   launch/tpu_vm.sh [--dry-run] wait                 wait until the slice is ready
 #   launch/tpu_vm.sh [--dry-run] setup                install this checkout on all workers
-#   launch/tpu_vm.sh [--dry-run] run COMMAND...       electramed COMMAND in the background, again after each exit 42
-#   launch/tpu_vm.sh [--dry-run] logs                 follow worker 0, or WORKER=3, or WORKER=all
-#   launch/tpu_vm.sh [--dry-run] status               of the queue and of each worker
+#   launch/tpu_vm.sh [--dry-run] run COMMAND...       run electramed COMMAND in the background, again after exit 42
+#   launch/tpu_vm.sh [--dry-run] logs                 follow the log of worker 0; WORKER=3 or WORKER=all: of others
+#   launch/tpu_vm.sh [--dry-run] status               print the state of the queue and of each worker
 #   launch/tpu_vm.sh [--dry-run] stop                 SIGTERM: all workers save the same step and stop
-#   launch/tpu_vm.sh [--dry-run] delete               give the slice back
-#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of it, on one slice after the other, until the command is done
+#   launch/tpu_vm.sh [--dry-run] delete               delete the slice, which ends its cost
+#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of this, with a new slice after each preemption
 #
 # Settings
-#   PROJECT, ZONE, NAME   where, and what the slice is called
-#   ACCELERATOR_TYPE      for create and babysit: v5litepod-16, v4-32, v5p-32, v6e-16, ...
-#   SPOT=1                for create and babysit: cheaper, and may be taken away at any time
-#   SERVICE_ACCOUNT       for create and babysit: who reads and writes the bucket (default: Compute Engine's account)
-#   RUNTIME_VERSION       for create and babysit: another image than jax's for this accelerator
-#   SOURCE                for setup: git+https://..., a wheel's URL or gs://.../file.whl instead of this checkout
-#   EXTRAS, PYTHON        for setup: default tpu,gcs and 3.12
-#   RESTARTS              for babysit: how often a command that was killed is started again on one slice (default 20)
-#   DELETE_WHEN_DONE=1    for babysit: give the slice back at the end, whatever the end is
-#   POLL                  for wait and babysit: seconds between two looks (default 60)
+#   PROJECT, ZONE, NAME   Google Cloud project and zone, and the name of the slice
+#   ACCELERATOR_TYPE      create, babysit: v5litepod-16, v4-32, v5p-32, v6e-16, ...
+#   SPOT=1                create, babysit: spot capacity: cheaper, but may be preempted at any time (default 0)
+#   SERVICE_ACCOUNT       create, babysit: account that reads and writes the bucket (default: Compute Engine's)
+#   RUNTIME_VERSION       create, babysit: TPU image (default: that of the accelerator)
+#   SOURCE                setup: git+https://..., the URL of a wheel or gs://.../file.whl (default: this checkout)
+#   EXTRAS, PYTHON        setup: extras and Python version (default tpu,gcs and 3.12)
+#   RESTARTS              babysit: maximum restarts of a killed command on one slice (default 20)
+#   DELETE_WHEN_DONE=1    babysit: delete the slice at the end, also after an error (default 0)
+#   POLL                  wait, babysit: seconds between two polls (default 60)
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -37,19 +37,19 @@ case "$subcommand" in
   *) fail "give one of create, wait, setup, run, logs, status, stop, delete, babysit, not '$subcommand'" ;;
 esac
 (: "${PROJECT:?set PROJECT, the Google Cloud project, e.g. PROJECT=my-project}" \
-  "${ZONE:?set ZONE, one that has the accelerator, e.g. ZONE=us-west4-a}" \
-  "${NAME:?set NAME, what to call the slice, e.g. NAME=electra}") || exit 2
+  "${ZONE:?set ZONE, a zone with the accelerator, e.g. ZONE=us-west4-a}" \
+  "${NAME:?set NAME, the name of the slice, e.g. NAME=electra}") || exit 2
 RESTARTS="${RESTARTS:-20}"
 POLL="${POLL:-60}"
-whole_numbers RESTARTS POLL
+require_integers RESTARTS POLL
 where=("--project=$PROJECT" "--zone=$ZONE")
 worker=electramed/source/launch/tpu_worker.sh
 [[ "$NAME" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
-  fail "NAME=$NAME is not a name for Google Cloud: lower-case letters, digits and hyphens"
-reason="$(quoted gcloud compute tpus queued-resources describe "$NAME" "${where[@]}")"
-refused="the request was refused; ask for the reason with: $reason"
+  fail "NAME=$NAME is not a valid name; wanted lower-case letters, digits and hyphens"
+reason="$(shell_quote gcloud compute tpus queued-resources describe "$NAME" "${where[@]}")"
+refused="the request was refused; print the reason with: $reason"
 
-say() { echo "$(date +%FT%T) $NAME: $1" >&2; }
+log() { echo "$(date +%FT%T) $NAME: $1" >&2; }
 
 needs_command() {
   (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://bucket/run"
@@ -66,27 +66,27 @@ needs_accelerator() {
     *)
       local known="v4-*, v5litepod-*, v5p-* or v6e-*"
       [[ -n "${RUNTIME_VERSION:-}" ]] ||
-        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE is not $known; mend it, or set RUNTIME_VERSION too"
+        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE: wanted $known; fix it, or set RUNTIME_VERSION too"
       ;;
   esac
   runtime="${RUNTIME_VERSION:-$runtime}"
 }
 
-# on WORKERS COMMAND: a line of shell on these workers; gcloud exits with the first worker's code that isn't 0.
-on() {
+# ssh_workers WORKERS COMMAND: runs a shell command on these workers; exits with the first exit code that is not 0.
+ssh_workers() {
   run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" "--worker=$1" "--command=$2"
 }
 
-# ask WORKERS WORD...: has them do a thing that tpu_worker.sh knows.
-ask() {
-  on "$1" "test -x $worker || { echo 'nothing is installed here; run launch/tpu_vm.sh setup' >&2; exit 2; }; \
-$(quoted "$worker" "${@:2}")"
+# run_on_workers WORKERS WORD...: runs tpu_worker.sh WORD... on these workers.
+run_on_workers() {
+  ssh_workers "$1" "test -x $worker || { echo 'nothing is installed on this worker; run launch/tpu_vm.sh setup' >&2; exit 2; }; \
+$(shell_quote "$worker" "${@:2}")"
 }
 
 create() {
   needs_accelerator
   local options=("--node-id=$NAME" "--accelerator-type=$ACCELERATOR_TYPE" "--runtime-version=$runtime")
-  if switched_on SPOT; then options+=(--spot); fi
+  if is_enabled SPOT; then options+=(--spot); fi
   if [[ -n "${SERVICE_ACCOUNT:-}" ]]; then options+=("--service-account=$SERVICE_ACCOUNT"); fi
   run gcloud compute tpus queued-resources create "$NAME" "${where[@]}" "${options[@]}" "$@"
 }
@@ -95,7 +95,7 @@ delete() {
   run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
 }
 
-# queue_state, node_state: Google's word for the state of the queued resource and of the TPU VM; empty where none is.
+# queue_state, node_state: print Google's state of the queued resource and of the TPU VM; nothing if there is none.
 queue_state() {
   run gcloud compute tpus queued-resources list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state.state)'
 }
@@ -103,7 +103,7 @@ node_state() {
   run gcloud compute tpus tpu-vm list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state)'
 }
 
-# slice_state: absent, ready, gone (taken away; to be deleted), refused, or "waiting (Google's word)".
+# slice_state: prints absent, ready, gone (preempted; to be deleted), refused, or "waiting (state of Google)".
 slice_state() {
   local queue node
   queue="$(queue_state)" || return
@@ -123,7 +123,7 @@ slice_state() {
   esac
 }
 
-wait_for_it() {
+wait_until_ready() {
   if $dry_run; then
     queue_state
     node_state
@@ -132,15 +132,15 @@ wait_for_it() {
   local state before=
   while state="$(slice_state)" || exit; [[ "$state" != ready ]]; do
     case "$state" in
-      absent) fail "there is no queued resource $NAME; ask for it with launch/tpu_vm.sh create" ;;
-      gone) fail "the slice was taken away; launch/tpu_vm.sh delete, then create" ;;
+      absent) fail "no queued resource $NAME; request it with launch/tpu_vm.sh create" ;;
+      gone) fail "the slice was preempted; run launch/tpu_vm.sh delete, then create" ;;
       refused) fail "$refused" ;;
     esac
-    if [[ "$state" != "$before" ]]; then say "$state"; fi
+    if [[ "$state" != "$before" ]]; then log "$state"; fi
     before="$state"
     sleep "$POLL"
   done
-  say ready
+  log ready
 }
 
 setup() {
@@ -149,18 +149,18 @@ setup() {
   if ! $dry_run; then archive="$(mktemp -d)/electramed.tar.gz"; fi
   local unpack install
   unpack="set -e; if [ -x $worker ] && [ \"\$($worker state)\" = running ]; \
-then echo 'a command runs here; launch/tpu_vm.sh stop ends it' >&2; exit 2; fi; \
+then echo 'a command is running; end it with launch/tpu_vm.sh stop' >&2; exit 2; fi; \
 rm -rf electramed/source; mkdir -p electramed/source; tar -xzf electramed.tar.gz -C electramed/source"
-  install="$(quoted env "EXTRAS=${EXTRAS:-tpu,gcs}" "PYTHON=${PYTHON:-3.12}" "$worker" install ${SOURCE:+"$SOURCE"})"
+  install="$(shell_quote env "EXTRAS=${EXTRAS:-tpu,gcs}" "PYTHON=${PYTHON:-3.12}" "$worker" install ${SOURCE:+"$SOURCE"})"
   run tar -czf "$archive" -C "$here/.." --exclude=__pycache__ "${contents[@]}" || return
   run gcloud compute tpus tpu-vm scp "$archive" "$NAME:electramed.tar.gz" "${where[@]}" --worker=all || return
-  on all "$unpack; $install" || return
+  ssh_workers all "$unpack; $install" || return
   if ! $dry_run; then rm -r "$(dirname "$archive")"; fi
 }
 
-# worker_states: for each worker a line: "bare" where nothing is installed, else what `tpu_worker.sh state` says.
+# worker_states: prints a line per worker: "bare" if nothing is installed, else the output of `tpu_worker.sh state`.
 worker_states() {
-  on all "if [ -x electramed/venv/bin/electramed ]; then $worker state; else echo bare; fi"
+  ssh_workers all "if [ -x electramed/venv/bin/electramed ]; then $worker state; else echo bare; fi"
 }
 
 status() {
@@ -174,12 +174,12 @@ status() {
   worker_states
 }
 
-# next_step STATES: of the workers; prints setup, start, watch or "end CODE".
+# next_step STATES: prints what babysit does next, from the states of the workers: setup, start, watch or "end CODE".
 next_step() {
   if grep -qx bare <<<"$1"; then
     echo setup
   elif grep -qx running <<<"$1"; then
-    echo watch # where one has ended badly, the others soon do
+    echo watch # if one worker has failed, the others end soon
   elif grep -qx stopped <<<"$1"; then
     echo end 42
   elif grep -qxE 'idle|lost' <<<"$1"; then
@@ -187,7 +187,7 @@ next_step() {
   else
     local codes code
     codes="$(sed -n 's/^ended //p' <<<"$1" | sort -nu)"
-    # 42 and 75 are "start me again"; from 128 on it's a signal: killed, or ended by jax. Others are mistakes.
+    # 42 and 75 ask for a restart. 128 and above: ended by a signal, sent by the system or by jax. Others are errors.
     for code in $codes; do
       if ((code != 0 && code != 42 && code != 75 && code < 128)); then
         echo "end $code"
@@ -201,27 +201,27 @@ next_step() {
 babysit() {
   needs_command "$@"
   needs_accelerator
-  switched_on DELETE_WHEN_DONE || true # or a mistake, said before anything is asked for
+  is_enabled DELETE_WHEN_DONE || true # only to check its value before anything is requested
   if $dry_run; then
-    # shellcheck disable=SC2119 # the words are the command's, not create's
+    # shellcheck disable=SC2119 # the arguments belong to COMMAND, not to create
     create
-    wait_for_it
+    wait_until_ready
     setup
-    ask all start "$@"
+    run_on_workers all start "$@"
     worker_states
     return
   fi
-  local state states step before='' restarts=0 was_ready=false looked=false
+  local state states step before='' restarts=0 was_ready=false polled=false
   while :; do
     if ! state="$(slice_state)"; then
-      $was_ready || fail "gcloud can't tell the state of the slice; see its message above"
-      state="unknown: gcloud gave no answer; asking again"
+      $was_ready || fail "gcloud cannot read the state of the slice; see its message above"
+      state="unknown: gcloud failed; retrying"
     fi
-    if [[ "$state" != "$before" ]]; then say "$state"; fi
+    if [[ "$state" != "$before" ]]; then log "$state"; fi
     before="$state"
     case "$state" in
       absent | gone | refused)
-        # Without a slice nothing is lost by asking again; only a first request that fails is a mistake.
+        # Without a slice a new request loses nothing. Only a failure of the first request is an error of the user.
         if [[ "$state" == refused ]] && ! $was_ready; then fail "$refused"; fi
         if [[ "$state" != absent ]]; then delete || true; fi
         # shellcheck disable=SC2119
@@ -234,20 +234,20 @@ babysit() {
         if states="$(worker_states)"; then
           step="$(next_step "$states")"
         else
-          say "not all workers answer; asking again"
+          log "not all workers respond; retrying"
         fi
-        # What ended before this babysitter came is started again: a run that is done says so at once.
-        if ! $looked && [[ "$step" == end* ]]; then step=start; fi
-        looked=true
+        # A command that ended before this script started is started again: a finished run exits at once.
+        if ! $polled && [[ "$step" == end* ]]; then step=start; fi
+        polled=true
         case "$step" in
           setup)
-            say "installing"
-            if setup; then continue; else say "not installed; trying again"; fi
+            log "installing"
+            if setup; then continue; else log "setup failed; retrying"; fi
             ;;
           start)
             ((restarts++ <= RESTARTS)) || finish 1 "ended again after $RESTARTS restart(s) on this slice"
-            say "starting: $(quoted electramed "$@")"
-            ask all start "$@" || say "not started; trying again"
+            log "starting: $(shell_quote electramed "$@")"
+            run_on_workers all start "$@" || log "start failed; retrying"
             ;;
           end*) finish "${step#end }" "ended with exit code ${step#end }" ;;
         esac
@@ -257,13 +257,13 @@ babysit() {
   done
 }
 
-# finish CODE MESSAGE
+# finish CODE MESSAGE: prints the message, deletes the slice if DELETE_WHEN_DONE=1, and exits with the code.
 finish() {
-  say "$2"
-  if switched_on DELETE_WHEN_DONE; then
+  log "$2"
+  if is_enabled DELETE_WHEN_DONE; then
     delete || true
   else
-    say "the slice still costs; give it back with launch/tpu_vm.sh delete"
+    log "the slice still costs money; delete it with launch/tpu_vm.sh delete"
   fi
   exit "$1"
 }
@@ -272,11 +272,11 @@ case "$subcommand" in
   create) create "$@" ;;
   babysit) babysit "$@" ;;
   setup | status | delete) "$subcommand" ;;
-  wait) wait_for_it ;;
+  wait) wait_until_ready ;;
   run)
     needs_command "$@"
-    ask all start "$@"
+    run_on_workers all start "$@"
     ;;
-  logs) ask "${WORKER:-0}" logs ;;
-  stop) ask all stop ;;
+  logs) run_on_workers "${WORKER:-0}" logs ;;
+  stop) run_on_workers all stop ;;
 esac

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh has each worker of a slice do, in its folder ~/electramed; not for use by hand.
+# Runs on each worker of a TPU slice, in ~/electramed. launch/tpu_vm.sh calls it; not for manual use.
 #
-#   install [SOURCE]    a virtual environment with the package, from the checkout in ~/electramed/source or from SOURCE
-#   start COMMAND...    electramed COMMAND in the background, again for as long as it exits with 42; it fills log.txt
-#   state               idle (nothing was started), running, "ended CODE", stopped (by `stop`) or lost (the worker died)
-#   stop                SIGTERM, and wait until it has saved
-#   logs                the log, as it grows
+#   install [SOURCE]    install the package into a virtual environment, from ~/electramed/source or from SOURCE
+#   start COMMAND...    run electramed COMMAND in the background, again as long as it exits with 42; append to log.txt
+#   state               print idle (nothing was started), running, "ended CODE", stopped (by `stop`) or lost (reboot)
+#   stop                send SIGTERM, and wait until the run has saved
+#   logs                follow the log
 set -euo pipefail
 
 home="$HOME/electramed"
 # shellcheck source=launch/functions.sh
 source "$home/source/launch/functions.sh"
 
-# supervisor: the number of the process that runs the command; fails where none does.
+# supervisor: prints the id of the process that runs the command; fails if there is none.
 supervisor() {
   local pid
   pid="$(cat "$home/pid" 2>/dev/null)" || return 1
-  # After a reboot another process may have that number.
+  # After a reboot another process may have this id.
   [[ "$(ps -o args= -p "$pid")" == *until_done.sh* ]] && echo "$pid"
 }
 
@@ -44,23 +44,23 @@ install() {
       ;;
     *) spec="electramed_jax[$EXTRAS] @ $1" ;;
   esac
-  # The images' own Python is 3.10, older than jax needs; uv brings another.
+  # The images have Python 3.10, which jax does not support. uv installs a newer one.
   if ! command -v uv >/dev/null; then
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
     PATH="$HOME/.local/bin:$PATH"
   fi
   uv venv --quiet --clear --python "$PYTHON" "$home/venv"
   uv pip install --quiet --python "$home/venv/bin/python" "$spec"
-  # On v5e and newer jax warns that the TPU starts and stops slowly without them.
+  # Without transparent huge pages the TPU starts and stops slowly on v5e and newer (warning of jax).
   sudo sh -c 'echo always >/sys/kernel/mm/transparent_hugepage/enabled' || true
   "$home/venv/bin/electramed" --version
 }
 
 start() {
-  [[ -x "$home/venv/bin/electramed" ]] || fail "nothing is installed here; run launch/tpu_vm.sh setup"
-  if supervisor >/dev/null; then fail "a command runs here already; launch/tpu_vm.sh stop ends it"; fi
+  [[ -x "$home/venv/bin/electramed" ]] || fail "nothing is installed on this worker; run launch/tpu_vm.sh setup"
+  if supervisor >/dev/null; then fail "a command is already running; end it with launch/tpu_vm.sh stop"; fi
   rm -f "$home"/{pid,exit_code,stopped}
-  echo "$(date +%FT%T) electramed $(quoted "$@")" >>"$home/log.txt"
+  echo "$(date +%FT%T) electramed $(shell_quote "$@")" >>"$home/log.txt"
   cd "$home/source"
   PATH="$home/venv/bin:$PATH" STATE="$home" \
     setsid launch/until_done.sh electramed "$@" </dev/null >>"$home/log.txt" 2>&1 &
@@ -68,7 +68,7 @@ start() {
     if [[ -e "$home/pid" ]]; then return; fi
     sleep 0.1
   done
-  fail "the command didn't start; see $home/log.txt"
+  fail "the command did not start; see $home/log.txt"
 }
 
 stop() {

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Runs a command again for as long as it exits with 42: "preempted and saved, start me again".
+# Runs a command, and runs it again as long as it exits with 42 (preempted and saved).
 #
 #   launch/until_done.sh [--dry-run] electramed pretrain --config=... --workdir=...
 #   PROCESSES=2 launch/until_done.sh launch/local_processes.sh pretrain --config=... --workdir=...
 #
-# SIGTERM and SIGINT are passed on and end it: the command saves and is not started again. Exits with its last code.
+# SIGTERM and SIGINT are forwarded: the command saves and is not started again. Exits with the last code of the command.
 #
-#   RESTARTS  how often it starts the command again at most (default: as often as it takes)
-#   PAUSE     seconds before it does (default 5), in which the other hosts stop too
-#   STATE     a folder for two files: `pid`, this process's, and at the end `exit_code` (default: none)
+#   RESTARTS  maximum number of restarts (default: no limit)
+#   PAUSE     seconds before a restart, in which the other hosts stop too (default 5)
+#   STATE     folder for two files: `pid` of this script and, at the end, `exit_code` (default: none)
 set -euo pipefail
 
 # shellcheck source=launch/functions.sh
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 RESTARTS="${RESTARTS:-999999999}"
 PAUSE="${PAUSE:-5}"
-whole_numbers RESTARTS PAUSE
+require_integers RESTARTS PAUSE
 if [[ "${1:-}" == --dry-run ]]; then
   dry_run=true
   shift
@@ -26,23 +26,23 @@ if $dry_run; then
   exit 0
 fi
 
-pass_on_signals
+forward_signals
 if [[ -n "${STATE:-}" ]]; then echo "$$" >"$STATE/pid"; fi
 code=42
 for ((start = 0; code == 42 && start <= RESTARTS; start++)); do
   if ((start > 0)); then
-    echo "$(date +%FT%T) ${0##*/}: preempted and saved; starting again (restart $start)" >&2
+    echo "$(date +%FT%T) ${0##*/}: preempted and saved; restarting (restart $start)" >&2
     sleep "$PAUSE" &
     children=($!)
-    if $told_to_stop; then kill "$!"; fi
+    if $stop_requested; then kill "$!"; fi
     wait "$!" || true
   fi
-  if $told_to_stop; then break; fi
+  if $stop_requested; then break; fi
   "$@" &
   children=($!)
-  if $told_to_stop; then kill -TERM "$!" 2>/dev/null || true; fi
+  if $stop_requested; then kill -TERM "$!" 2>/dev/null || true; fi
   exit_code_of "$!"
-  if $told_to_stop; then break; fi
+  if $stop_requested; then break; fi
 done
 if [[ -n "${STATE:-}" ]]; then echo "$code" >"$STATE/exit_code"; fi
 exit "$code"

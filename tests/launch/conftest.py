@@ -1,3 +1,5 @@
+"""Fixtures of the launcher tests: a PATH of stand-ins, a packed dataset, fast compilation."""
+
 from __future__ import annotations
 
 import pathlib
@@ -16,18 +18,18 @@ from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 @pytest.fixture
 def programs(tmp_path) -> Programs:
-    """A PATH that holds stand-ins for the programs that launchers call, and the system's own."""
+    """Stand-ins for the programs that launchers call, on a PATH before those of the system."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    made = Programs(folder)
+    stand_ins = Programs(folder)
     for name in ("gcloud", "kubectl", "sbatch", "srun", "scontrol", "electramed", "sudo"):
-        made.add(name)
-    return made
+        stand_ins.add(name)
+    return stand_ins
 
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> pathlib.Path:
-    """Some 200 invented articles as packed rows of 32."""
+    """About 200 generated articles as packed rows of 32 tokens."""
     folder = tmp_path_factory.mktemp("dataset")
     articles = pubmed_xml.write_pubmed_xml(str(folder / "xml"), articles=200, num_files=1)
     documents, vocab, rows = (str(folder / name) for name in ("documents", "vocab.txt", "packed"))
@@ -39,7 +41,7 @@ def packed(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def quick_compilation(tmp_path_factory) -> dict[str, str]:
-    """Environment of processes that are in a hurry: two CPU devices each, and each program compiled once."""
+    """Environment of test processes: two CPU devices each, fast compilation, and a shared compilation cache."""
     return {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{quick.FLAGS} --xla_force_host_platform_device_count=2",

@@ -1,4 +1,4 @@
-"""What the launcher has Dataflow do: options that Beam knows and accepts, and the command word for word."""
+"""launch/beam_dataflow.sh: passes options that Beam accepts, and the command unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataflow(programs):
 
 @pytest.fixture
 def options_of(dataflow, programs):
-    """Runs the launcher; returns the options that it gives to the runner."""
+    """Runs the launcher; returns the options that it passes to the runner."""
 
     def run(**settings: str) -> list[str]:
         done = dataflow(*PREPARE, **settings)
@@ -43,15 +43,17 @@ def options_of(dataflow, programs):
 
 
 def assert_accepted(options: list[str]) -> dict[str, object]:
-    """By the parser and the validator that Beam has for jobs of Dataflow's."""
-    parsed = PipelineOptions([*options, "--runner=DataflowRunner", "--dry_run=True"])  # dry: asks Google nothing
+    """Checks options with the parser and the validator of Beam's Dataflow runner; returns their values."""
+    parsed = PipelineOptions(
+        [*options, "--runner=DataflowRunner", "--dry_run=True"]
+    )  # a dry run sends no request to Google
     known = parsed.get_all_options(drop_default=True)
     assert parsed.get_all_options(drop_default=True, retain_unknown_options=True) == known
     assert PipelineOptionsValidator(parsed, DataflowRunner()).validate() == []
     return known
 
 
-def test_beam_knows_and_accepts_the_options(options_of, repository):
+def test_beam_accepts_the_options(options_of, repository):
     known = assert_accepted(options_of())
     assert known["project"] == "my-project" and known["region"] == "us-west4"
     assert known["temp_location"] == "gs://my-bucket/dataflow"
@@ -60,7 +62,7 @@ def test_beam_knows_and_accepts_the_options(options_of, repository):
     assert known["number_of_worker_harness_threads"] == 1
 
 
-def test_settings_arrive(options_of):
+def test_settings_become_beam_options(options_of):
     settings = {"NAME": "pubmed-2026", "MAX_WORKERS": "8", "MACHINE_TYPE": "e2-standard-4", "DISK_GB": "80"}
     more = "--subnetwork=regions/us-west4/subnetworks/a --no_use_public_ips --labels='key=two words'"
     known = assert_accepted(
@@ -79,7 +81,7 @@ def test_settings_arrive(options_of):
     assert known["use_public_ips"] is False and known["labels"] == ["key=two words"]
 
 
-def test_workers_install_what_the_extras_say(repository):
+def test_the_requirements_of_workers_equal_the_extras(repository):
     text = (repository / "launch" / "beam_requirements.txt").read_text()
     listed = {line for line in text.splitlines() if not line.startswith("#")}
     wanted = [
@@ -90,13 +92,13 @@ def test_workers_install_what_the_extras_say(repository):
     assert listed == set(wanted) and len(listed) == 2
 
 
-def test_the_command_arrives_word_for_word(dataflow, programs):
+def test_the_command_is_passed_unchanged(dataflow, programs):
     assert dataflow("pack", *AWKWARD).returncode == 0
     ((command, *words, _, _),) = programs.calls("electramed")
     assert [command, *words] == ["pack", *AWKWARD]
 
 
-def test_a_dry_run_prints_what_would_be_run(dataflow, programs):
+def test_a_dry_run_prints_the_command(dataflow, programs):
     (line,) = dataflow("--dry-run", *PREPARE).stdout.splitlines()
     assert not programs.calls()
     dataflow(*PREPARE)
@@ -104,20 +106,20 @@ def test_a_dry_run_prints_what_would_be_run(dataflow, programs):
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "complaint"),
+    ("words", "settings", "message"),
     [
-        (["pretrain"], {}, "pretrain is nothing that Dataflow does; give prepare or pack"),
-        (["pack", "--runner=DirectRunner"], {}, "--runner is this launcher's to give; set BEAM_OPTIONS"),
-        (["pack", "--beam_options", "--x"], {}, "--beam_options is this launcher's to give"),
-        (PREPARE, {"NAME": "PubMed"}, "NAME=PubMed is not a name for a job"),
-        (PREPARE, {"MAX_WORKERS": "many"}, "MAX_WORKERS=many is not a whole number"),
+        (["pretrain"], {}, "pretrain does not run on Dataflow; give prepare or pack"),
+        (["pack", "--runner=DirectRunner"], {}, "--runner is set by this launcher; set BEAM_OPTIONS"),
+        (["pack", "--beam_options", "--x"], {}, "--beam_options is set by this launcher"),
+        (PREPARE, {"NAME": "PubMed"}, "NAME=PubMed is not a valid job name"),
+        (PREPARE, {"MAX_WORKERS": "many"}, "MAX_WORKERS=many: wanted a whole number"),
     ],
 )
-def test_a_mistake_is_refused_in_one_line(dataflow, programs, words, settings, complaint):
-    refused = dataflow(*words, **settings)
-    assert refused.returncode == 2 and not programs.calls()
-    (line,) = refused.stderr.splitlines()
-    assert complaint in line
+def test_a_user_error_is_one_line(dataflow, programs, words, settings, message):
+    failed = dataflow(*words, **settings)
+    assert failed.returncode == 2 and not programs.calls()
+    (line,) = failed.stderr.splitlines()
+    assert message in line
 
 
 def test_the_exit_code_is_passed_on(dataflow, programs):
@@ -125,6 +127,6 @@ def test_the_exit_code_is_passed_on(dataflow, programs):
     assert dataflow(*PREPARE).returncode == 9
 
 
-def test_what_workers_cannot_reach_is_refused_before_anything_is_started():
+def test_a_path_that_workers_cannot_reach_is_an_error_before_the_job_starts():
     with pytest.raises(UserError, match="documents: Dataflow's workers cannot reach it; .* begins with gs://"):
         BeamRunner("DataflowRunner").check(["gs://my-bucket/a", "documents"])

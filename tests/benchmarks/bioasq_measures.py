@@ -1,10 +1,10 @@
-"""Strict accuracy, lenient accuracy and MRR beside those of the BioASQ organisers' own Java program.
+"""Compares strict accuracy, lenient accuracy and MRR with the Java program of the BioASQ organizers.
 
     python tests/benchmarks/bioasq_measures.py --classpath=EVALUATION.jar:commons-cli.jar:gson.jar GOLDEN.json...
 
 For each golden file it makes random submissions (right and wrong answers, synonyms, other capitals, stray white space,
-fewer than five answers, none), has the organisers' `evaluation.EvaluatorTask1b -phaseB -e 5` and
-`finetune.bioasq.measures` score each, and prints in how many all three figures agree. The program and its libraries
+fewer than five answers, none), lets the organizers' `evaluation.EvaluatorTask1b -phaseB -e 5` and
+`finetune.bioasq.measures` score each, and prints for how many all three values agree. The program and its libraries
 are at github.com/BioASQ/Evaluation-Measures, flat/BioASQEvaluation/dist; it needs Java.
 """
 
@@ -23,7 +23,7 @@ MEASURES = {"Factoid Strict Acc": "strict_accuracy", "Factoid Lenient Acc": "len
 
 
 def random_answers(rng: random.Random, gold: dict[str, set[str]]) -> dict[str, list[str]]:
-    """Answers of any quality to every question."""
+    """Returns answers of any quality to every question."""
     others = sorted(text for texts in gold.values() for text in texts)
     skill = rng.random()
     answers = {}
@@ -38,7 +38,7 @@ def random_answers(rng: random.Random, gold: dict[str, set[str]]) -> dict[str, l
 
 
 def official(classpath: str, golden: pathlib.Path, submission: pathlib.Path) -> dict[str, float]:
-    """What the organisers' program prints, in percent."""
+    """Returns the output of the organizers' program, in percent."""
     command = ["java", "-cp", classpath, "evaluation.EvaluatorTask1b", "-phaseB", "-e", "5"]
     done = subprocess.run(
         [*command, str(golden), str(submission), "-verbose"], capture_output=True, text=True, check=True, timeout=60
@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", nargs="+")
     parser.add_argument("--classpath", required=True)
-    parser.add_argument("--submissions", type=int, default=20, help="random ones for each golden file")
+    parser.add_argument(
+        "--submissions", type=int, default=20, help="random submissions for each golden file (default 20)"
+    )
     arguments = parser.parse_args()
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +61,7 @@ def main() -> None:
         for golden in arguments.golden:
             value = squad.load_json(golden)
             gold = bioasq.gold_answers(bioasq.parse_factoids(golden, value))
-            # The program wants an answer to every question of the golden file, of whatever type.
+            # The program needs an answer to every question of the golden file, of any type.
             questions = [question for question in value["questions"] if question["type"] == "factoid"]
             factoids.write_text(json.dumps({"questions": questions}), encoding="utf-8")
             equal, scores = 0, []

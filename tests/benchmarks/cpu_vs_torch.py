@@ -1,12 +1,12 @@
-"""Seconds a training step on the CPU: ours beside transformers' ELECTRA pair on PyTorch, in turns, in one process.
+"""Times a training step on the CPU against transformers' ELECTRA pair on PyTorch, interleaved in one process.
 
     pip install -e .[parity]
     python tests/benchmarks/cpu_vs_torch.py [--rounds 10] [--only ours "eager float32"] [--batch_size 32]
 
 ELECTRA-small, rows of 128 tokens, batch 32, dropout 0.1, a vocabulary of 31,090, random packed rows. Each round runs
-one step of every contender, so that a busy machine meets all of them; a ratio is that of one round, and the median of
-rounds is told with their quartiles. Processor seconds (user and system, all threads) are the second witness; torch's
-threads wait for each other actively, so on a busy machine its processor seconds are too many. `compiled` is
+one step of every contender, so that a busy machine affects all of them. A ratio is that of one round; the table
+has the median and the quartiles of the rounds. Processor seconds (user and system, all threads) are a second measure.
+torch's threads wait actively, so on a busy machine its processor seconds are too high. `compiled` is
 torch.compile (needs a C++ compiler). See torch_pair.py for what the peer does.
 """
 
@@ -61,8 +61,8 @@ def main() -> None:
     first = args.only[0]
     print(f"{'':20}{'wall s':>24}{'processor s':>26}   {first} / it: wall, processor (median, quartiles of rounds)")
     for name in steps:
-        told = [quartiles(ratios(seconds, first, name)) for seconds in (wall, processor)]
-        print(f"{name:20}{quartiles(wall[name]):>24}{quartiles(processor[name]):>26}   {told[0]}  {told[1]}")
+        columns = [quartiles(ratios(seconds, first, name)) for seconds in (wall, processor)]
+        print(f"{name:20}{quartiles(wall[name]):>24}{quartiles(processor[name]):>26}   {columns[0]}  {columns[1]}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""What a run survives: kills at random moments, damaged checkpoints, storage that fails, processes that vanish.
+"""Fault injection: kills at random moments, damaged checkpoints, failing storage, lost processes.
 
-Every run is `electramed pretrain` on invented articles, in processes of its own; what is left of it is compared, to
-the bit, with a run that nothing disturbed. Four tables, all of them or those that are named:
+Every run is `electramed pretrain` on generated articles, in its own processes. Its result is compared bit by bit with
+an undisturbed run. Prints four tables, or those named on the command line:
 
     python tests/benchmarks/faults.py [kills] [damage] [storage] [peers]     some fifteen minutes on two cores
 
-KILLS=20 and SEED=0 in the environment say how many kills there are and which random moments.
+The environment variables KILLS=20 and SEED=0 set the number of kills and the seed of their moments.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -39,7 +40,7 @@ import quick_run
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
-from electramed_jax.training import checkpoint, sharding
+from electramed_jax.training import sharding
 
 STEPS, SAVE_EVERY = 480, 40
 SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, max_to_keep=1000)
@@ -70,7 +71,7 @@ def entries(workdir: pathlib.Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
 
 
-def told(same: bool) -> str:
+def verdict(same: bool) -> str:
     return "bit-equal" if same else "DIFFERENT"
 
 
@@ -78,30 +79,30 @@ def told(same: bool) -> str:
 
 
 def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
-    """One run, killed again and again; every fourth time amid a save, otherwise some time after its start."""
+    """Kills one run repeatedly, every fourth time during a save, otherwise at a random moment."""
     count, draw = int(os.environ.get("KILLS", "20")), random.Random(int(os.environ.get("SEED", "0")))
     workdir = root / "killed"
-    print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'went on from':<14}checkpoint")
+    print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'resumed from':<14}checkpoint")
     rows, before = [], 0
     for number in range(1, count + 1):
         with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
-            kill = kill_amid_save if number % 4 == 0 else kill_some_time
+            kill = kill_during_save if number % 4 == 0 else kill_at_random
             moment = kill(process, workdir, draw, time.time())
             assert process.wait() == -signal.SIGKILL, process.stderr
-        went_on = after(process.stderr, "resuming from step ") or "0"
-        assert int(went_on) == before, (went_on, before)
+        resumed_from = word_after(process.stderr, "resuming from step ") or "0"
+        assert int(resumed_from) == before, (resumed_from, before)
         before = max(steps_of(workdir), default=0)
-        same = told(same_state(workdir, undisturbed, before)) if before else "-"
-        rows.append(f"{number:<6}{moment:<40}{before:<14}{went_on:<14}{same}")
+        same = verdict(same_state(workdir, undisturbed, before)) if before else "-"
+        rows.append(f"{number:<6}{moment:<40}{before:<14}{resumed_from:<14}{same}")
         print(rows[-1], flush=True)
     with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
         assert process.wait(600) == 0, process.stderr
     same = same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed)
-    print(f"then to the end, step {STEPS}: state and every entry of metrics.jsonl {told(same)}")
+    print(f"then to the end, step {STEPS}: state and every entry of metrics.jsonl {verdict(same)}")
 
 
-def under_way(workdir: pathlib.Path, began: float) -> str | None:
-    """The step being saved, where one is; not what an earlier process left of its last save."""
+def step_being_saved(workdir: pathlib.Path, began: float) -> str | None:
+    """Returns the step that is being saved, or None. Ignores unfinished saves of earlier processes."""
     for folder in workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"):
         with contextlib.suppress(OSError):
             if folder.stat().st_mtime > began:
@@ -109,19 +110,19 @@ def under_way(workdir: pathlib.Path, began: float) -> str | None:
     return None
 
 
-def kill_amid_save(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
+def kill_during_save(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
     process.wait_for("first step")
     for _ in range(draw.randrange(5)):
         process.wait_for("step ")
-    while not under_way(workdir, began):
+    while not step_being_saved(workdir, began):
         assert process.popen.poll() is None, process.stderr
     process.popen.kill()
     process.wait()
-    return f"amid the save of step {under_way(workdir, began)}, sought"
+    return f"during the save of step {step_being_saved(workdir, began)}, wanted"
 
 
-def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
-    """One in five before or about the first step, the others within a few entries of metrics after it."""
+def kill_at_random(process: pod.Process, workdir: pathlib.Path, draw: random.Random, began: float) -> str:
+    """Kills one in five before or near the first step, the others within a few metric entries after it."""
     if draw.random() < 0.2:
         seconds = draw.uniform(0, 8)
     else:
@@ -131,17 +132,19 @@ def kill_some_time(process: pod.Process, workdir: pathlib.Path, draw: random.Ran
     time.sleep(seconds)
     process.popen.kill()
     process.wait()
-    if step := under_way(workdir, began):
-        return f"amid the save of step {step}"
-    lines = [line for line in process.lines if line.startswith(("step ", "first step", "starting", "going", "valid"))]
+    if step := step_being_saved(workdir, began):
+        return f"during the save of step {step}"
+    lines = [
+        line for line in process.lines if line.startswith(("step ", "first step", "starting", "resuming", "valid"))
+    ]
     if not lines:
-        return "before any word"
+        return "before the first line"
     last = re.split("  |:|,| on ", lines[-1])[0].strip()
     return f"after “{last}”"
 
 
-def after(said: str, beginning: str) -> str | None:
-    return said.split(beginning)[1].split()[0].replace(",", "") if beginning in said else None
+def word_after(output: str, prefix: str) -> str | None:
+    return output.split(prefix)[1].split()[0].replace(",", "") if prefix in output else None
 
 
 # ---- damage ----------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ def cut_in_half(path: pathlib.Path) -> None:
 
 
 def garble(path: pathlib.Path) -> None:
-    """Every byte of the middle third is another."""
+    """Changes every byte of the middle third."""
     data = bytearray(path.read_bytes())
     for place in range(len(data) // 3, 2 * len(data) // 3):
         data[place] ^= 0x55
@@ -170,30 +173,33 @@ def flip_a_bit(path: pathlib.Path) -> None:
 
 
 def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
-    """Each file of the newest checkpoint, damaged in four ways: it is said and the one before taken, or what is read
-    is bit-equal all the same (files that orbax wrote and does not read); never other numbers."""
+    """Damages each file of the newest checkpoint in four ways.
+
+    Either the damage is reported and the checkpoint before it is restored, or the state is bit-equal nevertheless
+    (orbax does not read every file that it writes). It never differs.
+    """
     from electramed_jax.pretrain import loop
     from electramed_jax.pretrain.checkpoint import checkpoint_manager
-    from electramed_jax.pretrain.workdir import init_workdir
+    from electramed_jax.pretrain.workdir import init_workdir, read_config
 
     print(
-        f"\ndamage to the newest checkpoint\n{'how':<14}{'files':>6}{'said, one before taken':>24}{'read, bit-equal':>17}"
+        f"\ndamage to the newest checkpoint\n{'how':<14}{'files':>6}{'reported, older used':>24}{'read, bit-equal':>17}"
     )
     newest, before = steps_of(undisturbed)[-1], steps_of(undisturbed)[-2]
-    config = checkpoint.read_config(str(undisturbed))
+    config = read_config(str(undisturbed))
     config, dataset = loop.resolve_with_dataset(config)
     mesh, expected = sharding.make_mesh(MeshConfig()), {s: state_of(undisturbed, s) for s in (newest, before)}
     names = [
         p.relative_to(undisturbed) for p in sorted((undisturbed / f"checkpoints/{newest}").rglob("*")) if p.is_file()
     ]
     for how in (delete, cut_in_half, garble, flip_a_bit):
-        said = whole = 0
+        reported = intact = 0
         for name in names:
             workdir = root / "damaged"
             shutil.rmtree(workdir, ignore_errors=True)
             workdir.mkdir()
-            for beside in ("config.json", "vocab.txt", "dataset.json"):
-                shutil.copy(undisturbed / beside, workdir / beside)
+            for name_to_copy in ("config.json", "vocab.txt", "dataset.json"):
+                shutil.copy(undisturbed / name_to_copy, workdir / name_to_copy)
             for step in (before, newest):
                 shutil.copytree(undisturbed / f"checkpoints/{step}", workdir / f"checkpoints/{step}")
             how(workdir / name)
@@ -204,15 +210,15 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
             for leaf_name, leaf in tree_rules.named_leaves(state).items():
                 np.testing.assert_array_equal(np.asarray(leaf), expected[step][leaf_name], err_msg=f"{how} {name}")
             assert (step == newest) == (not (workdir / f"checkpoints/{newest}.damaged").exists())
-            said, whole = said + (step == before), whole + (step == newest)
-        print(f"{how.__name__.replace('_', ' '):<14}{len(names):>6}{said:>24}{whole:>17}", flush=True)
+            reported, intact = reported + (step == before), intact + (step == newest)
+        print(f"{how.__name__.replace('_', ' '):<14}{len(names):>6}{reported:>24}{intact:>17}", flush=True)
 
 
 # ---- storage ---------------------------------------------------------------------------------------
 
 
 def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
-    """A limit on the size of files makes every save fail, in all processes, for ten seconds."""
+    """Makes every save of all processes fail for ten seconds, by a limit on the size of files."""
     print(
         f"\nstorage that fails for ten seconds\n{'processes':<11}{'saves that failed':<19}{'exit codes':<12}at the end"
     )
@@ -231,7 +237,7 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
             codes = [process.wait(600) for process in processes]
         failed = processes[0].stderr.count("could not be saved")
         if count == 1:
-            same = told(same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed))
+            same = verdict(same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed))
         else:
             ours, theirs = entries(workdir)[-1]["loss"], entries(undisturbed)[-1]["loss"]
             same = f"loss differs by {abs(ours / theirs - 1):.0e}"
@@ -241,16 +247,16 @@ def storage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path
 # ---- peers -----------------------------------------------------------------------------------------
 
 
-LAST_WORDS = (
+LAST_MESSAGES = (
     "another process ended or its machine died",  # ours, where a collective failed
     "This most likely indicates that another task died",  # jax's, where heartbeats failed
 )
 
 
 def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
-    """One of two processes is killed, or falls silent as a machine does that loses its network."""
+    """Kills or suspends one of two processes; a suspended one behaves like a machine that lost its network."""
     print(
-        f"\none of two processes vanishes\n{'which':<20}{'how':<14}{'the other ended after':<23}{'with':<7}its last words"
+        f"\none of two processes vanishes\n{'which':<20}{'how':<14}{'the other ended after':<23}{'with':<7}its last message"
     )
     for which, how, number in (
         (1, "killed", signal.SIGKILL),
@@ -265,7 +271,7 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
             began, other = time.monotonic(), processes[1 - which]
             code = other.wait(90)
             seconds = time.monotonic() - began
-        words = [words for words in LAST_WORDS if words in other.stderr]
+        words = [words for words in LAST_MESSAGES if words in other.stderr]
         role = "0 (coordinator)" if which == 0 else "1"
         print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[0]}", flush=True)
 
@@ -273,15 +279,20 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
 TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "storage": storage, "peers": peers}
 
 
-def main(wanted: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} (default: all)")
+    names = parser.parse_args().tables or list(TABLES)
+    if unknown := set(names) - set(TABLES):
+        parser.error(f"unknown tables {', '.join(sorted(unknown))}; wanted some of {', '.join(TABLES)}")
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         dataset, undisturbed = quick_run.pack(root), root / "undisturbed"
         with pod.start_processes(1, 8, *pretrain(dataset, undisturbed)) as [process]:
             assert process.wait(600) == 0, process.stderr
-        for name in wanted or TABLES:
+        for name in names:
             TABLES[name](root, dataset, undisturbed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

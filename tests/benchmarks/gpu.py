@@ -1,13 +1,13 @@
-"""One GPU: ours beside transformers' ELECTRA pair on PyTorch, on the same rows, in one run of some minutes.
+"""Times a training step on one GPU against transformers' ELECTRA pair on PyTorch, on the same rows. Some minutes.
 
     pip install -e .[cuda,parity]
     python tests/benchmarks/gpu.py [--ahead]          # base at T=512, then small at T=128
-    python tests/benchmarks/gpu.py --cpu_check        # the same code, tiny, on a CPU: no figure of it means anything
+    python tests/benchmarks/gpu.py --cpu_check        # the same code, tiny, on a CPU: its times mean nothing
 
 For each size it prints, of every contender: milliseconds a step (median and quartiles of interleaved rounds of
-`--steps` steps each), non-pad tokens a second, model FLOPs utilisation (electramed_jax.model.flops over the data
-sheet's dense bfloat16 peak), and the ratio of our best to it. Wanted: utilisation of base at least 0.50, and 1.3 times
-the best of the peers. --ahead compiles the peers beside ours, in processes of their own that leave it in caches: it
+`--steps` steps each), non-pad tokens a second, model FLOPs utilization (electramed_jax.model.flops over the data
+sheet's dense bfloat16 peak), and the ratio of our best to it. Targets: utilization of base at least 0.50, and 1.3 times
+the best of the peers. --ahead compiles the peers at the same time in their own processes, into caches: it
 needs the memory of all of them.
 
 Contenders compute in bfloat16 (the peers by autocast), with --dropout and --attention_dropout. Peers attend to the
@@ -77,14 +77,14 @@ def compiled_ahead(sizes: list[str], names: list[str], args: argparse.Namespace)
 
 
 def warmed(size: str, names: list[str], args: argparse.Namespace) -> dict[str, side_by_side.Step]:
-    """Contenders after their first steps; one that cannot run here (memory, compiler) is left out, and why is said."""
+    """Returns the contenders after their first steps; prints why one cannot run here (memory, compiler) and omits it."""
     steps = {}
     for name in names:
         try:
             step = contender(name, size, args)
             side_by_side.warm(f"{size}, {name}", step)
-        except Exception as error:
-            print(f"{size}, {name}: left out: {str(error).splitlines()[0][:200]}", flush=True)
+        except Exception as error:  # noqa: BLE001 - any failure of a peer is printed
+            print(f"{size}, {name}: omitted: {str(error).splitlines()[0][:200]}", flush=True)
         else:
             steps[name] = step
     return steps
@@ -99,10 +99,10 @@ def compare(size: str, steps: dict[str, side_by_side.Step], args: argparse.Names
     print(f"\n{size}, T={rows.shape[1]}, {len(rows)} rows, {tokens:,} tokens a step; {best} is our best")
     print(f"{'':26}{'ms a step':>30}{'tokens/s':>12}{'MFU':>8}   it / our best")
     for name in steps:
-        told = quartiles([1e3 * seconds for seconds in wall[name]])
+        milliseconds = quartiles([1e3 * seconds for seconds in wall[name]])
         utilisation = f"{work / medians[name] / peak:8.3f}" if peak else f"{'-':>8}"
         ratio = quartiles(ratios(wall, name, best))
-        print(f"{name:26}{told:>30}{tokens / medians[name]:12,.0f}{utilisation}   {ratio}", flush=True)
+        print(f"{name:26}{milliseconds:>30}{tokens / medians[name]:12,.0f}{utilisation}   {ratio}", flush=True)
 
 
 def main() -> None:

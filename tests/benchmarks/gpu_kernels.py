@@ -1,4 +1,4 @@
-"""One GPU: each hand-written kernel alone, at the sizes of a layer of ELECTRA-base, beside the plain form.
+"""Times each Pallas kernel on one GPU, at the sizes of a layer of ELECTRA-base, against its plain form.
 
     python tests/benchmarks/gpu_kernels.py [--rows 64]
     python tests/benchmarks/gpu_kernels.py --cpu_check    # the same code, tiny and interpreted: its times mean nothing
@@ -92,7 +92,7 @@ def there_and_back(form: Form, dy: jax.Array, *given: jax.Array) -> tuple[jax.Ar
 
 
 def microseconds(run: Callable[..., object], given: list[jax.Array], calls: int = 10, rounds: int = 5) -> float:
-    """Of one of `calls` that are given to the device without waiting; the median of `rounds`."""
+    """Returns the time of one of `calls` asynchronous calls; the median of `rounds`."""
     jax.block_until_ready(run(*given))
     seconds = []
     for _ in range(rounds):
@@ -104,7 +104,7 @@ def microseconds(run: Callable[..., object], given: list[jax.Array], calls: int 
 
 
 def off(ours: tuple[jax.Array, ...], exact: tuple[jax.Array, ...]) -> str:
-    """The result's distance, and the largest of the gradients'."""
+    """Returns the distance of the results and the largest distance of the gradients."""
     errors = [
         float(jnp.linalg.norm((one.astype(jnp.float32) - other).ravel()) / jnp.linalg.norm(other.ravel()))
         for one, other in zip(ours, exact, strict=True)
@@ -127,8 +127,10 @@ def main() -> None:
         times = [microseconds(jax.jit(form), given) for form in (kernel, plain)]
         times += [microseconds(one, [dy, *given]) for one in both]
         exact = both[1](dy, *(one.astype(jnp.float32) for one in given))
-        told = [off(one(dy, *given), exact) for one in both]
-        print(f"{name:30}" + "".join(f"{one:10.1f}" for one in times) + f"   {told[0]:20}{told[1]}", flush=True)
+        distances = [off(one(dy, *given), exact) for one in both]
+        print(
+            f"{name:30}" + "".join(f"{one:10.1f}" for one in times) + f"   {distances[0]:20}{distances[1]}", flush=True
+        )
 
 
 if __name__ == "__main__":

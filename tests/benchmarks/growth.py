@@ -1,4 +1,4 @@
-"""What a token costs as the model, the rows, the batch and the number of chips grow: nothing faster than theory asks.
+"""Measures the cost of a token as the width, the rows, the batch or the number of chips grow, with fitted exponents.
 
     python tests/benchmarks/growth.py                            # what the compiled programs hold; some minutes
     python tests/benchmarks/growth.py --estimate                 # and the compiler's estimate of time; longer
@@ -55,7 +55,7 @@ def settings(width: int, tokens: int) -> list[str]:
 
 
 def electramed(command: list[str], **environment: str) -> dict:
-    """The command's JSON; its own complaint where there is none."""
+    """Returns the JSON of the command; raises with its message if there is none."""
     done = subprocess.run(
         [sys.executable, "-m", "electramed_jax.cli", *command, "--config=configs/pretrain_tiny.py", "--json"],
         check=False, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | environment,
@@ -66,7 +66,7 @@ def electramed(command: list[str], **environment: str) -> dict:
 
 
 def costs(size: dict[str, int], *, estimate: bool, measure: bool) -> dict[str, float]:
-    """What a token costs at one size."""
+    """Returns the costs of a token at one size."""
     width, tokens, rows, chips = size["width"], size["tokens"], size["rows"], size["chips"]
     sizes = settings(width, tokens)
     command = ["compile", f"--topology={TOPOLOGY[chips]}", f"--batch={rows}", *sizes]
@@ -89,7 +89,7 @@ def costs(size: dict[str, int], *, estimate: bool, measure: bool) -> dict[str, f
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
-    """Of the power law that fits best; nan where there is none to fit."""
+    """Returns the exponent of the best power law; nan if there is none to fit."""
     if len(values) < 2 or min(values) <= 0:
         return math.nan
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

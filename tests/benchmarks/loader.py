@@ -1,17 +1,17 @@
-"""Shuffled rows a second and host memory: our loader beside tf.data and grain, on the same rows from page cache.
+"""Measures shuffled rows a second and host memory of our loader, tf.data and grain, on the same rows from page cache.
 
     pip install -e .[tf] grain
     python tests/benchmarks/loader.py [--rows 262144] [--shards 64] [--rounds 3] [--only NAME ...]
 
 Invented rows of 512 uint16 ids are written once to a temporary folder: as `electramed pack` writes them, and as
-uncompressed ArrayRecord files (group size 1) for grain. Each contender then runs in a process of its own, in turns,
-so that a busy machine meets all of them and memory is counted apart. It feeds an epoch of shuffled batches of 256; where
-it says "later", an epoch before the one measured, so that the checksums of every block have been compared by then.
+uncompressed ArrayRecord files (group size 1) for grain. Each contender then runs in a process of its own, interleaved,
+so that a busy machine affects all of them and memory is counted separately. It feeds an epoch of shuffled batches of 256; for
+"later" it first feeds one epoch that is not measured, so that the checksums of every block have been compared by then.
 Import and opening are not counted. "Per core" is a second of processor time, all threads together: it is what to look
 at on a busy machine, where a second by the clock is less than that.
 
   plan           row numbers alone: arithmetic
-  rows           the rows themselves, as the loader asks for them, first touch: every CRC is compared
+  rows           the rows themselves, as the loader reads them, first epoch: every CRC is compared
   rows, later    the same, second epoch
   mixture        as `rows`, the shards as two datasets of which one weighs three times the other
   loader         Loader.at: int32 on the device (CPU), first touch
@@ -54,7 +54,7 @@ def write(folder: pathlib.Path, rows: int, shards: int, *, for_grain: bool) -> N
     for name in ("whole", "first", "second"):
         vocab.write_vocab(str(folder / name / "vocab.txt"), tokens)
     for number in range(shards):
-        ids += np.uint16(1)  # another shard; ids wrap around, which nobody minds here
+        ids += np.uint16(1)  # another shard; ids wrap around, which does not matter here
         name = manifests.shard_name("pubmed", "train", number, shards)
         with tfrecord.RowWriter(str(folder / "whole" / name), LENGTH, "uint16") as writer:
             writer.write(ids)
@@ -181,8 +181,8 @@ def resident() -> dict[str, float]:
 
 
 def spread(values: list[float], form: str) -> str:
-    figures = {"min": min(values), "median": statistics.median(values), "max": max(values)}
-    return "  ".join(f"{name} {value:{form}}" for name, value in figures.items())
+    stats = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return "  ".join(f"{name} {value:{form}}" for name, value in stats.items())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Tokens a second from documents to rows, ours beside google-research/electra's, and the padding of each.
+"""Compares `electramed pack` with google-research/electra: tokens a second from documents to rows, and padding.
 
     electramed prepare --input 'abstracts/*.jsonl.gz' --output documents
     electramed vocab --documents documents --output vocab.txt
@@ -8,7 +8,7 @@
 
 Both take the same text (the first megabytes of the training split, put into a file or part per
 process) to TFRecord files with the same vocabulary, row length and number of processes, each as its
-own program from start to end, in turns: `build_pretraining_dataset.py --num-processes N` from plain
+own program from start to end, interleaved: `build_pretraining_dataset.py --num-processes N` from plain
 text, a sentence a line, and `electramed pack --workers N` in both formats from the documents folder.
 The tokens are those of the text, however many of them a program keeps, so the ratio of the rates is
 that of the times. Processor time is that of the program and all its processes: the fairer figure on
@@ -120,20 +120,20 @@ def tokens_of_text(folder: pathlib.Path) -> int:
 
 
 def show_padding(args: argparse.Namespace, folder: pathlib.Path, text_tokens: int) -> None:
-    figures = {}
+    counts = {}
     for format in ("packed", "electra"):
         split = manifest.read_manifest(str(folder / format)).splits["train"]
-        figures[f"--format {format}"] = (split.rows, split.tokens)
+        counts[f"--format {format}"] = (split.rows, split.tokens)
     if args.electra:
-        figures[GOOGLE] = padding_of_google(folder, args.max_seq_length)
+        counts[GOOGLE] = padding_of_google(folder, args.max_seq_length)
     print(f"{'':24}{'rows':>10}{'padding':>10}{'tokens a row':>14}")
-    for name, (rows, tokens) in figures.items():
+    for name, (rows, tokens) in counts.items():
         print(f"{name:24}{rows:>10,}{1 - tokens / (rows * args.max_seq_length):>10.1%}{text_tokens / rows:>14.1f}")
 
 
 def spread(values: list[float], form: str) -> str:
-    figures = {"min": min(values), "median": statistics.median(values), "max": max(values)}
-    return "  ".join(f"{name} {value:{form}}" for name, value in figures.items())
+    stats = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return "  ".join(f"{name} {value:{form}}" for name, value in stats.items())
 
 
 def main() -> None:

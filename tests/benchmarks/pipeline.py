@@ -1,15 +1,15 @@
-"""What feeding, logging, evaluating and saving add to a run's steps, and how long a run takes to its first step.
+"""Measures the overhead of data loading, logging, evaluation and saving, and the time to the first step of a run.
 
     python tests/benchmarks/pipeline.py --data packed [--rounds 8] [--steps 20] [--config configs/pretrain_small.py] \\
         [--config.batch_size=32 ...]
 
-1. Steps: blocks of --steps steps in turns, on one batch that stays and, as `electramed pretrain` runs them, on the
+1. Steps: interleaved blocks of --steps steps, on one batch that stays and, as `electramed pretrain` runs them, on the
    loader's batches with sums collected, one entry of metrics a block written. The ratio of neighbouring blocks; wanted:
    at most 1.02.
 2. Pauses: an evaluation of config.eval_batches batches and the pause of a save, against the time of the steps between
    two of them by the config's intervals (eval_every, save_every). Wanted: at most 3 % together.
 3. --start: seconds from the command to the first step done, `electramed pretrain` in a process of its own: without kept
-   programs, keeping them, and finding them, in turns.
+   programs, writing them, and reading them, interleaved.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def start(settings: list[str], rounds: int) -> None:
             spent["keeping"].append(first_step(b, 1))
             spent["without"].append(first_step(a, 2, JAX_ENABLE_COMPILATION_CACHE="false"))
             spent["finding"].append(first_step(b, 2))
-    told = ", ".join(f"{name} {side_by_side.quartiles(values)} s" for name, values in spent.items())
+    times = ", ".join(f"{name} {side_by_side.quartiles(values)} s" for name, values in spent.items())
     print(
-        f"start: {told}; finding / without {side_by_side.quartiles(side_by_side.ratios(spent, 'finding', 'without'))}"
+        f"start: {times}; finding / without {side_by_side.quartiles(side_by_side.ratios(spent, 'finding', 'without'))}"
     )
 
 

@@ -1,19 +1,19 @@
-"""`prepare` from end to end: articles a second, memory, bytes on disk, and what that means for all of PubMed.
+"""Measures `prepare` from end to end: articles a second, memory, bytes on disk, extrapolated to all of PubMed.
 
     python tests/benchmarks/prepare.py [--rounds 3] [--files 6] [--memory 10 40 160]
 
 - `xml`: genuine articles of the reference data, each copy under a PMID and a title of its own, in --files
   files of 5,000 in the shape of PubMed's baseline (.xml.gz).
 - `abstracts`, `corpus`: the abstracts, and all with full texts, of the reference corpus (JSONL), as it is.
-  With what can be asked for besides: `--decontaminate` of the test sets, `--near_duplicates 0.8`.
+  Also with the options `--decontaminate` of the test sets, `--near_duplicates 0.8`.
 - `filter`: looking for the test sets in those abstracts, alone: their index is made once, however large
   the corpus, and in a run of so few documents that shows.
-- `memory`: corpora of so many files of 5,000 short invented documents each; the peak of the largest
+- `memory`: corpora of the given numbers of files with 5,000 short generated documents each; the peak of the largest
   process must not grow with the number of files.
 
-Every run is a program of its own; the order changes from round to round. Besides the clock's rate there is
-that of the processors, articles a second and core: other work on the machine hardly touches it, and the
-extrapolation is made from it: 38 million citations in as many files as PubMed has.
+Every run is a program of its own; the order changes from round to round. The table has the rate by wall
+clock and by processor time (articles a second and core). Other work on the machine hardly affects the second, so the
+extrapolation uses it: 38 million citations in the number of files of PubMed.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def one(request: str) -> None:
 
     paths, output, options = json.loads(request)
     start = time.monotonic()
-    account = prepare(paths, output, **options)
+    info = prepare(paths, output, **options)
     seconds = time.monotonic() - start
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     size = sum(path.stat().st_size for path in pathlib.Path(output).glob("*/part-*"))
@@ -119,8 +119,8 @@ def one(request: str) -> None:
                 "seconds": seconds,
                 "processor": sum(usage.ru_utime + usage.ru_stime for usage in used),
                 "peak": process_pool.peak_bytes(),
-                "read": sum(of_file["read"] for of_file in account["inputs"]),
-                "text": sum(split["bytes"] for split in account["splits"].values()),
+                "read": sum(of_file["read"] for of_file in info["inputs"]),
+                "text": sum(split["bytes"] for split in info["splits"].values()),
                 "stored": size,
                 "input": sum(os.path.getsize(path) for path in paths),
             }
@@ -165,7 +165,7 @@ def filter_alone(rounds: int) -> float:
     from electramed_jax.data.corpus import decontaminate
 
     index = decontaminate.read_index(test_sets())
-    lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))
+    lines = (line for path in jsonl("abstracts-*") for line in gzip.open(path))  # noqa: SIM115 - closed with the process
     texts = [f"{record['title']}\n{record['text']}" for record in map(json.loads, lines)]
     index.matches(None, texts[0])
     seconds = []

@@ -1,4 +1,4 @@
-"""Articles a second from PubMed's XML, ours beside two peers, in one process on one core.
+"""Compares the PubMed XML reader with two peers: articles a second, in one process on one core.
 
     pip install pubmed_parser
     python tests/benchmarks/pubmed_xml.py [--rounds 7] [FILE.xml.gz ...]
@@ -10,7 +10,7 @@ does not blur the ratios. Two peers:
 
 - `pubmed_parser` (PyPI), parse_medline_xml, with the options under which it does least: the year
   alone of the date, authors and references as strings, MeSH headings without subheadings. It reads
-  those (and journal, grants, chemicals) with every article and cannot be told not to.
+  those (and journal, grants, chemicals) with every article; no option turns that off.
 - `iterparse`: what one would write by hand with lxml for our fields alone: PMID, version, title,
   abstract with labels, year, language, date of revision; text by itertext.
 
@@ -122,8 +122,8 @@ def measure(paths: list[str], rounds: int) -> None:
 
 
 def spread(values: list[float], form: str) -> str:
-    figures = {"min": min(values), "median": statistics.median(values), "max": max(values)}
-    return "  ".join(f"{name} {value:{form}}" for name, value in figures.items())
+    stats = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return "  ".join(f"{name} {value:{form}}" for name, value in stats.items())
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""What an epoch of shards on gs:// costs: range requests, bytes, and how long steps wait for their batch.
+"""Measures an epoch of shards on gs://: range requests, bytes, and the time that steps wait for their batch.
 
     pip install -e .[gcs]
     python tests/benchmarks/remote_rows.py [--rows 65536] [--batch 256] [--delay 0.1] [--step 0.05]
 
-A small server on this machine stands in for Google's (tests/support/fake_gcs.py); it lets `--delay` seconds pass
+A small server on this machine replaces Google's (tests/support/fake_gcs.py); it lets `--delay` seconds pass
 before it sends anything, as a service far away does. A training step is a pause of `--step` seconds. The rows, of 512
 uint16 ids, are read through gcsfs by the training Loader:
 
@@ -103,12 +103,12 @@ def main() -> None:
         def measure(name: str, loader: loaders.Loader, number: int) -> None:
             storage.requests.clear()
             waits, fed = epoch(loader, number, args.batch, args.step)
-            asked = storage.downloads(".tfrecord-")
+            requests = storage.downloads(".tfrecord-")
             assert np.array_equal(np.sort(fed), np.arange(args.rows)), "every row once"
-            figures = f"{len(asked):4} range requests, {sum(r.sent for r in asked):12,} bytes"
+            traffic = f"{len(requests):4} range requests, {sum(r.sent for r in requests):12,} bytes"
             later = waits[1:]
             print(
-                f"{name:14} {figures}; waited {waits[0]:.2f} s for the first batch, then "
+                f"{name:14} {traffic}; waited {waits[0]:.2f} s for the first batch, then "
                 f"median {statistics.median(later) * 1000:.1f} ms, max {max(later) * 1000:.0f} ms, "
                 f"{sum(later):.2f} s in all"
             )

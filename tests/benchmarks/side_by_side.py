@@ -1,4 +1,4 @@
-"""What the benchmarks beside torch share: our step, rounds in which every contender runs once, and their table."""
+"""Shared by the benchmarks against torch: our step, interleaved rounds of all contenders, and their table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Step = Callable[[], Any]  # begins one training step, and returns its loss, whic
 
 
 def sized(preset: str, batch_size: int, row_length: int, **model: object) -> config_lib.Config:
-    """A preset for random rows; keyword arguments are settings of the model."""
+    """Returns the config of a preset for random rows; keyword arguments are settings of the model."""
     config = presets.PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size, model=dataclasses.replace(config.model, **model))
     return config_lib.resolve(config, vocab_size=VOCAB_SIZE, max_seq_length=row_length, special=SPECIAL)
@@ -79,12 +79,12 @@ def rounds(steps: Mapping[str, Step], count: int, at_a_time: int = 1) -> tuple[S
 
 
 def ratios(seconds: Seconds, of: str, to: str) -> list[float]:
-    """Round by round: both met the same machine."""
+    """Returns the ratio of each round, in which both ran under the same load."""
     return [a / b for a, b in zip(seconds[of], seconds[to], strict=True)]
 
 
 def quartiles(values: list[float]) -> str:
-    """`1.234 [1.200, 1.300]`: median and quartiles."""
+    """Returns median and quartiles: `1.234 [1.200, 1.300]`."""
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 

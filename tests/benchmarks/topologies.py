@@ -1,4 +1,4 @@
-"""The table of topologies: what each config needs and does on the TPUs its docstring names, by the compiler.
+"""Prints the table of topologies: memory, operations, communication and estimated time of each config on TPUs.
 
     python tests/benchmarks/topologies.py                     # every row: about two minutes each on two cores
     python tests/benchmarks/topologies.py --only base --quick # a part of it, without estimates of time
@@ -44,7 +44,7 @@ ROWS = [
 
 
 def compiled(config: str, arguments: list[str]) -> tuple[dict | None, str]:
-    """The command's JSON, or None and what it said."""
+    """Returns the JSON of the command or None, and its standard error."""
     command = [sys.executable, "-m", "electramed_jax.cli", "compile", f"--config=configs/{config}.py", "--json"]
     done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, cwd=REPOSITORY)
     return (json.loads(done.stdout) if done.stdout else None), done.stderr
@@ -79,7 +79,7 @@ HEADER = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="rows whose config and arguments contain this")
+    parser.add_argument("--only", default="", help="only rows with this text in their config or arguments")
     parser.add_argument("--quick", action="store_true", help="no estimates of time")
     args = parser.parse_args()
     print(HEADER, flush=True)
@@ -88,9 +88,9 @@ def main() -> int:
         if args.only not in f"{config} {settings}":
             continue
         arguments = settings.split() + ["--quick"] * args.quick
-        result, said = compiled(config, arguments)
+        result, output = compiled(config, arguments)
         if result is None:
-            print(said, file=sys.stderr)
+            print(output, file=sys.stderr)
         else:
             print(row(config, settings.split(), result), flush=True)
         failed += result is None or not result["fits"]

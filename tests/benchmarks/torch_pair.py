@@ -1,7 +1,7 @@
-"""The peer of the speed benchmarks: transformers' ELECTRA pair trained on PyTorch, as its users write it.
+"""Peer of the speed benchmarks: transformers' ELECTRA pair trained on PyTorch, as its users write it.
 
 Same rows, sizes, masking (15 % of the tokens, without replacement, 85 % of them [MASK]), gathered generator head, exact
-sample, losses, clipping and Adam as ours; embeddings shared. Two choices favour it: attention sees the padding mask
+sample, losses, clipping and Adam as ours; embeddings shared. Two choices favor it: attention sees the padding mask
 alone, not the documents of a packed row (so that fused attention needs no mask where rows are full), and its batch is
 on the device already.
 """
@@ -36,7 +36,7 @@ def _hf_config(config: Config, sizes: EncoderConfig, attention: str) -> transfor
 
 
 class Pair(torch.nn.Module):
-    """Generator and discriminator; called with rows [B, T], returns the loss."""
+    """Generator and discriminator. Maps rows int64[B, T] to the loss."""
 
     def __init__(self, config: Config, attention: str):
         super().__init__()
@@ -65,11 +65,11 @@ class Pair(torch.nn.Module):
         nll_BM = torch.nn.functional.cross_entropy(logits_BMV.flatten(0, 1), target_BM.flatten(), reduction="none")
         loss = (nll_BM * used_BM.flatten()).sum() / used_BM.sum()
         with torch.no_grad():
-            drawn_BM = torch.multinomial(logits_BMV.flatten(0, 1).softmax(-1), 1).view(at_BM.shape)
-            corrupted_BT = ids_BT.scatter(1, at_BM, torch.where(used_BM, drawn_BM, target_BM))
+            sampled_BM = torch.multinomial(logits_BMV.flatten(0, 1).softmax(-1), 1).view(at_BM.shape)
+            corrupted_BT = ids_BT.scatter(1, at_BM, torch.where(used_BM, sampled_BM, target_BM))
             replaced_BT = (corrupted_BT != ids_BT).float()
-        said_BT = self.discriminator(corrupted_BT, attention_mask=mask_BT).logits.float()
-        rtd_BT = torch.nn.functional.binary_cross_entropy_with_logits(said_BT, replaced_BT, reduction="none")
+        logits_BT = self.discriminator(corrupted_BT, attention_mask=mask_BT).logits.float()
+        rtd_BT = torch.nn.functional.binary_cross_entropy_with_logits(logits_BT, replaced_BT, reduction="none")
         return loss + 50.0 * (rtd_BT * token_BT).sum() / token_BT.sum()
 
 
@@ -82,11 +82,11 @@ def stepper(
     bfloat16: bool = False,
     compiled: bool = False,
 ) -> Callable[[], torch.Tensor]:
-    """A function that begins one training step on the rows and returns the loss, which float() waits for."""
+    """Returns a function that starts one training step and returns its loss; float() of the loss blocks."""
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
     pair = Pair(config, attention).to(device).train()
-    # By itself it would take a second size of the same code for a sign that sizes vary.
+    # dynamic=False: otherwise a second size of the same code makes torch compile for varying sizes.
     forward = torch.compile(pair, dynamic=False) if compiled else pair
     chosen = torch.optim.AdamW(pair.parameters(), lr=1e-4, eps=1e-6, weight_decay=0.01, fused=True)
     ids_BT = torch.from_numpy(np.asarray(rows, np.int64)).to(device)

@@ -1,11 +1,10 @@
-"""Seconds and memory of training a vocabulary on some hundred megabytes of text.
+"""Measures the time and memory of training a vocabulary on some hundred megabytes of text.
 
     electramed prepare --input 'corpus/*.jsonl.gz' --output documents
     python tests/benchmarks/vocab.py --documents documents [--size 31090] [--rounds 3]
 
-Runs `electramed vocab` as its own program, from start to end, and says whether every round wrote the
-same bytes. Memory is the peak of its resident set. Processor time is for a machine that has other
-things to do.
+Runs `electramed vocab` as its own program, from start to end, and prints whether every round wrote the
+same bytes. Memory is the peak of its resident set. Processor time is the better measure on a busy machine.
 """
 
 from __future__ import annotations

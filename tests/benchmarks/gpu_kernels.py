@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 CPU_CHECK = "--cpu_check" in sys.argv
-os.environ["JAX_PLATFORMS"] = "cpu" if CPU_CHECK else "cuda"
+os.environ["JAX_PLATFORMS"] = "cpu" if CPU_CHECK or {"-h", "--help"} & set(sys.argv) else "cuda"
 
 import jax
 import jax.numpy as jnp

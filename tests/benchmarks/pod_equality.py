@@ -10,6 +10,7 @@ are compared with.
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import sys
 import tempfile
@@ -83,8 +84,10 @@ def report(folder: pathlib.Path, expected: tuple | None, processes: str, mesh: s
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(pathlib.Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=pathlib.Path, help="folder of the runs (default: a temporary one)")
+    if folder := parser.parse_args().folder:
+        main(folder)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             main(pathlib.Path(temporary))

@@ -190,7 +190,10 @@ def test_a_killed_run_resumes_to_the_same_bits(pretrained, finetuned, corpus, tm
         ({"init": "nowhere"}, "nowhere: no such folder"),
         ({"init": "scratch"}, "add --config.init_size_from=DIR"),
         ({"init": "scratch", "init_size_from": "tiny"}, "add --config.vocab=vocab.txt"),
-        ({"init": "x", "init_size_from": "tiny"}, "config.init_size_from and config.vocab are for config.init=scratch"),
+        (
+            {"init": "x", "init_size_from": "tiny"},
+            "config.init_size_from and config.vocab are only for config.init=scratch",
+        ),
         ({"init": "x", "epochs": 0}, "config.epochs=0.0 is out of range; wanted a number above 0"),
         ({"init": "x", "task.kind": "chunks"}, "one of ner, relations, classification"),
         ({"init": "x", "learning_rate": 1}, "config.learning_rate: no such setting; did you mean"),

@@ -53,7 +53,7 @@ def test_it_writes_both_networks_as_hugging_face_folders(quickstart_run):
 def test_a_second_run_does_not_train_again(quickstart_run, capsys):
     folder = quickstart_run[0]
     assert cli.main(["quickstart", f"--output={folder}", "--articles=300", "--steps=8"]) == 0
-    assert "nothing left to train" in capsys.readouterr().err
+    assert "is already trained; nothing to do" in capsys.readouterr().err
 
 
 def test_the_discriminator_scores_every_word_of_a_text(quickstart_run):

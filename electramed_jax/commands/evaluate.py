@@ -49,6 +49,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         rows = sharding.batch_sharding(mesh)
         batches = ordered_batches(dataset, args.split, config.batch_size, rows, args.batches)
         metrics = evaluate.evaluate(state.params, batches, jit_eval_step(config, mesh), config)
+    assert metrics is not None  # None only if a preemption ends the evaluation, which this command does not check for
     metrics["unigram_cross_entropy"] = dataset.manifest.splits[args.split].unigram_cross_entropy
     for name, value in metrics.items():
         log_main(f"{name:<26} {value:.4f}")

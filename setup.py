@@ -63,7 +63,14 @@ EXTRAS = {
         "pyyaml>=6",
     ],
     # of the static gates: .ci/run and .pre-commit-config.yaml
-    "types": ["ruff>=0.17,<0.18", "mypy>=2.4,<3", "lxml-stubs>=0.5", "types-requests>=2.32", "types-PyYAML>=6", "pre-commit>=4"],
+    "types": [
+        "ruff>=0.17,<0.18",
+        "mypy>=2.4,<3",
+        "lxml-stubs>=0.5",
+        "types-requests>=2.32",
+        "types-PyYAML>=6",
+        "pre-commit>=4",
+    ],
     "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 

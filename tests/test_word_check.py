@@ -5,18 +5,17 @@ from __future__ import annotations
 import word_check
 
 
-def test_words_are_counted_in_prose_and_not_in_code(tmp_path):
+def test_words_are_counted_in_prose_and_not_in_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(word_check, "PATTERN", re.compile(r"\b(red|green|blue)\b"))
     path = tmp_path / "a.py"
-    path.write_text(
-        '"""A run that was told to stop."""\n\nlies = 1  # it stands in `told`, see b.py\nprint(f"asked {lies}")\n'
-    )
+    path.write_text('"""A red run."""\n\ngreen = 1  # it is green in `blue`, see b.py\nprint(f"blue {green}")\n')
     words = [
         (number, match[0]) for number, text in word_check.texts(path) for match in word_check.PATTERN.finditer(text)
     ]
-    assert words == [(1, "told"), (3, "stands"), (4, "asked")]
+    assert words == [(1, "red"), (3, "green"), (4, "blue")]
 
 
-def test_a_docstring_has_to_say_what_is_returned_or_done(tmp_path):
+def test_a_docstring_begins_with_a_result_or_an_action(tmp_path):
     path = tmp_path / "a.py"
     path.write_text('"""Reads."""\ndef f():\n    """What is read."""\ndef g():\n    """Office hours."""\n')
     assert list(word_check.bad_docstrings(path)) == [(2, "What is read.")]

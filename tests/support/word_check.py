@@ -2,9 +2,9 @@
 
 python tests/support/word_check.py [--list]
 
-Code, comments, docstrings, messages and Markdown should use plain technical English: things do not say, ask, know or
-stand; a value is a metric or a statistic, not a figure; a run resumes, it does not go on. The count is a hint, and some
-uses are right, so the limits are not zero. The first line of a docstring says what a function returns or does.
+Code, comments, docstrings, messages and Markdown should use plain technical English, so that a stranger understands a
+sentence at first reading. words.txt lists words that this project once used in a meaning of its own. The count is a hint,
+and some uses are right, so the limits are not zero. The first line of a docstring states what a function returns or does.
 """
 
 from __future__ import annotations
@@ -18,38 +18,26 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMITS = {("electramed_jax",): 80, ("tests",): 75, ("launch", "configs", "README.md"): 10}
-SKIPPED = {"word_check.py", "articles.py", "figures.py", "pictures.py"}  # this list; generated text; plots
+SKIPPED = {"articles.py", "figures.py", "pictures.py"}  # generated text; plots
 
-# Words -> what to write instead.
-WORDS = {
-    "told tells telling untold": "report, log, pending",
-    "say says said speaks speak": "print, contain, use",
-    "ask asks asked": "request, query, call",
-    "nobody somebody anybody": "no process, another run",
-    "person persons": "user, reader",
-    "whose": "name the owner",
-    "suits suited suit": "supports, is supported",
-    "born bears borne": "created, initialized",
-    "mend mends mended": "fix, repair",
-    "forgets forgot forgotten": "discard",
-    "stands stand stood": "is, is stored, is written",
-    "lies lie lain": "is stored, is",
-    "beside": "next to, in addition to",
-    "anew afresh": "again, from scratch",
-    "wherever": "at any position",
-    "lone": "single",
-    "strange strangers": "unknown, invalid",
-    "sought learnt": "searched, learned",
-    "trouble patience": "failure, retry limit",
-    "account accounts figures": "summary, statistics, metrics",
-    "house doorstep guests": "package, entry point",
-}
-PATTERN = re.compile(r"\b(" + "|".join(word for words in WORDS for word in words.split()) + r")\b", re.IGNORECASE)
+
+def read_words() -> dict[str, str]:
+    """Returns {word: what to write instead} from words.txt."""
+    lines = (pathlib.Path(__file__).with_name("words.txt")).read_text(encoding="utf-8").splitlines()
+    pairs = [line.split(": ") for line in lines if not line.startswith("#")]
+    return {word: instead for words, instead in pairs for word in words.split()}
+
+
+WORDS = read_words()
+PATTERN = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.IGNORECASE)
 BAD_BEGINNING = re.compile(r"(Of|As|Those|The same|What)\b")
 
 
 def texts(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number, text): comments and strings of Python files, every line of others; `code` and {expressions} are left out."""
+    """Yields (line number, text) of comments and strings in Python files, and of every line in others.
+
+    `code` and {expressions} are left out.
+    """
     with path.open("rb") as file:
         if path.suffix != ".py":
             lines = enumerate(file.read().decode().splitlines(), 1)
@@ -61,7 +49,7 @@ def texts(path: pathlib.Path) -> Iterator[tuple[int, str]]:
 
 
 def bad_docstrings(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number, first line) of docstrings that do not say what is returned or done."""
+    """Yields (line number, first line) of docstrings with a first line that names neither a result nor an action."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             docstring = ast.get_docstring(node) or ""
@@ -91,8 +79,7 @@ def main() -> int:
         print(f"{' '.join(names)}: {len(found)} words of {limit} at most")
         if "--list" in sys.argv or len(found) > limit:
             for path, number, word in found:
-                instead = next(plain for words, plain in WORDS.items() if word.lower() in words.split())
-                print(f"  {path.relative_to(ROOT)}:{number}: {word} -> {instead}")
+                print(f"  {path.relative_to(ROOT)}:{number}: {word} -> {WORDS[word.lower()]}")
     for path in files("electramed_jax"):
         if path.suffix == ".py":
             for number, line in bad_docstrings(path):

@@ -49,7 +49,7 @@ Stop = Callable[[], bool]  # returns True to save a checkpoint and end
 
 @dataclasses.dataclass(frozen=True)
 class SeedRunner:
-    """What all seeds of a run share: settings, task, mesh and compiled steps.
+    """Everything that the seeds of a run share: settings, task, mesh and compiled steps.
 
     Attributes:
       rows: rows of a training batch.

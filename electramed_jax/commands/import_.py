@@ -104,14 +104,15 @@ def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
 
 def _write_config(folder: str, data: str, output: str) -> dict[str, Any]:
     from electramed_jax.config.pretrain import HF_FOLDER
-    from electramed_jax.data.dataset import dataset
+    from electramed_jax.data.dataset.dataset import open_dataset
     from electramed_jax.hf import convert, initialize
 
-    imported, new_tokens = initialize.fit_to_dataset(folder, convert.import_folder(folder, allow_headless=True), data)
+    imported, dataset = convert.import_folder(folder, allow_headless=True), open_dataset(data)
+    imported, new_tokens = initialize.fit_to_dataset(folder, imported, dataset)
     size, model = initialize.select_preset(folder, imported)
     settings = {
         "init": HF_FOLDER + _absolute(folder),
-        "data.directory": ",".join(map(_absolute, dataset.parse_folders(data))),
+        "data.directory": ",".join(map(_absolute, dataset.folders)),
     }
     settings |= {f"model.{field}": value for field, value in model.items()}
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config, dataset = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
         with distributed.distributed_context():
             starts = config.init and not workdir.has_checkpoints(args.workdir)
-            init_params = initialize.init_params_from_hf(config, args.workdir) if starts else None
+            init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
             outcome = loop.run_pretraining(
                 config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after
             )

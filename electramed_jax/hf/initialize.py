@@ -14,7 +14,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.common.tree_rules import map_named, named_leaves
 from electramed_jax.config.presets import PRESETS, encoder_sizes
 from electramed_jax.config.pretrain import HF_FOLDER, Config
-from electramed_jax.data.dataset import dataset as datasets
+from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import extend_embeddings
 from electramed_jax.hf.convert import ImportedModel, import_folder
@@ -66,21 +66,21 @@ class InitReport:
         return lines
 
 
-def init_params_from_hf(config: Config, workdir: str) -> Params:
+def init_params_from_hf(config: Config, dataset: Dataset, workdir: str) -> Params:
     """Returns the initial parameters of a run: those of the folder, and random ones for what it does not contain.
 
     Logs the `InitReport` and writes it to init.json.
 
     Args:
-      config: resolved against its dataset. The vocabulary of the dataset must be the folder's or extend it.
-        `config.init` is the folder.
+      config: resolved against the dataset; `config.init` is the folder.
+      dataset: its vocabulary must be the folder's or extend it.
       workdir: of the run.
 
     Raises:
       UserError: as `import_folder`, or the folder differs from the run in sizes, tying, vocabulary or case. The message
         contains the settings to change.
     """
-    params, report = load_params(config)
+    params, report = load_params(config, dataset)
     for line in report.summary_lines():
         log_main(line)
     if distributed.is_main():
@@ -88,11 +88,11 @@ def init_params_from_hf(config: Config, workdir: str) -> Params:
     return params
 
 
-def load_params(config: Config) -> tuple[Params, InitReport]:
+def load_params(config: Config, dataset: Dataset) -> tuple[Params, InitReport]:
     """Returns what `init_params_from_hf` returns, and the report, without logging or writing it."""
     folder = config.init.removeprefix(HF_FOLDER)
     imported = import_folder(folder, tying=config.model.tying, allow_headless=True)
-    imported, new_tokens = fit_to_dataset(folder, imported, config.data.directory)
+    imported, new_tokens = fit_to_dataset(folder, imported, dataset)
     _check_sizes(folder, imported, config)
     loaded = named_leaves(imported.params)
     tree = jax.eval_shape(lambda: init_params(config))
@@ -112,32 +112,32 @@ def load_params(config: Config) -> tuple[Params, InitReport]:
     )
 
 
-def fit_to_dataset(folder: str, imported: ImportedModel, dataset: str) -> tuple[ImportedModel, list[str]]:
+def fit_to_dataset(folder: str, imported: ImportedModel, dataset: Dataset) -> tuple[ImportedModel, list[str]]:
     """Returns the model with the vocabulary of a packed dataset, and the tokens that are new in it.
 
     Args:
       folder: of the model, for error messages.
       imported: content of the folder.
-      dataset: packed folder or folders.
+      dataset: the packed folders.
 
     Raises:
       UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, or one of the two is
         cased and the other lower-cased.
     """
-    packed = datasets.open_dataset(dataset)
-    tokens = vocab.read_vocab(packed.vocab_path)
+    packed_folders = ",".join(dataset.folders)
+    tokens = vocab.read_vocab(dataset.vocab_path)
     old = imported.vocabulary or tokens[: imported.vocab_size]
     added = extend_embeddings.find_new_tokens(old, tokens) if len(old) == imported.vocab_size else None
     if added is None:
         raise UserError(
-            f"{folder}: its vocabulary is not that of {dataset}, and is not extended by it; "
+            f"{folder}: its vocabulary is not that of {packed_folders}, and is not extended by it; "
             "pack the text again with --vocab=VOCAB.TXT of the folder, or with one from electramed vocab --extend"
         )
-    if imported.lower_case not in (None, packed.manifest.lower_case):
+    if imported.lower_case not in (None, dataset.manifest.lower_case):
         kinds = {True: "lower-cased", False: "cased"}
         raise UserError(
-            f"{folder}: a model of {kinds[imported.lower_case]} text, but {dataset} is "
-            f"{kinds[packed.manifest.lower_case]}; pack the text again"
+            f"{folder}: a model of {kinds[imported.lower_case]} text, but {packed_folders} is "
+            f"{kinds[dataset.manifest.lower_case]}; pack the text again"
             f"{'' if imported.lower_case else ' with --cased'}"
         )
     if added:

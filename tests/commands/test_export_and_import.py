@@ -19,6 +19,7 @@ from electramed_jax import cli
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import pretrain as config_lib
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.hf import convert, initialize
 from electramed_jax.pretrain import loop, state
 
@@ -81,10 +82,10 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
     config_file = tmp_path / "continued.py"
     code = cli.main(["import", f"--input={folder}", f"--data={packed}", f"--output={config_file}"])
     assert code == 0
-    config, _ = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
+    config, dataset = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
     assert config.init == f"hf:{folder}"
     assert config.model.hidden_size == 16
-    started = named_leaves(initialize.init_params_from_hf(config, str(tmp_path / "run")))
+    started = named_leaves(initialize.init_params_from_hf(config, dataset, str(tmp_path / "run")))
     for name, leaf in named_leaves(params).items():
         real = config.model.vocab_size if name.endswith(("/word", "output_bias")) else len(leaf)
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
@@ -95,8 +96,8 @@ def test_a_discriminator_alone_starts_a_run_with_a_new_generator(exported, packe
     alone = f"{folder}/discriminator"
     config_file = tmp_path / "continued.py"
     cli.main(["import", f"--input={alone}", f"--data={packed}", f"--output={config_file}"])
-    config, _ = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
-    started = initialize.init_params_from_hf(config, str(tmp_path / "run"))
+    config, dataset = loop.resolve_with_dataset(config_lib.from_flags([f"--config={config_file}"]))
+    started = initialize.init_params_from_hf(config, dataset, str(tmp_path / "run"))
     fresh = quick.jit(lambda: state.init_params(config))()
     kernel = "discriminator/head/dense/kernel"
     np.testing.assert_array_equal(named_leaves(started)[kernel], named_leaves(params)[kernel])
@@ -109,7 +110,7 @@ def test_a_run_of_other_sizes_is_an_error_that_lists_the_matching_settings(expor
     folder, config, _ = exported
     wider = dataclasses.replace(config.model, hidden_size=32, generator_num_layers=2)
     with pytest.raises(UserError) as error:
-        initialize.load_params(dataclasses.replace(config, model=wider, init=f"hf:{folder}"))
+        initialize.load_params(dataclasses.replace(config, model=wider, init=f"hf:{folder}"), open_dataset(packed))
     assert "--config.model.hidden_size=16 --config.model.generator_num_layers=1" in str(error.value)
 
 
@@ -124,14 +125,14 @@ def test_a_folder_with_another_vocabulary_is_an_error(exported, packed, tmp_path
     assert cli.main(["import", f"--input={folder}", f"--data={packed}", output]) == 2
     assert not (tmp_path / "c.py").exists()
     with pytest.raises(UserError, match="vocabulary is not that of"):
-        initialize.fit_to_dataset(str(folder), convert.import_folder(str(folder)), packed)
+        initialize.fit_to_dataset(str(folder), convert.import_folder(str(folder)), open_dataset(packed))
 
 
 def test_a_cased_model_with_lower_cased_data_is_an_error(exported, packed, tmp_path):
     folder = exported[0] / "discriminator"
     imported = dataclasses.replace(convert.import_folder(str(folder)), lower_case=False)
     with pytest.raises(UserError, match="model of cased text.*pack the text again with --cased"):
-        initialize.fit_to_dataset(str(folder), imported, packed)
+        initialize.fit_to_dataset(str(folder), imported, open_dataset(packed))
 
 
 def test_a_generator_alone_cannot_start_a_run(exported):

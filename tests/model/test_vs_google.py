@@ -163,9 +163,9 @@ def test_the_sampler_follows_the_distribution_of_the_reference(case, shared_data
     padded_V[:vocab] = logits_V
 
     @quick.jit
-    def sample():
+    def sample(uniform_BM, padded_V):  # arguments: constants of this size would take the compiler minutes to fold
         return masking.sample_tokens(
-            jax.random.uniform(jax.random.key(1), (draws, 1)),
+            uniform_BM,
             jnp.broadcast_to(padded_V, (draws, 1, padded_V.size)),
             temperature=objective.temperature,
             forbidden_BM=jnp.full((draws, 1), target) if objective.disallow_correct else None,
@@ -174,7 +174,8 @@ def test_the_sampler_follows_the_distribution_of_the_reference(case, shared_data
     lowered = 1000.0 * (np.arange(vocab) == target) * objective.disallow_correct
     probability_V = np.exp(logits_V / objective.temperature - lowered, dtype=np.float64)
     probability_V /= probability_V.sum()
-    share_V = np.bincount(np.asarray(sample())[:, 0], minlength=vocab) / draws
+    uniform_BM = jax.random.uniform(jax.random.key(1), (draws, 1))
+    share_V = np.bincount(np.asarray(sample(uniform_BM, padded_V))[:, 0], minlength=vocab) / draws
     assert share_V.size == vocab
     # The standard error of a share is sqrt(p (1 - p) / draws): five of them, plus one draw for rare tokens.
     allowed_V = 5 * np.sqrt(probability_V / draws) + 1 / draws

@@ -413,11 +413,14 @@ def test_the_error_of_a_failed_save_names_the_intact_checkpoint(run_config, stop
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nand more")
 
-    with checkpoint_manager(workdir, run_config) as checkpoints:
-        state, counters = checkpoints.restore(sharding.make_mesh(MeshConfig()))
-        monkeypatch.setattr(checkpoints._manager, "save", full)
-        with pytest.raises(UserError) as caught:
+    def save_on_a_full_disk():
+        with checkpoint_manager(workdir, run_config) as checkpoints:
+            state, counters = checkpoints.restore(sharding.make_mesh(MeshConfig()))
+            monkeypatch.setattr(checkpoints._manager, "save", full)
             checkpoints.save(14, state, counters)
+
+    with pytest.raises(UserError) as caught:
+        save_on_a_full_disk()
     assert "could not be written (No space left on device)" in str(caught.value)
     assert "the one before it is whole" in str(caught.value)
     assert saved_steps(pathlib.Path(workdir))[-1] == STOP

@@ -45,7 +45,7 @@ def collective_bytes(
     """Returns the bytes of a compiled step by kind of collective."""
     config = config_of(mesh, scan_layers=scan_layers, dropout=0.1, attention_dropout=0.1)
     compiled = compiled_step(dataclasses.replace(config, gradient_accumulation_steps=gradient_accumulation_steps))
-    return {kind: one.bytes for kind, one in cost_model.read(compiled.as_text()).collectives.items()}
+    return {kind: one.bytes for kind, one in cost_model.analyze(compiled.as_text()).collectives.items()}
 
 
 def parameter_bytes(mesh: tuple[int, int, int]) -> tuple[int, int]:

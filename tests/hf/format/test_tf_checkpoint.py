@@ -44,9 +44,9 @@ def test_imported_weights_equal_the_checkpoint_and_give_the_results_of_the_refer
     theirs = oracle_numbers.read(oracle.folder / f"{CASES[case][2]}.npz")
     np.testing.assert_allclose(ours.loss, theirs["total_loss"], rtol=2e-6)
     used, tokens = oracle.outputs["masked_lm_weights"] > 0, oracle.inputs["input_mask"] > 0
-    logits = ours.seen["generator_logits"][..., : oracle.config.model.vocab_size]
+    logits = ours.recorded["generator_logits"][..., : oracle.config.model.vocab_size]
     np.testing.assert_allclose(logits[used], theirs["generator_logits"][used], atol=1e-4)
-    np.testing.assert_allclose(ours.seen["discriminator_logits"][tokens], theirs["disc_logits"][tokens], atol=1e-4)
+    np.testing.assert_allclose(ours.recorded["discriminator_logits"][tokens], theirs["disc_logits"][tokens], atol=1e-4)
 
 
 def test_transformers_opens_the_converted_folders(imported):

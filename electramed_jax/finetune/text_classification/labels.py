@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ def labels_above(logits: np.ndarray, threshold: float) -> np.ndarray:
     return logits > math.log(threshold / (1 - threshold))
 
 
-def predicted_labels(logits: np.ndarray, head: Head, threshold: float) -> list[str] | list[list[str]] | list[float]:
+def predicted_labels(logits: np.ndarray, head: Head, threshold: float) -> Sequence[str | list[str] | float]:
     """Converts logits to predictions, one per text.
 
     Args:

@@ -72,6 +72,20 @@ def folder_in(request, tmp_path):
     return make
 
 
+MULTIPROCESS = {"test_multiprocess.py", "test_local_processes.py", "test_slurm.py", "test_distributed.py"}
+
+
+def pytest_collection_modifyitems(items):
+    """Sets the markers that follow from a test's file or fixtures; `slow` is set in the test files."""
+    for item in items:
+        if "shared_data" in item.fixturenames:
+            item.add_marker("reference_data")
+        if "_vs_" in item.path.name:
+            item.add_marker("oracle")
+        if item.path.name in MULTIPROCESS:
+            item.add_marker("multiprocess")
+
+
 def pytest_configure():
     """Restores the handler of Ctrl-C: a shell's background process ignores it, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,6 +8,7 @@ import api_reference
 import pytest
 
 
+@pytest.mark.slow
 def test_the_api_reference_is_built_from_every_module_without_a_warning(tmp_path):
     api_reference.build(tmp_path)
     pages = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.html")}

@@ -134,6 +134,7 @@ def test_the_archive_holds_runs_that_were_stopped_between_two_entries_of_the_log
     assert (folder / "qa" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_packed_dataset_and_a_documents_folder_are_inspected(outcome):
     for name in ("inspect packed", "inspect documents"):
         outcome.assert_expected(outcome.done[name].result(), name)

@@ -68,6 +68,7 @@ def describe_initial(leaf: jax.Array) -> str:
     return f"mean 0, standard deviation {values.std():.2g}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["config", "params"])
 @pytest.mark.parametrize("name", ROW_LENGTHS)
 def test_settings_and_parameters_equal_the_golden_file(name, kind):

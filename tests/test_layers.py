@@ -82,6 +82,7 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_training_process_imports_neither_tensorflow_nor_torch():
     loaded = loaded_after("from electramed_jax.commands import pretrain\nfrom electramed_jax.pretrain import loop")
     assert {"jax", "orbax"} <= loaded

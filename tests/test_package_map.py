@@ -11,6 +11,7 @@ from import_graph import PACKAGE
 TEXT = package_map.README.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_generated_parts_are_up_to_date():
     assert package_map.updated(TEXT) == TEXT, "run python tests/support/package_map.py"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import word_check
 
 
@@ -23,6 +24,7 @@ def test_a_docstring_begins_with_a_result_or_an_action(tmp_path):
     assert list(word_check.bad_docstrings(path)) == [(2, "What is read.")]
 
 
+@pytest.mark.slow
 def test_no_docstring_of_the_package_begins_badly():
     found = [
         (path.name, *each)

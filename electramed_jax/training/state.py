@@ -25,7 +25,7 @@ class TrainState:
 
     step: jax.Array  # int32[]: number of completed steps, which is the index of the next step
     params: Params
-    opt_state: optax.OptState
+    opt_state: Any  # the state of the optax transformation
 
 
 def model_params(model: nnx.Module) -> Params:

@@ -45,6 +45,7 @@ def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
 # ---- compilation ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation):
     """Runs the same code with the CPU compiler, without the TPU compiler."""
     config = config_lib.resolve(
@@ -65,6 +66,7 @@ def tiny(compiler) -> tuple[dict, str]:
     return json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_tiny_compiles_for_four_chips_and_fits(tiny):
     result, console = tiny
     assert (result["chips"], result["mesh"]) == (4, {"data": 4, "fsdp": 1, "tensor": 1})
@@ -86,6 +88,7 @@ def test_data_parallel_chips_exchange_only_gradients(tiny):
     assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler):
     """The parameters have 19.9 MB. A second gather of the kernels for the gradients would add 5 MB. An all-reduce of the
     gradients would send twice the bytes of a reduce-scatter."""
@@ -118,6 +121,7 @@ def test_log_messages_of_the_compiler_are_not_shown(tiny):
     assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
 
 
+@pytest.mark.slow
 def test_hand_written_kernels_compile_and_their_time_is_that_of_their_code(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
     done = electramed_compile(
@@ -129,6 +133,7 @@ def test_hand_written_kernels_compile_and_their_time_is_that_of_their_code(compi
         assert re.search(rf"{name}\S*, .* counted by its code, [\d,]+ cycles", done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_base_fits_sixteen_v5e_chips_at_the_batch_size_of_its_config(compiler):
     done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
     assert done.returncode == 0, done.stderr
@@ -138,6 +143,7 @@ def test_base_fits_sixteen_v5e_chips_at_the_batch_size_of_its_config(compiler):
     assert 1.2 < result["program_flops"] / result["model_flops"] < 1.34
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_reported_with_the_missing_memory(compiler):
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1", "--config.model.remat=none"]
     done = electramed_compile(
@@ -149,6 +155,7 @@ def test_a_batch_that_does_not_fit_is_reported_with_the_missing_memory(compiler)
     assert "does not fit: needs" in done.stderr and "too much" in done.stderr
 
 
+@pytest.mark.slow
 def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
     done = electramed_compile(
         "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--num_slices=2", "--quick", "--max_seq_length=64",

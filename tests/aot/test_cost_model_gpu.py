@@ -16,6 +16,8 @@ from electramed_jax.pretrain.state import init_state
 from electramed_jax.pretrain.step import train_step
 from electramed_jax.training import sharding
 
+pytestmark = pytest.mark.slow
+
 LAYERS, ROWS, LENGTH = 2, 4, 64
 A_GPU = AbstractDevice("NVIDIA H200", 132, "gpu")
 

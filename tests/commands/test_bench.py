@@ -36,6 +36,7 @@ def result_of(capsys, *arguments: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, fast_compilation):
     result = result_of(capsys, "bench", "step", *TINY, f"--profile={tmp_path}")
     seconds = result["seconds"]["step"]
@@ -48,6 +49,7 @@ def test_a_step_is_timed_and_profiled_on_random_rows(capsys, tmp_path, fast_comp
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_timed_in_the_output_folder(capsys, tmp_path, fast_compilation):
     result = result_of(capsys, "bench", "checkpoint", *TINY, f"--output={tmp_path}")
     seconds = {name: timing["median"] for name, timing in result["seconds"].items()}

@@ -46,6 +46,7 @@ def exported(packed, tmp_path_factory):
     return folder, config, params
 
 
+@pytest.mark.slow
 def test_export_writes_both_networks_with_the_parameters_of_the_checkpoint(exported):
     folder, config, params = exported
     imported = convert.import_folder(str(folder))
@@ -67,6 +68,7 @@ def test_the_card_contains_the_data_the_recipe_and_the_last_validation_before_th
     assert "| measured at step | 2 |\n| discriminator_auc | 0.25 |" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, tying, networks",
     [("uniform", "embeddings", ["discriminator"]), ("mlm", "all", ["generator"])],
@@ -91,6 +93,7 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_discriminator_alone_starts_a_run_with_a_new_generator(exported, packed, tmp_path):
     folder, _, params = exported
     alone = f"{folder}/discriminator"
@@ -160,6 +163,7 @@ def extended(exported, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_released_weights_with_new_tokens_and_lists_what_was_loaded(exported, extended, tmp_path):
     folder, _, _ = exported
     alone, run, config_file = f"{folder}/discriminator", tmp_path / "run", tmp_path / "c.py"
@@ -201,6 +205,7 @@ def test_an_init_that_is_no_hugging_face_folder_is_an_error_before_the_run_start
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, capsys):
     saved_run.save(packed, tmp_path / "run", "mlm", "all")
     export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
@@ -214,6 +219,7 @@ def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, ca
     assert hub_server.TOKEN not in captured.out + captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "message"),
     [

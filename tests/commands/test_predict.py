@@ -16,6 +16,8 @@ from electramed_jax.common import console
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.finetune import predictor
 
+pytestmark = pytest.mark.slow
+
 TABLE = "index\tsentence\tlabel\n7\tThe dose of @DRUG$.\ta\n9\tpatients with @DRUG$\t?\n"
 SQUAD = {
     "data": [

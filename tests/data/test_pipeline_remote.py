@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
@@ -9,6 +11,8 @@ from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing.build import pack
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer.train_vocab import train_vocab
+
+pytestmark = pytest.mark.slow
 
 
 def build_all(root: str) -> manifest.Manifest:

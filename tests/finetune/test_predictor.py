@@ -17,6 +17,8 @@ from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import model
 from electramed_jax.hf.format.mapping import TOKEN
 
+pytestmark = pytest.mark.slow
+
 HEAD = Head(TOKEN, ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug"))
 # Tags that a perfect model predicts at the first word piece.
 TAGS = dict.fromkeys(("at", "met", "tim"), "B-Drug") | {"acute": "B-Disease"}

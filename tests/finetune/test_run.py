@@ -29,6 +29,8 @@ from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.training import batches, loop
 from electramed_jax.model import flops
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30  # 40 sentences, 4 a step, 3 epochs
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "train_seconds"}
 

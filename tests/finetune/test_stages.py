@@ -109,6 +109,7 @@ def results(folder) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_second_stage_starts_from_the_parameters_of_the_first(whole):
     first, second = results(whole / "first"), results(whole)
     assert first["scores"]["dev"]["exact_match"]["mean"] > 90, "the first stage learns its questions"
@@ -117,6 +118,7 @@ def test_the_second_stage_starts_from_the_parameters_of_the_first(whole):
     assert "squad.json" in second["encoder"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_first_stage_resumes_there(config, whole, tmp_path, monkeypatch):
     folder, calls = tmp_path / "run", iter(range(1000))
     with monkeypatch.context() as patch:

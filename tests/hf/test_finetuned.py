@@ -94,6 +94,7 @@ def encoded(tokenizer: Tokenizer, *texts: str) -> list[int]:
     return ids
 
 
+@pytest.mark.slow
 def test_logits_equal_those_of_torch(exported):
     ids = encoded(exported.tokenizer, TEXT, "of patients in")
     theirs = transformers.AutoTokenizer.from_pretrained(exported.folder)
@@ -124,6 +125,7 @@ def test_config_json_has_the_labels_and_the_problem_type(exported):
         assert opened.problem_type == PROBLEMS[name]
 
 
+@pytest.mark.slow
 def test_pipelines_predict_what_our_logits_imply(exported):
     kind = exported.head.kind
     if kind == SPAN:  # transformers has no pipeline for questions from version 5 on

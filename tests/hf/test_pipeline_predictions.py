@@ -48,6 +48,7 @@ def test_an_exported_model_is_read_back(folders, kind):
     assert read.postprocess == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
 
+@pytest.mark.slow
 def test_entities_equal_those_of_the_token_classification_pipeline(folders):
     """With aggregation_strategy="first": a word has the label of its first piece."""
     pipeline = transformers.pipeline("token-classification", model=folders["ner"], aggregation_strategy="first")
@@ -62,6 +63,7 @@ def test_entities_equal_those_of_the_token_classification_pipeline(folders):
     assert count > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["relations", "multilabel", "similarity"])
 def test_labels_equal_those_of_the_text_classification_pipeline(folders, kind):
     pipeline = transformers.pipeline("text-classification", model=folders[kind], tokenizer=folders[kind], top_k=None)
@@ -134,6 +136,7 @@ def test_windows_of_questions_equal_those_of_training(folders):
     assert read.postprocess.windowing == spans.WindowConfig(LENGTH, 16, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ner", "relations"])
 def test_a_head_trained_by_torch_on_the_same_weights_predicts_the_same_here(folders, kind, tmp_path):
     """Three steps of torch's Adam on head and encoder, then an import through safetensors."""

@@ -36,6 +36,7 @@ def test_a_folder_is_uploaded_completely_to_a_repository_named_after_its_network
     assert TOKEN not in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "message"), [(401, "hf auth login"), (403, "hf auth login"), (404, "HTTP 404")])
 def test_a_refusal_is_one_line_without_the_token(hub, folder, status, message):
     hub.refusal_status = status

@@ -98,6 +98,7 @@ def random_rows(pair, seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray,
     return ids, mask, token_types
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tying, embedding_size, hidden_size, generator_hidden_size", PAIRS)
 def test_logits_equal_those_of_transformers(
     make_pair, tmp_path, tying, embedding_size, hidden_size, generator_hidden_size

@@ -28,6 +28,7 @@ def program_of(package: str, name: str) -> pathlib.Path:
     return pathlib.Path(os.path.normpath(program))
 
 
+@pytest.mark.slow
 def test_shellcheck_has_no_findings(repository):
     scripts = sorted(path for path in (repository / "launch").iterdir() if path.suffix in (".sh", ".sbatch"))
     assert len(scripts) >= 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
+import pytest
 import quick_run
 from one_node_slurm import slurm
 
@@ -51,6 +52,7 @@ def test_exit_42_requeues_the_job_and_other_codes_end_it(programs):
     assert programs.calls("scontrol") == [["requeue", "7"]]
 
 
+@pytest.mark.slow
 def test_two_processes_under_a_real_slurm_save_are_requeued_and_finish(
     slurm, packed, quick_compilation, tmp_path, repository
 ):

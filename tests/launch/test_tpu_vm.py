@@ -99,6 +99,7 @@ def test_a_dry_run_of_babysit_prints_every_step_and_runs_nothing(tpu_vm, program
     assert [next(verb for verb in verbs if verb in shlex.split(line)) for line in lines] == verbs
 
 
+@pytest.mark.slow
 def test_the_command_reaches_every_worker_unchanged(ready, tpu_vm):
     assert tpu_vm("run", *AWKWARD).returncode == 0
     for worker, home in enumerate(ready.homes):
@@ -125,6 +126,7 @@ def test_wait_fails_without_a_request_or_after_a_refused_one(cloud, tpu_vm):
         assert failed.returncode == 2 and "queued-resources describe electra" in failed.stderr
 
 
+@pytest.mark.slow
 def test_workers_restart_after_42_until_another_code(ready, tpu_vm):
     ready.set_exit_codes(42, 42, 3, 0)
     tpu_vm("run", *PRETRAIN)
@@ -134,6 +136,7 @@ def test_workers_restart_after_42_until_another_code(ready, tpu_vm):
     assert log.splitlines()[0].endswith("electramed " + " ".join(PRETRAIN)) and "(restart 2)" in log
 
 
+@pytest.mark.slow
 def test_stop_makes_the_workers_save_and_not_restart(ready, tpu_vm):
     ready.set_exit_codes("wait", 0)
     tpu_vm("run", *PRETRAIN)
@@ -144,6 +147,7 @@ def test_stop_makes_the_workers_save_and_not_restart(ready, tpu_vm):
     assert [len(ready.starts(worker)) for worker in (0, 1)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_setup_and_run_fail_while_a_command_is_running(ready, tpu_vm):
     ready.set_exit_codes("wait")
     tpu_vm("run", *PRETRAIN)
@@ -153,6 +157,7 @@ def test_setup_and_run_fail_while_a_command_is_running(ready, tpu_vm):
     assert tpu_vm("status").stdout.endswith("running\nrunning\n")
 
 
+@pytest.mark.slow
 def test_setup_installs_from_another_source(cloud, tpu_vm, programs):
     tpu_vm("create"), tpu_vm("wait")
     assert tpu_vm("setup", SOURCE="git+https://example.org/electramed.git@v1", EXTRAS="tpu").returncode == 0
@@ -161,6 +166,7 @@ def test_setup_installs_from_another_source(cloud, tpu_vm, programs):
     assert not (cloud.homes[0] / "electramed" / "source" / "electramed_jax").exists()
 
 
+@pytest.mark.slow
 def test_babysit_requests_a_new_slice_after_preemption_and_resumes(cloud, programs):
     cloud.set_exit_codes("wait", 0)
     settings = SETTINGS | FAST | {"SPOT": "1", "DELETE_WHEN_DONE": "1"}
@@ -176,6 +182,7 @@ def test_babysit_requests_a_new_slice_after_preemption_and_resumes(cloud, progra
         assert first == second and first[1:] == AWKWARD
 
 
+@pytest.mark.slow
 def test_babysit_restarts_a_killed_command(cloud, programs):
     cloud.set_exit_codes("wait", 75, 137, 0)
     with programs.start("tpu_vm.sh", "babysit", *PRETRAIN, **SETTINGS | FAST) as babysitter:
@@ -186,6 +193,7 @@ def test_babysit_restarts_a_killed_command(cloud, programs):
     assert [len(cloud.starts(worker)) for worker in (0, 1)] == [4, 4]
 
 
+@pytest.mark.slow
 def test_babysit_ends_after_an_error_and_after_the_maximum_of_restarts(cloud, tpu_vm):
     cloud.set_exit_codes(2, 137, 137, 137)
     done = tpu_vm("babysit", *PRETRAIN)

@@ -49,6 +49,7 @@ def logits():
     return {network: types.SimpleNamespace(**dict(zip(rows, values, strict=True))) for network, values in both.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
 def test_changing_one_document_changes_no_logit_of_other_documents(logits, network):
     difference_T = np.abs(logits[network].changed - logits[network].packed).reshape(LENGTH, -1).max(axis=-1)

@@ -62,6 +62,7 @@ def expected():
     return _evaluate(_apply_one_by_one, "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("remat", "scan"), [("none", True), ("dots", True), ("full", True), ("none", False), ("dots", False)]
 )

@@ -63,6 +63,7 @@ def _matmul_operations(jaxpr) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_forward_and_backward_passes_have_the_counted_matrix_products(variant):
     config = _config(**VARIANTS[variant])

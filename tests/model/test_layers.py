@@ -63,6 +63,7 @@ def test_layer_norm_of_bfloat16_computes_statistics_in_float32():
     np.testing.assert_allclose(np.asarray(ours, np.float64), expected, rtol=2**-8, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_zeroes_a_fraction_and_keeps_the_mean():
     x = jnp.full((200, 500), 3.0)
     dropped = np.asarray(
@@ -73,12 +74,14 @@ def test_dropout_zeroes_a_fraction_and_keeps_the_mean():
     np.testing.assert_allclose(dropped[dropped != 0], 3.0 / 0.9, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_without_seeds_or_rate_is_the_identity():
     x = jnp.arange(6.0)
     np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
     np.testing.assert_array_equal(layers.dropout(x, 0.0, dropout_bits.dropout_seeds(jax.random.key(0), (6,))), x)
 
 
+@pytest.mark.slow
 def test_layer_norm_gradients_equal_those_of_torch():
     torch = pytest.importorskip("torch")
     generator = np.random.default_rng(0)

@@ -18,6 +18,8 @@ from electramed_jax.pretrain.state import merge_params
 from electramed_jax.pretrain.step import eval_step
 from electramed_jax.training import step
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ObjectiveConfig()
 
 

@@ -103,6 +103,7 @@ def test_every_maskable_position_is_equally_likely():
 # ---- input of the generator ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_about_85_percent_of_the_chosen_positions_become_mask_and_all_are_predicted():
     ids_BT = jnp.asarray(np.random.default_rng(0).integers(FIRST_WORD, 150, (500, 64), dtype=np.int32))
     key, other = jax.random.split(jax.random.key(0))
@@ -129,6 +130,7 @@ def test_the_share_of_mask_tokens_can_be_zero_and_one(share, changed):
     assert (masked.input_ids_BT != ids_BT).sum() == changed
 
 
+@pytest.mark.slow
 def test_scattering_at_an_unused_slot_changes_nothing():
     ids_BT = jnp.arange(6).reshape(2, 3)
     scattered = masking.scatter_tokens(ids_BT, jnp.array([[2, 3], [3, 3]]), jnp.array([[90, 91], [92, 93]]))
@@ -167,6 +169,7 @@ def logits_V():
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
 @pytest.mark.parametrize("forbidden", [None, 105])
 def test_samples_follow_the_tempered_softmax_without_the_forbidden_token(logits_V, temperature, forbidden):
@@ -194,6 +197,7 @@ def test_samples_of_a_flat_distribution_cover_a_real_vocabulary_evenly():
     assert len(set(samples % 128)) > 100, "every offset in a block occurs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "uniform", [0.0, 1.0]
 )  # 1.0 is never generated; it represents sums that rounding makes too small

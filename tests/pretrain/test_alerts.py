@@ -217,6 +217,7 @@ def test_check_names_are_unique():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 def test_a_run_prints_each_alert_once_and_records_its_starts(packed, quick_compilation, tmp_path, capsys):
     """The initial kernels are 100 times too wide; the run is started, stopped and resumed from the command line."""
     settings = quick_run.settings(packed, model__kernel_stddev=2.0, total_steps=4, eval_every=4)

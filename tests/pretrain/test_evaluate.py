@@ -22,6 +22,8 @@ from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.step import eval_step, jit_eval_step
 from electramed_jax.training import sharding
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 3
 
 

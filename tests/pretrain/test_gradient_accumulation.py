@@ -17,6 +17,8 @@ from electramed_jax.pretrain.state import abstract_state, create
 from electramed_jax.pretrain.step import accumulate_gradients, jit_train_step, sample_masks
 from electramed_jax.training import sharding, state
 
+pytestmark = pytest.mark.slow
+
 LENGTH, ROWS = 16, 32
 MESHES = {"one device": MeshConfig(1, 1, 1), "2x2x2": MeshConfig(2, 2, 2)}
 

@@ -21,6 +21,8 @@ from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import sharding
 
+pytestmark = pytest.mark.slow
+
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
 
 

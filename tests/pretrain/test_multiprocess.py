@@ -64,6 +64,7 @@ def saved_step(process: pod.Process) -> int:
     return json.loads(process.stdout.splitlines()[-1])["step"]
 
 
+@pytest.mark.slow
 def test_all_processes_save_the_same_step_when_one_receives_sigterm(preempted, folder):
     assert [process.popen.returncode for process in preempted] == [42, 42], [process.stderr for process in preempted]
     step = saved_step(preempted[0])
@@ -71,11 +72,13 @@ def test_all_processes_save_the_same_step_when_one_receives_sigterm(preempted, f
     assert f"saved step {step} in" in preempted[0].stderr
 
 
+@pytest.mark.slow
 def test_other_processes_resume_from_that_step(preempted, resumed):
     assert [process.popen.returncode for process in resumed] == [0, 0, 0, 0], [process.stderr for process in resumed]
     assert f"resuming from step {saved_step(preempted[0])} on 8 cpu device(s) of 4 processes" in resumed[0].stderr
 
 
+@pytest.mark.slow
 def test_every_step_trains_on_the_rows_of_a_single_process_run(single_process, resumed, folder):
     rows = pod.record_of(folder / "rows").rows
     assert list(rows) == STEPS and rows == single_process[1].rows
@@ -97,7 +100,7 @@ def test_only_the_first_process_prints(preempted, resumed):
         lines = [line for line in process.stderr.splitlines() if "preemption_notifier" not in line]  # printed by jax
         assert lines == []
         assert "{" not in process.stdout
-    assert resumed[0].out.splitlines()[-1].startswith("{")
+    assert resumed[0].stdout.splitlines()[-1].startswith("{")
 
 
 def test_only_the_first_process_writes(preempted, resumed, folder):

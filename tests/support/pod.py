@@ -34,7 +34,7 @@ class Process:
         for reader in self._readers:
             reader.start()
 
-    def wait_for(self, *beginnings: str, seconds: float = 120) -> str:
+    def wait_for(self, *beginnings: str, seconds: float = 400) -> str:
         """Returns the next line of standard error that begins with one of `beginnings`; fails after `seconds`."""
         end = time.monotonic() + seconds
         while True:
@@ -47,7 +47,7 @@ class Process:
             if line.startswith(beginnings):
                 return line
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 400) -> int:
         """Waits for the end of the process and of its output; returns the exit code."""
         code = self.popen.wait(seconds)
         for reader in self._readers:

@@ -23,6 +23,8 @@ from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
 from electramed_jax.training.collectives import ROWS, FsdpCollectives
 
+pytestmark = pytest.mark.slow
+
 LENGTH, BATCH = 16, 32
 SUMS = 50 * 4  # bytes of metric sums and of each leaf's part of the gradient norm, float32
 

@@ -35,6 +35,7 @@ def compile_once() -> list[str]:
     return events
 
 
+@pytest.mark.slow
 def test_a_compiled_program_is_reused_and_nothing_is_written_outside_the_context(tmp_path):
     with compiled.use_compilation_cache(str(tmp_path)):
         assert "/jax/compilation_cache/cache_hits" not in compile_once()

@@ -24,6 +24,7 @@ def placed(tree, **mesh: int):
     return jax.device_put(tree, shardings), mesh
 
 
+@pytest.mark.slow
 def test_the_checksum_is_equal_on_any_mesh(quick_compilation):
     meshes = [dict(data=8), dict(data=1, fsdp=8), dict(data=1, tensor=8), dict(data=2, fsdp=2, tensor=2)]
     assert len({fingerprint.state_checksum(*placed(TREE, **mesh)) for mesh in meshes}) == 1

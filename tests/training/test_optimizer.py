@@ -21,6 +21,7 @@ from electramed_jax.training import optimizer
 # ---- learning rate -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "settings", "total_steps"),
     [
@@ -72,6 +73,7 @@ def steps(request, shared_data):
     return types.SimpleNamespace(oracle=oracle, done=done, loss_after=evaluate(params).loss)
 
 
+@pytest.mark.slow
 def test_parameters_after_one_two_and_three_steps_equal_the_reference(steps):
     compared = 0
     for number, done in enumerate(steps.done, start=1):
@@ -148,6 +150,7 @@ def test_every_parameter_has_exactly_one_decay_rule(tying):
     assert all(name.endswith(("kernel", "word", "position", "token_type")) for name in decaying)
 
 
+@pytest.mark.slow
 def test_decay_shrinks_kernels_and_not_biases():
     """With a gradient of zero, a step changes a weight by rate · decay · weight."""
     config = OptimizerConfig(learning_rate=0.5, warmup_steps=0, weight_decay=0.1)
@@ -187,6 +190,7 @@ def _one_array_per_matrix(params: dict) -> dict:
     return flat
 
 
+@pytest.mark.slow
 def test_lamb_equals_optax_lamb_on_one_array_per_matrix():
     """Compares three steps. A mask excludes parameters without decay from the trust ratio of optax."""
     model = small.config()

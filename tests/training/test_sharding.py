@@ -47,6 +47,7 @@ def abstract(config) -> state.TrainState:
 # ---- rules ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tying", "kind"), VARIANTS)
 def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
     """The table raises for a leaf with no rule or two."""
@@ -61,6 +62,7 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
     assert len(specs) == 3 * len(parameters) + 2, "and two step counters"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tying", "kind"), VARIANTS)
 def test_kernels_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, kind):
     """The discriminator's logit is multiplied in float32, and embeddings are looked up in float32."""
@@ -152,6 +154,7 @@ def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
     return Trained(mesh, initial_shards, current, losses, train_step._cache_size())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MESHES if name != "one device"])
 def test_losses_equal_those_of_one_device(trained, name):
     """Relative tolerance 1e-5: float32 sums are added in another order. Dropout and sampling are enabled."""

@@ -16,6 +16,8 @@ from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import ModelConfig, ObjectiveConfig
 from electramed_jax.pretrain.state import init_params
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 32
 IDS = np.stack(
     [

@@ -125,11 +125,13 @@ def test_a_port_in_use_is_reported_before_any_process_waits(environment, joining
 # ---- the end of a process -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_exchange_values_and_exit_with_0():
     with pod.start_processes(3, 1, 5, 40, program=ROUNDS) as processes:
         assert [process.wait() for process in processes] == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_after_one_process_is_killed_the_other_exits_at_once_with_one_line(victim):
     """Process 0 is also the coordinator; jax may detect its end before a collective fails."""
@@ -145,6 +147,7 @@ def test_after_one_process_is_killed_the_other_exits_at_once_with_one_line(victi
     assert code == EXIT_PEER_LOST or victim == 0
 
 
+@pytest.mark.slow
 def test_after_one_process_hangs_the_other_exits_too():
     """No connection is closed, as after a power or network failure: only heartbeats reveal it."""
     with pod.start_processes(2, 1, FOREVER, 6, program=ROUNDS) as processes:
@@ -154,6 +157,7 @@ def test_after_one_process_hangs_the_other_exits_too():
         assert "another task died" in processes[0].stderr
 
 
+@pytest.mark.slow
 def test_a_user_error_of_one_process_is_printed_by_it_and_ends_all():
     with pod.start_processes(2, 1, FOREVER, 40, 1, program=ROUNDS) as processes:
         assert [process.wait(60) for process in processes] == [EXIT_PEER_LOST, 2]

@@ -137,6 +137,7 @@ def test_the_command_exits_with_2_if_a_check_fails(tmp_path, capsys):
     assert f"wrong    dataset       {tmp_path}: no manifest.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
     with pod.start_processes(2, 1, "doctor", f"--workdir={tmp_path}", "--multihost", "--json") as (first, second):
         assert (first.wait(), second.wait()) == (0, 0)

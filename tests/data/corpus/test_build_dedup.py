@@ -97,6 +97,7 @@ def test_texts_that_differ_only_in_case_and_punctuation_are_duplicates(tmp_path)
     assert info["dropped"] == {"duplicate": 1}
 
 
+@pytest.mark.slow
 def test_the_output_does_not_depend_on_the_number_of_groups_and_processes(tmp_path, monkeypatch):
     paths = literature(tmp_path / "in")
     prepare_train(paths, tmp_path / "one", near_duplicates=0.8)

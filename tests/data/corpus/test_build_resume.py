@@ -18,6 +18,8 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.data.corpus import build
 from electramed_jax.data.corpus.filtering import FilterConfig
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["small_disk"]  # a fixture
 
 # (files that a stage writes to the output folder, number of them at which the run is killed)

@@ -104,6 +104,7 @@ def abstracts(shared_data) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_decontaminated_corpus_has_no_matches(shared_data, test_sets):
     articles = abstracts(shared_data)
     found = [test_sets.matches(parse_positive_int(a.get("pmid")), f"{a['title']}\n{a['text']}") for a in articles]

@@ -77,6 +77,7 @@ def wanted(contents: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
     return contents[np.concatenate([order.rows(step) for step in range(number * 93, (number + 1) * 93)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached_blocks", [1, 3, 24, 160])
 def test_the_requested_rows_are_read_for_any_number_of_cached_blocks(packed, cached_blocks):
     folder, contents = packed
@@ -88,6 +89,7 @@ def test_the_requested_rows_are_read_for_any_number_of_cached_blocks(packed, cac
     rows.close()
 
 
+@pytest.mark.slow
 def test_a_window_of_blocks_in_memory_makes_each_block_one_read_an_epoch(packed, reads):
     rows = open_rows(packed[0], cached_blocks=20)
     for number in range(3):
@@ -182,6 +184,7 @@ def test_an_epoch_of_remote_shards_takes_one_request_per_block_and_the_bytes_of_
     rows.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", ["memory", "gs"], indirect=True)
 def test_with_a_cache_on_disk_the_second_epoch_and_the_next_run_read_nothing_remote(packed, reads, tmp_path):
     folder, contents = packed

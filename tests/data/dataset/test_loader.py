@@ -291,6 +291,7 @@ with open(out, "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_two_hosts_have_the_batch_of_one_host_and_read_half_of_it_each(packed, tmp_path, repository):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ def rows_of_steps(order: MixtureSampler, steps: int) -> np.ndarray:
     return np.concatenate([order.rows(step) for step in range(steps)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [64, 250, 100_000])
 def test_the_rows_of_a_step_are_those_of_its_positions(batch_size):
     order = MixtureSampler((5000, 300, 7), parse_weights("5, 2, 1"), batch_size, seed=3)
@@ -32,6 +33,7 @@ def test_the_rows_of_a_step_are_those_of_its_positions(batch_size):
     )
 
 
+@pytest.mark.slow
 def test_each_member_has_its_own_order_with_every_row_once_per_epoch():
     order = MixtureSampler((5000, 300, 7), parse_weights("5,2,1"), 1000, seed=3)
     rows = rows_of_steps(order, 200)

@@ -32,12 +32,14 @@ def rows_of_epochs(sampler: EpochSampler, epochs: int) -> np.ndarray:
     return np.concatenate([sampler.rows(step) for step in range(steps)])[: epochs * sampler.num_rows]
 
 
+@pytest.mark.slow
 def test_every_row_appears_exactly_once_in_each_epoch():
     for sampler in SMALL_SAMPLERS:
         for epoch in rows_of_epochs(sampler, 3).reshape(3, sampler.num_rows):
             assert sorted(epoch) == list(range(sampler.num_rows)), sampler
 
 
+@pytest.mark.slow
 def test_a_batch_always_has_its_full_size_even_across_epochs():
     for sampler in SMALL_SAMPLERS:
         for step in range(5):

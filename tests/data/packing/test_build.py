@@ -150,6 +150,7 @@ def test_the_share_of_split_documents_and_the_lengths_are_in_the_manifest(docume
     assert train.packed_fill_fraction == train.fill_fraction
 
 
+@pytest.mark.slow
 def test_rows_of_genuine_abstracts_are_full(shared_data, tmp_path):
     abstracts = str(shared_data / "corpus" / "abstracts-pmc-000.jsonl.gz")
     prepare([abstracts], str(tmp_path / "documents"), workers=1)
@@ -188,6 +189,7 @@ def test_segments_of_electras_format_end_where_sentences_do(documents_dir, vocab
     assert len(before) > 50 and set(before) == {stop}
 
 
+@pytest.mark.slow
 def test_electras_format_depends_on_neither_processes_nor_windows(documents_dir, vocab_path, tmp_path, monkeypatch):
     pack(documents_dir, vocab_path, tmp_path / "one", format="electra")
     pack(documents_dir, vocab_path, tmp_path / "two", format="electra", workers=2)
@@ -207,6 +209,7 @@ def test_about_nine_documents_in_ten_are_split_into_a_and_b(documents_dir, vocab
     assert 0.84 < pairs / (pieces - one_sentence) < 0.96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["packed", "electra"])
 def test_tfds_reads_the_shards_row_for_row(documents_dir, vocab_path, tmp_path, format):
     import tensorflow_datasets as tfds
@@ -326,6 +329,7 @@ print(step)
 """
 
 
+@pytest.mark.slow
 def test_killed_before_any_file_is_in_place_and_resumed_it_ends_with_the_same_bytes(vocab_path, tmp_path):
     documents_dir = prepared(tmp_path, "ab")
     pack(documents_dir, vocab_path, tmp_path / "whole", rows_per_shard=50)

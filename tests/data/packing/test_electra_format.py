@@ -56,6 +56,7 @@ def documents_of(length: int, count: int, seed: int = 0) -> list[list[int]]:
     return [rng.integers(3, 60, rng.integers(1, length)).tolist() for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(5))
 def test_with_the_random_numbers_of_the_reference_rows_and_token_types_equal_its_examples_and_segment_ids(
     shared_data, case

@@ -53,6 +53,7 @@ def corpus(tmp_path_factory) -> tuple[list[str], str]:
     return inputs, held_out
 
 
+@pytest.mark.slow
 def test_documents_equal_those_of_the_local_build_byte_for_byte(corpus, tmp_path, monkeypatch):
     inputs, held_out = corpus
     options = {"config": FilterConfig(validation=0.2, test=0.1), "evaluation_files": [held_out], "near_duplicates": 0.8}
@@ -75,6 +76,7 @@ def documents(corpus, tmp_path_factory) -> tuple[str, str]:
     return str(folder / "out"), str(folder / "vocab.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["packed", "electra"])
 def test_rows_equal_those_of_the_local_build_byte_for_byte(documents, tmp_path, monkeypatch, format):
     monkeypatch.setattr(build, "WINDOW_ROWS", 30)  # several windows, across the boundaries of parts,
@@ -89,6 +91,7 @@ def test_rows_equal_those_of_the_local_build_byte_for_byte(documents, tmp_path, 
     assert packed.dropped["no_tokens"] == 20
 
 
+@pytest.mark.slow
 def test_workers_in_another_process_and_remote_storage_give_the_same_bytes(tmp_path, gcs):
     def build_all(root: str, **how: object) -> dict[str, bytes]:
         inputs, documents, vocabulary, packed = (storage.join(root, n) for n in ("xml", "documents", "v.txt", "packed"))
@@ -117,6 +120,7 @@ def test_a_user_error_of_a_worker_has_the_message_of_the_local_build(tmp_path):
     assert messages[0] == messages[1] and "b.xml, line" in messages[0]
 
 
+@pytest.mark.slow
 def test_the_user_error_of_an_earlier_run_is_not_raised_again(tmp_path, monkeypatch):
     path = write_xml(tmp_path / "a.xml", record(11))
     for error in (UserError("disk full"), RuntimeError("power failure")):
@@ -127,6 +131,7 @@ def test_the_user_error_of_an_earlier_run_is_not_raised_again(tmp_path, monkeypa
     prepare([path], str(tmp_path / "out"), beam=DIRECT)
 
 
+@pytest.mark.slow
 def test_a_failed_pipeline_leaves_no_dataset_and_either_build_can_resume_it(documents, tmp_path, monkeypatch):
     options = {"row_length": 64, "rows_per_shard": 40}
     pack(*documents, str(tmp_path / "whole"), workers=1, **options)
@@ -142,6 +147,7 @@ def test_a_failed_pipeline_leaves_no_dataset_and_either_build_can_resume_it(docu
         assert files_of(out) == files_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_finished_before_an_interruption_is_not_run_again(documents, tmp_path, monkeypatch, capsys):
     pack(*documents, str(tmp_path / "whole"), workers=1, row_length=64)
     with monkeypatch.context() as patch:

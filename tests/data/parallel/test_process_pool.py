@@ -63,6 +63,7 @@ def test_progress_also_counts_the_items_inside_the_tasks(capsys):
     assert "squaring: 2 numbers, 25 points in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_that_of_the_largest_process():
     with process_pool.ProcessPool(2) as shared:
         before = process_pool.peak_bytes()

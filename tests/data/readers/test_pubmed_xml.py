@@ -204,6 +204,7 @@ def count_with_expat(path: pathlib.Path) -> dict[str, object]:
     return counts
 
 
+@pytest.mark.slow
 def test_every_record_of_real_pubmed_files_is_read_or_dropped_with_a_reason(shared_data):
     paths = sorted((shared_data / "pubmed_xml").glob("*/*.xml*"))
     assert len(paths) > 150

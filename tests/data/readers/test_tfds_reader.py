@@ -73,6 +73,7 @@ def prepare_and_read(tmp_path, name: str, workers: int = 1) -> list[Document]:
     return [document for part in sorted(parts) for document in corpus_dir.read_part(part)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_prepared_dataset_is_read_shard_by_shard(data_dir, tmp_path, workers):
     name = f"tfds:invented_papers/all:1.2.0?text=abstract,article&title=heading&data_dir={data_dir}"
@@ -151,6 +152,7 @@ def test_a_damaged_shard_is_a_user_error(data_dir, tmp_path, damage):
         list(reader.read_documents(shard, {}))
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_needed(data_dir):
     code = (
         "import sys\nfrom electramed_jax.data.readers import reader\n"

@@ -178,6 +178,7 @@ def test_the_numbers_and_the_outcome_of_an_article_are_consistent(articles):
     assert praised > 500 and blamed > 300
 
 
+@pytest.mark.slow
 def test_the_articles_fill_a_vocabulary_of_2048_word_pieces():
     texts = [plain(synthetic.generate_article(seed=0, number=number)) for number in range(6000)]
     tokens = vocab.train_wordpiece(texts, 2048)

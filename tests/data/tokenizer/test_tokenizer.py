@@ -102,6 +102,7 @@ def odd_texts(count: int) -> list[str]:
     return ["".join(rng.choices(letters, k=rng.randrange(40))) for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slice_bytes", [16, 1 << 16])
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_ids_of_cached_words_equal_those_of_the_exported_tokenizer_for_the_whole_text(

@@ -65,6 +65,7 @@ def test_an_annotation_error_is_counted_and_does_not_change_the_scheme():
     assert not tags.is_regular(tags.detect_scheme([["E-D", "B-D", "S-D", "U-D"]] * 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file, scheme",
     [

@@ -156,6 +156,7 @@ def test_the_golden_answers_of_7b_score_full_marks_and_shuffled_ones_what_an_ind
     assert bioasq.factoid_scores(pooled_gold, without_one)["lenient_accuracy"] == pytest.approx(100 * 161 / 162)
 
 
+@pytest.mark.slow
 def test_the_organisers_training_questions_become_the_snippet_set_rebuilt_from_them(shared_data):
     folder = shared_data / "eval/qa/BioASQ-7b/rebuilt"
     path = str(folder / "training7b-reconstructed.json.gz")

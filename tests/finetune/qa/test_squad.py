@@ -130,6 +130,7 @@ def test_an_error_of_invalid_json_names_the_line(tmp_path, content, message):
     assert str(error.value).startswith(str(path))
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_bioasq_files_is_at_its_offset(shared_data):
     folder = shared_data / "eval" / "qa" / "BioASQ-7b"
     counts = {}

@@ -40,6 +40,7 @@ def random_cases(count: int) -> tuple[list[Question], dict[str, str]]:
     return questions, given
 
 
+@pytest.mark.slow
 def test_exact_match_and_f1_are_those_of_torchmetrics_on_random_answers():
     from torchmetrics.functional.text import squad
 

@@ -245,6 +245,7 @@ def test_files_are_listed_with_commas_and_patterns(tmp_path):
     assert splits.expand_paths("") == []
 
 
+@pytest.mark.slow
 def test_the_five_batches_of_bioasq_7b_are_scored_as_by_an_independent_count(shared_data):
     folder = shared_data / "eval" / "qa" / "BioASQ-7b"
     tokenizer = Tokenizer(str(shared_data / "vocab" / "scivocab-uncased.txt"))

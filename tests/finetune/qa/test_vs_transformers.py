@@ -31,6 +31,8 @@ from electramed_jax.hf import finetuned
 from electramed_jax.hf.card import CardData
 from electramed_jax.model import masking
 
+pytestmark = pytest.mark.slow
+
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)

@@ -26,6 +26,7 @@ def one_type(sentences):
     return [[tag if tag == "O" else tag.split("-")[0] + "-E" for tag in sentence] for sentence in sentences]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefixes", ["BI", "BIES"])
 def test_entity_scores_are_those_of_seqeval_typed_and_merged(prefixes):
     draw = random.Random(0)

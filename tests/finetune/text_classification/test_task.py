@@ -174,6 +174,7 @@ def test_a_placeholder_is_one_token_to_the_exported_tokenizer_too():
     assert tokenizer.backend.encode("The @GENE$-@gene", add_special_tokens=False).tokens == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placeholder_mode", ["whole", "pieces"])
 def test_chemprots_own_rows_are_read(shared_data, placeholder_mode):
     folder = shared_data / "eval" / "re" / "ChemProt"

@@ -112,6 +112,7 @@ def results(request) -> tuple[Head, Examples, Result, Result]:
     return head, held, result(packed), result(apart)
 
 
+@pytest.mark.slow
 def test_packed_examples_have_the_logits_loss_and_gradients_they_have_alone(results):
     head, held, packed, apart = results
     assert packed.loss == pytest.approx(apart.loss, rel=1e-5) and packed.count == apart.count > 0

@@ -23,6 +23,8 @@ from electramed_jax.hf.format.mapping import SPAN, TOKEN
 from electramed_jax.model import masking
 from electramed_jax.training import optimizer
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103)
 TOLERANCE = dict(rtol=2e-5, atol=2e-5)
 

@@ -29,6 +29,7 @@ def imported(request, shared_data, tmp_path_factory):
     return request.param, folder
 
 
+@pytest.mark.slow
 def test_imported_weights_equal_the_checkpoint_and_give_the_results_of_the_reference(imported, shared_data):
     case, folder = imported
     oracle = oracle_numbers.load(shared_data, case)

@@ -17,6 +17,8 @@ from electramed_jax.model.kernels import attention_gpu, attention_tpu
 from electramed_jax.model.kernels.attention_spec import AttentionSpec
 from electramed_jax.model.ops import dropout_bits
 
+pytestmark = pytest.mark.slow
+
 SIZES = {  # B, T, N, H
     "two groups of two heads": (1, 128, 4, 64),
     "two rows of a block": (2, 128, 4, 32),

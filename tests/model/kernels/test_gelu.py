@@ -5,11 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import quick
 from jax.sharding import AxisType
 
 from electramed_jax.model import layers
 from electramed_jax.model.kernels import gelu_gpu
+
+pytestmark = pytest.mark.slow
 
 B, T, F = 4, 128, 512
 

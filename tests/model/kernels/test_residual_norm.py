@@ -13,6 +13,8 @@ from electramed_jax.model import layers
 from electramed_jax.model.kernels import residual_norm, residual_norm_gpu, residual_norm_tpu
 from electramed_jax.model.ops import dropout_bits
 
+pytestmark = pytest.mark.slow
+
 B, T, D = 4, 64, 256
 for_each_platform = pytest.mark.parametrize("platform", [*residual_norm.KERNELS])
 

@@ -10,6 +10,8 @@ from electramed_jax.model.attention import attend
 from electramed_jax.model.layers import Dense, truncated_normal
 from electramed_jax.model.ops import cpu_matmul, dropout_bits
 
+pytestmark = pytest.mark.slow
+
 
 def rounded(shape: tuple[int, ...], seed: int) -> jax.Array:
     """Returns float32 numbers that bfloat16 represents exactly, so that only sums are rounded."""

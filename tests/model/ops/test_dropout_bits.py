@@ -64,6 +64,7 @@ def test_bits_flip_with_every_bit_of_the_counter_and_of_the_key():
         assert 0.4 < flipped < 0.6, arguments[1:]
 
 
+@pytest.mark.slow
 def test_the_mesh_does_not_affect_the_mask():
     """Each device computes the bits of its shard; together they equal the mask of the whole array."""
     shape = (8, 16, 32)
@@ -74,6 +75,7 @@ def test_the_mesh_does_not_affect_the_mask():
     np.testing.assert_array_equal(mask, keep(jax.random.key(0), shape))
 
 
+@pytest.mark.slow
 def test_additional_rows_do_not_change_the_mask_of_earlier_rows():
     few, more = (keep(jax.random.key(0), (rows, 16, 32)) for rows in (3, 8))
     np.testing.assert_array_equal(few, more[:3])

@@ -33,7 +33,7 @@ def test_the_parser_sees_imports():
 
 
 def test_a_cycle_is_found(tmp_path):
-    """Of files inside one folder, through an import inside a function."""
+    """The cycle is inside one folder, through an import inside a function."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "__init__.py").write_text("")
     (tmp_path / "folder" / "a.py").write_text("from electramed_jax.folder import b\n")

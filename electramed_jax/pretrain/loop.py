@@ -121,8 +121,9 @@ def run_pretraining(
                 monitor = _alert_monitor(config, dataset, workdir)
                 validation = _Validation(config, dataset, mesh, cache, preemption)
                 trainer = _Trainer(config, state, timer, metrics, checkpoints, validation, writer, display, monitor)
-                if first_step and not metrics_writer.has_entry(workdir, first_step, "validation"):
-                    trainer.validate_if_due(first_step)  # the previous process was stopped between save and validation
+                validation_due = first_step and trainer.is_due(first_step, config.eval_every)
+                if validation_due and not metrics_writer.has_entry(workdir, first_step, "validation"):
+                    trainer.validate_if_due(first_step)  # the previous process was stopped before it validated
                 preempted = trainer.train(train_step, batches, last_step, preemption)
     log_main(_end_line(workdir, first_step, timer.step, preempted))
     return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised))
@@ -157,9 +158,9 @@ class _Trainer:
                 self.state, sums = train_step(self.state, batches.at(step - 1))
                 self.metrics.add(step, sums)
                 self.display.set_step(step)
-                if step == 1 or self._is_due(step, config.log_every):
+                if step == 1 or self.is_due(step, config.log_every):
                     self._record(step, "train", self.metrics.flush())
-                if step == last_step or self._is_due(step, config.save_every) or self._is_retry_due(step):
+                if step == last_step or self.is_due(step, config.save_every) or self._is_retry_due(step):
                     self._save(step, wait=step == last_step)
                 self.validate_if_due(step)
                 preempted = preemption.reached()
@@ -175,7 +176,7 @@ class _Trainer:
 
         A preemption interrupts the evaluation; nothing is recorded then.
         """
-        if not self._is_due(step, self.config.eval_every):
+        if not self.is_due(step, self.config.eval_every):
             return
         self.metrics.check_finite()
         with self.timer.paused(), self.display.stage("validating"):
@@ -184,12 +185,13 @@ class _Trainer:
             self._record(step, "validation", metrics)
         self.validation_metrics = {f"validation_{name}": value for name, value in (metrics or {}).items()}
 
-    def _is_due(self, step: int, every: int) -> bool:
+    def is_due(self, step: int, every: int) -> bool:
+        """Returns whether `step` is a multiple of `every`, or the last step of the run."""
         return step % every == 0 or step == self.config.total_steps
 
     def _is_retry_due(self, step: int) -> bool:
         """Returns whether a checkpoint that could not be written is to be written again."""
-        return self._is_due(step, self.config.log_every) and self.checkpoints.retry_due()
+        return self.is_due(step, self.config.log_every) and self.checkpoints.retry_due()
 
     def _record(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Writes and displays metrics, and the alerts they raise."""

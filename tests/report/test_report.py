@@ -55,7 +55,7 @@ def workdir(packed, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def other(workdir, tmp_path_factory) -> pathlib.Path:
-    """The same run with a doubled batch size, a low recall and dropped documents."""
+    """Returns a run with a doubled batch size, a low recall and dropped documents."""
     folder = shutil.copytree(workdir, tmp_path_factory.mktemp("runs") / "second")
     invented_metrics.write(folder, fill_fraction=1.0, discriminator_recall=0.01)
     config = json.loads((folder / "config.json").read_text())

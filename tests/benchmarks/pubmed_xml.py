@@ -14,7 +14,7 @@ does not blur the ratios. Two peers:
 - `iterparse`: what one would write by hand with lxml for our fields alone: PMID, version, title,
   abstract with labels, year, language, date of revision; text by itertext.
 
-Ours also takes off markup, marks and notices (see data/pubmed_text.py), and reads file and article
+Ours also takes off markup, marks and notices (see data/readers/pubmed/pubmed_text.py), and reads file and article
 so that damage costs one article. Every reader must come to the same number of articles.
 """
 

@@ -22,8 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from electramed_jax.data.corpus import corpus_dir
-from electramed_jax.data.readers import pubmed_record
-from electramed_jax.data.readers.document import Document
+from electramed_jax.data.readers.document import OTHER_ABSTRACT_SOURCE, PUBMED_SOURCE, Document
 
 DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of keys: a usable record, a dropped record, a DeleteCitation
 REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")
@@ -50,8 +49,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads cons
 
 def document_key(document: Document, text: str, used: bool, number: int, row: int) -> tuple[int, ...]:
     """Returns the key (fields of KEY_DTYPE) of record `row` of input `number`."""
-    is_other_abstract = document.source == pubmed_record.OTHER_ABSTRACT_SOURCE
-    pmid = document.pmid or 0 if is_other_abstract or document.source == pubmed_record.SOURCE else 0
+    is_other_abstract = document.source == OTHER_ABSTRACT_SOURCE
+    pmid = document.pmid or 0 if is_other_abstract or document.source == PUBMED_SOURCE else 0
     part = corpus_dir.stable_hash(document.id) if is_other_abstract else 0
     kind = DOCUMENT if used else UNUSED
     return kind, pmid, part, document.version, document.revised or 0, number, row, text_hash(text)

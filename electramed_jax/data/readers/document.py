@@ -10,6 +10,8 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 
+PUBMED_SOURCE = "pubmed"
+OTHER_ABSTRACT_SOURCE = "pubmed-other-abstract"  # differs from PUBMED_SOURCE: not a duplicate of its own article
 REPAIRED_PREFIX = "repaired_"  # a count with this prefix is of documents that were kept, not dropped
 
 

@@ -20,7 +20,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
 
 # Module of each reader, imported on first use: only .xml needs lxml, only tfds: needs tensorflow_datasets.
-_FILE_READERS = {".xml": "pubmed_xml", ".jsonl": "jsonl", ".txt": "plain_text"}  # by extension, without .gz
+_FILE_READERS = {".xml": "pubmed.pubmed_xml", ".jsonl": "jsonl", ".txt": "plain_text"}  # by extension, without .gz
 _DATASET_READERS = {"tfds:": "tfds_reader"}  # by prefix
 
 

@@ -22,11 +22,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from electramed_jax.data.readers import pubmed_text
-from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors, parse_positive_int, text_id
-
-SOURCE = "pubmed"
-OTHER_ABSTRACT_SOURCE = "pubmed-other-abstract"  # differs from SOURCE: not a duplicate of its own article
+from electramed_jax.data.readers.document import (
+    OTHER_ABSTRACT_SOURCE,
+    PUBMED_SOURCE,
+    Document,
+    PubmedOptions,
+    ReadErrors,
+    parse_positive_int,
+    text_id,
+)
+from electramed_jax.data.readers.pubmed import pubmed_text
 
 _ENGLISH, _UNDETERMINED = "eng", "und"
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
@@ -75,7 +80,7 @@ def parse_record(record: Any, errors: ReadErrors, options: PubmedOptions) -> Ite
         title=title,
         sections=sections,
         year=_year(article, year_paths),
-        source=SOURCE,
+        source=PUBMED_SOURCE,
         language=_language(languages, bool(sections) or translated),
         version=(pmid_element is not None and parse_positive_int(pmid_element.get("Version"))) or 1,
         revised=_parse_date(citation.find("DateRevised")),

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from electramed_jax.data.readers import byte_stream, pubmed_record, pubmed_scanner
+from electramed_jax.data.readers import byte_stream
 from electramed_jax.data.readers.document import (
     REPAIRED_PREFIX,
     Document,
@@ -29,6 +29,7 @@ from electramed_jax.data.readers.document import (
     ReadErrors,
     parse_positive_int,
 )
+from electramed_jax.data.readers.pubmed import pubmed_record, pubmed_scanner
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _XML_ENTITIES = {b"amp", b"lt", b"gt", b"quot", b"apos"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from electramed_jax.data.readers import pubmed_text
+from electramed_jax.data.readers.pubmed import pubmed_text
 
 
 def line(xml: str) -> str:

@@ -10,8 +10,9 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article, read, read_one
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers import pubmed_xml, reader
+from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
+from electramed_jax.data.readers.pubmed import pubmed_xml
 
 
 def test_an_article_becomes_a_document(tmp_path):

@@ -63,9 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import console
     from electramed_jax.common.storage import files
+    from electramed_jax.config.finetune import FILE
     from electramed_jax.finetune import predict_files
     from electramed_jax.finetune.predictor import Predictor
     from electramed_jax.finetune.text_classification.tables import Columns
+    from electramed_jax.hf.format.mapping import TOKEN
 
     _check_options(args)
     paths = files.glob(args.input)
@@ -100,6 +102,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.output:
         console.say(
             f"wrote {args.output}: {stats.predictions:,} {FOUND[kind]} {stats.items:,} {predict_files.ITEM_NAMES[kind]}"
+        )
+    if kind == TOKEN and postprocess.words == FILE:
+        console.say(
+            "note: the model was trained on the words of its corpus, and a text is split at each punctuation mark: "
+            "text_f1 in results.json is the score that applies"
         )
     counts = {"read": stats.items, "found": stats.predictions, "dropped": dict(stats.dropped)}
     return {"model": args.model, "kind": postprocess.kind, "output": args.output} | counts

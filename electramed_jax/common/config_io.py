@@ -165,7 +165,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
     for name in flatten(given):
         if current_name(name) != name:
             _warn_renamed(f"{config_files[-1]}: {name}", current_name(name))
-    return from_dict(cls, rename_settings(given))
+    return from_saved(cls, given)  # a config file of an earlier version lacks newer settings
 
 
 def _current_flag(argument: str) -> str:

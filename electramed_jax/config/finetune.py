@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 EXACT, GOOGLE = LAYER_DECAY_RULES = ("exact", "google")
+PUNCTUATION, FILE = SEGMENTATIONS = ("punctuation", "file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,11 @@ class FinetuneOptimizerConfig(OptimizerConfig):
         "google: all but the head by d again",
         one_of(*LAYER_DECAY_RULES),
     )
+    bias_correction: bool = setting(
+        False,
+        "divide Adam's moments by 1 - beta^t, as torch's AdamW and transformers do; the published code of BERT and "
+        "ELECTRA does not, which makes the first updates up to 6.5 times larger",
+    )
 
     def get_warmup_steps(self, total_steps: int) -> float:
         """Returns the steps of warm-up in a run of `total_steps`."""
@@ -50,6 +56,9 @@ class TaskConfig:
 
     kind: str = setting(
         "ner", "kind of task", one_of("ner", "relations", "classification", "multilabel", "similarity", "qa")
+    )
+    corpus: str = setting(
+        "", "name of a corpus of electramed corpora: sets kind, files and the settings of its recipe before all others"
     )
     data: str = setting("", "folder of the corpus, with train, dev and test files")
     train: str = setting("", 'training file; "": searched for in task.data')
@@ -71,6 +80,18 @@ class NerConfig:
         "detect",
         "tagging scheme that the files must have; detect: the one that fits them; any: not checked",
         one_of("detect", "any", "IOB2", "IOB1", "scibert", "BIOES", "BILOU"),
+    )
+    labels: str = setting(
+        "",
+        "names of tags that are numbers in the files, from 0, separated by commas: O,B-Disease,I-Disease; or "
+        'O,Age,Sex if each number is a type; "": 0 is O, each other number is a type',
+    )
+    words: str = setting(
+        PUNCTUATION,
+        "words that are tagged in training; punctuation: split at white space and at each punctuation mark, as predict "
+        "and Hugging Face's pipelines do; file: those of the file, as in most papers, although predict then splits "
+        "words that the model has never seen split",
+        one_of(*SEGMENTATIONS),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
@@ -79,7 +78,7 @@ def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
     best_folder = files.join(workdir.seed_folder(run_folder, seed), loop.BEST_FOLDER)
     params = loop.load_best_params(train_spec, best_folder, mesh, runs[seed]["best_step"])
     tokens = vocab.read_vocab(files.join(run_folder, vocab.VOCAB_FILE))
-    settings = config_io.rename_settings(files.read_json(files.join(run_folder, workdir.CONFIG_FILE)))
+    settings = workdir.read_config(run_folder)
     data = files.read_json(files.join(run_folder, workdir.DATA_FILE))
-    postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data)
+    postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data, spec.words)
     return TrainedModel(spec, tokens, sharding.to_host(params), seed, postprocess, results, runs[seed])

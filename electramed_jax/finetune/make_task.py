@@ -35,5 +35,6 @@ def make_task(config: FinetuneConfig, encoder: InitEncoder) -> tuple[Task, InitE
         lower_case=encoder.lower_case,
         whole_tokens=task.tokenizer.never_split,
         source=encoder.source,
+        words=config.ner.words if isinstance(task, NerTask) else "",
     )
     return task, encoder, spec

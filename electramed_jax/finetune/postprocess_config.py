@@ -39,6 +39,7 @@ class PostprocessConfig:
       doc_stride, max_query_length: qa: see `qa.windows.WindowConfig`.
       max_answer_length: qa: maximum word pieces of an answer.
       null_threshold: qa: no answer is predicted if [CLS] scores this much above the best answer; None: never.
+      words: ner: the words that the model was trained on, see `ner.words`; "": not recorded.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class PostprocessConfig:
     max_query_length: int = _DEFAULT.max_query_length
     max_answer_length: int = nbest.MAX_ANSWER_LENGTH
     null_threshold: float | None = None
+    words: str = ""
 
     @property
     def windowing(self) -> WindowConfig:
@@ -56,7 +58,9 @@ class PostprocessConfig:
         return WindowConfig(self.max_seq_length, self.doc_stride, self.max_query_length)
 
 
-def from_run(kind: str, max_seq_length: int, settings: Mapping[str, Any], data: Mapping[str, Any]) -> PostprocessConfig:
+def from_run(
+    kind: str, max_seq_length: int, settings: Mapping[str, Any], data: Mapping[str, Any], words: str = ""
+) -> PostprocessConfig:
     """Builds the config of a fine-tuning workdir from the contents of its config.json and data.json."""
     qa, text = settings["qa"], settings["text"]
     has_impossible = any(sizes.get("impossible") for sizes in data["sizes"].values())
@@ -69,6 +73,7 @@ def from_run(kind: str, max_seq_length: int, settings: Mapping[str, Any], data: 
         qa["max_query_length"],
         qa["max_answer_length"],
         qa["null_threshold"] if has_impossible else None,
+        words,
     )
 
 

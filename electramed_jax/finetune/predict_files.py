@@ -36,7 +36,7 @@ _TABLES = tuple(f".{ending}" for ending in tables.ENDINGS)
 # Endings of the input files.
 ENDINGS = {
     TOKEN: _DOCUMENTS,
-    SEQUENCE: tuple(dict.fromkeys(_TABLES + tuple(e for e in _DOCUMENTS if not e.startswith(".jsonl")))),
+    SEQUENCE: tuple(dict.fromkeys(_TABLES + _DOCUMENTS)),
     SPAN: (".json", ".json.gz"),
 }
 ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what the progress bar counts

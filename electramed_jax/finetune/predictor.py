@@ -17,6 +17,7 @@ from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import tags, word_windows
+from electramed_jax.finetune.ner import words as word_lib
 from electramed_jax.finetune.ner.entity_spans import EntitySpan
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.qa import nbest
@@ -74,11 +75,11 @@ class Predictor:
 
     def entities(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         """Returns the entities of each text, in order; a text may have any length."""
-        encoded = [self._split_words(*one) for one in self.model.tokenizer.encode_with_offsets(texts)]
-        examples = word_windows.make_examples([words for words, _ in encoded], self._length, self._spec.special)
+        encoded = word_lib.split_texts(texts, self.model.tokenizer)
+        examples = word_windows.make_examples([words.pieces for words in encoded], self._length, self._spec.special)
         outputs = self.logits([example.input_ids for example in examples])
-        logits = word_windows.join_logits(examples, outputs, [len(words) for words, _ in encoded])
-        return [self._entities(offsets, one) for (_, offsets), one in zip(encoded, logits, strict=True)]
+        logits = word_windows.join_logits(examples, outputs, [len(words.pieces) for words in encoded])
+        return [self._entities(words.offsets, one) for words, one in zip(encoded, logits, strict=True)]
 
     def labels(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """Returns the prediction of each text or pair.
@@ -130,23 +131,6 @@ class Predictor:
             )
         assert outputs is not None
         return outputs
-
-    def _split_words(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[list[list[int]], np.ndarray]:
-        """Returns the word pieces of each word, and its first character and the one after its last, int64[words, 2].
-
-        Words are separated by white space; each punctuation mark is a word. BERT and Hugging Face's pipelines split
-        text in the same way.
-        """
-        words: list[list[int]] = []
-        word_offsets: list[list[int]] = []
-        for piece, (start, stop) in zip(ids.tolist(), offsets.tolist(), strict=True):
-            if words and self.model.tokenizer.tokens[piece].startswith("##"):
-                words[-1].append(piece)
-                word_offsets[-1][1] = stop
-            else:
-                words.append([piece])
-                word_offsets.append([start, stop])
-        return words, np.array(word_offsets, np.int64).reshape(-1, 2)
 
     def _entities(self, offsets: np.ndarray, logits: np.ndarray) -> list[EntitySpan]:
         if not len(offsets):

@@ -28,6 +28,7 @@ FIRST_STAGE = "first"  # folder of the first stage in the workdir
 
 def run_stages(config: FinetuneConfig, encoder: InitEncoder, run_folder: str) -> Outcome:
     """Runs all stages; see `run.run_finetuning`. If the first stage is preempted, returns its outcome."""
+    config = workdir.keep_earlier_words(config, run_folder)
     task, encoder, spec = make_task(config, encoder)  # before the first stage, so that mistakes are reported early
     if config.qa.pretrain_stage.train:
         assert isinstance(task, QaTask), "checked with the config"

@@ -1,4 +1,4 @@
-"""Optimizers built from optax: Adam as in google-research/electra, and LAMB for large batches."""
+"""Optimizers built from optax: Adam as in google-research/electra or in torch, and LAMB for large batches."""
 
 from __future__ import annotations
 
@@ -47,14 +47,18 @@ def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callabl
 
 
 def make_optimizer(
-    config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation
+    config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation, bias_correction: bool = False
 ) -> optax.GradientTransformation:
-    """Returns the chain of global-norm clip, Adam, decoupled decay, LAMB's trust ratio, `scales` and learning rate."""
+    """Returns the chain of global-norm clip, Adam, decoupled decay, LAMB's trust ratio, `scales` and learning rate.
+
+    Args:
+      bias_correction: divide Adam's moments by 1 - beta^t, as torch's AdamW does; LAMB always does.
+    """
 
     def decay_mask(params: Any) -> Any:
         return tree_rules.map_named(lambda name, _: DECAY_RULES(name), params)
 
-    adam = {"adam": scale_by_adam, "lamb": optax.scale_by_adam}[config.kind]
+    adam = optax.scale_by_adam if bias_correction or config.kind == "lamb" else scale_by_adam
     transforms = [
         optax.clip_by_global_norm(config.clip_norm),
         adam(config.beta1, config.beta2, config.epsilon),
@@ -77,8 +81,9 @@ class AdamState(NamedTuple):
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
     """Returns Adam's update, m / (sqrt(v) + epsilon), without bias correction.
 
-    optax's `scale_by_adam` always divides the moments by 1 - beta^t. ELECTRA, like BERT, does not, which makes early
-    steps smaller.
+    optax's `scale_by_adam` divides the moments by 1 - beta^t. ELECTRA, like BERT, does not, which makes early updates
+    larger, by (1 - beta1^t) / sqrt(1 - beta2^t): with 0.9 and 0.999 by 3.2 at step 1, 6.5 at step 10, 3.2 at step 100
+    and 1.3 at step 1,000.
     """
 
     def init(params: Any) -> AdamState:

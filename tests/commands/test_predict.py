@@ -133,7 +133,11 @@ def test_damaged_lines_are_skipped_and_counted_or_with_strict_an_error(folders, 
         ("ner", ["--input", "notes.txt", "--format=bioasq"], "a model for ner; wanted one of jsonl, bioc, pubtator"),
         ("ner", ["--input", "notes.txt", "--json"], "add --output=FILE"),
         ("ner", ["--input", "notes.txt", "--batch_size=0"], "--batch_size=0: wanted 1 or more"),
-        ("relations", ["--input", "squad.json"], "squad.json: the model predicts labels of texts"),
+        (
+            "relations",
+            ["--input", "notes.json.bz2"],
+            "no file matches|notes.json.bz2: the model predicts labels of texts",
+        ),
         ("relations", ["--input", "table.tsv", "--text_column=words"], "table.tsv, line 2: no column words"),
         (
             "relations",

@@ -138,6 +138,8 @@ PREDICT = {
 
 # Values that differ between two runs of the same code.
 TIMES = ("step_seconds", "tokens_per_second", "eta_seconds", "train_seconds", "model_flops_utilization")
+# Scores that the old commit did not compute.
+NEW_SCORES = ("text_precision", "text_recall", "text_f1")
 # Files of an export: README.md contains the version of the package and the time that the steps took, and the PNG files
 # depend on the version of matplotlib.
 NOT_COMPARED = (".md", ".png")
@@ -393,9 +395,9 @@ def metrics_of(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def without_times(value: Any) -> Any:
-    """Returns a JSON value without the keys of `TIMES`."""
+    """Returns a JSON value without the keys of `TIMES` and `NEW_SCORES`."""
     if isinstance(value, dict):
-        return {name: without_times(inner) for name, inner in value.items() if name not in TIMES}
+        return {name: without_times(inner) for name, inner in value.items() if name not in TIMES + NEW_SCORES}
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -227,3 +227,47 @@ def test_every_decaying_parameter_has_exactly_one_trust_ratio_rule(tying):
     for name, leaf in tree_rules.named_leaves(shapes).items():
         if optimizer.DECAY_RULES(name):
             assert all(leaf.shape[axis] in (2, 3) for axis in optimizer.STACKED_AXES(name)), name
+
+
+# ---- bias correction -----------------------------------------------------------------------------
+
+
+def adam_steps(bias_correction: bool, gradients: list[np.ndarray], config: OptimizerConfig) -> list[np.ndarray]:
+    """Returns a kernel and a bias, stacked, after each step."""
+    tx = optimizer.make_optimizer(config, 10**6, bias_correction=bias_correction)
+    params = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones((3, 4))}
+    state, after = tx.init(params), []
+    for gradient in gradients:
+        updates, state = tx.update(dict.fromkeys(params, jnp.asarray(gradient)), state, params)
+        params = optax.apply_updates(params, updates)
+        after.append(np.stack([params["kernel"], params["bias"]]))
+    return after
+
+
+def test_with_bias_correction_the_steps_equal_those_of_torch_adamw():
+    torch = pytest.importorskip("torch", reason="compares with torch: install electramed_jax[parity]")
+    config = OptimizerConfig(
+        learning_rate=1e-2, warmup_steps=0, decay_power=0.0, epsilon=1e-6, weight_decay=0.1, clip_norm=1e9
+    )
+    draw = np.random.default_rng(0)
+    gradients = [draw.normal(size=(3, 4)).astype(np.float32) for _ in range(20)]
+    kernel, bias = (torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2))
+    groups = [{"params": [kernel], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
+    theirs = torch.optim.AdamW(groups, lr=1e-2, eps=1e-6)
+    for step, ours in enumerate(adam_steps(True, gradients, config)):
+        kernel.grad, bias.grad = (torch.tensor(gradients[step]) for _ in range(2))
+        theirs.step()
+        np.testing.assert_allclose(ours, np.stack([kernel.detach(), bias.detach()]), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(1, 3.2), (10, 6.5), (100, 3.2)])
+def test_without_bias_correction_early_updates_are_larger(step, factor):
+    config = OptimizerConfig(
+        learning_rate=1e-3, warmup_steps=0, decay_power=0.0, epsilon=1e-12, weight_decay=0.0, clip_norm=1e9
+    )
+    gradients = [np.full((3, 4), 0.5, np.float32)] * step
+    updates = []
+    for bias_correction in (False, True):
+        after = [np.ones((2, 3, 4)), *adam_steps(bias_correction, gradients, config)]
+        updates.append(np.mean(after[-1] - after[-2]))
+    assert updates[0] / updates[1] == pytest.approx(factor, abs=0.05)

@@ -1,12 +1,14 @@
-"""Precision, recall and F1 of entities."""
+"""Precision, recall and F1 of entities, by words of the file and by characters of the text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from electramed_jax.finetune.ner import tags
+from electramed_jax.finetune.ner.words import Span
 from electramed_jax.finetune.task.metrics import micro_scores
 
 Tags = Sequence[Sequence[str]]  # of each sentence, one tag per word
@@ -18,17 +20,29 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
     An entity is correct if its first word, its last word and its type are. "merged_..." are the scores with all types
     merged into one. "f1/Disease" is the F1 of a type, if there are several.
     """
-    scores = micro_scores(_by_type(gold, predicted))
-    merged = _by_type(_without_types(gold), _without_types(predicted))
-    return scores | {f"merged_{name}": value for name, value in micro_scores(merged).items()}
-
-
-def _by_type(gold: Tags, predicted: Tags) -> dict[str, np.ndarray]:
-    """Returns int64[3] by type: true positives, predicted, gold."""
-    counts: dict[str, np.ndarray] = {}
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         assert len(gold_tags) == len(predicted_tags), "a sentence has another number of words"
-        in_gold, in_predicted = set(tags.decode(gold_tags)), set(tags.decode(predicted_tags))
+    scores = micro_scores(_by_type(map(tags.decode, gold), map(tags.decode, predicted)))
+    without_types = (map(tags.decode, _without_types(of_one)) for of_one in (gold, predicted))
+    merged = micro_scores(_by_type(*without_types))
+    return scores | {f"merged_{name}": value for name, value in merged.items()}
+
+
+def text_scores(gold: Iterable[Sequence[Span]], predicted: Iterable[Sequence[Span]]) -> dict[str, float]:
+    """Returns "text_precision", "text_recall" and "text_f1" of entities by their characters, micro-averaged.
+
+    An entity is correct if its first character, its last character and its type are. `electramed predict` and Hugging
+    Face's pipelines are scored in this way.
+    """
+    scores = micro_scores(_by_type(gold, predicted))
+    return {f"text_{name}": scores[name] for name in ("precision", "recall", "f1")}
+
+
+def _by_type(gold: Iterable[Iterable[Any]], predicted: Iterable[Iterable[Any]]) -> dict[str, np.ndarray]:
+    """Returns int64[3] by type: true positives, predicted, gold."""
+    counts: dict[str, np.ndarray] = {}
+    for of_gold, of_predicted in zip(gold, predicted, strict=True):
+        in_gold, in_predicted = set(of_gold), set(of_predicted)
         for column, entities in enumerate((in_gold & in_predicted, in_predicted, in_gold)):
             for entity in entities:
                 counts.setdefault(entity.type, np.zeros(3, np.int64))[column] += 1

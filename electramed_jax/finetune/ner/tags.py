@@ -15,11 +15,15 @@ the same type continues the entity.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, NoReturn
 
 OUTSIDE = "O"
 SCHEMES = ("IOB2", "IOB1", "scibert", "BIOES", "BILOU")
+TAG = re.compile(r"O|[BIESLU](?:-\S.*)?")  # O, or a letter of a scheme alone or with a type after a hyphen
+WANTED = "wanted O, or B-, I-, E-, S-, L- or U- and a type"
 _PREFIXES = "BIESLU"
 _BEGINS, _ENDS = "BSU", "ESLU"
 _TOLERATED = (
@@ -41,6 +45,49 @@ def split_tag(tag: str) -> tuple[str, str]:
         return OUTSIDE, ""
     prefix, _, kind = tag.partition("-")
     return (prefix if prefix and len(prefix) == 1 and prefix in _PREFIXES else ""), kind
+
+
+def join_tag(prefix: str, kind: str) -> str:
+    """Returns "B-Disease" for ("B", "Disease"), and the prefix alone if there is no type."""
+    return f"{prefix}-{kind}" if kind else prefix
+
+
+def name_numbers(
+    sentences: Sequence[Sequence[str]], labels: Sequence[str], reject: Callable[[str], NoReturn]
+) -> Sequence[Sequence[str]]:
+    """Returns the tags with names in place of numbers; tags that are not all numbers are returned as they are.
+
+    Without names, 0 is O and each other number is a type, as in EBM-NLP, where 2 is "Sex". This is not assumed if the
+    numbers could also mean O, B- and I- of each type, as in most data sets of Hugging Face.
+
+    Args:
+      labels: names of the numbers, from 0, such as O, B-Disease, I-Disease; a name without prefix is a type.
+      reject: called with the reason if the numbers cannot be named.
+    """
+    if not all(tag.isdecimal() for of_sentence in sentences for tag in of_sentence):
+        return sentences
+    highest = max(int(tag) for of_sentence in sentences for tag in of_sentence)
+    if labels:
+        if highest >= len(labels):
+            reject(f"has the tag {highest}, but config.ner.labels has {len(labels)} names; add the missing ones")
+        names = [name if TAG.fullmatch(name) else f"I-{name}" for name in labels]
+    else:
+        if highest > 1 and _may_be_iob2(sentences):
+            reject(
+                f"its tags are numbers from 0 to {highest}; name them, in order, with "
+                "--config.ner.labels=O,B-TYPE,I-TYPE, or --config.ner.labels=O,TYPE,TYPE if each number is a type"
+            )
+        names = [OUTSIDE, *(f"I-{number}" for number in range(1, highest + 1))]
+    return [[names[int(tag)] for tag in of_sentence] for of_sentence in sentences]
+
+
+def _may_be_iob2(sentences: Sequence[Sequence[str]]) -> bool:
+    """Returns whether each even number from 2 follows itself or the odd number below, as an I- follows its B-."""
+    return all(
+        int(tag) in (0, int(before)) or int(tag) % 2 or int(tag) == int(before) + 1
+        for of_sentence in sentences
+        for before, tag in itertools.pairwise(["0", *of_sentence])
+    )
 
 
 def decode(tags: Sequence[str]) -> list[Entity]:

@@ -1,6 +1,8 @@
 """Named entity recognition: one tag per word, predicted at its first word piece.
 
-The model learns IOB2, whatever the tag scheme of the corpus. Predicted entities are scored against those of the file.
+The model learns IOB2, whatever the tag scheme of the corpus. Predicted entities are scored twice: by the words of the
+file ("f1", the measure of the literature), and by the characters of the text ("text_f1", the measure of what `predict`
+returns for the sentences as text). See `words` for the words that the model is trained on.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.config.finetune import FILE, PUNCTUATION, FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.ner import conll, entity_f1, tags, word_windows
-from electramed_jax.finetune.ner.conll import Sentence
+from electramed_jax.finetune.ner import corpus_files, entity_f1, tags, word_windows
+from electramed_jax.finetune.ner import words as word_lib
+from electramed_jax.finetune.ner.sentence import Sentence
+from electramed_jax.finetune.ner.word_windows import WindowExample
+from electramed_jax.finetune.ner.words import Span, TextWords
 from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import IGNORE, TRAIN, Examples, Head, Outputs
 from electramed_jax.hf.format.mapping import TOKEN
 
-ENDINGS = ("txt", "tsv", "conll", "iob", "bio")
 DETECT, ANY = "detect", "any"  # values of config.ner.scheme, in addition to `tags.SCHEMES`
 
 
@@ -39,6 +43,8 @@ class NerTask:
         *,
         max_length: int,
         scheme: str = DETECT,
+        words: str = PUNCTUATION,
+        labels: Sequence[str] = (),
         dev_fraction: float = 0.0,
     ):
         """Reads the files and makes the examples.
@@ -47,24 +53,31 @@ class NerTask:
           paths: the file of each split.
           max_length: maximum word pieces of an example.
           scheme: the tag scheme that the files must have; "detect": the scheme found, "any": no check.
+          words: words that get a tag in training and in the scores of the file; see `words`.
+          labels: names of numeric tags, from 0.
           dev_fraction: fraction of the training sentences to hold out if there is no dev file.
 
         Raises:
           UserError: a line cannot be used; names file and line.
         """
-        self.max_length, self.tokenizer = max_length, tokenizer
+        self.max_length, self.tokenizer, self.words = max_length, tokenizer, words
         self._paths = paths
-        read = {split: conll.read_sentences(path) for split, path in paths.items()}
+        read = {split: corpus_files.read_sentences(path, labels) for split, path in paths.items()}
         self._schemes = {split: _checked_scheme(paths[split], read[split], scheme) for split in read}
         types = sorted({entity.type for sentence in read[TRAIN] for entity in tags.decode(sentence.tags)})
         if not types:
             raise UserError(f"{paths[TRAIN]}: no entity in the file; wanted tags other than O")
         for split, path in paths.items():
             _check_types(path, read[split], types)
-        self.head = Head(TOKEN, (tags.OUTSIDE, *(_tag(prefix, kind) for kind in types for prefix in "BI")))
+        self.head = Head(TOKEN, (tags.OUTSIDE, *(tags.join_tag(prefix, kind) for kind in types for prefix in "BI")))
         self._sentences = split_files.hold_out_dev(read, dev_fraction)
         self.splits = tuple(self._sentences)
-        self._windows = {split: self._make_windows(split) for split in self.splits}
+        self._text_words = {
+            split: word_lib.split_texts([sentence.text for sentence in self._sentences[split]], tokenizer)
+            for split in self.splits
+        }
+        self._text_windows = {split: self._windows_of(self._text_words[split]) for split in self.splits}
+        self._file_windows = {split: self._windows_of_file(split) for split in self.splits} if words == FILE else {}
         self._examples = {split: self._make_examples(split) for split in self.splits}
 
     @classmethod
@@ -72,10 +85,12 @@ class NerTask:
         """Builds the task with the vocabulary of an encoder."""
         chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
         return cls(
-            split_files.find_split_files(config.task.data, chosen, ENDINGS),
+            split_files.find_split_files(config.task.data, chosen, corpus_files.ENDINGS),
             Tokenizer.from_tokens(encoder.tokens, encoder.lower_case),
             max_length=config.task.max_seq_length,
             scheme=config.ner.scheme,
+            words=config.ner.words,
+            labels=[name.strip() for name in config.ner.labels.split(",") if name.strip()],
             dev_fraction=config.task.dev_fraction,
         )
 
@@ -84,15 +99,32 @@ class NerTask:
         return self._examples[split]
 
     def tags(self, split: str, outputs: Outputs) -> list[list[str]]:
-        """Returns the predicted tag of every word of every sentence."""
-        lengths = [len(sentence.words) for sentence in self._sentences[split]]
-        word_logits = word_windows.join_logits(self._windows[split], outputs, lengths)
-        return [[self.head.labels[best] for best in logits.argmax(axis=-1)] for logits in word_logits]
+        """Returns the predicted tag of every word of the file, by sentence."""
+        sentences = self._sentences[split]
+        if self.words == FILE:
+            windows = self._file_windows[split]
+            return self._join_tags(windows, outputs[: len(windows)], [len(sentence.words) for sentence in sentences])
+        return [
+            word_lib.tags_of_file_words(word_tags, text_words.offsets, sentence.offsets)
+            for word_tags, text_words, sentence in zip(
+                self._tags_of_text(split, outputs), self._text_words[split], sentences, strict=True
+            )
+        ]
+
+    def spans(self, split: str, outputs: Outputs) -> list[list[Span]]:
+        """Returns the entities that `predict` finds in the text of every sentence."""
+        text_words = self._text_words[split]
+        text_tags = self._tags_of_text(split, outputs)
+        return [word_lib.tags_to_spans(*one) for one in zip(text_tags, (w.offsets for w in text_words), strict=True)]
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
-        """Computes precision, recall and F1 of entities."""
-        gold = [sentence.tags for sentence in self._sentences[split]]
-        return entity_f1.entity_scores(gold, self.tags(split, outputs))
+        """Computes precision, recall and F1 of entities, by words of the file and (except of train) by characters."""
+        sentences = self._sentences[split]
+        scores = entity_f1.entity_scores([sentence.tags for sentence in sentences], self.tags(split, outputs))
+        if split == TRAIN:
+            return scores
+        gold = [sentence.spans for sentence in sentences]
+        return scores | entity_f1.text_scores(gold, self.spans(split, outputs))
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Returns a line per word: the word, its tag in the file and the predicted tag, both in IOB2."""
@@ -121,12 +153,16 @@ class NerTask:
             source = self._paths.get(split, "held out of the training file")
             scheme = f", scheme {detected.scheme}" if detected else ""
             broken = f" ({detected.irregular} of the entities break it)" if detected and detected.irregular else ""
-            windows = collections.Counter(window.sentence for window in self._windows[split])
+            windows = collections.Counter(window.sentence for window in self._text_windows[split])
             num_long = sum(count > 1 for count in windows.values())
             long = f"; {num_long} long sentences in windows" if num_long else ""
+            num_split = sizes["split_entity_words"]
+            split_words = f"; {num_split:,} words of entities have punctuation inside" if num_split else ""
+            if num_untaggable := sizes["untaggable_entities"]:
+                split_words += f"; {num_untaggable:,} entities overlap a longer one, or begin or end inside a word"
             lines.append(
                 f"{split}: {source}: {sizes['sentences']:,} sentences, {sizes['entities']:,} entities"
-                f"{scheme}{broken}{long}"
+                f"{scheme}{broken}{long}{split_words}"
             )
         return lines
 
@@ -135,11 +171,28 @@ class NerTask:
         return {
             "sentences": len(sentences),
             "words": sum(len(sentence.words) for sentence in sentences),
-            "entities": sum(len(tags.decode(sentence.tags)) for sentence in sentences),
+            "entities": sum(len(sentence.spans) for sentence in sentences),
+            "untaggable_entities": sum(sentence.num_untaggable for sentence in sentences),
+            "split_entity_words": sum(map(_count_split, sentences, self._text_words[split])),
             "examples": len(self._examples[split]),
         }
 
-    def _make_windows(self, split: str) -> list[word_windows.WindowExample]:
+    def _tags_of_text(self, split: str, outputs: Outputs) -> list[list[str]]:
+        """Returns the predicted tag of every word of the text, split at punctuation."""
+        windows = self._text_windows[split]
+        lengths = [len(text_words.pieces) for text_words in self._text_words[split]]
+        return self._join_tags(windows, outputs[len(outputs) - len(windows) :], lengths)
+
+    def _join_tags(self, windows: Sequence[WindowExample], outputs: Outputs, lengths: Sequence[int]) -> list[list[str]]:
+        word_logits = word_windows.join_logits(windows, outputs, lengths)
+        best = [logits.argmax(axis=-1) if len(logits) else () for logits in word_logits]
+        return [[self.head.labels[index] for index in of_sentence] for of_sentence in best]
+
+    def _windows_of(self, texts: Sequence[TextWords]) -> list[WindowExample]:
+        return word_windows.make_examples([text.pieces for text in texts], self.max_length, self.tokenizer.special)
+
+    def _windows_of_file(self, split: str) -> list[WindowExample]:
+        """Returns the windows of the words of the file."""
         sentences = self._sentences[split]
         distinct = sorted({word for sentence in sentences for word in sentence.words})  # each is tokenized once
         encoded = zip(distinct, self.tokenizer.encode_batch(distinct), strict=True)
@@ -149,20 +202,48 @@ class NerTask:
         return word_windows.make_examples(sentence_pieces, self.max_length, self.tokenizer.special)
 
     def _make_examples(self, split: str) -> Examples:
-        windows = self._windows[split]
-        label_ids = {label: index for index, label in enumerate(self.head.labels)}
-        gold = [
-            np.array([label_ids[tag] for tag in tags.encode(tags.decode(sentence.tags), len(sentence.tags))], np.int32)
-            for sentence in self._sentences[split]
+        """Returns the windows that the model is trained on, or whose logits the scores need.
+
+        With the words of the file, dev and test also have the windows of the text: the model sees other words there.
+        """
+        sentences, text_words = self._sentences[split], self._text_words[split]
+        file_tags = [tags.encode(tags.decode(sentence.tags), len(sentence.tags)) for sentence in sentences]
+        text_tags = [
+            word_lib.spans_to_tags(sentence.spans, text.offsets)
+            for sentence, text in zip(sentences, text_words, strict=True)
         ]
+        text_windows = self._text_windows[split]
+        if self.words == PUNCTUATION:
+            return self._with_labels(text_windows, text_tags)
+        file_windows = self._file_windows[split]
+        of_file = self._with_labels(file_windows, file_tags)
+        if split == TRAIN or _are_equal(file_windows, text_windows):
+            return of_file
+        of_text = self._with_labels(text_windows, text_tags)
+        return Examples([*of_file.input_ids, *of_text.input_ids], [*of_file.labels, *of_text.labels])
+
+    def _with_labels(self, windows: Sequence[WindowExample], word_tags: Sequence[Sequence[str]]) -> Examples:
+        """Returns the windows with the label of each word at its first piece."""
+        label_ids = {label: index for index, label in enumerate(self.head.labels)}
+        gold = [np.array([label_ids[tag] for tag in of_sentence], np.int32) for of_sentence in word_tags]
         labels = [np.full(len(window.input_ids), IGNORE, np.int32) for window in windows]
         for window, window_labels in zip(windows, labels, strict=True):
             window_labels[window.positions] = gold[window.sentence][window.first_word :][: len(window.positions)]
         return Examples([window.input_ids for window in windows], labels)
 
 
-def _tag(prefix: str, kind: str) -> str:
-    return f"{prefix}-{kind}" if kind else prefix
+def _count_split(sentence: Sentence, text: TextWords) -> int:
+    """Returns the number of words of entities that are several words after the split at punctuation."""
+    counts = np.diff(np.searchsorted(text.offsets[:, 0], sentence.offsets), axis=1)
+    return sum(int(count) > 1 for tag, (count,) in zip(sentence.tags, counts, strict=True) if tag != tags.OUTSIDE)
+
+
+def _are_equal(these: Sequence[WindowExample], those: Sequence[WindowExample]) -> bool:
+    """Returns whether the windows have the same word pieces and the same words."""
+    return len(these) == len(those) and all(
+        np.array_equal(one.input_ids, other.input_ids) and np.array_equal(one.positions, other.positions)
+        for one, other in zip(these, those, strict=True)
+    )
 
 
 def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> tags.DetectedScheme:
@@ -178,7 +259,7 @@ def _checked_scheme(path: str, sentences: Sequence[Sentence], wanted: str) -> ta
         sentence = sentences[index]
         split_files.reject_line(
             path,
-            sentence.line + entity.start,
+            sentence.line_of(entity.start),
             f"{' '.join(sentence.tags[entity.start : entity.stop])} is not {scheme}; {len(irregular):,} of the "
             f"file's {detected.entities:,} entities are not; "
             + (
@@ -196,7 +277,7 @@ def _check_types(path: str, sentences: Sequence[Sentence], types: Sequence[str])
             if entity.type not in types:
                 split_files.reject_line(
                     path,
-                    sentence.line + entity.start,
+                    sentence.line_of(entity.start),
                     f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file has this type "
                     f"(it has {', '.join(types)}); correct the tag, or the training file",
                 )

@@ -70,7 +70,7 @@ class QaTask:
         Raises:
           UserError: a question cannot be used; names file and question.
         """
-        self.max_length, self.tokenizer = windowing.max_seq_length, tokenizer
+        self.max_length, self.tokenizer, self._windowing = windowing.max_seq_length, tokenizer, windowing
         self.primary = PRIMARY[measures]
         self._paths, self._gold, self._measures = dict(paths), list(gold), measures
         self._max_answer_length = max_answer_length
@@ -176,6 +176,11 @@ class QaTask:
                     f"; a passage contains a gold answer for {split.attainable():,} of {len(split.gold):,} questions"
                 )
             lines.append("; ".join([line, *(f"{count:,} {what}" for what, count in notes.items() if count)]))
+        if self._windowing.stride < self._windowing.doc_stride:
+            lines.append(
+                f"windows of {self.max_length} word pieces start {self._windowing.stride} apart: beside a question "
+                f"they have less room than config.qa.doc_stride={self._windowing.doc_stride}"
+            )
         return lines
 
     def train_questions_in_eval_of(self, other: QaTask) -> list[str]:

@@ -20,6 +20,7 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.qa.squad import Question
 
 _SPECIAL_PIECES = 3  # [CLS] and two [SEP]
+_MIN_ROOM = 8  # word pieces of the passage in a window; two windows share half of it
 _BATCH = 1024
 
 
@@ -29,7 +30,8 @@ class WindowConfig:
 
     Attributes:
       max_seq_length: length of a window, with [CLS] and both [SEP].
-      doc_stride: distance from the start of one window to the start of the next.
+      doc_stride: distance from the start of one window to the start of the next. If a window has less room for the
+        passage, half of that room, so that no word piece is lost.
       max_query_length: a longer question is truncated.
     """
 
@@ -43,15 +45,24 @@ class WindowConfig:
                 f"config.qa.doc_stride={self.doc_stride}, config.qa.max_query_length={self.max_query_length}: wanted "
                 "numbers above 0"
             )
-        room = self.max_seq_length - self.max_query_length - _SPECIAL_PIECES
-        if room < self.doc_stride:
-            enough = self.max_query_length + _SPECIAL_PIECES + 2 * self.doc_stride
+        room = self.room(self.max_query_length)
+        if room < min(self.doc_stride, _MIN_ROOM):
+            enough = self.max_query_length + _SPECIAL_PIECES + _MIN_ROOM
             raise UserError(
                 f"config.task.max_seq_length={self.max_seq_length} leaves room for {room} word pieces of the passage "
-                f"next to a question of config.qa.max_query_length={self.max_query_length}: less than "
-                f"config.qa.doc_stride={self.doc_stride}, so word pieces between windows would be lost; use a "
-                f"max_seq_length of {enough} or more, or a smaller doc_stride"
+                f"next to a question of config.qa.max_query_length={self.max_query_length}; use a max_seq_length of "
+                f"{enough} or more, or a smaller max_query_length"
             )
+
+    def room(self, query_length: int) -> int:
+        """Returns the word pieces of the passage in a window beside a question of this length."""
+        return self.max_seq_length - query_length - _SPECIAL_PIECES
+
+    @property
+    def stride(self) -> int:
+        """The distance between windows that is used: the same beside short and long questions."""
+        room = self.room(self.max_query_length)
+        return self.doc_stride if room >= self.doc_stride else room // 2
 
 
 DEFAULT_WINDOWS = WindowConfig()
@@ -190,7 +201,7 @@ def _split_passage(
     windowing: WindowConfig,
 ) -> list[Window]:
     room = windowing.max_seq_length - len(head) - 1
-    begins = window_starts(len(ids), room, windowing.doc_stride)
+    begins = window_starts(len(ids), room, windowing.stride)
     best = max_context_windows(begins, len(ids), room)
     windows = []
     for w, begin in enumerate(begins):

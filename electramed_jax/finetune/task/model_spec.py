@@ -20,6 +20,8 @@ class ModelSpec:
       max_length: word pieces of a window.
       whole_tokens: vocabulary entries that the tokenizer never splits.
       source: where the encoder is from.
+      words: named entities: value of config.ner.words; "" in a model of an earlier version, which was trained on the
+        words of the file, and for other tasks.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class ModelSpec:
     lower_case: bool
     whole_tokens: tuple[str, ...]
     source: str
+    words: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of task.json."""

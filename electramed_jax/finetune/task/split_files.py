@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -16,10 +17,11 @@ Record = TypeVar("Record")
 
 
 def find_split_files(folder: str, chosen: Mapping[str, str], endings: Sequence[str]) -> dict[str, str]:
-    """Returns the path of each split that has a file; "train" always has one.
+    """Returns the path of each split that has a file or folder; "train" always has one.
 
     Args:
-      folder: searched for "train.txt", "dev.txt" and so on; "" if every file is chosen.
+      folder: searched for "train.txt", "dev.txt" and so on, then for folders "train", "dev" and so on; "" if every
+        file is chosen.
       chosen: files given by the user, by split; a split that is "" or missing is searched for.
       endings: allowed file endings, such as "txt".
 
@@ -34,6 +36,7 @@ def find_split_files(folder: str, chosen: Mapping[str, str], endings: Sequence[s
         for split in SPLITS:
             if split not in paths:
                 names = sorted({f"{name}.{ending}" for name in NAMES[split] for ending in endings} & listing)
+                names = names or [name for name in NAMES[split] if name in listing and _has_files(folder, name)]
                 if len(names) > 1:
                     several = " and ".join(names)
                     raise UserError(f"{folder}: has {several}; choose one with --config.task.{split}=FILE")
@@ -89,7 +92,28 @@ def hold_out_dev(splits: dict[str, list[Record]], fraction: float) -> dict[str, 
 
 
 def describe_files(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Returns {split: {"path", "bytes", "sha256"}}."""
-    return {
-        split: {"path": path, "bytes": files.size(path), "sha256": files.sha256(path)} for split, path in paths.items()
-    }
+    """Returns {split: {"path", "bytes", "sha256"}}; of a folder the sum, and a hash of the names and hashes."""
+    return {split: {"path": path} | _describe(path) for split, path in paths.items()}
+
+
+def list_files(folder: str) -> list[str]:
+    """Returns the paths of all files below a folder, sorted, without hidden ones."""
+    found = []
+    for name in files.list_dir(folder):
+        path = files.join(folder, name)
+        if not name.startswith("."):
+            found += list_files(path) if files.is_dir(path) else [path]
+    return found
+
+
+def _describe(path: str) -> dict[str, Any]:
+    if not files.is_dir(path):
+        return {"bytes": files.size(path), "sha256": files.sha256(path)}
+    listed = list_files(path)
+    lines = "".join(f"{files.sha256(one)}  {one.removeprefix(path).strip('/')}\n" for one in listed)
+    return {"bytes": sum(map(files.size, listed)), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def _has_files(folder: str, name: str) -> bool:
+    path = files.join(folder, name)
+    return files.is_dir(path) and bool(list_files(path))

@@ -1,36 +1,34 @@
-"""Labelled texts: tables with a header, or JSON lines.
+"""Labelled texts: tables, JSON, and folders of the Hallmarks of Cancer corpus.
 
 The relations of BLUE are tab-separated tables without quoting, whatever their file ending. A file without a tab in its
-header is read as comma-separated, with quoting. Columns are found by name: the first of `TEXT`, `SECOND` and `LABEL`
-that the file has.
+first line is read as comma-separated, with quoting. Columns are found by name: the first of `TEXT`, `SECOND` and
+`LABEL` that the file has.
+
+The first line is a header if it has one of these names, or a name that the user gave. If not, every line is a record,
+the columns are called 1, 2, 3, ..., and texts and label are found by their content: see `headerless_columns`.
+
+A list of zeros and ones, [0, 1, 0], in JSON or as text, means the labels at the places of the ones: here "1".
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from electramed_jax.finetune.task import split_files
+from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
+from electramed_jax.finetune.task import json_rows, split_files
+from electramed_jax.finetune.text_classification import headerless_columns, hoc_folders, json_records
+from electramed_jax.finetune.text_classification.headerless_columns import DEFAULT_COLUMNS, Columns
 
-ENDINGS = ("tsv", "csv", "jsonl")
+ENDINGS = ("tsv", "csv", *json_rows.ENDINGS)
 TEXT = ("sentence", "text", "sentence1", "text_a", "premise", "question")
 SECOND = ("sentence2", "text_b", "hypothesis", "context")
-LABEL = ("label", "labels", "score", "similarity", "final_decision")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """Names of columns; "": to be found by name, or no column for `second`."""
-
-    text: str = ""
-    second: str = ""
-    label: str = ""
-
-
-DEFAULT_COLUMNS = Columns()  # all found by name
+LABEL = ("label", "labels", "score", "similarity", "final_decision", "gold_label")
+_ZEROS_AND_ONES = re.compile(r"\[\s*[01](?:[\s,]+[01])*\s*\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool 
       UserError: the file is empty, a column is missing in the header or in a line, or a line is not a JSON object;
         names file and line.
     """
-    rows = _json_rows(path) if path.endswith(".jsonl") else _table_rows(path)
+    rows, columns = _read_rows(path, columns, labelled)
     records: list[Record] = []
     used = None
     for line, row in rows:
@@ -65,46 +63,68 @@ def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool 
         for name, value in ((used.text, text), (used.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
                 split_files.reject_line(path, line, f"{name} is {value!r}; wanted a text")
-        records.append(Record(text.strip(), second.strip(), row[used.label] if used.label else "", line))
+        label = _expand_label(row[used.label]) if used.label else ""
+        records.append(Record(text.strip(), second.strip(), label, line))
     if used is None:
         split_files.reject_line(path, 1, "only a header; wanted one record per line")
     return records, used
 
 
-def _table_rows(path: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+def _read_rows(path: str, columns: Columns, labelled: bool) -> tuple[Iterable[tuple[int, Mapping[str, Any]]], Columns]:
+    """Returns (line from 1, row) of each record, and the columns, which are numbers in a table without a header."""
+    if files.is_dir(path):
+        if not hoc_folders.is_folder(path):
+            raise UserError(
+                f"{path}: a folder; wanted a file, or a folder with {hoc_folders.TEXTS}/ and {hoc_folders.LABELS}/"
+            )
+        return hoc_folders.read_rows(path), columns
+    if path.lower().endswith(tuple(f".{ending}" for ending in json_rows.ENDINGS)):
+        return json_records.read_rows(path), columns
+    return _table_rows(path, columns, labelled)
+
+
+def _table_rows(path: str, columns: Columns, labelled: bool) -> tuple[list[tuple[int, Mapping[str, str]]], Columns]:
     lines = split_files.read_lines(path)
     if lines[0].startswith(("{", "[{")):
         split_files.reject_line(
-            path, 1, "JSON; wanted a table with a header, or a .jsonl file with one object per line"
+            path, 1, f"JSON; wanted a table, or JSON in a file that ends in .{', .'.join(json_rows.ENDINGS)}"
         )
-    tabs = "\t" in lines[0]
-    header = [name.strip() for name in (lines[0].split("\t") if tabs else next(csv.reader(lines[:1])))]
-    if tabs:
-        cells = ((number, line.split("\t")) for number, line in enumerate(lines[1:], 2))
-    else:
-        reader = csv.reader(lines[1:])
-        cells = ((reader.line_num + 1, row) for row in reader)
-    for number, row in cells:
-        if not any(cell.strip() for cell in row):
-            continue
+    rows = _split_cells(lines)
+    first_line, header = rows[0]
+    header = [name.strip() for name in header]
+    known = {*TEXT, *SECOND, *LABEL, columns.text, columns.second, columns.label} - {""}
+    has_header = bool({name.lower() for name in known} & {name.lower() for name in header})
+    for number, row in rows:
         if len(row) != len(header):
-            split_files.reject_line(
-                path, number, f"{len(row)} columns; the header has {len(header)}: {', '.join(header)}"
-            )
-        yield number, dict(zip(header, row, strict=True))
+            names = f": {', '.join(header)}" if has_header else ""
+            where = "the header" if has_header else f"line {first_line}"
+            split_files.reject_line(path, number, f"{len(row)} columns; {where} has {len(header)}{names}")
+    if has_header:
+        return [(number, dict(zip(header, row, strict=True))) for number, row in rows[1:]], columns
+    chosen = headerless_columns.find_columns(path, [row for _, row in rows], columns, labelled)
+    numbers = [str(column) for column in range(1, len(header) + 1)]
+    return [(number, dict(zip(numbers, row, strict=True))) for number, row in rows], chosen
 
 
-def _json_rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(split_files.read_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            split_files.reject_line(path, number, f"not JSON ({error.msg} at column {error.colno})")
-        if not isinstance(row, dict):
-            split_files.reject_line(path, number, "not a JSON object; wanted one with a text and a label")
-        yield number, row
+def _split_cells(lines: list[str]) -> list[tuple[int, list[str]]]:
+    """Returns (line from 1, cells) of each line that is not empty."""
+    if "\t" in lines[0]:
+        rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1)]
+    else:
+        reader, rows, line = csv.reader(lines), [], 1
+        for row in reader:  # a quoted cell may have several lines
+            rows.append((line, row))
+            line = reader.line_num + 1
+    return [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
+
+
+def _expand_label(value: Any) -> Any:
+    """Returns a list of the places of the ones, as names, for a list of zeros and ones; other labels unchanged."""
+    if isinstance(value, str) and _ZEROS_AND_ONES.fullmatch(value.strip()):
+        value = [int(digit) for digit in re.findall("[01]", value)]
+    if isinstance(value, list) and value and all(type(entry) in (int, bool) and entry in (0, 1) for entry in value):
+        return [str(place) for place, entry in enumerate(value) if entry]
+    return value
 
 
 def _find_columns(path: str, line: int, row: Mapping[str, Any], columns: Columns, labelled: bool) -> Columns:

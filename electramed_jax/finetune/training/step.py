@@ -44,7 +44,7 @@ class TrainSpec:
         by_depth = layer_decay.scale_by_depth(
             config.layerwise_lr_decay, self.model.num_layers, config.layerwise_lr_decay_rule
         )
-        return optimizer.make_optimizer(config, self.total_steps, by_depth)
+        return optimizer.make_optimizer(config, self.total_steps, by_depth, bias_correction=config.bias_correction)
 
     def init(self, key: jax.Array) -> TrainState:
         """Returns a train state with random encoder and head."""

@@ -1,7 +1,7 @@
 """Files of a fine-tuning workdir.
 
 workdir/config.json            settings
-workdir/task.json              `ModelSpec`: head, sizes, special ids, and the encoder that the run started from
+workdir/task.json              `ModelSpec`: head, sizes, special ids, words, and the encoder that the run started from
 workdir/vocab.txt              vocabulary
 workdir/data.json              files of the corpus with their SHA-256, sizes of the splits
 workdir/results.json, .md      scores of each seed, and their mean
@@ -14,13 +14,14 @@ workdir/seed-0/checkpoints     removed when the seed is finished
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
-from electramed_jax.config.finetune import RUNTIME_SETTINGS, FinetuneConfig
+from electramed_jax.config.finetune import FILE, RUNTIME_SETTINGS, FinetuneConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.model_spec import ModelSpec
@@ -29,6 +30,8 @@ from electramed_jax.finetune.task.task import Task
 CONFIG_FILE, TASK_FILE, DATA_FILE = "config.json", "task.json", "data.json"
 RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.json"
 CHANGES_SHOWN = 4  # changed settings named in an error
+# Values of settings that a config.json of an earlier version does not have, where they are not the defaults of today.
+EARLIER_VALUES = {"ner": {"words": FILE}}
 
 
 def seed_folder(workdir: str, seed: int) -> str:
@@ -46,6 +49,42 @@ def read_model_spec(workdir: str) -> ModelSpec:
     return ModelSpec.from_json(files.read_json(files.join(workdir, TASK_FILE)))
 
 
+def read_config(workdir: str) -> dict[str, Any]:
+    """Reads config.json with the names of today; {} if there is none.
+
+    A setting that the version of the run did not have is added, with the value that describes what that version did.
+    """
+    path = files.join(workdir, CONFIG_FILE)
+    if not files.exists(path):
+        return {}
+    saved = config_io.rename_settings(files.read_json(path))
+    for values in (EARLIER_VALUES, dataclasses.asdict(FinetuneConfig())):
+        saved = _add_missing(saved, values)
+    return saved
+
+
+def keep_earlier_words(config: FinetuneConfig, workdir: str) -> FinetuneConfig:
+    """Returns the config with config.ner.words of the run in the workdir if an earlier version started it.
+
+    Such a run can then be resumed with its command, which does not name the setting.
+    """
+    path = files.join(workdir, CONFIG_FILE)
+    if not files.exists(path) or "words" in files.read_json(path).get("ner", {}):
+        return config
+    return dataclasses.replace(config, ner=dataclasses.replace(config.ner, words=FILE))
+
+
+def _add_missing(values: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested values with those of `others` that it lacks."""
+    added = {name: other for name, other in others.items() if name not in values}
+    nested = {
+        name: _add_missing(value, others[name])
+        for name, value in values.items()
+        if isinstance(value, dict) and isinstance(others.get(name), Mapping)
+    }
+    return values | nested | added
+
+
 def init_workdir(workdir: str, config: FinetuneConfig, spec: ModelSpec, encoder: InitEncoder, task: Task) -> None:
     """Writes the files that describe the run, or checks those of an earlier start.
 
@@ -61,7 +100,10 @@ def init_workdir(workdir: str, config: FinetuneConfig, spec: ModelSpec, encoder:
     earlier = {name: files.read_json(path) for name, path in paths.items() if files.exists(path)}
     if earlier:
         if CONFIG_FILE in earlier:
-            earlier[CONFIG_FILE] = config_io.rename_settings(earlier[CONFIG_FILE])
+            earlier[CONFIG_FILE] = read_config(workdir)
+        for name in (TASK_FILE, DATA_FILE):  # an earlier version recorded less
+            if name in earlier:
+                earlier[name] = _add_missing(earlier[name], contents[name])
         changes = [line for name, values in earlier.items() for line in _changes(name, values, contents[name])]
         if changes:
             raise UserError(

@@ -9,13 +9,14 @@ from seqeval.metrics import f1_score
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune.ner import corpus_files
 from electramed_jax.finetune.ner import task as ner
 from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.task.task import IGNORE
 
 
 def make(folder, **settings) -> ner.NerTask:
-    paths = split_files.find_split_files(str(folder), {}, ner.ENDINGS)
+    paths = split_files.find_split_files(str(folder), {}, corpus_files.ENDINGS)
     return ner.NerTask(paths, Tokenizer.from_tokens(TOKENS, True), **{"max_length": 32} | settings)
 
 
@@ -56,13 +57,72 @@ def test_the_score_equals_seqevals_for_random_logits(tmp_path):
     assert [line.split("\t")[1] for line in lines if line] == [tag for sentence in gold for tag in sentence]
 
 
-def test_a_word_is_predicted_at_its_first_piece_even_if_it_has_none(tmp_path):
+def test_a_word_of_the_file_is_predicted_at_its_first_piece_even_if_it_has_none(tmp_path):
     write_conll(tmp_path)
     (tmp_path / "test.txt").write_text("atenolol B-Drug\n\u200b O\nstrange O\n", encoding="utf-8")
-    task = make(tmp_path)
-    (ids,), (labels,) = task.examples("test").input_ids, task.examples("test").labels
+    task = make(tmp_path, words="file")
+    of_file, of_text = task.examples("test").input_ids
+    assert len(of_text) == len(of_file) - 1, "the text has no word for a character that the tokenizer drops"
+    ids, labels = of_file, task.examples("test").labels[0]
     assert [TOKENS[number] for number in ids] == ["[CLS]", "at", "##en", "##ol", "##ol", "[UNK]", "[UNK]", "[SEP]"]
     assert np.flatnonzero(labels != IGNORE).tolist() == [1, 5, 6]
+
+
+# Words with punctuation inside, a word without a word piece, and entities next to each other.
+HYPHENS = "the O\nat-tim B-Drug\ndose I-Drug\n( O\nmet/tim B-Drug\n) O\nat- B-Drug\nby O\n\nacute B-Disease\n\u200b I-Disease\n"
+HYPHENS += "gast-itis I-Disease\n\u200b O\n"
+
+
+def write_hyphens(folder):
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.txt").write_text(HYPHENS, encoding="utf-8")
+    return folder
+
+
+def test_every_word_after_the_split_at_punctuation_has_a_label_by_default(tmp_path):
+    task = make(write_hyphens(tmp_path))
+    ids, labels = task.examples("train").input_ids[0], task.examples("train").labels[0]
+    tagged = [
+        (TOKENS[number] if number != 1 else "?", task.head.labels[label])
+        for number, label in zip(ids.tolist(), labels.tolist(), strict=True)
+        if label != IGNORE
+    ]
+    assert tagged[1:5] == [("at", "B-Drug"), ("?", "I-Drug"), ("tim", "I-Drug"), ("dose", "I-Drug")]
+    assert tagged[6:9] == [("met", "B-Drug"), ("?", "I-Drug"), ("tim", "I-Drug")]
+    assert [task.data_summary()["sizes"][split]["split_entity_words"] for split in task.splits] == [4, 4, 4]
+    assert "4 words of entities have punctuation inside" in task.summary_lines()[0]
+
+
+@pytest.mark.parametrize("words", ["punctuation", "file"])
+def test_perfect_predictions_score_a_hundred_by_words_and_by_characters(tmp_path, words):
+    task = make(write_hyphens(tmp_path), words=words)
+    scores = task.score("test", perfect(task, "test"))
+    assert (scores["f1"], scores["text_f1"], scores["text_recall"]) == (100, 100, 100)
+
+
+def test_an_entity_that_is_cut_at_a_hyphen_is_correct_by_words_and_wrong_by_characters(tmp_path):
+    task = make(write_hyphens(tmp_path))
+    outputs = perfect(task, "test")
+    (hyphen,) = [p for p, number in enumerate(task.examples("test").input_ids[0]) if p == 3]
+    outputs[0][hyphen] = np.eye(task.head.size)[0]  # O at the "-" of at-tim
+    scores = task.score("test", outputs)
+    assert scores["f1"] == 100
+    assert scores["text_recall"] == pytest.approx(100 * 3 / 4) and scores["text_precision"] == pytest.approx(
+        100 * 3 / 5
+    )
+
+
+def test_with_the_words_of_the_file_the_score_by_characters_is_of_the_text_as_predict_reads_it(tmp_path):
+    """At the "-" and the second word of at-tim, which have no label in training, this model predicts O."""
+    task = make(write_hyphens(tmp_path), words="file")
+    outputs = perfect(task, "test")
+    in_file = sum(int(np.sum(labels != IGNORE)) for labels in task.examples("train").labels)
+    in_both = sum(int(np.sum(labels != IGNORE)) for labels in task.examples("test").labels)
+    assert in_both > 2 * in_file, "test has the windows of the text, too"
+    for logits, ids in zip(outputs[2:], task.examples("test").input_ids[2:], strict=True):
+        logits[[p for p, number in enumerate(ids) if TOKENS[number] in ("[UNK]", "tim")]] = np.eye(task.head.size)[0]
+    scores = task.score("test", outputs)
+    assert scores["f1"] == 100 and scores["text_f1"] < 50
 
 
 def test_every_scheme_teaches_the_same(tmp_path):

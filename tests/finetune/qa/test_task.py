@@ -283,3 +283,12 @@ def test_the_five_batches_of_bioasq_7b_are_scored_as_by_an_independent_count(sha
         scores[f"strict_accuracy_7B{batch}"] * size for batch, size in zip(found, [39, 25, 29, 34, 35], strict=True)
     )
     assert scores["strict_accuracy"] == pytest.approx(right / 162)
+
+
+def test_squad_at_128_word_pieces_says_how_far_its_windows_are_apart(tmp_path, tokenizer):
+    paragraphs = [passage(f"{n}", f"which gene {n} ?", "abc", FILLER * 9) for n in range(2)]
+    paths = {"train": write(tmp_path, "train", paragraphs[0]), "dev": write(tmp_path, "dev", paragraphs[1])}
+    qa = QaTask(paths, tokenizer, windowing=WindowConfig(128))
+    assert len(qa.examples("dev")) > 1
+    assert qa.summary_lines()[-1].startswith("windows of 128 word pieces start 30 apart")
+    assert qa.score("dev", pointing(qa, "dev"))["exact_match"] == 100

@@ -143,7 +143,7 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((100, 40, 64), "33 word pieces .* less than config.qa.doc_stride=40"),
+        ((70, 40, 64), "leaves room for 3 word pieces .*; use a max_seq_length of 75 or more"),
         ((384, 0, 64), "stride=0"),
         ((384, 8, 0), "max_query_length=0"),
     ],
@@ -151,3 +151,21 @@ def test_a_passage_without_any_word_piece_has_one_empty_window(tokenizer):
 def test_windows_that_would_lose_pieces_are_refused(values, message):
     with pytest.raises(UserError, match=message):
         windows.WindowConfig(*values)
+
+
+@pytest.mark.parametrize("max_seq_length", [75, 128, 194])
+def test_short_windows_start_closer_together_so_that_no_piece_is_lost(tokenizer, max_seq_length):
+    """The settings of SQuAD, 128 apart and questions of 64, in windows with less room for the passage."""
+    windowing = windows.WindowConfig(max_seq_length)
+    assert windowing.stride == (max_seq_length - 64 - 3) // 2
+    question = Question("1", "the " * 64, "the cell " * 300, (Answer("the cell", 900),))
+    made, stats = windows.make_windows([question], tokenizer, windowing)
+    assert all(len(window.input_ids) <= max_seq_length for window in made)
+    kept = np.concatenate([window.offsets[window.max_context] for window in made])
+    (_, offsets) = tokenizer.encode_with_offsets([question.context])[0]
+    assert kept[np.argsort(kept[:, 0])].tolist() == offsets.tolist()
+    assert not stats.unanswerable
+
+
+def test_windows_with_enough_room_start_as_far_apart_as_set():
+    assert windows.WindowConfig(195).stride == windows.WindowConfig(384).stride == 128

@@ -58,10 +58,174 @@ def test_columns_can_be_named(tmp_path):
         ("a.tsv", "sentence\tlabel\n", "a.tsv, line 1: only a header"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": "x"}\n', "a.jsonl, line 2: no label"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": \n', "a.jsonl, line 2: not JSON"),
-        ("a.jsonl", "[1]\n", "a.jsonl, line 1: not a JSON object"),
+        ("a.jsonl", "[1]\n", "a.jsonl, line 1: 1; wanted an object"),
         ("a.jsonl", "\n", "a.jsonl: empty"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, name, text)
+
+
+# ---- tables without a header ---------------------------------------------------------------------
+
+
+def test_in_a_table_without_a_header_the_first_line_is_an_example(tmp_path):
+    """GAD of BioBERT: sentence, label."""
+    text = (
+        "A @GENE$ variant in @DISEASE$ was found.\t1\nNo link of @GENE$ to @DISEASE$ here.\t0\nAn @GENE$ one too.\t1\n"
+    )
+    records, columns = read(tmp_path, "train.tsv", text)
+    assert [(one.label, one.line) for one in records] == [("1", 1), ("0", 2), ("1", 3)]
+    assert records[0].text.startswith("A @GENE$ variant") and columns == Columns("1", "", "2")
+
+
+def test_identifiers_and_a_second_text_are_told_from_the_label(tmp_path):
+    """BioASQ of BLURB: id, question, passage, answer."""
+    text = "5c1\tIs it a gene or not?\tIt is a gene.\tyes\n5c2\tIs this a drug or not?\tIt is no drug.\tno\n5c3\tIs a b c?\tNo it is not.\tno\n"
+    records, columns = read(tmp_path, "train.tsv", text)
+    assert columns == Columns("2", "3", "4")
+    assert (records[0].text, records[0].second, records[0].label) == ("Is it a gene or not?", "It is a gene.", "yes")
+
+
+def test_a_number_is_a_label_but_the_number_of_a_line_is_not(tmp_path):
+    rows = [f"{number}\tA first sentence {number}.\tA second sentence.\t{number / 7:.2f}" for number in range(1, 9)]
+    records, columns = read(tmp_path, "train.tsv", "\n".join(rows))
+    assert columns == Columns("2", "3", "4") and records[6].label == "1.00"
+
+
+def test_columns_without_a_header_can_be_chosen_by_number(tmp_path):
+    text = "a b c\tx\tp\nd e f\ty\tq\n"
+    records, _ = read(tmp_path, "train.tsv", text, Columns(label="2"))
+    assert [one.label for one in records] == ["x", "y"]
+    with pytest.raises(UserError, match="train.tsv, line 1: no column kind.*columns are 1, 2, 3"):
+        read(tmp_path, "train.tsv", text, Columns(label="kind"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a b c\td e f\tg h i\tx\nj k l\tm n o\tp q r\tx\n", "the texts cannot be told from the columns"),
+        ("a b c\td e f\nj k l\tm n o\n", "the label cannot be told from the columns"),
+        ("a\tx\nb\ty\n", "the text cannot be told"),
+        ("satz\tart\na b c d e f g\tx\nh i j k l m n\tx\n", "satz, art looks like a header without a known name"),
+    ],
+)
+def test_columns_that_cannot_be_told_are_asked_for(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, "train.tsv", text)
+
+
+# ---- JSON and folders ----------------------------------------------------------------------------
+
+PUBMEDQA = {
+    "101": {
+        "QUESTION": "Does it help?",
+        "CONTEXTS": ["It was tried. ", "It helped."],
+        "LABELS": ["METHODS", "RESULTS"],
+        "LONG_ANSWER": "It helps.",
+        "final_decision": "yes",
+    },
+    "102": {"QUESTION": "So?", "CONTEXTS": ["No."], "LABELS": [], "LONG_ANSWER": "Not so.", "final_decision": "maybe"},
+}
+
+
+@pytest.mark.parametrize(("second", "wanted"), [("", "It was tried. It helped."), ("long_answer", "It helps.")])
+def test_pubmedqa_as_its_authors_distribute_it(tmp_path, second, wanted):
+    records, columns = read(tmp_path, "train.json", json.dumps(PUBMEDQA, indent=4), Columns(second=second))
+    assert columns == Columns("question", second or "context", "final_decision")
+    assert [(one.text, one.label, one.line) for one in records] == [("Does it help?", "yes", 2), ("So?", "maybe", 15)]
+    assert records[0].second == wanted
+
+
+def test_pubmedqa_as_datasets_nests_it(tmp_path):
+    rows = [
+        {
+            "pubid": 101,
+            "question": "Does it help?",
+            "context": {"contexts": ["It was tried.", "It helped."], "labels": ["METHODS", "RESULTS"], "meshes": ["A"]},
+            "long_answer": "It helps.",
+            "final_decision": "yes",
+        }
+    ]
+    (record,), _ = read(tmp_path, "train.json", json.dumps(rows[0]))
+    assert (record.text, record.second, record.label) == ("Does it help?", "It was tried. It helped.", "yes")
+
+
+def test_yes_no_questions_of_bioasq_have_all_their_snippets(tmp_path):
+    questions = [
+        {"id": "a", "type": "factoid", "body": "Which?", "exact_answer": [["x"]], "snippets": [{"text": "x"}]},
+        {
+            "id": "b",
+            "type": "yesno",
+            "body": "Is it?",
+            "exact_answer": "Yes",
+            "snippets": [{"text": "It"}, {"text": "is."}],
+        },
+        {"id": "c", "type": "yesno", "body": "So?", "exact_answer": ["no"], "snippets": [{"text": "No."}]},
+    ]
+    records, columns = read(tmp_path, "train.json", json.dumps({"questions": questions}, indent=1))
+    assert columns == Columns("question", "context", "label")
+    assert [(one.text, one.second, one.label) for one in records] == [("Is it?", "It is.", "yes"), ("So?", "No.", "no")]
+    with pytest.raises(UserError, match="no question of type yesno"):
+        read(tmp_path, "train.json", json.dumps({"questions": questions[:1]}))
+
+
+def test_genuine_yes_no_questions_in_the_form_of_squad(shared_data):
+    path = shared_data / "eval" / "qa" / "BioASQ-7b" / "huggingBioASQ" / "test" / "BioASQ-test-yesno.json"
+    records, columns = tables.read_table(str(path))
+    assert columns == Columns("question", "context", "label")
+    assert {one.label for one in records} == {"yes", "no"} and len(records) > 100
+
+
+def test_genuine_yes_no_questions_of_bioasq(shared_data):
+    path = shared_data / "eval" / "qa" / "BioASQ-7b" / "rebuilt" / "training7b-reconstructed.json.gz"
+    records, _ = tables.read_table(str(path))
+    assert {one.label for one in records} == {"yes", "no"} and len(records) > 500
+
+
+def test_linkberts_json_has_a_row_per_line(tmp_path):
+    rows = [{"id": "0", "sentence": "a @GENE$ b", "label": "CPR:3"}, {"id": "1", "sentence": "c", "label": "0"}]
+    records, _ = read(tmp_path, "train.json", "\n".join(map(json.dumps, rows)))
+    assert [(one.text, one.label, one.line) for one in records] == [("a @GENE$ b", "CPR:3", 1), ("c", "0", 2)]
+
+
+@pytest.mark.parametrize("label", [[0, 1, 0, 1], "[0, 1, 0, 1]", "[0 1 0 1]", [False, True, False, True]])
+def test_a_list_of_zeros_and_ones_names_the_places_of_the_ones(tmp_path, label):
+    text = "\n".join(json.dumps({"sentence": "a b", "label": one}) for one in (label, [0, 0, 0, 0]))
+    first, second = read(tmp_path, "train.json", text)[0]
+    assert (first.label, second.label) == (["1", "3"], [])
+
+
+def test_mednli_has_a_gold_label(tmp_path):
+    row = {"sentence1": "No fever.", "pairID": "23eb", "sentence2": "He has fever.", "gold_label": "contradiction"}
+    (record,), columns = read(tmp_path, "mli_train_v1.jsonl", json.dumps(row))
+    assert columns == Columns("sentence1", "sentence2", "gold_label") and record.label == "contradiction"
+
+
+def write_hoc(folder):
+    for name in ("text", "labels"):
+        (folder / name).mkdir(parents=True)
+    (folder / "text" / "11.txt").write_text("Cells grew .\nThey moved .\nNo more .\n")
+    (folder / "labels" / "11.txt").write_text(
+        "< Resisting cell death--Apoptosis ANDCellular energetics--<Resisting cell death--< "
+    )
+    (folder / "text" / "12.txt").write_text("A method .\n")
+    (folder / "labels" / "12.txt").write_text("< ")
+    return folder
+
+
+def test_the_folders_of_hoc_give_a_record_per_abstract(tmp_path):
+    records, columns = tables.read_table(str(write_hoc(tmp_path / "train")))
+    assert columns == Columns("text", "", "labels")
+    assert [one.label for one in records] == [["cellular energetics", "resisting cell death"], []]
+    assert records[0].text == "Cells grew . They moved . No more ."
+
+
+def test_labels_of_another_number_of_sentences_are_named_by_their_file(tmp_path):
+    folder = write_hoc(tmp_path / "train")
+    (folder / "labels" / "12.txt").write_text("< < ")
+    with pytest.raises(UserError, match=r"labels/12.txt, line 1: labels of 2 sentences; text/12.txt has 1"):
+        tables.read_table(str(folder))
+    with pytest.raises(UserError, match=r"a folder; wanted a file, or a folder with text/ and labels/"):
+        tables.read_table(str(tmp_path))

@@ -30,6 +30,7 @@ COMMANDS = {
     "compile": "compile the train step for a TPU topology without a TPU: memory and estimated time",
     "export": "checkpoint -> Hugging Face folders",
     "import": "Hugging Face folder or TF1 checkpoint -> a config file that continues training from it",
+    "corpora": "list corpora with a recipe, and prepare one from its authors' files",
     "finetune": "encoder + corpus -> a model for entities, relations, ... and its scores",
     "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
     "inspect": "show the contents of a shard, a manifest, a documents folder or a workdir",

@@ -31,9 +31,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from electramed_jax.common.processes import distributed
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages
+        from electramed_jax.finetune.corpora import prepare as corpora
         from electramed_jax.finetune.init_from import load_init_encoder
 
-        config = config_lib.from_flags(args.settings)
+        config = config_lib.from_flags(corpora.add_settings(args.settings))
         with distributed.distributed_context():
             outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
     return {

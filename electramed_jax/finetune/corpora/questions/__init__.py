@@ -1,0 +1,1 @@
+"""Corpora with questions that a passage answers."""

@@ -1,0 +1,1 @@
+"""Corpora with labelled texts and pairs of texts: relations, classification, similarity, yes/no questions."""

@@ -52,6 +52,7 @@ class Storage:
 
     Attributes:
       objects: {"bucket/name": content}.
+      generations: {"bucket/name": number of times it was written or removed}.
       requests: requests in the order of their arrival.
       failures: (part of a name, kind) pairs, each used once: the next request whose name contains the part fails as
         "503", "break" (half of the content), "silence" (no response) or "flip" (one wrong bit).
@@ -60,6 +61,7 @@ class Storage:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.generations: dict[str, int] = {}
         self.requests: list[Request] = []
         self.failures: list[tuple[str, str]] = []
         self.delay = 0.0
@@ -69,7 +71,7 @@ class Storage:
 
     def clear(self) -> None:
         """Removes all objects, requests and failures."""
-        for collection in (self.objects, self.requests, self.failures):
+        for collection in (self.objects, self.generations, self.requests, self.failures):
             collection.clear()
 
     def fail(self, name: str, *kinds: str) -> None:
@@ -167,6 +169,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name = f"{match[1]}/{urllib.parse.unquote(match[2])}"
         if not self._fails(name):
             removed = self.storage.objects.pop(name, None)
+            self.storage.generations[name] = self.storage.generations.get(name, 0) + 1
             error = {"error": {"code": 404, "message": f"No such object: {name}"}}
             self._answer(
                 204 if removed is not None else 404, {} if removed is not None else error, name, may_fail=False
@@ -185,7 +188,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "bucket": bucket,
             "name": key,
             "size": str(len(content)),
-            "generation": "1",
+            "generation": str(self.storage.generations.get(name, 1)),
             "updated": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",  # the time of upload is not stored
             "md5Hash": base64.b64encode(hashlib.md5(content).digest()).decode(),
             "crc32c": base64.b64encode(crc).decode(),
@@ -230,7 +233,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _upload(self, bucket: str, query: dict[str, str], body: bytes) -> None:
         kind = query["uploadType"]
-        if kind == "multipart":
+        if kind == "media":
+            name = f"{bucket}/{query['name']}"
+            exists, wanted = name in self.storage.objects, query.get("ifGenerationMatch")
+            current = str(self.storage.generations.get(name, 1)) if exists else "0"
+            if wanted not in (None, current):
+                message = "At least one of the pre-conditions you specified did not hold."
+                self._answer(412, {"error": {"code": 412, "message": message}}, name)
+            else:
+                self._store(name, body, {})
+        elif kind == "multipart":
             head = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
             marker = re.search(rb'boundary="([^"]+)"', head)[1]
             header, content = body.split(b"--" + marker)[1:3]
@@ -257,6 +269,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _store(self, name: str, content: bytes, more: dict[str, object], *, may_fail: bool = True) -> None:
         if not (may_fail and self._fails(name)):
             self.storage.objects[name] = content
+            self.storage.generations[name] = self.storage.generations.get(name, 0) + 1
             self._answer(200, self._resource(name) | more, name, may_fail=False)
 
     def _fails(self, name: str, also: tuple[str, ...] = ()) -> bool | str:

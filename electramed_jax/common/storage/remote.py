@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -19,6 +20,8 @@ _LOGGED_FROM = 4  # seconds; shorter pauses are not logged
 _RETRY_STATUS = (408, 425, 429)  # HTTP: request timeout, too early, too many requests; in addition to 500 and above
 # An error of these packages without an HTTP status is a connection that failed or broke.
 _NETWORK_PACKAGES = {"aiohttp", "requests", "urllib3", "gcsfs", "google"}
+
+ABSENT = "0"  # version of an object that does not exist
 
 T = TypeVar("T")
 
@@ -93,6 +96,56 @@ def remove(storage: Any, name: str) -> None:
     """Removes a file, or a folder with its contents, if it exists. An operation for `call`."""
     with contextlib.suppress(FileNotFoundError):
         storage.rm(name, recursive=True)
+
+
+def read_version(storage: Any, name: str) -> tuple[bytes, str]:
+    """Returns the content of a file and its version, (b"", ABSENT) if it does not exist. An operation for `call`.
+
+    The version is the generation in Google Cloud Storage, elsewhere a hash of the content.
+    """
+    try:
+        if not _has_generations(storage):
+            content = storage.cat_file(name)
+            return content, _hash(content)
+        generation = str(storage.info(name)["generation"])
+        return storage.cat_file(name), generation
+    except FileNotFoundError:
+        return b"", ABSENT
+
+
+def write_version(storage: Any, name: str, content: bytes, version: str) -> str | None:
+    """Writes a small file if its version is still `version`; returns the new version, or None. An operation for `call`.
+
+    In Google Cloud Storage the service compares the version. Elsewhere another process may write between the
+    comparison and the write.
+    """
+    if not _has_generations(storage):
+        if read_version(storage, name)[1] != version:
+            return None
+        storage.pipe_file(name, content)
+        return _hash(content)
+    bucket, key, _ = storage.split_path(name)
+    try:
+        stored = storage.call(
+            "POST",
+            f"{storage.base.replace('/storage/', '/upload/storage/')}b/{bucket}/o",
+            uploadType="media",
+            name=key,
+            ifGenerationMatch=version,
+            data=content,
+            json_out=True,
+        )
+    except FileExistsError:  # status 412, precondition failed
+        return None
+    return str(stored["generation"])
+
+
+def _has_generations(storage: Any) -> bool:
+    return "gs" in (storage.protocol if isinstance(storage.protocol, tuple) else (storage.protocol,))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def is_transient(error: BaseException) -> bool:

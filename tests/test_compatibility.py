@@ -24,6 +24,7 @@ from make_compatibility_fixture import (
     STOP_AFTER,
     XLA_FLAGS,
     Done,
+    arithmetic_digest,
     checksums,
     commands_with_saved_settings,
     document_checksums,
@@ -38,6 +39,8 @@ from make_compatibility_fixture import (
     versions,
 )
 from safetensors import numpy as safetensors
+
+pytestmark = pytest.mark.slow  # each test needs a trained run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-5
@@ -54,6 +57,8 @@ class Outcome:
       saved_folder: another copy.
       saved_done: the commands in that copy, with the settings that the old commit saved.
       expected: results of the old commit.
+      exact: whether the results must be equal to the bit. Another version of the compiler, or a CPU of another kind, may
+        add numbers up in another order. A few steps of float32 then differ by less than `TOLERANCE`.
     """
 
     folder: pathlib.Path
@@ -61,15 +66,7 @@ class Outcome:
     saved_folder: pathlib.Path
     saved_done: dict[str, Done]
     expected: dict[str, Any]
-
-    @property
-    def exact(self) -> bool:
-        """Returns whether the results must be equal to the bit.
-
-        Another version of the compiler, or a CPU of another kind, may add numbers up in another order. A few steps of
-        float32 then differ by less than `TOLERANCE`.
-        """
-        return has_same_compiler(self.expected)
+    exact: bool
 
     def assert_expected(self, got: Any, name: str) -> None:
         """Raises AssertionError unless `got` is what the old commit had under `name` in expected.json."""
@@ -81,7 +78,7 @@ class Outcome:
 
 
 def has_same_compiler(expected: dict[str, Any]) -> bool:
-    """Returns whether this machine generates the machine code that wrote the archive."""
+    """Returns whether the compiler is that which wrote the archive."""
     now = versions()
     return all(now[name] == expected["written_by"][name] for name in ("jax", "jaxlib", "machine"))
 
@@ -116,13 +113,15 @@ def outcome(tmp_path_factory) -> Outcome:
     given, saved = reading_commands(folders[0], REPOSITORY), commands_with_saved_settings(folders[1])
     commands = given | {f"saved {name}": command for name, command in saved.items()}
     # Another compiler may not have the flags of the one that wrote the archive.
-    done = run(REPOSITORY, commands, xla_flags=XLA_FLAGS if has_same_compiler(expected) else quick.FLAGS)
+    has_same = has_same_compiler(expected)
+    done = run(REPOSITORY, commands, xla_flags=XLA_FLAGS if has_same else quick.FLAGS)
     return Outcome(
         folders[0],
         {name: done[name] for name in given},
         folders[1],
         {name: done[f"saved {name}"] for name in saved},
         expected,
+        exact=has_same and arithmetic_digest() == expected["written_by"]["arithmetic"],
     )
 
 
@@ -134,7 +133,6 @@ def test_the_archive_holds_runs_that_were_stopped_between_two_entries_of_the_log
     assert (folder / "qa" / "results.json").exists()
 
 
-@pytest.mark.slow
 def test_a_packed_dataset_and_a_documents_folder_are_inspected(outcome):
     for name in ("inspect packed", "inspect documents"):
         outcome.assert_expected(outcome.done[name].result(), name)

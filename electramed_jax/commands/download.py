@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
+from electramed_jax.commands import takeover_flag
 from electramed_jax.common import console
 
 HELP = """Fetches PubMed's baseline and daily update files from NLM's server and verifies each against its MD5.
@@ -66,24 +68,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--verify", action="store_true", help="verify existing files again instead of trusting download.json")
     add("--dry_run", action="store_true", help="print the files to fetch, and stop")
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import http_client
+    from electramed_jax.common.storage.folder_lock import lock_folder
     from electramed_jax.data.download import download, mirror_listing
 
     chosen = [name for name in download.COLLECTIONS if getattr(args, name)]
-    result = download.download(
-        args.output,
-        collections=chosen or ["baseline"],
-        numbers=mirror_listing.parse_numbers(args.files) if args.files is not None else None,
-        year=args.year,
-        mirror=args.mirror,
-        parallel=args.parallel,
-        verify=args.verify,
-        dry_run=args.dry_run,
-        retry_policy=http_client.RetryPolicy(max_retries=args.retries, timeout_seconds=args.stall_seconds),
-    )
+    with contextlib.nullcontext() if args.dry_run else lock_folder(args.output, takeover=args.takeover):
+        result = download.download(
+            args.output,
+            collections=chosen or ["baseline"],
+            numbers=mirror_listing.parse_numbers(args.files) if args.files is not None else None,
+            year=args.year,
+            mirror=args.mirror,
+            parallel=args.parallel,
+            verify=args.verify,
+            dry_run=args.dry_run,
+            retry_policy=http_client.RetryPolicy(max_retries=args.retries, timeout_seconds=args.stall_seconds),
+        )
     _print_summary(result, args.dry_run)
     return result
 

@@ -8,6 +8,8 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from electramed_jax.commands import takeover_flag
+
 HELP = """Writes Hugging Face folders, each with config.json, model.safetensors, the tokenizer and a model card:
 discriminator/ and generator/ for a pre-training workdir, one folder for a fine-tuning workdir (its best seed on dev).
 
@@ -56,11 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--private", action="store_true", help="with --push: create new repositories as private (default: public)"
     )
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.processes import distributed
+    from electramed_jax.common.processes.folder_owner import own_folder
     from electramed_jax.finetune.training import workdir
 
     finetuned = workdir.is_finetuned(args.workdir)
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--watts={args.watts:g}: wanted the power of one device in watts, above 0")
     if args.private and not args.push:
         raise UserError("--private has no effect without --push=USER/NAME; add it or omit --private")
-    with distributed.distributed_context():
+    with distributed.distributed_context(), own_folder(args.output, takeover=args.takeover):
         exported = _export_finetuned(args) if finetuned else _export_pretrained(args)
         return exported | {"is_worker": not distributed.is_main()}
 
@@ -176,6 +180,7 @@ def _card_data(
         name=name,
         step=step,
         metrics=_last_validation(run_history, step),
+        phases=run_history.phases(step),
         license=args.license,
     )
     sections = card_sections.run_sections(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.commands import takeover_flag
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
@@ -24,18 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="folder for checkpoints and scores; an existing run is resumed"
     )
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with signals.block_sigterm():  # until the run has its own handler
         from electramed_jax.common.processes import distributed
+        from electramed_jax.common.processes.folder_owner import own_folder
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages
         from electramed_jax.finetune.corpora import prepare as corpora
         from electramed_jax.finetune.init_from import load_init_encoder
 
         config = config_lib.from_flags(corpora.add_settings(args.settings))
-        with distributed.distributed_context():
+        with distributed.distributed_context(), own_folder(args.workdir, takeover=args.takeover):
             outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
     return {
         "workdir": args.workdir,

@@ -49,24 +49,55 @@ def _inspect_folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
         return _inspect_documents(path, args)
     config = files.join(path, "config.json")
     if files.exists(config):
-        value = files.read_json(config)
-        console.say(json.dumps(value, indent=2, ensure_ascii=False))
-        return {"kind": "training", "config": value}
+        return _inspect_workdir(path)
     raise UserError(
         f"{path}: contains no manifest.json, documents.json or config.json; wanted a folder that electramed prepare, "
         "pack or pretrain has written"
     )
 
 
+def _inspect_workdir(path: str) -> dict[str, Any]:
+    """Shows a training workdir: the recipe by phases and the starts of pre-training; the settings of fine-tuning."""
+    from electramed_jax.config.pretrain import to_dict
+    from electramed_jax.finetune.training.workdir import is_finetuned
+    from electramed_jax.hf.card import describe_recipe
+    from electramed_jax.pretrain import history
+
+    if is_finetuned(path):
+        value = files.read_json(files.join(path, "config.json"))
+        console.say(json.dumps(value, indent=2, ensure_ascii=False))
+        return {"kind": "training", "config": value}
+    run = history.read_history(path)
+    phases = run.phases()
+    recipe = {"steps": f"{run.step:,} of {run.config.total_steps:,}"}
+    recipe |= history.describe_by_phase(phases, run.config, describe_recipe)
+    width = max(map(len, recipe))
+    for label, text in recipe.items():
+        console.say(f"{label:<{width}}  {text}")
+    changed = history.changed_during_run(phases)
+    for name, values in changed.items():
+        steps = "; ".join(f"{phase}: {value!r}" for phase, value in zip(phases, values, strict=True))
+        console.say(f"changed during the run: {name}: {steps}")
+    for start in run.starts:
+        console.say(
+            f"start after step {start['step']:,}, {start['time']}: {start['devices']} × {start['device_kind']}"
+            + (f", ended at step {start['last_step']:,}: {start['end']}" if "end" in start else "")
+        )
+    console.say(f"all settings: {files.join(path, 'config.json')}")
+    settings = to_dict(run.config)
+    return {"kind": "training", "config": settings, "step": run.step, "recipe": recipe, "starts": list(run.starts)}
+
+
 def _inspect_packed(folder: str, shard: str | None, args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage.tfrecord import RowFile
-    from electramed_jax.data.dataset import manifest
+    from electramed_jax.data.dataset import manifest, verify
+    from electramed_jax.data.dataset.dataset import Dataset
     from electramed_jax.data.tokenizer import vocab
     from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
     packed = manifest.read_manifest(folder)
     if args.verify:
-        manifest.verify_shards(folder, packed)
+        verify.verify_shards(Dataset((folder,), (packed,)))
         console.say("the SHA-256 of every shard equals that of the manifest")
     for name, split in packed.splits.items():
         console.say(

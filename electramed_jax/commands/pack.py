@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from electramed_jax.commands import runner_flags
+from electramed_jax.commands import runner_flags, takeover_flag
 from electramed_jax.common import console
 
 HELP = """Tokenizes prepared documents and packs them into rows of equal length, as TFRecord shards.
@@ -35,21 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
     runner_flags.add_arguments(parser)
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.storage.folder_lock import lock_folder
     from electramed_jax.data.packing.build import pack
 
-    packed = pack(
-        args.documents,
-        args.vocab,
-        args.output,
-        row_length=args.max_seq_length,
-        format=args.format,
-        lower_case=not args.cased,
-        workers=args.workers,
-        beam=runner_flags.beam(args),
-    )
+    with lock_folder(args.output, takeover=args.takeover):
+        packed = pack(
+            args.documents,
+            args.vocab,
+            args.output,
+            row_length=args.max_seq_length,
+            format=args.format,
+            lower_case=not args.cased,
+            workers=args.workers,
+            beam=runner_flags.beam(args),
+        )
     splits = {}
     for name, split in packed.splits.items():
         console.say(

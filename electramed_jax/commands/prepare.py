@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from electramed_jax.commands import runner_flags
+from electramed_jax.commands import runner_flags, takeover_flag
 from electramed_jax.common import console
 
 HELP = """Reads PubMed XML, JSONL or text; cleans, deduplicates and splits it into train, validation and test.
@@ -78,33 +78,36 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="keep texts in these languages, by PubMed's codes (eng fre), and texts of unknown language (default: all)",
     )
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.storage.folder_lock import lock_folder
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.corpus.filtering import FilterConfig
     from electramed_jax.data.parallel import process_pool
     from electramed_jax.data.readers.document import PubmedOptions
 
-    info = prepare(
-        args.input,
-        args.output,
-        FilterConfig(
-            validation=args.validation,
-            test=args.test,
-            languages=tuple(args.languages),
-            strict=args.strict,
-            pubmed_options=PubmedOptions(
-                section_labels=not args.no_labels,
-                titles_alone=args.titles_alone,
-                other_abstracts=args.other_abstracts,
+    with lock_folder(args.output, takeover=args.takeover):
+        info = prepare(
+            args.input,
+            args.output,
+            FilterConfig(
+                validation=args.validation,
+                test=args.test,
+                languages=tuple(args.languages),
+                strict=args.strict,
+                pubmed_options=PubmedOptions(
+                    section_labels=not args.no_labels,
+                    titles_alone=args.titles_alone,
+                    other_abstracts=args.other_abstracts,
+                ),
             ),
-        ),
-        workers=args.workers,
-        evaluation_files=args.decontaminate,
-        near_duplicates=args.near_duplicates,
-        beam=runner_flags.beam(args),
-    )
+            workers=args.workers,
+            evaluation_files=args.decontaminate,
+            near_duplicates=args.near_duplicates,
+            beam=runner_flags.beam(args),
+        )
     for split, counts in info["splits"].items():
         console.say(f"{split}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")
     for reason, count in (info["dropped"] | info["repaired"]).items():

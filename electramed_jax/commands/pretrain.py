@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.commands import takeover_flag
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
@@ -35,17 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="save and stop after step N; the schedule still ends at config.total_steps (default: train to the end)",
     )
+    takeover_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with signals.block_sigterm():  # until the loop has its own handler
         from electramed_jax.common.processes import distributed
+        from electramed_jax.common.processes.folder_owner import own_folder
         from electramed_jax.config import pretrain as config_lib
         from electramed_jax.hf import initialize
         from electramed_jax.pretrain import loop, workdir
 
         config, dataset = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-        with distributed.distributed_context():
+        with distributed.distributed_context(), own_folder(args.workdir, takeover=args.takeover):
             starts = config.init and not workdir.has_checkpoints(args.workdir)
             init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
             outcome = loop.run_pretraining(

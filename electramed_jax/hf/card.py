@@ -8,12 +8,13 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electramed_jax import __version__
 from electramed_jax.common import markdown
 from electramed_jax.config.pretrain import HF_FOLDER, Config, EncoderConfig
 from electramed_jax.data.dataset.dataset import parse_folders
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
+from electramed_jax.pretrain.history import describe_by_phase, join_phases
+from electramed_jax.training.starts import Phase
 
 TAGS = ("electra", "biomedical", "replaced-token-detection", "jax")
 PURPOSES = {
@@ -156,10 +157,21 @@ def card_data_for_run(
     name: str,
     step: int,
     metrics: Mapping[str, float],
+    phases: Sequence[Phase] = (),
     license: str | None = None,
 ) -> CardData:
-    """Returns the card content of a pre-training run: dataset, settings and scores of a validation."""
-    train, model, objective = manifest.splits["train"], config.model, config.objective
+    """Returns the card content of a pre-training run: dataset, settings and scores of a validation.
+
+    Args:
+      config: of the newest start.
+      manifest: of the dataset of the newest start.
+      name: of the model.
+      step: of the checkpoint.
+      metrics: of the last validation.
+      phases: of the run up to the checkpoint. A setting that changed is shown with the steps of each value.
+      license: of the weights.
+    """
+    train = manifest.splits["train"]
     data = {
         "dataset": manifest.name,
         **_describe_mixture(config),
@@ -169,13 +181,29 @@ def card_data_for_run(
         "vocabulary": manifest.vocab_size,
         "lower-cased": manifest.lower_case,
     }
+    fingerprints = [phase.train_rows[:16] or "not recorded" for phase in phases]
+    if len(set(fingerprints)) > 1:  # the rows above are those of the last dataset
+        data["SHA-256 of the training rows"] = join_phases(phases, fingerprints)
+    recipe = describe_by_phase(phases, config, describe_recipe)
+    steps = {"steps": f"{step:,} of {config.total_steps:,}"}
+    return CardData(name, data, steps | recipe, metrics, license=license)
+
+
+def describe_recipe(config: Config, code: str) -> dict[str, Any]:
+    """Returns the rows of the recipe: {label: value}.
+
+    Args:
+      config: resolved settings.
+      code: version of this package that trained with them; "" if it was not recorded.
+    """
+    model, objective = config.model, config.objective
     recipe = {
-        "code": f"electramed_jax {__version__}",
+        "code": code or "not recorded",
         "objective": objective.kind,
         "started from": posixpath.basename(config.init.removeprefix(HF_FOLDER).rstrip("/")) or "random parameters",
-        "steps": f"{step:,} of {config.total_steps:,}",
         "batch": f"{config.batch_size:,} rows of {config.data.max_seq_length} tokens",
         "learning rate": config.optimizer.learning_rate,
+        "schedule ends at step": f"{config.total_steps:,}",
         "warm-up steps": config.optimizer.warmup_steps,
         "weight decay": config.optimizer.weight_decay,
         "masked": f"{objective.mask_probability:.0%} of the tokens",
@@ -184,7 +212,7 @@ def card_data_for_run(
     if objective.kind != "uniform":
         recipe["generator"] = _describe_sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
-    return CardData(name, data, recipe, metrics, license=license)
+    return recipe
 
 
 def _describe_mixture(config: Config) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.common.storage.folder_lock import LOCK_FILE
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -57,7 +58,9 @@ def push_folders(folders: Mapping[str, str], *, private: bool, message: str) -> 
     for repository, path in paths.items():
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            commit = api.upload_folder(repo_id=repository, folder_path=path, commit_message=message)
+            commit = api.upload_folder(
+                repo_id=repository, folder_path=path, commit_message=message, ignore_patterns=[LOCK_FILE]
+            )
         except HFValidationError as error:
             raise UserError(
                 f"{repository}: not a valid repository name ({error}); choose another one with --push"

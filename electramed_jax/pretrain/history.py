@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from electramed_jax.common import config_io
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
-from electramed_jax.config.pretrain import Config
+from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.pretrain import alerts as alerts_lib
 from electramed_jax.pretrain.workdir import DATASET_FILE, read_config
-from electramed_jax.training.starts import DeviceHours, device_hours, read_starts
+from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases, read_starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class History:
     Attributes:
       config: the resolved config.
       entries: lines of metrics.jsonl, in order.
-      starts: starts and restarts of the run, from starts.json.
+      starts: starts of the run that trained at least one step, from history.jsonl.
     """
 
     config: Config
@@ -89,13 +90,59 @@ class History:
         """
         return sum(interval.seconds for interval in self.intervals(up_to))
 
+    def phases(self, up_to: int | None = None) -> list[Phase]:
+        """Returns the phases of the run, each with its own settings; see `training.starts.find_phases`."""
+        return find_phases(self.starts, self.step if up_to is None else up_to)
+
     def device_hours(self, up_to: int | None = None) -> DeviceHours:
         """Returns the device hours of the training steps; see `training.starts.device_hours`."""
         return device_hours(self.split("train", up_to), self.starts)
 
 
+def describe_by_phase(
+    phases: Sequence[Phase], config: Config, describe: Callable[[Config, str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns rows {name: value} of a recipe; a value that changed during the run names the steps of each value.
+
+    {"learning rate": "0.0002 (steps 1 to 40,000); 0.0001 (steps 40,001 to 50,000)"}
+
+    Args:
+      phases: from `History.phases`.
+      config: used if no phase has recorded settings.
+      describe: returns the rows of a config and the code that trained with it.
+    """
+    if not any(phase.settings for phase in phases):
+        return dict(describe(config, phases[-1].code if phases else ""))
+    rows = [dict(describe(from_saved(phase.settings), phase.code)) if phase.settings else {} for phase in phases]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {
+        name: join_phases(phases, [row.get(name, "none" if row else "not recorded") for row in rows]) for name in names
+    }
+
+
+def join_phases(phases: Sequence[Phase], values: Sequence[Any]) -> Any:
+    """Returns the value of all phases, or "a (steps 1 to 40); b (steps 41 to 50)" if it is not the same in all."""
+    spans: list[tuple[int, int, Any]] = []  # first step, last step, value
+    for phase, value in zip(phases, values, strict=True):
+        if spans and spans[-1][2] == value:
+            spans[-1] = (spans[-1][0], phase.last_step, value)
+        else:
+            spans.append((phase.first_step, phase.last_step, value))
+    if len(spans) == 1:
+        return spans[0][2]
+    return "; ".join(f"{value} (steps {first:,} to {last:,})" for first, last, value in spans)
+
+
+def changed_during_run(phases: Sequence[Phase]) -> dict[str, list[Any]]:
+    """Returns {setting: its value in each phase} of the settings that are not the same in all phases."""
+    recorded = [config_io.flatten(to_dict(from_saved(phase.settings))) if phase.settings else None for phase in phases]
+    names = dict.fromkeys(name for settings in recorded if settings for name in settings)
+    table = {name: [settings[name] if settings else "not recorded" for settings in recorded] for name in names}
+    return {name: values for name, values in table.items() if any(value != values[0] for value in values)}
+
+
 def read_history(workdir: str) -> History:
-    """Reads config.json, metrics.jsonl and starts.json of a workdir.
+    """Reads config.json, metrics.jsonl and history.jsonl of a workdir.
 
     Raises:
       UserError: the folder is not a pre-training workdir.

@@ -4,7 +4,8 @@ Guarantees, each tested in tests/pretrain/:
   * the batch of a step is a pure function of (seed, batch size, step): a resumed run trains on the same rows as an
     uninterrupted one;
   * a resumed run is bit-identical to an uninterrupted one on the same machine, including its metrics;
-  * no checkpoint is written after a loss, gradient or parameter that is not finite;
+  * no checkpoint is written after a loss, gradient or parameter that is not finite, after the data changed, or after
+    another process took the workdir over;
   * all processes of a run train on the rows and log the numbers of a single-process run, and stop at the same step.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.folder_owner import own_folder
 from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.progress_panel import TrainingDisplay
@@ -31,14 +34,15 @@ from electramed_jax.model import flops
 from electramed_jax.pretrain import evaluate
 from electramed_jax.pretrain.alerts import Alert, AlertMonitor
 from electramed_jax.pretrain.checkpoint import checkpoint_manager
+from electramed_jax.pretrain.inputs import RunGuard, check_space, guard_inputs
 from electramed_jax.pretrain.log_lines import SHOWN, entry_line
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import compute_metrics, jit_eval_step, jit_train_step
-from electramed_jax.pretrain.workdir import init_workdir
+from electramed_jax.pretrain.workdir import init_workdir, write_workdir_files
 from electramed_jax.training import sharding
 from electramed_jax.training.checkpoint import CheckpointManager
 from electramed_jax.training.compilation_cache import use_compilation_cache
-from electramed_jax.training.starts import read_starts, record_start
+from electramed_jax.training.starts import RunRecord, read_starts
 from electramed_jax.training.state import Params, TrainState, replace_params
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
@@ -83,6 +87,7 @@ def run_pretraining(
     *,
     init_params: Params | None = None,
     stop_after: int | None = None,
+    takeover: bool = False,
 ) -> Outcome:
     """Trains up to `config.total_steps` or a preemption, from the newest checkpoint of the workdir if it has one.
 
@@ -91,10 +96,12 @@ def run_pretraining(
       workdir: folder of the checkpoints, the metrics and the files that describe them.
       init_params: initial parameters instead of random ones; ignored if there is a checkpoint.
       stop_after: save and stop after this step; the learning-rate schedule still ends at `total_steps`.
+      takeover: take over the workdir from a run on another host that has ended; see `folder_lock.lock_folder`.
 
     Raises:
-      UserError: the workdir holds another model, the batch size does not divide over the mesh, the data or every
-        checkpoint is damaged, the disk is full, or a loss, gradient or parameter is not finite.
+      UserError: another run owns the workdir, it holds another model, the batch size does not divide over the mesh, a
+        split is empty, the data changes or is damaged, every checkpoint is damaged, the disk is full, or a loss,
+        gradient or parameter is not finite.
     """
     mesh = sharding.make_mesh(config.mesh)
     train_step = jit_train_step(config, mesh)  # raises before the workdir is touched if the batch does not divide
@@ -102,29 +109,40 @@ def run_pretraining(
     cache = _disk_cache(config)
     with (
         jax.set_mesh(mesh),
+        own_folder(workdir, takeover=takeover) as owner,
         use_compilation_cache(workdir),
         Preemption(config.preemption_grace_seconds).listen() as preemption,
+        guard_inputs(config, dataset, owner) as guard,
         _train_batches(config, dataset, mesh, cache) as batches,
     ):
-        init_workdir(workdir, config, dataset)
+        earlier = init_workdir(workdir, config, dataset)
+        check_space(config, workdir, mesh)
         with checkpoint_manager(workdir, config) as checkpoints:
             state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
             first_step = timer.step
             for line in batches.mixture_summary(config.total_steps):
                 log_main(line)
-            record_start(workdir, first_step)
             with (
+                _run_record(config, dataset, workdir, first_step, earlier) as record,
                 _metrics_writer(config, workdir, first_step) as writer,
                 training_display("pretrain", first_step, config.total_steps, SHOWN) as display,
             ):
                 metrics = _step_metrics(config, timer, mesh, pending_sums)
                 monitor = _alert_monitor(config, dataset, workdir)
                 validation = _Validation(config, dataset, mesh, cache, preemption)
-                trainer = _Trainer(config, state, timer, metrics, checkpoints, validation, writer, display, monitor)
+                trainer = _Trainer(
+                    config, state, timer, metrics, checkpoints, validation, writer, display, monitor, guard, record
+                )
                 validation_due = first_step and trainer.is_due(first_step, config.eval_every)
                 if validation_due and not metrics_writer.has_entry(workdir, first_step, "validation"):
                     trainer.validate_if_due(first_step)  # the previous process was stopped before it validated
-                preempted = trainer.train(train_step, batches, last_step, preemption)
+                preempted = trainer.train(
+                    train_step,
+                    batches,
+                    last_step,
+                    preemption,
+                    on_first_step=lambda: write_workdir_files(workdir, config, dataset),
+                )
     log_main(_end_line(workdir, first_step, timer.step, preempted))
     return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised))
 
@@ -142,10 +160,22 @@ class _Trainer:
     writer: metrics_writer.MetricsWriter
     display: TrainingDisplay
     monitor: AlertMonitor
+    guard: RunGuard
+    record: RunRecord
     validation_metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest, "validation_loss", ...
 
-    def train(self, train_step: jax.stages.Wrapped, batches: Loader, last_step: int, preemption: Preemption) -> bool:
+    def train(
+        self,
+        train_step: jax.stages.Wrapped,
+        batches: Loader,
+        last_step: int,
+        preemption: Preemption,
+        *,
+        on_first_step: Callable[[], None],
+    ) -> bool:
         """Trains up to `last_step` or until a preemption, and saves the last state.
+
+        `on_first_step` is called after the first step: from then on the settings of this start count.
 
         Returns:
           Whether a preemption was received.
@@ -157,6 +187,9 @@ class _Trainer:
                 step = self.timer.step + 1
                 self.state, sums = train_step(self.state, batches.at(step - 1))
                 self.metrics.add(step, sums)
+                self.record.record_step(step)
+                if step == first_step + 1:
+                    on_first_step()
                 self.display.set_step(step)
                 if step == 1 or self.is_due(step, config.log_every):
                     self._record(step, "train", self.metrics.flush())
@@ -164,8 +197,10 @@ class _Trainer:
                     self._save(step, wait=step == last_step)
                 self.validate_if_due(step)
                 preempted = preemption.reached()
-            if preempted and self.timer.step > first_step:
-                self._save(self.timer.step, wait=True)
+            if preempted:
+                self.record.end = "preempted"
+                if self.timer.step > first_step:
+                    self._save(self.timer.step, wait=True)
         except NonFiniteError as error:
             self._record(error.step, "train", error.metrics)  # so that `electramed report` shows them
             raise
@@ -202,6 +237,7 @@ class _Trainer:
 
     def _save(self, step: int, *, wait: bool) -> None:
         """Starts an asynchronous save of `step`, and with `wait` blocks until it is complete."""
+        self.guard.check()
         counters = self.metrics.state_dict()
         self.writer.flush()
         with self.display.stage("saving"), self.timer.paused():
@@ -254,6 +290,16 @@ def _disk_cache(config: Config) -> DiskCache | None:
 
 def _metrics_writer(config: Config, workdir: str, step: int) -> metrics_writer.MetricsWriter:
     return metrics_writer.MetricsWriter(workdir, resumed_step=step, trackers=config.trackers, settings=to_dict(config))
+
+
+def _run_record(config: Config, dataset: Dataset, workdir: str, step: int, earlier: Config | None) -> RunRecord:
+    return RunRecord(
+        workdir,
+        step,
+        to_dict(config),
+        earlier_settings=to_dict(earlier) if earlier else None,
+        dataset=dataset.fingerprint(),
+    )
 
 
 def _step_metrics(config: Config, timer: StepTimer, mesh: Mesh, pending_sums: dict[str, float]) -> StepMetrics:

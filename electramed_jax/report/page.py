@@ -11,6 +11,7 @@ from typing import Any
 from electramed_jax import __version__
 from electramed_jax.common import step_timer
 from electramed_jax.config.pretrain import to_dict
+from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.workdir import changed_settings
 from electramed_jax.report import reference_curves, style
 from electramed_jax.report.run import Run
@@ -126,7 +127,7 @@ def data_section(runs: Sequence[Run], figure: str) -> str:
 
 
 def settings_section(runs: Sequence[Run]) -> str:
-    """Returns the settings that differ between the runs, and all settings of each run."""
+    """Returns the settings that differ between the runs, those that changed during a run, and all of each run."""
     parts = []
     if len(runs) > 1:
         configs = [to_dict(run.config) for run in runs]
@@ -138,6 +139,12 @@ def settings_section(runs: Sequence[Run]) -> str:
         table = _table(head, rows) if rows else "<p>All settings are equal.</p>"
         parts.append(f'<div class="card scroll"><h3>Differences</h3>{table}</div>')
     for number, run in enumerate(runs):
+        if changed := changed_during_run(phases := run.history.phases()):
+            rows = [[name, *map(json.dumps, values)] for name, values in changed.items()]
+            table = _table(["setting", *map(str, phases)], rows)
+            parts.append(
+                f'<div class="card scroll"><h3>{run_label(run, number, runs)}: changed during the run</h3>{table}</div>'
+            )
         text = _text(json.dumps(to_dict(run.config), indent=1, ensure_ascii=False))
         parts.append(
             f"<details><summary>{run_label(run, number, runs)}: all settings</summary><pre>{text}</pre></details>"

@@ -1,50 +1,204 @@
-"""starts.json of a workdir: time, step and devices of each start of the run."""
+"""history.jsonl of a workdir: one line for each start of the run that trained at least one step.
+
+Lines are only ever appended. The main process writes a start's line after its first step: settings count from the
+first step that was trained with them, and a start that trained nothing leaves no line. When the process ends, a second
+line {"end": reason, "step": last step, "time": ...} follows; after a kill it is missing.
+
+Earlier versions wrote starts.json, a list with the first six fields; it is read before history.jsonl.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-from electramed_jax import __version__
+import electramed_jax
+from electramed_jax.common import config_io
+from electramed_jax.common.console import warn
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 
 CHECKPOINTS = "checkpoints"
-STARTS_FILE = "starts.json"
+HISTORY_FILE, STARTS_FILE = "history.jsonl", "starts.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+GIT_SECONDS = 10  # timeout of a git command
+
+Start = Mapping[str, Any]  # a line of history.jsonl; see `RunRecord`
 DeviceHours = dict[tuple[str, int], float]  # hours x devices by (device kind, number of devices)
 
 
-def record_start(workdir: str, step: int) -> None:
-    """Appends an entry to starts.json: training starts or resumes after `step` steps."""
-    if not distributed.is_main():
-        return
-    start = {
-        "step": step,
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "devices": jax.device_count(),
-        "device_kind": jax.devices()[0].device_kind,
-        "processes": jax.process_count(),
-        "version": __version__,
-        "jax": jax.__version__,
-    }
-    files.write_json(files.join(workdir, STARTS_FILE), [*read_starts(workdir), start])
+class RunRecord:
+    """Records one start of a run. A context manager: leaving it records the end. Only the main process writes.
+
+    Attributes:
+      end: why the process ends, if not by an error: "finished" or "preempted".
+
+    The line of a start has these fields:
+      step: number of steps that were completed before it; its first step is the next one.
+      time: of the start, ISO 8601.
+      devices, device_kind, processes: number of devices, their kind, number of processes.
+      version: of this package; `commit` is the git commit of its folder, with "+changes" if files differ from it.
+      jax: version of jax; `packages` has those of all of `PACKAGES`, and of Python.
+      hosts: host name of each process.
+      command: command line of the main process.
+      settings: the resolved config.
+      changed: {name: [old, new]} of the settings that differ from those of the start before.
+      dataset: fingerprints of the training data, {name: SHA-256}.
+    """
+
+    def __init__(
+        self,
+        workdir: str,
+        step: int,
+        settings: Mapping[str, Any],
+        *,
+        earlier_settings: Mapping[str, Any] | None = None,
+        dataset: Mapping[str, str] | None = None,
+    ):
+        """Collects the fields. A collective: all processes call it.
+
+        Args:
+          workdir: folder of the run.
+          step: number of completed steps.
+          settings: resolved config as nested dicts.
+          earlier_settings: those of the newest start that trained a step; None: there is none.
+          dataset: fingerprints of the data.
+        """
+        self.end = "finished"
+        self._path, self._last_step, self._is_recorded = files.join(workdir, HISTORY_FILE), step, False
+        hosts = distributed.allgather_text(socket.gethostname())
+        if not distributed.is_main():
+            return
+        changed = {} if earlier_settings is None else config_io.diff_settings(earlier_settings, settings)
+        self._line = {
+            "step": step,
+            "time": _now(),
+            "devices": jax.device_count(),
+            "device_kind": jax.devices()[0].device_kind,
+            "processes": jax.process_count(),
+            "version": electramed_jax.__version__,
+            "commit": code_commit(),
+            "jax": jax.__version__,
+            "packages": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "hosts": hosts,
+            "command": shlex.join(["electramed", *sys.argv[1:]]),
+            "settings": dict(settings),
+            "changed": {name: list(values) for name, values in changed.items()},
+            "dataset": dict(dataset or {}),
+        }
+
+    def record_step(self, step: int) -> None:
+        """Notes a completed step; the first call appends the line of this start."""
+        self._last_step = step
+        if distributed.is_main() and not self._is_recorded:
+            files.append_line(self._path, json.dumps(self._line))
+            self._is_recorded = True
+
+    def __enter__(self) -> RunRecord:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Appends the end of this start, if it trained a step; an error of storage is ignored."""
+        if distributed.is_main() and self._is_recorded:
+            reason = self.end if error is None else first_line(error)
+            with contextlib.suppress(UserError, OSError):
+                files.append_line(self._path, json.dumps({"end": reason, "step": self._last_step, "time": _now()}))
 
 
 def read_starts(workdir: str) -> list[dict[str, Any]]:
-    """Returns the entries of starts.json in order; none for runs of early versions, which wrote no such file."""
-    path = files.join(workdir, STARTS_FILE)
-    return files.read_json(path) if files.exists(path) else []
+    """Returns the starts of a run in order, from starts.json and history.jsonl; see `RunRecord` for the fields.
+
+    A start whose end was recorded has the additional fields "end" (the reason) and "last_step". Lines that cannot be
+    read are skipped with one warning: they inform, and never block a run.
+    """
+    starts: list[dict[str, Any]] = []
+    damaged = 0
+    for entry in _read_entries(workdir):
+        if _is_start(entry):
+            starts.append(dict(entry))
+        elif isinstance(entry, dict) and "end" in entry and type(entry.get("step")) is int:
+            if starts:
+                starts[-1] |= {"end": str(entry["end"]), "last_step": entry["step"]}
+        else:
+            damaged += 1
+    if damaged:
+        warn(f"{files.join(workdir, HISTORY_FILE)}: {damaged} lines cannot be read and are skipped; they are kept")
+    return starts
 
 
-def device_hours(entries: Sequence[Mapping[str, Any]], starts: Sequence[dict[str, Any]]) -> DeviceHours:
+def newest_settings(starts: Sequence[Start]) -> dict[str, Any] | None:
+    """Returns the settings of the newest start that recorded them; None if no start did."""
+    return next((dict(start["settings"]) for start in reversed(starts) if start.get("settings")), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Consecutive steps of a checkpoint that were trained with the same settings, code and rows.
+
+    Attributes:
+      first_step, last_step: the steps, both included.
+      settings: the resolved config as nested dicts; None if it was not recorded.
+      code: version and commit of this package.
+      train_rows: SHA-256 of the training rows; "" if it was not recorded.
+    """
+
+    first_step: int
+    last_step: int
+    settings: dict[str, Any] | None
+    code: str
+    train_rows: str
+
+    def __str__(self) -> str:
+        return f"steps {self.first_step:,} to {self.last_step:,}"
+
+
+def find_phases(starts: Sequence[Start], step: int) -> list[Phase]:
+    """Returns the phases that led to the checkpoint of a step.
+
+    A step that was trained again after a restart counts with the settings of the last start that trained it before the
+    checkpoint. Settings that an earlier version did not record are derived from the changes that the next start did.
+
+    Args:
+      starts: from `read_starts`.
+      step: number of completed steps of the checkpoint.
+    """
+    phases: list[Phase] = []
+    settings = _derive_settings(starts)
+    for number, start in enumerate(starts):
+        last = min([step, *(later["step"] for later in starts[number + 1 :])])
+        if last <= start["step"]:
+            continue
+        rows = str((start.get("dataset") or {}).get("train", ""))
+        phase = Phase(start["step"] + 1, last, settings[number], _code(start), rows)
+        if phases and dataclasses.replace(phase, first_step=0, last_step=0) == dataclasses.replace(
+            phases[-1], first_step=0, last_step=0
+        ):
+            phases[-1] = dataclasses.replace(phases[-1], last_step=last)
+        else:
+            phases.append(phase)
+    return phases
+
+
+def device_hours(entries: Sequence[Mapping[str, Any]], starts: Sequence[Start]) -> DeviceHours:
     """Returns the time spent on steps, by device kind and number of devices.
 
     Args:
       entries: entries of metrics.jsonl of the train split, in order.
-      starts: entries of starts.json.
+      starts: from `read_starts`.
     """
     hours: DeviceHours = {}
     before = 0
@@ -57,3 +211,91 @@ def device_hours(entries: Sequence[Mapping[str, Any]], starts: Sequence[dict[str
             hours[key] = hours.get(key, 0.0) + seconds * start["devices"] / 3600
         before = entry["step"]
     return hours
+
+
+def code_commit() -> str:
+    """Returns the git commit of this package's folder, with "+changes" if its files differ; "" outside of git."""
+    root = pathlib.Path(electramed_jax.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+    )
+    return done.stdout.strip()
+
+
+def _code(start: Start) -> str:
+    """Returns "electramed_jax 0.1.0 (0123456789ab)"."""
+    commit, plus, _ = str(start.get("commit") or "").partition("+")
+    return f"electramed_jax {start.get('version', '')}".rstrip() + (f" ({commit[:12]}{plus})" if commit else "")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _read_entries(workdir: str) -> list[Any]:
+    """Returns the entries of both files; None in place of one that is not JSON."""
+    entries: list[Any] = []
+    if files.exists(path := files.join(workdir, STARTS_FILE)):
+        try:
+            earlier = files.read_json(path)
+            entries += earlier if isinstance(earlier, list) else [None]
+        except UserError:
+            entries.append(None)
+    if files.exists(path := files.join(workdir, HISTORY_FILE)):
+        for line in files.read_bytes(path).splitlines():
+            try:
+                entries.append(json.loads(line))
+            except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+                entries.append(None)
+    return entries
+
+
+def _is_start(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(type(entry.get(name)) is int for name in ("step", "devices"))
+        and isinstance(entry.get("device_kind"), str)
+        and isinstance(entry.get("time"), str)
+        and isinstance(entry.get("settings") or {}, dict)
+        and isinstance(entry.get("changed") or {}, dict)
+    )
+
+
+def _derive_settings(starts: Sequence[Start]) -> list[dict[str, Any] | None]:
+    """Returns the settings of each start; those of starts without a record from the next recorded start's changes."""
+    derived: list[dict[str, Any] | None] = []
+    following: dict[str, Any] | None = None
+    for start in reversed(starts):
+        settings = start.get("settings") or following
+        derived.append(settings)
+        following = _undo_changes(settings, start.get("changed") or {}) if settings else None
+    return derived[::-1]
+
+
+def _undo_changes(settings: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested settings with the old values of `changed`, {"a.b": [old, new]}."""
+    earlier = json.loads(json.dumps(settings))
+    for name, (old, _) in changed.items():
+        *groups, last = name.split(".")
+        place = earlier
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = old
+    return earlier

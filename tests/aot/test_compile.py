@@ -74,6 +74,7 @@ def test_tiny_compiles_for_four_chips_and_fits(tiny):
     assert "fits: peak of 0." in console and "utilization" in console
 
 
+@pytest.mark.slow
 def test_the_operations_are_those_of_the_model_and_of_recomputation(tiny):
     """Layers run forward twice: at most a third more, and less than that because the heads run once."""
     result, _ = tiny

@@ -25,6 +25,8 @@ from electramed_jax.finetune.init_from import load_init_encoder
 from electramed_jax.finetune.ner import tags
 from electramed_jax.hf.format import tying
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -74,7 +76,6 @@ def settings_of(*arguments: str):
     return config_lib.from_flags([a for a in arguments if a.startswith("--config")])
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_the_discriminator_of_a_workdir_or_of_its_export(pretrained, corpus, tmp_path):
     workdir, config, params = pretrained
     assert cli.main(["export", f"--workdir={workdir}", f"--output={tmp_path}/hf"]) == 0
@@ -100,7 +101,6 @@ def test_from_scratch_only_the_sizes_and_the_vocabulary_are_copied(pretrained, c
     assert preset.params == {} and preset.model.hidden_size == 128 and preset.tokens == start.tokens
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_a_fine_tuned_model(finetuned, corpus):
     start = load_init_encoder(settings_of(*flags(corpus, "w", init=finetuned)))
     trained = load_model.load_finetuned(str(finetuned))
@@ -164,7 +164,6 @@ cli.main(sys.argv[1:])
 """
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(pretrained, finetuned, corpus, tmp_path):
     """SIGKILL while a checkpoint is being written; then the same command again."""
     workdir = tmp_path / "run"
@@ -224,7 +223,6 @@ def test_export_names_an_option_that_does_not_apply_to_the_model(finetuned, pret
     assert "seed 7 is not finished; finished are 0, 1" in lines[2]
 
 
-@pytest.mark.slow
 def test_a_workdir_and_its_export_both_predict_the_entities_that_were_scored(pretrained, tmp_path):
     """Compares the entities of predictions-test.txt with those predicted from raw text.
 

@@ -12,6 +12,8 @@ from electramed_jax import cli
 from electramed_jax.commands import quickstart
 from electramed_jax.hf import detect
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 
 @pytest.fixture(scope="module")
 def quickstart_run(tmp_path_factory):
@@ -26,7 +28,6 @@ def quickstart_run(tmp_path_factory):
     return folder, code, "\n".join(results), "\n".join(messages)
 
 
-@pytest.mark.slow
 def test_it_exits_with_0_and_prints_one_line_of_json_last(quickstart_run):
     _, code, results, _ = quickstart_run
     assert code == 0
@@ -51,14 +52,12 @@ def test_it_writes_both_networks_as_hugging_face_folders(quickstart_run):
         }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_second_run_does_not_train_again(quickstart_run, capsys):
     folder = quickstart_run[0]
     assert cli.main(["quickstart", f"--output={folder}", "--articles=300", "--steps=8"]) == 0
     assert "is already trained; nothing to do" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_discriminator_scores_every_word_of_a_text(quickstart_run):
     folder = quickstart_run[0]
     texts = ["The patients were treated.", "Fever"]

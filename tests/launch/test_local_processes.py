@@ -9,6 +9,8 @@ import subprocess
 import pytest
 import quick_run
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 
 @pytest.fixture
 def launch(repository):

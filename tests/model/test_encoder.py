@@ -78,6 +78,7 @@ def test_a_stack_equals_its_blocks_applied_one_by_one_with_the_same_dropped_unit
     )
 
 
+@pytest.mark.slow
 def test_each_key_drops_different_units(expected):
     assert np.abs(expected.dropped - expected.otherwise).max() > 0.1
     assert np.abs(expected.dropped - expected.whole).max() > 0.1

@@ -31,6 +31,8 @@ from electramed_jax.pretrain import workdir as workdirs
 from electramed_jax.pretrain.checkpoint import checkpoint_manager, load_pretrained_state
 from electramed_jax.training import sharding
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 __all__ = ["small_disk"]  # a fixture
 
 TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
@@ -100,7 +102,6 @@ def assert_same_run(ours: pathlib.Path, theirs: pathlib.Path) -> None:
 # ---- interrupted and resumed ---------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_is_bit_identical_to_an_uninterrupted_one(pretrain, whole, half_done):
     assert saved_steps(half_done) == [5, 10, STOP]
     assert pretrain(half_done) == 0
@@ -113,7 +114,6 @@ def test_stopping_after_a_step_that_is_already_trained_does_nothing(pretrain, ha
     assert f"step {STOP} is already trained; nothing to do" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_an_asynchronous_save_holds_the_state_of_its_step(stopped, whole):
     """The next step is given the donated memory of the state that is being written."""
     for step in (5, 10):
@@ -164,7 +164,6 @@ def battered(packed, quick_compilation, tmp_path_factory):
     return workdir, codes, outputs
 
 
-@pytest.mark.slow
 def test_a_run_killed_preempted_and_without_storage_is_bit_identical_to_an_uninterrupted_one(battered, whole):
     workdir, codes, outputs = battered
     assert codes == [-signal.SIGKILL, 42, 0], "\n".join(outputs)
@@ -191,7 +190,6 @@ def test_a_failed_save_is_reported_and_retried(battered):
     assert not list(workdir.glob("checkpoints/*tmp*")), "no temporary file of a failed save is left"
 
 
-@pytest.mark.slow
 def test_an_evaluation_that_a_preemption_interrupted_is_done_on_resume(pretrain, half_done, whole, monkeypatch):
     """The run is preempted after it has saved its last step, before the evaluation of that step."""
     last = quick_run.TOTAL_STEPS
@@ -203,7 +201,6 @@ def test_an_evaluation_that_a_preemption_interrupted_is_done_on_resume(pretrain,
     assert_same_run(half_done, whole)
 
 
-@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(pretrain, whole, capsys):
     before = entries(whole)
     assert pretrain(whole) == 0
@@ -253,7 +250,6 @@ def test_tensorboard_holds_the_values_of_metrics_jsonl(whole):
     assert shown == expected
 
 
-@pytest.mark.slow
 def test_max_to_keep_and_keep_period_decide_which_checkpoints_stay(pretrain, half_done):
     assert pretrain(half_done, save_every=1, max_to_keep=2, keep_period=5) == 0
     assert saved_steps(half_done) == [5, 10, 15, 19, 20]
@@ -262,7 +258,6 @@ def test_max_to_keep_and_keep_period_decide_which_checkpoints_stay(pretrain, hal
 # ---- numbers that are not finite --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_diverged_run_stops_and_its_last_checkpoint_is_finite(pretrain, half_done, capsys):
     before = entries(half_done)
     assert pretrain(half_done, optimizer__learning_rate=1e30) == 2
@@ -279,7 +274,6 @@ def test_a_diverged_run_stops_and_its_last_checkpoint_is_finite(pretrain, half_d
         assert np.isfinite(leaf).all(), name
 
 
-@pytest.mark.slow
 def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsys):
     """The loss and gradient of the step that overflows them are finite: they are computed before the update."""
     assert pretrain(half_done, "--stop_after=14", optimizer__learning_rate=3e38) == 2
@@ -328,7 +322,6 @@ def test_runtime_settings_may_change_between_restarts(run_config):
 # ---- damaged and full disks ----------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_partially_written_checkpoint_is_ignored(pretrain, half_done, whole):
     """A killed process leaves it under its temporary name, with some files missing."""
     newest = half_done / "checkpoints" / str(STOP)
@@ -355,7 +348,6 @@ def replace_state(newest: pathlib.Path) -> None:
     shutil.copytree(newest.with_name("10") / "state", newest / "state")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -377,7 +369,6 @@ def test_a_damaged_checkpoint_is_reported_and_renamed_and_the_one_before_it_used
     assert saved_steps(half_done) == [5, 10] and newest.with_name(f"{STOP}.damaged").is_dir()
 
 
-@pytest.mark.slow
 def test_a_run_with_a_damaged_newest_checkpoint_is_bit_identical_to_an_uninterrupted_one(pretrain, half_done, whole):
     delete_files(half_done / "checkpoints" / str(STOP))
     assert leaves(half_done)["step"] == 10, "reading takes the checkpoint before"
@@ -395,7 +386,6 @@ def test_if_no_checkpoint_can_be_read_none_is_changed(pretrain, half_done, capsy
     assert saved_steps(half_done) == [5, 10, STOP]
 
 
-@pytest.mark.slow
 def test_a_full_disk_gives_one_error_line_and_leaves_the_earlier_checkpoint_intact(
     pretrain, packed, stopped, small_disk
 ):

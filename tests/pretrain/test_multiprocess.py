@@ -16,6 +16,8 @@ from recorded_run import recording
 
 from electramed_jax import cli
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 # float32 losses differ by the order of summation: about 1e-7 a step, which 20 steps of this model do not amplify.
 TOLERANCE = 1e-5
 STEPS = list(range(1, quick_run.TOTAL_STEPS + 1))
@@ -64,7 +66,6 @@ def saved_step(process: pod.Process) -> int:
     return json.loads(process.stdout.splitlines()[-1])["step"]
 
 
-@pytest.mark.slow
 def test_all_processes_save_the_same_step_when_one_receives_sigterm(preempted, folder):
     assert [process.popen.returncode for process in preempted] == [42, 42], [process.stderr for process in preempted]
     step = saved_step(preempted[0])
@@ -72,13 +73,11 @@ def test_all_processes_save_the_same_step_when_one_receives_sigterm(preempted, f
     assert f"saved step {step} in" in preempted[0].stderr
 
 
-@pytest.mark.slow
 def test_other_processes_resume_from_that_step(preempted, resumed):
     assert [process.popen.returncode for process in resumed] == [0, 0, 0, 0], [process.stderr for process in resumed]
     assert f"resuming from step {saved_step(preempted[0])} on 8 cpu device(s) of 4 processes" in resumed[0].stderr
 
 
-@pytest.mark.slow
 def test_every_step_trains_on_the_rows_of_a_single_process_run(single_process, resumed, folder):
     rows = pod.record_of(folder / "rows").rows
     assert list(rows) == STEPS and rows == single_process[1].rows

@@ -31,6 +31,8 @@ from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import sharding
 
+pytestmark = pytest.mark.slow  # each test needs a trained run
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
@@ -86,7 +88,6 @@ def text_of(page: str) -> str:
     return " ".join(html.fromstring(page).text_content().split())
 
 
-@pytest.mark.slow
 def test_the_page_loads_nothing_from_elsewhere(page):
     document = html.fromstring(page)
     for element in document.iter():
@@ -119,7 +120,6 @@ def test_starts_and_dropped_documents_are_shown(page):
     assert "too short" in text and "No document was dropped." in text
 
 
-@pytest.mark.slow
 def test_a_run_without_alerts_is_reported_and_rows_0_opens_no_checkpoint(workdir, tmp_path):
     assert cli.main(["report", str(workdir), f"--output={tmp_path}", "--rows=0"]) == 0
     text = text_of((tmp_path / "report.html").read_text())
@@ -127,7 +127,6 @@ def test_a_run_without_alerts_is_reported_and_rows_0_opens_no_checkpoint(workdir
     assert "million tokens, padding included" not in text, "runs with one batch size are compared by steps"
 
 
-@pytest.mark.slow
 def test_an_alert_is_shown_with_its_suggestion(workdir, tmp_path, capsys):
     folder = shutil.copytree(workdir, tmp_path / "run")
     invented_metrics.write(folder, fill_fraction=0.1)
@@ -156,7 +155,6 @@ def test_runs_with_different_batch_sizes_are_compared_by_tokens(page):
 # ---- examples -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind, tying", [("electra", "embeddings"), ("uniform", "embeddings"), ("mlm", "all")])
 def test_example_rows_agree_with_the_sums_of_an_evaluation(packed, tmp_path, kind, tying):
     # With this seed the discriminator predicts both classes.
@@ -178,7 +176,6 @@ def test_example_rows_agree_with_the_sums_of_an_evaluation(packed, tmp_path, kin
     assert counts["found"] + counts["false_alarms"] == sums["said_replaced_sum"] > 0
 
 
-@pytest.mark.slow
 def test_example_rows_show_original_sample_and_prediction(page, workdir):
     _, rows = examples.predict_rows(str(workdir), 2)
     shown = html.fromstring(page).xpath("//p[@class='text']")
@@ -192,7 +189,6 @@ def test_example_rows_show_original_sample_and_prediction(page, workdir):
     assert marked.get("class") == ("swap found" if detected else "swap missed")
 
 
-@pytest.mark.slow
 def test_without_the_dataset_or_a_checkpoint_the_page_has_no_example_rows(workdir, tmp_path, capsys):
     folder = shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
@@ -240,7 +236,6 @@ def test_two_workdirs_of_one_name_are_distinguished_by_their_folders(workdir, tm
     assert [run.name for run in runs] == ["a/run", "b/run"]
 
 
-@pytest.mark.slow
 def test_text_from_files_is_escaped(other, tmp_path):
     """The reasons for dropped documents are strings of a file that may come from another user."""
     folder = shutil.copytree(other, tmp_path / "run")
@@ -251,7 +246,6 @@ def test_text_from_files_is_escaped(other, tmp_path):
     assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_path, capsys):
     finetuned = tmp_path / "ncbi"
     finetuned.mkdir()

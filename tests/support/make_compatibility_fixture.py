@@ -48,9 +48,9 @@ from typing import Any
 COMMIT = "22010e1"
 ARCHIVE = f"written_by_{COMMIT}.tar.gz"
 EXPECTED = "expected.json"
-# XLA generates code for the CPU that it runs on, and divides products among threads. These flags fix both, so that
-# all x86-64 CPUs with AVX2 compute the same bits on one core. Without optimization, compilation takes a fraction of the
-# time.
+# XLA generates code for the CPU that it runs on, and divides products among threads. These flags fix both. Its libraries
+# still choose their kernels by the CPU: `arithmetic_digest` shows whether a CPU computes the same bits. Without
+# optimization, compilation takes a fraction of the time.
 XLA_FLAGS = (
     "--xla_cpu_max_isa=AVX2 --xla_cpu_multi_thread_eigen=false"
     " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -333,6 +333,32 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages} | {"machine": platform.machine()}
 
 
+# Products of the sizes of the runs, and the functions that a train step uses.
+ARITHMETIC = """
+import hashlib, jax, jax.numpy as jnp
+digest = hashlib.sha256()
+for rows, inner, columns in ((256, 16, 16), (256, 16, 32), (512, 16, 190), (160, 8, 16), (17, 33, 65)):
+    a = jax.random.normal(jax.random.key(rows), (rows, inner))
+    b = jax.random.normal(jax.random.key(columns), (inner, columns))
+    product = jax.jit(lambda a, b: (a @ b, (a @ b) @ b.T, a.T @ (a @ b)))(a, b)
+    functions = (jax.nn.softmax, jnp.tanh, jax.lax.erf, jnp.exp, lambda x: jax.lax.rsqrt(x * x + 1), jnp.sum, jnp.cumsum)
+    values = jax.jit(lambda x: [function(x) for function in functions])(product[0])
+    for leaf in jax.tree.leaves((product, values)):
+        digest.update(jax.device_get(leaf).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def arithmetic_digest() -> str:
+    """Returns a checksum of the results of `ARITHMETIC` on this CPU, with `XLA_FLAGS` on one core."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": XLA_FLAGS}
+    process = subprocess.run(
+        [sys.executable, "-c", ARITHMETIC], env=environment, capture_output=True, text=True, preexec_fn=_use_one_core
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
+
+
 # ---- the results ---------------------------------------------------------------------------------------------------
 
 
@@ -588,7 +614,7 @@ def make(repository: pathlib.Path, archive: pathlib.Path) -> None:
         again = results_in_copy(folder, scratch / "in another folder" / "copy", repository)
         assert again == expected, "the results differ between two folders"
         shutil.copytree(scratch / "copy" / "export", folder / "export_of_old_commit", ignore=_ignore_not_compared)
-        written_by = {"commit": COMMIT, "XLA_FLAGS": XLA_FLAGS} | versions()
+        written_by = {"commit": COMMIT, "XLA_FLAGS": XLA_FLAGS, "arithmetic": arithmetic_digest()} | versions()
         (folder / EXPECTED).write_text(json.dumps({"written_by": written_by} | expected, indent=1) + "\n")
         pack(folder, archive)
     print(f"{archive}: {archive.stat().st_size:,} bytes")

@@ -163,6 +163,7 @@ def test_losses_equal_those_of_one_device(trained, name):
     np.testing.assert_allclose(trained[name].losses, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MESHES)
 def test_a_state_is_initialized_in_its_shardings_and_keeps_them(trained, run_config, name):
     mesh, after = trained[name].mesh, tree_rules.named_leaves(trained[name].after)

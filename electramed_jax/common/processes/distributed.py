@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -26,6 +26,8 @@ from electramed_jax.common.storage import files
 HEARTBEAT_SECONDS = 40  # a process without heartbeats for so long is dead; jax's 100 exceed the promised minute
 START_SECONDS = 300  # timeout of the first process that waits for the last; jax's default
 WAITING_SECONDS = 20  # delay at the start after which a process logs that it waits for the others
+
+MAX_TEXT_BYTES = 256  # of a text that processes exchange
 
 COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
@@ -145,6 +147,36 @@ def allgather(value: int) -> list[int]:
     if jax.process_count() == 1:
         return [value]
     return multihost_utils.process_allgather(np.int32(value)).reshape(-1).tolist()
+
+
+def call_together(function: Callable[[], None], what: str) -> None:
+    """Calls a function in every process, and raises in every process if it raises a UserError in one. A collective.
+
+    Args:
+      function: raises a UserError if something is wrong in this process.
+      what: what the function does, for the message of the processes in which it succeeded.
+    """
+    error: UserError | None = None
+    try:
+        function()
+    except UserError as raised:
+        error = raised
+    failed = allgather(int(error is not None))
+    if error is not None:
+        raise error
+    if any(failed):
+        raise UserError(f"{what} failed in process {failed.index(1)}; its log has the reason")
+
+
+def allgather_text(value: str) -> list[str]:
+    """Returns the texts of all processes, in the order of the process numbers; each is cut after MAX_TEXT_BYTES."""
+    if jax.process_count() == 1:
+        return [value]
+    buffer = np.zeros(MAX_TEXT_BYTES, np.uint8)
+    data = np.frombuffer(value.encode()[:MAX_TEXT_BYTES], np.uint8)
+    buffer[: len(data)] = data
+    gathered = multihost_utils.process_allgather(buffer).reshape(-1, MAX_TEXT_BYTES)
+    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in gathered]
 
 
 def check_shared(folder: str) -> None:

@@ -8,6 +8,7 @@ file is never visible under its final name.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import glob as local_glob
 import hashlib
@@ -126,6 +127,57 @@ def sizes(path: str | os.PathLike) -> dict[str, int]:
             entries = remote.call(path, lambda storage, name: storage.ls(name, detail=True))
             by_name = {e["name"].rsplit("/", 1)[-1]: int(e["size"]) for e in entries if e["type"] == "file"}
         return dict(sorted(by_name.items()))
+
+
+def versions(path: str | os.PathLike) -> dict[str, str]:
+    """Returns {name: version} of the files in a folder; a version changes when the file is replaced or written.
+
+    Local: size, time of the last write and inode. Remote: size and generation, or what the storage has instead.
+    """
+    with _readable_errors(path):
+        if (local := local_path(path)) is not None:
+            stats = {entry.name: entry.stat() for entry in os.scandir(local) if entry.is_file()}
+            return {name: f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}" for name, stat in sorted(stats.items())}
+        entries = [
+            e for e in remote.call(path, lambda storage, name: storage.ls(name, detail=True)) if e["type"] == "file"
+        ]
+        keys = ("generation", "ETag", "etag", "created", "mtime")
+        return {
+            e["name"].rsplit("/", 1)[-1]: " ".join([str(e["size"]), *(str(e[key]) for key in keys if key in e)][:2])
+            for e in sorted(entries, key=lambda e: e["name"])
+        }
+
+
+def check_space(folder: str | os.PathLike, num_bytes: int, what: str) -> None:
+    """Checks that a local folder has room for `num_bytes`: free space and quota. Remote storage is not checked.
+
+    Args:
+      folder: an existing folder.
+      num_bytes: bytes that are to be written.
+      what: what is to be written, for the message.
+
+    Raises:
+      UserError: there is less room.
+    """
+    local = local_path(folder)
+    if local is None:
+        return
+    free = shutil.disk_usage(local).free
+    if free < num_bytes:
+        raise UserError(
+            f"{folder}: {free / 1e6:,.1f} MB free; {what} needs {num_bytes / 1e6:,.1f} MB; free some space or choose "
+            "another folder"
+        )
+    with _readable_errors(folder), tempfile.TemporaryFile(dir=local) as file:
+        # A quota is not part of the free space. fallocate reserves blocks without writing them, or is not supported.
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.fallocate(file.fileno(), 0, ctypes.c_long(0), ctypes.c_long(num_bytes)) and (
+            ctypes.get_errno() in (*FULL_DISK, errno.EFBIG)
+        ):
+            raise UserError(
+                f"{folder}: {os.strerror(ctypes.get_errno())}; {what} needs {num_bytes / 1e6:,.1f} MB; free some "
+                "space, raise the limit or choose another folder"
+            )
 
 
 def glob(patterns: Iterable[str]) -> list[str]:
@@ -250,6 +302,30 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes JSON with an indent of two spaces, keys in insertion order and a newline at the end, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Appends a line of UTF-8 text to a file, and syncs it. A last line that was cut short is ended first.
+
+    An object store cannot append: there the whole file is written again.
+    """
+    data = line.encode("utf-8") + b"\n"
+    if (local := local_path(path)) is None:
+        content = read_bytes(path) if exists(path) else b""
+        with atomic_write(path) as file:
+            file.write(content + _line_end(content) + data)
+        return
+    make_dirs(os.path.dirname(local) or ".")
+    with _readable_errors(path), open(local, "a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        file.write(_line_end(file.read()) + data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line_end(content: bytes) -> bytes:
+    """Returns the newline that `content` lacks at its end."""
+    return b"\n" if content and not content.endswith(b"\n") else b""
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -22,6 +22,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 
 FEATURE = "input_ids"
+END_BYTES = 1 << 16  # of each end of a file, in its `ends_sha256`
 _HEADER_BYTES = 12  # uint64 length, uint32 CRC of the length
 _CRC_BYTES = 4
 
@@ -81,10 +82,12 @@ class RowWriter:
       path: final name of the file.
       rows: rows written so far.
       sha256: hexadecimal digest of the file; empty until it is closed.
+      ends_sha256: digest of its ends, as `hash_ends` returns it; empty until it is closed.
     """
 
     def __init__(self, path: str, row_length: int, dtype: str):
-        self.path, self.rows, self.sha256 = path, 0, ""
+        self.path, self.rows, self.sha256, self.ends_sha256 = path, 0, "", ""
+        self._first = self._last = b""
         self._layout = RecordLayout(row_length, dtype)
         self._digest = hashlib.sha256()
         self._stack = contextlib.ExitStack()
@@ -98,6 +101,7 @@ class RowWriter:
     ) -> bool | None:
         suppressed = self._stack.__exit__(kind, error, traceback)
         self.sha256 = self._digest.hexdigest()
+        self.ends_sha256 = hashlib.sha256(self._first + self._last).hexdigest()
         return suppressed
 
     def write(self, rows: np.ndarray) -> None:
@@ -107,6 +111,21 @@ class RowWriter:
         self._digest.update(data)
         self._file.write(data)
         self.rows += len(rows)
+        written = data.tobytes() if data.nbytes < END_BYTES else bytes(data.cast("B")[-END_BYTES:])
+        if len(self._first) < END_BYTES:
+            self._first += bytes(data.cast("B")[: END_BYTES - len(self._first)])
+        self._last = (self._last + written)[-END_BYTES:]
+
+
+def hash_ends(path: str) -> str:
+    """Returns the hexadecimal SHA-256 of the first and the last END_BYTES of a file, one after the other.
+
+    They overlap in a file of fewer than twice as many bytes.
+    """
+    size = files.size(path)
+    first = files.read_range(path, 0, END_BYTES)
+    last = files.read_range(path, max(0, size - END_BYTES), END_BYTES)
+    return hashlib.sha256(first + last).hexdigest()
 
 
 class RowFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import posixpath
 from collections.abc import Iterable, Sequence
 
@@ -30,10 +31,16 @@ class Dataset:
         """Returns the rows of a split in each folder; 0 for a folder without that split."""
         return tuple(m.splits[split].rows if split in m.splits else 0 for m in self.manifests)
 
-    def verify_shards(self) -> None:
-        """Runs `manifest.verify_shards` on every folder."""
-        for folder, manifest in zip(self.folders, self.manifests, strict=True):
-            manifests.verify_shards(folder, manifest)
+    def fingerprint(self) -> dict[str, str]:
+        """Returns {"vocabulary" and each split: SHA-256 of its content}, independent of the names of the files."""
+        hashes = {
+            name: "".join(
+                shard.sha256 for m in self.manifests for shard in (m.splits[name].shards if name in m.splits else ())
+            )
+            for name in dict.fromkeys(name for m in self.manifests for name in m.splits)
+        }
+        splits = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in hashes.items()}
+        return {"vocabulary": self.manifests[0].vocab_sha256} | splits
 
     @property
     def manifest(self) -> Manifest:
@@ -54,6 +61,7 @@ class Dataset:
             dropped=_sum(manifest.dropped for manifest in self.manifests),
             length_histogram=_sum(manifest.length_histogram for manifest in self.manifests),
             code_version=", ".join(sorted({manifest.code_version for manifest in self.manifests})),
+            digest="",
         )
 
 

@@ -38,8 +38,6 @@ class Loader:
       sharding: of [B, T] arrays; the mesh's batch axes split B.
       weights: of the folders, in the format of `mixture.parse_weights`.
       cache: disk cache for remote shards.
-      check_shards: read every shard completely first and compare its SHA-256 with the manifest. The CRC of each
-        row in a batch is verified in any case.
 
     Attributes:
       dataset: the folders and their manifests.
@@ -60,7 +58,6 @@ class Loader:
         *,
         weights: str = "",
         cache: DiskCache | None = None,
-        check_shards: bool = False,
     ) -> None:
         check_batch_size(batch_size, sharding)
         self.dataset, self.manifest = dataset, dataset.manifest
@@ -71,8 +68,6 @@ class Loader:
             folder = self.dataset.folders[counts.index(0)]
             raise UserError(f"{folder}: split {split!r} has no rows; leave out the folder, or pack it again")
         self._sampler = mixture.make_sampler(counts, mixture.parse_weights(weights), batch_size, seed)
-        if check_shards:
-            self.dataset.verify_shards()
         self.rows_in_epoch = len(self._rows)
         self._shape, self._sharding = (batch_size, self.manifest.row_length), sharding
         self._steps_ahead = max(PREFETCHED_STEPS, ROWS_AHEAD // batch_size)

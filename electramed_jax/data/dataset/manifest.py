@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import tempfile
 from typing import Any
@@ -19,11 +21,19 @@ TFDS_FILES = ("features.json", "dataset_info.json")
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A TFRecord file: its name in the folder, its number of rows, its hexadecimal SHA-256."""
+    """A TFRecord file.
+
+    Attributes:
+      file: its name in the folder.
+      rows: number of rows.
+      sha256: hexadecimal SHA-256 of the file.
+      ends_sha256: that of its first and last 64 KiB (`tfrecord.hash_ends`); "" in datasets of earlier versions.
+    """
 
     file: str
     rows: int
     sha256: str
+    ends_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Manifest:
       length_histogram: documents by token count; the key is the inclusive upper end of the bin.
       name: prefix of the shard names.
       format: of the rows, "packed" or "electra" (one two-segment example per row, then padding).
+      digest: SHA-256 of the other fields, by `compute_digest`; "" in datasets of earlier versions and in a manifest of
+        several folders.
     """
 
     row_length: int
@@ -83,6 +95,7 @@ class Manifest:
     name: str = "pubmed"
     format: str = "packed"
     format_version: int = FORMAT_VERSION
+    digest: str = ""
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
@@ -101,16 +114,24 @@ def write_manifest(directory: str, manifest: Manifest) -> None:
     The shards and vocab.txt must exist already.
     """
     _write_tfds_metadata(directory, manifest)
+    manifest = dataclasses.replace(manifest, digest=compute_digest(manifest))
     files.write_json(files.join(directory, MANIFEST_FILE), dataclasses.asdict(manifest))
 
 
-def read_manifest(directory: str) -> Manifest:
-    """Reads the manifest of a packed folder; checks its version, the vocabulary, and the size of every shard.
+def compute_digest(manifest: Manifest) -> str:
+    """Returns the hexadecimal SHA-256 of all fields but `digest`, as JSON with sorted keys."""
+    fields = dataclasses.asdict(dataclasses.replace(manifest, digest=""))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
-    The contents of shards are verified when rows are read, or all at once by `verify_shards`.
+
+def read_manifest(directory: str) -> Manifest:
+    """Reads the manifest of a packed folder; checks it, the vocabulary, and the size of every shard.
+
+    The contents of shards are verified by data/dataset/verify.py, and row by row when they are read.
 
     Raises:
-      UserError: no manifest, unknown version, missing or cut-short shard, another vocabulary.
+      UserError: no manifest, unknown version, a manifest that was edited, missing or cut-short shard, another
+        vocabulary.
     """
     path = files.join(directory, MANIFEST_FILE)
     if not files.exists(path):
@@ -122,6 +143,7 @@ def read_manifest(directory: str) -> Manifest:
     for file in (vocab.VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
         if file not in sizes:
             raise UserError(f"{files.join(directory, file)}: missing; copy the packed folder again, or pack again")
+    _check_digest(path, manifest)
     _check_vocab(directory, manifest)
     record_size = tfrecord.record_size(manifest.row_length, manifest.dtype)
     for split in manifest.splits.values():
@@ -137,21 +159,6 @@ def load_manifest(path: str) -> Manifest:
       UserError: the file is missing, or is not a manifest of a known version.
     """
     return _from_json(files.read_json(path), path)
-
-
-def verify_shards(directory: str, manifest: Manifest) -> None:
-    """Reads every shard completely and compares its SHA-256.
-
-    Raises:
-      UserError: a shard differs; names the first one.
-    """
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            path = files.join(directory, shard.file)
-            if files.sha256(path) != shard.sha256:
-                raise UserError(
-                    f"{path}: damaged: its SHA-256 differs from {MANIFEST_FILE}; copy the file again or pack again"
-                )
 
 
 def _from_json(value: Any, path: str) -> Manifest:
@@ -172,6 +179,14 @@ def _from_json(value: Any, path: str) -> Manifest:
         raise UserError(f"{path}: not a manifest of version {version} ({error}); pack again") from error
 
 
+def _check_digest(path: str, manifest: Manifest) -> None:
+    if manifest.digest and manifest.digest != compute_digest(manifest):
+        raise UserError(
+            f"{path}: edited after packing (SHA-256 of its fields is {compute_digest(manifest)[:16]}…, wanted "
+            f"{manifest.digest[:16]}…); copy the original back, or pack again with the settings you want"
+        )
+
+
 def _check_vocab(directory: str, manifest: Manifest) -> None:
     path = files.join(directory, vocab.VOCAB_FILE)
     if vocab.sha256(path) != manifest.vocab_sha256:
@@ -179,6 +194,17 @@ def _check_vocab(directory: str, manifest: Manifest) -> None:
             f"{path}: not the vocabulary these rows were packed with (SHA-256 differs from "
             f"{MANIFEST_FILE}); put the original vocab.txt back, or pack again"
         )
+    tokens = vocab.read_vocab(path)
+    agreeing = (
+        ("vocab_size", manifest.vocab_size, len(tokens)),
+        ("special", manifest.special, vocab.special_ids(tokens)),
+    )
+    for name, got, wanted in agreeing:
+        if got != wanted:
+            raise UserError(
+                f"{files.join(directory, MANIFEST_FILE)}: {name} is {got}; wanted {wanted}, as in {vocab.VOCAB_FILE}; "
+                "copy the original manifest back, or pack again"
+            )
 
 
 def _check_size(path: str, shard: Shard, record_size: int, got: int) -> None:

@@ -182,7 +182,7 @@ def _write(
         for window, start, stop in spans:
             writer.write(RowFile(_rows_path(work, split, window), spec.row_length, dtype)[start:stop])
     files.move(writer.path, files.join(output_dir, name))
-    yield split, _SHARD, dataclasses.asdict(manifest.Shard(name, writer.rows, writer.sha256))
+    yield split, _SHARD, dataclasses.asdict(manifest.Shard(name, writer.rows, writer.sha256, writer.ends_sha256))
 
 
 def _sum_stats(stats: Iterable[dict[str, Any]]) -> dict[str, Any]:

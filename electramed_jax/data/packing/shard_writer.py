@@ -53,7 +53,7 @@ class ShardWriter:
 
     def _add_shard(self, writer: RowWriter) -> None:
         self._writer = None
-        self.shards.append(Shard(writer.path, writer.rows, writer.sha256))
+        self.shards.append(Shard(writer.path, writer.rows, writer.sha256, writer.ends_sha256))
 
 
 def place_shards(shards: Sequence[Shard], output_dir: str, name: str, split: str) -> tuple[Shard, ...]:

@@ -36,7 +36,7 @@ from electramed_jax.model import flops
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.checkpoint import CheckpointManager, load_state
-from electramed_jax.training.starts import CHECKPOINTS, record_start
+from electramed_jax.training.starts import CHECKPOINTS, RunRecord
 from electramed_jax.training.state import Params, TrainState
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
@@ -133,9 +133,9 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
         if first_step := counters.get("step", 0):
             log_main(f"seed {seed}: resuming from step {first_step:,}")
         _remove_later_checkpoints(best_folder, first_step)
-        record_start(folder, first_step)
         settings = dataclasses.asdict(runner.config)
         with (
+            RunRecord(folder, first_step, settings, dataset=_fingerprint(runner.task)) as record,
             CheckpointManager(best_folder, abstract_params, max_to_keep=MAX_TO_KEEP) as best_checkpoints,
             MetricsWriter(
                 folder, resumed_step=first_step, trackers=runner.config.trackers, settings=settings
@@ -144,9 +144,10 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
                 f"finetune, seed {seed}", first_step, runner.spec.total_steps, _displayed_metrics(runner.task.primary)
             ) as display,
         ):
-            run = _SeedRun(runner, seed, state, counters, checkpoints, best_checkpoints, writer, display, stop)
+            run = _SeedRun(runner, seed, state, counters, checkpoints, best_checkpoints, writer, display, record, stop)
             try:
                 finished = run.train()
+                record.end = "finished" if finished else "preempted"
             except NonFiniteError as error:
                 run.log_train(error.step, error.metrics)
                 raise
@@ -179,6 +180,7 @@ class _SeedRun:
         best_checkpoints: CheckpointManager,
         writer: MetricsWriter,
         display: TrainingDisplay,
+        record: RunRecord,
         stop: Stop,
     ):
         """Starts from a train state and the counters of its checkpoint; {} at step 0."""
@@ -198,7 +200,7 @@ class _SeedRun:
             advice=NON_FINITE_ADVICE,
         )
         self.checkpoints, self.best_checkpoints = checkpoints, best_checkpoints
-        self.writer, self.display, self.stop = writer, display, stop
+        self.writer, self.display, self.record, self.stop = writer, display, record, stop
 
     def train(self) -> bool:
         """Trains to the last step; returns False if `stop` ended it before, after a save."""
@@ -216,6 +218,7 @@ class _SeedRun:
             batch = batches.collate(examples, rows, spec.head, self.runner.rows, task.max_length, spec.special.pad)
             self.state, sums = self.runner.train_step(self.state, batches.to_devices(batch, batch_sharding), root_key)
             self.metrics.add(step, sums)
+            self.record.record_step(step)
             self.display.set_step(step)
             if step % config.log_every == 0 or step == total_steps:
                 self.log_train(step, self.metrics.flush())
@@ -309,6 +312,11 @@ def _init_state(runner: SeedRunner, encoder: InitEncoder, seed: int) -> TrainSta
 def load_best_params(spec: TrainSpec, best_folder: str, mesh: Mesh, step: int) -> Params:
     """Returns the parameters of a step that `best_folder` holds."""
     return load_state(best_folder, functools.partial(_abstract_params, spec), mesh, step).params
+
+
+def _fingerprint(task: Task) -> dict[str, str]:
+    """Returns {file of the corpus: SHA-256}."""
+    return {name: file["sha256"] for name, file in task.data_summary()["files"].items() if "sha256" in file}
 
 
 def _without_optimizer(state: TrainState) -> TrainState:

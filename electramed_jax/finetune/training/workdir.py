@@ -7,7 +7,7 @@ workdir/data.json              files of the corpus with their SHA-256, sizes of 
 workdir/results.json, .md      scores of each seed, and their mean
 workdir/seed-0/scores.json     written when the seed is finished; its best parameters are in best/checkpoints
 workdir/seed-0/metrics.jsonl   metrics during training
-workdir/seed-0/starts.json     when the seed was started or resumed, and on which devices
+workdir/seed-0/history.jsonl   settings, versions, hosts and steps of each start of the seed (training/starts.py)
 workdir/seed-0/checkpoints     removed when the seed is finished
 """
 
@@ -21,6 +21,7 @@ from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
+from electramed_jax.common.storage.folder_lock import LOCK_FILE
 from electramed_jax.config.finetune import FILE, RUNTIME_SETTINGS, FinetuneConfig
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune.task.init_encoder import InitEncoder
@@ -110,7 +111,7 @@ def init_workdir(workdir: str, config: FinetuneConfig, spec: ModelSpec, encoder:
                 f"{workdir} holds a run with other settings or data ({'; '.join(changes[:CHANGES_SHOWN])}); use a new "
                 "--workdir, or the settings and files that it was started with"
             )
-    elif files.exists(workdir) and files.list_dir(workdir):
+    elif files.exists(workdir) and set(files.list_dir(workdir)) - {LOCK_FILE}:
         raise UserError(f"{workdir}: not empty, and not a fine-tuning run; use a new --workdir")
     distributed.check_shared(workdir)  # no process writes before all have read
     if distributed.is_main():

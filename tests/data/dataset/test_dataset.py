@@ -9,7 +9,7 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.dataset import dataset
+from electramed_jax.data.dataset import dataset, verify
 from electramed_jax.data.dataset import manifest as manifests
 
 SHARD_ROWS = {"train": (20, 10), "validation": (5,)}
@@ -83,7 +83,7 @@ def test_a_folder_named_twice_is_an_error_that_suggests_a_weight(two):
 
 def test_a_damaged_shard_is_found_in_any_folder(two):
     found = dataset.open_dataset(",".join(two))
-    found.verify_shards()
+    verify.verify_shards(found)
     invented_rows.flip_byte(found.manifest.splits["train"].shards[2].file, 0)
     with pytest.raises(UserError, match="full_text/pubmed-train.* damaged"):
-        found.verify_shards()
+        verify.verify_shards(found)

@@ -112,11 +112,6 @@ def test_a_flipped_byte_stops_only_the_step_that_would_train_on_it(damaged):
                 np.testing.assert_array_equal(batches.at(step)["input_ids"], contents("train")[sampler.rows(step)])
 
 
-def test_checking_the_shards_finds_the_damage_before_the_first_step(damaged):
-    with pytest.raises(UserError, match="tfrecord-00001-of-00003.*SHA-256"):
-        loader.Loader(open_dataset(damaged[0]), "train", 8, 1, sharding_on((8, 1, 1)), check_shards=True)
-
-
 def test_a_shard_that_vanishes_is_named_at_the_step_that_needs_it(packed, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(packed, folder)

@@ -19,7 +19,8 @@ from electramed_jax.common.storage.tfrecord import RowFile
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
-from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset import manifest, verify
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.packing import build as build_rows
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -96,7 +97,7 @@ def test_the_rows_hold_the_tokens_of_the_documents_and_the_manifest_counts_them(
         assert all(shard.rows == 40 for shard in entry.shards[:-1])
     assert len(packed.splits["train"].shards) > 1
     assert sum(packed.length_histogram.values()) == 400
-    manifest.verify_shards(str(tmp_path), packed)
+    verify.verify_shards(open_dataset(str(tmp_path)))
 
 
 def test_unigram_cross_entropy_is_that_of_the_smoothed_training_counts(documents_dir, vocab_path, tmp_path):
@@ -299,7 +300,8 @@ def test_an_interrupted_run_leaves_no_dataset_and_is_resumed(documents_dir, voca
 
 KILLED = """
 import os, signal, sys
-from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset import manifest, verify
+from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.packing import build
 import tensorflow_datasets.core.folder_dataset  # before the forks: the import takes a second
 

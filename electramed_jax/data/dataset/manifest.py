@@ -108,14 +108,15 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def write_manifest(directory: str, manifest: Manifest) -> None:
-    """Writes the TFDS metadata, then manifest.json, which completes the dataset.
+def write_manifest(directory: str, manifest: Manifest) -> Manifest:
+    """Writes the TFDS metadata, then manifest.json, which completes the dataset; returns the manifest with its digest.
 
     The shards and vocab.txt must exist already.
     """
     _write_tfds_metadata(directory, manifest)
     manifest = dataclasses.replace(manifest, digest=compute_digest(manifest))
     files.write_json(files.join(directory, MANIFEST_FILE), dataclasses.asdict(manifest))
+    return manifest
 
 
 def compute_digest(manifest: Manifest) -> str:

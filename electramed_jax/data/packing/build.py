@@ -101,7 +101,7 @@ def pack(
 
         splits = build_beam.build_splits(beam, documents_dir, num_parts, work, output_dir, spec)
     result = _make_manifest(splits, documents_dir, info, tokens, request)
-    manifest.write_manifest(output_dir, result)
+    result = manifest.write_manifest(output_dir, result)
     build_dir.close_build_dir(output_dir)
     return result
 

@@ -11,7 +11,8 @@ import pytest
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.common.storage.tfrecord import RowWriter
-from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset import manifest, verify
+from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.tokenizer import vocab
 
 TOKENS = [*vocab.SPECIAL_TOKENS, "a", "b"]
@@ -45,7 +46,7 @@ def packed(request, folder_in) -> tuple[str, manifest.Manifest]:
         length_histogram={"32": 9},
         code_version="0.1.0",
     )
-    manifest.write_manifest(folder, written)
+    written = manifest.write_manifest(folder, written)
     return folder, written
 
 
@@ -58,7 +59,7 @@ def change(folder: str, file: str, edit) -> None:
 def test_a_manifest_is_read_back_as_written(packed):
     folder, written = packed
     assert manifest.read_manifest(folder) == written
-    manifest.verify_shards(folder, written)
+    verify.verify_shards(Dataset((folder,), (written,)))
 
 
 def test_shards_are_named_as_tfds_names_them():
@@ -133,7 +134,7 @@ def test_a_flipped_byte_is_found_when_shards_are_verified(packed):
     change(folder, name, lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:])
     assert manifest.read_manifest(folder) == written
     with pytest.raises(UserError, match=f"{name}: damaged"):
-        manifest.verify_shards(folder, written)
+        verify.verify_shards(Dataset((folder,), (written,)))
 
 
 def test_another_vocabulary_in_the_folder_is_refused(packed):

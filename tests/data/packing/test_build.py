@@ -300,8 +300,7 @@ def test_an_interrupted_run_leaves_no_dataset_and_is_resumed(documents_dir, voca
 
 KILLED = """
 import os, signal, sys
-from electramed_jax.data.dataset import manifest, verify
-from electramed_jax.data.dataset.dataset import open_dataset
+from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import build
 import tensorflow_datasets.core.folder_dataset  # before the forks: the import takes a second
 

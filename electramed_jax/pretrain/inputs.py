@@ -45,7 +45,8 @@ class RunGuard:
 def guard_inputs(config: Config, dataset: Dataset, owner: FolderOwner) -> Iterator[RunGuard]:
     """Verifies the shards as `config.data.verify_shards` asks, and yields the guard for the rest of the run.
 
-    Each process verifies its own part of the shards.
+    Each process verifies its own part of the shards. Remote shards with a disk cache are not downloaded once more for
+    the background verification; the rows that are read are verified by their CRCs.
 
     Raises:
       UserError: in every process, if a split has no rows or a shard differs from the manifest.
@@ -57,7 +58,8 @@ def guard_inputs(config: Config, dataset: Dataset, owner: FolderOwner) -> Iterat
     if config.data.verify_shards == "first":
         log_main("verifying every shard before the first step")
         distributed.call_together(lambda: verify.verify_shards(dataset, *part), "the verification of the shards")
-    if config.data.verify_shards != "background":
+    is_cached = config.data.cache_directory and any(files.local_path(folder) is None for folder in dataset.folders)
+    if config.data.verify_shards != "background" or is_cached:
         yield RunGuard(owner, watch, None)
         return
     with verify.BackgroundVerifier(dataset, *part) as verifier:

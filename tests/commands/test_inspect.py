@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 
 import pytest
 from run_command import run_command, run_pipeline
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, to_dict
+from electramed_jax.training.starts import RunRecord
 
 FIRST_TOKENS = "[CLS] kinase"
 
@@ -45,9 +49,18 @@ def test_inspect_shows_documents(prepared):
     assert len(result["rows"]) == 3 and result["rows"][0]["text"].startswith("Kinase ")
 
 
-def test_inspect_shows_the_settings_of_a_workdir(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed": 7}')
-    assert run_command("inspect", tmp_path) == {"kind": "training", "config": {"seed": 7}}
+def test_inspect_shows_the_recipe_of_a_workdir_with_the_steps_of_each_value_that_changed(tmp_path, capsys):
+    config = Config(model=ModelConfig(vocab_size=100), data=DataConfig(max_seq_length=32), seed=7)
+    faster = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(faster)))
+    for step, settings in ((0, config), (20, faster)):
+        with RunRecord(str(tmp_path), step, to_dict(settings)) as record:
+            record.record_step(step + 20)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 40, "split": "train", "fill_fraction": 1.0}\n')
+    result = run_command("inspect", tmp_path)
+    assert result["config"]["seed"] == 7 and result["step"] == 40
+    assert result["recipe"]["learning rate"] == "0.0005 (steps 1 to 20); 0.001 (steps 21 to 40)"
+    assert "optimizer.learning_rate: steps 1 to 20: 0.0005; steps 21 to 40: 0.001" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

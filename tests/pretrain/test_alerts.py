@@ -14,6 +14,7 @@ from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, Obje
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.manifest import Manifest, Split
 from electramed_jax.pretrain.alerts import CHECKS, AlertMonitor, find_alerts
+from electramed_jax.training.starts import read_starts
 
 VOCABULARY = 31_090
 CONFIG = Config(
@@ -231,6 +232,6 @@ def test_a_run_prints_each_alert_once_and_records_its_starts(packed, quick_compi
     (alert,) = json.loads(captured.out)["alerts"]
     assert (alert["kind"], alert["step"]) == ("first_loss", 1)
     assert alert.keys() == {"kind", "step", "seen", "means", "advice"}
-    starts = json.loads((tmp_path / "run" / "starts.json").read_text())
+    starts = read_starts(str(tmp_path / "run"))
     assert [start["step"] for start in starts] == [0, 2]
     assert starts[1]["devices"] == 8 and starts[1]["device_kind"] == "cpu"

@@ -307,7 +307,9 @@ def test_a_workdir_with_another_vocabulary_is_rejected(pretrain, half_done, pack
     tokens = (other / "vocab.txt").read_text().splitlines()
     (other / "vocab.txt").write_text("\n".join([*tokens[:-2], tokens[-1], tokens[-2]]) + "\n")
     manifest = files.read_json(other / "manifest.json")
-    files.write_json(other / "manifest.json", manifest | {"vocab_sha256": files.sha256(other / "vocab.txt")})
+    files.write_json(
+        other / "manifest.json", manifest | {"vocab_sha256": files.sha256(other / "vocab.txt"), "digest": ""}
+    )
     assert pretrain(half_done, data__directory=other) == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert f"{half_done} holds a model with another vocabulary than {other}" in message
@@ -386,16 +388,30 @@ def test_if_no_checkpoint_can_be_read_none_is_changed(pretrain, half_done, capsy
     assert saved_steps(half_done) == [5, 10, STOP]
 
 
-def test_a_full_disk_gives_one_error_line_and_leaves_the_earlier_checkpoint_intact(
+def test_a_run_whose_next_checkpoint_does_not_fit_stops_before_its_first_step(pretrain, stopped, small_disk, capsys):
+    size = sum(path.stat().st_size + 4096 for path in stopped.rglob("*"))
+    disk = small_disk(2 * size)
+    workdir = shutil.copytree(stopped, disk / "run")
+    fill(disk, leaving=60_000)
+    before = (workdir / "history.jsonl").read_bytes()
+    assert pretrain(workdir) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{workdir}: 0.1 MB free; a checkpoint needs 0.1 MB; free some space" in line
+    assert (workdir / "history.jsonl").read_bytes() == before
+
+
+def test_a_disk_that_fills_during_a_run_gives_one_error_line_and_leaves_the_earlier_checkpoint_intact(
     pretrain, packed, stopped, small_disk
 ):
     size = sum(path.stat().st_size + 4096 for path in stopped.rglob("*"))
     disk = small_disk(2 * size)
     workdir = shutil.copytree(stopped, disk / "run")
-    ballast = fill(disk, leaving=60_000)  # room for a few lines, not for a checkpoint
-    with quick_run.start("pretrain", *quick_run.settings(packed), f"--workdir={workdir}") as process:
-        console = process.stderr.read()
-    assert process.returncode == 2, console
+    with pod.start_processes(1, 8, "pretrain", *quick_run.settings(packed), f"--workdir={workdir}") as [process]:
+        process.wait_for("resuming from step")
+        ballast = fill(disk, leaving=60_000)  # room for a few lines, not for a checkpoint
+        process.wait()
+        console = process.stderr
+    assert process.popen.returncode == 2, console
     lines = console.splitlines()
     assert lines[0] == f"resuming from step {STOP} on 8 cpu device(s)"
     assert [line for line in lines[1:-1] if not line.startswith(("first step", "step "))] == []

@@ -12,6 +12,7 @@ import quick_run
 
 from electramed_jax import cli
 from electramed_jax.common import tree_rules
+from electramed_jax.common.storage import tfrecord
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
@@ -98,6 +99,7 @@ def test_remote_shards_give_the_same_run_as_local_ones(pretrain, packed, other, 
     for folder in (packed, other):
         for file in folder.iterdir():
             gcs.objects[f"bucket/{folder.name}/{file.name}"] = file.read_bytes()
+    ends = sum(min(len(data), tfrecord.END_BYTES) for name, data in gcs.objects.items() if ".tfrecord-" in name)
     gcs.fail(".tfrecord-", "503", "break", "flip", "silence")
     directory = f"gs://bucket/{packed.name},gs://bucket/{other.name}"
     cached = {"data__cache_directory": tmp_path / "cache", "data__weights": "3,1"}
@@ -105,7 +107,7 @@ def test_remote_shards_give_the_same_run_as_local_ones(pretrain, packed, other, 
     assert_same_run(tmp_path / "run", mixed)
     gcs.requests.clear()
     assert pretrain(directory, tmp_path / "again", "--stop_after=2", **cached) == 0
-    assert gcs.downloads(".tfrecord-") == []
+    assert sum(request.sent for request in gcs.downloads(".tfrecord-")) <= 2 * ends, "only to verify the ends of shards"
 
 
 def test_evaluate_takes_the_whole_mixture_or_one_dataset(packed, other, mixed, capsys):

@@ -171,12 +171,11 @@ def check_space(folder: str | os.PathLike, num_bytes: int, what: str) -> None:
     with _readable_errors(folder), tempfile.TemporaryFile(dir=local) as file:
         # A quota is not part of the free space. fallocate reserves blocks without writing them, or is not supported.
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.fallocate(file.fileno(), 0, ctypes.c_long(0), ctypes.c_long(num_bytes)) and (
-            ctypes.get_errno() in (*FULL_DISK, errno.EFBIG)
-        ):
+        failed = libc.fallocate(file.fileno(), 0, ctypes.c_long(0), ctypes.c_long(num_bytes))
+        if failed and ctypes.get_errno() in FULL_DISK:
             raise UserError(
                 f"{folder}: {os.strerror(ctypes.get_errno())}; {what} needs {num_bytes / 1e6:,.1f} MB; free some "
-                "space, raise the limit or choose another folder"
+                "space, raise the quota or choose another folder"
             )
 
 

@@ -210,9 +210,9 @@ class DataConfig:
     cache_gigabytes: float = setting(50.0, "largest size of the cache", POSITIVE, "gigabytes")
     verify_shards: str = setting(
         "background",
-        "when whole shards are compared with the manifest; background: during the first steps, but not remote ones with "
-        "a disk cache; first: before the first step; ends: only the first and last 64 KiB of each, as is always done at "
-        "the start",
+        "when whole shards are compared with the manifest; background: during the first steps, but not remote ones "
+        "with a disk cache; first: before the first step; ends: only the first and last 64 KiB of each, as is always "
+        "done at the start",
         one_of("background", "first", "ends"),
     )
     max_seq_length: int = setting(0, "T, the tokens of a row; 0: from the dataset", NON_NEGATIVE, "tokens")

@@ -77,8 +77,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "packed_fill_fraction": split.packed_fill_fraction,
             "unigram_cross_entropy": split.unigram_cross_entropy,
         }
-    console.say(
-        "next: electramed pretrain --config=configs/pretrain_small.py "
-        f"--config.data.directory={args.output} --workdir=DIR"
-    )
+    console.say(f"next: {_pretrain_command(args.output, packed.row_length)}")
     return {"packed": args.output, "format": packed.format, "vocab_size": packed.vocab_size, "splits": splits}
+
+
+def _pretrain_command(folder: str, row_length: int) -> str:
+    """Returns a command that trains on a packed folder; its position table has a row for each token of a row."""
+    from electramed_jax.config.presets import PRESETS
+
+    positions = f" --config.model.max_positions={row_length}" * (row_length > PRESETS["small"].model.max_positions)
+    return (
+        f"electramed pretrain --config=configs/pretrain_small.py{positions} --config.data.directory={folder} "
+        "--workdir=DIR"
+    )

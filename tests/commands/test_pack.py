@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from run_command import run_command, run_pipeline
+
+from electramed_jax.config.pretrain import from_flags
 
 
 def test_pack_keeps_every_document_of_each_split(tmp_path, capsys):
@@ -23,3 +26,15 @@ def test_pack_in_electra_format_reports_dropped_tokens(tmp_path, capsys):
     assert result["format"] == "electra"
     shown = capsys.readouterr().err
     assert "of the tokens dropped, which did not fit their row; --format packed drops none" in shown
+
+
+@pytest.mark.parametrize(("length", "setting"), [(64, ""), (512, ""), (1024, "--config.model.max_positions=1024 ")])
+def test_the_next_command_has_a_position_table_for_the_rows(tmp_path, capsys, length, setting):
+    run_pipeline(tmp_path)
+    capsys.readouterr()
+    paths = ("--documents", tmp_path / "documents", "--vocab", tmp_path / "vocab.txt", "--output", tmp_path / "long")
+    run_command("pack", *paths, "--max_seq_length", length, "--workers", 1)
+    (command,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
+    assert f"--config=configs/pretrain_small.py {setting}--config.data.directory={tmp_path}/long" in command
+    settings = [word for word in command.split() if word.startswith("--config")]
+    assert from_flags(settings).model.max_positions >= length

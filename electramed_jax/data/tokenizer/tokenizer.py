@@ -11,8 +11,6 @@ import numpy as np
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.word_cache import WordCache
 
-MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200
-
 
 class Tokenizer:
     """BERT's tokenizer for a vocab.txt.
@@ -104,7 +102,7 @@ class Tokenizer:
             models.WordPiece(
                 {token: number for number, token in enumerate(self.tokens)},
                 unk_token=vocab.UNK,
-                max_input_chars_per_word=MAX_WORD_CHARACTERS,
+                max_input_chars_per_word=vocab.MAX_WORD_CHARACTERS,
                 continuing_subword_prefix="##",
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -16,8 +17,14 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 VOCAB_FILE = "vocab.txt"
 MAX_CHARACTERS = 1000  # letters in the alphabet, the most frequent ones; others become [UNK]
 MIN_FREQUENCY = 2
+MAX_WORD_CHARACTERS = 100  # Hugging Face's limit; google-research/electra's is 200. A longer word is [UNK].
 _CODE_POINTS = 0x110000
 _BATCH = 256
+# Characters that neither separate words nor are words by themselves (punctuation, Chinese characters).
+_LONG_WORD = re.compile(
+    r"[^\s!-/:-@\[-`{-~\u2000-\u206f\u3000-\u303f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
+    rf"{{{MAX_WORD_CHARACTERS + 1},}}"
+)
 
 
 def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, count: int | None = None) -> list[str]:
@@ -25,6 +32,9 @@ def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, co
 
     The trainer of `tokenizers` adds single letters in the order of a hash map, which differs from
     run to run. Passing every letter, sorted, as a special token fixes that order.
+
+    Words of more than MAX_WORD_CHARACTERS, such as a sequence of a genome, are left out: the tokenizer maps them to
+    [UNK], and the time of training grows with the length of the longest word.
 
     Args:
       texts: iterated twice (for letters, then for words), so not a generator.
@@ -65,7 +75,7 @@ def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, co
         continuing_subword_prefix="##",
     )
     with console.progress(count, "documents", "finding word pieces") as advance:
-        tokenizer.train_from_iterator(_with_progress(texts, advance), trainer)
+        tokenizer.train_from_iterator(map(_drop_long_words, _with_progress(texts, advance)), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]
 
@@ -133,6 +143,12 @@ def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str
         (letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter)
     )
     return sorted(by_count[:MAX_CHARACTERS])
+
+
+def _drop_long_words(text: str) -> str:
+    if max(map(len, text.split()), default=0) <= MAX_WORD_CHARACTERS:  # a fast check that most texts pass
+        return text
+    return _LONG_WORD.sub(" ", text)
 
 
 def _with_progress(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:

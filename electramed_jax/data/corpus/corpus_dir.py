@@ -11,6 +11,8 @@ import contextlib
 import gzip
 import hashlib
 import json
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
@@ -18,8 +20,8 @@ from typing import Any, BinaryIO
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document
+from electramed_jax.data.readers import jsonl
+from electramed_jax.data.readers.document import Document, ReadErrors
 
 FILE = "documents.json"
 FORMAT_VERSION = 1
@@ -61,7 +63,8 @@ def read_part(path: str) -> Iterator[Document]:
       UserError: at the end, if the part is damaged.
     """
     damage: Counter[str] = Counter()
-    yield from reader.read_documents(path, damage)
+    # A line can be longer here than in the input: JSON escapes characters, U+FFFD has three bytes.
+    yield from jsonl.read(ReadErrors(path, damage, strict=False, max_line_bytes=sys.maxsize, max_expansion=math.inf))
     if damage:
         raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
 

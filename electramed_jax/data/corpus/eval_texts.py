@@ -15,7 +15,6 @@ The format is detected from the content, because names are unreliable (BLUE's `.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
 import statistics
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import decompression
 
 _TEXT_KEYS = {"abstract", "context", "contexts", "passage", "sections", "sentence", "text", "title"}
 _ARTICLE_URL = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")
@@ -44,19 +43,17 @@ def read_passages(path: str) -> tuple[set[int], list[str]]:
     """
     text = _read_text(path)
     pmids: set[int] = set()
-    passages = list(_passages(text, pmids))
+    try:
+        passages = list(_passages(text, pmids))
+    except RecursionError as error:
+        raise UserError(f"{path}: its JSON is nested too deeply; wanted questions, documents or passages") from error
     if not pmids and not any(passages):
         raise UserError(f"{path}: contains neither a PMID nor text; give evaluation files to --decontaminate")
     return pmids, passages
 
 
 def _read_text(path: str) -> str:
-    data = files.read_bytes(path)
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{path}: gzip data is damaged ({error}); download the file again") from error
+    data = decompression.read_whole(path)
     if b"\0" in data[:4096] or data.lstrip().startswith((b"<?xml", b"<!DOCTYPE")):
         raise UserError(f"{path}: unknown evaluation format; wanted JSON, CoNLL, PubTator, a table or a list of PMIDs")
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
@@ -130,7 +127,10 @@ def _from_table(text: str, delimiter: str, pmids: set[int]) -> Iterator[str]:
 
 
 def _rows(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
+    if delimiter == "\t":
+        return (line.split(delimiter) for line in lines)
+    csv.field_size_limit(decompression.MAX_WHOLE_BYTES)  # the default, 128 KiB, is less than a long text
+    return csv.reader(lines)
 
 
 def _is_text(field: str) -> bool:

@@ -1,32 +1,171 @@
-"""Bytes and lines of an input file, decompressed, with damage counted.
+"""Bytes and lines of an input file: decompressed, in UTF-8, in bounded memory, with damage counted.
 
-Reasons: `truncated_gzip` and `damaged_gzip`. What was decompressed before the damage is used. Bytes that are not UTF-8
-are replaced by U+FFFD, which the tokenizer drops; the reader counts the document as `repaired_utf8`.
+Reasons:
+
+- files: `truncated_gzip` and `damaged_gzip` (what was decompressed before the damage is used), `expands_too_far` (more
+  than `ReadErrors.max_expansion`, a decompression bomb; the rest is not used), `html_page` (a web page, often the
+  answer of a server that was asked for a file; not used);
+- lines: `long_line` (longer than `ReadErrors.max_line_bytes`; skipped);
+- kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced by U+FFFD, which the tokenizer drops),
+  `repaired_encoding` (the document was converted from UTF-16, UTF-32 or Windows-1252).
+
+UTF-16 and UTF-32 are recognised by their byte-order mark, or by the NUL bytes of the first characters. Windows-1252,
+which includes Latin-1, is recognised line by line: see `decode`.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import decompression, files
 from electramed_jax.data.readers.document import REPAIRED_PREFIX, ReadErrors
 
 _CHUNK_BYTES = 1 << 20
+_UTF8, _WINDOWS_1252 = "utf8", "encoding"  # repairs, as counted after REPAIRED_PREFIX
+_GZIP_MAGIC = b"\x1f\x8b"
+# The longer marks first: that of UTF-32-LE starts with that of UTF-16-LE.
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_UTF16_STARTS = (
+    (re.compile(rb"[\t\n\r -~]\0[\t\n\r -~]\0"), "utf-16-le"),
+    (re.compile(rb"\0[\t\n\r -~]\0[\t\n\r -~]"), "utf-16-be"),
+)
+_HTML_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,2000}?-->\s*)*(?:<!DOCTYPE\s+html|<html)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def read_chunks(errors: ReadErrors) -> Iterator[bytes]:
-    """Yields the bytes of a file, decompressed if its name ends in .gz, up to the first damage."""
+    """Yields the bytes of a file, in UTF-8 and without byte-order mark, up to the first damage.
+
+    A file whose name ends in .gz is decompressed. A file in another encoding than UTF-16 or UTF-32 is not converted.
+    """
+    chunks = _count_bytes(_decompress(errors), errors)
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= _CHUNK_BYTES:
+            break
+    mark, encoding = _detect_encoding(start)
+    start = start.removeprefix(mark)
+    if _HTML_START.match(start if encoding == "utf-8" else start.decode(encoding, "replace").encode()):
+        errors.truncated = True
+        errors.report_damaged("html_page", 1, "a web page (HTML), not a data file; download it again")
+        return
+    if encoding == "utf-8":
+        if start:
+            yield start
+        yield from chunks
+        return
+    errors.converted = True
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    yield decoder.decode(start).encode()
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode()
+    if not errors.truncated:
+        yield decoder.decode(b"", True).encode()
+
+
+def read_lines(errors: ReadErrors) -> Iterator[tuple[int, str, str]]:
+    """Yields (line number, line without its end, repair) of a file; no incomplete last line.
+
+    A repair is "" for a line in UTF-8; the reader passes another one to `report_replaced_bytes` with the document.
+    A line of more than `errors.max_line_bytes` is counted as damaged and skipped, in bounded memory.
+    """
+    number, size = 1, 0
+    pieces: list[bytes] = []  # of the line that the last chunk did not end
+    for chunk in read_chunks(errors):
+        first, *others = chunk.split(b"\n")
+        size += len(first)
+        if size <= errors.max_line_bytes:
+            pieces.append(first)
+        else:
+            pieces.clear()
+        if not others:
+            continue
+        *whole, last = others
+        for line, bytes_of_line in ((b"".join(pieces), size), *((line, len(line)) for line in whole)):
+            if bytes_of_line > errors.max_line_bytes:
+                _report_long_line(errors, number)
+            else:
+                yield number, *decode(line, errors)
+            number += 1
+        pieces, size = [last], len(last)
+    if size > errors.max_line_bytes:
+        _report_long_line(errors, number)
+    elif size and not errors.truncated:
+        yield number, *decode(b"".join(pieces), errors)
+
+
+def decode(data: bytes, errors: ReadErrors) -> tuple[str, str]:
+    """Returns (text, repair) of bytes that should be UTF-8; the repair is "" if they are.
+
+    Bytes that are not UTF-8 are read as Windows-1252 if nothing contradicts it: the file had no character beyond ASCII
+    in UTF-8 so far, all bytes are defined in Windows-1252, and at most half of them are beyond ASCII (other alphabets
+    have more). Otherwise they are replaced by U+FFFD.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        replaced = data.decode("utf-8", "replace")
+        errors.has_utf8 = errors.has_utf8 or not replaced.replace("\ufffd", "").isascii()
+        beyond_ascii = len(data.translate(None, bytes(range(128))))
+        if errors.has_utf8 or 2 * beyond_ascii > len(data):
+            return replaced, _UTF8
+        try:
+            return data.decode("windows-1252"), _WINDOWS_1252
+        except UnicodeDecodeError:
+            return replaced, _UTF8
+    errors.has_utf8 = errors.has_utf8 or not text.isascii()
+    return text, ""
+
+
+def report_replaced_bytes(errors: ReadErrors, line: int, repair: str = _UTF8) -> None:
+    """Counts a document with a repair of `read_lines` or `decode`.
+
+    Raises:
+      UserError: if `errors` is strict.
+    """
+    errors.report_damaged(f"{REPAIRED_PREFIX}{repair}", line, "bytes that are not UTF-8")
+
+
+def _decompress(errors: ReadErrors) -> Iterator[bytes]:
     with files.open_read(errors.path) as raw:
+        errors.file_bytes = files.size(errors.path)
         if not errors.path.lower().endswith(".gz"):
             while chunk := raw.read(_CHUNK_BYTES):
+                errors.file_bytes_read = raw.tell()
                 yield chunk
             return
+        if _is_html(raw):
+            errors.file_bytes_read = errors.file_bytes
+            yield raw.read(_CHUNK_BYTES)
+            return
         stream = gzip.GzipFile(fileobj=raw)
+        expanded = 0
         try:
             # read1 returns the bytes before the damage; read would raise without them.
             while chunk := stream.read1(_CHUNK_BYTES):
+                errors.file_bytes_read, expanded = raw.tell(), expanded + len(chunk)
+                if decompression.expands_too_far(raw.tell(), expanded, errors.max_expansion):
+                    errors.truncated = True
+                    detail = (
+                        f"{raw.tell():,} bytes expand to more than {expanded:,}, over {errors.max_expansion} times as "
+                        "many, as in a decompression bomb; if the file is genuine, decompress it first"
+                    )
+                    errors.report_damaged("expands_too_far", 0, detail)
+                    return
                 yield chunk
         except EOFError:
             errors.truncated = True
@@ -36,29 +175,30 @@ def read_chunks(errors: ReadErrors) -> Iterator[bytes]:
             errors.report_damaged("damaged_gzip", 0, f"gzip data is damaged ({error})")
 
 
-def read_lines(errors: ReadErrors) -> Iterator[tuple[int, str, bool]]:
-    """Yields (line number, line without its end, whether bytes were replaced); no incomplete last line."""
-    number, rest = 0, b""
-    for chunk in read_chunks(errors):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            number += 1
-            yield number, *_decode(line)
-    if rest and not errors.truncated:
-        yield number + 1, *_decode(rest)
+def _is_html(raw: BinaryIO) -> bool:
+    """Returns whether a file that should be compressed is an HTML page; leaves the file at its start."""
+    start = raw.read(_CHUNK_BYTES)
+    raw.seek(0)
+    return not start.startswith(_GZIP_MAGIC) and bool(_HTML_START.match(start))
 
 
-def report_replaced_bytes(errors: ReadErrors, line: int) -> None:
-    """Counts a document in which `read_lines` replaced bytes.
-
-    Raises:
-      UserError: if `errors` is strict.
-    """
-    errors.report_damaged(f"{REPAIRED_PREFIX}utf8", line, "bytes that are not UTF-8")
+def _count_bytes(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[bytes]:
+    for chunk in chunks:
+        errors.bytes_read += len(chunk)
+        yield chunk
 
 
-def _decode(line: bytes) -> tuple[str, bool]:
-    try:
-        return line.decode("utf-8"), False
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "replace"), True
+def _detect_encoding(start: bytes) -> tuple[bytes, str]:
+    """Returns (byte-order mark or b"", encoding) of the first bytes of a file."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if start.startswith(mark):
+            return mark, encoding
+    for pattern, encoding in _UTF16_STARTS:
+        if pattern.match(start):
+            return b"", encoding
+    return b"", "utf-8"
+
+
+def _report_long_line(errors: ReadErrors, number: int) -> None:
+    limit = errors.max_line_bytes >> 20
+    errors.report_damaged("long_line", number, f"longer than {limit} MiB; wanted one document per line")

@@ -9,10 +9,18 @@ from collections import Counter
 from typing import Any
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage.decompression import MAX_EXPANSION
 
 PUBMED_SOURCE = "pubmed"
 OTHER_ABSTRACT_SOURCE = "pubmed-other-abstract"  # differs from PUBMED_SOURCE: not a duplicate of its own article
 REPAIRED_PREFIX = "repaired_"  # a count with this prefix is of documents that were kept, not dropped
+MAX_LINE_BYTES = 16 << 20  # of a line, a record, or a document of several lines; full texts have up to 5 MB
+MIN_USED_FRACTION = 0.01  # of the bytes of a file; with less, the file is unusable
+
+
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +95,33 @@ class ReadErrors:
       path: the file.
       drops: reason -> number of pieces; updated in place.
       strict: raise at the first damaged piece.
+      max_line_bytes: of a line, and of a document of several lines.
+      max_expansion: bytes after decompression per byte of the file.
       truncated: whether the bytes ended early, so that the last piece is incomplete.
+      converted: whether the file was converted from another encoding, which is counted for each document.
+      has_utf8: whether a character beyond ASCII was found in UTF-8.
+      file_bytes: size of the file; None if the reader does not use `byte_stream`.
+      file_bytes_read: bytes of the file that were read, of `file_bytes`.
+      bytes_read: bytes that were read, after decompression.
+      used_bytes: those of them in intact records, if the reader counts them.
+      damage: reason -> description of its first piece, for damaged pieces that are not used.
+      dropped: number of intact pieces that are not used.
     """
 
     path: str
     drops: Counter[str]
     strict: bool
+    max_line_bytes: int = MAX_LINE_BYTES
+    max_expansion: float = MAX_EXPANSION
     truncated: bool = False
+    converted: bool = False
+    has_utf8: bool = False
+    file_bytes: int | None = None
+    file_bytes_read: int = 0
+    bytes_read: int = 0
+    used_bytes: int = 0
+    damage: dict[str, str] = dataclasses.field(default_factory=dict)
+    dropped: int = 0
 
     def report_damaged(self, reason: str, line: int, detail: str) -> None:
         """Counts a damaged piece. `line` is its line number, or 0 if unknown.
@@ -108,10 +136,44 @@ class ReadErrors:
                 f"and count them as {reason}"
             )
         self.drops[reason] += 1
+        if not reason.startswith(REPAIRED_PREFIX):
+            self.damage.setdefault(reason, f"line {line}: {detail}" if line > 1 else detail)
 
     def count_dropped(self, reason: str) -> None:
         """Counts an intact piece that is not used."""
         self.drops[reason] += 1
+        self.dropped += 1
+
+    def describe_unusable(self, documents: int, text_bytes: int) -> str:
+        """Returns why the file is unusable, after it was read; "" if it is usable.
+
+        Unusable: less than MIN_USED_FRACTION of the file was read and is in intact records, and not because intact
+        records without a text of interest were dropped.
+
+        Args:
+          documents: number of documents that were read.
+          text_bytes: size of their text, at least; used where the reader does not count `used_bytes`.
+        """
+        if self.file_bytes is None or (self.dropped and not self.damage):
+            return ""
+        if not self.file_bytes or not (self.bytes_read or self.damage):
+            return "empty"
+        used = max(self.used_bytes, text_bytes) / max(1, self.bytes_read) * self.file_bytes_read / self.file_bytes
+        if used >= MIN_USED_FRACTION:
+            return ""
+        reasons = [f"{detail} ({reason}: {self.drops[reason]:,})" for reason, detail in self.damage.items()]
+        found = f"only {used:.2%} of it can be used" if documents else "nothing in it can be used"
+        return f"{found}: {'; '.join(reasons) or 'no text in this format'}"
+
+
+def replace_lone_surrogates(json_text: str) -> str:
+    r"""Replaces the escape of half a surrogate pair in JSON, such as "\ud800" alone, by that of U+FFFD.
+
+    UTF-8, and so every output file and the tokenizer, cannot represent it. The length of the JSON does not change.
+    """
+    if "\\ud" not in json_text and "\\uD" not in json_text:
+        return json_text
+    return _ESCAPES.sub(lambda escape: "\\ufffd" if escape["lone"] else escape[0], json_text)
 
 
 def text_id(text: str) -> str:

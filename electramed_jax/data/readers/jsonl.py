@@ -1,7 +1,8 @@
-"""JSONL reader: one JSON object per line.
+r"""JSONL reader: one JSON object per line.
 
 Keys: `text` or `sections` ([label or null, text] pairs), and optionally `title`, `id`, `pmid`, `year`, `source`,
 `language`, `version`, `revised`. Reasons: `bad_json` (not JSON), `bad_record` (no string `text` and no `sections`).
+Half of a surrogate pair ("\ud800"), which UTF-8 cannot represent, becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from electramed_jax.data.readers import byte_stream
-from electramed_jax.data.readers.document import Document, ReadErrors, parse_positive_int, text_id
+from electramed_jax.data.readers.document import (
+    Document,
+    ReadErrors,
+    parse_positive_int,
+    replace_lone_surrogates,
+    text_id,
+)
 
 
 def read(errors: ReadErrors, *_: object) -> Iterator[Document]:
     """Yields the documents of the file `errors.path`."""
     source = os.path.basename(errors.path)
-    for number, line, replaced in byte_stream.read_lines(errors):
-        line = line.removeprefix("\ufeff")
+    for number, line, repair in byte_stream.read_lines(errors):
         if not line.strip():
             continue
-        if replaced:
-            byte_stream.report_replaced_bytes(errors, number)
+        if repair:
+            byte_stream.report_replaced_bytes(errors, number, repair)
         try:
-            record = json.loads(line)
+            record = json.loads(replace_lone_surrogates(line))
         except (ValueError, RecursionError):
             errors.report_damaged("bad_json", number, "not valid JSON")
             continue
@@ -34,6 +40,7 @@ def read(errors: ReadErrors, *_: object) -> Iterator[Document]:
         if document is None:
             errors.report_damaged("bad_record", number, 'wanted an object with "text", a string')
         else:
+            errors.used_bytes += len(line)
             yield document
 
 
@@ -49,16 +56,21 @@ def _parse_record(record: Any, source: str) -> Document | None:
         return None
     if not all(isinstance(text, str) and isinstance(label, str | None) for label, text in pairs):
         return None
-    title = record.get("title")
+    title, language = record.get("title"), record.get("language")
     document = Document(
-        id=str(record.get("id") or ""),
+        id=_to_name(record.get("id")),
         pmid=parse_positive_int(record.get("pmid")),
         title=title if isinstance(title, str) else "",
         sections=pairs,
         year=parse_positive_int(record.get("year")),
-        source=str(record.get("source") or source),
-        language=language if isinstance(language := record.get("language"), str) and language else None,
+        source=_to_name(record.get("source")) or source,
+        language=language if isinstance(language, str) and language else None,
         version=parse_positive_int(record.get("version")) or 1,
         revised=parse_positive_int(record.get("revised")),
     )
     return document if document.id else dataclasses.replace(document, id=text_id(document.text))
+
+
+def _to_name(value: Any) -> str:
+    """Returns a string or number as text; "" for anything else."""
+    return str(value) if value and isinstance(value, str | int | float) else ""

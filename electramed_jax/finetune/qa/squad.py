@@ -10,12 +10,12 @@ unlabelled: it can be predicted, but not trained on or scored.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 from typing import Any, NamedTuple
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import decompression
+from electramed_jax.data.readers.document import replace_lone_surrogates
 
 _KINDS = {str: "a string", list: "a list", int: "a whole number", dict: "an object", bool: "true or false"}
 
@@ -71,15 +71,11 @@ def load_json(path: str) -> Any:
     Raises:
       UserError: the file is missing, empty or not JSON (with the line).
     """
-    data = files.read_bytes(path)
+    data = decompression.read_whole(path)
     if not data.strip():
         raise UserError(f"{path}: empty; wanted questions in SQuAD's JSON or BioASQ's")
     try:
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        return json.loads(data.decode("utf-8-sig"))
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: gzip data is damaged ({error}); download the file again") from error
+        return json.loads(replace_lone_surrogates(data.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start:,} is not UTF-8; wanted JSON in UTF-8") from error
     except json.JSONDecodeError as error:

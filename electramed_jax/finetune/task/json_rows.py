@@ -5,12 +5,12 @@ The ending does not tell these apart: `.json` files of LinkBERT and of Hugging F
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import decompression
+from electramed_jax.data.readers.document import replace_lone_surrogates
 from electramed_jax.finetune.task import split_files
 
 ENDINGS = ("json", "jsonl", "json.gz", "jsonl.gz")
@@ -28,7 +28,9 @@ def read_value(path: str) -> tuple[Any, str]:
     text = _read_text(path)
     try:
         return json.loads(text), text
-    except json.JSONDecodeError as error:
+    except (RecursionError, ValueError) as error:
+        if not isinstance(error, json.JSONDecodeError):
+            split_files.reject_line(path, 1, _describe(error))
         if "\n" not in text.strip() or not text.lstrip().startswith("{"):
             split_files.reject_line(path, error.lineno, f"not JSON ({error.msg} at column {error.colno})")
     return [value for _, value in _read_lines(path, text)], text
@@ -63,19 +65,21 @@ def line_of(text: str, position: int) -> int:
 
 
 def _read_text(path: str) -> str:
-    data = files.read_bytes(path)
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{path}: gzip data is damaged ({error}); copy or download it again") from error
+    data = decompression.read_whole(path)
     try:
-        text = data.decode("utf-8-sig")
+        text = replace_lone_surrogates(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if not text.strip():
         raise UserError(f"{path}: empty; copy or download it again")
     return text
+
+
+def _describe(error: RecursionError | ValueError) -> str:
+    """Returns what is wrong with a text that `json.loads` does not accept."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg} at column {error.colno})"
+    return "JSON nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
 
 
 def _read_lines(path: str, text: str) -> list[tuple[int, Any]]:
@@ -84,8 +88,8 @@ def _read_lines(path: str, text: str) -> list[tuple[int, Any]]:
         if line.strip():
             try:
                 rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                split_files.reject_line(path, number, f"not JSON ({error.msg} at column {error.colno})")
+            except (RecursionError, ValueError) as error:
+                split_files.reject_line(path, number, _describe(error))
     return rows
 
 

@@ -8,7 +8,9 @@ from typing import Any, NoReturn, TypeVar
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.common.storage.decompression import MAX_WHOLE_BYTES
 from electramed_jax.data.dataset.sampler import permutation
+from electramed_jax.data.readers.document import MAX_LINE_BYTES
 from electramed_jax.finetune.task.task import DEV, SPLITS, TRAIN
 
 NAMES = {"train": ("train", "training"), "dev": ("dev", "devel", "development", "valid", "validation", "val"),
@@ -55,12 +57,28 @@ def read_lines(path: str) -> list[str]:
     """Returns the lines of a text file: UTF-8 with or without a byte-order mark, any line ends.
 
     Raises:
-      UserError: the file is empty.
+      UserError: the file is empty, larger than MAX_WHOLE_BYTES or not UTF-8, or a line is longer than MAX_LINE_BYTES.
     """
-    text = files.read_text(path).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
+    if files.size(path) > MAX_WHOLE_BYTES:
+        raise UserError(f"{path}: more than {MAX_WHOLE_BYTES >> 20:,} MiB, too large to be read whole; divide the file")
+    lines: list[str] = []
+    with files.open_read(path) as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number = len(lines) + 1
+            if len(line) > MAX_LINE_BYTES:
+                reject_line(path, number, f"longer than {MAX_LINE_BYTES >> 20} MiB; wanted one record per line")
+            try:
+                text = line.decode("utf-8" if lines else "utf-8-sig")
+            except UnicodeDecodeError as error:
+                reject_line(
+                    path,
+                    number,
+                    f"not UTF-8 text (byte {error.start} of the line); convert it, e.g. with iconv -t utf-8",
+                )
+            lines += text.removesuffix("\n").removesuffix("\r").split("\r")
+    if not any(line.strip() for line in lines):
         raise UserError(f"{path}: empty; copy or download it again")
-    return text.removesuffix("\n").split("\n")
+    return lines
 
 
 def reject_line(path: str, line: int, why: str) -> NoReturn:

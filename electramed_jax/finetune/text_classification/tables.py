@@ -20,6 +20,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.data.readers.document import MAX_LINE_BYTES
 from electramed_jax.finetune.task import json_rows, split_files
 from electramed_jax.finetune.text_classification import headerless_columns, hoc_folders, json_records
 from electramed_jax.finetune.text_classification.headerless_columns import DEFAULT_COLUMNS, Columns
@@ -89,7 +90,7 @@ def _table_rows(path: str, columns: Columns, labelled: bool) -> tuple[list[tuple
         split_files.reject_line(
             path, 1, f"JSON; wanted a table, or JSON in a file that ends in .{', .'.join(json_rows.ENDINGS)}"
         )
-    rows = _split_cells(lines)
+    rows = _split_cells(path, lines)
     first_line, header = rows[0]
     header = [name.strip() for name in header]
     known = {*TEXT, *SECOND, *LABEL, columns.text, columns.second, columns.label} - {""}
@@ -106,15 +107,19 @@ def _table_rows(path: str, columns: Columns, labelled: bool) -> tuple[list[tuple
     return [(number, dict(zip(numbers, row, strict=True))) for number, row in rows], chosen
 
 
-def _split_cells(lines: list[str]) -> list[tuple[int, list[str]]]:
+def _split_cells(path: str, lines: list[str]) -> list[tuple[int, list[str]]]:
     """Returns (line from 1, cells) of each line that is not empty."""
     if "\t" in lines[0]:
         rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1)]
     else:
-        reader, rows, line = csv.reader(lines), [], 1
-        for row in reader:  # a quoted cell may have several lines
-            rows.append((line, row))
-            line = reader.line_num + 1
+        csv.field_size_limit(MAX_LINE_BYTES)  # the default, 128 KiB, is less than a long text
+        reader, rows, line = csv.reader(f"{line}\n" for line in lines), [], 1
+        try:
+            for row in reader:  # a quoted cell may have several lines
+                rows.append((line, row))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            split_files.reject_line(path, line, f"{error}; look for a quotation mark without an end")
     return [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
 
 

@@ -129,7 +129,7 @@ def test_dropped_and_repaired_documents_are_counted_by_file_and_reason(tmp_path)
     path = tmp_path / "a.jsonl"
     write(path, {"text": text(1)}, {"text": " \u200b"}, {"text": "short"})
     with open(path, "ab") as file:
-        file.write(b"{broken\n" + json.dumps({"text": text(2)}).encode()[:-2] + b'\xff"}\n')
+        file.write(b"{broken\n" + json.dumps({"text": text(2)}).encode()[:-2] + b'\x81"}\n')
     info = prepare([str(path)], str(tmp_path / "out"), workers=1)
     (counts,) = info["inputs"]
     assert (counts["read"], counts["kept"]) == (5, 2)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.finetune.task import split_files
 from electramed_jax.finetune.text_classification import tables
 from electramed_jax.finetune.text_classification.tables import Columns
 
@@ -201,6 +202,52 @@ def test_mednli_has_a_gold_label(tmp_path):
     row = {"sentence1": "No fever.", "pairID": "23eb", "sentence2": "He has fever.", "gold_label": "contradiction"}
     (record,), columns = read(tmp_path, "mli_train_v1.jsonl", json.dumps(row))
     assert columns == Columns("sentence1", "sentence2", "gold_label") and record.label == "contradiction"
+
+
+def test_a_quoted_text_may_have_several_lines_and_any_length(tmp_path):
+    long = "word " * 100_000
+    rows, _ = read(tmp_path, "train.csv", f'text,label\n"two\nlines",x\n"{long}",y\n')
+    assert [(row.text, row.line) for row in rows] == [("two\nlines", 2), (long.strip(), 4)]
+
+
+def test_a_line_over_the_limit_is_an_error_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(split_files, "MAX_LINE_BYTES", 20)
+    with pytest.raises(UserError, match=r"a\.tsv, line 2: longer than .* MiB; wanted one record per line"):
+        read(tmp_path, "a.tsv", "text\tlabel\n" + "x" * 30 + "\ty\n")
+
+
+def test_a_quotation_mark_without_an_end_does_not_swallow_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 200)
+    with pytest.raises(UserError, match=r"a\.csv, line 3: field larger .*; look for a quotation mark without an end"):
+        read(tmp_path, "a.csv", 'text,label\nx,y\n"z,y\n' + "long,y\n" * 100)
+
+
+@pytest.mark.parametrize(
+    "data", ["text\tlabel\ncaf\xe9\tx\n".encode("latin-1"), "text\tlabel\nx\ty\n".encode("utf-16")]
+)
+def test_a_table_in_another_encoding_is_an_error_that_names_the_line(tmp_path, data):
+    (tmp_path / "a.tsv").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tsv, line [12]: not UTF-8 text \(byte \d of the line\); convert it"):
+        tables.read_table(str(tmp_path / "a.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "line 2: JSON nested too deeply"),
+        ('{"text": "x", "label": ' + "9" * 5000 + "}", "line 2: a number of thousands of digits"),
+    ],
+    ids=["nested", "huge"],
+)
+def test_json_that_python_does_not_parse_is_an_error_that_names_the_line(tmp_path, line, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, "a.jsonl", '{"text": "x", "label": "y"}\n' + line)
+
+
+def test_half_a_surrogate_pair_is_replaced(tmp_path):
+    row = r'{"text": "gene \ud83e\uddec \ud800 \\ud800", "label": "\udfffy"}'
+    (record,), _ = read(tmp_path, "a.jsonl", row)
+    assert (record.text, record.label) == ("gene \U0001f9ec \ufffd \\ud800", "\ufffdy")
 
 
 def write_hoc(folder):

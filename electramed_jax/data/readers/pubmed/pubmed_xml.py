@@ -6,11 +6,16 @@ No DTD is read, and the parser accepts no entities other than the five of XML.
 Reasons:
 
 - dropped records: `no_text` (neither title nor abstract), `title_alone` (a title without an abstract; see
-  `PubmedOptions.titles_alone`), `malformed_xml` (not well-formed);
+  `PubmedOptions.titles_alone`), `malformed_xml` (not well-formed), `long_record` (longer than
+  `ReadErrors.max_line_bytes`);
 - files: `truncated_xml` (ends inside a record or before the end tag of its root), `not_pubmed_xml` (no record),
   `entity_declaration` (declares entities; the whole file is dropped);
-- kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced), `repaired_entities` (HTML entities, which
-  XML does not define, were replaced by their characters).
+- kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced), `repaired_encoding` (converted from the
+  declared encoding or from Windows-1252; or the declared encoding is unknown), `repaired_entities` (HTML entities,
+  which XML does not define, were replaced by their characters), `repaired_characters` (control characters, which XML
+  forbids, were removed).
+
+A prefix of names that is not declared in the record changes nothing in the text and is not counted.
 """
 
 from __future__ import annotations
@@ -18,10 +23,11 @@ from __future__ import annotations
 import html.entities
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from lxml import etree
 
-from electramed_jax.data.readers import byte_stream
+from electramed_jax.data.readers import byte_stream, mathml
 from electramed_jax.data.readers.document import (
     REPAIRED_PREFIX,
     Document,
@@ -33,9 +39,13 @@ from electramed_jax.data.readers.pubmed import pubmed_record, pubmed_scanner
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _XML_ENTITIES = {b"amp", b"lt", b"gt", b"quot", b"apos"}
-# PubMed's DTD, which is not read, declares this prefix for formulas.
-_MATHML_NAMESPACE = b' xmlns:mml="http://www.w3.org/1998/Math/MathML"'
-_ROOT_START = re.compile(rb"<\w+")
+_FORBIDDEN_CHARACTER = re.compile(
+    rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcef]|1[0-9a-f]|d[89a-f]..));",
+    re.IGNORECASE,
+)
+_PREFIX = re.compile(rb"</?([A-Za-z_][\w.-]*):|\s([A-Za-z_][\w.-]*):[\w.-]+\s*=")
+_DECLARED_PREFIX = re.compile(rb"\sxmlns:([A-Za-z_][\w.-]*)\s*=")
+_ROOT_START = re.compile(rb"<[\w.-]+")
 
 
 def read(errors: ReadErrors, options: PubmedOptions, deletions: list[int]) -> Iterator[Document]:
@@ -64,7 +74,7 @@ def parse(
         try:
             record = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
-            repaired, repairs = _repair(data)
+            repaired, repairs = _repair(data, errors)
             try:
                 record = etree.fromstring(repaired, parser)
             except etree.XMLSyntaxError:
@@ -72,24 +82,42 @@ def parse(
                 continue
             for name, detail in repairs.items():
                 errors.report_damaged(REPAIRED_PREFIX + name, line, detail)
+        errors.used_bytes += len(data)
+        if "}" in record.tag:
+            _remove_namespaces(record)
         if record.tag in ("DeleteCitation", "DeleteDocument"):
             deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
         else:
             yield from pubmed_record.parse_record(record, errors, options)
 
 
-def _repair(data: bytes) -> tuple[bytes, dict[str, str]]:
+def _repair(data: bytes, errors: ReadErrors) -> tuple[bytes, dict[str, str]]:
     """Makes the unambiguous repairs of a record; returns it and {repair: description}."""
     repairs = {}
-    decoded = data.decode("utf-8", "replace").encode("utf-8")
-    if decoded != data:
-        repairs["utf8"] = "bytes that are not UTF-8"
+    text, repair = byte_stream.decode(data, errors)
+    if repair:
+        repairs[repair] = "bytes that are not UTF-8"
+    decoded = text.encode("utf-8")
     repaired = _NAMED_ENTITY.sub(_character_reference, decoded)
     if repaired != decoded:
         repairs["entities"] = "HTML entities, which XML does not define"
-    if b"<mml:" in data:
-        repaired = _ROOT_START.sub(lambda name: name[0] + _MATHML_NAMESPACE, repaired, count=1)
-    return repaired, repairs
+    cleaned = _FORBIDDEN_CHARACTER.sub(b"", repaired)
+    if cleaned != repaired:
+        repairs["characters"] = "control characters, which XML forbids"
+    return _declare_prefixes(cleaned), repairs
+
+
+def _declare_prefixes(data: bytes) -> bytes:
+    """Declares the prefixes that a record uses and does not declare: PubMed's DTD or the root of the file does."""
+    used = {element or attribute for element, attribute in _PREFIX.findall(data)} - {b"xml", b"xmlns"}
+    used -= set(_DECLARED_PREFIX.findall(data[: data.find(b">") + 1]))
+    declarations = b"".join(b' xmlns:%b="urn:prefix:%b"' % (prefix, prefix) for prefix in sorted(used))
+    return _ROOT_START.sub(lambda name: name[0] + declarations, data, count=1)
+
+
+def _remove_namespaces(record: Any) -> None:
+    for element in record.iter(etree.Element):
+        element.tag = mathml.local_name(element)
 
 
 def _character_reference(entity: re.Match[bytes]) -> bytes:

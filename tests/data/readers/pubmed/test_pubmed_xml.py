@@ -135,17 +135,109 @@ def test_an_external_entity_is_never_fetched(tmp_path, monkeypatch):
 
 
 def test_bytes_that_are_not_utf8_are_replaced_and_the_article_is_kept(tmp_path):
-    xml = (HEAD + article(title="caf@ au lait") + TAIL).encode().replace(b"@", b"\xe9")
+    xml = (HEAD + article(title="\u03b1 caf@ au lait") + TAIL).encode().replace(b"@", b"\xe9")
     (document,), drops = read(tmp_path, xml)
-    assert document.title == "caf\ufffd au lait"
+    assert document.title == "\u03b1 caf\ufffd au lait"
     assert drops == {"repaired_utf8": 1}
 
 
-def test_a_declared_encoding_is_used(tmp_path):
-    xml = (HEAD.replace("UTF-8", "ISO-8859-1") + article(title="café") + TAIL).encode("latin-1")
+def test_windows_1252_without_a_declaration_is_recognised(tmp_path):
+    xml = (HEAD + article(title="café – crème") + TAIL).encode("windows-1252")
     (document,), drops = read(tmp_path, xml)
+    assert document.title == "café – crème"
+    assert drops == {"repaired_encoding": 1}
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("ISO-8859-1", "latin-1"),
+        ("latin1", "windows-1252"),  # web pages and exports declare Latin-1 for Windows-1252
+        ("Windows-1252", "windows-1252"),
+        ("ISO-8859-15", "iso-8859-15"),
+        ("UTF-16", "utf-16"),
+        ("UTF-16LE", "utf-16-le"),
+        ("macintosh", "mac-roman"),
+    ],
+)
+def test_a_declared_encoding_is_used_and_its_documents_counted(tmp_path, declared, encoding):
+    xml = (HEAD.replace("UTF-8", declared) + article(title="café ®") + TAIL).encode(encoding)
+    (document,), drops = read(tmp_path, xml, strict=True)
+    assert document.title == "café ®"
+    assert drops == {"repaired_encoding": 1}
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ["idna", "punycode", "rot13", "hex", "utf-7", "unicode_escape", "undefined", "cp037", "none", "", "ü", "a&b"],
+)
+def test_an_odd_encoding_costs_no_record_and_is_counted(tmp_path, declared):
+    xml = HEAD.replace("UTF-8", declared) + article(title="café") + article(pmid=99_000_002) + TAIL
+    (document, _), drops = read(tmp_path, xml)
     assert document.title == "café"
+    assert drops == {"repaired_encoding": 1}
+    with pytest.raises(
+        UserError, match=r"a\.xml, line 1: declares the encoding .* which is unknown; it is read as UTF-8"
+    ):
+        read(tmp_path, xml, strict=True)
+
+
+@pytest.mark.parametrize("section", ["<![CDATA[{}]]>", "<!-- {} -->"])
+@pytest.mark.parametrize("tags", ["</PubmedArticle>", "</MedlineCitation></PubmedArticle><PubmedArticle>"])
+def test_cdata_and_comments_may_contain_the_tags_of_records(tmp_path, section, tags):
+    inside = f"<AbstractText>Before {section.format(tags)} after.</AbstractText>"
+    xml = HEAD + article(abstract=inside) + article(pmid=99_000_002) + TAIL
+    found, drops = read(tmp_path, xml, strict=True)
+    assert [document.pmid for document in found] == [99_000_001, 99_000_002]
+    text = " ".join(f"Before {tags if 'CDATA' in section else ''} after.".split())
+    assert found[0].sections == ((None, text),)
     assert drops == {}
+
+
+def test_a_comment_without_an_end_costs_one_record(tmp_path):
+    bad = article(abstract="<AbstractText>Not <!-- closed.</AbstractText>")
+    found, drops = read(tmp_path, HEAD + bad + article(pmid=99_000_002) + TAIL)
+    assert [document.pmid for document in found] == [99_000_002]
+    assert drops == {"malformed_xml": 1}
+
+
+@pytest.mark.parametrize(
+    "abstract",
+    [
+        "<AbstractText><jats:p>Invented <xlink:a xlink:href='x'>abstract</xlink:a>.</jats:p></AbstractText>",
+        "<AbstractText a:b='c'>Invented abstract.</AbstractText>",
+        "<AbstractText><d:i xmlns:d='urn:d'>Invented</d:i> <d:i>abstract</d:i>.</AbstractText>",
+    ],
+)
+def test_prefixes_that_are_not_declared_cost_no_record(tmp_path, abstract):
+    assert read_one(tmp_path, abstract=abstract).sections == ((None, "Invented abstract."),)
+
+
+def test_a_default_namespace_costs_no_record(tmp_path):
+    xml = HEAD + article().replace("<PubmedArticle>", '<PubmedArticle xmlns="urn:x" xmlns:y="urn:y">') + TAIL
+    (document,), drops = read(tmp_path, xml, strict=True)
+    assert (document.title, drops) == ("Invented title.", {})
+
+
+def test_control_characters_are_removed_and_the_article_is_counted(tmp_path):
+    xml = HEAD + article(title="A\0B \x0bC&#0;D &#x1F;&#xD800;E&#10;&#x3b1;") + TAIL
+    (document,), drops = read(tmp_path, xml)
+    assert document.title == "AB CD E \u03b1"
+    assert drops == {"repaired_characters": 1}
+
+
+def test_a_record_over_the_limit_is_counted_and_the_others_are_used(tmp_path):
+    long = article(abstract="<AbstractText>" + "word " * 2000 + "</AbstractText>")
+    xml = (HEAD + article(pmid=99_000_002) + long + article(pmid=99_000_003) + TAIL).encode()
+    for size in (100, 1000, len(xml)):
+        errors = ReadErrors("a.xml", Counter(), strict=False, max_line_bytes=2000)
+        chunks = (xml[at : at + size] for at in range(0, len(xml), size))
+        found = list(pubmed_xml.parse(chunks, errors, PubmedOptions(), []))
+        if size < len(xml):  # a chunk that is in memory anyway is searched to its end
+            assert [document.pmid for document in found] == [99_000_002, 99_000_003]
+            assert errors.drops == {"long_record": 1}
+        else:
+            assert len(found) == 3
 
 
 def test_articles_in_comments_are_not_read(tmp_path):
@@ -183,7 +275,7 @@ def test_the_namespace_prefix_of_a_formula_may_be_declared_in_the_dtd(tmp_path):
     assert drops == {}
 
 
-@pytest.mark.parametrize("text", ["", "<html><body>503 try later</body></html>", "<PubmedArticleSet/>"])
+@pytest.mark.parametrize("text", ["", "<article><body>503 try later</body></article>", "<PubmedArticleSet/>"])
 def test_a_file_without_articles_is_counted(tmp_path, text):
     assert read(tmp_path, text) == ([], {"not_pubmed_xml": 1})
 

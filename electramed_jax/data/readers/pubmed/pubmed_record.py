@@ -6,7 +6,7 @@ Elements and how they are used:
   title. VernacularTitle replaces a missing title, BookTitle that of a book record; otherwise neither is used.
 - AbstractText: one section each, in order. The label is Label, or NlmCategory if there is no Label; UNLABELLED and
   UNASSIGNED are no labels. CopyrightInformation is not read. Copyright notices and truncation marks inside the text
-  are removed (`pubmed_text`).
+  are removed (`notices`, `pubmed_text`).
 - OtherAbstract: a separate document if `PubmedOptions.other_abstracts` contains its language (English if none is
   given), with id "PMID1.fre", source "pubmed-other-abstract" and the title in its language.
 - Language: in PubMed the language of the article, in a Document that of its text. Titles in brackets and abstracts are
@@ -31,7 +31,7 @@ from electramed_jax.data.readers.document import (
     parse_positive_int,
     text_id,
 )
-from electramed_jax.data.readers.pubmed import pubmed_text
+from electramed_jax.data.readers.pubmed import notices, pubmed_text
 
 _ENGLISH, _UNDETERMINED = "eng", "und"
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
@@ -157,7 +157,7 @@ def _sections(abstract: Any | None, labels: bool) -> _Sections:
     for element in elements:
         text = pubmed_text.strip_truncation_mark(pubmed_text.element_text(element))
         if element is elements[-1]:
-            text = pubmed_text.strip_copyright(text)
+            text = notices.strip_notice(text)
         if text and not _PLACEHOLDER.fullmatch(text):
             sections.append((_label(element) if labels else None, text))
     return tuple(sections)

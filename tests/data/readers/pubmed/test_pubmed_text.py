@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from lxml import etree
 
-from electramed_jax.data.readers.pubmed import pubmed_text
+from electramed_jax.data.readers.pubmed import notices, pubmed_text
 
 
 def line(xml: str) -> str:
@@ -49,6 +51,9 @@ def test_a_numeric_script_is_separated_from_the_number_before_it(xml, wanted):
         ("called 'odd'<sup>1</sup>.", "called 'odd'."),
         ("seen before <sup>1</sup> .", "seen before ."),
         ("seen before<sup>5</sup>", "seen before"),
+        ("new medicine<sup>12</sup> and", "new medicine and"),
+        ("we investigate<sup>12</sup>.", "we investigate."),
+        ("these exons<sup>4,5</sup> are", "these exons are"),
     ],
 )
 def test_a_superscript_that_is_a_reference_is_removed(xml, wanted):
@@ -66,6 +71,12 @@ def test_a_superscript_that_is_a_reference_is_removed(xml, wanted):
         ("mice<sup>high</sup>.", "micehigh."),
         ("delta<sup>9</sup>-THC", "delta9-THC"),
         ("seen below<sub>1</sub>.", "seen below1."),
+        ("after nickel<sup>63</sup> decay", "after nickel63 decay"),
+        ("sulphur<sup>34</sup>, then", "sulphur34, then"),
+        ("loss of intron<sup>4</sup> of the gene", "loss of intron4 of the gene"),
+        ("at codon<sup>61</sup> of NRAS", "at codon61 of NRAS"),
+        ("less interleukin<sup>17</sup> was", "less interleukin17 was"),
+        ("the receptor<sup>7</sup> is", "the receptor7 is"),
     ],
 )
 def test_a_superscript_that_is_part_of_a_name_or_a_unit_is_kept(xml, wanted):
@@ -103,42 +114,27 @@ def test_a_truncation_mark_is_removed(text, wanted):
 
 
 @pytest.mark.parametrize(
-    "notice",
+    ("xml", "wanted"),
     [
-        "Copyright © 2019 Elsevier Ltd. All rights reserved.",
-        "Copyright 1999 Academic Press.",
-        "Copyright (c) 2003 Wiley-Liss, Inc.",
-        "Crown Copyright © 2010. Published by Elsevier Ltd.",
-        "© 2020 The Authors. Journal of Invention published by Wiley on behalf of Invention.",
-        "©2017 AACR.",
-        "(c)2001 by Le Jacq.",
-        "(C) 1998 Academic Press",
-        "Published by Elsevier B.V.",
-        "This article is protected by copyright. All rights reserved.",
-        "(PsycINFO Database Record (c) 2016 APA, all rights reserved).",
-        "2010 Elsevier GmbH. All rights reserved.",
-        "Cancer Res; 78(5); 1214-24. ©2018 AACR.",
-        "Environ. Toxicol. Chem. 2013;32:1016-1026. © 2013 SETAC.",
+        ("<p>First part.</p><p>Second part.</p>", "First part. Second part."),
+        ("one line.<br/>Another <b>line</b>", "one line. Another line"),
+        ("<ul><li>one</li><li>two</li></ul>", "one two"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b c"),
+        ("<sec><title>Aim</title>To see.</sec>", "Aim To see."),
+        ("&lt;p&gt;First part.&lt;/p&gt;&lt;p&gt;Second part.&lt;/p&gt;", "First part. Second part."),
+        ("one line.&lt;br/&gt;Another&lt;BR&gt;line", "one line. Another line"),
+        ("<italic>in</italic><italic>line</italic>", "inline"),
     ],
 )
-def test_a_copyright_notice_at_the_end_is_removed(notice):
-    assert pubmed_text.strip_copyright(f"We tried (n = 3). It worked in COS cells. {notice}") == (
-        "We tried (n = 3). It worked in COS cells."
-    )
-    assert pubmed_text.strip_copyright(notice) == ""
+def test_block_tags_separate_words(xml, wanted):
+    assert line(xml) == wanted
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "The law of copyright in 2010 was studied.",
-        "Aims: (a) to see, (b) to hear and (c) 2010 to report.",
-        "The IL-2/gamma(c) interface. The PrP(C) protein.",
-        "Data were analysed with SPSS © 2013.",
-        "Guidelines published by Elsevier were followed.",
-        "© 2019 Invention. " + "And then the abstract continued. " * 7,
-        "We holding all rights reserved the right.",
-    ],
-)
-def test_a_sentence_about_copyright_is_kept(text):
-    assert pubmed_text.strip_copyright(text) == text
+@pytest.mark.reference_data
+def test_the_reported_cases_have_their_right_text(shared_data):
+    path = shared_data / "cases" / "pubmed_text.jsonl"
+    cases = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    for case in cases:
+        found = line(case["xml"]) if "xml" in case else notices.strip_notice(case["abstract"])
+        assert found == case["want"]
+    assert len(cases) >= 20

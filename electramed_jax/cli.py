@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the words after `electramed`; None: those of the process.
 
     Returns:
-      the exit code: 0 done, 2 user error, 42 preempted and saved, 75 another process of the run has ended,
-      130 interrupted.
+      the exit code: 0 done, 2 user error, 3 finished but some inputs were unusable, 42 preempted and saved,
+      75 another process of the run has ended, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "--version"):
@@ -161,6 +161,10 @@ def _overview() -> str:
             *lines,
             "",
             "electramed <command> --help lists the options of a command.",
+            "",
+            "exit codes: 0 done; 2 the last line says what to change; 3 finished, but some inputs were unusable;",
+            "42 preempted, a checkpoint was saved; 75 another process of the run has ended; 130 interrupted.",
+            "After 42, 75 and 130 run the same command again.",
         ]
     )
 

@@ -7,11 +7,17 @@ from typing import Any
 
 from electramed_jax.commands import runner_flags, takeover_flag
 from electramed_jax.common import console
+from electramed_jax.common.errors import EXIT_DONE, EXIT_UNUSABLE_INPUTS
 
 HELP = """Reads PubMed XML, JSONL or text; cleans, deduplicates and splits it into train, validation and test.
 
   electramed prepare --input 'pubmed/*.xml.gz' --output documents
-  electramed prepare --input 'pubmed/*.xml.gz' --output documents --decontaminate 'eval/**/test.*'"""
+  electramed prepare --input 'pubmed/*.xml.gz' --output documents --decontaminate 'eval/**/test.*'
+
+A damaged record is skipped and counted. An input of which nothing, or less than 1 %, can be used is named with the
+reason, and the exit code is then 3 instead of 0."""
+
+_NAMED_INPUTS = 20  # the terminal shows as many of the unusable inputs, and of those of which nothing was kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: none)",
     )
     parser.add_argument("--strict", action="store_true", help="stop at damaged input (default: skip and count it)")
+    parser.add_argument(
+        "--allow_unusable", action="store_true", help="exit with 0 even if some inputs were unusable (default: 3)"
+    )
     _add_filters(parser)
 
 
@@ -117,11 +126,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         console.say(
             f"dropped for {evaluation['file']}: {dropped['pmid']:,} by PMID, {dropped['sentence']:,} by sentence"
         )
+    unusable = _name_lost_inputs(info, args.output)
     console.say(f"next: electramed vocab --documents {args.output} --output vocab.txt")
     summary = {key: info[key] for key in ("splits", "dropped", "repaired", "exclude")}
     return {
         "documents": args.output,
         "files": len(info["inputs"]),
         **summary,
+        "unusable": unusable,
         "peak_process_bytes": process_pool.peak_bytes(),
+        "exit_code": EXIT_UNUSABLE_INPUTS if unusable and not args.allow_unusable else EXIT_DONE,
     }
+
+
+def _name_lost_inputs(info: dict[str, Any], folder: str) -> dict[str, str]:
+    """Prints a line for each input of which nothing was kept; returns {file: reason} of the unusable ones."""
+    dropped = [row for row in info["inputs"] if not row["kept"] and "unusable" not in row and row["dropped"]]
+    for row in dropped[:_NAMED_INPUTS]:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in row["dropped"].items())
+        console.say(f"{row['file']}: nothing kept ({reasons})")
+    if len(dropped) > _NAMED_INPUTS:
+        console.say(f"nothing kept of {len(dropped) - _NAMED_INPUTS:,} more files; see {folder}/documents.json")
+    unusable = {row["file"]: row["unusable"] for row in info["inputs"] if "unusable" in row}
+    for file, reason in list(unusable.items())[:_NAMED_INPUTS]:
+        console.warn(f"{file}: {reason}")
+    if unusable:
+        console.warn(
+            f"{len(unusable):,} of {len(info['inputs']):,} files were unusable; {folder}/documents.json lists them; "
+            "replace or remove them and prepare into a new folder, or add --allow_unusable to exit with 0"
+        )
+    return unusable

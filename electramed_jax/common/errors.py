@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2
+EXIT_UNUSABLE_INPUTS = 3  # finished, but some inputs were unusable; they were named
 EXIT_PREEMPTED = 42  # a checkpoint was saved; start the same command again
 EXIT_PEER_LOST = 75  # another process of the run ended; start all processes again (sysexits.h: EX_TEMPFAIL)
 EXIT_INTERRUPTED = 130  # Ctrl-C

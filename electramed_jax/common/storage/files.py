@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import remote
 
@@ -183,7 +184,8 @@ def glob(patterns: Iterable[str]) -> list[str]:
     """Returns the paths of the files that match any of the patterns, sorted and without duplicates.
 
     Raises:
-      UserError: a pattern that matches no file, or one that names a folder.
+      UserError: a pattern that matches no file, or one that names a folder; a match that is a link without a target,
+        or whose name is not UTF-8.
     """
     paths: set[str] = set()
     for pattern in patterns:
@@ -193,7 +195,9 @@ def glob(patterns: Iterable[str]) -> list[str]:
             )
         matches = _matches(pattern)
         if not matches:
-            raise UserError(f"{pattern}: no such file and no match; check the path or pattern")
+            raise UserError(f"{_printable(pattern)}: no such file and no match; check the path or pattern")
+        if invalid := [path for path in matches if _printable(path) != path]:
+            raise UserError(f"{_printable(invalid[0])}: the name of the file is not UTF-8; rename the file")
         paths.update(matches)
     return sorted(paths)
 
@@ -354,11 +358,35 @@ def sha256(path: str | os.PathLike) -> str:
 def _matches(pattern: str) -> list[str]:
     local = local_path(pattern)
     if local is not None:
-        if os.path.exists(local):  # a file name may contain characters of patterns
-            return [local]
-        return [name for name in local_glob.glob(local, recursive=True) if os.path.isfile(name)]
+        if os.path.lexists(local):  # a file name may contain characters of patterns
+            return [_resolve(local)]
+        names = local_glob.glob(local, recursive=True)
+        folders = [name for name in names if os.path.isdir(name)]
+        if folders and "**" not in local:
+            found = "only folders" if len(folders) == len(names) else f"also {len(folders):,} folders"
+            deeper = join(os.path.dirname(local) or ".", "**", os.path.basename(local))
+            advice = f"the files in {_printable(folders[0])} are not read; for all subfolders use '{deeper}'"
+            if len(folders) == len(names):
+                raise UserError(f"{pattern}: matches {found}; {advice}")
+            console.warn(f"{pattern}: matches {found}; {advice}")
+        return [_resolve(name) for name in names if os.path.isfile(name) or not os.path.exists(name)]
     with _readable_errors(pattern):
         return remote.call(pattern, _remote_matches)
+
+
+def _resolve(path: str) -> str:
+    """Returns the path; raises UserError if it is a link without a target."""
+    if not os.path.exists(path):
+        raise UserError(
+            f"{_printable(path)}: a link to {_printable(os.readlink(path))}, which does not exist; restore the file, "
+            "or remove the link"
+        )
+    return path
+
+
+def _printable(path: str) -> str:
+    r"""Returns a path with the bytes of its name that are not UTF-8 as `\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _remote_matches(storage: Any, name: str) -> list[str]:

@@ -95,9 +95,10 @@ def prepare(
     index = decontaminate.load_index(index_path) if index_path else None
     info = stats.corpus_stats(request, counts, written, index)
     if not any(split["documents"] for split in info["splits"].values()):
+        unusable = [f"{row['file']}: {row['unusable']}" for row in info["inputs"] if "unusable" in row]
         raise UserError(
             f"no document left of {len(sources)} files; dropped: {info['dropped'] or 'none'}; "
-            "check that the inputs contain text"
+            + (f"first unusable file: {unusable[0]}" if unusable else "check that the inputs contain text")
         )
     files.write_json(files.join(output_dir, corpus_dir.FILE), info)
     build_dir.close_build_dir(output_dir)

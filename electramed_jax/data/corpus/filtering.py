@@ -20,6 +20,7 @@ from electramed_jax.data.readers import normalize
 from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, PubmedOptions
 
 MIN_CHARS = 32
+_WITHOUT_TEXT = ("empty", "no_text", "too_short")  # reasons; an input of nothing else is unusable
 _LANGUAGE = re.compile("[a-z]{3}")
 
 
@@ -64,16 +65,23 @@ class InputStats:
       read: records, including damaged ones.
       drops: reason -> records; also the repairs of kept documents (REPAIRED_PREFIX).
       held_out: (number of the evaluation file, "pmid" or "sentence") -> documents.
+      unusable: why the input yields (almost) nothing; "" if it is usable.
     """
 
     read: int = 0
     drops: Counter[str] = dataclasses.field(default_factory=Counter)
     held_out: Counter[tuple[int, str]] = dataclasses.field(default_factory=Counter)
+    unusable: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the counts as JSON for `stats.corpus_stats`, in a fixed order."""
         held_out = [[*match, count] for match, count in sorted(self.held_out.items())]
-        return {"read": self.read, "drops": dict(sorted(self.drops.items())), "held_out": held_out}
+        return {
+            "read": self.read,
+            "drops": dict(sorted(self.drops.items())),
+            "held_out": held_out,
+            "unusable": self.unusable,
+        }
 
 
 def read_source(
@@ -95,8 +103,10 @@ def read_source(
       UserError: see `reader.read_documents`.
     """
     deletions: list[int] = []
+    unusable: list[str] = []
     kept = 0
-    for row, document in enumerate(source.read(stats.drops, config.strict, config.pubmed_options, deletions)):
+    documents = source.read(stats.drops, config.strict, config.pubmed_options, deletions, unusable)
+    for row, document in enumerate(documents):
         document = _clean_document(document)
         text = document.text
         reason = _drop_reason(document, text, config, index, stats)
@@ -112,6 +122,11 @@ def read_source(
         yield dedup.withdrawal_key(pmid, number), b"\n"
     repaired = sum(count for reason, count in stats.drops.items() if reason.startswith(REPAIRED_PREFIX))
     stats.read = kept + stats.drops.total() - repaired
+    without_text = {reason: count for reason, count in stats.drops.items() if reason in _WITHOUT_TEXT}
+    if not unusable and without_text and stats.read == sum(without_text.values()) and not deletions:
+        counts = ", ".join(f"{reason}: {count:,}" for reason, count in without_text.items())
+        unusable.append(f"nothing in it can be used: no text of {config.min_chars} characters or more ({counts})")
+    stats.unusable = "; ".join(unusable)
 
 
 def remaining_lines(lines: Iterable[bytes], dropped: Container[int]) -> Iterator[tuple[int, str, bytes]]:

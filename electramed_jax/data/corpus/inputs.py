@@ -31,7 +31,12 @@ class Source:
         return sum(map(files.size, self.parts)) if self.parts else reader.input_bytes(self.path)
 
     def read(
-        self, drops: Counter[str], strict: bool, pubmed_options: PubmedOptions, deletions: list[int]
+        self,
+        drops: Counter[str],
+        strict: bool,
+        pubmed_options: PubmedOptions,
+        deletions: list[int],
+        unusable: list[str],
     ) -> Iterator[Document]:
         """Yields the documents, as `reader.read_documents` does.
 
@@ -39,7 +44,7 @@ class Source:
           UserError: see there; also for a damaged part, strict or not, because `prepare` wrote it.
         """
         if not self.parts:
-            yield from reader.read_documents(self.path, drops, strict, pubmed_options, deletions)
+            yield from reader.read_documents(self.path, drops, strict, pubmed_options, deletions, unusable)
         for part in self.parts:
             yield from corpus_dir.read_part(part)
 

@@ -47,7 +47,8 @@ def corpus_stats(
 
     For each input, `read` = `kept` + the sum of `dropped`. Reasons are those of the readers, `normalize.drop_reason`,
     "language", "held_out", and `dedup.REASONS`. A dropped record has one reason, the first that applied. Each
-    evaluation file counts every document that matches it.
+    evaluation file counts every document that matches it. An input that yields (almost) nothing has the reason as
+    `unusable`.
 
     Args:
       request: of `build_request`.
@@ -75,6 +76,7 @@ def corpus_stats(
                 "repaired": repairs,
                 "sha256": {split: part["sha256"] for split, part in parts["splits"].items()},
             }
+            | ({"unusable": input_counts["unusable"]} if input_counts.get("unusable") else {})
         )
     splits = {
         split: {key: sum(parts["splits"][split][key] for parts in written) for key in ("documents", "bytes")}

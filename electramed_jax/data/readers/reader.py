@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
+from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, PubmedOptions, ReadErrors
 
 # Module of each reader, imported on first use: only .xml needs lxml, only tfds: needs tensorflow_datasets.
 _FILE_READERS = {".xml": "pubmed.pubmed_xml", ".jsonl": "jsonl", ".txt": "plain_text"}  # by extension, without .gz
@@ -35,7 +36,7 @@ def find_inputs(patterns: Iterable[str]) -> list[str]:
     for name in patterns:
         if dataset_reader := _dataset_reader(name):
             found += dataset_reader.find_shards(name)
-    return sorted(set(found))
+    return _drop_repeated(sorted(set(found)))
 
 
 def input_bytes(path: str) -> int:
@@ -51,6 +52,7 @@ def read_documents(
     strict: bool = False,
     pubmed_options: PubmedOptions = PubmedOptions(),
     deletions: list[int] | None = None,
+    unusable: list[str] | None = None,
 ) -> Iterator[Document]:
     """Yields the documents of one input, with the reader that its extension or prefix selects.
 
@@ -60,12 +62,33 @@ def read_documents(
       strict: raise at the first damaged piece.
       pubmed_options: for PubMed records; the other formats have no options.
       deletions: the PMIDs that the file withdraws (DeleteCitation) are appended.
+      unusable: the reason is appended if (almost) nothing of the file can be used; see `ReadErrors.describe_unusable`.
 
     Raises:
       UserError: missing file, unknown format, or if strict a damaged piece, with file and line.
     """
     file_reader = _dataset_reader(path) or _file_reader(path)
-    yield from file_reader.read(ReadErrors(path, drops, strict), pubmed_options, [] if deletions is None else deletions)
+    errors = ReadErrors(path, drops, strict)
+    documents = text_bytes = 0
+    for document in file_reader.read(errors, pubmed_options, [] if deletions is None else deletions):
+        documents += 1
+        text_bytes += len(document.title) + sum(len(text) for _, text in document.sections)
+        if errors.converted:
+            drops[f"{REPAIRED_PREFIX}encoding"] += 1
+        yield document
+    if unusable is not None and (reason := errors.describe_unusable(documents, text_bytes)):
+        unusable.append(reason)
+
+
+def _drop_repeated(paths: list[str]) -> list[str]:
+    """Returns the paths without those of files that another path names; warns about each."""
+    first: dict[str, str] = {}
+    for path in paths:
+        local = files.local_path(path)
+        target = path if local is None or _dataset_reader(path) else os.path.realpath(local)
+        if first.setdefault(target, path) != path:
+            console.warn(f"{path}: the same file as {first[target]}; it is read once")
+    return list(first.values())
 
 
 def _dataset_reader(name: str) -> Any | None:

@@ -101,6 +101,31 @@ def test_a_file_with_pattern_characters_in_its_name_is_found(tmp_path):
     assert files.glob([str(path)]) == [str(path)]
 
 
+def test_a_link_without_a_target_is_named(tmp_path):
+    (tmp_path / "a.xml").symlink_to(tmp_path / "gone.xml")
+    for pattern in ("a.xml", "*.xml"):
+        with pytest.raises(UserError, match=r"/a\.xml: a link to .*/gone\.xml, which does not exist"):
+            files.glob([str(tmp_path / pattern)])
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.xml", "wb"):
+        pass
+    with pytest.raises(UserError, match=r"/caf\\xe9\.xml: the name of the file is not UTF-8; rename the file"):
+        files.glob([str(tmp_path / "*.xml")])
+
+
+def test_folders_that_a_pattern_matches_are_named(tmp_path, capsys):
+    (tmp_path / "more").mkdir()
+    with pytest.raises(UserError, match=r"\*: matches only folders; .*for all subfolders use '.*/\*\*/\*'"):
+        files.glob([str(tmp_path / "*")])
+    (tmp_path / "a.xml").write_text("x")
+    assert files.glob([str(tmp_path / "*")]) == [str(tmp_path / "a.xml")]
+    assert f"{tmp_path}/*: matches also 1 folders; the files in {tmp_path}/more are not read" in capsys.readouterr().err
+    assert files.glob([str(tmp_path / "**")]) == [str(tmp_path / "a.xml")]
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("read", [files.read_bytes, files.size, files.sha256, files.list_dir])
 def test_a_missing_file_is_a_user_error_that_names_it(folder, read):
     path = files.join(folder, "absent.txt")

@@ -118,6 +118,50 @@ def test_damaged_lines_are_skipped_and_counted_or_with_strict_an_error(folders, 
     assert "half.jsonl, line 2: wanted" in capsys.readouterr().err and not pathlib.Path("out").exists()
 
 
+ODD_TEXTS = {
+    "half a surrogate pair": "a dose \ud800 of atenolol",
+    "nul": "a dose\0 of \0 atenolol",
+    "right to left": "a \u202e dose \u05d0\u05d1 \u200f of atenolol",
+    "emoji": "\U0001f469\u200d\U0001f469\u200d\U0001f467 a dose \U0001f9ec of \U0001f3f3\ufe0f\u200d\U0001f308 atenolol",
+    "only what the tokenizer drops": "\0\u200d\ufeff",
+    "combining": "a d\u0308o\u0301\u0302\u0303se of atenolol",
+    "no blank": "acgt" * 250_000,
+    "only marks": "." * 20_000,
+}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "bioc", "pubtator"])
+def test_entities_of_odd_texts_are_at_their_offsets(folders, input_folder, format):
+    lines = [json.dumps({"id": name, "text": text}) for name, text in ODD_TEXTS.items()]
+    pathlib.Path("odd.jsonl").write_text("\n".join(lines))
+    arguments = ["--input", "odd.jsonl", "--output=out", f"--format={format}"]
+    assert cli.main(["predict", f"--model={folders['ner']}", *arguments]) == 0
+    output = pathlib.Path("out").read_text(encoding="utf-8")
+    if format == "jsonl":
+        rows = [json.loads(line) for line in output.splitlines()]
+        assert [row["id"] for row in rows] == list(ODD_TEXTS)
+        for row in rows:
+            assert row["text"] == ODD_TEXTS[row["id"]].replace("\ud800", "\ufffd")
+            assert all(row["text"][one["start"] : one["end"]] == one["text"] for one in row["entities"])
+        assert sum(len(row["entities"]) for row in rows)
+
+
+def test_odd_texts_get_labels_and_answers(folders, input_folder):
+    lines = [json.dumps({"text": text}) for text in ODD_TEXTS.values()]
+    pathlib.Path("odd.jsonl").write_text("\n".join(lines))
+    assert len(predict(folders, "relations", "--input", "odd.jsonl")) == len(ODD_TEXTS)
+    paragraphs = [
+        {"context": text, "qas": [{"id": name, "question": f"the drug {text[:40]}"}]}
+        for name, text in ODD_TEXTS.items()
+    ]
+    pathlib.Path("odd.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    rows = predict(folders, "qa", "--input", "odd.json")
+    assert [row["id"] for row in rows] == list(ODD_TEXTS)
+    for row in rows:
+        context = ODD_TEXTS[row["id"]].replace("\ud800", "\ufffd")
+        assert all(context[one["start"] : one["end"]] == one["text"] for one in row["answers"])
+
+
 @pytest.mark.parametrize(
     "kind, arguments, message",
     [

@@ -121,8 +121,8 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: Dataset) -> tu
       dataset: the packed folders.
 
     Raises:
-      UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, or one of the two is
-        cased and the other lower-cased.
+      UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, one of the two is
+        cased and the other lower-cased, or the rows of the dataset are longer than the model's position table.
     """
     packed_folders = ",".join(dataset.folders)
     tokens = vocab.read_vocab(dataset.vocab_path)
@@ -139,6 +139,12 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: Dataset) -> tu
             f"{folder}: a model of {kinds[imported.lower_case]} text, but {packed_folders} is "
             f"{kinds[dataset.manifest.lower_case]}; pack the text again"
             f"{'' if imported.lower_case else ' with --cased'}"
+        )
+    positions = min(one.max_positions for one in imported.sizes.values())
+    if dataset.manifest.row_length > positions:
+        raise UserError(
+            f"{folder}: a model of {positions:,} positions, but {packed_folders} has rows of "
+            f"{dataset.manifest.row_length:,} tokens; pack the text again with --max_seq_length {positions}"
         )
     if added:
         params = extend_embeddings.extend_params(imported.params, old, tokens, added)

@@ -138,6 +138,16 @@ def test_a_cased_model_with_lower_cased_data_is_an_error(exported, packed, tmp_p
         initialize.fit_to_dataset(str(folder), imported, open_dataset(packed))
 
 
+def test_rows_longer_than_the_models_positions_are_an_error(exported, packed):
+    imported = convert.import_folder(str(exported[0] / "discriminator"))
+    dataset = open_dataset(packed)
+    long = dataclasses.replace(dataset, manifest=dataclasses.replace(dataset.manifest, row_length=4096))
+    with pytest.raises(
+        UserError, match=r"a model of \d+ positions, but .* has rows of 4,096 tokens; pack the text again"
+    ):
+        initialize.fit_to_dataset("folder", imported, long)
+
+
 def test_a_generator_alone_cannot_start_a_run(exported):
     imported = convert.import_folder(str(exported[0] / "generator"))
     with pytest.raises(UserError, match="wanted a discriminator"):

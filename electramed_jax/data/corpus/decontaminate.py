@@ -1,7 +1,8 @@
 """Decontamination: finds documents that share a PMID or a long sentence with an evaluation file.
 
 Sentences are compared as sequences of the letters a-z and digits, because tokenized corpora put spaces around
-punctuation and PubMed has several spellings of other characters. A document matches an evaluation file if its title
+punctuation and PubMed has several spellings of other characters: a Greek letter equals its name, an accented letter the
+plain one, and hyphens, dashes and quotation marks do not count. A document matches an evaluation file if its title
 and sections contain
 
 - a complete sentence of the file with at least LONG_CHARS such characters, or
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -29,12 +32,41 @@ WINDOW = 24  # bytes, three words of 8 bytes; 2 * WINDOW - 1 <= SHORT_CHARS
 
 _LOWER = bytes(range(256)).lower()
 _REMOVED = bytes(byte for byte in range(256) if not (byte < 128 and chr(byte).isalnum()))
+_GREEK = (
+    *(
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+    ),
+    *("omicron", "pi", "rho", "sigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+)
+_SPELLING = dict(zip("αβγδεζηθικλμνξοπρςστυφχψω", _GREEK, strict=True))  # ς is the sigma at the end of a word
+_SPELLING |= {letter.upper(): name for letter, name in _SPELLING.items()}
+# Latin letters that Unicode does not decompose; ß is mostly written for β.
+_SPELLING |= {"ß": "beta", "ø": "o", "Ø": "o", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ł": "l", "Ł": "l"}
+_SPELLED = re.compile(f"[{''.join(_SPELLING)}]")
 _FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)  # odd, from XXH64
 _FILTER_BITS = 22
 
 
 def normalize(text: str) -> bytes:
-    """Returns the letters a-z, in lower case, and the digits of a text; other characters are dropped."""
+    """Returns the letters a-z, in lower case, and the digits of a text; other characters are dropped.
+
+    Greek letters become their names, compatible characters such as "é", "ﬁ" and "²" the plain ones.
+    """
+    if not text.isascii():
+        text = _SPELLED.sub(lambda letter: _SPELLING[letter[0]], unicodedata.normalize("NFKD", text))
     return text.encode("utf-8", "replace").translate(_LOWER, _REMOVED)
 
 

@@ -37,6 +37,39 @@ def test_a_long_sentence_is_found_with_any_spaces_punctuation_and_case():
     assert index.matches(None, AS_PUBLISHED.replace("two hours", "2 hours")) == []
 
 
+@pytest.mark.parametrize(
+    ("sentence", "rewritten"),
+    [
+        (
+            "TNF-alpha, beta 2 and Delta9 of the kappa B sites",
+            "TNF-\u03b1, \u03b2\u2082 and \u03949 of the \u03ba B sites",
+        ),
+        (
+            "a naive Sjogren reaction of the Muller cells, oesophagus",
+            "a na\u00efve Sj\u00f6gren reaction of the Mu\u0308ller cells, \u0153sophagus",
+        ),
+        (
+            "long-term follow-up (10-20 years) of the patient's",
+            "long\u2010term follow\u2011up (10\u201320 years) of the patient\u2019s",
+        ),
+        (
+            "the final 5 mug/ml affinity of CO2 in sigmaS",
+            "the \ufb01nal 5 \u00b5g/ml a\ufb03nity of CO\u2082 in \u03c2S",
+        ),
+        ("beta-lactam and beta-blockers", "\u00df-lactam and \u03b2-blockers"),
+    ],
+)
+def test_a_sentence_is_found_with_other_spellings_of_its_letters(sentence, rewritten):
+    sentence, rewritten = (
+        f"Here {text} was seen in all groups of the long invented study of it." for text in (sentence, rewritten)
+    )
+    assert decontaminate.normalize(sentence) == decontaminate.normalize(rewritten)
+    long = f"{sentence} And so on, for as long as a sentence has to be to count alone, and longer."
+    for one, other in ((sentence, rewritten), (rewritten, sentence)):
+        index = build(long.replace(sentence, one)[:-1])
+        assert index.matches(None, f"Before. {long.replace(sentence, other)} After.") == [(0, "sentence")]
+
+
 def test_a_match_needs_80_letters_and_digits_or_three_sentences_of_48():
     letters = decontaminate.normalize(LONG).decode()
     assert build(letters[:80]).matches(None, letters) == [(0, "sentence")]

@@ -27,6 +27,7 @@ def read(errors: ReadErrors, *_: object) -> Iterator[Document]:
     """Yields the documents of the file `errors.path`."""
     source = os.path.basename(errors.path)
     for number, line, repair in byte_stream.read_lines(errors):
+        line = line.removeprefix("\ufeff")  # files that were joined have one in the middle
         if not line.strip():
             continue
         if repair:

@@ -81,6 +81,12 @@ def test_bytes_that_are_not_utf8_are_replaced_and_the_document_is_kept(tmp_path)
         read(path, strict=True)
 
 
+def test_a_byte_order_mark_inside_a_joined_file_is_ignored(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + lines({"text": "a"}) + b"\xef\xbb\xbf" + lines({"text": "b"}))
+    found, drops = read(tmp_path / "a.jsonl", strict=True)
+    assert ([document.text for document in found], drops) == (["a", "b"], {})
+
+
 def test_a_truncated_gzip_gives_the_documents_before_the_cut(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     # Digits of growing numbers compress badly, so a cut in the middle drops about half of the records.

@@ -46,6 +46,18 @@ def test_long_sentences_in_windows_lose_no_word(tmp_path, max_length):
     assert "1 long sentences in windows" in task.summary_lines()[2]
 
 
+def test_odd_words_of_a_file_are_words_like_others(tmp_path):
+    write_conll(tmp_path)
+    odd = ["\u202eabc", "\U0001f469\u200d\U0001f467", "acgt" * 50_000, "d\u0308o\u0301", "\u05d0\u200f"]
+    dropped = ["\0", "\u200d", "\ufffd"]  # the tokenizer drops all their characters: they have no entity
+    lines = [f"{word}\tB-Drug" for word in odd] + [f"{word}\tO" for word in dropped]
+    (tmp_path / "test.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    task = make(tmp_path)
+    assert task.score("test", perfect(task, "test"))["f1"] == 100
+    predicted = task.predictions("test", perfect(task, "test")).split("\n")
+    assert [line for line in predicted if line] == [f"{line}\t{line.split()[-1]}" for line in lines]
+
+
 def test_the_score_equals_seqevals_for_random_logits(tmp_path):
     task = make(write_conll(tmp_path), max_length=10)
     draw = np.random.default_rng(0)

@@ -18,11 +18,14 @@ import csv
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import decompression
+from electramed_jax.data.readers import byte_stream
+from electramed_jax.data.readers.document import ReadErrors
 
 _TEXT_KEYS = {"abstract", "context", "contexts", "passage", "sections", "sentence", "text", "title"}
 _ARTICLE_URL = re.compile(r"(?:/pubmed/|pubmed\.ncbi\.nlm\.nih\.gov/)(\d{1,9})(?!\d)")
@@ -54,9 +57,13 @@ def read_passages(path: str) -> tuple[set[int], list[str]]:
 
 def _read_text(path: str) -> str:
     data = decompression.read_whole(path)
+    mark, encoding = byte_stream.detect_encoding(data)
+    data = data.removeprefix(mark)
+    if encoding != "utf-8":
+        data = data.decode(encoding, "replace").encode()
     if b"\0" in data[:4096] or data.lstrip().startswith((b"<?xml", b"<!DOCTYPE")):
         raise UserError(f"{path}: unknown evaluation format; wanted JSON, CoNLL, PubTator, a table or a list of PMIDs")
-    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+    return byte_stream.decode(data, ReadErrors(path, Counter(), strict=False))[0]
 
 
 def _passages(text: str, pmids: set[int]) -> Iterator[str]:

@@ -57,7 +57,7 @@ def read_chunks(errors: ReadErrors) -> Iterator[bytes]:
         start += chunk
         if len(start) >= _CHUNK_BYTES:
             break
-    mark, encoding = _detect_encoding(start)
+    mark, encoding = detect_encoding(start)
     start = start.removeprefix(mark)
     if _HTML_START.match(start if encoding == "utf-8" else start.decode(encoding, "replace").encode()):
         errors.truncated = True
@@ -188,7 +188,7 @@ def _count_bytes(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[bytes]
         yield chunk
 
 
-def _detect_encoding(start: bytes) -> tuple[bytes, str]:
+def detect_encoding(start: bytes) -> tuple[bytes, str]:
     """Returns (byte-order mark or b"", encoding) of the first bytes of a file."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if start.startswith(mark):

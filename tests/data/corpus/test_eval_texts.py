@@ -89,6 +89,23 @@ def test_quoted_fields_of_comma_separated_tables_are_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "windows-1252"])
+def test_other_encodings_are_read(tmp_path, encoding):
+    text = "The Sj\u00f6gren patients of this invented study had no na\u00efve T cells."
+    (tmp_path / "file.txt").write_bytes(text.encode(encoding))
+    assert eval_texts.read_passages(str(tmp_path / "file.txt")) == (set(), [text])
+
+
+def test_a_field_of_any_length_is_read(tmp_path):
+    long = "word " * 50_000 + "and its end"
+    assert read(tmp_path, f'id,text\n1,"{long}"\n2,"{long} too"\n')[1] == [long, f"{long} too"]
+
+
+def test_json_that_is_nested_too_deeply_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"file\.txt: its JSON is nested too deeply"):
+        read(tmp_path, "[" * 100_000)
+
+
 def test_a_row_number_is_not_a_pmid(tmp_path):
     assert read(tmp_path, f"0\t{FIRST}\n17\t{SECOND}\n")[0] == set()
 

@@ -141,7 +141,7 @@ def test_a_cased_model_with_lower_cased_data_is_an_error(exported, packed, tmp_p
 def test_rows_longer_than_the_models_positions_are_an_error(exported, packed):
     imported = convert.import_folder(str(exported[0] / "discriminator"))
     dataset = open_dataset(packed)
-    long = dataclasses.replace(dataset, manifest=dataclasses.replace(dataset.manifest, row_length=4096))
+    long = dataclasses.replace(dataset, manifests=(dataclasses.replace(dataset.manifest, row_length=4096),))
     with pytest.raises(
         UserError, match=r"a model of \d+ positions, but .* has rows of 4,096 tokens; pack the text again"
     ):

@@ -120,11 +120,11 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.processes.main_console import log_main
     from electramed_jax.common.storage import files
     from electramed_jax.config.pretrain import MeshConfig
-    from electramed_jax.data.tokenizer import vocab
     from electramed_jax.finetune import load_model
     from electramed_jax.hf import card_sections, convert, push_to_hub
     from electramed_jax.pretrain import history
     from electramed_jax.pretrain.checkpoint import load_pretrained_state
+    from electramed_jax.pretrain.workdir import read_vocab
     from electramed_jax.training import sharding
 
     mesh = sharding.make_mesh(MeshConfig())  # the devices of this machine, not those of the training
@@ -142,7 +142,7 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
     manifest = history.read_manifest(args.workdir)
     pictures = _pictures(args.workdir, step)
     facts = _card_data(args, run_history, manifest, step, licenses, results, list(pictures))
-    tokens = vocab.read_vocab(files.join(args.workdir, vocab.VOCAB_FILE))
+    tokens = read_vocab(args.workdir, config)
     for network, folder in folders.items():
         for name, picture in pictures.items():
             with files.atomic_write(files.join(folder, name)) as file:

@@ -18,6 +18,7 @@ from electramed_jax.finetune.task.task import DEV
 from electramed_jax.finetune.training import loop, workdir
 from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
+from electramed_jax.training.starts import VOCABULARY, read_starts
 from electramed_jax.training.state import Params
 
 
@@ -77,8 +78,23 @@ def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
     mesh = sharding.make_mesh(MeshConfig())  # the devices of this process, not those of the training
     best_folder = files.join(workdir.seed_folder(run_folder, seed), loop.BEST_FOLDER)
     params = loop.load_best_params(train_spec, best_folder, mesh, runs[seed]["best_step"])
-    tokens = vocab.read_vocab(files.join(run_folder, vocab.VOCAB_FILE))
+    tokens = _read_vocab(run_folder, seed, spec)
     settings = workdir.read_config(run_folder)
     data = files.read_json(files.join(run_folder, workdir.DATA_FILE))
     postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data, spec.words)
     return TrainedModel(spec, tokens, sharding.to_host(params), seed, postprocess, results, runs[seed])
+
+
+def _read_vocab(run_folder: str, seed: int, spec: ModelSpec) -> list[str]:
+    """Reads vocab.txt; raises a UserError unless it is the one that the seed was trained with."""
+    path = files.join(run_folder, vocab.VOCAB_FILE)
+    tokens = vocab.read_vocab(path)
+    starts = read_starts(workdir.seed_folder(run_folder, seed))
+    recorded = {sha256 for start in starts if (sha256 := (start.get("dataset") or {}).get(VOCABULARY))}
+    if (recorded and vocab.sha256(path) not in recorded) or len(tokens) != spec.model.vocab_size:
+        raise UserError(
+            f"{path}: not the vocabulary that the model was trained with ({len(tokens):,} tokens, wanted "
+            f"{spec.model.vocab_size:,}, or another SHA-256 than in history.jsonl of the seed); copy the vocabulary of "
+            "the encoder over it"
+        )
+    return tokens

@@ -58,7 +58,7 @@ def load_encoder_sizes(path: str) -> PretrainedEncoder:
 
 def _load_sizes_from_workdir(path: str, config: Config) -> PretrainedEncoder:
     manifest = manifests.load_manifest(files.join(path, workdir.DATASET_FILE))
-    tokens = vocab.read_vocab(files.join(path, vocab.VOCAB_FILE))
+    tokens = workdir.read_vocab(path, config)
     return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, path)
 
 

@@ -18,8 +18,8 @@ from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
+from electramed_jax.data.tokenizer import vocab as vocabularies
 from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
-from electramed_jax.data.tokenizer.vocab import sha256 as sha256_vocab
 from electramed_jax.training.starts import CHECKPOINTS, HISTORY_FILE, newest_settings, read_starts
 
 CONFIG_FILE, DATASET_FILE = "config.json", "dataset.json"
@@ -115,6 +115,32 @@ def read_config(workdir: str) -> Config:
     return config
 
 
+def read_vocab(workdir: str, config: Config) -> list[str]:
+    """Reads the vocabulary of a pre-training workdir, and checks that it is the one that the model was trained with.
+
+    Args:
+      workdir: folder of the run.
+      config: its resolved config.
+
+    Raises:
+      UserError: vocab.txt differs from the record in dataset.json, or from the config in its size or special ids.
+    """
+    path = files.join(workdir, VOCAB_FILE)
+    tokens, recorded = vocabularies.read_vocab(path), read_manifest(workdir)
+    if recorded is not None and (got := vocabularies.sha256(path)) != recorded.vocab_sha256:
+        raise UserError(
+            f"{path}: not the vocabulary that the model was trained with (SHA-256 {got[:16]}…, wanted "
+            f"{recorded.vocab_sha256[:16]}… of {DATASET_FILE}); copy vocab.txt of the packed dataset over it"
+        )
+    special = vocabularies.special_ids(tokens)
+    if (len(tokens), special) != (config.model.vocab_size, config.data.special):
+        raise UserError(
+            f"{path}: {len(tokens):,} tokens with {special}; wanted {config.model.vocab_size:,} with "
+            f"{config.data.special}, as the model was trained; copy vocab.txt of the packed dataset over it"
+        )
+    return tokens
+
+
 def changed_settings(earlier: Config, current: Config) -> list[str]:
     """Returns a line "name: old -> new" for each setting that differs."""
     changed = config_io.diff_settings(to_dict(earlier), to_dict(current))
@@ -142,12 +168,12 @@ def check_same_model(workdir: str, earlier: Config, current: Config) -> None:
 def _check_same_vocab(workdir: str, config: Config, dataset: Dataset) -> None:
     """Raises a UserError unless the vocabulary of the workdir is that of the dataset."""
     path = files.join(workdir, VOCAB_FILE)
-    if not files.exists(path) or sha256_vocab(path) == dataset.manifest.vocab_sha256:
+    if not files.exists(path) or vocabularies.sha256(path) == dataset.manifest.vocab_sha256:
         return  # a missing file is written again with the first step
     recorded = read_manifest(workdir)
     if recorded is not None and recorded.vocab_sha256 == dataset.manifest.vocab_sha256:
         raise UserError(
-            f"{path}: changed since the run was started (SHA-256 {sha256_vocab(path)[:16]}…, wanted "
+            f"{path}: changed since the run was started (SHA-256 {vocabularies.sha256(path)[:16]}…, wanted "
             f"{recorded.vocab_sha256[:16]}… of {DATASET_FILE}); copy vocab.txt of {config.data.directory} over it"
         )
     raise UserError(

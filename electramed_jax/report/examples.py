@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.data.dataset.loader import ordered_batches
-from electramed_jax.data.tokenizer import vocab
 from electramed_jax.model import masking
 from electramed_jax.pretrain import loop, step
 from electramed_jax.pretrain import workdir as workdirs
@@ -77,7 +75,7 @@ def predict_rows(workdir: str, count: int, data: str | None = None) -> tuple[int
         batch_sharding = sharding.batch_sharding(mesh)
         rows = [b["input_ids"] for b in ordered_batches(dataset, "validation", 1, batch_sharding, count)]
         outputs = jax.device_get(jax.jit(functools.partial(_forward, config))(state.params, jnp.concatenate(rows)))
-    tokens = vocab.read_vocab(files.join(workdir, vocab.VOCAB_FILE))
+    tokens = workdirs.read_vocab(workdir, config)
     return int(state.step), [_tokens_of_row(tokens, config, outputs, row) for row in range(len(rows))]
 
 

@@ -35,6 +35,7 @@ from electramed_jax.common.storage import files
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE, STARTS_FILE = "history.jsonl", "starts.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+VOCABULARY = "vocabulary"  # key of the vocabulary's SHA-256 in the field "dataset"
 GIT_SECONDS = 10  # timeout of a git command
 
 Start = Mapping[str, Any]  # a line of history.jsonl; see `RunRecord`

@@ -26,6 +26,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.common.tracking.metrics_writer import MetricsWriter
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.dataset.sampler import EpochSampler
+from electramed_jax.data.tokenizer import vocab
 from electramed_jax.finetune.task.init_encoder import InitEncoder, with_encoder_params
 from electramed_jax.finetune.task.metrics import SECONDARY_METRICS, format_scores
 from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Outputs, Task
@@ -36,7 +37,7 @@ from electramed_jax.model import flops
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.checkpoint import CheckpointManager, load_state
-from electramed_jax.training.starts import CHECKPOINTS, RunRecord
+from electramed_jax.training.starts import CHECKPOINTS, VOCABULARY, RunRecord
 from electramed_jax.training.state import Params, TrainState
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
@@ -135,7 +136,7 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
         _remove_later_checkpoints(best_folder, first_step)
         settings = dataclasses.asdict(runner.config)
         with (
-            RunRecord(folder, first_step, settings, dataset=_fingerprint(runner.task)) as record,
+            RunRecord(folder, first_step, settings, dataset=_fingerprint(run_folder, runner.task)) as record,
             CheckpointManager(best_folder, abstract_params, max_to_keep=MAX_TO_KEEP) as best_checkpoints,
             MetricsWriter(
                 folder, resumed_step=first_step, trackers=runner.config.trackers, settings=settings
@@ -314,9 +315,10 @@ def load_best_params(spec: TrainSpec, best_folder: str, mesh: Mesh, step: int) -
     return load_state(best_folder, functools.partial(_abstract_params, spec), mesh, step).params
 
 
-def _fingerprint(task: Task) -> dict[str, str]:
-    """Returns {file of the corpus: SHA-256}."""
-    return {name: file["sha256"] for name, file in task.data_summary()["files"].items() if "sha256" in file}
+def _fingerprint(run_folder: str, task: Task) -> dict[str, str]:
+    """Returns {"vocabulary" and each file of the corpus: SHA-256}."""
+    corpus = {name: file["sha256"] for name, file in task.data_summary()["files"].items() if "sha256" in file}
+    return {VOCABULARY: vocab.sha256(files.join(run_folder, vocab.VOCAB_FILE))} | corpus
 
 
 def _without_optimizer(state: TrainState) -> TrainState:

@@ -46,4 +46,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "is_worker": not distributed.is_main(),
         "seeds": outcome.results.get("seeds", []),
         "scores": outcome.results.get("scores", {}),
+        "warnings": outcome.results.get("warnings", []),
     }

@@ -67,6 +67,14 @@ class TaskConfig:
     dev_fraction: float = setting(
         0.0, "fraction of the training examples used as development set if there is no file of it", FRACTION
     )
+    primary: str = setting(
+        "",
+        'score that chooses the best checkpoint on dev, such as macro_f1 or f1/LABEL; "": the usual one of the task',
+    )
+    strict_labels: bool = setting(
+        False,
+        "stop if dev or test has a label that no training example has; False: count such labels as missed, and warn",
+    )
     max_seq_length: int = setting(
         128, "longest example, and length of the rows that examples are packed into", at_least(8), "word pieces"
     )
@@ -104,7 +112,8 @@ class TextConfig:
         "whole: @CHEMICAL$ and similar markers are tokens of the vocabulary; pieces: they are split into word pieces",
         one_of("whole", "pieces"),
     )
-    negative: str = setting("false", "relations: a label that contains this text means no relation")
+    # the usual names: finetune/text_classification/label_names.py
+    negative: str = setting("", 'relations: whole name of the label that means no relation; "": one of the usual names')
     # the usual names: finetune/text_classification/tables.py
     text_column: str = setting("", 'column of the text; "": one of the usual names')
     second_text_column: str = setting("", 'column of the second text of a pair; "": one of the usual names')
@@ -207,7 +216,9 @@ class FinetuneConfig:
 
 
 # Settings and groups that may change when a run is resumed: they affect how it runs, and how many seeds it has.
-RUNTIME_SETTINGS = ("seeds", "mesh", "log_every", "preemption_grace_seconds", "remat", "trackers")
+RUNTIME_SETTINGS = (
+    "seeds", "mesh", "log_every", "preemption_grace_seconds", "remat", "task.strict_labels", "trackers",
+)  # fmt: skip
 
 
 def from_flags(arguments: Sequence[str]) -> FinetuneConfig:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
+from electramed_jax.common import markdown
 from electramed_jax.common.markdown import table
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
@@ -40,6 +41,7 @@ def gather_results(
         "seeds": [scores["seed"] for scores in finished],
         "seeds_wanted": config.seeds,
         "scores": {split: _over_seeds([scores[split] for scores in finished]) for split in splits},
+        "warnings": list(task.data_warnings()),
         "runs": [dict(scores) for scores in finished],
         "config": dataclasses.asdict(config),
         "code": f"electramed_jax {__version__}",
@@ -48,7 +50,7 @@ def gather_results(
 
 def _over_seeds(each: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     summary = {}
-    for name in each[0]:
+    for name in (name for name in each[0] if all(name in scores for scores in each)):
         mean, deviation = metrics.mean_and_std([scores[name] for scores in each])
         summary[name] = {"mean": mean, "standard_deviation": deviation}
     return summary
@@ -79,14 +81,17 @@ def to_markdown(results: Results) -> str:
         "",
         f"Encoder: {results['encoder']}. Seeds: {', '.join(map(str, results['seeds']))}; mean ± standard deviation. "
         f"Test scores are of the checkpoint that dev chose by {results['primary']}, measured once.",
+        *_negative_lines(results),
+        *_warning_lines(results),
         "",
         f"| score | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
     ]
     names = [results["primary"], *(name for scores in results["scores"].values() for name in scores)]
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(name for name in names if "/" not in name or name == results["primary"]):
         cells = " | ".join(_format_mean(results["scores"][split].get(name), seeds) for split in splits)
-        lines.append(f"| {name} | {cells} |")
+        lines.append(f"| {markdown.cell(name)} | {cells} |")
+    lines += _class_lines(results, splits)
     if results["published"] and TEST in splits:
         lines += ["", "Published on the same files:", "", "| model | score | test | source |", "|---|---|---|---|"]
         ours = _format_mean(results["scores"][TEST][results["primary"]], seeds)
@@ -106,11 +111,49 @@ def to_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _negative_lines(results: Results) -> list[str]:
+    """Returns the line that names the label of relations that is not scored; [] for other tasks."""
+    if not (negative := results["data"].get("negative")):
+        return []
+    counted = ", ".join(map(markdown.one_line, results["data"]["counted"]))
+    return ["", f"Scored labels: {counted}. Not scored, because it means no relation: {markdown.one_line(negative)}."]
+
+
+def _warning_lines(results: Results) -> list[str]:
+    """Returns the list of warnings about the data; [] if there are none."""
+    if not (warnings := results.get("warnings")):  # version 0.1 has none
+        return []
+    return ["", "What limits these scores:", "", *(f"- {markdown.one_line(warning)}" for warning in warnings)]
+
+
+def _class_lines(results: Results, splits: Sequence[str]) -> list[str]:
+    """Returns a table of the scores named "f1/LABEL" and the like, a row per class; [] if there are none."""
+    scores, seeds = results["scores"], len(results["seeds"])
+    names = dict.fromkeys(name for split in splits for name in scores[split] if "/" in name)
+    if not names:
+        return []
+    measures = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    counts = results["data"].get("labels")  # a list of tags in NER
+    counted = isinstance(counts, dict)
+    head, rows = ["class"], []
+    for split in splits:
+        head += [f"{split} examples"] * counted + [f"{split} {measure}" for measure in measures]
+    for label in dict.fromkeys(name.partition("/")[2] for name in names):
+        row: list[Any] = [label]
+        for split in splits:
+            row += [counts[split].get(label, 0)] if counted else []
+            row += [_format_mean(scores[split].get(f"{measure}/{label}"), seeds) for measure in measures]
+        rows.append(row)
+    return ["", table(head, rows)]
+
+
 def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Returns data, recipe and scores of one seed for its model card."""
     data = {"task": results["task"], "variant": results["variant"]}
     for split, sizes in results["data"]["sizes"].items():
         data[split] = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+    if results.get("warnings"):
+        data["limits of the scores"] = "; ".join(results["warnings"])
     for split, file in results["data"]["files"].items():
         data[f"SHA-256 of {split}"] = file["sha256"]
     config = results["config"]
@@ -127,7 +170,7 @@ def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any],
         f"{split} {name}": value
         for split in (DEV, TEST)
         for name, value in run.get(split, {}).items()
-        if not name.startswith("f1/")
+        if "/" not in name or name == results["primary"]
     }
     over = results["scores"].get(TEST, results["scores"][DEV])[results["primary"]]
     scores[f"{results['primary']} over {len(results['seeds'])} seeds"] = _format_mean(over, len(results["seeds"]))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import log_main
+from electramed_jax.common.processes.main_console import log_main, warn_main
 from electramed_jax.common.processes.preemption import Preemption
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
@@ -51,6 +51,8 @@ def run_finetuning(
     """
     for line in task.summary_lines():
         log_main(line)
+    for line in task.data_warnings():
+        warn_main(f"warning: {line}")
     workdir.init_workdir(run_folder, config, spec, encoder, task)
     mesh = sharding.make_mesh(config.mesh)
     total_steps = loop.total_steps(config, len(task.examples(TRAIN)))

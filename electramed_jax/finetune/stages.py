@@ -61,7 +61,13 @@ def first_stage_config(config: FinetuneConfig) -> FinetuneConfig:
     return dataclasses.replace(
         config,
         task=dataclasses.replace(
-            config.task, data="", train=stage.train, dev=stage.dev, test="", dev_fraction=stage.dev_fraction
+            config.task,
+            data="",
+            train=stage.train,
+            dev=stage.dev,
+            test="",
+            dev_fraction=stage.dev_fraction,
+            primary="",  # the first stage has other scores
         ),
         qa=dataclasses.replace(config.qa, measures="squad", gold="", pretrain_stage=QaConfig().pretrain_stage),
         optimizer=optimizer,

@@ -7,7 +7,7 @@ held for `COOLDOWN_ENTRIES` entries, because metrics near a threshold fluctuate.
 The thresholds follow ELECTRA-Small's published curves (google-research/electra issue 3: AUC 0.70 at step 5,000 and 0.90
 at 200,000, discriminator accuracy 0.929 with 9 % of the tokens replaced) and runs of this code. In the first steps the
 generator is poor, its replacements are easy to detect, and discriminator loss and AUC fluctuate (up to step 10,000 in
-those curves): no alert is raised for that.
+those curves): no alert is raised for that. A run without alerts may therefore be too short to judge: see `verdict.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MAX_FIRST_GENERATOR_ERROR = 1.0  # nats from ln V at step 0; logits of standard 
 FIRST_DISCRIMINATOR_RANGE = (0.4, 1.2)
 MIN_ACCURACY_GAIN = 0.01  # over predicting "original" for every token, as a fraction of the replaced tokens
 MIN_RECALL = 0.1
+MIN_AUC = 0.6  # ELECTRA-Small 0.70 at step 5,000; pretrain_tiny.py 0.63 at 2,500
 MAX_GENERATOR_ACCURACY = 0.65  # ELECTRA-Small reaches 0.46, runs on easily predicted text 0.6
 MAX_AUC_DROP = 0.02  # below the best so far
 MAX_GENERATOR_RISE = 0.5  # nats above the best so far
@@ -45,6 +46,11 @@ TOO_STRONG = (
     "a narrower generator (model.generator_hidden_size a quarter to a third of hidden_size), a higher "
     "objective.mask_probability, or objective.temperature above 1",
 )
+
+
+def settled_step(config: Config) -> int:
+    """Returns the step after which networks should have learned: warm-up, a twentieth of the run, or `MIN_STEPS`."""
+    return math.floor(max(config.optimizer.warmup_steps, config.total_steps / 20, MIN_STEPS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +112,8 @@ class _Window:
 
     @property
     def is_past_warmup(self) -> bool:
-        """Whether the run is past its warm-up, a twentieth of its steps and `MIN_STEPS`."""
-        config = self.config
-        return self.step > max(config.optimizer.warmup_steps, config.total_steps / 20, MIN_STEPS)
+        """Whether the run is past `settled_step`."""
+        return self.step > settled_step(self.config)
 
     @property
     def is_past_transient(self) -> bool:
@@ -296,6 +301,18 @@ def _falling_auc(window: _Window) -> Finding:
     )
 
 
+def _low_auc(window: _Window) -> Finding:
+    curve = [entry["discriminator_auc"] for entry in window.validation[-2:] if "discriminator_auc" in entry]
+    if not window.is_past_transient or len(curve) < 2 or max(curve) >= MIN_AUC:
+        return None
+    return (
+        f"discriminator_auc {curve[-1]:.3f}; 0.5 is chance",
+        "the discriminator hardly distinguishes replacements from originals",
+        "another optimizer.learning_rate (lower if the losses fluctuate, higher if they hardly change); a narrower "
+        "generator if generator_accuracy is above 0.6",
+    )
+
+
 def _strong_generator(window: _Window) -> Finding:
     drop = _auc_drop(window)
     accuracy = window.newest["generator_accuracy"]
@@ -354,6 +371,7 @@ CHECKS: dict[str, dict[str, Callable[[_Window], Finding]]] = {
         "not_finite_validation": _not_finite,
         "unigram": _unigram,
         "generator_rises": _generator_rises,
+        "low_auc": _low_auc,
         "strong_generator": _strong_generator,
         "falling_auc": _falling_auc,
     },

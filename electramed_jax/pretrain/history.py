@@ -12,6 +12,7 @@ from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.pretrain import alerts as alerts_lib
+from electramed_jax.pretrain.verdict import Verdict, judge
 from electramed_jax.pretrain.workdir import DATASET_FILE, read_config
 from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases, read_starts
 
@@ -61,6 +62,10 @@ class History:
     def alerts(self, manifest: Manifest) -> list[alerts_lib.Alert]:
         """Returns the alerts of the whole run; see `alerts.find_alerts`."""
         return alerts_lib.find_alerts(self.entries, self.config, manifest, [start["step"] for start in self.starts])
+
+    def verdict(self, manifest: Manifest) -> Verdict:
+        """Returns the verdict on the whole run; see `verdict.judge`."""
+        return judge(self.entries, self.config, manifest, self.alerts(manifest))
 
     def intervals(self, up_to: int | None = None) -> list[Interval]:
         """Returns one interval for each training entry."""

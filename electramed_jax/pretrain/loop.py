@@ -38,6 +38,7 @@ from electramed_jax.pretrain.inputs import RunGuard, check_space, guard_inputs
 from electramed_jax.pretrain.log_lines import SHOWN, entry_line
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import compute_metrics, jit_eval_step, jit_train_step
+from electramed_jax.pretrain.verdict import Verdict, judge
 from electramed_jax.pretrain.workdir import init_workdir, write_workdir_files
 from electramed_jax.training import sharding
 from electramed_jax.training.checkpoint import CheckpointManager
@@ -56,12 +57,14 @@ class Outcome:
       preempted: whether the run received a preemption signal.
       metrics: metrics of this process's last validation, with the prefix "validation_".
       alerts: alerts since the first step of the run; in other processes than the main one, since its own first step.
+      verdict: on the whole run; None in other processes than the main one.
     """
 
     step: int
     preempted: bool
     metrics: dict[str, float]
     alerts: tuple[Alert, ...] = ()
+    verdict: Verdict | None = None
 
 
 def resolve_with_dataset(config: Config) -> tuple[Config, Dataset]:
@@ -144,7 +147,11 @@ def run_pretraining(
                     on_first_step=lambda: write_workdir_files(workdir, config, dataset),
                 )
     log_main(_end_line(workdir, first_step, timer.step, preempted))
-    return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised))
+    verdict = None
+    if distributed.is_main():
+        verdict = judge(metrics_writer.read_metrics(workdir), config, dataset.manifest, monitor.raised)
+        log_main(str(verdict))
+    return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised), verdict)
 
 
 @dataclasses.dataclass

@@ -12,6 +12,7 @@ from electramed_jax import __version__
 from electramed_jax.common import step_timer
 from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.history import changed_during_run
+from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
 from electramed_jax.pretrain.workdir import changed_settings
 from electramed_jax.report import reference_curves, style
 from electramed_jax.report.run import Run
@@ -49,9 +50,15 @@ def overview_section(runs: Sequence[Run]) -> str:
 
 
 def alerts_section(runs: Sequence[Run]) -> str:
-    """Returns a card per run and kind of alert, with the first step and the later ones."""
+    """Returns a card with the verdict on each run, and one per kind of alert with its first step and the later ones."""
     cards = []
     for number, run in enumerate(runs):
+        verdict = run.verdict
+        shape = {HEALTHY: "card ok", TOO_SHORT: "card"}.get(verdict.kind, "card alert")
+        sentences = "".join(f"<p>{_text(_sentence(sentence))}</p>" for sentence in verdict.sentences)
+        cards.append(
+            f'<div class="{shape}"><h3>{_dot(number, runs)}{_text(_sentence(verdict.title))}</h3>{sentences}</div>'
+        )
         kinds = {alert.kind: [one for one in run.alerts if one.kind == alert.kind] for alert in run.alerts}
         for alert, *later in kinds.values():
             steps = ", ".join(f"{one.step:,}" for one in later)
@@ -60,9 +67,7 @@ def alerts_section(runs: Sequence[Run]) -> str:
                 f'<div class="card alert"><h3>{_dot(number, runs)}Step {alert.step:,}: {_text(alert.observation)}</h3>'
                 f"<p>{_text(_sentence(alert.explanation))}</p><p><b>Try</b> {_text(alert.suggestion)}.</p>{again}</div>"
             )
-    if not cards:
-        cards = ['<div class="card ok">No alerts: all metrics are in the range of a healthy run.</div>']
-    return section("Alerts", "".join(cards), grid=True)
+    return section("Verdict and alerts", "".join(cards), grid=True)
 
 
 def curves_section(title: str, note: str, figures: Iterable[str]) -> str:
@@ -192,9 +197,10 @@ def downstream_section(scores: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{results['task']}: {results['variant']}",
                 results["encoder"],
                 ", ".join(published) or "none known",
+                "; ".join(results.get("warnings", ())),
             ]
         )
-    head = ["workdir", "metric", "dev", "test", "seeds", "corpus", "encoder", "published on the same files"]
+    head = ["workdir", "metric", "dev", "test", "seeds", "corpus", "encoder", "published on the same files", "limits"]
     note = (
         "Mean and standard deviation over the seeds. The test score is that of the checkpoint with the best dev score."
     )

@@ -12,6 +12,7 @@ from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.pretrain import history
 from electramed_jax.pretrain.alerts import Alert
+from electramed_jax.pretrain.verdict import Verdict
 
 COMPILE_FILE = "compile.json"  # output of `electramed compile --json`, stored in the workdir
 RESULTS_FILE = "results.json"  # of a fine-tuning workdir
@@ -27,6 +28,7 @@ class Run:
       history: metrics and starts.
       manifest: of the training dataset.
       alerts: of the whole history.
+      verdict: on the whole history.
       compiled: contents of compile.json; None if there is none.
     """
 
@@ -35,6 +37,7 @@ class Run:
     history: history.History
     manifest: Manifest
     alerts: tuple[Alert, ...]
+    verdict: Verdict
     compiled: dict[str, Any] | None
 
     @property
@@ -77,6 +80,7 @@ def _read(workdir: str, name: str) -> Run:
         history=run_history,
         manifest=manifest,
         alerts=tuple(run_history.alerts(manifest)),
+        verdict=run_history.verdict(manifest),
         compiled=_read_json_if_exists(files.join(workdir, COMPILE_FILE)),
     )
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/alerts.py [NAME...]
 
 Each run trains a two-layer pair of networks on generated texts for some hundred steps. The steps before the first
-check are shortened to fit (SETTLED_STEPS and
+check are shortened to fit (MIN_STEPS and
 TRANSIENT_STEPS), the checks are unchanged. A healthy run comes first and must give no alert. About four minutes on
 two cores. On a busy machine there are also alerts of a dropping throughput.
 """

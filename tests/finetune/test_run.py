@@ -203,6 +203,17 @@ def test_a_workdir_is_for_one_run(whole, corpus, tmp_path):
         finetune(config, other)
 
 
+def test_a_workdir_of_an_earlier_version_is_resumed(whole, corpus, tmp_path):
+    """It lacks later settings and facts, and names the negative label by a part of it."""
+    workdir = shutil.copytree(whole, tmp_path / "run")
+    settings, data = (json.loads((workdir / name).read_text()) for name in ("config.json", "data.json"))
+    del settings["task"]["primary"], settings["task"]["strict_labels"], data["tag_schemes"]
+    settings["text"]["negative"] = "false"
+    (workdir / "config.json").write_text(json.dumps(settings))
+    (workdir / "data.json").write_text(json.dumps(data))
+    assert finetune(config_of(corpus), workdir).results["seeds"] == [0, 1]
+
+
 def test_a_model_is_exported_with_its_seed_s_scores_on_the_card_and_pushed(whole, tmp_path, monkeypatch, capsys):
     with hub_server.running(monkeypatch) as hub:
         options = [f"--workdir={whole}", f"--output={tmp_path}/out", "--seed=1", "--push=me/ner", "--private", "--json"]

@@ -8,65 +8,16 @@ import math
 
 import pytest
 import quick_run
+from invented_history import CONFIG, FRESH, HEALTHY, MANIFEST, VOCABULARY, train, validation
 
 from electramed_jax import cli
-from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
-from electramed_jax.config.special_tokens import SpecialIds
-from electramed_jax.data.dataset.manifest import Manifest, Split
+from electramed_jax.config.pretrain import ObjectiveConfig, OptimizerConfig
 from electramed_jax.pretrain.alerts import CHECKS, AlertMonitor, find_alerts
 from electramed_jax.training.starts import read_starts
 
-VOCABULARY = 31_090
-CONFIG = Config(
-    model=ModelConfig(vocab_size=VOCABULARY),
-    optimizer=OptimizerConfig(warmup_steps=10_000),
-    data=DataConfig(directory="packed", max_seq_length=128),
-    batch_size=128,
-    total_steps=1_000_000,
-)
-SPLIT = Split((), rows=1, tokens=1, documents=1, split_documents=0, fill_fraction=0.99, unigram_cross_entropy=7.18)
-MANIFEST = Manifest(
-    row_length=128,
-    dtype="uint16",
-    vocab_size=VOCABULARY,
-    vocab_sha256="",
-    lower_case=True,
-    special=SpecialIds(),
-    splits={"train": SPLIT, "validation": SPLIT},
-    sources=[],
-    dropped={},
-    length_histogram={},
-    code_version="",
-)
-HEALTHY = {
-    "loss": 13.1,
-    "generator_loss": 3.42,
-    "generator_accuracy": 0.432,
-    "sampled_accuracy": 0.328,
-    "discriminator_loss": 0.195,
-    "discriminator_accuracy": 0.929,
-    "discriminator_precision": 0.74,
-    "discriminator_recall": 0.4,
-    "replaced_fraction": 0.093,
-    "fill_fraction": 0.99,
-}
-FRESH = HEALTHY | {
-    "generator_loss": math.log(VOCABULARY),
-    "discriminator_loss": math.log(2),
-    "discriminator_accuracy": 0.5,
-    "replaced_fraction": 0.15,
-}
 # ELECTRA-Small on OpenWebText (google-research/electra issue 3), and the fluctuation of its first steps
 PUBLISHED_AUC = {2_000: 0.60, 4_000: 0.80, 6_000: 0.88, 8_000: 0.75, 10_000: 0.72, 12_000: 0.76, 50_000: 0.87}
 PUBLISHED_AUC |= {200_000: 0.90, 400_000: 0.915, 600_000: 0.922, 800_000: 0.929, 1_000_000: 0.935}
-
-
-def train(*steps: int, **metrics: float) -> list[dict]:
-    return [{"step": step, "split": "train"} | HEALTHY | metrics for step in steps]
-
-
-def validation(step: int, **metrics: float) -> dict:
-    return {"step": step, "split": "validation"} | HEALTHY | {"discriminator_auc": 0.9} | metrics
 
 
 def kinds(entries, config=CONFIG, starts=(0,)) -> list[tuple[str, int]]:
@@ -126,6 +77,12 @@ def test_a_recall_near_zero_raises_an_alert_only_after_the_warm_up():
 def test_a_falling_auc_raises_an_alert():
     curve = [validation(60_000 + 5_000 * n, discriminator_auc=auc) for n, auc in enumerate((0.9, 0.91, 0.88, 0.87))]
     assert kinds(curve) == [("falling_auc", 75_000)], "at the second low value: the first may be noise"
+
+
+def test_an_auc_near_chance_after_the_early_transient_raises_an_alert():
+    curve = [validation(60_000 + 5_000 * n, discriminator_auc=auc) for n, auc in enumerate((0.58, 0.56, 0.55))]
+    assert ("low_auc", 65_000) in kinds(curve)
+    assert "low_auc" not in dict(kinds([validation(9_000 + 500 * n, discriminator_auc=0.5) for n in range(5)]))
 
 
 def test_a_falling_auc_with_an_accurate_generator_raises_the_alert_of_a_strong_generator():

@@ -22,19 +22,23 @@ from electramed_jax.finetune.ner import words as word_lib
 from electramed_jax.finetune.ner.sentence import Sentence
 from electramed_jax.finetune.ner.word_windows import WindowExample
 from electramed_jax.finetune.ner.words import Span, TextWords
-from electramed_jax.finetune.task import split_files
+from electramed_jax.finetune.task import data_warnings, metrics, split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import IGNORE, TRAIN, Examples, Head, Outputs
 from electramed_jax.hf.format.mapping import TOKEN
 
 DETECT, ANY = "detect", "any"  # values of config.ner.scheme, in addition to `tags.SCHEMES`
+# Scores that may choose the checkpoint, the default first; in addition "f1/TYPE" of each type.
+PRIMARY = (
+    "f1", "precision", "recall", "merged_f1", "merged_precision", "merged_recall", "text_f1", "text_precision",
+    "text_recall",
+)  # fmt: skip
 
 
 class NerTask:
     """Named entities of a corpus; see `task.Task`."""
 
     kind = "ner"
-    primary = "f1"
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class NerTask:
         words: str = PUNCTUATION,
         labels: Sequence[str] = (),
         dev_fraction: float = 0.0,
+        primary: str = "",
+        strict_labels: bool = False,
     ):
         """Reads the files and makes the examples.
 
@@ -56,6 +62,9 @@ class NerTask:
           words: words that get a tag in training and in the scores of the file; see `words`.
           labels: names of numeric tags, from 0.
           dev_fraction: fraction of the training sentences to hold out if there is no dev file.
+          primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
+          strict_labels: raise if another split has a type that no training entity has; False: its entities count as
+            missed.
 
         Raises:
           UserError: a line cannot be used; names file and line.
@@ -67,8 +76,12 @@ class NerTask:
         types = sorted({entity.type for sentence in read[TRAIN] for entity in tags.decode(sentence.tags)})
         if not types:
             raise UserError(f"{paths[TRAIN]}: no entity in the file; wanted tags other than O")
-        for split, path in paths.items():
-            _check_types(path, read[split], types)
+        if strict_labels:
+            for split, path in paths.items():
+                _check_types(path, read[split], types)
+        self._types = types
+        by_type = [f"f1/{kind}" for kind in types] if len(types) > 1 else []
+        self.primary = metrics.choose_primary(primary, PRIMARY[0], [*PRIMARY, *by_type])
         self.head = Head(TOKEN, (tags.OUTSIDE, *(tags.join_tag(prefix, kind) for kind in types for prefix in "BI")))
         self._sentences = split_files.hold_out_dev(read, dev_fraction)
         self.splits = tuple(self._sentences)
@@ -92,6 +105,8 @@ class NerTask:
             words=config.ner.words,
             labels=[name.strip() for name in config.ner.labels.split(",") if name.strip()],
             dev_fraction=config.task.dev_fraction,
+            primary=config.task.primary,
+            strict_labels=config.task.strict_labels,
         )
 
     def examples(self, split: str) -> Examples:
@@ -166,6 +181,19 @@ class NerTask:
             )
         return lines
 
+    def data_warnings(self) -> list[str]:
+        """Returns what makes the scores of these files too high or meaningless; see `task.data_warnings`."""
+        words = {split: [one.words for one in sentences] for split, sentences in self._sentences.items()}
+        entities = {split: [tuple(tags.decode(s.tags)) for s in self._sentences[split]] for split in self.splits}
+        warnings = data_warnings.warn_same_files(split_files.describe_files(self._paths))
+        warnings += data_warnings.warn_shared_examples(words, entities, "sentences")
+        for split in self.splits:
+            kinds = [[entity.type] for of_sentence in entities[split] for entity in of_sentence]
+            warnings += data_warnings.warn_unknown_labels(split, self._types, kinds, "entities")
+            if not kinds or len(self._types) > 1:  # entities of the only type differ in their words
+                warnings += data_warnings.warn_label_support(split, self._types, kinds, "entities")
+        return warnings
+
     def _sizes(self, split: str) -> dict[str, int]:
         sentences = self._sentences[split]
         return {
@@ -225,7 +253,8 @@ class NerTask:
     def _with_labels(self, windows: Sequence[WindowExample], word_tags: Sequence[Sequence[str]]) -> Examples:
         """Returns the windows with the label of each word at its first piece."""
         label_ids = {label: index for index, label in enumerate(self.head.labels)}
-        gold = [np.array([label_ids[tag] for tag in of_sentence], np.int32) for of_sentence in word_tags]
+        # A type that no training entity has gets no label, and counts as missed in the scores.
+        gold = [np.array([label_ids.get(tag, IGNORE) for tag in of_sentence], np.int32) for of_sentence in word_tags]
         labels = [np.full(len(window.input_ids), IGNORE, np.int32) for window in windows]
         for window, window_labels in zip(windows, labels, strict=True):
             window_labels[window.positions] = gold[window.sentence][window.first_word :][: len(window.positions)]
@@ -279,5 +308,6 @@ def _check_types(path: str, sentences: Sequence[Sentence], types: Sequence[str])
                     path,
                     sentence.line_of(entity.start),
                     f"unknown tag {sentence.tags[entity.start]!r}: no entity of the training file has this type "
-                    f"(it has {', '.join(types)}); correct the tag, or the training file",
+                    f"(it has {', '.join(types)}); correct the tag, or count such entities as missed with "
+                    "--config.task.strict_labels=False",
                 )

@@ -144,6 +144,13 @@ def exclude_questions(split: Split, others: Sequence[Split], by_question: bool) 
     )
 
 
+def question_keys(split: Split, by_question: bool) -> list[tuple[str, ...]]:
+    """Returns the words of each question, once (`by_question`), or the words and the passage of each pair."""
+    if by_question:
+        return list(dict.fromkeys((_words(question),) for question in split.questions))
+    return [(_words(question), question.context) for question in split.questions]
+
+
 def hold_out(split: Split, fraction: float) -> Split:
     """Returns a fraction of the questions, each with all its passages.
 
@@ -170,13 +177,18 @@ def _check_new_ids(path: str, split: Split, questions: Sequence[Question]) -> No
 
 def _keys(question: Question, by_question: bool) -> set[tuple[str, ...]]:
     """Returns keys of which equal questions share at least one."""
-    words = " ".join(question.text.lower().split())
+    words = _words(question)
     return {(bioasq.question_id(question.id),), ("words", words)} if by_question else {(words, question.context)}
+
+
+def _words(question: Question) -> str:
+    """Returns the question in lower case with single spaces, by which equal questions are recognized."""
+    return " ".join(question.text.lower().split())
 
 
 def _hash_fraction(question: Question) -> float:
     """Returns a hash of the words of the question, from 0 to 1."""
-    words = " ".join(question.text.lower().split())
+    words = _words(question)
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
 
 

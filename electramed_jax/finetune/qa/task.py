@@ -16,13 +16,14 @@ from electramed_jax.finetune.qa.nbest import Answers
 from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD, Split
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.qa.windows import Window, WindowConfig, WindowStats
-from electramed_jax.finetune.task import split_files
+from electramed_jax.finetune.task import data_warnings, metrics, split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, SPAN_HEAD, TEST, TRAIN, Examples, Outputs
 
 ENDINGS = ("json", "json.gz")
 CLS, DROP = "cls", "drop"
-PRIMARY = {SQUAD: "f1", BIOASQ: "mrr"}
+# Scores that may choose the checkpoint, the default first.
+PRIMARY = {SQUAD: ("f1", "exact_match"), BIOASQ: ("mrr", "strict_accuracy", "lenient_accuracy")}
 
 
 class QaTask:
@@ -51,6 +52,7 @@ class QaTask:
         drop_mismatched: bool = False,
         null_threshold: float = 0.0,
         max_answer_length: int = nbest.MAX_ANSWER_LENGTH,
+        primary: str = "",
     ):
         """Reads the files and makes the examples.
 
@@ -66,12 +68,13 @@ class QaTask:
           null_threshold: if there are impossible questions: no answer is predicted if [CLS] scores this much above the
             best answer.
           max_answer_length: maximum word pieces of an answer.
+          primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
 
         Raises:
           UserError: a question cannot be used; names file and question.
         """
         self.max_length, self.tokenizer, self._windowing = windowing.max_seq_length, tokenizer, windowing
-        self.primary = PRIMARY[measures]
+        self.primary = metrics.choose_primary(primary, PRIMARY[measures][0], PRIMARY[measures])
         self._paths, self._gold, self._measures = dict(paths), list(gold), measures
         self._max_answer_length = max_answer_length
         self._splits = _splits(paths, gold, measures == BIOASQ, dev_fraction, drop_mismatched)
@@ -104,6 +107,7 @@ class QaTask:
             drop_mismatched=config.qa.drop_mismatched,
             null_threshold=config.qa.null_threshold,
             max_answer_length=config.qa.max_answer_length,
+            primary=config.task.primary,
         )
 
     def examples(self, split: str) -> Examples:
@@ -182,6 +186,33 @@ class QaTask:
                 f"they have less room than config.qa.doc_stride={self._windowing.doc_stride}"
             )
         return lines
+
+    def data_warnings(self) -> list[str]:
+        """Returns what makes the scores of these files too high or meaningless; see `task.data_warnings`.
+
+        Questions of dev and test are never trained on: they were left out of the training split.
+        """
+        warnings = data_warnings.warn_same_files(split_files.describe_files(self._named_paths()))
+        if asked := self._splits[TRAIN].asked_elsewhere:
+            warnings.append(f"{asked:,} passages of train are left out because their question is in dev or test")
+        evaluated = [name for name in self.splits if name != TRAIN]
+        by_question = self._measures == BIOASQ
+        keys = {name: splits.question_keys(self._splits[name], by_question) for name in evaluated}
+        warnings += data_warnings.warn_shared_examples(keys, {n: [None] * len(k) for n, k in keys.items()}, "questions")
+        can_abstain = any(question.impossible for question in self._splits[TRAIN].questions)
+        for name in evaluated:
+            split = self._splits[name]
+            impossible, total = sum(question.impossible for question in split.questions), len(split.questions)
+            if impossible == total:
+                warnings.append(f"no question of {name} has an answer: a model that never answers scores 100")
+            elif impossible and not can_abstain:
+                warnings.append(
+                    f"{impossible:,} of {total:,} questions of {name} have no answer, but every question of train has: "
+                    "a model does not learn when not to answer"
+                )
+            if by_question and not split.attainable():
+                warnings.append(f"no passage of {name} contains a gold answer: its scores are 0 for any model")
+        return warnings
 
     def train_questions_in_eval_of(self, other: QaTask) -> list[str]:
         """Returns the ids of this task's training questions that are in dev or test of another task."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from electramed_jax.common.errors import UserError
+
 # Shown after the primary score, those that a task has.
 SECONDARY_METRICS = (
-    "precision", "recall", "accuracy", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy",
+    "precision", "recall", "accuracy", "macro_f1", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy",
 )  # fmt: skip
 
 
@@ -17,6 +19,22 @@ def format_scores(scores: Mapping[str, float], primary: str) -> str:
     """Returns "f1 87.12  precision 86.00  recall 88.27": the primary score, then the secondary ones."""
     names = dict.fromkeys((primary, *SECONDARY_METRICS))
     return "  ".join(f"{name} {scores[name]:.2f}" for name in names if name in scores)
+
+
+def choose_primary(wanted: str, default: str, available: Sequence[str]) -> str:
+    """Returns the score that chooses the checkpoint: `wanted`, or the default if it is "".
+
+    Args:
+      available: the scores that a task has and of which a higher value is better.
+
+    Raises:
+      UserError: `wanted` is not available.
+    """
+    if wanted and wanted not in available:
+        raise UserError(
+            f"config.task.primary={wanted!r}: not a score of this task; wanted one of {', '.join(available)}"
+        )
+    return wanted or default
 
 
 def classification_scores(
@@ -28,10 +46,11 @@ def classification_scores(
       gold: label numbers, int[examples].
       predicted: label numbers, int[examples].
       labels: names by number.
-      counted: labels that count for precision, recall and F1; None: all. Relations leave out "no relation".
+      counted: labels that count for all scores but accuracy; None: all. Relations leave out "no relation".
 
     Returns:
-      "accuracy"; micro-averaged "precision", "recall" and "f1" of the counted labels; "f1/LABEL" of each; "macro_f1".
+      "accuracy"; with `counted`, micro-averaged "precision", "recall" and "f1" (of all labels they equal accuracy);
+      "macro_f1" and the scores of each label, see `class_scores`.
     """
     gold, predicted = np.asarray(gold), np.asarray(predicted)
     counts = {
@@ -39,21 +58,23 @@ def classification_scores(
         for n, name in enumerate(labels)
         if counted is None or name in counted
     }
-    return {"accuracy": 100 * float(np.mean(gold == predicted))} | micro_scores(counts) | _macro(counts)
+    accuracy = {"accuracy": 100 * float(np.mean(gold == predicted))}
+    return accuracy | ({} if counted is None else micro_scores(counts)) | class_scores(counts)
 
 
 def multilabel_scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
     """Scores any number of labels per example, bool[examples, labels].
 
     Returns:
-      As `classification_scores`; "accuracy" is the share of examples with exactly the gold label set.
+      As `classification_scores` with all labels counted; "accuracy" is the share of examples with exactly the gold
+      label set.
     """
     counts = {
         name: np.array([np.sum(gold[:, n] & predicted[:, n]), np.sum(predicted[:, n]), np.sum(gold[:, n])])
         for n, name in enumerate(labels)
     }
     exact = 100 * float(np.mean((gold == predicted).all(axis=1)))
-    return {"accuracy": exact} | micro_scores(counts) | _macro(counts)
+    return {"accuracy": exact} | micro_scores(counts) | class_scores(counts)
 
 
 def regression_scores(gold: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
@@ -84,20 +105,37 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def micro_scores(counts: dict[str, np.ndarray]) -> dict[str, float]:
-    """Returns micro-averaged precision, recall and F1, and F1 of each class if there are several.
+    """Returns micro-averaged precision, recall and F1, and "f1/CLASS" of each class of the gold, if there are several.
 
     Args:
       counts: int64[3] per class: true positives, predicted, gold.
     """
     pooled = sum(counts.values(), np.zeros(3, np.int64))
     scores = dict(zip(("precision", "recall", "f1"), _precision_recall_f1(pooled), strict=True))
-    if len(counts) > 1:
-        scores |= {f"f1/{name}": _precision_recall_f1(counts[name])[2] for name in sorted(counts)}
+    present = sorted(name for name, (_, _, gold) in counts.items() if gold)
+    if len(present) > 1:
+        scores |= {f"f1/{name}": _precision_recall_f1(counts[name])[2] for name in present}
     return scores
 
 
-def _macro(counts: dict[str, np.ndarray]) -> dict[str, float]:
-    return {"macro_f1": float(np.mean([_precision_recall_f1(one)[2] for one in counts.values()]))}
+def class_scores(counts: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns "macro_f1", and "precision/CLASS", "recall/CLASS" and "f1/CLASS" of each class of the gold.
+
+    "macro_f1" is the mean F1 of the classes that are in the gold or were predicted, as in scikit-learn. A class without
+    an example has no scores of its own: they would be 0 whatever a model predicts.
+
+    Args:
+      counts: see `micro_scores`.
+    """
+    by_class = {name: _precision_recall_f1(one) for name, one in counts.items() if one.any()}
+    scores = {"macro_f1": float(np.mean([f1 for _, _, f1 in by_class.values()])) if by_class else 0.0}
+    for name in sorted(by_class):
+        if counts[name][2]:
+            scores |= {
+                f"{measure}/{name}": value
+                for measure, value in zip(("precision", "recall", "f1"), by_class[name], strict=True)
+            }
+    return scores
 
 
 def _precision_recall_f1(counts: np.ndarray) -> tuple[float, float, float]:

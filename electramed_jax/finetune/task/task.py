@@ -110,3 +110,11 @@ class Task(Protocol):
     def summary_lines(self) -> Sequence[str]:
         """Returns the lines logged before training: what was detected, truncated and left out."""
         ...
+
+    def data_warnings(self) -> Sequence[str]:
+        """Returns what makes the scores of these files too high or meaningless, one clause each.
+
+        Among others: examples shared by splits, labels of a split that no training example has, labels without an
+        example in a split.
+        """
+        ...

@@ -3,7 +3,7 @@
 Kinds of tasks, with their primary score:
 
 relations       one label; micro F1 over all labels but "no relation"
-classification  one label; accuracy
+classification  one label; accuracy, and macro F1
 multilabel      any number of labels; micro F1
 similarity      a number; Pearson's correlation
 """
@@ -21,10 +21,10 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.finetune.task import metrics, split_files
+from electramed_jax.finetune.task import data_warnings, metrics, split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
-from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
-from electramed_jax.finetune.text_classification import inputs, placeholders, tables
+from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SOFTMAX, SQUARED, TRAIN, Examples, Head, Outputs
+from electramed_jax.finetune.text_classification import inputs, label_names, placeholders, tables
 from electramed_jax.finetune.text_classification.labels import labels_above, predicted_labels
 from electramed_jax.finetune.text_classification.tables import Columns, Record
 from electramed_jax.hf.format.mapping import SEQUENCE
@@ -36,7 +36,13 @@ RELATIONS, CLASSIFICATION, MULTILABEL, SIMILARITY = KINDS = (
     "similarity",
 )
 LOSSES = {RELATIONS: SOFTMAX, CLASSIFICATION: SOFTMAX, MULTILABEL: SIGMOID, SIMILARITY: SQUARED}
-PRIMARY = {RELATIONS: "f1", CLASSIFICATION: "accuracy", MULTILABEL: "f1", SIMILARITY: "pearson"}
+# Scores that may choose the checkpoint, the default first; in addition "f1/LABEL" of each label.
+PRIMARY = {
+    RELATIONS: ("f1", "precision", "recall", "macro_f1", "accuracy"),
+    CLASSIFICATION: ("accuracy", "macro_f1"),
+    MULTILABEL: ("f1", "precision", "recall", "macro_f1", "accuracy"),
+    SIMILARITY: ("pearson", "spearman"),
+}
 SCORE = "score"  # name of the only output of "similarity"
 
 
@@ -76,23 +82,27 @@ class TextClassificationTask:
         tokenizer: Tokenizer,
         *,
         max_length: int,
-        negative: str = "false",
+        negative: str = "",
         separator: str = ",",
         threshold: float = 0.5,
+        primary: str = "",
+        strict_labels: bool = False,
     ):
         """Makes the examples.
 
         Args:
           kind: one of `KINDS`.
           max_length: maximum word pieces of an example.
-          negative: relations: a label with this in its name means "no relation".
+          negative: relations: the label that means "no relation"; "": the one with a usual name, see `label_names`.
           separator: multilabel: separates the labels of an example in a table.
           threshold: multilabel: a label is predicted if its probability is above this.
+          primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
+          strict_labels: raise if another split has a label that no training record has; False: it counts as missed.
 
         Raises:
-          UserError: a record cannot be used; names file and line.
+          UserError: a record cannot be used (names file and line), or no label is the negative one.
         """
-        self.kind, self.primary, self.max_length, self.tokenizer = kind, PRIMARY[kind], max_length, tokenizer
+        self.kind, self.max_length, self.tokenizer = kind, max_length, tokenizer
         self.splits = tuple(corpus.records)
         self._corpus = corpus
         self._separator, self._threshold = separator, threshold
@@ -100,18 +110,16 @@ class TextClassificationTask:
         self._gold = {
             split: [self._labels_of(split, record) for record in corpus.records[split]] for split in self.splits
         }
-        if kind == SIMILARITY:
-            labels: tuple[str, ...] = (SCORE,)
-        else:
-            labels = tuple(sorted({label for gold in self._gold[TRAIN] for label in gold}))
-            self._check_known(labels)
+        labels = self._find_labels()
         self.head = Head(SEQUENCE, labels, LOSSES[kind])
-        self._counted = [label for label in labels if negative not in label] if kind == RELATIONS else list(labels)
-        if not self._counted or len(labels) < (2 if self.head.loss == SOFTMAX else 1):
-            raise UserError(
-                f"{corpus.paths[TRAIN]}: its labels are {', '.join(labels) or 'none'}; wanted at least two, and for "
-                f"relations one without {negative!r} in its name"
-            )
+        if len(labels) < (2 if self.head.loss == SOFTMAX else 1):
+            raise UserError(f"{corpus.paths[TRAIN]}: its labels are {', '.join(labels) or 'none'}; wanted at least two")
+        self._negative = label_names.find_negative(labels, negative, corpus.paths[TRAIN]) if kind == RELATIONS else ""
+        self._counted = [label for label in labels if label != self._negative]
+        # Labels of other splits that no training record has, with the number of records.
+        self._unknown = {split: self._count_unknown(split, strict_labels) for split in self.splits}
+        label_f1 = [] if kind == SIMILARITY else [f"f1/{label}" for label in self._counted]
+        self.primary = metrics.choose_primary(primary, PRIMARY[kind][0], [*PRIMARY[kind], *label_f1])
         names = corpus.placeholders()
         self._inputs = {
             split: inputs.make_inputs(records, names, tokenizer, max_length)
@@ -142,6 +150,8 @@ class TextClassificationTask:
             negative=text.negative,
             separator=text.label_separator,
             threshold=text.threshold,
+            primary=config.task.primary,
+            strict_labels=config.task.strict_labels,
         )
         return task, encoder
 
@@ -151,12 +161,20 @@ class TextClassificationTask:
 
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         """Computes the scores of the task's kind."""
-        logits, gold = np.stack(outputs), np.stack(self._examples[split].labels)
+        logits, gold = np.stack(outputs), self._gold[split]
         if self.kind == SIMILARITY:
-            return metrics.regression_scores(gold[:, 0], logits[:, 0])
+            return metrics.regression_scores([number for (number,) in gold], logits[:, 0])
+        labels = [*self.head.labels, *self._unknown[split]]  # no prediction is an unknown label
         if self.kind == MULTILABEL:
-            return metrics.multilabel_scores(gold > 0.5, labels_above(logits, self._threshold), self.head.labels)
-        return metrics.classification_scores(gold, logits.argmax(axis=-1), self.head.labels, self._counted)
+            expected = np.array([[label in of_record for label in labels] for of_record in gold])
+            predicted = np.zeros_like(expected)
+            predicted[:, : self.head.size] = labels_above(logits, self._threshold)
+            return metrics.multilabel_scores(expected, predicted, labels)
+        numbers = {label: number for number, label in enumerate(labels)}
+        counted = [label for label in labels if label != self._negative] if self.kind == RELATIONS else None
+        return metrics.classification_scores(
+            [numbers[label] for (label,) in gold], logits.argmax(axis=-1), labels, counted
+        )
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Returns a table: the line of each record in its file, its label there and the predicted label."""
@@ -180,6 +198,7 @@ class TextClassificationTask:
             "columns": {split: dataclasses.asdict(columns) for split, columns in self._corpus.columns.items()},
             "labels": self._label_counts(),
             "counted": self._counted,
+            **({"negative": self._negative} if self.kind == RELATIONS else {}),
             "placeholders": {name: name in self.tokenizer.never_split for name in self._corpus.placeholders()},
         }
 
@@ -193,10 +212,58 @@ class TextClassificationTask:
             notes = f"; {truncated:,} truncated to {self.max_length} word pieces" if truncated else ""
             notes += f" ({lost} of them lost a placeholder)" if lost else ""
             lines.append(f"{split}: {source}: {len(self._examples[split]):,} texts: {counts}{notes}")
+        if self.kind == RELATIONS:
+            lines.append(f"no relation: {self._negative}; labels that are scored: {', '.join(self._counted)}")
         if names := self._corpus.placeholders():
             how = "whole" if names[0] in self.tokenizer.never_split else "in pieces"
             lines.append(f"placeholders {', '.join(names)}: {how}")
         return lines
+
+    def data_warnings(self) -> list[str]:
+        """Returns what makes the scores of these files too high or meaningless; see `task.data_warnings`."""
+        warnings = data_warnings.warn_same_files(split_files.describe_files(self._corpus.paths))
+        texts = {split: [(r.text, r.second) for r in records] for split, records in self._corpus.records.items()}
+        warnings += data_warnings.warn_shared_examples(texts, {s: list(map(tuple, g)) for s, g in self._gold.items()})
+        for split, gold in self._gold.items():
+            if self.kind == SIMILARITY:
+                if min(gold) == max(gold):
+                    warnings.append(f"all numbers of {split} are {gold[0][0]:g}: its correlations are 0 for any model")
+            else:
+                warnings += data_warnings.warn_unknown_labels(split, self.head.labels, gold, "examples")
+                warnings += data_warnings.warn_label_support(split, self._counted, gold, "examples")
+        return warnings
+
+    def _find_labels(self) -> tuple[str, ...]:
+        """Returns the labels of the training records, sorted; of binary values, the names."""
+        path, gold = self._corpus.paths[TRAIN], self._gold[TRAIN]
+        if self.kind == SIMILARITY:
+            return (SCORE,)
+        if self.kind == MULTILABEL and label_names.is_binary_form(gold):
+            names = label_names.binary_names(gold)
+            self._gold = {split: self._positive_names(split, names) for split in self.splits}
+            return tuple(names)
+        labels = sorted({label for of_record in gold for label in of_record})
+        if self.kind != MULTILABEL and label_names.looks_like_label_sets(labels):
+            raise UserError(
+                f"{path}: a label such as {labels[0]} is a value of each of several labels; use "
+                "--config.task.kind=multilabel"
+            )
+        return tuple(labels)
+
+    def _positive_names(self, split: str, names: Sequence[str]) -> list[list[Any]]:
+        """Returns the labels of each record of a split with binary values."""
+        positive = []
+        for record, labels in zip(self._corpus.records[split], self._gold[split], strict=True):
+            try:
+                positive.append(label_names.positive_names(labels, names))
+            except ValueError as error:
+                split_files.reject_line(
+                    self._path(split),
+                    record.line,
+                    f"the label {error}, as in other records; correct it, or rename labels that end in _0 and _1 but "
+                    "are no such values",
+                )
+        return positive
 
     def _labels_of(self, split: str, record: Record) -> list[Any]:
         """Returns the labels of a record, or its number for "similarity"."""
@@ -218,33 +285,38 @@ class TextClassificationTask:
             split_files.reject_line(path, record.line, f"the label is {value!r}; wanted one name")
         return [str(value).strip()]
 
-    def _check_known(self, labels: Sequence[str]) -> None:
-        for split in self.splits:
-            for record, gold in zip(self._corpus.records[split], self._gold[split], strict=True):
-                for label in gold:
-                    if label not in labels:
-                        split_files.reject_line(
-                            self._path(split),
-                            record.line,
-                            f"unknown label {label!r}; the training file has {', '.join(labels)}",
-                        )
+    def _count_unknown(self, split: str, strict: bool) -> dict[str, int]:
+        """Returns the labels of a split that no training record has, with the number of records."""
+        counts: collections.Counter[str] = collections.Counter()
+        if self.kind == SIMILARITY:
+            return counts
+        for record, gold in zip(self._corpus.records[split], self._gold[split], strict=True):
+            unknown = [label for label in gold if label not in self.head.labels]
+            if unknown and strict:
+                split_files.reject_line(
+                    self._path(split),
+                    record.line,
+                    f"unknown label {unknown[0]!r}; the training records have {', '.join(self.head.labels)}; correct "
+                    "it, or count it as missed with --config.task.strict_labels=False",
+                )
+            counts.update(unknown)
+        return dict(sorted(counts.items()))
 
     def _label_counts(self) -> dict[str, dict[str, int]]:
         if self.kind == SIMILARITY:
             return {split: {f"{min(gold)[0]:g} to {max(gold)[0]:g}": len(gold)} for split, gold in self._gold.items()}
-        counts = {
-            split: collections.Counter(label for of_record in gold for label in of_record)
-            for split, gold in self._gold.items()
-        }
-        return {split: {label: counts[split][label] for label in self.head.labels} for split in self.splits}
+        counts = {split: data_warnings.count_labels(gold) for split, gold in self._gold.items()}
+        labels = self.head.labels
+        return {s: {label: counts[s][label] for label in (*labels, *self._unknown[s])} for s in self.splits}
 
     def _target(self, gold: list[Any]) -> np.ndarray:
-        """Returns the label array of an example; see `task.Examples`."""
+        """Returns the label array of an example, IGNORE for an unknown label; see `task.Examples`."""
         if self.kind == SIMILARITY:
             return np.array(gold, np.float32)
         if self.kind == MULTILABEL:
             return np.array([label in gold for label in self.head.labels], np.float32)
-        return np.array(self.head.labels.index(gold[0]), np.int32)
+        labels = self.head.labels
+        return np.array(labels.index(gold[0]) if gold[0] in labels else IGNORE, np.int32)
 
     def _path(self, split: str) -> str:
         return self._corpus.paths.get(split, self._corpus.paths[TRAIN])

@@ -33,6 +33,9 @@ RESULTS_FILE, TABLE_FILE, SCORES_FILE = "results.json", "results.md", "scores.js
 CHANGES_SHOWN = 4  # changed settings named in an error
 # Values of settings that a config.json of an earlier version does not have, where they are not the defaults of today.
 EARLIER_VALUES = {"ner": {"words": FILE}}
+# Settings that are compared by their effect: data.json lists the counted labels. Up to version 0.1 "false" was part of
+# the negative label's name; now it is the whole name, and "" finds DDI-2013's "DDI-false" too.
+COMPARED_BY_EFFECT = ("text.negative",)
 
 
 def seed_folder(workdir: str, seed: int) -> str:
@@ -125,5 +128,5 @@ def _changes(name: str, earlier: dict[str, Any], now: dict[str, Any]) -> list[st
     return [
         f"{name.removesuffix('.json')}.{key}: {old!r} -> {new!r}"
         for key, (old, new) in config_io.diff_settings(earlier, now).items()
-        if not key.removeprefix("model.").startswith(RUNTIME_SETTINGS)
+        if not key.removeprefix("model.").startswith(RUNTIME_SETTINGS) and key not in COMPARED_BY_EFFECT
     ]

@@ -174,7 +174,6 @@ def test_without_a_dev_file_training_sentences_can_be_held_out(tmp_path):
     "split, text, message",
     [
         ("train", "a O\nb O\n", "train.txt: no entity"),
-        ("test", "a O\n\nb B-Gene\n", "test.txt, line 3: unknown tag 'B-Gene'.*Disease, Drug"),
         ("test", "a O\n\nb E-Drug\nc L-Drug\nd B-Drug\n", "test.txt, line 3: E-Drug is not"),
     ],
 )
@@ -183,6 +182,42 @@ def test_tags_that_cannot_be_used_are_named_by_file_and_line(tmp_path, split, te
     (tmp_path / f"{split}.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         make(tmp_path)
+
+
+def test_a_type_unknown_in_train_counts_as_missed_with_a_warning(tmp_path):
+    write_conll(tmp_path)
+    (tmp_path / "test.txt").write_text("a O\n\nin B-Gene\natenolol B-Drug\n")
+    task = make(tmp_path)
+    scores = task.score("test", [np.eye(task.head.size)[np.maximum(one, 0)] for one in task.examples("test").labels])
+    assert (scores["precision"], scores["recall"]) == (100, 50) and scores["f1/Gene"] == 0
+    warnings = [line for line in task.data_warnings() if "test entities" in line or "test has" in line]
+    assert warnings == [
+        "1 of 2 test entities have a label that no training example has (Gene 1): they count as missed",
+        "test has no entities of Disease: its scores mean nothing for it",
+    ]
+    with pytest.raises(UserError, match="test.txt, line 3: unknown tag 'B-Gene'.*Disease, Drug"):
+        make(tmp_path, strict_labels=True)
+
+
+def test_shared_sentences_and_a_split_without_entities_are_warned_about(tmp_path):
+    for split, text in {
+        "train": "atenolol B-Drug\ndose O\n\nthe O\ndose O\n",
+        "dev": "by O\ntimolol B-Drug\n\natenolol O\ndose O\n",
+        "test": "the O\ndose O\n",
+    }.items():
+        (tmp_path / f"{split}.txt").write_text(text)
+    assert make(tmp_path).data_warnings() == [
+        "1 of 2 dev sentences (50.0%) are in train too, 1 of them with another label: scores of dev may be too high",
+        "1 of 1 test sentences (100.0%) are in train too: scores of test may be too high",
+        "test has no entities of any label that is scored: its F1 is 0 whatever a model predicts",
+    ]
+
+
+def test_the_score_of_a_type_can_choose_the_checkpoint(tmp_path):
+    task = make(write_conll(tmp_path), primary="f1/Drug")
+    assert task.primary == "f1/Drug" and task.score("dev", perfect(task, "dev"))["f1/Drug"] == 100
+    with pytest.raises(UserError, match="config.task.primary='accuracy': not a score of this task"):
+        make(tmp_path, primary="accuracy")
 
 
 def test_a_chosen_scheme_has_to_be_the_files(tmp_path):

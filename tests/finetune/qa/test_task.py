@@ -196,6 +196,27 @@ def test_nothing_that_is_measured_on_is_trained_on(tmp_path, tokenizer):
         QaTask({"train": files["dev"], "dev": files["dev"]}, tokenizer, windowing=SMALL)
 
 
+def test_questions_of_several_splits_and_impossible_ones_are_warned_about(tmp_path, tokenizer):
+    train = write(tmp_path, "train", passage("t1", "which gene ?", "tp53"), passage("t2", "which drug ?", "abl"))
+    dev = write(tmp_path, "dev", passage("d1", "Which  gene ?", "tp53"))
+    impossible = passage("x1", "does it bind ?", "kras") | {
+        "qas": [{"id": "x1", "question": "does it bind ?", "answers": [], "is_impossible": True}]
+    }
+    test = write(tmp_path, "test", passage("e1", "which gene ?", "tp53"), impossible)
+    qa = QaTask({"train": train, "dev": dev, "test": test}, tokenizer, windowing=SMALL, primary="exact_match")
+    assert qa.primary == "exact_match"
+    assert qa.data_warnings() == [
+        "1 passages of train are left out because their question is in dev or test",
+        "1 of 2 test questions (50.0%) are in dev too: scores of test may be too high",
+        "1 of 2 questions of test have no answer, but every question of train has: a model does not learn when not to "
+        "answer",
+    ]
+    same = QaTask({"train": train[:1], "dev": dev, "test": dev}, tokenizer, windowing=SMALL).data_warnings()
+    assert any(line.startswith("dev and test are the same file") and "chose the checkpoint" in line for line in same)
+    with pytest.raises(UserError, match="config.task.primary='mrr': not a score of this task; wanted one of f1, exact"):
+        QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL, primary="mrr")
+
+
 def test_a_held_out_question_takes_all_its_passages_along_and_stays_held_out_as_the_file_grows(tmp_path, tokenizer):
     def many(count: int) -> QaTask:
         made = [passage(f"q{n}_{k:03d}", f"which gene {n} ?", "tp53") for n in range(count) for k in range(3)]

@@ -11,6 +11,7 @@ import sklearn.metrics
 from invented_tags import random_tags
 from scipy import stats
 
+from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.ner import entity_f1
 from electramed_jax.finetune.task import metrics
 
@@ -59,6 +60,46 @@ def test_relations_are_scored_over_the_positive_classes():
         assert scores[name] == pytest.approx(100 * theirs)
     assert scores["accuracy"] == pytest.approx(100 * np.mean(gold == predicted))
     assert "f1/false" not in scores
+
+
+def test_classification_has_the_macro_f1_and_the_class_scores_of_scikit_learn():
+    labels = ["a", "b", "c", "never"]
+    draw = np.random.default_rng(2)
+    gold, predicted = draw.integers(0, 3, (2, 200))
+    scores = metrics.classification_scores(gold, predicted, labels)
+    report = sklearn.metrics.classification_report(gold, predicted, target_names=labels[:3], output_dict=True)
+    assert scores["macro_f1"] == pytest.approx(100 * report["macro avg"]["f1-score"])
+    for label in labels[:3]:
+        for name, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert scores[f"{name}/{label}"] == pytest.approx(100 * report[label][theirs])
+    assert scores["accuracy"] == pytest.approx(100 * report["accuracy"])
+    assert "f1" not in scores, "the micro average of all classes is the accuracy"
+    assert "f1/never" not in scores, "a class without an example has no score"
+
+
+def test_a_classifier_that_predicts_one_class_has_a_high_accuracy_and_a_low_macro_f1():
+    scores = metrics.classification_scores([0] * 36 + [1] * 4, [0] * 40, ["none", "some"])
+    assert scores["accuracy"] == 90 and scores["recall/some"] == 0
+    assert scores["macro_f1"] == pytest.approx(
+        100 * sklearn.metrics.f1_score([0] * 36 + [1] * 4, [0] * 40, average="macro")
+    )
+
+
+def test_class_scores_have_the_same_names_whatever_is_predicted():
+    """Scores are averaged over seeds."""
+    gold, tags = [["B-X", "O"], ["B-Y", "O"]], [["B-X", "B-Z"], ["B-Y", "O"]]
+    assert entity_f1.entity_scores(gold, gold).keys() == entity_f1.entity_scores(gold, tags).keys()
+    few, many = (metrics.classification_scores([0, 1, 0], p, ["a", "b", "c"]) for p in ([0, 0, 0], [0, 1, 2]))
+    assert few.keys() == many.keys()
+
+
+def test_only_scores_that_a_task_has_can_choose_the_checkpoint():
+    assert metrics.choose_primary("", "f1", ["f1", "recall"]) == "f1"
+    assert metrics.choose_primary("recall", "f1", ["f1", "recall"]) == "recall"
+    with pytest.raises(
+        UserError, match="config.task.primary='loss': not a score of this task; wanted one of f1, recall"
+    ):
+        metrics.choose_primary("loss", "f1", ["f1", "recall"])
 
 
 def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():

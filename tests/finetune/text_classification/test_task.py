@@ -28,9 +28,10 @@ def write(folder, splits: dict[str, list[tuple]], header: str = "sentence\tlabel
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
 
 
-def make(folder, kind: str, began=None, max_length: int = 32, **settings):
+def make(folder, kind: str, began=None, max_length: int = 32, primary="", strict_labels=False, **settings):
     config = FinetuneConfig(
-        task=TaskConfig(kind=kind, data=str(folder), max_seq_length=max_length), text=TextConfig(**settings)
+        task=TaskConfig(kind, str(folder), max_seq_length=max_length, primary=primary, strict_labels=strict_labels),
+        text=TextConfig(**settings),
     )
     return make_task.make_task(config, began or tiny_init_encoder())
 
@@ -148,7 +149,6 @@ def test_numbers(tmp_path):
 @pytest.mark.parametrize(
     "kind, split, row, message",
     [
-        ("relations", "test", ("a", "CPR:9"), "test.tsv, line 2: unknown label 'CPR:9'; the training file has CPR:3"),
         ("classification", "dev", ("a", " "), "dev.tsv, line 2: the label is ' '"),
         ("similarity", "train", ("a", "high"), "train.tsv, line 2: the label 'high' is not a number"),
         ("similarity", "train", ("a", "nan"), "train.tsv, line 2: the label 'nan' is not finite"),
@@ -164,6 +164,105 @@ def test_a_relation_needs_a_label_that_is_not_false(tmp_path):
     write(tmp_path, {"train": [("a", "false"), ("the", "false")], "dev": [("a", "false")]})
     with pytest.raises(UserError, match="its labels are false; wanted at least two"):
         make(tmp_path, "relations")
+
+
+def test_a_negative_class_with_another_name_is_an_error_instead_of_a_high_score(tmp_path):
+    """36 of 40 labels are "unrelated": counted as a positive class, the micro-F1 would be 90 with no relation found."""
+    rows = [("a", "unrelated")] * 36 + [("the", "CPR:3")] * 4
+    write(tmp_path, {"train": rows, "dev": rows})
+    with pytest.raises(UserError, match="train.tsv: its labels are CPR:3, unrelated; none has a usual name"):
+        make(tmp_path, "relations")
+    task, _, _ = make(tmp_path, "relations", negative="unrelated")
+    nothing = [np.array([0, 1])] * 40
+    assert task.head.labels == ("CPR:3", "unrelated")
+    assert task.score("dev", nothing)["f1"] == 0
+    assert task.data_summary()["negative"] == "unrelated" and task.data_summary()["counted"] == ["CPR:3"]
+    assert "no relation: unrelated; labels that are scored: CPR:3" in task.summary_lines()
+
+
+def test_part_of_a_label_is_not_the_negative_class(tmp_path):
+    rows = [("a", "0"), ("the", "CPR:10"), ("of", "CPR:3")]
+    write(tmp_path, {"train": rows, "dev": rows})
+    task, _, _ = make(tmp_path, "relations", negative="0")
+    assert task.data_summary()["counted"] == ["CPR:10", "CPR:3"]
+
+
+def test_a_label_unknown_in_train_counts_as_missed_with_a_warning(tmp_path):
+    write(tmp_path, RELATIONS | {"test": [("a", "CPR:9"), ("the @DRUG$", "CPR:4"), ("of", "false")]})
+    task, _, _ = make(tmp_path, "relations")
+    found = [np.array([0, 9, 0]), np.array([0, 9, 0]), np.array([0, 0, 9])]
+    scores = task.score("test", found)
+    assert (scores["precision"], scores["recall"]) == (50, 50), "CPR:9 is one of two positives, and is missed"
+    assert scores["recall/CPR:9"] == 0 and scores["accuracy"] == pytest.approx(200 / 3)
+    assert any(
+        "1 of 3 test examples have a label that no training example has (CPR:9 1)" in w for w in task.data_warnings()
+    )
+    with pytest.raises(UserError, match="test.tsv, line 2: unknown label 'CPR:9'.*have CPR:3, CPR:4, false"):
+        make(tmp_path, "relations", strict_labels=True)
+
+
+def test_unknown_labels_of_a_set_count_as_missed(tmp_path):
+    write(tmp_path, {"train": [("the", "x,y"), ("a", "y")], "dev": [("of", "x,z")]})
+    task, _, _ = make(tmp_path, "multilabel")
+    scores = task.score("dev", [np.array([9.0, -9.0])])
+    assert (scores["precision"], scores["recall"], scores["accuracy"]) == (100, 50, 0)
+
+
+def test_hallmarks_as_binary_values_are_ten_labels(tmp_path):
+    """BLURB writes HoC's labels as 0_0,1_1,...: as 20 classes, a model that finds no hallmark has a high F1."""
+
+    def values(*positive: int) -> str:
+        return ",".join(f"{n}_{int(n in positive)}" for n in range(10))
+
+    rows = [("the", values()), ("a dose", values(3)), ("patients", values(0, 9))]
+    write(tmp_path, {"train": rows, "dev": rows}, "sentence\tlabels")
+    task, _, _ = make(tmp_path, "multilabel")
+    assert task.head.labels == tuple(map(str, range(10)))
+    assert [label.nonzero()[0].tolist() for label in task.examples("dev").labels] == [[], [3], [0, 9]]
+    assert task.score("dev", [np.full(10, -9.0)] * 3)["f1"] == 0
+    assert task.score("dev", perfect(task, "dev"))["f1"] == 100
+    assert task.predictions("dev", perfect(task, "dev")).split("\n")[3] == "4\t0,9\t0,9"
+    assert any(
+        "train has no examples of 1, 2, 4, 5, 6, 7, 8: a model cannot learn them" in w for w in task.data_warnings()
+    )
+    write(tmp_path, {"dev": [("the", "0_0,1_1")]}, "sentence\tlabels")
+    with pytest.raises(UserError, match="dev.tsv, line 2: the label 0_0, 1_1 is not one value of each of 0, 1, 2"):
+        make(tmp_path, "multilabel")
+    with pytest.raises(UserError, match="use --config.task.kind=multilabel"):
+        make(tmp_path, "classification")
+
+
+def test_shared_texts_files_and_absent_labels_are_warned_about(tmp_path):
+    train = [("the dose", "x"), ("patients", "y"), ("a", "z")]
+    write(tmp_path, {"train": train, "dev": [("of", "x"), ("in", "y")], "test": [("the dose", "y"), ("by", "y")]})
+    task, _, _ = make(tmp_path, "classification")
+    assert task.data_warnings() == [
+        "1 of 2 test examples (50.0%) are in train too, 1 of them with another label: scores of test may be too high",
+        "dev has no examples of z: its scores mean nothing for it",
+        "all 2 examples of test have the label y: a model that always predicts it cannot be distinguished from a good one",
+    ]
+    write(tmp_path, {"train": train, "dev": [("of", "x"), ("in", "y"), ("by", "z")], "test": train})
+    task, _, _ = make(tmp_path, "classification")
+    same, shared = task.data_warnings()
+    assert same.startswith("train and test are the same file (") and "were trained on" in same
+    assert shared.startswith("3 of 3 test examples (100.0%) are in train too: ")
+
+
+def test_a_split_without_a_positive_relation_is_warned_about(tmp_path):
+    write(tmp_path, RELATIONS | {"test": [("a dose", "false")]})
+    task, _, _ = make(tmp_path, "relations")
+    assert task.data_warnings()[-1] == (
+        "test has no examples of any label that is scored: its F1 is 0 whatever a model predicts"
+    )
+
+
+def test_another_score_can_choose_the_checkpoint(tmp_path):
+    write(tmp_path, RELATIONS)
+    for primary in ("macro_f1", "f1/CPR:3"):
+        task, _, _ = make(tmp_path, "relations", primary=primary)
+        assert task.primary == primary and primary in task.score("dev", perfect(task, "dev"))
+    with pytest.raises(UserError, match="config.task.primary='f1/false': not a score of this task; wanted one of f1, "):
+        make(tmp_path, "relations", primary="f1/false")
 
 
 def test_a_placeholder_is_one_token_to_the_exported_tokenizer_too():

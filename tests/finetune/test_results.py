@@ -37,7 +37,7 @@ def test_the_limits_of_the_scores_are_in_both_files(gathered, tmp_path):
     results.write_results(str(tmp_path), gathered)
     written = json.loads((tmp_path / "results.json").read_text())["warnings"]
     assert written == [
-        "1 of 2 test examples (50.0%) are in train too: scores of test may be too high",
+        "1 of 2 test examples (50.00%) are in train too: scores of test may be too high",
         "1 of 2 test examples have a label that no training example has (new 1): they count as missed",
         "test has no examples of y, z|w: its scores mean nothing for them",
     ]

@@ -53,7 +53,7 @@ def warn_shared_examples(
             differ = sum(label not in known[key] for key, label in shared)
             relabelled = f", {differ:,} of them with another label" if differ else ""
             warnings.append(
-                f"{len(shared):,} of {total:,} {second} {plural} ({len(shared) / total:.1%}) are in {first} "
+                f"{len(shared):,} of {total:,} {second} {plural} ({len(shared) / total:.2%}) are in {first} "
                 f"too{relabelled}: scores of {second} may be too high"
             )
     return warnings

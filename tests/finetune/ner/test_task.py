@@ -207,8 +207,8 @@ def test_shared_sentences_and_a_split_without_entities_are_warned_about(tmp_path
     }.items():
         (tmp_path / f"{split}.txt").write_text(text)
     assert make(tmp_path).data_warnings() == [
-        "1 of 2 dev sentences (50.0%) are in train too, 1 of them with another label: scores of dev may be too high",
-        "1 of 1 test sentences (100.0%) are in train too: scores of test may be too high",
+        "1 of 2 dev sentences (50.00%) are in train too, 1 of them with another label: scores of dev may be too high",
+        "1 of 1 test sentences (100.00%) are in train too: scores of test may be too high",
         "test has no entities of any label that is scored: its F1 is 0 whatever a model predicts",
     ]
 

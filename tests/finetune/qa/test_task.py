@@ -207,7 +207,7 @@ def test_questions_of_several_splits_and_impossible_ones_are_warned_about(tmp_pa
     assert qa.primary == "exact_match"
     assert qa.data_warnings() == [
         "1 passages of train are left out because their question is in dev or test",
-        "1 of 2 test questions (50.0%) are in dev too: scores of test may be too high",
+        "1 of 2 test questions (50.00%) are in dev too: scores of test may be too high",
         "1 of 2 questions of test have no answer, but every question of train has: a model does not learn when not to "
         "answer",
     ]

@@ -237,7 +237,7 @@ def test_shared_texts_files_and_absent_labels_are_warned_about(tmp_path):
     write(tmp_path, {"train": train, "dev": [("of", "x"), ("in", "y")], "test": [("the dose", "y"), ("by", "y")]})
     task, _, _ = make(tmp_path, "classification")
     assert task.data_warnings() == [
-        "1 of 2 test examples (50.0%) are in train too, 1 of them with another label: scores of test may be too high",
+        "1 of 2 test examples (50.00%) are in train too, 1 of them with another label: scores of test may be too high",
         "dev has no examples of z: its scores mean nothing for it",
         "all 2 examples of test have the label y: a model that always predicts it cannot be distinguished from a good one",
     ]
@@ -245,7 +245,7 @@ def test_shared_texts_files_and_absent_labels_are_warned_about(tmp_path):
     task, _, _ = make(tmp_path, "classification")
     same, shared = task.data_warnings()
     assert same.startswith("train and test are the same file (") and "were trained on" in same
-    assert shared.startswith("3 of 3 test examples (100.0%) are in train too: ")
+    assert shared.startswith("3 of 3 test examples (100.00%) are in train too: ")
 
 
 def test_a_split_without_a_positive_relation_is_warned_about(tmp_path):

@@ -187,6 +187,11 @@ def test_a_run_prints_each_alert_once_and_records_its_starts(packed, quick_compi
     captured = capsys.readouterr()
     assert "alert at step" not in captured.err
     (alert,) = json.loads(captured.out)["alerts"]
+    assert "verdict at step 4: too short to judge; step 4 of 4; networks should have learned after step 5,000" in (
+        captured.err
+    )
+    verdict = json.loads(captured.out)["verdict"]
+    assert verdict["kind"] == "too_short" and verdict["alerts"] == ["first_loss"]
     assert (alert["kind"], alert["step"]) == ("first_loss", 1)
     assert alert.keys() == {"kind", "step", "seen", "means", "advice"}
     starts = read_starts(str(tmp_path / "run"))

@@ -31,7 +31,9 @@ _WORDS = frozenset(
     reproduction medium provided properly cited credited citation source sources noncommercial non-commercial commercial
     noderivs derivatives derivative purposes re-use reuse adaptation adaptations modifications made only any other
     database record version final reference first online print electronic epub ahead
-    contributed reproduced reprinted c
+    contributed reproduced reprinted c subject
+    available supplemental supplementary material see related commentary editorial p pp page highlighted feature
+    categorized
     de del der des di du e el für la le les los para por par und van von y
     todos derechos reservados publicado tous droits réservés publié alle rechte vorbehalten
     """.split()
@@ -42,7 +44,8 @@ _SIGN = re.compile(
     | \b[Cc]opyright(?:ed)?\b | \bCOPYRIGHT\b
     | [Rr]ights\s[Rr]eserved | RIGHTS\sRESERVED
     | [Dd]erechos\sreservados | [Dd]roits\sréservés | Rechte\svorbehalten
-    | ^Published\s(?:(?:online\s)?(?:in\s)?(?:19|20)\d\d|by\s) | ^Publ(?:ished|ication)\.?\sby\s
+    | ^Published\s(?:(?:online\s)?(?:in\s)?(?:19|20)\d\d|by\s|under\slicen[cs]e|on\sbehalf)
+    | ^Publ(?:ished|ication)\.?\sby\s
     | \bPsyc(?:INFO|Info)\sDatabase\sRecord
     | \bCreative\sCommons\b | ^This\sis\san\sopen.access\sarticle
     | \bU\.?S\.?\sGovernment\s[Ww]ork | \bpublic\sdomain\b
@@ -54,7 +57,7 @@ _SIGN = re.compile(
     re.VERBOSE,
 )
 # A journal before the sign, with volume and pages or abbreviated: part of the notice.
-_REFERENCE = re.compile(r"(?:[A-Z][A-Za-z]*[.;,:]?\s){1,6}\d[\d;:()\-–,\seES]*\.?\s*|(?:[A-Z][a-z]*\.\s){2,6}")
+_REFERENCE = re.compile(r"\(?(?:[A-Z][A-Za-z]*[.;,:]?\s){1,6}\d[\d;:()\-–,\seES]*\)?\.?\s*|(?:[A-Z][a-z]*\.\s){2,6}")
 _MAX_REFERENCE_PIECES = 6
 _SENTENCE_START = re.compile(
     r"""^
@@ -63,7 +66,7 @@ _SENTENCE_START = re.compile(
     """,
     re.VERBOSE,
 )
-_WORD = re.compile(r"(?<![\w.@/])[a-zà-ÿ][\w'’-]*")
+_WORD = re.compile(r"(?:https?://|www\.|[\w.-]+@)\S+|(?<![\w.@/])([a-zà-ÿ][\w'’-]*)")  # addresses are no words
 
 
 def strip_notice(text: str) -> str:
@@ -91,4 +94,4 @@ def strip_notice(text: str) -> str:
 
 def _is_notice(sentence: str) -> bool:
     """Returns whether all lower-case words of a sentence are words of notices."""
-    return all(match[0].rstrip("'’-").lower() in _WORDS for match in _WORD.finditer(sentence))
+    return all(match[1] is None or match[1].rstrip("'’-") in _WORDS for match in _WORD.finditer(sentence))

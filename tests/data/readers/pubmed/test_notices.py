@@ -39,6 +39,17 @@ from electramed_jax.data.readers.pubmed import notices
         "properly cited.",
         "Copyright © 2015 Elsevier España, S.L.U. Todos los derechos reservados.",
         "Copyright © 2012 Elsevier Masson SAS. Tous droits réservés.",
+        "© 2013 Wiley Periodicals, Inc. J Invent Mater Res Part A: 101A: 1202-1212, 2013.",
+        "Hum Invent 31:1-10, 2010. © 2010 Wiley-Liss, Inc.",
+        "(Invention 2017;65:11-20). © 2017 by the Society for the Study of Inventions.",
+        "© RSNA, 2015 Online supplemental material is available for this article.",
+        "Clin Invent Res; 22(3); 1-2. ©2015 AACR. See related commentary by Smith, p. 1234.",
+        "Copyright © 2015 The Authors. This is an open access article under the CC BY-NC-ND license "
+        "(http://creativecommons.org/licenses/by-nc-nd/4.0/).",
+        "© 2016 The Author. For reprints contact: permissionsdesk@invention.example.",
+        "© 2020 Wiley Periodicals, Inc. This article is categorized under: Invention > Methods and Tools.",
+        "Published under licence to Invention Central.",
+        "J. Invent. Physiol. (c) 2012 Wiley Periodicals, Inc.",
     ],
 )
 def test_a_notice_at_the_end_is_removed(notice):
@@ -60,6 +71,8 @@ def test_a_notice_at_the_end_is_removed(notice):
         "Copyright laws were changed, and authors responded.",
         "Copyright by Jones et al. is criticised. We found that it works.",
         "The tool is in the public domain and can be downloaded.",
+        "The alignments are available in the public domain and can be reproduced under a licence.",
+        "Supplementary data are available with permission of the authors.",
         "All data of 2015 were sent to the BMJ Publishing Group for review.",
         "© 2019 Invention. " + "And then the abstract continued. " * 7,
         "We holding all rights reserved the right.",

@@ -47,6 +47,7 @@ _SIGN = re.compile(
     | ^Published\s(?:(?:online\s)?(?:in\s)?(?:19|20)\d\d|by\s|under\slicen[cs]e|on\sbehalf)
     | ^Publ(?:ished|ication)\.?\sby\s
     | \bPsyc(?:INFO|Info)\sDatabase\sRecord
+    | ^(?:Inc|Ltd|LLC|GmbH|Limited)\.?$  # left of a notice that was cut elsewhere
     | \bCreative\sCommons\b | ^This\sis\san\sopen.access\sarticle
     | \bU\.?S\.?\sGovernment\s[Ww]ork | \bpublic\sdomain\b
     | ^(?:(?:19|20)\d\d,?\s)?(?:by\s|[Tt]he\s)?

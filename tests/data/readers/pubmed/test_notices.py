@@ -49,6 +49,7 @@ from electramed_jax.data.readers.pubmed import notices
         "© 2016 The Author. For reprints contact: permissionsdesk@invention.example.",
         "© 2020 Wiley Periodicals, Inc. This article is categorized under: Invention > Methods and Tools.",
         "Published under licence to Invention Central.",
+        "Inc.",
         "J. Invent. Physiol. (c) 2012 Wiley Periodicals, Inc.",
     ],
 )

@@ -23,6 +23,7 @@ CORE = [
     "google-crc32c>=1.5",
     "safetensors>=0.5",
     "lxml>=5.3",
+    "pyarrow>=18",  # Parquet, Arrow and zstd; tensorflow-datasets needs it too
     "rich>=13",
     "absl-py>=2.1",
     "tensorboardX>=2.6.4",
@@ -38,6 +39,7 @@ EXTRAS = {
     "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],
+    "hf": ["datasets>=4"],
     "wandb": ["wandb>=0.19"],
     "report": ["matplotlib>=3.10"],
     "torch": ["torch>=2.6"],

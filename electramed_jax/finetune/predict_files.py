@@ -12,7 +12,7 @@ from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, PubmedOptions
+from electramed_jax.data.readers.document import Document, ReadOptions
 from electramed_jax.finetune.ner import entity_formats
 from electramed_jax.finetune.ner.entity_formats import AnnotatedDocument
 from electramed_jax.finetune.predictor import Predictor
@@ -41,7 +41,7 @@ ENDINGS = {
 }
 ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what the progress bar counts
 _PREDICTS = {TOKEN: "entities in texts", SEQUENCE: "labels of texts", SPAN: "answers to questions"}
-_PUBMED_OPTIONS = PubmedOptions(titles_alone=True)
+_OPTIONS = ReadOptions(titles_alone=True)
 _CHARACTERS_PER_TOKEN = 4  # roughly
 _BATCHES_PER_CHUNK = 4
 _ANSWERS_WRITTEN = 5
@@ -124,7 +124,7 @@ def _with_total(paths: Sequence[str], count: Callable[[str], int], advance: Adva
 
 
 def _count_documents(path: str) -> int:
-    return sum(1 for _ in reader.read_documents(path, collections.Counter(), pubmed_options=_PUBMED_OPTIONS))
+    return sum(1 for _ in reader.read_documents(path, collections.Counter(), options=_OPTIONS))
 
 
 def _count_rows(path: str, columns: Columns) -> int:
@@ -155,7 +155,7 @@ def _read_documents(paths: Iterable[str], stats: PredictionStats, strict: bool) 
     for path in paths:
         dropped: collections.Counter[str] = collections.Counter()
         number = 0
-        for document in reader.read_documents(path, dropped, strict, _PUBMED_OPTIONS):
+        for document in reader.read_documents(path, dropped, strict, _OPTIONS):
             number += 1
             yield document
         stats.dropped.update(dropped)

@@ -42,11 +42,11 @@ def read(
     deletions: list[int] | None = None,
     **options: object,
 ) -> tuple[list[document.Document], dict[str, int]]:
-    """Returns (documents, drops) of a file with the contents `xml`; `options` are fields of `PubmedOptions`."""
+    """Returns (documents, drops) of a file with the contents `xml`; `options` are fields of `ReadOptions`."""
     path = folder / "a.xml"
     path.write_bytes(xml.encode() if isinstance(xml, str) else xml)
     drops: Counter = Counter()
-    found = reader.read_documents(str(path), drops, strict, document.PubmedOptions(**options), deletions)
+    found = reader.read_documents(str(path), drops, strict, document.ReadOptions(**options), deletions)
     return list(found), dict(drops)
 
 

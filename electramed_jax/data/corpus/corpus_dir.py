@@ -8,10 +8,12 @@ DIR/documents.json              counts of what was read, kept and dropped (`stat
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -21,12 +23,19 @@ from typing import Any, BinaryIO
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import jsonl
-from electramed_jax.data.readers.document import Document, ReadErrors
+from electramed_jax.data.readers.document import Document, ReadErrors, ReadOptions
 
 FILE = "documents.json"
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 PART_SUFFIX = ".jsonl.gz"
+# Keys of the lines of articles, those with a `Document.kind`. In JSON, no string contains the mark unescaped.
+_ARTICLE_KEYS = ("pmcid", "doi", "license", "kind", "abstract_sections")
+_ARTICLE_MARK = b', "abstract_sections": '
+_MARK_BYTES = len(_ARTICLE_MARK) + 8  # at the end of a line: the mark, a number and the closing bracket
+_PADDING = b', "pmcid": "", "doi": "", "license": "", "kind": "", "abstract_sections": 0}\n'
+_NAME = re.compile("[a-z][a-z0-9_]{0,63}")
+_PUBMED_FORMATS = {"pubmed_xml", "medline", "prepared", "jsonl"}  # JSONL files had this name before there were others
 _GZIP_LEVEL = 5  # level 6 takes 67 % longer for 1 % less
 
 
@@ -44,6 +53,26 @@ class Texts:
         for part in self._parts:
             for document in read_part(part):
                 yield document.text
+
+
+def check_name(name: str) -> None:
+    """Checks the name of a corpus, which begins the names of packed files.
+
+    Raises:
+      UserError: it is no such name.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"name={name!r}: wanted lower-case letters, digits and _, a letter first, such as pmc_full_texts"
+        )
+
+
+def corpus_name(info: dict[str, Any]) -> str:
+    """Returns the name of a corpus from its documents.json: the given one, or "pubmed" if all inputs are PubMed's."""
+    if name := info.get("request", {}).get("name"):
+        return name
+    formats = {format for row in info["inputs"] for format in row.get("formats", {})}
+    return "pubmed" if formats <= _PUBMED_FORMATS else "corpus"
 
 
 def part_path(directory: str, split: str, number: int) -> str:
@@ -64,7 +93,8 @@ def read_part(path: str) -> Iterator[Document]:
     """
     damage: Counter[str] = Counter()
     # A line can be longer here than in the input: JSON escapes characters, U+FFFD has three bytes.
-    yield from jsonl.read(ReadErrors(path, damage, strict=False, max_line_bytes=sys.maxsize, max_expansion=math.inf))
+    errors = ReadErrors(path, damage, strict=False, max_line_bytes=sys.maxsize, max_expansion=math.inf)
+    yield from jsonl.read(errors, ReadOptions())
     if damage:
         raise UserError(f"{path}: damaged ({dict(damage)}); prepare the documents again")
 
@@ -115,7 +145,8 @@ def to_line(document: Document) -> bytes:
     """Converts a document to one line of JSON for the `jsonl` reader.
 
     Unknown values are 0 or "", not null: Arrow, and with it Hugging Face `datasets`, infers the type of a column from
-    the first lines.
+    the first lines. The identifiers and the licence are written for a document that has a `kind`; `pad_line` adds them
+    to the other lines of the same folder.
     """
     record = {
         "id": document.id,
@@ -128,13 +159,33 @@ def to_line(document: Document) -> bytes:
         "version": document.version,
         "revised": document.revised or 0,
     }
+    if document.kind:
+        record |= {name: getattr(document, name) for name in _ARTICLE_KEYS}
     return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def is_article_line(line: bytes) -> bool:
+    """Returns whether a line has the identifiers of an article."""
+    return _ARTICLE_MARK in line[-_MARK_BYTES:]
+
+
+def pad_line(line: bytes) -> bytes:
+    """Adds the identifiers of an article, empty, to a line without them: all lines of a folder have the same keys."""
+    return line if is_article_line(line) else line[:-2] + _PADDING
+
+
+def without_abstract(line: bytes) -> bytes:
+    """Returns the line of a full text without its title and abstract."""
+    document = from_line(line)
+    sections = document.sections[document.abstract_sections :]
+    return to_line(dataclasses.replace(document, title="", sections=sections, abstract_sections=0))
 
 
 def from_line(line: bytes) -> Document:
     """Converts a line of `to_line` back to the document."""
     record = json.loads(line)
-    return Document(**record | {"sections": tuple(map(tuple, record["sections"]))})
+    unknown = {name: record[name] or None for name in ("pmid", "year", "language", "revised")}
+    return Document(**record | unknown | {"sections": tuple(map(tuple, record["sections"]))})
 
 
 class PartWriter:

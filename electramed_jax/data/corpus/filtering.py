@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from electramed_jax.common.errors import UserError
@@ -17,7 +17,7 @@ from electramed_jax.data.corpus import corpus_dir, dedup
 from electramed_jax.data.corpus.decontaminate import EvaluationIndex
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.readers import normalize
-from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, PubmedOptions
+from electramed_jax.data.readers.document import REPAIRED_PREFIX, Document, ReadOptions
 
 MIN_CHARS = 32
 _WITHOUT_TEXT = ("empty", "no_text", "too_short")  # reasons; an input of nothing else is unusable
@@ -35,7 +35,9 @@ class FilterConfig:
       languages: ISO 639-2 codes; a document in another language is dropped as `language`. A document of unknown
         language (any document that is not from PubMed) is kept. Empty: all languages.
       strict: raise at the first damaged piece instead of counting it.
-      pubmed_options: for PubMed records.
+      read_options: what is read, and in which format.
+      name: of the corpus, for manifests and model cards; "" for none.
+      license: of the documents whose input states none; "" if it is unknown.
 
     Raises:
       UserError: invalid fractions or language codes.
@@ -46,7 +48,9 @@ class FilterConfig:
     min_chars: int = MIN_CHARS
     languages: tuple[str, ...] = ()
     strict: bool = False
-    pubmed_options: PubmedOptions = PubmedOptions()
+    read_options: ReadOptions = ReadOptions()
+    name: str = ""
+    license: str = ""
 
     def __post_init__(self) -> None:
         if not (0 <= self.validation and 0 <= self.test and self.validation + self.test < 1):
@@ -55,6 +59,8 @@ class FilterConfig:
             )
         if invalid := [code for code in self.languages if not _LANGUAGE.fullmatch(code)]:
             raise UserError(f"language {invalid[0]!r}: wanted three lower-case letters as in PubMed, such as eng")
+        if self.name:
+            corpus_dir.check_name(self.name)
 
 
 @dataclasses.dataclass
@@ -65,12 +71,16 @@ class InputStats:
       read: records, including damaged ones.
       drops: reason -> records; also the repairs of kept documents (REPAIRED_PREFIX).
       held_out: (number of the evaluation file, "pmid" or "sentence") -> documents.
+      formats: name of the format -> documents that its reader found.
+      articles: lines with the identifiers of an article.
       unusable: why the input yields (almost) nothing; "" if it is usable.
     """
 
     read: int = 0
     drops: Counter[str] = dataclasses.field(default_factory=Counter)
     held_out: Counter[tuple[int, str]] = dataclasses.field(default_factory=Counter)
+    formats: Counter[str] = dataclasses.field(default_factory=Counter)
+    articles: int = 0
     unusable: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -80,17 +90,19 @@ class InputStats:
             "read": self.read,
             "drops": dict(sorted(self.drops.items())),
             "held_out": held_out,
+            "formats": dict(sorted(self.formats.items())),
+            "articles": self.articles,
             "unusable": self.unusable,
         }
 
 
 def read_source(
     source: Source, number: int, config: FilterConfig, index: EvaluationIndex | None, stats: InputStats
-) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """Yields (key, line) of each record of one input, in order.
+) -> Iterator[tuple[tuple[int, ...], bytes, list[tuple[int, ...]]]]:
+    """Yields (key, line, links) of each record of one input, in order.
 
-    A key has one value per field of `dedup.KEY_DTYPE`. Line n belongs to record n and is read by `remaining_lines`; it
-    is blank for a record that was dropped and for a withdrawal.
+    A key has one value per field of `dedup.KEY_DTYPE`, a link per field of `dedup.LINK_DTYPE`. Line n belongs to record
+    n and is read by `remaining_lines`; it is blank for a record that was dropped and for a withdrawal.
 
     Args:
       source: the input.
@@ -105,7 +117,7 @@ def read_source(
     deletions: list[int] = []
     unusable: list[str] = []
     kept = 0
-    documents = source.read(stats.drops, config.strict, config.pubmed_options, deletions, unusable)
+    documents = source.read(stats.drops, config.strict, config.read_options, deletions, unusable, stats.formats)
     for row, document in enumerate(documents):
         document = _clean_document(document)
         text = document.text
@@ -113,13 +125,15 @@ def read_source(
         key = dedup.document_key(document, text, reason is None, number, row)
         if reason:
             stats.drops[reason] += 1
-            yield key, b"\n"
+            yield key, b"\n", []
         else:
             kept += 1
             split = corpus_dir.SPLITS.index(corpus_dir.assign_split(document, config.validation, config.test))
-            yield key, b"%d" % split + corpus_dir.to_line(document)
+            header = f"{split}{document.license.replace('{', '(')}".encode()
+            stats.articles += bool(document.kind)
+            yield key, header + corpus_dir.to_line(document), dedup.document_links(document, number, row)
     for pmid in deletions:
-        yield dedup.withdrawal_key(pmid, number), b"\n"
+        yield dedup.withdrawal_key(pmid, number), b"\n", []
     repaired = sum(count for reason, count in stats.drops.items() if reason.startswith(REPAIRED_PREFIX))
     stats.read = kept + stats.drops.total() - repaired
     without_text = {reason: count for reason, count in stats.drops.items() if reason in _WITHOUT_TEXT}
@@ -129,11 +143,22 @@ def read_source(
     stats.unusable = "; ".join(unusable)
 
 
-def remaining_lines(lines: Iterable[bytes], dropped: Container[int]) -> Iterator[tuple[int, str, bytes]]:
-    """Yields (row, split, line of its part) for the lines of one input that are neither blank nor dropped, in order."""
+def remaining_lines(lines: Iterable[bytes], dropped: Mapping[int, int]) -> Iterator[tuple[int, str, str, bytes]]:
+    """Yields (row, split, licence, line of its part) for the lines of one input that remain, in order.
+
+    Args:
+      lines: of `read_source`: the digit of the split, the licence, and the line of the part.
+      dropped: row -> index in `dedup.REASONS`.
+    """
     for row, line in enumerate(lines):
-        if line != b"\n" and row not in dropped:
-            yield row, corpus_dir.SPLITS[int(line[:1])], line[1:]
+        reason = dropped.get(row, dedup.KEPT)
+        if line == b"\n" or reason not in dedup.NOT_DROPPED:
+            continue
+        header, brace, rest = line.partition(b"{")
+        line = brace + rest
+        if reason == dedup.WITHOUT_ABSTRACT:
+            line = corpus_dir.without_abstract(line)
+        yield row, corpus_dir.SPLITS[int(header[:1])], header[1:].decode("utf-8"), line
 
 
 def _clean_document(document: Document) -> Document:
@@ -146,6 +171,7 @@ def _clean_document(document: Document) -> Document:
         title=normalize.clean(document.title),
         sections=tuple((label, text) for label, text in sections if text),
         source=normalize.clean(document.source),
+        license=" ".join(normalize.clean(document.license).split()),
     )
 
 

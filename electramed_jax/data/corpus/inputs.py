@@ -11,7 +11,9 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, PubmedOptions
+from electramed_jax.data.readers.document import Document, ReadOptions
+
+PREPARED = "prepared"  # the format of parts, in the counts of formats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,10 @@ class Source:
         self,
         drops: Counter[str],
         strict: bool,
-        pubmed_options: PubmedOptions,
+        read_options: ReadOptions,
         deletions: list[int],
         unusable: list[str],
+        counts: Counter[str],
     ) -> Iterator[Document]:
         """Yields the documents, as `reader.read_documents` does.
 
@@ -44,9 +47,11 @@ class Source:
           UserError: see there; also for a damaged part, strict or not, because `prepare` wrote it.
         """
         if not self.parts:
-            yield from reader.read_documents(self.path, drops, strict, pubmed_options, deletions, unusable)
+            yield from reader.read_documents(self.path, drops, strict, read_options, deletions, unusable, counts)
         for part in self.parts:
-            yield from corpus_dir.read_part(part)
+            for document in corpus_dir.read_part(part):
+                counts[PREPARED] += 1
+                yield document
 
 
 def find_sources(patterns: Iterable[str]) -> list[Source]:

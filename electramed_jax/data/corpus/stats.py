@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -24,13 +23,15 @@ def build_request(
     """Returns everything the output depends on, as JSON."""
     names = inputs.short_names([source.path for source in sources])
     excluded = zip(inputs.short_names(evaluation_paths), map(files.sha256, evaluation_paths), strict=True)
+    given = {key: value for key in ("name", "license") if (value := getattr(config, key))}
     return {
+        **given,
         "inputs": [[name, source.size()] for name, source in zip(names, sources, strict=True)],
         "validation": config.validation,
         "test": config.test,
         "min_chars": config.min_chars,
         "languages": list(config.languages),
-        "reading": dataclasses.asdict(config.pubmed_options),
+        "reading": config.read_options.to_request(),
         "exclude": [list(name_and_sha256) for name_and_sha256 in excluded],
         "near_duplicates": near_duplicates,
         "code_version": electramed_jax.__version__,
@@ -74,6 +75,8 @@ def corpus_stats(
                 "kept": sum(part["documents"] for part in parts["splits"].values()),
                 "dropped": dict(drops),
                 "repaired": repairs,
+                "formats": input_counts.get("formats", {}),
+                "licenses": _licenses(parts.get("licenses", {}), request.get("license", "")),
                 "sha256": {split: part["sha256"] for split, part in parts["splits"].items()},
             }
             | ({"unusable": input_counts["unusable"]} if input_counts.get("unusable") else {})
@@ -92,6 +95,14 @@ def corpus_stats(
         "exclude": _evaluation_rows(request["exclude"], held_out, index),
         "inputs": input_rows,
     }
+
+
+def _licenses(counts: dict[str, int], default: str) -> dict[str, int]:
+    """Returns {licence: documents}, with the licence of the request for documents whose input states none."""
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        found[name or default] += count
+    return dict(sorted(found.items()))
 
 
 def _evaluation_rows(

@@ -2,9 +2,9 @@
 
 Reasons:
 
-- files: `truncated_gzip` and `damaged_gzip` (what was decompressed before the damage is used), `expands_too_far` (more
-  than `ReadErrors.max_expansion`, a decompression bomb; the rest is not used), `html_page` (a web page, often the
-  answer of a server that was asked for a file; not used);
+- files: `truncated_gzip` and `damaged_gzip`, also with `bzip2`, `xz` and `zstd` (what was decompressed before the
+  damage is used), `expands_too_far` (more than `ReadErrors.max_expansion`, a decompression bomb; the rest is not used),
+  `html_page` (a web page, often the answer of a server that was asked for a file; not used);
 - lines: `long_line` (longer than `ReadErrors.max_line_bytes`; skipped);
 - kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced by U+FFFD, which the tokenizer drops),
   `repaired_encoding` (the document was converted from UTF-16, UTF-32 or Windows-1252).
@@ -16,18 +16,16 @@ which includes Latin-1, is recognised line by line: see `decode`.
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from electramed_jax.common.storage import decompression, files
+from electramed_jax.data.readers import compression
 from electramed_jax.data.readers.document import REPAIRED_PREFIX, ReadErrors
 
 _CHUNK_BYTES = 1 << 20
+_START_BYTES = 1 << 16
 _UTF8, _WINDOWS_1252 = "utf8", "encoding"  # repairs, as counted after REPAIRED_PREFIX
-_GZIP_MAGIC = b"\x1f\x8b"
 # The longer marks first: that of UTF-32-LE starts with that of UTF-16-LE.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -49,7 +47,8 @@ _HTML_START = re.compile(
 def read_chunks(errors: ReadErrors) -> Iterator[bytes]:
     """Yields the bytes of a file, in UTF-8 and without byte-order mark, up to the first damage.
 
-    A file whose name ends in .gz is decompressed. A file in another encoding than UTF-16 or UTF-32 is not converted.
+    The bytes are those of `errors.open()`, decompressed (see `compression`). A file in another encoding than UTF-16 or
+    UTF-32 is not converted.
     """
     chunks = _count_bytes(_decompress(errors), errors)
     start = b""
@@ -141,24 +140,22 @@ def report_replaced_bytes(errors: ReadErrors, line: int, repair: str = _UTF8) ->
 
 
 def _decompress(errors: ReadErrors) -> Iterator[bytes]:
-    with files.open_read(errors.path) as raw:
-        errors.file_bytes = files.size(errors.path)
-        if not errors.path.lower().endswith(".gz"):
-            while chunk := raw.read(_CHUNK_BYTES):
-                errors.file_bytes_read = raw.tell()
-                yield chunk
-            return
-        if _is_html(raw):
-            errors.file_bytes_read = errors.file_bytes
-            yield raw.read(_CHUNK_BYTES)
-            return
-        stream = gzip.GzipFile(fileobj=raw)
+    with errors.open() as file:
+        if errors.stream is None:
+            errors.file_bytes = files.size(errors.path)
+        start = file.read(_START_BYTES)
+        raw = compression.join(start, file)
+        kind = compression.find_kind(start, errors.path)
+        if kind and not compression.has_magic(start) and _HTML_START.match(start):
+            kind = ""  # a web page under the name of a compressed file
+        stream = compression.open_stream(raw, kind)
+        # read1 returns the bytes before the damage; read would raise without them.
+        read = stream.read1 if kind else stream.read
         expanded = 0
         try:
-            # read1 returns the bytes before the damage; read would raise without them.
-            while chunk := stream.read1(_CHUNK_BYTES):
+            while chunk := read(_CHUNK_BYTES):
                 errors.file_bytes_read, expanded = raw.tell(), expanded + len(chunk)
-                if decompression.expands_too_far(raw.tell(), expanded, errors.max_expansion):
+                if kind and decompression.expands_too_far(raw.tell(), expanded, errors.max_expansion):
                     errors.truncated = True
                     detail = (
                         f"{raw.tell():,} bytes expand to more than {expanded:,}, over {errors.max_expansion} times as "
@@ -169,17 +166,12 @@ def _decompress(errors: ReadErrors) -> Iterator[bytes]:
                 yield chunk
         except EOFError:
             errors.truncated = True
-            errors.report_damaged("truncated_gzip", 0, "gzip data ends early")
-        except (gzip.BadGzipFile, zlib.error) as error:
+            errors.report_damaged(f"truncated_{kind}", 0, f"{kind} data ends early")
+        except compression.DAMAGE as error:
+            if not kind:
+                raise
             errors.truncated = True
-            errors.report_damaged("damaged_gzip", 0, f"gzip data is damaged ({error})")
-
-
-def _is_html(raw: BinaryIO) -> bool:
-    """Returns whether a file that should be compressed is an HTML page; leaves the file at its start."""
-    start = raw.read(_CHUNK_BYTES)
-    raw.seek(0)
-    return not start.startswith(_GZIP_MAGIC) and bool(_HTML_START.match(start))
+            errors.report_damaged(f"damaged_{kind}", 0, f"{kind} data is damaged ({error})")
 
 
 def _count_bytes(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[bytes]:

@@ -1,18 +1,22 @@
-"""`Document`, the options for PubMed records, and the counts of damaged input."""
+"""`Document`, the options of the readers, and the counts of damaged input."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, BinaryIO
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 from electramed_jax.common.storage.decompression import MAX_EXPANSION
 
 PUBMED_SOURCE = "pubmed"
 OTHER_ABSTRACT_SOURCE = "pubmed-other-abstract"  # differs from PUBMED_SOURCE: not a duplicate of its own article
+ABSTRACT, FULL_TEXT = "abstract", "full_text"  # values of `Document.kind`
+BOTH, REPLACE, APPEND = FULL_TEXT_RULES = ("both", "replace", "append")
 REPAIRED_PREFIX = "repaired_"  # a count with this prefix is of documents that were kept, not dropped
 MAX_LINE_BYTES = 16 << 20  # of a line, a record, or a document of several lines; full texts have up to 5 MB
 MIN_USED_FRACTION = 0.01  # of the bytes of a file; with less, the file is unusable
@@ -38,6 +42,12 @@ class Document:
       language: ISO 639-2 code of the text (not of the article), as PubMed writes it ("eng"), if known.
       version: version of the PubMed record, from 1; PubMed keeps several versions of some articles.
       revised: day of the last revision of the PubMed record, as the number YYYYMMDD, if known.
+      pmcid: identifier of the article in PubMed Central, such as "PMC13900"; "" if unknown.
+      doi: identifier of the article, in lower case, such as "10.1186/bcr272"; "" if unknown.
+      license: of the text, as the input states it, such as "CC BY 4.0"; "" if it states none.
+      kind: ABSTRACT or FULL_TEXT of an article of the literature, which deduplication compares by its identifiers;
+        "" for a PubMed record and for any other text.
+      abstract_sections: number of the first sections that are the abstract of a full text.
     """
 
     id: str
@@ -49,6 +59,11 @@ class Document:
     language: str | None = None
     version: int = 1
     revised: int | None = None
+    pmcid: str = ""
+    doi: str = ""
+    license: str = ""
+    kind: str = ""
+    abstract_sections: int = 0
 
     @property
     def text(self) -> str:
@@ -59,8 +74,8 @@ class Document:
 
 
 @dataclasses.dataclass(frozen=True)
-class PubmedOptions:
-    """Options for PubMed records. The field names are keys of documents.json.
+class ReadOptions:
+    """Options of the readers. The field names are keys of documents.json.
 
     Attributes:
       section_labels: keep the labels of a structured abstract, as "LABEL: text".
@@ -70,14 +85,30 @@ class PubmedOptions:
       other_abstracts: languages of further abstracts (OtherAbstract) to read as separate documents: PubMed's
         codes separated by commas, such as "fre,ger". "eng" selects plain-language summaries and the abstracts
         of other indexers.
+      captions: keep the captions of figures and tables of full texts, as sections.
+      sub_articles: keep the letters and replies that are part of a full text, as separate documents.
+      full_text: of an article with a PubMed record and a full text: BOTH keeps the two documents; REPLACE drops the
+        record; APPEND keeps the record, and the full text without its title and abstract.
+      format: name of the format of all files (see `formats`); "" recognizes each by its content.
+      text_field: field or column with the text of JSON records and tables; several are separated by commas. "" finds
+        the common names, as do `title_field` and `id_field`.
+      title_field: field or column with the title.
+      id_field: field or column with the identifier.
 
     Raises:
-      UserError: `other_abstracts` is not a list of language codes.
+      UserError: `other_abstracts` is not a list of language codes, or `full_text` is unknown.
     """
 
     section_labels: bool = True
     titles_alone: bool = False
     other_abstracts: str = ""
+    captions: bool = False
+    sub_articles: bool = False
+    full_text: str = BOTH
+    format: str = ""
+    text_field: str = ""
+    title_field: str = ""
+    id_field: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([a-z]{3}(,[a-z]{3})*)?", self.other_abstracts):
@@ -85,6 +116,19 @@ class PubmedOptions:
                 f"other_abstracts={self.other_abstracts!r}: wanted ISO 639-2 language codes as in PubMed, three "
                 "lower-case letters each, separated by commas, such as fre,ger"
             )
+        if self.full_text not in FULL_TEXT_RULES:
+            raise UserError(f"full_text={self.full_text!r}: wanted one of {', '.join(FULL_TEXT_RULES)}")
+
+    def to_request(self) -> dict[str, Any]:
+        """Returns the options as JSON for documents.json: those for PubMed records, and changed ones.
+
+        The options that exist since the first version are always written, so that a folder of that version is
+        recognized as finished.
+        """
+        first = ("section_labels", "titles_alone", "other_abstracts")
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name in first or value != default[name]}
 
 
 @dataclasses.dataclass
@@ -98,6 +142,7 @@ class ReadErrors:
       max_line_bytes: of a line, and of a document of several lines.
       max_expansion: bytes after decompression per byte of the file.
       truncated: whether the bytes ended early, so that the last piece is incomplete.
+      stream: bytes that are read instead of the file `path`: the member of an archive.
       converted: whether the file was converted from another encoding, which is counted for each document.
       has_utf8: whether a character beyond ASCII was found in UTF-8.
       file_bytes: size of the file; None if the reader does not use `byte_stream`.
@@ -122,6 +167,11 @@ class ReadErrors:
     used_bytes: int = 0
     damage: dict[str, str] = dataclasses.field(default_factory=dict)
     dropped: int = 0
+    stream: BinaryIO | None = None
+
+    def open(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Opens the bytes to read; they are closed after a `with` block only if they are a file."""
+        return files.open_read(self.path) if self.stream is None else contextlib.nullcontext(self.stream)
 
     def report_damaged(self, reason: str, line: int, detail: str) -> None:
         """Counts a damaged piece. `line` is its line number, or 0 if unknown.

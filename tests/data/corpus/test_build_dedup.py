@@ -15,7 +15,7 @@ from electramed_jax.data.corpus import build, build_near_duplicates, corpus_dir,
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
 from electramed_jax.data.parallel import shuffle_files
-from electramed_jax.data.readers.document import PubmedOptions
+from electramed_jax.data.readers.document import ReadOptions
 
 
 def ids(folder: pathlib.Path) -> list[str]:
@@ -85,7 +85,7 @@ def test_other_abstracts_are_kept_and_dropped_together_with_their_article(tmp_pa
         ),
         write_xml(tmp_path / "b.xml", record(12, "The text of number twelve as revised.")),
     ]
-    info = prepare_train(paths, tmp_path / "out", pubmed_options=PubmedOptions(other_abstracts="fre"))
+    info = prepare_train(paths, tmp_path / "out", read_options=ReadOptions(other_abstracts="fre"))
     assert ids(tmp_path / "out") == ["11", "11.fre", "12"]
     assert drops(info) == [{"superseded": 2}, {}]
 

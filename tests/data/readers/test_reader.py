@@ -157,13 +157,6 @@ def test_an_empty_file_has_no_documents(tmp_path):
         assert read(tmp_path / name) == ([], {})
 
 
-def test_an_unknown_format_is_a_user_error_that_lists_the_known_ones(tmp_path):
-    with pytest.raises(
-        UserError, match=r"a\.pdf: unknown file format; wanted \.xml, \.jsonl or \.txt, also with \.gz, or tfds:NAME"
-    ):
-        read(tmp_path / "a.pdf")
-
-
 def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "absent.jsonl")

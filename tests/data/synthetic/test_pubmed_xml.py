@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import synthetic_loader
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import PubmedOptions
+from electramed_jax.data.readers.document import ReadOptions
 from electramed_jax.data.synthetic import articles as synthetic
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer import vocab
@@ -49,12 +49,8 @@ def test_the_reader_returns_every_synthetic_article_as_it_was_written(tmp_path):
         "invented-0003.xml.gz",
     ]
     drops: collections.Counter = collections.Counter()
-    options = PubmedOptions(titles_alone=True)
-    read = [
-        document
-        for path in paths
-        for document in reader.read_documents(path, drops, strict=True, pubmed_options=options)
-    ]
+    options = ReadOptions(titles_alone=True)
+    read = [document for path in paths for document in reader.read_documents(path, drops, strict=True, options=options)]
     assert not drops
     assert [document.pmid for document in read] == list(range(90_000_001, 90_000_204))
     for number, document in enumerate(read):

@@ -7,7 +7,7 @@ Elements and how they are used:
 - AbstractText: one section each, in order. The label is Label, or NlmCategory if there is no Label; UNLABELLED and
   UNASSIGNED are no labels. CopyrightInformation is not read. Copyright notices and truncation marks inside the text
   are removed (`notices`, `pubmed_text`).
-- OtherAbstract: a separate document if `PubmedOptions.other_abstracts` contains its language (English if none is
+- OtherAbstract: a separate document if `ReadOptions.other_abstracts` contains its language (English if none is
   given), with id "PMID1.fre", source "pubmed-other-abstract" and the title in its language.
 - Language: in PubMed the language of the article, in a Document that of its text. Titles in brackets and abstracts are
   English in any article.
@@ -23,14 +23,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from electramed_jax.data.readers.document import (
+    BOTH,
     OTHER_ABSTRACT_SOURCE,
     PUBMED_SOURCE,
     Document,
-    PubmedOptions,
     ReadErrors,
+    ReadOptions,
     parse_positive_int,
     text_id,
 )
+from electramed_jax.data.readers.notation import article_ids
 from electramed_jax.data.readers.pubmed import notices, pubmed_text
 
 _ENGLISH, _UNDETERMINED = "eng", "und"
@@ -54,7 +56,7 @@ _PLACEHOLDER = re.compile(
 _Sections = tuple[tuple[str | None, str], ...]
 
 
-def parse_record(record: Any, errors: ReadErrors, options: PubmedOptions) -> Iterator[Document]:
+def parse_record(record: Any, errors: ReadErrors, options: ReadOptions) -> Iterator[Document]:
     """Yields the document of a PubmedArticle, MedlineCitation or PubmedBookArticle, then its other abstracts.
 
     A record without a document of its own is counted in `errors` as `no_text` or `title_alone`.
@@ -81,10 +83,13 @@ def parse_record(record: Any, errors: ReadErrors, options: PubmedOptions) -> Ite
         sections=sections,
         year=_year(article, year_paths),
         source=PUBMED_SOURCE,
-        language=_language(languages, bool(sections) or translated),
+        language=text_language(languages, bool(sections) or translated),
         version=(pmid_element is not None and parse_positive_int(pmid_element.get("Version"))) or 1,
         revised=_parse_date(citation.find("DateRevised")),
     )
+    if options.full_text != BOTH:
+        pmcid, doi = _identifiers(record)
+        document = dataclasses.replace(document, pmcid=pmcid, doi=doi)
     if pmid is None:
         document = dataclasses.replace(document, id=text_id(document.text))
     if sections or (title and options.titles_alone):
@@ -96,7 +101,7 @@ def parse_record(record: Any, errors: ReadErrors, options: PubmedOptions) -> Ite
 
 
 def _other_abstracts(
-    document: Document, citation: Any, article: Any, languages: list[str], options: PubmedOptions
+    document: Document, citation: Any, article: Any, languages: list[str], options: ReadOptions
 ) -> Iterator[Document]:
     wanted = options.other_abstracts.split(",")
     per_language: Counter[str] = Counter()
@@ -121,14 +126,49 @@ def _other_abstracts(
         )
 
 
+def _identifiers(record: Any) -> tuple[str, str]:
+    """Returns (PMCID, DOI) of a PubmedArticle, by which its full text is found; "" for one that is unknown."""
+    pmcid = doi = ""
+    for element in record.iterfind("PubmedData/ArticleIdList/ArticleId"):
+        text, kind = element.text or "", element.get("IdType")
+        if kind == "pmc":
+            pmcid = article_ids.normalize_pmcid(text)
+        elif kind == "doi":
+            doi = article_ids.normalize_doi(text)
+    return pmcid, doi
+
+
 def _title(article: Any) -> tuple[str, bool]:
-    """Returns (title, whether it is an English translation, which PubMed writes in [brackets])."""
-    title, translated = _strip_brackets(pubmed_text.element_text(article.find("ArticleTitle")))
-    if title.strip("[]. ").lower() in _NOT_TITLES:
-        title, translated = "", False
+    title, translated = clean_title(pubmed_text.element_text(article.find("ArticleTitle")))
     for path in ("VernacularTitle", "Book/BookTitle"):
         title = title or pubmed_text.element_text(article.find(path))
     return title, translated
+
+
+def clean_title(title: str) -> tuple[str, bool]:
+    """Returns (title, whether it is an English translation, which PubMed writes in [brackets]).
+
+    A placeholder such as "[Not Available]." becomes "".
+    """
+    title, translated = _strip_brackets(title)
+    if title.strip("[]. ").lower() in _NOT_TITLES:
+        return "", False
+    return title, translated
+
+
+def clean_abstract(text: str) -> str:
+    """Removes notices and truncation marks from a whole abstract; returns "" for a placeholder."""
+    text = notices.strip_notice(pubmed_text.strip_truncation_mark(text))
+    return "" if _PLACEHOLDER.fullmatch(text) else text
+
+
+def text_language(languages: list[str], english: bool) -> str | None:
+    """Returns the language of a text from those of its article; `english`: it has an abstract or a translated title."""
+    if not languages:
+        return None
+    if english or _ENGLISH in languages:
+        return _ENGLISH
+    return languages[0] if languages[0] != _UNDETERMINED else None
 
 
 def _strip_brackets(title: str) -> tuple[str, bool]:
@@ -166,14 +206,6 @@ def _sections(abstract: Any | None, labels: bool) -> _Sections:
 def _label(element: Any) -> str | None:
     label = " ".join((element.get("Label") or element.get("NlmCategory") or "").split()).rstrip(": ")
     return label if label and label.upper() not in _NOT_LABELS else None
-
-
-def _language(languages: list[str], english: bool) -> str | None:
-    if not languages:
-        return None
-    if english or _ENGLISH in languages:
-        return _ENGLISH
-    return languages[0] if languages[0] != _UNDETERMINED else None
 
 
 def _year(article: Any, paths: tuple[str, ...]) -> int | None:

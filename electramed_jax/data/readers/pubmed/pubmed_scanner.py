@@ -7,18 +7,15 @@ entities cannot be defined, fetched or expanded. Comments and CDATA sections may
 from __future__ import annotations
 
 import codecs
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 
 from electramed_jax.data.readers.document import REPAIRED_PREFIX, ReadErrors
 
-_KINDS = (b"PubmedArticle", b"PubmedBookArticle", b"MedlineCitation", b"DeleteCitation", b"DeleteDocument")
-_START = rb"<(" + rb"|".join(_KINDS) + rb")(?=[\s>])"
-# The end tag of a record, or the start tag of the next record if the end tag is missing.
-_BORDERS = {kind: rb"</" + kind + rb"\s*>|<" + kind + rb"(?=[\s>])" for kind in _KINDS}
 _OPAQUE = {b"<!--": b"-->", b"<![CDATA[": b"]]>"}  # starts and ends of sections without tags
 _OPAQUE_START = rb"|<!--|<!\[CDATA\["
-_END_TAGS = {kind: re.compile(rb"</" + kind + rb"\s*>") for kind in _KINDS}
 _OVERLAP = 64  # bytes, longer than any tag: finds a tag that is split over two chunks
 _ROOT = re.compile(rb"<([A-Za-z_][\w.-]*)")
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
@@ -31,7 +28,40 @@ _MARKUP = bytes(byte for byte in range(0x20, 0x7F) if chr(byte) not in "\\~")  #
 _LATIN_1, _WINDOWS_1252 = "iso8859-1", "windows-1252"
 
 
-def split_records(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[tuple[bytes, int]]:
+@dataclasses.dataclass(frozen=True)
+class RecordTags:
+    """Names of the elements that are records of a format, and how a file without any is counted.
+
+    Attributes:
+      names: of the elements; none may contain another of the same name.
+      reason: count of a file without a record.
+      detail: description of such a file.
+    """
+
+    names: tuple[bytes, ...]
+    reason: str
+    detail: str
+
+    @property
+    def start(self) -> bytes:
+        """The pattern of a start tag; group 1 is the name."""
+        return rb"<(" + rb"|".join(self.names) + rb")(?=[\s>])"
+
+    def border(self, name: bytes) -> bytes:
+        """Returns the pattern of the end tag, or of the start tag of the next record if the end tag is missing."""
+        return rb"</" + name + rb"\s*>|<" + name + rb"(?=[\s>])"
+
+
+PUBMED = RecordTags(
+    (b"PubmedArticle", b"PubmedBookArticle", b"MedlineCitation", b"DeleteCitation", b"DeleteDocument"),
+    "not_pubmed_xml",
+    "contains no PubMed record",
+)
+
+
+def split_records(
+    chunks: Iterator[bytes], errors: ReadErrors, tags: RecordTags = PUBMED
+) -> Iterator[tuple[bytes, int]]:
     """Yields (bytes of one record in UTF-8, number of its first line).
 
     A record is a PubmedArticle, PubmedBookArticle, DeleteCitation, DeleteDocument, or a MedlineCitation outside of
@@ -40,22 +70,23 @@ def split_records(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[tuple
     Args:
       chunks: the bytes of the file.
       errors: damage is reported here.
+      tags: the elements that are records.
 
     Raises:
       UserError: damage, if `errors` is strict.
     """
     scanner = _Scanner(chunks, errors.max_line_bytes)
-    start = scanner.search(_START)
+    start = scanner.search(tags.start)
     prolog = scanner.data[: start.start()] if start else scanner.data
     if b"<!ENTITY" in prolog:
         errors.report_damaged("entity_declaration", 1, "declares entities, which are not accepted")
         return
     if start is None:
         if not errors.truncated:
-            errors.report_damaged("not_pubmed_xml", 1, "contains no PubMed record")
+            errors.report_damaged(tags.reason, 1, tags.detail)
         return
     encoding, root = _encoding(prolog, errors), _root_name(prolog)
-    start_or_close = _START + rb"|</" + root + rb"\s*>" if root else _START
+    start_or_close = tags.start + rb"|</" + root + rb"\s*>" if root else tags.start
     closed = root is None
     while start is not None:
         scanner.move_to(start.start())
@@ -64,9 +95,9 @@ def split_records(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[tuple
             scanner.move_to(start.end())
         else:
             closed = root is None
-            border = scanner.find_end(start[1]) or scanner.search(_BORDERS[start[1]], len(start[0]))
+            border = scanner.find_end(start[1]) or scanner.search(tags.border(start[1]), len(start[0]))
             if border is None:  # perhaps because of a comment without an end: its record is malformed, not the others
-                border = scanner.search(_BORDERS[start[1]], len(start[0]), opaque=False)
+                border = scanner.search(tags.border(start[1]), len(start[0]), opaque=False)
             if border is not None and border[0].startswith(b"</"):
                 yield _to_utf8(scanner.data[scanner.position : border.end()], encoding), scanner.line
                 scanner.move_to(border.end())
@@ -76,12 +107,18 @@ def split_records(chunks: Iterator[bytes], errors: ReadErrors) -> Iterator[tuple
             elif not scanner.exhausted:
                 limit = errors.max_line_bytes >> 20
                 errors.report_damaged("long_record", scanner.line, f"record of more than {limit} MiB")
-                scanner.skip_to(_BORDERS[start[1]], len(start[0]))
+                scanner.skip_to(tags.border(start[1]), len(start[0]))
             else:
                 break
         start = scanner.search(start_or_close, discard=True)
     if not (closed and start is None) and not errors.truncated:
         errors.report_damaged("truncated_xml", scanner.line, "file ends before its records do")
+
+
+@functools.cache
+def _tag_patterns(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Returns the patterns of the start tag and of the end tag of a record."""
+    return re.compile(rb"<" + name + rb"(?=[\s>])"), re.compile(rb"</" + name + rb">")
 
 
 class _Scanner:
@@ -115,17 +152,16 @@ class _Scanner:
             skip = closing.end() - self.position
         return match
 
-    def find_end(self, kind: bytes) -> re.Match[bytes] | None:
+    def find_end(self, name: bytes) -> re.Match[bytes] | None:
         """Returns the end tag of the record at `position`, if that takes no more than a few fast searches.
 
         None: the tag is not in memory yet, or there is a comment, CDATA or the start of another record before it.
         """
-        end = self.data.find(b"</" + kind, self.position)
+        end = self.data.find(b"</" + name + b">", self.position)
         if end < 0 or self.data.find(b"<!", self.position, end) >= 0:
             return None
-        if self.data.find(b"<" + kind, self.position + 1, end) >= 0:
-            return None
-        return _END_TAGS[kind].match(self.data, end)
+        start, match = _tag_patterns(name)
+        return None if start.search(self.data, self.position + 1, end) else match.match(self.data, end)
 
     def skip_to(self, pattern: bytes, skip: int) -> None:
         """Moves to the first match at least `skip` bytes after `position`, or behind it if it is an end tag."""

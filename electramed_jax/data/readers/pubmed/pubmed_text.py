@@ -14,7 +14,7 @@ import html.entities
 import re
 from typing import Any
 
-from electramed_jax.data.readers import mathml
+from electramed_jax.data.readers.notation import mathml
 
 _MARKS = {"sup": "^", "sub": "_"}
 _SIGNED_NUMBER = re.compile(r"\s*[+\-−–]?\d")
@@ -89,7 +89,7 @@ def _collect(element: Any, pieces: list[str]) -> None:
         if name in _MARKS:
             script: list[str] = []
             _collect(child, script)
-            _add_script(pieces, _MARKS[name], "".join(script), child.tail or "")
+            add_script(pieces, _MARKS[name], "".join(script), child.tail or "")
         elif name == "math":
             pieces.append(mathml.to_text(child) or " ")
         elif name in _BLOCKS:
@@ -102,7 +102,8 @@ def _collect(element: Any, pieces: list[str]) -> None:
             pieces.append(child.tail)
 
 
-def _add_script(pieces: list[str], mark: str, script: str, tail: str) -> None:
+def add_script(pieces: list[str], mark: str, script: str, tail: str) -> None:
+    """Appends a superscript (mark "^") or subscript ("_") to `pieces`, with the text `tail` after it in view."""
     before = pieces[-1] if pieces else ""
     if mark == "^" and _is_citation(before, script, tail):
         return

@@ -6,7 +6,7 @@ No DTD is read, and the parser accepts no entities other than the five of XML.
 Reasons:
 
 - dropped records: `no_text` (neither title nor abstract), `title_alone` (a title without an abstract; see
-  `PubmedOptions.titles_alone`), `malformed_xml` (not well-formed), `long_record` (longer than
+  `ReadOptions.titles_alone`), `malformed_xml` (not well-formed), `long_record` (longer than
   `ReadErrors.max_line_bytes`);
 - files: `truncated_xml` (ends inside a record or before the end tag of its root), `not_pubmed_xml` (no record),
   `entity_declaration` (declares entities; the whole file is dropped);
@@ -20,6 +20,7 @@ A prefix of names that is not declared in the record changes nothing in the text
 
 from __future__ import annotations
 
+import contextlib
 import html.entities
 import re
 from collections.abc import Iterator
@@ -27,15 +28,17 @@ from typing import Any
 
 from lxml import etree
 
-from electramed_jax.data.readers import byte_stream, mathml
+from electramed_jax.data.readers import byte_stream
 from electramed_jax.data.readers.document import (
     REPAIRED_PREFIX,
     Document,
-    PubmedOptions,
     ReadErrors,
+    ReadOptions,
     parse_positive_int,
 )
+from electramed_jax.data.readers.notation import mathml
 from electramed_jax.data.readers.pubmed import pubmed_record, pubmed_scanner
+from electramed_jax.data.readers.pubmed.pubmed_scanner import RecordTags
 
 _NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 _XML_ENTITIES = {b"amp", b"lt", b"gt", b"quot", b"apos"}
@@ -48,7 +51,7 @@ _DECLARED_PREFIX = re.compile(rb"\sxmlns:([A-Za-z_][\w.-]*)\s*=")
 _ROOT_START = re.compile(rb"<[\w.-]+")
 
 
-def read(errors: ReadErrors, options: PubmedOptions, deletions: list[int]) -> Iterator[Document]:
+def read(errors: ReadErrors, options: ReadOptions, deletions: list[int]) -> Iterator[Document]:
     """Yields the documents of the file `errors.path`; appends the PMIDs that it withdraws to `deletions`.
 
     Raises:
@@ -58,9 +61,36 @@ def read(errors: ReadErrors, options: PubmedOptions, deletions: list[int]) -> It
 
 
 def parse(
-    chunks: Iterator[bytes], errors: ReadErrors, options: PubmedOptions, deletions: list[int]
+    chunks: Iterator[bytes], errors: ReadErrors, options: ReadOptions, deletions: list[int]
 ) -> Iterator[Document]:
     """Yields the documents of a file given as chunks of bytes; see `read`."""
+    for record in parse_records(chunks, errors):
+        if "}" in record.tag:
+            remove_namespaces(record)
+        if record.tag in ("DeleteCitation", "DeleteDocument"):
+            deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
+        else:
+            yield from pubmed_record.parse_record(record, errors, options)
+
+
+def parse_records(
+    chunks: Iterator[bytes],
+    errors: ReadErrors,
+    tags: RecordTags = pubmed_scanner.PUBMED,
+    omitted: re.Pattern[bytes] | None = None,
+) -> Iterator[Any]:
+    """Yields the elements of the records in a file given as chunks of bytes; damaged ones are counted.
+
+    Args:
+      chunks: the bytes of the file.
+      errors: damage is counted here.
+      tags: the elements that are records.
+      omitted: parts of a record that are not parsed, to save time; a record that is not well-formed without them is
+        parsed whole.
+
+    Raises:
+      UserError: damage, if `errors` is strict.
+    """
     parser = etree.XMLParser(
         resolve_entities=False,
         load_dtd=False,
@@ -70,7 +100,13 @@ def parse(
         remove_pis=True,
         collect_ids=False,
     )
-    for data, line in pubmed_scanner.split_records(chunks, errors):
+    for data, line in pubmed_scanner.split_records(chunks, errors, tags):
+        if omitted is not None:
+            with contextlib.suppress(etree.XMLSyntaxError):
+                record = etree.fromstring(omitted.sub(b"", data), parser)
+                errors.used_bytes += len(data)
+                yield record
+                continue
         try:
             record = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
@@ -83,12 +119,7 @@ def parse(
             for name, detail in repairs.items():
                 errors.report_damaged(REPAIRED_PREFIX + name, line, detail)
         errors.used_bytes += len(data)
-        if "}" in record.tag:
-            _remove_namespaces(record)
-        if record.tag in ("DeleteCitation", "DeleteDocument"):
-            deletions += filter(None, (parse_positive_int(pmid.text) for pmid in record.iter("PMID")))
-        else:
-            yield from pubmed_record.parse_record(record, errors, options)
+        yield record
 
 
 def _repair(data: bytes, errors: ReadErrors) -> tuple[bytes, dict[str, str]]:
@@ -115,7 +146,8 @@ def _declare_prefixes(data: bytes) -> bytes:
     return _ROOT_START.sub(lambda name: name[0] + declarations, data, count=1)
 
 
-def _remove_namespaces(record: Any) -> None:
+def remove_namespaces(record: Any) -> None:
+    """Removes the namespaces from the names of an element and of all inside it."""
     for element in record.iter(etree.Element):
         element.tag = mathml.local_name(element)
 

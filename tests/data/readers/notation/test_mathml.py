@@ -5,7 +5,7 @@ import re
 import pytest
 from lxml import etree
 
-from electramed_jax.data.readers import mathml
+from electramed_jax.data.readers.notation import mathml
 from electramed_jax.data.readers.pubmed import pubmed_text
 
 NAMESPACE = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'

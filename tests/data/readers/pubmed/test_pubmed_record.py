@@ -4,7 +4,7 @@ import pytest
 from invented_pubmed import HEAD, TAIL, article, read, read_one
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers.document import PubmedOptions, text_id
+from electramed_jax.data.readers.document import ReadOptions, text_id
 
 
 def abstract(*sections: str) -> str:
@@ -181,7 +181,7 @@ def test_an_other_abstract_is_read_if_the_article_has_no_abstract(tmp_path):
 @pytest.mark.parametrize("codes", ["fr", "fre ger", "fre,", "FRE", "french"])
 def test_languages_that_are_not_pubmed_codes_are_a_user_error(codes):
     with pytest.raises(UserError, match="three lower-case letters each"):
-        PubmedOptions(other_abstracts=codes)
+        ReadOptions(other_abstracts=codes)
 
 
 def test_a_book_chapter_is_a_document(tmp_path):

@@ -11,7 +11,7 @@ from invented_pubmed import HEAD, TAIL, article, read, read_one
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.readers import reader
-from electramed_jax.data.readers.document import Document, PubmedOptions, ReadErrors
+from electramed_jax.data.readers.document import Document, ReadErrors, ReadOptions
 from electramed_jax.data.readers.pubmed import pubmed_xml
 
 
@@ -98,7 +98,7 @@ def test_articles_are_found_with_any_chunk_size(tmp_path):
         errors = ReadErrors("a.xml", Counter(), strict=True)
         chunks = (xml[at : at + size] for at in range(0, len(xml), size))
         deletions: list[int] = []
-        found = list(pubmed_xml.parse(chunks, errors, PubmedOptions(), deletions))
+        found = list(pubmed_xml.parse(chunks, errors, ReadOptions(), deletions))
         assert [document.pmid for document in found] == [99_000_001, 99_000_002, 99_000_003]
         assert deletions == [7]
 
@@ -232,7 +232,7 @@ def test_a_record_over_the_limit_is_counted_and_the_others_are_used(tmp_path):
     for size in (100, 1000, len(xml)):
         errors = ReadErrors("a.xml", Counter(), strict=False, max_line_bytes=2000)
         chunks = (xml[at : at + size] for at in range(0, len(xml), size))
-        found = list(pubmed_xml.parse(chunks, errors, PubmedOptions(), []))
+        found = list(pubmed_xml.parse(chunks, errors, ReadOptions(), []))
         if size < len(xml):  # a chunk that is in memory anyway is searched to its end
             assert [document.pmid for document in found] == [99_000_002, 99_000_003]
             assert errors.drops == {"long_record": 1}
@@ -313,5 +313,5 @@ def test_every_record_of_real_pubmed_files_is_read_or_dropped_with_a_reason(shar
         } == wanted, path
         assert not drops, path
         assert all(document.sections and document.source == "pubmed" for document in found), path
-        with_titles = list(reader.read_documents(str(path), drops, pubmed_options=PubmedOptions(titles_alone=True)))
+        with_titles = list(reader.read_documents(str(path), drops, options=ReadOptions(titles_alone=True)))
         assert len(with_titles) == wanted["records"] - wanted["without text"], path

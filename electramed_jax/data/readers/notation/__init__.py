@@ -1,0 +1,1 @@
+"""Notation of formulas, identifiers, languages and licences: functions of text, without input."""

@@ -1,0 +1,1 @@
+"""Reader of JATS, the XML of full-text articles: splits a file into articles, parses each, and converts it."""

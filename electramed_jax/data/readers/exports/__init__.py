@@ -1,0 +1,1 @@
+"""Readers of bibliographic and annotated exports: MEDLINE, RIS, PubTator, BioC."""

@@ -1,0 +1,85 @@
+"""Passages of a BioC document to a `Document`, for BioC XML and BioC JSON.
+
+The kind of a passage is its infon `type` or `section_type`, as in the BioC files of PubMed, PMC and PubTator:
+titles, abstracts, headings and paragraphs are read; references, tables, footnotes, acknowledgements and statements of
+interest are not; captions are, if `ReadOptions.captions` is set. A passage without a kind is a paragraph. Its text is
+its own, or that of its sentences. Annotations and relations are not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from electramed_jax.data.readers.document import (
+    ABSTRACT,
+    FULL_TEXT,
+    Document,
+    ReadOptions,
+    parse_positive_int,
+    text_id,
+)
+from electramed_jax.data.readers.notation import article_ids
+
+SOURCE = "bioc"
+
+Passage = tuple[Mapping[str, str], str]  # infons, text
+
+_TITLES = {"title", "front"}
+_HEADING = re.compile(r"(?:abstract_)?title(?:_\d+)?|title_caption")
+_CAPTIONS = re.compile(r"(?:fig|table).*caption")
+_OMITTED_TYPES = re.compile(r"ref|reference|table|footnote|table_foot(?:note)?|keywords?|authors?")
+_OMITTED_SECTIONS = {"REF", "ACK_FUND", "AUTH_CONT", "COMP_INT", "SUPPL", "KEYWORD", "REVIEW_INFO"}
+_YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
+
+
+def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage], options: ReadOptions) -> Document:
+    """Returns the document of a BioC document with the id `name`; its title and sections may be empty."""
+    title, heading = "", None
+    abstract: list[tuple[str | None, str]] = []
+    body: list[tuple[str | None, str]] = []
+    known = dict(infons)
+    for passage_infons, text in passages:
+        for key, value in passage_infons.items():
+            known.setdefault(key, value)
+        kind = passage_infons.get("type", "").lower()
+        section = passage_infons.get("section_type", "").upper()
+        text = " ".join(text.split())
+        if not text or section in _OMITTED_SECTIONS or _OMITTED_TYPES.fullmatch(kind):
+            continue
+        is_caption = section in ("FIG", "TABLE") or bool(_CAPTIONS.fullmatch(kind))
+        is_abstract = section == "ABSTRACT" or "abstract" in kind
+        if not title and (kind in _TITLES or section == "TITLE"):
+            title = text
+        elif is_caption:
+            if options.captions:
+                body.append((None, text))
+        elif _HEADING.fullmatch(kind):
+            heading = text.rstrip(":")
+        else:
+            label, heading = heading, None
+            (abstract if is_abstract else body).append((label if options.section_labels else None, text))
+    pmid = parse_positive_int(known.get("article-id_pmid", "").strip())
+    pmcid = article_ids.normalize_pmcid(known.get("article-id_pmc", ""))
+    if not (pmid or pmcid):
+        if name.upper().startswith("PMC"):
+            pmcid = article_ids.normalize_pmcid(name)
+        else:
+            pmid = parse_positive_int(name)
+    year = _YEAR.search(known.get("year", ""))
+    licence = known.get("license", "")
+    document = Document(
+        id=pmcid or (f"PMID{pmid}" if pmid else name),
+        pmid=pmid,
+        title=title,
+        sections=(*abstract, *body),
+        year=int(year[0]) if year else None,
+        source=SOURCE,
+        pmcid=pmcid,
+        doi=article_ids.normalize_doi(known.get("article-id_doi", "")),
+        license=article_ids.license_name(licence) or " ".join(licence.split())[:80],
+        kind=FULL_TEXT if (abstract and body) or (pmcid and body) else ABSTRACT,
+        abstract_sections=len(abstract) if body else 0,
+    )
+    return document if document.id else dataclasses.replace(document, id=text_id(document.text))

@@ -1,17 +1,21 @@
-"""`electramed prepare`: reads PubMed XML, JSONL or text and writes a documents folder."""
+"""`electramed prepare`: reads files of any supported format and writes a documents folder."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from electramed_jax.commands import runner_flags, takeover_flag
 from electramed_jax.common import console
-from electramed_jax.common.errors import EXIT_DONE, EXIT_UNUSABLE_INPUTS
+from electramed_jax.common.errors import EXIT_DONE, EXIT_UNUSABLE_INPUTS, UserError
 
-HELP = """Reads PubMed XML, JSONL or text; cleans, deduplicates and splits it into train, validation and test.
+HELP = """Reads PubMed, PubMed Central, JSON, tables or text; cleans, deduplicates and splits it into train, validation
+and test.
 
   electramed prepare --input 'pubmed/*.xml.gz' --output documents
+  electramed prepare --input 'pmc/*.tar.gz' --output documents --captions
+  electramed prepare --list_formats
   electramed prepare --input 'pubmed/*.xml.gz' --output documents --decontaminate 'eval/**/test.*'
 
 A damaged record is skipped and counted. An input of which nothing, or less than 1 %, can be used is named with the
@@ -24,13 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         nargs="+",
-        required=True,
         metavar="GLOB",
-        help="files or quoted patterns: .xml, .jsonl, .txt, also with .gz; '**' for subfolders; "
+        help="files or quoted patterns, '**' for subfolders; their format is recognized by their content, also "
+        "compressed (gz, bz2, xz, zst) and inside tar and zip archives; "
         "folders that prepare wrote, which newer input files update; "
-        "TFDS datasets that are already built: 'tfds:NAME?split=train&text=abstract,article'",
+        "TFDS datasets that are already built: 'tfds:NAME?split=train&text=abstract,article'; "
+        "Hugging Face datasets in the local cache: 'hf:NAME?split=train', and folders of save_to_disk",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--output", metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--name",
+        default="",
+        help="name of the corpus, for packed files and the model card (default: pubmed, or corpus for other inputs)",
+    )
+    parser.add_argument(
+        "--license",
+        default="",
+        metavar="LICENCE",
+        help="licence of the documents whose input states none, for the model card (default: not stated)",
+    )
+    _add_formats(parser)
     parser.add_argument(
         "--validation",
         type=float,
@@ -60,6 +77,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow_unusable", action="store_true", help="exit with 0 even if some inputs were unusable (default: 3)"
     )
     _add_filters(parser)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--list_formats", action="store_true", help="print the formats that are read, and exit")
+    parser.add_argument(
+        "--format", default="", metavar="NAME", help="format of all input files (default: recognized by the content)"
+    )
+    for part, what in (("text", "the text; several, separated by commas"), ("title", "the title"), ("id", "the id")):
+        parser.add_argument(
+            f"--{part}_field",
+            default="",
+            metavar="NAME",
+            help=f"field of JSON records or column of tables with {what} (default: the common names)",
+        )
+    parser.add_argument(
+        "--captions", action="store_true", help="keep the captions of figures and tables of full texts (default: drop)"
+    )
+    parser.add_argument(
+        "--sub_articles",
+        action="store_true",
+        help="keep the letters and replies in full texts, each as a document (default: drop)",
+    )
+    parser.add_argument(
+        "--full_text",
+        default="both",
+        metavar="both|replace|append",
+        help="an article with an abstract in PubMed and a full text: both (default) keeps two documents; replace drops "
+        "the abstract; append drops title and abstract of the full text",
+    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -95,8 +141,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.corpus.filtering import FilterConfig
     from electramed_jax.data.parallel import process_pool
-    from electramed_jax.data.readers.document import PubmedOptions
+    from electramed_jax.data.readers import formats
+    from electramed_jax.data.readers.document import ReadOptions
 
+    if args.list_formats:
+        sys.stdout.write(formats.list_formats() + "\n")
+        return {"formats": [row.name for row in formats.FORMATS]}
+    if not (args.input and args.output):
+        raise UserError("the following arguments are required: --input and --output; see electramed prepare --help")
     with lock_folder(args.output, takeover=args.takeover):
         info = prepare(
             args.input,
@@ -106,10 +158,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 test=args.test,
                 languages=tuple(args.languages),
                 strict=args.strict,
-                pubmed_options=PubmedOptions(
+                name=args.name,
+                license=args.license,
+                read_options=ReadOptions(
                     section_labels=not args.no_labels,
                     titles_alone=args.titles_alone,
                     other_abstracts=args.other_abstracts,
+                    captions=args.captions,
+                    sub_articles=args.sub_articles,
+                    full_text=args.full_text,
+                    format=args.format,
+                    text_field=args.text_field,
+                    title_field=args.title_field,
+                    id_field=args.id_field,
                 ),
             ),
             workers=args.workers,

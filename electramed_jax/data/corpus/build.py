@@ -4,7 +4,8 @@ The output depends on the inputs and the options, not on the number of processes
 Stages, each with one task per input or per group of keys:
 
   read      `filtering.read_source` of one input: lines, and keys for deduplication
-  PMIDs     `dedup.superseded_mask` of a group of PMIDs: dropped rows, and the text keys of the remaining documents
+  PMIDs     `dedup.superseded_mask` of a group of PMIDs: dropped rows, and the text keys of the remaining documents;
+            `dedup.same_article_rows` of the identifiers of articles, if there are any
   texts     `dedup.duplicate_mask` of a group of texts: dropped rows
   (signatures and near-duplicates, if enabled: see `build_near_duplicates`)
   write     `stages.write_parts` of one input: its lines without the dropped rows
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
@@ -123,10 +126,11 @@ def _run(
             pool.run(_read_input, read_tasks, "reading", inside="documents", count=lambda found: found["read"])
         )
         groups = _slot_groups(counts)
-        dropped = _deduplicate(pool, work, counts, groups)
+        dropped = _deduplicate(pool, work, counts, groups, config.read_options.full_text)
         if near_duplicates is not None:
             dropped = build_near_duplicates.find_near_duplicates(pool, dropped, groups, near_duplicates)
-        write_tasks = [(output_dir, number, dropped) for number in range(len(sources))]
+        with_articles = any(input_counts.get("articles") for input_counts in counts)
+        write_tasks = [(output_dir, number, dropped, with_articles) for number in range(len(sources))]
         written = pool.run(_write_input, write_tasks, "writing", inside="documents", count=_num_documents)
         return counts, list(written)
 
@@ -167,24 +171,39 @@ def _read_input(work: str, number: int, source: Source, config: FilterConfig, in
     if files.exists(done):
         return files.read_json(done)
     input_stats = InputStats()
-    with shuffle_files.Writer(_keys_prefix(work, number), stages.key_slots, shuffle_files.HASH_SLOTS) as writer:
-        for keys in stages.filter_input(work, number, source, config, index_path, input_stats):
-            writer.write(keys)
-    counts = input_stats.to_json() | {"files_of_keys": writer.files}
+    slots = shuffle_files.HASH_SLOTS
+    with (
+        shuffle_files.Writer(_keys_prefix(work, number), stages.key_slots, slots) as key_writer,
+        shuffle_files.Writer(_links_prefix(work, number), stages.link_slots, slots) as link_writer,
+    ):
+        for keys, links in stages.filter_input(work, number, source, config, index_path, input_stats):
+            key_writer.write(keys)
+            if len(links):
+                link_writer.write(links)
+    counts = input_stats.to_json() | {"files_of_keys": key_writer.files, "files_of_links": link_writer.files}
     files.write_json(done, counts)
     return counts
 
 
 def _deduplicate(
-    pool: ProcessPool, work: str, counts: Sequence[dict[str, Any]], groups: Sequence[tuple[int, int]]
+    pool: ProcessPool,
+    work: str,
+    counts: Sequence[dict[str, Any]],
+    groups: Sequence[tuple[int, int]],
+    full_text: str,
 ) -> DroppedRows:
     dropped = DroppedRows(work, len(counts))
+    links = [
+        shuffle_files.file_path(_links_prefix(work, number), file)
+        for number, input_counts in enumerate(counts)
+        for file in range(input_counts.get("files_of_links", 0))
+    ]
     keys = [
         shuffle_files.file_path(_keys_prefix(work, number), file)
         for number, input_counts in enumerate(counts)
         for file in range(input_counts["files_of_keys"])
     ]
-    pmid_tasks = [(keys, dropped, *group) for group in groups]
+    pmid_tasks = [(keys, links, full_text, dropped, *group) for group in groups]
     pmid_groups = list(pool.run(_deduplicate_pmids, pmid_tasks, "comparing PMIDs", unit="groups"))
     texts = [_texts_path(work, *group) for group in groups]
     text_tasks = [(texts, dropped, *group) for group in groups]
@@ -192,7 +211,9 @@ def _deduplicate(
     return dropped.with_groups([*pmid_groups, *text_groups])
 
 
-def _deduplicate_pmids(keys: Sequence[str], dropped: DroppedRows, first: int, end: int) -> str:
+def _deduplicate_pmids(
+    keys: Sequence[str], links: Sequence[str], full_text: str, dropped: DroppedRows, first: int, end: int
+) -> str:
     """Writes the dropped rows of a group of PMIDs and the text keys of the others; returns the group's name."""
     name = f"pmids-{first:03d}-{end:03d}"
     if not dropped.has_group(name):
@@ -201,7 +222,11 @@ def _deduplicate_pmids(keys: Sequence[str], dropped: DroppedRows, first: int, en
         texts = dedup.remaining_texts(group, reasons)
         slots = shuffle_files.hash_slots(texts["text"])
         shuffle_files.write(_texts_path(dropped.folder, first, end), texts, slots, shuffle_files.HASH_SLOTS)
-        dropped.write_group(name, dedup.dropped_rows(group, reasons))
+        rows = dedup.dropped_rows(group, reasons)
+        if links:
+            group_links = shuffle_files.read(links, dedup.LINK_DTYPE, shuffle_files.HASH_SLOTS, first, end)
+            rows = np.concatenate([rows, dedup.linked_rows(group_links, group, reasons, full_text)])
+        dropped.write_group(name, rows)
     return name
 
 
@@ -214,12 +239,12 @@ def _deduplicate_texts(texts: Sequence[str], dropped: DroppedRows, first: int, e
     return name
 
 
-def _write_input(output_dir: str, number: int, dropped: DroppedRows) -> dict[str, Any]:
+def _write_input(output_dir: str, number: int, dropped: DroppedRows, with_articles: bool) -> dict[str, Any]:
     """Writes the parts of one input and removes its lines; returns the counts."""
     work = dropped.folder
     done = files.join(work, f"written-{number:05d}.json")
     if not files.exists(done):
-        written = stages.write_input(output_dir, work, number, dropped.read_input(number))
+        written = stages.write_input(output_dir, work, number, dropped.read_input(number), with_articles)
         files.write_json(done, written)
     stages.remove_lines(work, number)
     return files.read_json(done)
@@ -240,6 +265,10 @@ def _num_documents(written: dict[str, Any]) -> int:
 
 def _keys_prefix(work: str, number: int) -> str:
     return files.join(work, f"keys-{number:05d}")
+
+
+def _links_prefix(work: str, number: int) -> str:
+    return files.join(work, f"links-{number:05d}")
 
 
 def _texts_path(work: str, first: int, end: int) -> str:

@@ -66,12 +66,18 @@ def _build(
         pipeline
         | "inputs" >> beam.Create(range(len(sources)))
         | "spread" >> beam.Reshuffle()
-        | "read" >> _flat_map(_read, work, sources, config, index_path).with_outputs("counts", main="keys")
+        | "read" >> _flat_map(_read, work, sources, config, index_path).with_outputs("counts", "links", main="keys")
     )
+    full_text = config.read_options.full_text
     by_pmid = (
-        read.keys
-        | "group PMIDs" >> beam.GroupByKey()
-        | "compare PMIDs" >> _flat_map(_deduplicate_pmids, work).with_outputs("texts", main="dropped")
+        (read.keys, read.links)
+        | "group PMIDs" >> beam.CoGroupByKey()
+        | "compare PMIDs" >> _flat_map(_deduplicate_pmids, work, full_text).with_outputs("texts", main="dropped")
+    )
+    with_articles = (
+        read.counts
+        | "count articles" >> beam.Map(_num_articles)
+        | "any articles" >> beam.CombineGlobally(sum).without_defaults()
     )
     by_text = (
         by_pmid.texts | "group texts" >> beam.GroupByKey() | "compare texts" >> _flat_map(_deduplicate_texts, work)
@@ -86,7 +92,9 @@ def _build(
             | "compare signatures" >> _flat_map(_compare_signatures, work, threshold)
         )
         dropped.append(by_band)
-    return _join_inputs("kept", read.counts, dropped) | "write" >> beam.FlatMap(_write, work, output_dir)
+    return _join_inputs("kept", read.counts, dropped) | "write" >> beam.FlatMap(
+        _write, work, output_dir, beam.pvalue.AsSingleton(with_articles)
+    )
 
 
 def _flat_map(function: Any, *args: Any) -> beam.ParDo:
@@ -103,9 +111,11 @@ def _join_inputs(name: str, counts: beam.PCollection, dropped: Sequence[beam.PCo
 def _read(
     number: int, work: str, sources: Sequence[Source], config: FilterConfig, index_path: str | None
 ) -> Iterator[Any]:
-    """Yields the keys of one input by slot, then its counts."""
+    """Yields the keys and links of one input by slot, then its counts."""
     input_stats, pending = InputStats(), [np.empty(0, dedup.KEY_DTYPE)]
-    for batch in stages.filter_input(work, number, sources[number], config, index_path, input_stats):
+    for batch, links in stages.filter_input(work, number, sources[number], config, index_path, input_stats):
+        for rows in _group_by_slot(links, stages.link_slots(links)):
+            yield beam.pvalue.TaggedOutput("links", rows)
         pending.append(batch)
         if sum(map(len, pending)) >= shuffle_files.ROWS_AT_ONCE:
             keys, pending = np.concatenate(pending), pending[:1]
@@ -116,14 +126,20 @@ def _read(
 
 
 @report_user_errors
-def _deduplicate_pmids(group: tuple[int, Iterable[bytes]], _work: str) -> Iterator[Any]:
+def _deduplicate_pmids(
+    group: tuple[int, tuple[Iterable[bytes], Iterable[bytes]]], _work: str, full_text: str
+) -> Iterator[Any]:
     """Yields the text keys of the remaining documents by slot, then the dropped rows by input."""
-    keys = _concatenate(group[1], dedup.KEY_DTYPE)
+    keys, links = (
+        _concatenate(pieces, dtype) for pieces, dtype in zip(group[1], (dedup.KEY_DTYPE, dedup.LINK_DTYPE), strict=True)
+    )
     reasons = dedup.superseded_mask(keys)
     texts = dedup.remaining_texts(keys, reasons)
     for rows in _group_by_slot(texts, shuffle_files.hash_slots(texts["text"])):
         yield beam.pvalue.TaggedOutput("texts", rows)
     yield from _group_by_input(dedup.dropped_rows(keys, reasons))
+    if len(links):
+        yield from _group_by_input(dedup.linked_rows(links, keys, reasons, full_text))
 
 
 @report_user_errors
@@ -147,10 +163,15 @@ def _compare_signatures(group: tuple[int, Iterable[bytes]], work: str, threshold
 
 
 @report_user_errors
-def _write(input_rows: InputRows, work: str, output_dir: str) -> Iterator[tuple[int, dict, dict]]:
+def _write(input_rows: InputRows, work: str, output_dir: str, articles: int) -> Iterator[tuple[int, dict, dict]]:
     number, (counts, dropped) = input_rows
     (input_counts,) = counts
-    yield number, input_counts, stages.write_input(output_dir, work, number, _dropped_reasons(dropped))
+    written = stages.write_input(output_dir, work, number, _dropped_reasons(dropped), articles > 0)
+    yield number, input_counts, written
+
+
+def _num_articles(counts: tuple[int, dict[str, Any]]) -> int:
+    return counts[1]["articles"]
 
 
 def _group_by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[Rows]:
@@ -168,4 +189,4 @@ def _concatenate(pieces: Iterable[bytes], dtype: np.dtype) -> np.ndarray:
 def _dropped_reasons(pieces: Iterable[bytes]) -> dict[int, int]:
     """Returns {row: index in `dedup.REASONS`}."""
     dropped = _concatenate(pieces, dedup.DROPPED_DTYPE)
-    return dict(zip(dropped["row"].tolist(), dropped["reason"].tolist(), strict=True))
+    return dedup.reasons_by_row(dropped)

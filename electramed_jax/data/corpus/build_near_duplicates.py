@@ -122,7 +122,7 @@ def _batches(work: str, number: int, dropped: Mapping[int, int]) -> Iterator[tup
     rows: list[int] = []
     texts: list[str] = []
     with stages.open_lines(work, number) as lines:
-        for row, _, line in remaining_lines(lines, dropped):
+        for row, _, _, line in remaining_lines(lines, dropped):
             rows.append(row)
             texts.append(corpus_dir.from_line(line).text)
             if len(texts) == _SIGNATURE_BATCH:

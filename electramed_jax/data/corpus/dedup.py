@@ -10,11 +10,16 @@ The rules apply in order; a document dropped by one does not take part in the ne
    inputs is kept. Texts are compared by 64-bit hashes: for 38 million different texts, the probability of any
    collision is 1 in 25,000.
 
-(4. Near-duplicate, if enabled: see `minhash`.)
+4. Same article: of the full texts with a common PMID, PMCID or DOI, the first in the order of the inputs is kept; and
+   of abstracts that are not PubMed records (such as those of a search service), the PubMed record or else the first.
+   `full_text` decides about an article with both: "both" keeps the abstract and the full text, "replace" drops the
+   abstract, "append" keeps it and takes title and abstract off the full text.
 
-Rules 1 and 2 apply to PubMed records only: an abstract and a full text with one PMID are two documents. The functions
-take keys in any order. The result is correct if all keys of a PMID (of a text) are in the array, so a corpus can be
-processed in any number of groups.
+(5. Near-duplicate, if enabled: see `minhash`.)
+
+Rules 1 and 2 apply to PubMed records, rule 4 to them and to documents with a `kind`; a text without one (JSONL, tables)
+is compared by its text alone. The functions take keys in any order. The result is correct if all keys of a PMID (of a
+text, of an identifier) are in the array, so a corpus can be processed in any number of groups.
 """
 
 from __future__ import annotations
@@ -22,11 +27,22 @@ from __future__ import annotations
 import numpy as np
 
 from electramed_jax.data.corpus import corpus_dir
-from electramed_jax.data.readers.document import OTHER_ABSTRACT_SOURCE, PUBMED_SOURCE, Document
+from electramed_jax.data.readers.document import (
+    APPEND,
+    FULL_TEXT,
+    OTHER_ABSTRACT_SOURCE,
+    PUBMED_SOURCE,
+    REPLACE,
+    Document,
+)
 
 DOCUMENT, UNUSED, WITHDRAWAL = range(3)  # kinds of keys: a usable record, a dropped record, a DeleteCitation
-REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate")
-KEPT, WITHDRAWN, SUPERSEDED, DUPLICATE, NEAR_DUPLICATE = range(len(REASONS))
+REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate", "same_article", "has_full_text", "")
+KEPT, WITHDRAWN, SUPERSEDED, DUPLICATE, NEAR_DUPLICATE, SAME_ARTICLE, HAS_FULL_TEXT, WITHOUT_ABSTRACT = range(
+    len(REASONS)
+)
+NOT_DROPPED = (KEPT, WITHOUT_ABSTRACT)  # the second loses its title and abstract, because a PubMed record has them
+FULL_TEXT_LINK, RECORD_LINK, ABSTRACT_LINK = range(3)  # ranks in LINK_DTYPE, the kept one of an article first
 
 KEY_DTYPE = np.dtype(
     [
@@ -41,6 +57,7 @@ KEY_DTYPE = np.dtype(
     ]
 )
 TEXT_DTYPE = np.dtype([("text", "<u8"), ("input", "<i4"), ("row", "<i4")])
+LINK_DTYPE = np.dtype([("article", "<u8"), ("rank", "u1"), ("input", "<i4"), ("row", "<i4")])
 DROPPED_DTYPE = np.dtype([("input", "<i4"), ("row", "<i4"), ("reason", "u1")])
 
 _ASCII_REMOVED = bytes(byte for byte in range(128) if not chr(byte).isalnum())
@@ -61,6 +78,65 @@ def withdrawal_key(pmid: int, number: int) -> tuple[int, ...]:
     return WITHDRAWAL, pmid, 0, 0, 0, number, 0, 0
 
 
+def document_links(document: Document, number: int, row: int) -> list[tuple[int, ...]]:
+    """Returns a link (fields of LINK_DTYPE) for each identifier of a used document; none if rule 4 does not apply.
+
+    The link of a PubMed record to its PMID is not among them: `record_links` takes it from its key.
+    """
+    if document.kind:
+        rank = FULL_TEXT_LINK if document.kind == FULL_TEXT else ABSTRACT_LINK
+        identifiers = [document.pmcid, document.doi]
+        articles = [_pmid_hash(document.pmid)] if document.pmid else []
+    elif document.source == PUBMED_SOURCE:
+        rank, identifiers, articles = RECORD_LINK, [document.pmcid, document.doi], []
+    else:
+        return []
+    articles += [corpus_dir.stable_hash(identifier) for identifier in identifiers if identifier]
+    return [(article, rank, number, row) for article in articles]
+
+
+def record_links(keys: np.ndarray) -> np.ndarray:
+    """Returns LINK_DTYPE[m], the links of the usable PubMed records among KEY_DTYPE[n] to their PMIDs."""
+    records = keys[(keys["kind"] == DOCUMENT) & (keys["pmid"] != 0) & (keys["part"] == 0)]
+    links = np.empty(len(records), LINK_DTYPE)
+    links["article"], links["rank"] = group_hashes(records), RECORD_LINK
+    for name in ("input", "row"):
+        links[name] = records[name]
+    return links
+
+
+def same_article_rows(links: np.ndarray, full_text: str) -> np.ndarray:
+    """Applies rule 4 to LINK_DTYPE[n]; returns DROPPED_DTYPE[m], a row once for each of its identifiers at most.
+
+    Args:
+      links: all links of each article in them.
+      full_text: BOTH, REPLACE or APPEND.
+    """
+    links = np.sort(links, order=("article", "rank", "input", "row"))
+    begins = np.append(True, links["article"][1:] != links["article"][:-1])[: len(links)]
+    group = np.cumsum(begins) - 1
+    ranks = links["rank"]
+    has_full_text, has_record = (
+        np.bincount(group, ranks == rank, minlength=int(begins.sum())) > 0 for rank in (FULL_TEXT_LINK, RECORD_LINK)
+    )
+    is_repeated = np.append(False, ~begins[1:] & (ranks[1:] == ranks[:-1]))[: len(links)]
+    reasons = np.full(len(links), KEPT, np.uint8)
+    if full_text == APPEND:
+        has_abstract = has_record | (np.bincount(group, ranks == ABSTRACT_LINK, minlength=int(begins.sum())) > 0)
+        reasons[(ranks == FULL_TEXT_LINK) & has_abstract[group]] = WITHOUT_ABSTRACT
+    elif full_text == REPLACE:
+        reasons[(ranks != FULL_TEXT_LINK) & has_full_text[group]] = HAS_FULL_TEXT
+    reasons[(ranks == ABSTRACT_LINK) & (has_record[group] | is_repeated)] = SAME_ARTICLE
+    reasons[(ranks == FULL_TEXT_LINK) & is_repeated] = SAME_ARTICLE
+    return dropped_rows(links, reasons)
+
+
+def linked_rows(links: np.ndarray, keys: np.ndarray, reasons: np.ndarray, full_text: str) -> np.ndarray:
+    """Applies rule 4 to a group: LINK_DTYPE[m], and KEY_DTYPE[n] with the results of `superseded_mask`, uint8[n]."""
+    records = record_links(keys[reasons == KEPT])
+    return same_article_rows(np.concatenate([links, records]), full_text)
+
+
 def text_hash(text: str) -> int:
     """Returns a 64-bit hash of the letters and digits of a text, ignoring case; of the text itself if it has none."""
     letters = text.casefold()
@@ -74,6 +150,11 @@ def text_hash(text: str) -> int:
 def group_hashes(keys: np.ndarray) -> np.ndarray:
     """Returns uint64[n], equal for keys that `superseded_mask` must see together, otherwise well distributed."""
     return np.where(keys["pmid"] != 0, keys["pmid"].astype(np.uint64) * _MULTIPLIER, keys["text"])
+
+
+def _pmid_hash(pmid: int) -> int:
+    """Returns the hash of `group_hashes` for one PMID."""
+    return pmid * int(_MULTIPLIER) % 2**64
 
 
 def superseded_mask(keys: np.ndarray) -> np.ndarray:
@@ -124,6 +205,13 @@ def dropped_rows(rows: np.ndarray, reason: np.ndarray | int) -> np.ndarray:
     dropped["input"], dropped["row"], dropped["reason"] = rows["input"], rows["row"], reason
     is_document = rows["kind"] == DOCUMENT if "kind" in (rows.dtype.names or ()) else True
     return dropped[(dropped["reason"] != KEPT) & is_document]
+
+
+def reasons_by_row(dropped: np.ndarray) -> dict[int, int]:
+    """Returns {row: reason} of DROPPED_DTYPE[n] of one input; a reason to drop a row prevails over WITHOUT_ABSTRACT."""
+    last_wins = np.sort(dropped, order=("row", "reason"))[::-1]
+    pairs = zip(last_wins["row"].tolist(), last_wins["reason"].tolist(), strict=True)
+    return dict(pairs)
 
 
 def _differs(rows: np.ndarray, name: str) -> np.ndarray:

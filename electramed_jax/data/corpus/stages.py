@@ -24,8 +24,10 @@ _BATCH_KEYS = 4096
 
 def filter_input(
     work: str, number: int, source: Source, config: FilterConfig, index_path: str | None, stats: InputStats
-) -> Iterator[np.ndarray]:
-    """Yields the keys of one input, KEY_DTYPE[n], and writes its lines; the file is complete after the last yield.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields keys and links of one input, KEY_DTYPE[n] and LINK_DTYPE[m], and writes its lines.
+
+    The file of lines is complete after the last yield.
 
     Args:
       work: scratch folder.
@@ -35,16 +37,19 @@ def filter_input(
       index_path: saved `decontaminate.EvaluationIndex`, if any.
       stats: updated in place.
     """
-    batch = []
+    batch: list[tuple[int, ...]] = []
+    links: list[tuple[int, ...]] = []
     index = decontaminate.load_index(index_path) if index_path else None
     with write_lines(work, number) as lines:
-        for key, line in read_source(source, number, config, index, stats):
+        for key, line, document_links in read_source(source, number, config, index, stats):
             lines.write(line)
             batch.append(key)
+            links += document_links
             if len(batch) == _BATCH_KEYS:
-                yield np.array(batch, dedup.KEY_DTYPE)
+                yield np.array(batch, dedup.KEY_DTYPE), np.array(links, dedup.LINK_DTYPE)
                 batch.clear()
-        yield np.array(batch, dedup.KEY_DTYPE)
+                links.clear()
+        yield np.array(batch, dedup.KEY_DTYPE), np.array(links, dedup.LINK_DTYPE)
 
 
 def key_slots(keys: np.ndarray) -> np.ndarray:
@@ -52,34 +57,52 @@ def key_slots(keys: np.ndarray) -> np.ndarray:
     return shuffle_files.hash_slots(dedup.group_hashes(keys))
 
 
-def write_input(output_dir: str, work: str, number: int, dropped: Mapping[int, int]) -> dict[str, Any]:
+def link_slots(links: np.ndarray) -> np.ndarray:
+    """Returns int64[n], the slot below HASH_SLOTS of each of LINK_DTYPE[n]; that of a PMID is that of its keys."""
+    return shuffle_files.hash_slots(links["article"])
+
+
+def write_input(
+    output_dir: str, work: str, number: int, dropped: Mapping[int, int], with_articles: bool
+) -> dict[str, Any]:
     """Writes the parts of one input to `output_dir` and keeps its lines; arguments and result as in `write_parts`."""
     staged = {split: files.join(work, f"{split}-{number:05d}") for split in corpus_dir.SPLITS}
     with open_lines(work, number) as lines:
-        written = write_parts(lines, dropped, staged)
+        written = write_parts(lines, dropped, staged, with_articles)
     for split, path in staged.items():
         files.make_dirs(files.join(output_dir, split))
         files.move(path, corpus_dir.part_path(output_dir, split, number))
     return written
 
 
-def write_parts(lines: Iterable[bytes], dropped: Mapping[int, int], paths: Mapping[str, str]) -> dict[str, Any]:
+def write_parts(
+    lines: Iterable[bytes], dropped: Mapping[int, int], paths: Mapping[str, str], with_articles: bool = False
+) -> dict[str, Any]:
     """Writes the part of each split of one input.
 
     Args:
       lines: all lines of the input, in order.
       dropped: row -> index in `dedup.REASONS`.
       paths: split -> path of its part.
+      with_articles: whether the folder has lines of articles, so that all its lines need their keys.
 
     Returns:
-      The counts for `stats.corpus_stats`: {"splits": split -> `PartWriter.stats`, "lost": reason -> documents}.
+      The counts for `stats.corpus_stats`: {"splits": split -> `PartWriter.stats`, "lost": reason -> documents,
+      "licenses": licence -> documents written, "without_abstract": number of full texts}.
     """
+    licenses: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         parts = {split: stack.enter_context(corpus_dir.PartWriter(path)) for split, path in paths.items()}
-        for _, split, line in remaining_lines(lines, dropped):
-            parts[split].write(line)
-    reasons = Counter(dedup.REASONS[reason] for reason in dropped.values())
-    return {"splits": {split: part.stats() for split, part in parts.items()}, "lost": dict(sorted(reasons.items()))}
+        for _, split, licence, line in remaining_lines(lines, dropped):
+            parts[split].write(corpus_dir.pad_line(line) if with_articles else line)
+            licenses[licence] += 1
+    reasons = Counter(dedup.REASONS[reason] for reason in dropped.values() if reason not in dedup.NOT_DROPPED)
+    return {
+        "splits": {split: part.stats() for split, part in parts.items()},
+        "lost": dict(sorted(reasons.items())),
+        "licenses": dict(sorted(licenses.items())),
+        "without_abstract": sum(reason == dedup.WITHOUT_ABSTRACT for reason in dropped.values()),
+    }
 
 
 @contextlib.contextmanager
@@ -131,7 +154,7 @@ class DroppedRows:
         """Returns {row: index in `dedup.REASONS`} of input `number`."""
         paths = map(self._path, self.groups)
         dropped = shuffle_files.read(paths, dedup.DROPPED_DTYPE, self.num_inputs, number, number + 1)
-        return dict(zip(dropped["row"].tolist(), dropped["reason"].tolist(), strict=True))
+        return dedup.reasons_by_row(dropped)
 
     def _path(self, group: str) -> str:
         return files.join(self.folder, f"losses-{group}")

@@ -190,7 +190,7 @@ def _card_data(
     return dataclasses.replace(
         facts,
         sections=[*sections, ("Fine-tuned", scores)] if scores else sections,
-        metadata=card_scores.hub_metadata(name, results),
+        metadata={**facts.metadata, **card_scores.hub_metadata(name, results)},
     )
 
 

@@ -33,6 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="packed (default): several documents a row, no token dropped; electra: the examples of "
         "google-research/electra, two segments of one document a row, then padding",
     )
+    parser.add_argument(
+        "--name", help="name of the dataset, which begins its file names (default: that of the documents)"
+    )
+    parser.add_argument(
+        "--license",
+        default="",
+        metavar="LICENCE",
+        help="licence of the texts whose input states none, for the model card (default: that of the documents)",
+    )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
     runner_flags.add_arguments(parser)
     takeover_flag.add_argument(parser)
@@ -49,6 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.output,
             row_length=args.max_seq_length,
             format=args.format,
+            name=args.name,
+            license=args.license,
             lower_case=not args.cased,
             workers=args.workers,
             beam=runner_flags.beam(args),

@@ -53,7 +53,7 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
     return [
         ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents",
          "--validation", "0.05", "--test", "0.02"],
-        ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000"],
+        ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000", "--overwrite"],
         ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed",
          "--max_seq_length", "64"],
         ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed",

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from electramed_jax.common import console
+from electramed_jax.common.errors import UserError
 
 HELP = """Trains a WordPiece vocabulary on prepared documents.
 
@@ -23,12 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="vocab.txt of a released model: keep its tokens and add new ones up to --size (default: none)",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing --output (default: stop before the training)"
+    )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.storage import files
     from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
+    if files.exists(args.output) and not args.overwrite:
+        raise UserError(
+            f"{args.output}: exists; datasets packed with it need it unchanged; choose another --output, or replace it "
+            "with --overwrite"
+        )
     result = train_vocab(args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend)
     fewer = " (the corpus has no further ones)" if result["size"] < args.size else ""
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,6 +126,9 @@ CITATION = """\
 ```"""
 
 
+_HUB_LICENSE = re.compile(r"cc0-1\.0|cc-by(-nc)?(-nd|-sa)?(-[234]\.\d)?|apache-2\.0|mit|odc-by|pddl|odbl")
+
+
 @dataclasses.dataclass(frozen=True)
 class CardData:
     """Content of a model card. Each mapping becomes a table of label and value.
@@ -169,11 +173,12 @@ def card_data_for_run(
       step: of the checkpoint.
       metrics: of the last validation.
       phases: of the run up to the checkpoint. A setting that changed is shown with the steps of each value.
-      license: of the weights.
+      license: of the weights; None is that of the texts, if the dataset names one.
     """
     train = manifest.splits["train"]
     data = {
         "dataset": manifest.name,
+        **({"licence of the texts": manifest.license} if manifest.license else {}),
         **_describe_mixture(config),
         "source files": len(manifest.sources),
         "documents": train.documents,
@@ -186,7 +191,14 @@ def card_data_for_run(
         data["SHA-256 of the training rows"] = join_phases(phases, fingerprints)
     recipe = describe_by_phase(phases, config, describe_recipe)
     steps = {"steps": f"{step:,} of {config.total_steps:,}"}
-    return CardData(name, data, steps | recipe, metrics, license=license)
+    return CardData(
+        name,
+        data,
+        steps | recipe,
+        metrics,
+        license=license or _hub_license(manifest.license),
+        metadata={"datasets": [manifest.name]},
+    )
 
 
 def describe_recipe(config: Config, code: str) -> dict[str, Any]:
@@ -213,6 +225,12 @@ def describe_recipe(config: Config, code: str) -> dict[str, Any]:
         recipe["generator"] = _describe_sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
     return recipe
+
+
+def _hub_license(name: str) -> str | None:
+    """Returns the Hub's identifier of a licence such as "CC BY 4.0"; "other" for an unknown name, None for none."""
+    identifier = "-".join(name.lower().split())
+    return (identifier if _HUB_LICENSE.fullmatch(identifier) else "other") if name else None
 
 
 def _describe_mixture(config: Config) -> dict[str, str]:

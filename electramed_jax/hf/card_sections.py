@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from electramed_jax.common import markdown, step_timer
@@ -74,24 +75,41 @@ def run_sections(
 
 
 def render_sources(manifest: Manifest, licences: Mapping[str, str]) -> str:
-    """Returns the tables of source files and documents by licence, and of dropped documents by reason."""
+    """Returns the tables of documents by licence and by format, and of dropped documents by reason.
+
+    The licence of a document is the one that its input states; otherwise that of the name of its file, otherwise that
+    of the dataset.
+    """
     counts: dict[str, list[int]] = {}
+    formats: Counter[str] = Counter()
     for source in manifest.sources:
         name = posixpath.basename(source.get("file", ""))
         patterns = {**licences, **KNOWN_LICENCES}.items()
-        licence = next((licence for pattern, licence in patterns if fnmatch.fnmatch(name, pattern)), UNSTATED)
-        row = counts.setdefault(licence, [0, 0])
-        row[0] += 1
-        row[1] += source.get("kept", 0)
+        of_name = next((licence for pattern, licence in patterns if fnmatch.fnmatch(name, pattern)), "")
+        for stated, kept in (source.get("licenses") or {"": source.get("kept", 0)}).items():
+            row = counts.setdefault(_licence(stated, of_name, manifest.license), [0, 0])
+            row[0] += 1
+            row[1] += kept
+        formats.update(source.get("formats", {}))
     if not counts:
         return ""
     rows = [[licence, f"{files:,}", f"{kept:,}"] for licence, (files, kept) in counts.items()]
     text = markdown.table(["licence of the texts", "source files", "documents kept"], rows)
+    if formats:
+        rows = [[name, f"{count:,}"] for name, count in formats.most_common()]
+        text += "\n\n" + markdown.table(["format of the source", "documents read"], rows)
     dropped = {reason: count for reason, count in manifest.dropped.items() if count}
     if dropped:
         rows = [[reason, f"{count:,}"] for reason, count in sorted(dropped.items(), key=lambda pair: -pair[1])]
         text += "\n\n" + markdown.table(["reason for dropping", "documents"], rows)
     return text
+
+
+def _licence(stated: str, of_name: str, of_dataset: str) -> str:
+    """Returns the licence of documents; the licence of the dataset gives way to what is known of a file by its name."""
+    if of_name and stated in ("", of_dataset):
+        return of_name
+    return stated or of_dataset or UNSTATED
 
 
 def render_hardware(hours: DeviceHours, watts: float | None) -> str:

@@ -6,6 +6,7 @@ import pytest
 from run_command import run_command, run_pipeline
 
 from electramed_jax.config.pretrain import from_flags
+from electramed_jax.data.dataset.manifest import read_manifest
 
 
 def test_pack_keeps_every_document_of_each_split(tmp_path, capsys):
@@ -26,6 +27,49 @@ def test_pack_in_electra_format_reports_dropped_tokens(tmp_path, capsys):
     assert result["format"] == "electra"
     shown = capsys.readouterr().err
     assert "of the tokens dropped, which did not fit their row; --format packed drops none" in shown
+
+
+def test_name_and_licence_of_the_documents_are_in_the_manifest_and_pack_can_replace_them(tmp_path):
+    run_pipeline(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "Invented kinases bind invented receptors in invented mice."}\n' * 2)
+    texts = ("--input", tmp_path / "a.jsonl", "--output", tmp_path / "named", "--validation", 0, "--test", 0)
+    run_command("prepare", *texts, "--name", "my_papers", "--license", "CC BY 4.0", "--workers", 1)
+    paths = (
+        "--documents",
+        tmp_path / "named",
+        "--vocab",
+        tmp_path / "vocab.txt",
+        "--max_seq_length",
+        64,
+        "--workers",
+        1,
+    )
+    run_command("pack", *paths, "--output", tmp_path / "first")
+    first = read_manifest(str(tmp_path / "first"))
+    assert (first.name, first.license, first.sources[0]["licenses"]) == ("my_papers", "CC BY 4.0", {"CC BY 4.0": 1})
+    assert (tmp_path / "first" / "my_papers-train.tfrecord-00000-of-00001").exists()
+    run_command("pack", *paths, "--output", tmp_path / "second", "--name", "other", "--license", "CC0")
+    second = read_manifest(str(tmp_path / "second"))
+    assert (second.name, second.license) == ("other", "CC0")
+    assert read_manifest(str(tmp_path / "rows")).name == "pubmed"
+
+
+def test_a_cased_vocabulary_without_cased_is_reported(tmp_path, capsys):
+    run_pipeline(tmp_path)
+    vocab = (tmp_path / "vocab.txt").read_text()
+    paths = ("--documents", tmp_path / "documents", "--max_seq_length", 64, "--workers", 1)
+    for name, words, message in (
+        ("cased", ["Kinase", "Receptor", "Mice", "Rats"], "is a cased vocabulary (4 of"),
+        ("accented", ["été", "élève", "naïf", "där"], "tokens of"),
+        ("plain", [], ""),
+    ):
+        (tmp_path / f"{name}.txt").write_text(vocab + "".join(f"{word}\n" for word in words))
+        capsys.readouterr()
+        run_command("pack", *paths, "--vocab", tmp_path / f"{name}.txt", "--output", tmp_path / name)
+        shown = capsys.readouterr().err
+        assert message in shown and ("warning" in shown) == bool(message)
+    run_command("pack", *paths, "--vocab", tmp_path / "cased.txt", "--output", tmp_path / "with_cased", "--cased")
+    assert "is a cased vocabulary" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("length", "setting"), [(64, ""), (512, ""), (1024, "--config.model.max_positions=1024 ")])

@@ -94,3 +94,15 @@ def test_the_parser_of_the_hub_reads_the_card_of_every_kind_of_model(network, tm
         *("Learning curve", "Intended use", "Limits", "Citation"),
     ]
     assert "2104.09585" in read.text and "![loss.png](loss.png)" in read.text
+
+
+def test_licences_and_formats_that_the_inputs_state_are_on_the_card():
+    sources = [
+        {"file": "a.tar.gz", "kept": 9, "licenses": {"CC BY 4.0": 7, "CC0": 2}, "formats": {"jats": 10}},
+        {"file": "own.jsonl", "kept": 3, "licenses": {"": 3}, "formats": {"jsonl": 3}},
+        {"file": "pubmed24n0001.xml.gz", "kept": 5, "licenses": {"": 5}, "formats": {"pubmed_xml": 6}},
+    ]
+    manifest = dataclasses.replace(MANIFEST, sources=sources, license="MIT", name="pmc", dropped={})
+    text = card_sections.render_sources(manifest, {})
+    for row in ("| CC BY 4.0 | 1 | 7 |", "| CC0 | 1 | 2 |", "| MIT | 1 | 3 |", f"| {NLM} | 1 | 5 |", "| jats | 10 |"):
+        assert row in text

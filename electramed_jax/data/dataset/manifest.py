@@ -72,10 +72,11 @@ class Manifest:
       row_length: T, ids in a row.
       dtype: "uint16" or "uint32", little-endian.
       lower_case: whether the text was lower-cased.
-      sources: name and counts of each input file, from `electramed prepare`.
+      sources: name, formats, licences and counts of each input file, from `electramed prepare`.
       dropped: number of documents of the inputs that are in no row, by reason.
       length_histogram: documents by token count; the key is the inclusive upper end of the bin.
       name: prefix of the shard names.
+      license: of the texts whose input states none; "" if it is unknown.
       format: of the rows, "packed" or "electra" (one two-segment example per row, then padding).
       digest: SHA-256 of the other fields, by `compute_digest`; "" in datasets of earlier versions and in a manifest of
         several folders.
@@ -96,6 +97,7 @@ class Manifest:
     format: str = "packed"
     format_version: int = FORMAT_VERSION
     digest: str = ""
+    license: str = ""
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
@@ -122,6 +124,8 @@ def write_manifest(directory: str, manifest: Manifest) -> Manifest:
 def compute_digest(manifest: Manifest) -> str:
     """Returns the hexadecimal SHA-256 of all fields but `digest`, as JSON with sorted keys."""
     fields = dataclasses.asdict(dataclasses.replace(manifest, digest=""))
+    if not manifest.license:
+        del fields["license"]  # a field that was added later; datasets without it keep their digest
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

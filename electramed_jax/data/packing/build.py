@@ -11,6 +11,7 @@ Row formats: "packed" (see `pack.pack_documents`: full rows, nothing dropped) an
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 ROWS_PER_SHARD = 65_536
 WINDOW_ROWS = 16_384  # rows of tokens packed at a time
+CASED_WARNING = 0.02  # of the tokens; SciBERT's uncased vocabulary has none, its cased one 29 %
 UNKNOWN_WARNING = 0.01  # a vocabulary trained on the corpus itself leaves about 1e-5
 
 BuiltSplit = tuple[str, SplitStats, tuple[manifest.Shard, ...]]
@@ -48,7 +50,8 @@ def pack(
     *,
     row_length: int,
     format: str = PACKED,
-    name: str = "pubmed",
+    name: str | None = None,
+    license: str = "",
     rows_per_shard: int = ROWS_PER_SHARD,
     lower_case: bool = True,
     workers: int | None = None,
@@ -60,6 +63,8 @@ def pack(
 
     Args:
       format: one of FORMATS.
+      name: of the dataset, the beginning of the names of its files; None is that of the documents.
+      license: of the texts whose input states none; "" is that of the documents.
       workers: processes (default: one per core).
       beam: runs the work as a Beam pipeline instead of in `workers` processes (see `build_beam`).
 
@@ -74,6 +79,10 @@ def pack(
         beam.check([documents_dir, output_dir])
     info = corpus_dir.read_documents_info(documents_dir)
     tokens = vocab.read_vocab(vocab_path)
+    if name is None:
+        name = corpus_dir.corpus_name(info)
+    corpus_dir.check_name(name)
+    _warn_of_case(tokens, lower_case, vocab_path)
     request = {
         "vocab_sha256": vocab.sha256(vocab_path),
         "row_length": row_length,
@@ -84,6 +93,8 @@ def pack(
         "code_version": electramed_jax.__version__,
         "sources": info["inputs"],
     }
+    if license := license or info.get("request", {}).get("license", ""):
+        request["license"] = license
     if files.exists(files.join(output_dir, manifest.MANIFEST_FILE)):
         return _read_finished(output_dir, request)
     vocab.special_ids(tokens)  # raises before anything is written
@@ -213,7 +224,32 @@ def _make_manifest(
         code_version=request["code_version"],
         name=request["name"],
         format=request["format"],
+        license=request.get("license", ""),
     )
+
+
+def _warn_of_case(tokens: Sequence[str], lower_case: bool, path: str) -> None:
+    """Warns of a cased vocabulary whose capitals, or accents, the lower-cased text cannot contain."""
+    if not lower_case:
+        return
+    words = [token for token in tokens if not (token.startswith("[") and token.endswith("]"))]
+    capitals = [token for token in words if token != token.lower()]
+    if len(capitals) > CASED_WARNING * len(words):
+        console.warn(
+            f"warning: {path} is a cased vocabulary ({len(capitals):,} of {len(words):,} tokens have capitals, such as "
+            f"{capitals[len(capitals) // 2]!r}), but the text is lower-cased; pack with --cased"
+        )
+        return
+    accented = [token for token in words if unicodedata.normalize("NFD", token) != token and _has_accent(token)]
+    if len(accented) > CASED_WARNING * len(words):
+        console.warn(
+            f"warning: {len(accented):,} of {len(words):,} tokens of {path} have accents, such as "
+            f"{accented[len(accented) // 2]!r}, which are removed from lower-cased text; those tokens are never used"
+        )
+
+
+def _has_accent(token: str) -> bool:
+    return any(unicodedata.category(letter) == "Mn" for letter in unicodedata.normalize("NFD", token))
 
 
 def _warn_of_unknown(stats: SplitStats, special: SpecialIds, split: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from typing import Any
 
 from electramed_jax.commands import runner_flags, takeover_flag
@@ -178,6 +179,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             near_duplicates=args.near_duplicates,
             beam=runner_flags.beam(args),
         )
+    formats_read: Counter[str] = Counter()
+    for row in info["inputs"]:
+        formats_read.update(row.get("formats", {}))
+    if formats_read:
+        console.say("read: " + ", ".join(f"{name} {count:,}" for name, count in formats_read.most_common()))
     for split, counts in info["splits"].items():
         console.say(f"{split}: {counts['documents']:,} documents, {counts['bytes']:,} bytes")
     for reason, count in (info["dropped"] | info["repaired"]).items():
@@ -194,6 +200,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "documents": args.output,
         "files": len(info["inputs"]),
         **summary,
+        "formats": dict(formats_read),
         "unusable": unusable,
         "peak_process_bytes": process_pool.peak_bytes(),
         "exit_code": EXIT_UNUSABLE_INPUTS if unusable and not args.allow_unusable else EXIT_DONE,

@@ -93,3 +93,14 @@ def test_files_whose_records_were_left_out_by_choice_are_usable(tmp_path):
     )
     assert result["dropped"] == {"language": 1}
     assert result["unusable"] == {} and result["exit_code"] == 0
+
+
+def test_the_formats_are_listed_and_counted(tmp_path, capsys):
+    assert cli.main(["prepare", "--list_formats"]) == 0
+    listed = capsys.readouterr().out
+    assert "jats" in listed and ".nxml" in listed and "hf:NAME" in listed
+    assert cli.main(["prepare", "--input", "a.jsonl"]) == 2
+    assert "required: --input and --output" in capsys.readouterr().err
+    (tmp_path / "a.txt").write_text("1234|t|An invented title about kinases.\n1234|a|They bind receptors in mice.\n")
+    assert cli.main(["prepare", "--input", f"{tmp_path}/a.txt", "--output", f"{tmp_path}/out", "--workers", "1"]) == 0
+    assert "read: pubtator 1" in capsys.readouterr().err

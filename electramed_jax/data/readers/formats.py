@@ -294,5 +294,9 @@ def mismatch(head: Head, found: Format) -> str:
 def list_formats() -> str:
     """Returns a table of the formats, for --list_formats."""
     rows = [(row.name, " ".join(row.endings), row.contents) for row in FORMATS]
+    rows += [
+        ("hf:NAME", "", "Hugging Face datasets in the local cache, and folders of save_to_disk"),
+        ("tfds:NAME", "", "datasets that TFDS has prepared"),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:<{widths[0]}}  {endings:<{widths[1]}}  {contents}" for name, endings, contents in rows)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import html.entities
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lxml import etree
@@ -77,7 +77,7 @@ def parse_records(
     chunks: Iterator[bytes],
     errors: ReadErrors,
     tags: RecordTags = pubmed_scanner.PUBMED,
-    omitted: re.Pattern[bytes] | None = None,
+    shorten: Callable[[bytes], bytes] | None = None,
 ) -> Iterator[Any]:
     """Yields the elements of the records in a file given as chunks of bytes; damaged ones are counted.
 
@@ -85,8 +85,8 @@ def parse_records(
       chunks: the bytes of the file.
       errors: damage is counted here.
       tags: the elements that are records.
-      omitted: parts of a record that are not parsed, to save time; a record that is not well-formed without them is
-        parsed whole.
+      shorten: removes parts of a record that need no parsing; a record that is not well-formed without them is parsed
+        whole.
 
     Raises:
       UserError: damage, if `errors` is strict.
@@ -101,9 +101,9 @@ def parse_records(
         collect_ids=False,
     )
     for data, line in pubmed_scanner.split_records(chunks, errors, tags):
-        if omitted is not None:
+        if shorten is not None:
             with contextlib.suppress(etree.XMLSyntaxError):
-                record = etree.fromstring(omitted.sub(b"", data), parser)
+                record = etree.fromstring(shorten(data), parser)
                 errors.used_bytes += len(data)
                 yield record
                 continue

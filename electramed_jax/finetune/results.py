@@ -18,6 +18,7 @@ from electramed_jax.finetune.task.task import DEV, TEST, Task
 from electramed_jax.finetune.training import workdir
 
 Results = dict[str, Any]
+CLASS_MEASURES = ("precision", "recall", "f1")  # "f1/LABEL" and so on
 
 
 def gather_results(
@@ -132,13 +133,13 @@ def _class_lines(results: Results, splits: Sequence[str]) -> list[str]:
     names = dict.fromkeys(name for split in splits for name in scores[split] if "/" in name)
     if not names:
         return []
-    measures = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    measures = [name for name in CLASS_MEASURES if any(one.startswith(f"{name}/") for one in names)]
     counts = results["data"].get("labels")  # a list of tags in NER
     counted = isinstance(counts, dict)
     head, rows = ["class"], []
     for split in splits:
         head += [f"{split} examples"] * counted + [f"{split} {measure}" for measure in measures]
-    for label in dict.fromkeys(name.partition("/")[2] for name in names):
+    for label in sorted({name.partition("/")[2] for name in names}):
         row: list[Any] = [label]
         for split in splits:
             row += [counts[split].get(label, 0)] if counted else []

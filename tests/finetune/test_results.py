@@ -23,7 +23,7 @@ def gathered(tmp_path) -> results.Results:
     }
     for split, lines in rows.items():
         (tmp_path / f"{split}.tsv").write_text("\n".join(["text\tlabel", *("\t".join(line) for line in lines)]))
-    config = FinetuneConfig(task=TaskConfig("classification", str(tmp_path), primary="macro_f1"), seeds=2)
+    config = FinetuneConfig(task=TaskConfig(kind="classification", data=str(tmp_path), primary="macro_f1"), seeds=2)
     task, encoder, _ = make_task.make_task(config, tiny_init_encoder())
     finished = []
     for seed in (0, 1):

@@ -30,7 +30,9 @@ def write(folder, splits: dict[str, list[tuple]], header: str = "sentence\tlabel
 
 def make(folder, kind: str, began=None, max_length: int = 32, primary="", strict_labels=False, **settings):
     config = FinetuneConfig(
-        task=TaskConfig(kind, str(folder), max_seq_length=max_length, primary=primary, strict_labels=strict_labels),
+        task=TaskConfig(
+            kind=kind, data=str(folder), max_seq_length=max_length, primary=primary, strict_labels=strict_labels
+        ),
         text=TextConfig(**settings),
     )
     return make_task.make_task(config, began or tiny_init_encoder())

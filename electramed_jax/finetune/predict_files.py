@@ -154,14 +154,17 @@ def _annotate(
 def _read_documents(paths: Iterable[str], stats: PredictionStats, strict: bool) -> Iterator[Document]:
     for path in paths:
         dropped: collections.Counter[str] = collections.Counter()
+        unusable: list[str] = []
         number = 0
-        for document in reader.read_documents(path, dropped, strict, _OPTIONS):
+        for document in reader.read_documents(path, dropped, strict, _OPTIONS, unusable=unusable):
             number += 1
             yield document
         stats.dropped.update(dropped)
         if not number:
-            why = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "it is empty"
-            raise UserError(f"{path}: no document in it ({why}); {_expected_content(path)}")
+            reasons = unusable or [f"{reason}: {count:,}" for reason, count in dropped.items()]
+            raise UserError(f"{path}: no document in it ({', '.join(reasons)}); {_expected_content(path)}")
+        if unusable:
+            console.warn(f"{path}: {unusable[0]}")
 
 
 def _expected_content(path: str) -> str:

@@ -162,13 +162,19 @@ def test_odd_texts_get_labels_and_answers(folders, input_folder):
         assert all(context[one["start"] : one["end"]] == one["text"] for one in row["answers"])
 
 
+def test_a_file_of_which_almost_nothing_can_be_used_is_named(folders, input_folder, capsys):
+    pathlib.Path("lost.jsonl").write_text('{"text": "a dose"}\n' + "x" * 9000)
+    assert len(predict(folders, "ner", "--input", "lost.jsonl")) == 1
+    assert "lost.jsonl: only 0.20% of it can be used: line 2: not valid JSON (bad_json: 1)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "kind, arguments, message",
     [
         ("ner", [], "give either --input FILES or --text TEXT"),
         ("ner", ["--text", " "], "--text is empty"),
         ("ner", ["--input", "nowhere.txt"], "nowhere.txt: no such file"),
-        ("ner", ["--input", "empty.txt"], "empty.txt: no document in it (it is empty)"),
+        ("ner", ["--input", "empty.txt"], "empty.txt: no document in it (empty)"),
         (
             "ner",
             ["--input", "table.tsv"],

@@ -75,7 +75,7 @@ def train_wordpiece(texts: Iterable[str], size: int, lower_case: bool = True, co
         continuing_subword_prefix="##",
     )
     with console.progress(count, "documents", "finding word pieces") as advance:
-        tokenizer.train_from_iterator(map(_drop_long_words, _with_progress(texts, advance)), trainer)
+        tokenizer.train_from_iterator(_drop_long_words(_with_progress(texts, advance)), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]
 
@@ -145,10 +145,18 @@ def _alphabet(texts: Iterable[str], normalize: Callable[[str], str]) -> list[str
     return sorted(by_count[:MAX_CHARACTERS])
 
 
-def _drop_long_words(text: str) -> str:
-    if max(map(len, text.split()), default=0) <= MAX_WORD_CHARACTERS:  # a fast check that most texts pass
-        return text
-    return _LONG_WORD.sub(" ", text)
+def _drop_long_words(texts: Iterable[str]) -> Iterator[str]:
+    """Yields the texts without words of more than MAX_WORD_CHARACTERS."""
+    for batch in _batches(texts):
+        if _has_long_run(" ".join(batch)):  # a fast check that most batches pass
+            batch = [_LONG_WORD.sub(" ", text) if _has_long_run(text) else text for text in batch]
+        yield from batch
+
+
+def _has_long_run(text: str) -> bool:
+    """Returns whether more than MAX_WORD_CHARACTERS bytes in a row are no space."""
+    spaces = np.flatnonzero(np.frombuffer(f" {text} ".encode(), np.uint8) == ord(" "))
+    return bool(np.diff(spaces).max() - 1 > MAX_WORD_CHARACTERS)
 
 
 def _with_progress(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:

@@ -80,6 +80,19 @@ def test_the_error_for_a_size_below_the_alphabet_names_the_needed_size():
         vocab.train_wordpiece(TEXTS, 20)
 
 
+def test_words_that_the_tokenizer_maps_to_unk_are_left_out_and_no_others():
+    texts = [
+        "the longest word of all is kept",
+        "x" * 100,
+        "the \u6211" + "\u6211" * 200,
+        "a" * 150 + ",the-" + "b" * 90,
+    ]
+    left = list(vocab._drop_long_words([*texts, "acgt" * 100_000 + " end"]))
+    assert left == [*texts[:3], " ,the-" + "b" * 90, "  end"]
+    trained = vocab.train_wordpiece(["the end of the end"] * 3, 40)
+    assert vocab.train_wordpiece(["the end of the end", "the " + "nd" * 200_000 + " end of the end"] * 3, 40) == trained
+
+
 @pytest.mark.parametrize("texts", [[], [" \n "]])
 def test_training_on_no_text_is_a_user_error(texts):
     with pytest.raises(UserError, match="no text to train a vocabulary on"):

@@ -7,22 +7,20 @@ the step fits in memory, its operations and collectives (cost_model.py), and its
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from electramed_jax.aot import chips, cost_model
 from electramed_jax.aot.bundle_sizes import BundleSizes
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.config.pretrain import Config
-from electramed_jax.data.dataset.loader import check_batch_size
 from electramed_jax.model import flops
+from electramed_jax.model.automatic import REMAT_FORMS, Choice, Devices, replace_setting
+from electramed_jax.pretrain import automatic
 from electramed_jax.pretrain.state import abstract_state
-from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
 
 # Bytes of parameters that could be sharded but are not, as a fraction of all. MaxText uses the same limit to detect a
@@ -31,7 +29,7 @@ MAX_UNSHARDED_FRACTION = 0.02
 
 # Takes a quarter of the compile time. Products and collectives are the same and memory is nearly the same, but the
 # instructions differ, so that there is no time estimate.
-QUICK_OPTIONS: dict[str, Any] = {"exec_time_optimization_effort": -1.0}
+QUICK_OPTIONS: dict[str, Any] = {"optimization_level": "O0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +47,11 @@ class Topology:
     chip: chips.Chip
     devices: list[Any]
     num_slices: int
+
+    def describe_devices(self) -> Devices:
+        """Returns what the rules of automatic settings need to know."""
+        chip = self.chip
+        return Devices("tpu", chip.device_kind, len(self.devices), chip.hbm_bytes, num_slices=self.num_slices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,26 +134,17 @@ def compile_step(
       UserError: the batch size does not divide, or the compiler fails for another reason than memory.
     """
     mesh = sharding.make_mesh(config.mesh, topology.devices)
-    batch_sharding = sharding.batch_sharding(mesh)
-    check_batch_size(config.batch_size, batch_sharding)
     began = time.monotonic()
-    with jax.set_mesh(mesh):
-        state = abstract_state(config, mesh)
-        shape = (config.batch_size, config.data.max_seq_length)
-        batch = {"input_ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=batch_sharding)}
-        lowered = jit_train_step(config, mesh).lower(state, batch)
-    cost = None
     try:
-        compiled = lowered.compile(compiler_options=QUICK_OPTIONS if quick else None)
+        step = automatic.measure_step(config, mesh, QUICK_OPTIONS if quick else None)
     except RuntimeError as error:
-        peak_bytes = parse_out_of_memory(str(error))
-        if peak_bytes is None:
-            raise UserError(f"{topology.name}: compilation failed ({first_line(error, 300)})") from error
-    else:
-        memory, text = compiled.memory_analysis(), compiled.as_text()
-        assert memory is not None and text is not None, "libtpu and XLA:CPU return both"
-        peak_bytes = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
+        raise UserError(f"{topology.name}: compilation failed ({first_line(error, 300)})") from error
+    cost = None
+    if step.compiled is not None:
+        text = step.compiled.as_text()
+        assert text is not None, "libtpu and XLA:CPU return it"
         cost = cost_model.analyze(text, bundle_sizes.collect() if bundle_sizes else None)
+    params, peak_bytes = abstract_state(config, mesh).params, step.peak_bytes
     fits = cost is not None and peak_bytes <= topology.chip.hbm_bytes
     return CompiledStep(
         config=config,
@@ -158,20 +152,31 @@ def compile_step(
         mesh=dict(mesh.shape),
         peak_bytes=peak_bytes,
         fits=fits,
-        unsharded=sharding.unsharded_bytes(state.params, mesh),
-        parameter_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params)),
+        unsharded=sharding.unsharded_bytes(params, mesh),
+        parameter_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
         compile_seconds=time.monotonic() - began,
         cost=cost if fits else None,
     )
 
 
-def parse_out_of_memory(message: str) -> int | None:
-    """Returns the bytes that a program needs, from the compiler's out-of-memory error; None for other errors."""
-    size = r"([\d.]+)([KMGT]?)"
-    for pattern in (rf"\({size}\) exceeds available HBM", rf"Used {size} of [\d.]+[KMGT]? hbm"):
-        if found := re.search(pattern, message):
-            return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
-    return None
+def compile_fastest_form(
+    choice: Choice, topology: Topology, *, quick: bool = False, bundle_sizes: BundleSizes | None = None
+) -> tuple[Choice, CompiledStep]:
+    """Compiles the first form of rematerialization, from the chosen one on, that fits; the last one if none does.
+
+    A form that the config names is the only one. See `compile_step` for the other arguments.
+    """
+    first = choice.config.model.remat
+    forms = REMAT_FORMS[REMAT_FORMS.index(first) :] if "model.remat" in choice.reasons else (first,)
+    for form in forms:
+        config = replace_setting(choice.config, "model.remat", form)
+        compiled = compile_step(config, topology, quick=quick, bundle_sizes=bundle_sizes)
+        if compiled.fits:
+            break
+    if "model.remat" in choice.reasons:
+        reason = "the fastest form that fits" if compiled.fits else "the form that needs the least memory"
+        choice = choice.replace("model.remat", form, f"{reason}, by the compiler's memory analysis")
+    return choice, compiled
 
 
 # ---- the largest batch that fits -------------------------------------------------------------------

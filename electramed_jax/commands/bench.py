@@ -66,15 +66,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _step(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax.pretrain import bench
+    from electramed_jax.bench import bench
 
     timing, rates = bench.bench_step(_config(args), **_repeat_options(args))
     return {"step": timing}, rates, bench.machine_info()
 
 
 def _data(args: argparse.Namespace) -> tuple[Any, ...]:
+    from electramed_jax.bench import bench
     from electramed_jax.config import pretrain as config_lib
-    from electramed_jax.pretrain import bench, loop
+    from electramed_jax.pretrain import loop
 
     config, _ = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
     timing, rates = bench.bench_data(config, batches=args.batches, **_repeat_options(args))
@@ -82,7 +83,7 @@ def _data(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
-    from electramed_jax.pretrain import bench
+    from electramed_jax.bench import bench
 
     if args.output and files.exists(args.output) and (not files.is_dir(args.output) or files.list_dir(args.output)):
         raise UserError(f"--output={args.output}: exists and is not empty; name an empty or a new folder")
@@ -93,11 +94,11 @@ def _checkpoint(args: argparse.Namespace) -> tuple[Any, ...]:
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Any, ...]:
+    from electramed_jax.bench import bench
     from electramed_jax.common.timing import benchmark, time_call
     from electramed_jax.data.corpus import corpus_dir
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.corpus.filtering import FilterConfig
-    from electramed_jax.pretrain import bench
 
     if not args.input:
         raise UserError("prepare needs --input: files or quoted patterns; see electramed prepare --help")

@@ -41,32 +41,39 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config = config_lib.from_flags(args.settings)
     # libtpu needs a quarter of the compile time to dump its schedules. Only the estimate of kernels reads them.
-    bundle_sizes = BundleSizes() if config.model.kernels == "auto" and not args.quick else None
+    bundle_sizes = BundleSizes() if config.model.kernels != "none" and not args.quick else None
     chips.prepare_environment(bundle_sizes.flags if bundle_sizes else "")
     from electramed_jax.aot import compile, report
+    from electramed_jax.model import automatic
     from electramed_jax.training import sharding
 
-    config = size_flags.resolve(config, args)
     topology = compile.get_topology(args.topology, args.num_slices)
+    choice = automatic.choose(size_flags.resolve(config, args), topology.describe_devices())
+    config = choice.config
     mesh = sharding.make_mesh(config.mesh, topology.devices)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if args.batch is not None:
         if args.batch < 1:
             raise UserError(f"--batch={args.batch}: wanted 1 row a chip or more")
         config = dataclasses.replace(config, batch_size=args.batch * shards)
+        choice = dataclasses.replace(choice, config=config)
     say(f"compiling for {report.topology_line(topology, dict(mesh.shape))}; a minute or two for base")
     if args.find_batch:
+        if "model.remat" in choice.reasons:
+            choice = choice.replace("model.remat", "full", "the form that needs the least memory, for --find_batch")
         compiled = compile.find_batch(
-            config,
+            choice.config,
             topology,
             quick=args.quick,
             bundle_sizes=bundle_sizes,
             on_attempt=lambda compiled: say(report.attempt_line(compiled)),
         )
     else:
-        compiled = compile.compile_step(config, topology, quick=args.quick, bundle_sizes=bundle_sizes)
+        choice, compiled = compile.compile_fastest_form(choice, topology, quick=args.quick, bundle_sizes=bundle_sizes)
+    for line in choice.lines():
+        say(f"automatic setting {line}")
     estimate = compile.estimate_time(compiled) if compiled.fits and not args.quick else None
     for line in report.report_lines(compiled, estimate):
         say(line)
     ok = compiled.fits and compiled.unsharded_fraction <= compile.MAX_UNSHARDED_FRACTION
-    return report.to_json(compiled, estimate) | {"exit_code": EXIT_DONE if ok else EXIT_USER_ERROR}
+    return report.to_json(compiled, estimate) | choice.to_json() | {"exit_code": EXIT_DONE if ok else EXIT_USER_ERROR}

@@ -3,6 +3,8 @@
 A config file defines `get_config`, which returns an `ml_collections.ConfigDict` with every field of a settings
 dataclass. `from_flags` applies the flags `--config.a.b=c` to it and freezes the result. `RENAMED` maps earlier names of
 settings to the current ones: saved configs are migrated silently, config files and command lines with a warning.
+
+A field declared as `int | Auto` holds a number or "auto": the program chooses the number.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import difflib
 import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Settings = TypeVar("Settings", bound="DataclassInstance")
+
+Auto = Literal["auto"]
+AUTO: Auto = "auto"  # value of a setting that the program chooses
 
 # Earlier name of a setting, or of a group of settings -> current name.
 RENAMED = {
@@ -59,16 +64,25 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "conf
         raise UserError(f"{where} does not fit this version's settings ({'; '.join(problems)})")
     converted: dict[str, Any] = {}
     for name, kind in fields.items():
-        value = values[name]
+        value, may_be_auto = values[name], is_automatic(kind)
+        kind = get_args(kind)[0] if may_be_auto else kind
         if dataclasses.is_dataclass(kind):
             converted[name] = from_dict(typing.cast("type[DataclassInstance]", kind), value, f"{where}.{name}")
+        elif may_be_auto and value == AUTO:
+            converted[name] = value
         elif kind is float and type(value) is int:
             converted[name] = float(value)
         elif type(value) is not kind:
-            raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted a {kind.__name__}")
+            wanted = f"a {kind.__name__}{' or auto' if may_be_auto else ''}"
+            raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted {wanted}")
         else:
             converted[name] = value
     return cls(**converted)
+
+
+def is_automatic(kind: Any) -> bool:
+    """Returns whether a field of this type may be "auto" in place of a number or a truth value: `int | Auto`."""
+    return Auto in get_args(kind)
 
 
 def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
@@ -149,6 +163,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
         raise UserError(f"{config_files[-1]}: no such config file; see configs/")
     arguments = [_current_flag(argument) for argument in arguments]
     _check_names(arguments, list(flatten(dataclasses.asdict(cls()))))
+    arguments, automatic = _split_automatic(cls, arguments)
     values = flags.FlagValues()
     command = ["electramed", *sorted(arguments, key=lambda a: not a.startswith("--config="))]
     # sys_argv: absl would otherwise look for --config in the arguments of the process, not in those of this call.
@@ -165,7 +180,59 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
     for name in flatten(given):
         if current_name(name) != name:
             _warn_renamed(f"{config_files[-1]}: {name}", current_name(name))
-    return from_saved(cls, given)  # a config file of an earlier version lacks newer settings
+    # A config file of an earlier version lacks newer settings.
+    return from_saved(cls, _replace_settings(given, automatic))
+
+
+def _split_automatic(cls: type[Settings], arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Separates the flags of settings that may be "auto"; ml_collections would parse them as the type of the default.
+
+    Returns:
+      the other arguments, and the values by name of the setting.
+
+    Raises:
+      UserError: a value is neither "auto" nor of the other type.
+    """
+    kinds = {name: get_args(kind)[0] for name, kind in _field_types(cls).items() if is_automatic(kind)}
+    others, values = [], {}
+    for argument in arguments:
+        name, _, text = argument.removeprefix("--config.").partition("=")
+        if argument.startswith("--config.") and name in kinds:
+            values[name] = _parse_automatic(name, kinds[name], text)
+        else:
+            others.append(argument)
+    return others, values
+
+
+def _parse_automatic(name: str, kind: type, text: str) -> Any:
+    """Returns the value of a flag: "auto", a truth value or a number."""
+    if text == AUTO:
+        return AUTO
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return {int: int, float: float}[kind](text)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"config.{name}={text!r}: wanted a {kind.__name__} or auto") from error
+
+
+def _field_types(cls: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the type of every setting by its dotted name."""
+    found: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(cls).items():
+        found |= _field_types(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+    return found
+
+
+def _replace_settings(values: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested settings with other values for some dotted names."""
+    for name, value in changed.items():
+        *groups, last = name.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return values
 
 
 def _current_flag(argument: str) -> str:

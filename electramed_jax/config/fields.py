@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from electramed_jax.common import config_io
+from electramed_jax.common.config_io import AUTO
 
 _KEY = "setting"  # of dataclasses.Field.metadata
 
@@ -48,13 +49,20 @@ def one_of(*choices: str) -> Constraint:
     return Constraint("one of " + ", ".join(choices), lambda value: value in choices, choices)
 
 
+def or_auto(constraint: Constraint | None = None) -> Constraint:
+    """Returns the constraint of a setting that may also be "auto"; None: any value of the type is allowed."""
+    if constraint is None:
+        return Constraint("a value or auto", lambda _: True)
+    return Constraint(f"{constraint.wanted}, or auto", lambda value: value == AUTO or constraint.holds(value))
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """Declaration of one setting.
 
     Attributes:
       name: dotted path from the top of the config, "optimizer.learning_rate".
-      kind: int, float, bool or str.
+      kind: int, float, bool or str; `int | Auto` if the value may be "auto".
       default: the dataclass's default value.
       help: one phrase, without unit and default.
       constraint: range or choices; None if any value of the type is allowed.
@@ -62,7 +70,7 @@ class Setting:
     """
 
     name: str
-    kind: type
+    kind: Any
     default: Any
     help: str
     constraint: Constraint | None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from electramed_jax.config.pretrain import Config, ModelConfig, ObjectiveConfig, OptimizerConfig, to_dict
+from electramed_jax.common.config_io import AUTO
+from electramed_jax.config.pretrain import Config, MeshConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, to_dict
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -33,6 +34,10 @@ def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) 
     )
 
 
+# A run with a preset chooses these settings from its devices: model/automatic.py.
+AUTOMATIC: dict[str, Any] = dict(compute_dtype=AUTO, remat=AUTO, scan_layers=AUTO, kernels=AUTO)
+AUTOMATIC_MESH = MeshConfig(fsdp=AUTO)
+
 PRESETS = {
     # for smoke tests, laptops and this project's tests
     "tiny": Config(
@@ -42,7 +47,9 @@ PRESETS = {
             dropout=0.0,
             attention_dropout=0.0,
             kernel_stddev=0.08,
+            **AUTOMATIC,
         ),
+        mesh=AUTOMATIC_MESH,
         optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=500),
         batch_size=32,
         total_steps=20_000,
@@ -51,19 +58,22 @@ PRESETS = {
     ),
     # google-research/electra configure_pretraining.py: model_size small
     "small": Config(
-        model=ModelConfig(embedding_size=128, **encoder_sizes(256, 12, 0.25)),
+        model=ModelConfig(embedding_size=128, **encoder_sizes(256, 12, 0.25), **AUTOMATIC),
+        mesh=AUTOMATIC_MESH,
         optimizer=OptimizerConfig(learning_rate=5e-4),
         batch_size=128,
     ),
     # ... base, with the 1M steps of 256 rows of ELECTRAMed
     "base": Config(
-        model=ModelConfig(embedding_size=768, **encoder_sizes(768, 12, 1 / 3), compute_dtype="bfloat16"),
+        model=ModelConfig(embedding_size=768, **encoder_sizes(768, 12, 1 / 3), **AUTOMATIC),
+        mesh=AUTOMATIC_MESH,
         optimizer=OptimizerConfig(learning_rate=2e-4),
         batch_size=256,
     ),
     # ... large; masks a quarter of the tokens
     "large": Config(
-        model=ModelConfig(embedding_size=1024, **encoder_sizes(1024, 24, 0.25), compute_dtype="bfloat16"),
+        model=ModelConfig(embedding_size=1024, **encoder_sizes(1024, 24, 0.25), **AUTOMATIC),
+        mesh=AUTOMATIC_MESH,
         objective=ObjectiveConfig(mask_probability=0.25),
         optimizer=OptimizerConfig(learning_rate=2e-4),
         batch_size=2048,

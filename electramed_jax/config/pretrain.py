@@ -2,7 +2,8 @@
 
 A config file returns an `ml_collections.ConfigDict` made by `preset(...)`. `from_flags` applies `--config.a.b=c` of the
 command line to it, freezes the result and checks every range. `resolve` fills in the settings documented as
-"0: from the dataset" and checks settings against each other; neither needs a device.
+"0: from the dataset" and checks settings against each other; neither needs a device. `model/automatic.py` chooses the
+settings that are "auto", which needs the devices.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax.common import config_io
+from electramed_jax.common.config_io import AUTO, Auto
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.rounding import round_up
 from electramed_jax.common.tracking import trackers
@@ -22,6 +24,7 @@ from electramed_jax.config.fields import (
     Constraint,
     check_fields,
     one_of,
+    or_auto,
     setting,
 )
 from electramed_jax.config.special_tokens import SpecialIds
@@ -29,6 +32,8 @@ from electramed_jax.config.special_tokens import SpecialIds
 VOCAB_MULTIPLE = 128  # rows of the embedding table are padded to a whole number of TPU lanes
 HF_FOLDER = "hf:"  # prefix of config.init for a Hugging Face folder
 TYINGS = ("embeddings", "none", "all", "gradient_disentangled")
+KERNELS = ("attention", "gelu", "residual_norm")  # modules of model/kernels/
+ALL_KERNELS = ",".join(KERNELS)
 
 
 def pad_vocab_size(vocab_size: int) -> int:
@@ -81,28 +86,39 @@ class ModelConfig:
     kernel_stddev: float = setting(0.02, "standard deviation, before truncation, of initial dense kernels", POSITIVE)
     compute_dtype: str = setting(
         "float32",
-        "dtype of matrix products and activations; parameters and losses are float32 either way",
-        one_of("float32", "bfloat16"),
+        "dtype of matrix products and activations; parameters and losses are float32 either way; auto: bfloat16 on "
+        "devices with instructions for it",
+        one_of(AUTO, "float32", "bfloat16"),
     )
     remat: str = setting(
         "full",
         "activations that the backward pass recomputes, layer by layer; full: all; dots: all except products with "
-        "weights and the attention's result; none: nothing",
-        one_of("full", "dots", "none"),
+        "weights and the attention's result; none: nothing; auto: the least that fits in memory",
+        one_of(AUTO, "full", "dots", "none"),
     )
-    scan_layers: bool = setting(
-        True, "compile one layer for all; False: faster steps on TPUs and GPUs, longer compilation"
+    scan_layers: bool | Auto = setting(
+        True,
+        "compile one layer for all; False: faster steps on TPUs and GPUs, longer compilation; auto: by the device",
+        or_auto(),
     )
     kernels: str = setting(
         "none",
-        "none: plain XLA; auto: Pallas kernels on TPUs (not yet run on a chip) and GPUs, for the sizes they support",
-        one_of("none", "auto"),
+        "Pallas kernels, used for the sizes that they support: names separated by commas, or none; auto: those that "
+        "were run on the device or compiled for it",
+        Constraint(
+            f"auto, none, or some of {', '.join(KERNELS)} separated by commas",
+            lambda value: value in (AUTO, "none") or set(value.split(",")) <= set(KERNELS),
+        ),
     )
 
     @property
     def padded_vocab_size(self) -> int:
         """Rows of the word table; those after the last token are unused."""
         return pad_vocab_size(self.vocab_size)
+
+    def uses_kernel(self, name: str) -> bool:
+        """Returns whether `kernels` names this kernel."""
+        return name in self.kernels.split(",")
 
     @property
     def discriminator(self) -> EncoderConfig:
@@ -187,7 +203,12 @@ class MeshConfig:
         Constraint("-1 or above 0", lambda value: value == -1 or value > 0),
         "devices",
     )
-    fsdp: int = setting(1, "devices over which parameters and optimizer state are sharded", POSITIVE, "devices")
+    fsdp: int | Auto = setting(
+        1,
+        "devices over which parameters and optimizer state are sharded; auto: chosen by pre-training, 1 elsewhere",
+        or_auto(POSITIVE),
+        "devices",
+    )
     tensor: int = setting(1, "devices over which each layer is sharded (tensor parallelism)", POSITIVE, "devices")
 
 
@@ -344,8 +365,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def from_saved(values: Mapping[str, Any]) -> Config:
-    """Builds a config from the config.json of a run of this or an earlier version; see `config_io.from_saved`."""
-    return config_io.from_saved(Config, values)
+    """Builds a config from the config.json of a run of this or an earlier version; see `config_io.from_saved`.
+
+    Settings that were not saved take their defaults, which are never "auto". In earlier versions `model.kernels=auto`
+    meant every kernel that supports the sizes.
+    """
+    config = config_io.from_saved(Config, values)
+    if config.model.kernels == AUTO:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, kernels=ALL_KERNELS))
+    return config
 
 
 def from_flags(arguments: Sequence[str]) -> Config:

@@ -14,6 +14,7 @@ from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.training import workdir
 from electramed_jax.hf import encoder as encoders
 from electramed_jax.hf.format import tying
+from electramed_jax.model.automatic import plain_model
 
 
 def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
@@ -43,7 +44,7 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
     else:
         encoder = encoders.load_encoder_sizes(config.init_size_from)
     model = dataclasses.replace(
-        encoder.model,
+        plain_model(encoder.model),
         vocab_size=len(encoder.tokens),
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,

@@ -22,7 +22,8 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
-        self.num_heads, self.head_size, self.kernels = N, H, config.kernels
+        self.num_heads, self.head_size, self.use_kernel = N, H, config.uses_kernel("attention")
+        self.use_norm_kernel = config.uses_kernel("residual_norm")
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
         dense = functools.partial(
             Dense,
@@ -43,11 +44,13 @@ class SelfAttention(nnx.Module):
         output_seeds_2B: jax.Array | None,
     ) -> jax.Array:
         """Returns the layer's output [B, T, D]. Without seeds nothing is dropped."""
-        if self.kernels == "auto" and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
+        if self.use_kernel and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_seeds_2BN)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_seeds_2BN)
-        return add_and_norm(x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_seeds_2B, self.kernels)
+        return add_and_norm(
+            x_BTD, self.out, y_BTF, self.norm, self.dropout_rate, output_seeds_2B, use_kernel=self.use_norm_kernel
+        )
 
     def _with_einsum(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds_2BN: jax.Array | None) -> jax.Array:
         qkv_3BTF = save_for_backward(self.qkv(x_BTD))

@@ -98,7 +98,7 @@ class Encoder(nnx.Module):
             segments_BT,
             num_layers=self.num_layers,
             remat=self.config.remat,
-            scan=self.config.scan_layers,
+            scan=self.config.scan_layers is True,
             key=blocks_key,
         )
 

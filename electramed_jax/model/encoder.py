@@ -11,7 +11,7 @@ from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
 from electramed_jax.model.attention import SelfAttention
-from electramed_jax.model.kernels import gelu_gpu
+from electramed_jax.model.kernels import gelu
 from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, biased_gelu, truncated_normal, unstack
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.model.ops.remat import REMAT_POLICIES, save_for_backward
@@ -22,7 +22,8 @@ class FeedForward(nnx.Module):
 
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
         D, F = sizes.hidden_size, sizes.intermediate_size
-        self.dropout_rate, self.kernels = config.dropout, config.kernels
+        self.dropout_rate = config.dropout
+        self.use_gelu_kernel, self.use_norm_kernel = config.uses_kernel("gelu"), config.uses_kernel("residual_norm")
         dense = functools.partial(
             Dense,
             rngs=rngs,
@@ -37,11 +38,13 @@ class FeedForward(nnx.Module):
     def __call__(self, x_BTD: jax.Array, seeds_2B: jax.Array | None) -> jax.Array:
         """Returns the layer's output [B, T, D]. Without seeds nothing is dropped."""
         product_BTF, bias_F = save_for_backward(self.up.matmul(x_BTD)), self.up.bias[...]
-        if self.kernels == "auto" and gelu_gpu.supports(product_BTF.shape, product_BTF.dtype):
-            y_BTF = gelu_gpu.biased_gelu(product_BTF, bias_F)
+        if self.use_gelu_kernel and gelu.supports(x_BTD.shape[1], len(bias_F), product_BTF.dtype):
+            y_BTF = gelu.biased_gelu(product_BTF, bias_F)
         else:
             y_BTF = biased_gelu(product_BTF, bias_F)
-        return add_and_norm(x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, seeds_2B, self.kernels)
+        return add_and_norm(
+            x_BTD, self.down, y_BTF, self.norm, self.dropout_rate, seeds_2B, use_kernel=self.use_norm_kernel
+        )
 
 
 class DropoutSeeds(NamedTuple):

@@ -234,11 +234,18 @@ unstack.defvjp(lambda x, count: (unstack(x, count), None), lambda count, _, grad
 
 
 def add_and_norm(
-    x_BTD: jax.Array, dense: Dense, y: jax.Array, norm: LayerNorm, rate: float, seeds_2B: jax.Array | None, kernels: str
+    x_BTD: jax.Array,
+    dense: Dense,
+    y: jax.Array,
+    norm: LayerNorm,
+    rate: float,
+    seeds_2B: jax.Array | None,
+    *,
+    use_kernel: bool,
 ) -> jax.Array:
-    """Returns norm(x + dropout(dense(y))), by one kernel where it is supported and `kernels` is "auto"."""
+    """Returns norm(x + dropout(dense(y))), with `use_kernel` by one kernel where it supports the sizes."""
     product_BTD = save_for_backward(dense.matmul(y))
-    if kernels == "auto" and residual_norm.supports(*x_BTD.shape[1:]):
+    if use_kernel and residual_norm.supports(*x_BTD.shape[1:]):
         if seeds_2B is None or rate == 0.0:
             rate, seeds_2B = 0.0, jnp.zeros((2, len(x_BTD)), jnp.int32)
         biases = (dense.bias[...], norm.scale[...], norm.bias[...])

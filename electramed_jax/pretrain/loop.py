@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -31,7 +32,7 @@ from electramed_jax.config.pretrain import Config, resolve, to_dict
 from electramed_jax.data.dataset.dataset import Dataset, open_dataset
 from electramed_jax.data.dataset.loader import Loader, ordered_batches
 from electramed_jax.model import flops
-from electramed_jax.pretrain import evaluate
+from electramed_jax.pretrain import automatic, evaluate
 from electramed_jax.pretrain.alerts import Alert, AlertMonitor
 from electramed_jax.pretrain.checkpoint import checkpoint_manager
 from electramed_jax.pretrain.inputs import RunGuard, check_space, guard_inputs
@@ -106,8 +107,10 @@ def run_pretraining(
         split is empty, the data changes or is damaged, every checkpoint is damaged, the disk is full, or a loss,
         gradient or parameter is not finite.
     """
-    mesh = sharding.make_mesh(config.mesh)
-    train_step = jit_train_step(config, mesh)  # raises before the workdir is touched if the batch does not divide
+    devices = automatic.detect_devices()
+    choice = automatic.choose_for_workdir(config, devices, workdir)
+    mesh = sharding.make_mesh(choice.config.mesh)
+    jit_train_step(choice.config, mesh)  # raises before the workdir is touched if the batch does not divide
     last_step = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
     cache = _disk_cache(config)
     with (
@@ -118,8 +121,17 @@ def run_pretraining(
         guard_inputs(config, dataset, owner) as guard,
         _train_batches(config, dataset, mesh, cache) as batches,
     ):
-        earlier = init_workdir(workdir, config, dataset)
-        check_space(config, workdir, mesh)
+        earlier = init_workdir(workdir, choice.config, dataset)
+        check_space(choice.config, workdir, mesh)
+        choice, train_step = automatic.compile_train_step(choice, devices, mesh)
+        config = choice.config
+        for line in choice.lines():
+            log_main(f"automatic setting {line}")
+
+        def write_settings() -> None:
+            write_workdir_files(workdir, config, dataset)
+            automatic.record_choice(workdir, choice, devices)
+
         with checkpoint_manager(workdir, config) as checkpoints:
             state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
             first_step = timer.step
@@ -144,7 +156,7 @@ def run_pretraining(
                     batches,
                     last_step,
                     preemption,
-                    on_first_step=lambda: write_workdir_files(workdir, config, dataset),
+                    on_first_step=write_settings,
                 )
     log_main(_end_line(workdir, first_step, timer.step, preempted))
     verdict = None
@@ -173,7 +185,7 @@ class _Trainer:
 
     def train(
         self,
-        train_step: jax.stages.Wrapped,
+        train_step: Callable[..., Any],
         batches: Loader,
         last_step: int,
         preemption: Preemption,

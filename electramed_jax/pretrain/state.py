@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from electramed_jax.config.pretrain import Config
+from electramed_jax.model.automatic import plain_model
 from electramed_jax.model.electra import Electra
 from electramed_jax.training import optimizer
 from electramed_jax.training import state as state_lib
@@ -17,7 +18,8 @@ from electramed_jax.training.state import Params, TrainState, abstract_train_sta
 
 def _build(config: Config) -> Electra:
     key = jax.random.key(config.seed)
-    return Electra(config.model, with_generator=config.objective.kind != "uniform", rngs=nnx.Rngs(params=key))
+    model = plain_model(config.model)  # the parameters do not depend on the automatic settings
+    return Electra(model, with_generator=config.objective.kind != "uniform", rngs=nnx.Rngs(params=key))
 
 
 @functools.lru_cache(maxsize=8)

@@ -19,6 +19,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from electramed_jax.common import tree_rules
+from electramed_jax.common.config_io import AUTO
 from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.model.ops import batch_axes
@@ -72,20 +73,21 @@ PARAM_RULES = tree_rules.RuleTable(
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a (data, fsdp, tensor) mesh over all devices.
+    """Returns a (data, fsdp, tensor) mesh over all devices. `fsdp=auto` is 1 here; pre-training chooses it before.
 
     Raises:
       UserError: the mesh does not cover the devices, or `data` does not divide over several slices.
     """
     devices = jax.devices() if devices is None else devices
-    per_data = config.fsdp * config.tensor
+    fsdp = 1 if config.fsdp == AUTO else config.fsdp  # evaluation, export and fine-tuning choose nothing
+    per_data = fsdp * config.tensor
     data = config.data if config.data != -1 else len(devices) // per_data
     if data * per_data != len(devices) or data == 0:
         raise UserError(
             f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not cover {len(devices)} devices; "
             "their product must be the number of devices (mesh.data=-1 uses the remaining ones)"
         )
-    shape, auto = (data, config.fsdp, config.tensor), (AxisType.Auto,) * 3
+    shape, auto = (data, fsdp, config.tensor), (AxisType.Auto,) * 3
     slices = len({getattr(device, "slice_index", None) for device in devices})
     if slices == 1:
         return jax.make_mesh(shape, MESH_AXES, axis_types=auto, devices=devices)
@@ -95,7 +97,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f"mesh.fsdp and mesh.tensor whose product divides the {len(devices) // slices} chips of a slice"
         )
     # The network between slices is the slower one: it carries only the gradient reduction over `data`.
-    within = (data // slices, config.fsdp, config.tensor)
+    within = (data // slices, fsdp, config.tensor)
     return Mesh(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), MESH_AXES, axis_types=auto)
 
 

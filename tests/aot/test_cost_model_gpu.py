@@ -1,4 +1,4 @@
-"""A train step lowered for a GPU, without one: `kernels=auto` uses the hand-written kernels."""
+"""A train step lowered for a GPU, without one: `kernels` names the hand-written kernels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import small
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
+from electramed_jax.config.pretrain import ALL_KERNELS
 from electramed_jax.pretrain.state import init_state
 from electramed_jax.pretrain.step import train_step
 from electramed_jax.training import sharding
@@ -28,7 +29,7 @@ def kernels_of_a_step(
     """Returns the calls of each kernel in a train step with LAYERS layers in generator and discriminator."""
     sizes = dict(hidden_size=64, num_heads=2, intermediate_size=256, num_layers=LAYERS, generator_num_layers=LAYERS)
     generator = dict(generator_hidden_size=32, generator_num_heads=1, generator_intermediate_size=256)
-    fast = dict(kernels="auto", compute_dtype="bfloat16", scan_layers=False, remat="none")
+    fast = dict(kernels=ALL_KERNELS, compute_dtype="bfloat16", scan_layers=False, remat="none")
     config = small.config(LENGTH, **sizes | generator | fast | settings)
     config = dataclasses.replace(config, batch_size=ROWS)
     batch = {"input_ids": jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)}

@@ -30,13 +30,13 @@ import numpy as np
 import side_by_side
 from side_by_side import quartiles, ratios
 
-from electramed_jax.config.pretrain import Config
+from electramed_jax.config.pretrain import ALL_KERNELS, Config
 from electramed_jax.model import flops
 
 CPU_CHECK = "--cpu_check" in sys.argv
 SIZES = {"tiny": ("tiny", 4, 32)} if CPU_CHECK else {"base": ("base", 64, 512), "small": ("small", 512, 128)}
 OURS = {  # preset, rows, T above; settings of the model here
-    "ours, kernels": {"kernels": "auto", "remat": "none", "scan_layers": False},
+    "ours, kernels": {"kernels": ALL_KERNELS, "remat": "none", "scan_layers": False},
     "ours, no kernels": {"kernels": "none", "remat": "none", "scan_layers": False},
 }
 PEERS = {

@@ -14,6 +14,8 @@ import jax
 from electramed_jax.config import presets
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.data.dataset.synthetic_loader import SPECIAL, SyntheticLoader
+from electramed_jax.model.automatic import choose
+from electramed_jax.pretrain.automatic import detect_devices
 from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding
@@ -24,10 +26,14 @@ Step = Callable[[], Any]  # begins one training step, and returns its loss, whic
 
 
 def sized(preset: str, batch_size: int, row_length: int, **model: object) -> config_lib.Config:
-    """Returns the config of a preset for random rows; keyword arguments are settings of the model."""
+    """Returns the config of a preset for random rows, with the automatic settings of this machine.
+
+    Keyword arguments are settings of the model.
+    """
     config = presets.PRESETS[preset]
     config = dataclasses.replace(config, batch_size=batch_size, model=dataclasses.replace(config.model, **model))
-    return config_lib.resolve(config, vocab_size=VOCAB_SIZE, max_seq_length=row_length, special=SPECIAL)
+    config = config_lib.resolve(config, vocab_size=VOCAB_SIZE, max_seq_length=row_length, special=SPECIAL)
+    return choose(config, detect_devices()).config
 
 
 def random_batch(config: config_lib.Config) -> dict[str, jax.Array]:

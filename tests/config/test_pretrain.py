@@ -10,7 +10,6 @@ import pytest
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.config import finetune as finetune_config
-from electramed_jax.config import presets
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config, from_dict, from_flags, resolve, to_dict
 from electramed_jax.config.special_tokens import SpecialIds
@@ -53,6 +52,28 @@ def test_an_integer_is_accepted_for_a_float():
     assert from_flags([TINY, "--config.optimizer.learning_rate=1"]).optimizer == dataclasses.replace(
         from_flags([TINY]).optimizer, learning_rate=1.0
     )
+
+
+def test_an_automatic_setting_takes_auto_or_a_value_on_the_command_line_and_in_files():
+    assert (from_flags([TINY]).mesh.fsdp, from_flags([TINY]).model.scan_layers) == ("auto", "auto")
+    config = from_flags([TINY, "--config.mesh.fsdp=4", "--config.model.scan_layers=false"])
+    assert (config.mesh.fsdp, config.model.scan_layers) == (4, False)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert from_flags([TINY, "--config.mesh.fsdp=auto", "--config.model.kernels=gelu,attention"]).mesh.fsdp == "auto"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("mesh.fsdp=half", r"config\.mesh\.fsdp='half': wanted a int or auto"),
+        ("mesh.fsdp=0", r"config\.mesh\.fsdp=0 is out of range; wanted a number above 0, or auto"),
+        ("model.scan_layers=maybe", r"config\.model\.scan_layers='maybe': wanted a bool or auto"),
+        ("model.kernels=flash", r"wanted auto, none, or some of attention, gelu, residual_norm separated by commas"),
+    ],
+)
+def test_an_automatic_setting_refuses_other_values(setting, message):
+    with pytest.raises(UserError, match=message):
+        from_flags([TINY, f"--config.{setting}"])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +166,7 @@ def test_a_mistake_in_a_config_file_is_reported_in_one_line(tmp_path, text, mess
         (["mesh.data=0"], "config.mesh.data=0 is out of range; wanted -1 or above 0"),
         (["mesh.fsdp=-1"], "config.mesh.fsdp=-1 is out of range"),
         (["model.tying=some"], "config.model.tying='some' is out of range; wanted one of embeddings, none"),
-        (["model.remat=half"], "wanted one of full, dots, none"),
+        (["model.remat=half"], "wanted one of auto, full, dots, none"),
         (["model.num_heads=3"], "config.model.hidden_size=128 is not divisible by config.model.num_heads=3"),
         (["model.generator_num_heads=5"], "config.model.generator_hidden_size=64 is not divisible"),
         (["model.max_positions=64"], "rows of 128 tokens need config.model.max_positions of at least that; got 64"),
@@ -264,10 +285,13 @@ def test_electramed_base_is_the_published_recipe():
 
 
 def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
-    """Saved values are kept; unknown settings are still refused."""
-    saved = to_dict(presets.PRESETS["small"])
-    del saved["gradient_accumulation_steps"], saved["optimizer"]["kind"]
-    assert config_lib.from_saved(saved) == presets.PRESETS["small"]
+    """Saved values are kept; unknown settings are still refused. The default of an automatic setting is not "auto"."""
+    before = Config(batch_size=96, mesh=config_lib.MeshConfig(data=4))
+    saved = to_dict(before)
+    del saved["gradient_accumulation_steps"], saved["optimizer"]["kind"], saved["mesh"]["fsdp"]
+    for name in ("compute_dtype", "remat", "scan_layers", "kernels"):
+        del saved["model"][name]
+    assert config_lib.from_saved(saved) == before
     saved["optimizer"]["momentum"] = 0.9
     with pytest.raises(UserError, match=r"unknown: momentum"):
         config_lib.from_saved(saved)

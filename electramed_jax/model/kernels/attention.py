@@ -6,17 +6,30 @@ the kernels for TPUs, attention_gpu.py those for GPUs.
 
 from __future__ import annotations
 
+import types
+
 import jax
 
-from electramed_jax.model.kernels import attention_gpu, attention_tpu, platform
+from electramed_jax.model.kernels import platform
 from electramed_jax.model.kernels.attention_spec import AttentionSpec
 
-KERNELS = {"tpu": attention_tpu, "gpu": attention_gpu}
+
+def load_kernels(platform_name: str) -> types.ModuleType | None:
+    """Returns the module with the kernels of a platform; None if it has none."""
+    if platform_name == "tpu":
+        from electramed_jax.model.kernels import attention_tpu
+
+        return attention_tpu
+    if platform_name == "gpu" and platform.has_triton():
+        from electramed_jax.model.kernels import attention_gpu
+
+        return attention_gpu
+    return None
 
 
 def supports(row_length: int, num_heads: int, head_size: int) -> bool:
     """Returns whether the current platform has a kernel for these sizes."""
-    module, shards = KERNELS.get(platform.current_platform()), platform.tensor_shards()
+    module, shards = load_kernels(platform.current_platform()), platform.tensor_shards()
     return (
         module is not None and num_heads % shards == 0 and module.supports(row_length, num_heads // shards, head_size)
     )
@@ -41,5 +54,5 @@ def attend(
       seeds_2BN: `dropout_seeds`; ignored at a dropout rate of 0.
       spec: static arguments.
     """
-    module = KERNELS[spec.interpret or platform.current_platform()]
+    module = platform.require(load_kernels(spec.interpret or platform.current_platform()))
     return module.attend(x_BTD, kernel_D3F, bias_3F, segments_BT, seeds_2BN, spec)

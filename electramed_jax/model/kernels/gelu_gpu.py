@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from electramed_jax.model.kernels import platform
+from electramed_jax.model.kernels.platform import shard_over_tensor
 from electramed_jax.model.kernels.ptx import PtxMath
 from electramed_jax.model.ops.numerics import ERF_AS_TANH, ERF_MAX_SQUARE
 
@@ -25,11 +25,9 @@ BACKWARD_ROWS, BACKWARD_WARPS, BACKWARD_RUN = 8, 4, 64  # tokens of a step, warp
 PRODUCT, BIAS, SUMS = jax.P(None, None, "tensor"), jax.P("tensor"), jax.P(None, "tensor")
 
 
-def supports(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
-    """Returns whether the program is for GPUs and the kernels support this shape and (16-bit) dtype."""
-    _, T, F = shape
-    divisible = T % BACKWARD_RUN == 0 and F % (COLUMNS * platform.tensor_shards()) == 0
-    return platform.current_platform() == "gpu" and dtype.itemsize == 2 and divisible
+def supports(row_length: int, width: int, dtype: jnp.dtype) -> bool:
+    """Returns whether the kernels support these sizes of one device's shard, and the dtype: 16 bits."""
+    return row_length % BACKWARD_RUN == 0 and width % COLUMNS == 0 and dtype.itemsize == 2
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -40,12 +38,12 @@ def biased_gelu(x_BTF: jax.Array, bias_F: jax.Array, interpret: bool = False) ->
 
 def _forward(x: jax.Array, bias: jax.Array, interpret: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     call = functools.partial(_call_forward, interpret=interpret)
-    return platform.shard_over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
+    return shard_over_tensor(call, (PRODUCT, BIAS), PRODUCT)(x, bias), (x, bias)
 
 
 def _backward(interpret: bool, residuals: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     call = functools.partial(_call_backward, interpret=interpret)
-    dx, sums = platform.shard_over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*residuals, dy)
+    dx, sums = shard_over_tensor(call, (PRODUCT, BIAS, PRODUCT), (PRODUCT, SUMS))(*residuals, dy)
     return dx, jnp.sum(sums, axis=0).astype(residuals[1].dtype)
 
 

@@ -8,19 +8,32 @@ residual_norm_tpu.py has the kernels for TPUs, residual_norm_gpu.py those for GP
 from __future__ import annotations
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.model.kernels import platform, residual_norm_gpu, residual_norm_tpu
+from electramed_jax.model.kernels import platform
 
-KERNELS = {"tpu": residual_norm_tpu, "gpu": residual_norm_gpu}
 REPLICATED = jax.P()  # over tensor
+
+
+def load_kernels(platform_name: str) -> types.ModuleType | None:
+    """Returns the module with the kernels of a platform; None if it has none."""
+    if platform_name == "tpu":
+        from electramed_jax.model.kernels import residual_norm_tpu
+
+        return residual_norm_tpu
+    if platform_name == "gpu" and platform.has_triton():
+        from electramed_jax.model.kernels import residual_norm_gpu
+
+        return residual_norm_gpu
+    return None
 
 
 def supports(row_length: int, width: int) -> bool:
     """Returns whether the current platform has a kernel for these sizes."""
-    module = KERNELS.get(platform.current_platform())
+    module = load_kernels(platform.current_platform())
     return module is not None and module.supports(row_length, width)
 
 
@@ -50,7 +63,7 @@ def _forward(
     x: jax.Array, y: jax.Array, y_bias: jax.Array, scale: jax.Array, bias: jax.Array, seeds: jax.Array,
     dropout_rate: float, interpret: str | None,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
-    module = KERNELS[interpret or platform.current_platform()]
+    module = platform.require(load_kernels(interpret or platform.current_platform()))
     call = functools.partial(module.forward, dropout_rate=dropout_rate, interpret=interpret is not None)
     h, statistics = platform.shard_over_tensor(call, REPLICATED, REPLICATED)(seeds, x, y, y_bias, scale, bias)
     return h, (seeds, x, y, y_bias, scale, *statistics)
@@ -59,7 +72,7 @@ def _forward(
 def _backward(
     dropout_rate: float, interpret: str | None, residuals: tuple[jax.Array, ...], dh: jax.Array
 ) -> tuple[jax.Array | None, ...]:
-    module = KERNELS[interpret or platform.current_platform()]
+    module = platform.require(load_kernels(interpret or platform.current_platform()))
     call = functools.partial(module.backward, dropout_rate=dropout_rate, interpret=interpret is not None)
     dx, dy, sums = platform.shard_over_tensor(call, REPLICATED, REPLICATED)(*residuals, dh)
     dscale, dbias, dy_bias = jnp.sum(sums, axis=0)

@@ -26,7 +26,7 @@ SIZES = {  # B, T, N, H
 }
 
 
-for_each_platform = pytest.mark.parametrize("platform", [*attention_kernel.KERNELS])
+for_each_platform = pytest.mark.parametrize("platform", ["tpu", "gpu"])
 
 
 def inputs(B: int, T: int, N: int, H: int, dtype: str = "float32") -> types.SimpleNamespace:

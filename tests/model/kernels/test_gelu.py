@@ -10,7 +10,7 @@ import quick
 from jax.sharding import AxisType
 
 from electramed_jax.model import layers
-from electramed_jax.model.kernels import gelu_gpu
+from electramed_jax.model.kernels import gelu, gelu_gpu
 
 pytestmark = pytest.mark.slow
 
@@ -59,9 +59,9 @@ def test_on_a_mesh_each_device_runs_its_shard():
 
 
 def test_other_platforms_and_unsupported_sizes_are_rejected(monkeypatch):
-    half, shape = jnp.dtype(jnp.bfloat16), (4, 512, 3072)
-    assert not gelu_gpu.supports(shape, half), "there is no kernel for a CPU"
-    monkeypatch.setattr(gelu_gpu.platform, "current_platform", lambda: "gpu")
-    assert gelu_gpu.supports(shape, half)
-    assert not gelu_gpu.supports(shape, jnp.dtype(jnp.float32)), "its approximation is for 16 bits"
-    assert not gelu_gpu.supports((4, 512, 96), half) and not gelu_gpu.supports((4, 100, 3072), half)
+    half = jnp.dtype(jnp.bfloat16)
+    assert not gelu.supports(512, 3072, half), "there is no kernel for a CPU"
+    monkeypatch.setattr(gelu.platform, "current_platform", lambda: "gpu")
+    assert gelu.supports(512, 3072, half)
+    assert not gelu.supports(512, 3072, jnp.dtype(jnp.float32)), "its approximation is for 16 bits"
+    assert not gelu.supports(512, 96, half) and not gelu.supports(100, 3072, half)

@@ -15,14 +15,16 @@ import jax
 import numpy as np
 
 from electramed_jax import __version__
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.timing import Timing, benchmark, time_call
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.data.dataset.loader import Loader
 from electramed_jax.data.dataset.synthetic_loader import SyntheticLoader
 from electramed_jax.model import flops
+from electramed_jax.model.automatic import choose
+from electramed_jax.pretrain import automatic
 from electramed_jax.pretrain.state import abstract_state, create
-from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import checkpoint, sharding
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -54,7 +56,7 @@ def bench_step(config: Config, *, warm_up: int, repeats: int, profile: str) -> t
     """Times a train step on one batch, from its dispatch until the new state is computed.
 
     Args:
-      config: the resolved config.
+      config: the resolved config; settings that are "auto" are chosen here.
       warm_up: untimed repeats.
       repeats: timed repeats.
       profile: folder for a profile of one more repeat; empty for none.
@@ -63,11 +65,17 @@ def bench_step(config: Config, *, warm_up: int, repeats: int, profile: str) -> t
       The timing, and for its median: tokens_per_second (non-pad), model_flops, model_flops_per_second and, if the peak
       of the device is known, model_flops_utilization.
     """
-    mesh = sharding.make_mesh(config.mesh)
+    devices = automatic.detect_devices()
+    choice = choose(config, devices)
+    mesh = sharding.make_mesh(choice.config.mesh)
+    choice, train_step = automatic.compile_train_step(choice, devices, mesh)
+    config = choice.config
+    for line in choice.lines():
+        log_main(f"automatic setting {line}")
     with jax.set_mesh(mesh), open_loader(config) as loader:
         batch = loader.at(0)
         tokens = int(np.sum(np.asarray(jax.device_get(batch["input_ids"])) != config.data.special.pad))
-        state, train_step = create(config, mesh), jit_train_step(config, mesh)
+        state = create(config, mesh)
 
         def run() -> None:
             nonlocal state
@@ -125,6 +133,7 @@ def bench_checkpoint(
       The timings of "pause" (training is blocked), "save" (until the checkpoint is complete, pause included) and
       "restore", and state_bytes.
     """
+    config = choose(config, automatic.detect_devices()).config
     mesh = sharding.make_mesh(config.mesh)
     manager = functools.partial(
         checkpoint.CheckpointManager, folder, functools.partial(abstract_state, config), max_to_keep=1

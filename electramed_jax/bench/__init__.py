@@ -1,0 +1,1 @@
+"""Benchmarks of a train step, the input pipeline and a checkpoint on this machine."""

@@ -197,14 +197,14 @@ class ReadErrors:
     def describe_unusable(self, documents: int, text_bytes: int) -> str:
         """Returns why the file is unusable, after it was read; "" if it is usable.
 
-        Unusable: less than MIN_USED_FRACTION of the file was read and is in intact records, and not because intact
-        records without a text of interest were dropped.
+        Unusable: no document, though no intact record was dropped; or damage, and less than MIN_USED_FRACTION of the
+        file was read and is in intact records.
 
         Args:
           documents: number of documents that were read.
           text_bytes: size of their text, at least; used where the reader does not count `used_bytes`.
         """
-        if self.file_bytes is None or (self.dropped and not self.damage):
+        if self.file_bytes is None or ((self.dropped or documents) and not self.damage):
             return ""
         if not self.file_bytes or not (self.bytes_read or self.damage):
             return "empty"

@@ -80,9 +80,11 @@ class Head:
 
     @functools.cached_property
     def is_json_lines(self) -> bool:
-        """Whether the first line is a complete JSON object."""
+        """Whether the first line is a complete JSON object; the name decides if the line is longer than HEAD_BYTES."""
+        if not self.lines:
+            return bool(self.keys) and self.name.endswith((".jsonl", ".ndjson"))
         try:
-            return bool(self.lines) and isinstance(json.loads(self.lines[0].removeprefix("\ufeff")), dict)
+            return isinstance(json.loads(self.lines[0].removeprefix("\ufeff")), dict)
         except (ValueError, RecursionError):
             return False
 

@@ -199,6 +199,23 @@ def test_a_gzip_file_that_is_damaged_at_its_start_is_unusable(tmp_path):
     assert "gzip" in unusable[0] and unusable[0].startswith("only 0.")
 
 
+def test_a_file_with_more_annotations_than_text_is_usable(tmp_path):
+    marks = [{"id": str(number), "infons": {}, "text": "x", "locations": []} for number in range(2000)]
+    passage = {"offset": 0, "infons": {}, "text": "A short text.", "annotations": marks}
+    collection = {"source": "x", "documents": [{"id": "1", "passages": [passage]}]}
+    (tmp_path / "a.json").write_text(json.dumps(collection))
+    unusable: list[str] = []
+    assert len(list(reader.read_documents(str(tmp_path / "a.json"), Counter(), unusable=unusable))) == 1
+    assert unusable == []
+
+
+def test_a_first_line_of_any_length_does_not_change_the_format(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_bytes(jsonl_bytes("word " * 100_000, "second"))
+    counts: Counter = Counter()
+    assert len(list(reader.read_documents(str(tmp_path / "a.jsonl"), Counter(), counts=counts))) == 2
+    assert counts == {"jsonl": 2} and capsys.readouterr().err == ""
+
+
 def test_a_usable_file_has_no_reason(tmp_path):
     unusable: list[str] = []
     (tmp_path / "a.jsonl").write_bytes(jsonl_bytes("one text", "another text"))
@@ -214,3 +231,14 @@ def test_half_a_surrogate_pair_is_replaced_in_every_field(tmp_path):
     (document,) = reader.read_documents(str(path), Counter(), strict=True)
     assert (document.id, document.title, document.source) == ("\ufffdx", "T\ufffd", "\ufffd")
     assert document.sections == ((None, "gene \U0001f9ec \ufffd"),)
+
+
+@pytest.mark.slow
+def test_no_genuine_file_is_unusable(shared_data):
+    folders = ("formats/**/*.*", "pubmed_xml/*/*.xml*", "corpus/*.jsonl.gz")
+    paths = [path for pattern in folders for path in sorted(shared_data.glob(pattern)) if path.suffix != ".md"]
+    assert len(paths) > 200
+    for path in paths:
+        unusable: list[str] = []
+        list(reader.read_documents(str(path), Counter(), unusable=unusable))
+        assert unusable == [], path

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common import console
-from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import archive, compression, formats
 from electramed_jax.data.readers import head as head_module
@@ -70,7 +69,7 @@ def read_documents(
       counts: name of the format -> number of documents; updated in place.
 
     Raises:
-      UserError: missing file, unknown format, or if strict a damaged piece, with file and line.
+      UserError: missing file, or if strict an unknown format or a damaged piece, with file and line.
     """
     errors = ReadErrors(path, drops, strict)
     deletions = [] if deletions is None else deletions
@@ -118,7 +117,9 @@ def _read(
         errors.report_damaged("unknown_member", 0, "member of unknown format")
         return
     else:
-        raise _unknown_format(errors.path)
+        errors.file_bytes = files.size(errors.path)
+        errors.report_damaged("unknown_format", 0, _describe_unknown_format())
+        return
     if found.name in (archive.TAR, archive.ZIP):
         if errors.stream is not None:
             errors.report_damaged("nested_archive", 0, "an archive in an archive; unpack it")
@@ -170,12 +171,12 @@ def _count(documents: Iterator[Document], name: str, counts: Counter[str]) -> It
         yield document
 
 
-def _unknown_format(path: str) -> UserError:
+def _describe_unknown_format() -> str:
     names = ", ".join(row.name for row in formats.FORMATS)
     datasets = ", ".join(f"{prefix}NAME" for prefix in _DATASET_READERS)
-    return UserError(
-        f"{path}: unknown file format; wanted one of {names}, or {datasets}; "
-        "name it with --format if the content was not recognized"
+    return (
+        f"unknown file format; wanted one of {names}, or {datasets}; name it with --format if the content was not "
+        "recognized"
     )
 
 

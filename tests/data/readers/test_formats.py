@@ -16,7 +16,7 @@ from invented_pubmed import HEAD, TAIL, article
 from read_files import read_file
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.readers import formats
+from electramed_jax.data.readers import formats, reader
 
 PUBMED = HEAD + article() + TAIL
 JSONL = '{"text": "Some text."}\n'
@@ -152,5 +152,8 @@ def test_markdown_is_one_document_with_its_headings(tmp_path):
 @pytest.mark.parametrize("data", [b"%PDF-1.7\n\0\1", b"\x7fELF\0\0\0"])
 def test_an_unknown_format_lists_the_known_ones(tmp_path, data):
     (tmp_path / "a.pdf").write_bytes(data)
+    unusable: list[str] = []
+    assert not list(reader.read_documents(str(tmp_path / "a.pdf"), Counter(), unusable=unusable))
+    assert "unknown file format; wanted one of pubmed_xml, jats, " in unusable[0] and "--format" in unusable[0]
     with pytest.raises(UserError, match=r"a\.pdf: unknown file format; wanted one of pubmed_xml, jats, .*--format"):
-        read_file(tmp_path / "a.pdf")
+        list(reader.read_documents(str(tmp_path / "a.pdf"), Counter(), strict=True))

@@ -20,7 +20,9 @@ variant and the hash. A published score is listed only if its authors are known 
 
 
 def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a table of test scores (dev if there is no test) of fine-tuned models; "" for no results.
+    """Returns a table of test scores (dev if there is no test) of fine-tuned models, and what limits these scores.
+
+    "" for no results.
 
     Args:
       results: contents of results.json, one per task.
@@ -46,7 +48,13 @@ def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     head = ["task", "data", "split", "score", "value", "seeds", "published"]
-    return f"{markdown.table(head, rows)}\n\n{NOTE}"
+    limits = [
+        f"- {one['task']}, {_variant(one, _split(one))}: {markdown.one_line(warning)}"
+        for one in results
+        for warning in one.get("warnings", ())  # version 0.1 has none
+    ]
+    listed = "\n".join(["\n\nWhat limits these scores:\n", *limits]) if limits else ""
+    return f"{markdown.table(head, rows)}\n\n{NOTE}{listed}"
 
 
 def hub_metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | None = None) -> dict[str, Any]:

@@ -37,6 +37,9 @@ def test_a_score_is_listed_with_its_data_variant_its_seeds_and_comparable_publis
     assert f"| ner | {variant} | {shown}" in text and "99.00" not in text
     assert "| qa | other files | dev: 7 sentences | mrr | 41.00 | 1 |  |" in text
     assert card_scores.scores_table([]) == ""
+    assert "What limits" not in text
+    limited = card_scores.scores_table([RESULTS | {"warnings": ["test and dev are the same file"]}, OWN])
+    assert limited.endswith(f"\n\nWhat limits these scores:\n\n- ner, {variant}: test and dev are the same file")
 
 
 @pytest.mark.parametrize(("seed", "value"), [(None, 86.25), (0, 86.0), (1, 86.5)])

@@ -73,11 +73,35 @@ def _check_host(args: argparse.Namespace) -> list[Any]:
         health.check_memory(),
         health.check_coordinator(),
     ]
+    if devices.state != health.WRONG:
+        checks += _check_kernels()
     if args.workdir:
         checks += health.check_storage(args.workdir)
     if args.data:
         checks.append(_check_dataset(args.data))
     return checks
+
+
+def _check_kernels() -> list[Any]:
+    """Returns one `health.Check` for each kernel that a run of ELECTRA-Base would use, or why it would use none."""
+    from electramed_jax.commands.size_flags import SCIVOCAB
+    from electramed_jax.common.processes import health
+    from electramed_jax.config import pretrain as config_lib
+    from electramed_jax.config.presets import PRESETS
+    from electramed_jax.model.automatic import choose
+    from electramed_jax.model.kernel_check import check_kernels
+    from electramed_jax.pretrain.automatic import detect_devices
+
+    base = PRESETS["base"]
+    config = config_lib.resolve(base, vocab_size=SCIVOCAB, max_seq_length=512, special=base.data.special)
+    choice = choose(config, detect_devices())
+    if choice.config.model.kernels == "none":
+        return [health.Check("kernels", health.OK, f"none: {choice.reasons['model.kernels']}")]
+    fix = "a run uses the plain form instead; try another version of jax or of the device's driver"
+    return [
+        health.Check("kernels", health.OK if one.is_equal else health.WARNING, str(one), "" if one.is_equal else fix)
+        for one in check_kernels(choice.config.model, config.data.max_seq_length, rows=8)
+    ]
 
 
 def _check_dataset(directory: str) -> Any:

@@ -74,6 +74,11 @@ class Alert:
     def __str__(self) -> str:
         return f"alert at step {self.step:,}: {self.observation}: {self.explanation}; try: {self.suggestion}"
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Alert:
+        """Returns the alert that `to_json` wrote."""
+        return cls(values["kind"], values["step"], values["seen"], values["means"], values["advice"])
+
     def to_json(self) -> dict[str, Any]:
         """Returns the alert for --json, with the keys of earlier versions."""
         return {

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,17 +21,25 @@ from jax.sharding import Mesh
 from electramed_jax.common.config_io import AUTO
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import Config
+from electramed_jax.config.pretrain import KERNELS, Config
 from electramed_jax.data.dataset.loader import check_batch_size
 from electramed_jax.model import automatic
 from electramed_jax.model.automatic import Choice, Devices, get_setting, replace_setting
+from electramed_jax.model.kernel_check import KernelCheck, check_kernels
+from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.state import abstract_state
 from electramed_jax.pretrain.step import jit_train_step
-from electramed_jax.pretrain.workdir import CONFIG_FILE, read_config
+from electramed_jax.pretrain.workdir import (
+    AUTOMATIC_FILE,
+    CONFIG_FILE,
+    has_checkpoints,
+    read_config,
+    read_kernel_alerts,
+)
 from electramed_jax.training import sharding
 
-AUTOMATIC_FILE = "automatic.json"
 FIRST_BFLOAT16_CAPABILITY = 8.0  # NVIDIA's Ampere
 CPU_BFLOAT16 = re.compile(r"\b(avx512_bf16|amx_bf16)\b")  # flags in /proc/cpuinfo
 KEPT = "kept from the start of the run"
@@ -82,7 +90,8 @@ def cpu_has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
 
 def choose_for_workdir(config: Config, devices: Devices, workdir: str) -> Choice:
     """Returns the choice for a run in this workdir: the earlier values of a resumed run, and new ones otherwise."""
-    if not files.exists(files.join(workdir, CONFIG_FILE)):
+    has_trained = files.exists(files.join(workdir, AUTOMATIC_FILE)) or has_checkpoints(workdir)
+    if not has_trained or not files.exists(files.join(workdir, CONFIG_FILE)):
         return automatic.choose(config, devices)
     earlier, choice = read_config(workdir), Choice(config)
     same_devices = _recorded_devices(workdir) in (None, dataclasses.asdict(devices) | {"memory_bytes": None})
@@ -109,11 +118,46 @@ def _recorded_devices(workdir: str) -> Any:
     return files.read_json(path)["devices"] | {"memory_bytes": None} if files.exists(path) else None
 
 
-def record_choice(workdir: str, choice: Choice, devices: Devices) -> None:
-    """Writes automatic.json: the devices, and value and reason of each setting that was chosen."""
-    if distributed.is_main() and choice.reasons:
-        record = {"devices": dataclasses.asdict(devices)} | choice.to_json()
+def record_choice(workdir: str, choice: Choice, devices: Devices, alerts: Sequence[Alert] = ()) -> None:
+    """Writes automatic.json: the devices, value and reason of each chosen setting, and alerts about kernels."""
+    if distributed.is_main() and (choice.reasons or alerts):
+        both = [*read_kernel_alerts(workdir), *(alert.to_json() for alert in alerts)]
+        record = {"devices": dataclasses.asdict(devices), "kernel_alerts": both} | choice.to_json()
         files.write_json(files.join(workdir, AUTOMATIC_FILE), record)
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------
+
+
+def prove_kernels(choice: Choice, mesh: Mesh) -> tuple[Choice, list[KernelCheck]]:
+    """Compares each kernel of the run with its plain form on a device of each process, before the run uses it.
+
+    Returns:
+      the choice without the kernels that differ or do not run in any process, and the failed checks of this process.
+    """
+    config = choice.config
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps
+    checks = check_kernels(
+        config.model, config.data.max_seq_length, max(1, config.batch_size // parts), tensor_shards=mesh.shape["tensor"]
+    )
+    for check in checks:
+        log_main(str(check))
+    failed = [check for check in checks if not check.is_equal]
+    bits = sum(2**i for i, name in enumerate(KERNELS) if name in {check.kernel for check in failed})
+    wrong = {name for found in distributed.allgather(bits) for i, name in enumerate(KERNELS) if found >> i & 1}
+    if wrong:
+        left = [name for name in KERNELS if config.model.uses_kernel(name) and name not in wrong]
+        reason = f"without {', '.join(sorted(wrong))}, which failed the comparison with the plain form"
+        choice = choice.replace("model.kernels", ",".join(left) or "none", reason)
+    return choice, failed
+
+
+def kernel_alerts(failed: Sequence[KernelCheck], step: int) -> list[Alert]:
+    """Returns one alert for each kernel with failed checks, about the first of them."""
+    first = {check.kernel: check for check in reversed(failed)}
+    meaning = "the run uses the plain form instead, which is slower"
+    advice = "electramed doctor on each host; another version of jax or of the device's driver"
+    return [Alert("kernel", step, str(check), meaning, advice) for check in first.values()]
 
 
 # ---- memory ------------------------------------------------------------------------------------------------

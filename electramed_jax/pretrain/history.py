@@ -13,7 +13,7 @@ from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.pretrain import alerts as alerts_lib
 from electramed_jax.pretrain.verdict import Verdict, judge
-from electramed_jax.pretrain.workdir import DATASET_FILE, read_config
+from electramed_jax.pretrain.workdir import DATASET_FILE, read_config, read_kernel_alerts
 from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases, read_starts
 
 
@@ -44,11 +44,13 @@ class History:
       config: the resolved config.
       entries: lines of metrics.jsonl, in order.
       starts: starts of the run that trained at least one step, from history.jsonl.
+      kernel_alerts: kernels that failed their comparison with the plain form, from automatic.json.
     """
 
     config: Config
     entries: Sequence[alerts_lib.Entry]
     starts: Sequence[dict[str, Any]] = ()
+    kernel_alerts: Sequence[alerts_lib.Alert] = ()
 
     def split(self, name: str, up_to: int | None = None) -> list[alerts_lib.Entry]:
         """Returns the entries of the split "train" or "validation", in order."""
@@ -60,8 +62,9 @@ class History:
         return max((entry["step"] for entry in self.entries), default=0)
 
     def alerts(self, manifest: Manifest) -> list[alerts_lib.Alert]:
-        """Returns the alerts of the whole run; see `alerts.find_alerts`."""
-        return alerts_lib.find_alerts(self.entries, self.config, manifest, [start["step"] for start in self.starts])
+        """Returns the alerts of the whole run: of its kernels, and of its metrics (see `alerts.find_alerts`)."""
+        starts = [start["step"] for start in self.starts]
+        return [*self.kernel_alerts, *alerts_lib.find_alerts(self.entries, self.config, manifest, starts)]
 
     def verdict(self, manifest: Manifest) -> Verdict:
         """Returns the verdict on the whole run; see `verdict.judge`."""
@@ -152,7 +155,8 @@ def read_history(workdir: str) -> History:
     Raises:
       UserError: the folder is not a pre-training workdir.
     """
-    return History(read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir))
+    alerts = [alerts_lib.Alert.from_json(values) for values in read_kernel_alerts(workdir)]
+    return History(read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir), alerts)
 
 
 def read_manifest(workdir: str) -> Manifest:

@@ -110,6 +110,7 @@ def run_pretraining(
     devices = automatic.detect_devices()
     choice = automatic.choose_for_workdir(config, devices, workdir)
     mesh = sharding.make_mesh(choice.config.mesh)
+    choice, failed_checks = automatic.prove_kernels(choice, mesh)
     jit_train_step(choice.config, mesh)  # raises before the workdir is touched if the batch does not divide
     last_step = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
     cache = _disk_cache(config)
@@ -130,11 +131,12 @@ def run_pretraining(
 
         def write_settings() -> None:
             write_workdir_files(workdir, config, dataset)
-            automatic.record_choice(workdir, choice, devices)
+            automatic.record_choice(workdir, choice, devices, kernel_alerts)
 
         with checkpoint_manager(workdir, config) as checkpoints:
             state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
             first_step = timer.step
+            kernel_alerts = automatic.kernel_alerts(failed_checks, first_step)
             for line in batches.mixture_summary(config.total_steps):
                 log_main(line)
             with (
@@ -148,6 +150,8 @@ def run_pretraining(
                 trainer = _Trainer(
                     config, state, timer, metrics, checkpoints, validation, writer, display, monitor, guard, record
                 )
+                for alert in kernel_alerts:
+                    display.alert(str(alert))
                 validation_due = first_step and trainer.is_due(first_step, config.eval_every)
                 if validation_due and not metrics_writer.has_entry(workdir, first_step, "validation"):
                     trainer.validate_if_due(first_step)  # the previous process was stopped before it validated
@@ -163,7 +167,7 @@ def run_pretraining(
     if distributed.is_main():
         verdict = judge(metrics_writer.read_metrics(workdir), config, dataset.manifest, monitor.raised)
         log_main(str(verdict))
-    return Outcome(timer.step, preempted, trainer.validation_metrics, tuple(monitor.raised), verdict)
+    return Outcome(timer.step, preempted, trainer.validation_metrics, (*kernel_alerts, *monitor.raised), verdict)
 
 
 @dataclasses.dataclass

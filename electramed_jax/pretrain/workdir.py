@@ -9,6 +9,7 @@ workdir/history.jsonl      settings, versions, data, hosts and steps of each sta
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
@@ -23,6 +24,7 @@ from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.training.starts import CHECKPOINTS, HISTORY_FILE, newest_settings, read_starts
 
 CONFIG_FILE, DATASET_FILE = "config.json", "dataset.json"
+AUTOMATIC_FILE = "automatic.json"  # written by pretrain/automatic.py
 
 # Settings that decide the shapes and the meaning of a checkpoint. All other settings may change between restarts.
 FIXED_SETTINGS = ("model", "objective.kind", "data.max_seq_length", "data.special")
@@ -76,6 +78,12 @@ def write_workdir_files(workdir: str, config: Config, dataset: Dataset) -> None:
         files.write_text(files.join(workdir, VOCAB_FILE), files.read_text(dataset.vocab_path))
         files.write_json(files.join(workdir, DATASET_FILE), dataclasses.asdict(dataset.manifest))
         files.write_json(files.join(workdir, CONFIG_FILE), to_dict(config))
+
+
+def read_kernel_alerts(workdir: str) -> list[dict[str, Any]]:
+    """Returns the alerts about kernels that differed from their plain form, as `Alert.to_json` wrote them."""
+    path = files.join(workdir, AUTOMATIC_FILE)
+    return files.read_json(path).get("kernel_alerts", []) if files.exists(path) else []
 
 
 def has_checkpoints(workdir: str) -> bool:

@@ -14,7 +14,8 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import ALL_KERNELS, Config, MeshConfig, to_dict
 from electramed_jax.model import automatic as rules
 from electramed_jax.model.automatic import Choice, Devices
-from electramed_jax.pretrain import automatic
+from electramed_jax.model.kernel_check import KernelCheck
+from electramed_jax.pretrain import automatic, history
 from electramed_jax.pretrain.automatic import MeasuredStep, fit_remat
 from electramed_jax.pretrain.state import create
 from electramed_jax.training import sharding
@@ -79,6 +80,7 @@ def test_a_run_that_resumes_on_other_devices_chooses_again_but_keeps_the_dtype(t
 
 def test_a_workdir_of_an_earlier_version_keeps_its_settings(tmp_path):
     """It has no automatic.json. Its `kernels=auto` meant every kernel that supports the sizes."""
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     saved = to_dict(small.config(16, remat="full"))
     saved["model"]["kernels"] = "auto"
     (tmp_path / "config.json").write_text(json.dumps(saved))
@@ -97,6 +99,44 @@ def test_the_record_has_devices_values_and_reasons(tmp_path):
     assert record["devices"]["kind"] == "TPU v5 lite"
     assert set(record["automatic_settings"]) == set(rules.RULES)
     assert all(one["reason"] for one in record["automatic_settings"].values())
+
+
+def test_a_run_that_ended_before_its_first_step_chooses_again(tmp_path):
+    """It may have ended because its batch does not fit in memory."""
+    choice = automatic.choose_for_workdir(automatic_config(), SIXTEEN_CHIPS, str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(choice.config)))
+    again = automatic.choose_for_workdir(automatic_config(), SIXTEEN_CHIPS, str(tmp_path))
+    assert again == choice and automatic.KEPT not in again.reasons.values()
+
+
+# ---- kernels -------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_fails_is_left_out_and_raises_one_alert(tmp_path, monkeypatch):
+    def check_kernels(model, row_length, rows, *, tensor_shards):
+        assert (row_length, rows, tensor_shards) == (16, 8, 1)
+        return [
+            KernelCheck("attention", "discriminator, dropout 0", 0.5, 0.01, "", 1.0),
+            KernelCheck("attention", "discriminator, dropout 0.1", float("nan"), 0.01, "", 1.0),
+            KernelCheck("residual_norm", "discriminator, dropout 0", 0.001, 0.01, "", 1.0),
+        ]
+
+    monkeypatch.setattr(automatic, "check_kernels", check_kernels)
+    config = dataclasses.replace(small.config(16, kernels=ALL_KERNELS), batch_size=64)
+    choice, failed = automatic.prove_kernels(Choice(config), sharding.make_mesh(config.mesh))
+    assert choice.config.model.kernels == "gelu,residual_norm"
+    assert choice.reasons["model.kernels"] == "without attention, which failed the comparison with the plain form"
+    (alert,) = automatic.kernel_alerts(failed, 7)
+    assert (alert.kind, alert.step) == ("kernel", 7) and "error 5.0e-01 of at most 1.0e-02" in alert.observation
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(choice.config)))
+    automatic.record_choice(str(tmp_path), choice, SIXTEEN_CHIPS, [alert])
+    automatic.record_choice(str(tmp_path), choice, SIXTEEN_CHIPS)  # a later start
+    assert history.read_history(str(tmp_path)).kernel_alerts == [alert], "the report shows it"
+
+
+def test_on_a_cpu_no_kernel_is_checked():
+    config = dataclasses.replace(small.config(16), batch_size=64)
+    assert automatic.prove_kernels(Choice(config), sharding.make_mesh(config.mesh)) == (Choice(config), [])
 
 
 # ---- memory --------------------------------------------------------------------------------------------------

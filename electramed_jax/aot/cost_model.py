@@ -115,8 +115,8 @@ class Kernel:
 
 
 def base_name(instruction: str) -> str:
-    """Removes the number that makes an instruction's name unique: norm_forward.2 -> norm_forward."""
-    return re.sub(r"(\.\d+)+$", "", instruction)
+    """Removes what makes an instruction's name unique: norm_forward.2 and norm_forward.48.x -> norm_forward."""
+    return re.sub(r"(\.(\d+|x))+$", "", instruction)
 
 
 def analyze(text: str, bundle_sizes: Mapping[str, int] | None = None) -> ProgramCost:

@@ -208,13 +208,16 @@ def parse_out_of_memory(message: str) -> int | None:
 def compile_train_step(choice: Choice, devices: Devices, mesh: Mesh) -> tuple[Choice, Callable[..., Any]]:
     """Returns the choice, with the form of rematerialization that fits, and the train step.
 
-    The step is compiled here if `model.remat` was chosen at this start, and at its first call otherwise.
+    The step is compiled here if `model.remat` is automatic, and at its first call otherwise. A resumed run compiles it
+    in the same way as the run's first start, so that it finds the program in the compilation cache.
 
     Raises:
       UserError: the batch fits in no form.
     """
-    if choice.reasons.get("model.remat", KEPT) == KEPT:
-        return choice, jit_train_step(choice.config, mesh)
+    reason = choice.reasons.get("model.remat")
+    if reason is None or reason == KEPT:
+        step = measure_step(choice.config, mesh) if reason == KEPT else MeasuredStep(None, 0)
+        return choice, step.compiled or jit_train_step(choice.config, mesh)
     choice, step = fit_remat(choice, devices.memory_bytes, lambda config: measure_step(config, mesh))
     assert step.compiled is not None, "it fits"
     return choice, step.compiled

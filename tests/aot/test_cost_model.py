@@ -258,3 +258,10 @@ def test_a_scan_over_eight_devices_counts_products_and_all_reduces_in_every_iter
     assert (found.collectives["all-reduce"].count, found.collectives["all-reduce"].bytes) == (5, 5 * 2 * 32 * 4)
     groups = {cost_model.group_of(i) for c in hlo.parse(text).computations.values() for i in c.values()}
     assert groups == {"feed-forward", "rest"}
+
+
+@pytest.mark.parametrize("name", ["norm_forward", "norm_forward.2", "norm_forward.48.x", "norm_forward.3.1"])
+def test_the_name_of_a_kernel_is_found_in_the_names_of_its_instructions(name):
+    """libtpu 0.0.50 adds ".x" to the first of several identical kernels."""
+    assert cost_model.base_name(name) == "norm_forward"
+    assert cost_model.base_name("norm.forward") == "norm.forward"

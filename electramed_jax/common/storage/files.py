@@ -363,7 +363,11 @@ def _matches(pattern: str) -> list[str]:
         names = local_glob.glob(local, recursive=True)
         folders = [name for name in names if os.path.isdir(name)]
         if folders and "**" not in local:
-            found = "only folders" if len(folders) == len(names) else f"also {len(folders):,} folders"
+            found = (
+                "only folders"
+                if len(folders) == len(names)
+                else f"also {len(folders):,} folder{'s' * (len(folders) > 1)}"
+            )
             deeper = join(os.path.dirname(local) or ".", "**", os.path.basename(local))
             advice = f"the files in {_printable(folders[0])} are not read; for all subfolders use '{deeper}'"
             if len(folders) == len(names):

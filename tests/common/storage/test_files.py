@@ -121,7 +121,7 @@ def test_folders_that_a_pattern_matches_are_named(tmp_path, capsys):
         files.glob([str(tmp_path / "*")])
     (tmp_path / "a.xml").write_text("x")
     assert files.glob([str(tmp_path / "*")]) == [str(tmp_path / "a.xml")]
-    assert f"{tmp_path}/*: matches also 1 folders; the files in {tmp_path}/more are not read" in capsys.readouterr().err
+    assert f"{tmp_path}/*: matches also 1 folder; the files in {tmp_path}/more are not read" in capsys.readouterr().err
     assert files.glob([str(tmp_path / "**")]) == [str(tmp_path / "a.xml")]
     assert capsys.readouterr().err == ""
 

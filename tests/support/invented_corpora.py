@@ -167,7 +167,7 @@ def bioasq_yesno(folder: pathlib.Path) -> pathlib.Path:
             YES_NO | {"id": f"b{n}", "body": f"Is {n} so?", "exact_answer": ("yes", "no")[n % 2]}
             for n in range(first, first + count)
         ]
-        return json.dumps({"questions": questions}, indent=1)
+        return json.dumps({"questions": questions})  # one line, as some files of BioASQ are
 
     return write(folder, {"training7b.json": file(0, 40), "7B1_golden.json": file(38, 4)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,6 +37,22 @@ def text_scores(gold: Iterable[Sequence[Span]], predicted: Iterable[Sequence[Spa
     """
     scores = micro_scores(_by_type(gold, predicted))
     return {f"text_{name}": scores[name] for name in ("precision", "recall", "f1")}
+
+
+def word_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
+    """Returns "word_macro_f1", the F1 of the words of each type, averaged over the types: BLURB's measure of EBM-PICO.
+
+    A word is correct if its type is, whatever its prefix. Words outside of entities are no type.
+    """
+    in_gold, in_predicted = (
+        {(place, tags.split_tag(tag)[1]) for place, tag in enumerate(itertools.chain(*side)) if tag != tags.OUTSIDE}
+        for side in (gold, predicted)
+    )
+    scores = []
+    for kind in sorted({kind for _, kind in in_gold}):
+        sizes = [sum(one == kind for _, one in words) for words in (in_gold & in_predicted, in_predicted, in_gold)]
+        scores.append(200 * sizes[0] / (sizes[1] + sizes[2]))
+    return {"word_macro_f1": sum(scores) / len(scores) if scores else 0.0}
 
 
 def _by_type(gold: Iterable[Iterable[Any]], predicted: Iterable[Iterable[Any]]) -> dict[str, np.ndarray]:

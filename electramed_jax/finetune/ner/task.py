@@ -135,7 +135,8 @@ class NerTask:
     def score(self, split: str, outputs: Outputs) -> dict[str, float]:
         """Computes precision, recall and F1 of entities, by words of the file and (except of train) by characters."""
         sentences = self._sentences[split]
-        scores = entity_f1.entity_scores([sentence.tags for sentence in sentences], self.tags(split, outputs))
+        gold_tags, predicted_tags = [sentence.tags for sentence in sentences], self.tags(split, outputs)
+        scores = entity_f1.entity_scores(gold_tags, predicted_tags) | entity_f1.word_scores(gold_tags, predicted_tags)
         if split == TRAIN:
             return scores
         gold = [sentence.spans for sentence in sentences]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from invented_corpus import TOKENS, conll, write_conll
 from seqeval.metrics import f1_score
+from sklearn import metrics
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -234,3 +235,13 @@ def test_two_files_that_could_be_meant_are_a_question(tmp_path):
         make(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         make(tmp_path / "nowhere")
+
+
+def test_the_score_by_word_equals_scikit_learns(tmp_path):
+    task = make(write_conll(tmp_path), max_length=10)
+    draw = np.random.default_rng(1)
+    outputs = [draw.normal(size=(len(ids), task.head.size)) for ids in task.examples("dev").input_ids]
+    lines = task.predictions("dev", outputs).split("\n")
+    gold, predicted = zip(*((kind[2:] for kind in line.split("\t")[1:]) for line in lines if line), strict=True)
+    wanted = metrics.f1_score(gold, predicted, labels=["Disease", "Drug"], average="macro")
+    assert task.score("dev", outputs)["word_macro_f1"] == pytest.approx(100 * wanted)

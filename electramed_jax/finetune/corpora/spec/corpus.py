@@ -55,10 +55,12 @@ class Corpus:
 
 
 def count(rows: Sequence[Row]) -> dict[str, int]:
-    """Returns the numbers of a split: "documents" (different ids), "rows", "entities", "label NAME" of each label."""
+    """Returns the numbers of a split: "rows", "documents" (different ids), "entities", "questions", "label X"."""
     counts: collections.Counter[str] = collections.Counter(rows=len(rows))
     counts["documents"] = len({row.get("id", number) for number, row in enumerate(rows)})
     for row in rows:
+        if "paragraphs" in row:
+            counts["questions"] += sum(len(paragraph["qas"]) for paragraph in row["paragraphs"])
         if "entities" in row:
             counts["entities"] += len(row["entities"])
         if "ner_tags" in row:

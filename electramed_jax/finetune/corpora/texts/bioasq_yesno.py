@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from electramed_jax.common.storage import files
 from electramed_jax.finetune.corpora.spec.corpus import GENUINE, Corpus, Row, Splits
 from electramed_jax.finetune.corpora.spec.source import find_file, split_by_hash
 from electramed_jax.finetune.task import split_files
@@ -26,13 +25,12 @@ def _read(folder: str) -> Splits:
 
 
 def _rows(path: str) -> list[Row]:
-    name = files.join("", path).rsplit("/", 1)[-1]
     rows = []
     for line, row in json_records.read_rows(path):
         if row["label"] not in ("yes", "no"):
             split_files.reject_line(path, line, f"the answer is {row['label']!r}; wanted yes or no")
         question, context = row["question"], row["context"]
-        rows.append({"id": f"{name}:{line}", "sentence1": question, "sentence2": context, "label": row["label"]})
+        rows.append({"id": question, "sentence1": question, "sentence2": context, "label": row["label"]})
     return rows
 
 

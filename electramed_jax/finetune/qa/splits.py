@@ -13,7 +13,7 @@ from collections.abc import Sequence, Set
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.finetune.qa import bioasq, squad
+from electramed_jax.finetune.qa import bioasq, squad, squad_rows
 from electramed_jax.finetune.qa.squad import Question
 
 SQUAD, BIOASQ = "squad", "bioasq"
@@ -82,7 +82,7 @@ def read_split(
     """
     split = Split()
     for path in listed:
-        value = squad.load_json(path)
+        value = squad_rows.to_squad(squad.load_json(path))
         if isinstance(value, dict) and "questions" in value and "data" not in value:
             factoids = bioasq.parse_factoids(path, value)
             questions = bioasq.as_questions(factoids, all_snippets=not for_training)

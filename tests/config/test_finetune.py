@@ -51,3 +51,15 @@ def test_the_error_for_a_setting_out_of_range_names_it(repository, settings, mes
     with pytest.raises(UserError) as caught:
         configs.from_flags([f"--config={repository / 'configs' / 'finetune_ner.py'}", *given])
     assert message in str(caught.value)
+
+
+def test_a_config_file_of_an_earlier_version_has_the_defaults_of_newer_settings(tmp_path):
+    path = tmp_path / "earlier.py"
+    path.write_text(
+        "from electramed_jax.config import finetune as config\n\n\ndef get_config():\n"
+        '    settings = config.defaults("ner")\n    settings.unlock()\n'
+        '    settings.init = "runs/small"\n    del settings.ner.words, settings.optimizer.bias_correction\n'
+        "    return settings\n"
+    )
+    config = configs.from_flags([f"--config={path}"])
+    assert (config.ner.words, config.optimizer.bias_correction) == ("punctuation", False)

@@ -135,13 +135,17 @@ def test_the_words_of_training_are_recorded_with_the_model(workdir, tmp_path):
     assert predict.load_model(str(folder), None).postprocess.words == "punctuation"
 
 
-def test_a_model_of_the_words_of_the_file_is_scored_on_the_text_too(corpus, workdir, tmp_path):
+def test_a_model_of_the_words_of_the_file_is_scored_on_the_text_too(corpus, workdir, tmp_path, capsys):
     """Its score by words does not hold for a text. The score by characters does, and it is lower."""
     of_file = finetune(corpus, tmp_path / "run", "file")
     scores = scores_of(of_file)
     assert text_f1(predicted(of_file, texts_of(corpus)), corpus) == pytest.approx(scores["text_f1"])
     assert scores["text_f1"] < scores["f1"] - 5
     assert scores["text_f1"] < scores_of(workdir)["text_f1"]
+    command = ["predict", "--text", "IL-2 by CD4", f"--output={tmp_path / 'out.jsonl'}"]
+    for folder, is_noted in ((of_file, True), (workdir, False)):
+        assert cli.main([*command, f"--model={folder}"]) == 0
+        assert ("text_f1 in results.json" in capsys.readouterr().err) == is_noted
 
 
 def test_a_model_without_the_record_predicts_as_before(corpus, workdir, tmp_path):

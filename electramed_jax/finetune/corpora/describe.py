@@ -32,6 +32,7 @@ def description_lines(corpus: Corpus) -> list[str]:
         f"registration: {corpus.registration or 'none'}",
         *(f"original files, {split}: {name}" for split, name in corpus.files.items()),
         f"splits: {corpus.splits}",
+        f"labels: {', '.join(corpus.labels) or 'none'}",
         f"measure: {corpus.measure}",
         *(f"note: {trap}" for trap in corpus.traps),
         *(

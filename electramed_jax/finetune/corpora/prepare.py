@@ -47,6 +47,7 @@ def prepare(name: str, source: str, output: str = "", *, any_counts: bool = Fals
     counted = {split: corpus_lib.count(rows) for split, rows in splits.items()}
     if empty := [split for split, rows in splits.items() if not rows]:
         raise UserError(f"{source}: {empty[0]} of {name} is empty; download the original files again")
+    corpus_lib.check_labels(corpus, splits)
     if not any_counts:
         corpus_lib.check_counts(corpus, counted)
     files.make_dirs(output)

@@ -129,3 +129,11 @@ def test_a_corpus_has_to_be_prepared_before_it_is_trained_on(tmp_path):
     with pytest.raises(UserError, match="holds the corpus hoc, not bc2gm"):
         prepare.add_settings(arguments)
     assert prepare.add_settings(["--config=x.py"]) == ["--config=x.py"]
+
+
+def test_a_label_that_the_corpus_does_not_have_is_an_error(tmp_path):
+    source = SOURCES["ddi"](tmp_path / "source")
+    path = source / "data" / "dev.tsv"
+    path.write_text(path.read_text().replace("DDI-effect", "effect"))
+    with pytest.raises(UserError, match=r"ddi: dev has the label 'effect'; wanted DDI-advise, DDI-effect"):
+        prepare.prepare("ddi", str(source), str(tmp_path / "out"))

@@ -54,6 +54,7 @@ CORPUS = Corpus(
         "test": "test/test.in, test/GENE.eval",
     },
     splits=f"train and test of the task; dev is every {DEV_EVERY}th training sentence (the task has none)",
+    labels=("Gene",),
     measure="entity F1 (f1) of the first annotation; the task also accepts the alternatives of ALTGENE.eval",
     read=_read,
     settings={

@@ -45,6 +45,7 @@ CORPUS = Corpus(
     licence="see the page of the corpus",
     files={split: f"{name}.abstracts.txt, {name}.annotations.txt (tab-separated)" for split, name in NAMES.items()},
     splits="the three parts of the task",
+    labels=("Chemical",),
     measure="entity F1 (f1), the classes of mentions merged into one",
     read=_read,
     settings={"task.max_seq_length": 256, "batch_size": 16, "epochs": 5.0, "optimizer.learning_rate": 2e-4},

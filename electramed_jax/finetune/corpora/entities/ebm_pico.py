@@ -52,6 +52,7 @@ CORPUS = Corpus(
         "test": f"{SPANS}/ELEMENT/test/gold/*.ann",
     },
     splits="train and test (experts) of the corpus; dev is a tenth of train, by a hash of the PMID (it has none)",
+    labels=tuple(ELEMENTS.values()),
     measure="F1 of the words of each element, averaged (word_macro_f1), as in BLURB; f1 is of whole spans",
     read=_read,
     settings={

@@ -70,6 +70,7 @@ CORPUS = Corpus(
         "test": "test_data/*.txt, reference_standard_for_test_data/concepts/*.con",
     },
     splits="train and test of the task; dev is a tenth of the training records, by a hash of their names",
+    labels=("problem", "test", "treatment"),
     measure="entity F1 (f1), the exact score of the task",
     read=_read,
     settings={"task.max_seq_length": 128, "batch_size": 32, "epochs": 10.0, "optimizer.learning_rate": 1e-4},

@@ -45,6 +45,7 @@ def _corpus(name: str, merged: bool) -> Corpus:
         licence="GENIA licence (annotations CC BY 3.0)",
         files={"train": f"{TRAIN[0]} (IOB2 with ###MEDLINE marks)", "test": TEST[0]},
         splits=f"dev is the last {DEV_DOCUMENTS} of the 2,000 training abstracts, as in MTL-Bioinformatics-2016",
+        labels=("Entity",) if merged else ("DNA", "RNA", "cell_line", "cell_type", "protein"),
         measure=f"entity F1 (f1); {types}",
         read=lambda folder: _read(folder, merged),
         settings={

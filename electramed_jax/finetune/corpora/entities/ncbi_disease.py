@@ -24,6 +24,7 @@ CORPUS = Corpus(
     licence="public domain (US Government work)",
     files={split: f"{name} (PubTator)" for split, name in FILES.items()},
     splits="the three files of the corpus",
+    labels=("Disease",),
     measure="entity F1 (f1), the four types of mentions merged into one",
     read=_read,
     settings={

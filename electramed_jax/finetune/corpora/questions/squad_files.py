@@ -47,6 +47,7 @@ def _squad(version: str, what: str) -> Corpus:
         licence="CC BY-SA 4.0",
         files={"train": f"train-v{version}.json", "dev": f"dev-v{version}.json"},
         splits="the two public files; papers report dev",
+        labels=(),
         measure=f"exact match and F1 of the answer (exact_match, f1); {what}",
         read=lambda folder: _read_squad(folder, version),
         settings={**_SETTINGS, "epochs": 2.0, "optimizer.learning_rate": 1e-4, "qa.measures": "squad"},
@@ -63,6 +64,7 @@ BIOASQ_FACTOID = Corpus(
     registration="BioASQ participants' area",
     files={"train": "BioASQ-train-factoid-7b*.json (SQuAD's form, of BioBERT)", "test": "7B1_golden.json ..."},
     splits="golden batches are test, with their snippets; dev is held out of train",
+    labels=(),
     measure="strict and lenient accuracy, and MRR (strict_accuracy, lenient_accuracy, mrr)",
     read=_read_factoids,
     settings={

@@ -27,6 +27,7 @@ class Corpus:
       registration: what a user has to register for; "": nothing.
       files: original files that `read` looks for, as patterns below the folder, with their form.
       splits: how train, dev and test are made.
+      labels: types of entities, or labels; (): numbers, or answers. A prepared corpus has no others.
       measure: score of the literature, and its name here.
       traps: what makes scores of this corpus incomparable.
       settings: settings of fine-tuning by dotted name, without the files.
@@ -43,6 +44,7 @@ class Corpus:
     licence: str
     files: Mapping[str, str]
     splits: str
+    labels: tuple[str, ...]
     measure: str
     read: Callable[[str], Splits]
     settings: Mapping[str, Any]
@@ -68,6 +70,26 @@ def count(rows: Sequence[Row]) -> dict[str, int]:
         labels = row["label"] if isinstance(row.get("label"), list) else [row.get("label")]
         counts.update(f"label {label}" for label in labels if isinstance(label, str))
     return dict(counts)
+
+
+def find_labels(rows: Sequence[Row]) -> set[str]:
+    """Returns the types of entities and the labels of a split."""
+    found = {entity["type"] for row in rows for entity in row.get("entities", ())}
+    found |= {tag.partition("-")[2] for row in rows for tag in row.get("ner_tags", ()) if tag != "O"}
+    for row in rows:
+        listed = row["label"] if isinstance(row.get("label"), list) else [row.get("label")]
+        found |= {label for label in listed if isinstance(label, str)}
+    return found
+
+
+def check_labels(corpus: Corpus, splits: Splits) -> None:
+    """Raises UserError if a row has a label that is none of the corpus."""
+    for split, rows in splits.items():
+        if unknown := sorted(find_labels(rows) - set(corpus.labels)) if corpus.labels else []:
+            raise UserError(
+                f"{corpus.name}: {split} has the label {unknown[0]!r}; wanted {', '.join(corpus.labels)}; the source "
+                f"is another version: download it again from {corpus.home}"
+            )
 
 
 def check_counts(corpus: Corpus, counted: Mapping[str, Mapping[str, int]]) -> None:

@@ -42,6 +42,7 @@ CORPUS = Corpus(
     registration="BioASQ participants' area",
     files={"train": "training7b.json (or another year)", "test": "7B1_golden.json ... 7B5_golden.json"},
     splits="golden batches are test; a tenth of the training questions is dev, by a hash; test questions leave train",
+    labels=("yes", "no"),
     measure="accuracy, and macro F1 (macro_f1)",
     read=_read,
     settings={

@@ -11,6 +11,18 @@ from electramed_jax.finetune.text_classification import hoc_folders
 
 LISTS = {"train": "split/train.txt", "dev": "split/dev.txt", "test": "split/test.txt"}
 DEV_FRACTION, TEST_FRACTION = 0.1, 0.2
+LABELS = (
+    "activating invasion and metastasis",
+    "avoiding immune destruction",
+    "cellular energetics",
+    "enabling replicative immortality",
+    "evading growth suppressors",
+    "genomic instability and mutation",
+    "inducing angiogenesis",
+    "resisting cell death",
+    "sustaining proliferative signaling",
+    "tumor promoting inflammation",
+)
 
 
 def _read(folder: str) -> Splits:
@@ -54,6 +66,7 @@ CORPUS = Corpus(
         "lists": f"{', '.join(LISTS.values())} with a PMID per line, if you have those of BLUE or BLURB",
     },
     splits="by the lists; without them a tenth is dev and a fifth is test, by a hash of the PMID",
+    labels=LABELS,
     measure="F1 over all labels of all abstracts (f1), as in BLURB; BLUE averages the F1 of each abstract",
     read=_read,
     settings={

@@ -78,6 +78,7 @@ def _corpus(name: str, second: str, what: str) -> Corpus:
         licence="MIT",
         files={"train": "data/ori_pqal.json", "test": "data/test_ground_truth.json"},
         splits="500 test questions and fold 0 of the authors' ten folds, by their script's seed",
+        labels=ANSWERS,
         measure="accuracy, and macro F1 (macro_f1)",
         read=lambda folder: _read(folder, second),
         settings={

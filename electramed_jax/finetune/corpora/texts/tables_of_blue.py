@@ -27,6 +27,7 @@ def _corpus(
     kind: str,
     home: str,
     licence: str,
+    labels: tuple[str, ...],
     measure: str,
     settings: Mapping[str, Any],
     settings_source: str,
@@ -45,6 +46,7 @@ def _corpus(
         registration=registration,
         files={split: " or ".join(patterns) for split, patterns in names.items()},
         splits=splits,
+        labels=labels,
         measure=measure,
         read=lambda folder: _read(folder, names),
         settings=settings,
@@ -56,7 +58,8 @@ def _corpus(
 
 _POSITIVE = "micro F1 over the positive classes (f1)"
 CHEMPROT = _corpus(
-    "chemprot", "relations", f"{BLUE} (tables), from BioCreative VI track 5", "Public Domain Mark 1.0", _POSITIVE,
+    "chemprot", "relations", f"{BLUE} (tables), from BioCreative VI track 5", "Public Domain Mark 1.0",
+    ("CPR:3", "CPR:4", "CPR:5", "CPR:6", "CPR:9", "false"), _POSITIVE,
     {"task.max_seq_length": 256, "batch_size": 32, "epochs": 5.0, "optimizer.learning_rate": 1e-4}, BIOELECTRA,
     traps=(
         "Placeholders follow the order of the mentions: the first is @CHEMICAL$, the second @GENE$, whatever they are.",
@@ -65,15 +68,17 @@ CHEMPROT = _corpus(
     checked=GENUINE,
 )  # fmt: skip
 DDI = _corpus(
-    "ddi", "relations", f"{BLUE} (tables), from github.com/isegura/DDICorpus", "CC BY-NC 4.0", _POSITIVE,
+    "ddi", "relations", f"{BLUE} (tables), from github.com/isegura/DDICorpus", "CC BY-NC 4.0",
+    ("DDI-advise", "DDI-effect", "DDI-int", "DDI-mechanism", "DDI-false"), _POSITIVE,
     {"task.max_seq_length": 256, "batch_size": 32, "epochs": 3.0, "optimizer.learning_rate": 5e-5}, BIOELECTRA,
     traps=("dev of BLUE is a sample of sentences, so one document may be in train and in dev.",),
     checked=GENUINE,
 )  # fmt: skip
 GAD = _corpus(
     "gad", "classification", "https://github.com/dmis-lab/biobert (datasets.tar.gz, RE/GAD/FOLD)",
-    "see the page of the corpus", "F1 of the class 1 (f1/1)",
-    {"task.max_seq_length": 128, "batch_size": 32, "epochs": 5.0, "optimizer.learning_rate": 2e-4}, BIOELECTRA,
+    "see the page of the corpus", ("0", "1"), "F1 of the class 1 (f1/1)",
+    {"task.max_seq_length": 128, "task.primary": "f1/1", "batch_size": 32, "epochs": 5.0,
+     "optimizer.learning_rate": 2e-4}, BIOELECTRA,
     names={"train": ("train.tsv",), "test": ("test.tsv",)},
     splits="one of BioBERT's ten folds; a tenth of train is dev, by a hash of the line",
     traps=(
@@ -82,19 +87,20 @@ GAD = _corpus(
     ),
 )  # fmt: skip
 BIOSSES = _corpus(
-    "biosses", "similarity", f"{BLUE} (tables)", "see the page of the corpus", "Pearson's correlation (pearson)",
+    "biosses", "similarity", f"{BLUE} (tables)", "see the page of the corpus", (), "Pearson's correlation (pearson)",
     {"task.max_seq_length": 128, "batch_size": 16, "epochs": 60.0, "optimizer.learning_rate": 1.5e-4}, BIOELECTRA,
     traps=("100 pairs in all: seeds differ by many points, report at least ten.",),
 )  # fmt: skip
 MEDSTS = _corpus(
-    "medsts", "similarity", f"{BLUE} (tables), from the organizers of MedSTS", "data use agreement",
+    "medsts", "similarity", f"{BLUE} (tables), from the organizers of MedSTS", "data use agreement", (),
     "Pearson's correlation (pearson)",
     {"task.max_seq_length": 128, "batch_size": 32, "epochs": 10.0, "optimizer.learning_rate": 1e-4}, ELECTRA,
     registration="data use agreement with the organizers",
 )  # fmt: skip
 MEDNLI = _corpus(
     "mednli", "classification", "https://physionet.org/content/mednli/", "PhysioNet credentialed health data licence",
-    "accuracy", {"task.max_seq_length": 256, "batch_size": 32, "epochs": 5.0, "optimizer.learning_rate": 1e-4}, ELECTRA,
+    ("contradiction", "entailment", "neutral"), "accuracy",
+    {"task.max_seq_length": 256, "batch_size": 32, "epochs": 5.0, "optimizer.learning_rate": 1e-4}, ELECTRA,
     names={split: (f"mli_{split}_v*.jsonl",) for split in ("train", "dev", "test")},
     splits="the three files of the corpus", registration="PhysioNet credentials",
 )  # fmt: skip

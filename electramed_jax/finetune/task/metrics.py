@@ -11,7 +11,8 @@ from electramed_jax.common.errors import UserError
 
 # Shown after the primary score, those that a task has.
 SECONDARY_METRICS = (
-    "precision", "recall", "accuracy", "macro_f1", "spearman", "exact_match", "strict_accuracy", "lenient_accuracy",
+    "precision", "recall", "text_f1", "accuracy", "macro_f1", "spearman", "exact_match", "strict_accuracy",
+    "lenient_accuracy",
 )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ CORPUS = Corpus(
     measure="F1 of the words of each element, averaged (word_macro_f1), as in BLURB; f1 is of whole spans",
     read=_read,
     settings={
+        "task.primary": "word_macro_f1",
         "task.max_seq_length": 256,
         "batch_size": 32,
         "epochs": 3.0,

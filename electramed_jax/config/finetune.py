@@ -57,9 +57,6 @@ class TaskConfig:
     kind: str = setting(
         "ner", "kind of task", one_of("ner", "relations", "classification", "multilabel", "similarity", "qa")
     )
-    corpus: str = setting(
-        "", "name of a corpus of electramed corpora: sets kind, files and the settings of its recipe before all others"
-    )
     data: str = setting("", "folder of the corpus, with train, dev and test files")
     train: str = setting("", 'training file; "": searched for in task.data')
     dev: str = setting("", 'development file; "": searched for in task.data')
@@ -77,6 +74,9 @@ class TaskConfig:
     )
     max_seq_length: int = setting(
         128, "longest example, and length of the rows that examples are packed into", at_least(8), "word pieces"
+    )
+    corpus: str = setting(
+        "", "name of a corpus of electramed corpora: sets kind, files and the settings of its recipe before all others"
     )
 
 

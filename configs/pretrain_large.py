@@ -5,8 +5,8 @@
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "large".
 
-Compiled ahead of time for a vocabulary of 31,090 (rows per step, rows per chip, peak HBM per chip, step time as
-estimated by the compiler of libtpu 0.0.42.1), each by
+Compiled ahead of time in the plain form (see pretrain_base.py) for a vocabulary of 31,090 (rows per step, rows per
+chip, peak HBM per chip, step time as estimated by the compiler of libtpu 0.0.42.1), each by
 `electramed compile --config=configs/pretrain_large.py --topology=...`:
 
     v5p:2x4x4                                   2,048 rows  64 per chip   9.4 of 95.74 GiB   653 ms

@@ -19,6 +19,8 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.presets import PRESETS
 from electramed_jax.config.pretrain import MeshConfig
+from electramed_jax.model.automatic import plain_model
+from electramed_jax.pretrain import automatic
 from electramed_jax.pretrain.state import init_params
 from electramed_jax.training import sharding
 
@@ -35,8 +37,18 @@ def compiler() -> None:
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install -e '.[tpu]'")
 
 
-def electramed_compile(*arguments: str) -> subprocess.CompletedProcess:
-    """Runs `electramed compile` in a subprocess, without the environment of this process."""
+PLAIN_FORM = [
+    "--config.mesh.fsdp=1", "--config.model.compute_dtype=float32", "--config.model.kernels=none",
+    "--config.model.remat=full", "--config.model.scan_layers=True",
+]  # fmt: skip
+
+
+def electramed_compile(*arguments: str, automatic: bool = False) -> subprocess.CompletedProcess:
+    """Runs `electramed compile` in a subprocess, without the environment of this process.
+
+    With `automatic` it chooses the form of the step; otherwise it compiles `PLAIN_FORM`, which arguments may change.
+    """
+    arguments = arguments if automatic else (*PLAIN_FORM, *arguments)
     environment = {name: value for name, value in os.environ.items() if name not in chips.ENVIRONMENT}
     command = [sys.executable, "-m", "electramed_jax.cli", "compile", "--json", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
@@ -51,6 +63,7 @@ def test_tiny_compiles_ahead_of_time_for_eight_virtual_devices(quick_compilation
     config = config_lib.resolve(
         PRESETS["tiny"], vocab_size=600, max_seq_length=64, special=PRESETS["tiny"].data.special
     )
+    config = dataclasses.replace(config, model=dataclasses.replace(plain_model(config.model), remat="full"))
     topology = dataclasses.replace(EIGHT, devices=jax.devices()[:8])
     compiled = compile.compile_step(dataclasses.replace(config, mesh=MeshConfig(2, 4, 1)), topology)
     assert compiled.fits and compiled.peak_bytes > 3 * compiled.parameter_bytes / 4
@@ -87,6 +100,22 @@ def test_data_parallel_chips_exchange_only_gradients(tiny):
     result, _ = tiny
     assert result["collectives"].keys() == {"all-reduce"}
     assert 0.9 < result["collectives"]["all-reduce"]["bytes"] / 20.2e6 < 1.1
+
+
+@pytest.mark.slow
+def test_without_further_settings_the_fast_form_is_compiled(compiler):
+    done = electramed_compile(
+        "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", "--quick", automatic=True
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    chosen = {name: one["value"] for name, one in result["automatic_settings"].items()}
+    assert chosen == {
+        "mesh.fsdp": 4, "model.compute_dtype": "bfloat16", "model.kernels": "attention,residual_norm",
+        "model.remat": "none", "model.scan_layers": False,
+    }  # fmt: skip
+    assert result["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
+    assert "automatic setting model.remat=none: the fastest form that fits" in done.stderr
 
 
 @pytest.mark.slow
@@ -127,7 +156,7 @@ def test_hand_written_kernels_compile_and_their_time_is_that_of_their_code(compi
     sizes = ["--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
     done = electramed_compile(
         "--config=configs/pretrain_tiny.py", "--topology=v5e:2x2", "--max_seq_length=128", *sizes,
-        "--config.model.kernels=auto", "--config.model.attention_dropout=0.1",
+        "--config.model.kernels=attention,residual_norm", "--config.model.attention_dropout=0.1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in ("attention_forward", "attention_backward", "norm_forward", "norm_backward"):
@@ -136,7 +165,9 @@ def test_hand_written_kernels_compile_and_their_time_is_that_of_their_code(compi
 
 @pytest.mark.slow
 def test_base_fits_sixteen_v5e_chips_at_the_batch_size_of_its_config(compiler):
-    done = electramed_compile("--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick")
+    done = electramed_compile(
+        "--config=configs/pretrain_base.py", "--topology=v5e:4x4", "--quick", "--config.model.compute_dtype=bfloat16"
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["batch_size"], result["rows_per_chip"], result["row_length"]) == (256, 16, 512)
@@ -222,7 +253,7 @@ def test_the_error_without_the_compiler_names_the_extra_to_install(monkeypatch):
     ],
 )
 def test_the_out_of_memory_error_of_the_compiler_is_parsed(message, gib):
-    assert compile.parse_out_of_memory(message) == (None if gib is None else int(gib * GIB))
+    assert automatic.parse_out_of_memory(message) == (None if gib is None else int(gib * GIB))
 
 
 # ---- the largest batch that fits ---------------------------------------------------------------------------

@@ -24,11 +24,11 @@ ROWS = [
     ("pretrain_base", "--topology=v5e:2x2 --batch=16"),
     ("pretrain_base", "--topology=v5e:4x4"),
     ("pretrain_base", "--topology=v5e:4x4 --config.model.dropout=0 --config.model.attention_dropout=0"),
-    ("pretrain_base", "--topology=v5e:4x4 --config.model.kernels=auto --config.model.remat=dots"),
+    ("pretrain_base", "--topology=v5e:4x4 --config.model.remat=dots --config.model.scan_layers=True"),
     (
         "pretrain_base",
-        "--topology=v5e:4x4 --config.model.kernels=auto --config.model.remat=none --config.model.scan_layers=False "
-        "--config.mesh.fsdp=16",
+        "--topology=v5e:4x4 --config.model.kernels=none --config.model.remat=full --config.model.scan_layers=True "
+        "--config.mesh.fsdp=1",
     ),
     ("pretrain_base", "--topology=v5e:4x4 --find_batch"),
     ("pretrain_base", "--topology=v5e:8x8 --batch=16"),

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--license",
         default="",
         metavar="LICENCE",
-        help="licence of the texts whose input states none, for the model card (default: that of the documents)",
+        help="licence of the texts without one of their own, for the model card (default: that of the documents)",
     )
     parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
     runner_flags.add_arguments(parser)

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--license",
         default="",
         metavar="LICENCE",
-        help="licence of the documents whose input states none, for the model card (default: not stated)",
+        help="licence of the documents without one of their own, for the model card (default: not stated)",
     )
     _add_formats(parser)
     parser.add_argument(

@@ -37,7 +37,7 @@ class FilterConfig:
       strict: raise at the first damaged piece instead of counting it.
       read_options: what is read, and in which format.
       name: of the corpus, for manifests and model cards; "" for none.
-      license: of the documents whose input states none; "" if it is unknown.
+      license: of the documents without one of their own; "" if it is unknown.
 
     Raises:
       UserError: invalid fractions or language codes.

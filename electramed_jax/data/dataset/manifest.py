@@ -76,7 +76,7 @@ class Manifest:
       dropped: number of documents of the inputs that are in no row, by reason.
       length_histogram: documents by token count; the key is the inclusive upper end of the bin.
       name: prefix of the shard names.
-      license: of the texts whose input states none; "" if it is unknown.
+      license: of the texts without one of their own; "" if it is unknown.
       format: of the rows, "packed" or "electra" (one two-segment example per row, then padding).
       digest: SHA-256 of the other fields, by `compute_digest`; "" in datasets of earlier versions and in a manifest of
         several folders.

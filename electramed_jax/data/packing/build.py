@@ -64,7 +64,7 @@ def pack(
     Args:
       format: one of FORMATS.
       name: of the dataset, the beginning of the names of its files; None is that of the documents.
-      license: of the texts whose input states none; "" is that of the documents.
+      license: of the texts without one of their own; "" is that of the documents.
       workers: processes (default: one per core).
       beam: runs the work as a Beam pipeline instead of in `workers` processes (see `build_beam`).
 

@@ -2,8 +2,8 @@
 
 Reasons, for the members that are not used: `unsafe_member` (its path is absolute or leaves the archive),
 `special_member` (a link or a device), `nested_archive`, `expands_too_far` (a decompression bomb), `encrypted_member`,
-`damaged_archive` (the rest of the archive is not used). Pictures, PDF files and other files that hold no text for a
-reader are passed over; `formats` counts a member of unknown format as `unknown_member`.
+`damaged_member` (of a zip archive), `damaged_archive` (the rest of the archive is not used). Pictures, PDF files and
+other files that hold no text for a reader are passed over; a member of unknown format is an `unknown_member`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,31 @@ from __future__ import annotations
 import io
 import lzma
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import decompression
 from electramed_jax.data.readers import byte_stream, compression
 from electramed_jax.data.readers.document import ReadErrors
 
 TAR, ZIP = "tar", "zip"
+# Errors of the libraries for damaged archives and members. UserError is a ValueError too and is not damage.
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+)
 MEMBER_MARK = "!"  # between the name of an archive and that of its member
 
 _NOT_TEXT = (
@@ -49,10 +63,21 @@ def read_members(errors: ReadErrors, kind: str) -> Iterator[tuple[str, BinaryIO]
     """
     try:
         yield from _tar_members(errors) if kind == TAR else _zip_members(errors)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        if not errors.truncated:
-            errors.truncated = True
-            errors.report_damaged("damaged_archive", 0, f"the archive is damaged ({error})")
+    except UserError:
+        raise
+    except DAMAGE as error:
+        report_damage(errors, error)
+
+
+def report_damage(errors: ReadErrors, error: Exception) -> None:
+    """Counts an archive that cannot be read on, unless its compression was already counted as damaged.
+
+    Raises:
+      UserError: if `errors` is strict.
+    """
+    if not errors.truncated:
+        errors.truncated = True
+        errors.report_damaged("damaged_archive", 0, f"the archive is damaged ({first_line(error)})")
 
 
 def _tar_members(errors: ReadErrors) -> Iterator[tuple[str, BinaryIO]]:

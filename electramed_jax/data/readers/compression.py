@@ -14,7 +14,7 @@ ENDINGS = {".gz": GZIP, ".bz2": BZIP2, ".xz": XZ, ".zst": ZSTD, ".zstd": ZSTD}
 DAMAGE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)  # raised while damaged data is read
 
 _MAGIC = {b"\x1f\x8b": GZIP, b"BZh": BZIP2, b"\xfd7zXZ\x00": XZ, b"\x28\xb5\x2f\xfd": ZSTD}
-_XZ_MEMORY = 256 << 20  # bytes of the dictionary, which the data asks for
+_XZ_MEMORY = 256 << 20  # bytes of the dictionary that the data may need
 
 
 def strip_ending(name: str) -> str:
@@ -122,6 +122,7 @@ class _ZstdStream:
         import pyarrow as pa
 
         self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        self._buffer = bytearray()
 
     def read1(self, size: int) -> bytes:
         """Returns at most `size` bytes; b"" at the end.
@@ -131,7 +132,10 @@ class _ZstdStream:
           OSError: the data is damaged.
         """
         try:
-            return self._stream.read(size)
+            # A `read` of pyarrow that fails does not free the bytes that it allocated for the result.
+            if len(self._buffer) != size:
+                self._buffer = bytearray(size)
+            return bytes(memoryview(self._buffer)[: self._stream.readinto(self._buffer)])
         except OSError as error:
             if "Truncated" in str(error):
                 raise EOFError("compressed data ends early") from error

@@ -225,7 +225,7 @@ FORMATS = (
 )
 
 
-# Ending of a name -> format of a file whose content fits no row.
+# Ending of a name -> format of a file with content that fits no row.
 _NAMES = {
     ".nxml": "jats",
     ".xml": "pubmed_xml",
@@ -279,7 +279,7 @@ def recognize(head: Head) -> Format | None:
 
 
 def format_of_name(name: str) -> Format | None:
-    """Returns the format that a file name stands for."""
+    """Returns the format of files with this name."""
     return next((find_format(row) for ending, row in _NAMES.items() if name.endswith(ending)), None)
 
 

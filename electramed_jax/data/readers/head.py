@@ -100,7 +100,7 @@ def read_head(path: str) -> Head:
 
 
 def make_head(name: str, raw: bytes, complete: bool) -> Head:
-    """Returns the head of an input whose first bytes, compressed or not, are `raw`; damage is ignored."""
+    """Returns the head of an input from its first bytes `raw`, compressed or not; damage is ignored."""
     ignored = ReadErrors(name, Counter(), strict=False, stream=io.BytesIO(raw))
     data = b""
     for chunk in byte_stream.read_chunks(ignored):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common import console
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import archive, compression, formats
 from electramed_jax.data.readers import head as head_module
@@ -140,21 +141,23 @@ def _read_archive(
     bytes_read = used_bytes = 0
     member_options = dataclasses.replace(options, format="")
     for name, stream in archive.read_members(errors, kind):
-        # The first bytes are kept for the reader, because a member cannot seek.
-        start = stream.read(head_module.RAW_BYTES)
         path = f"{errors.path}{archive.MEMBER_MARK}{name}"
-        head = head_module.make_head(path, start, len(start) < head_module.RAW_BYTES)
-        member = ReadErrors(
-            path,
-            errors.drops,
-            errors.strict,
-            errors.max_line_bytes,
-            errors.max_expansion,
-            stream=compression.join(start, stream),
-        )
-        for document in _read(head, member, member_options, deletions, counts) if start else ():
-            errors.converted = member.converted
-            yield document
+        member = ReadErrors(path, errors.drops, errors.strict, errors.max_line_bytes, errors.max_expansion)
+        try:
+            # The first bytes are kept for the reader, because a member cannot seek.
+            start = stream.read(head_module.RAW_BYTES)
+            member.stream = compression.join(start, stream)
+            head = head_module.make_head(path, start, len(start) < head_module.RAW_BYTES)
+            for document in _read(head, member, member_options, deletions, counts) if start else ():
+                errors.converted = member.converted
+                yield document
+        except UserError:
+            raise
+        except archive.DAMAGE as error:
+            if kind == archive.TAR:
+                archive.report_damage(errors, error)
+                break
+            member.report_damaged("damaged_member", 0, f"member {name!r} is damaged ({first_line(error)})")
         bytes_read, used_bytes = bytes_read + member.bytes_read, used_bytes + member.used_bytes
         errors.damage = {**member.damage, **errors.damage}
         errors.dropped += member.dropped

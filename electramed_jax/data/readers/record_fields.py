@@ -36,6 +36,7 @@ _OTHERS = {
 }
 _YEAR = re.compile(r"(?:1[89]|20)\d\d")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair, which JSON can contain and UTF-8 cannot
+_SHOWN_FIELDS, _SHOWN_CHARS = 30, 40  # of the names of fields in an error
 _NOT_LETTERS = re.compile(r"[^a-z0-9]+")
 
 
@@ -69,7 +70,7 @@ def find_fields(names: Iterable[Any], options: ReadOptions, path: str) -> Fields
     present = [name for name in names if isinstance(name, str)]
     known = {_NOT_LETTERS.sub("_", name.lower()).strip("_"): name for name in reversed(present)}
     known |= {name: name for name in present}
-    shown = ", ".join(present[:40]) or "none"
+    shown = ", ".join(" ".join(name.split())[:_SHOWN_CHARS] for name in present[:_SHOWN_FIELDS]) or "none"
 
     def chosen(option: str, wanted: str) -> str:
         if wanted not in present:

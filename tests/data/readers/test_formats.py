@@ -157,3 +157,20 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path, data):
     assert "unknown file format; wanted one of pubmed_xml, jats, " in unusable[0] and "--format" in unusable[0]
     with pytest.raises(UserError, match=r"a\.pdf: unknown file format; wanted one of pubmed_xml, jats, .*--format"):
         list(reader.read_documents(str(tmp_path / "a.pdf"), Counter(), strict=True))
+
+
+def test_a_damaged_member_of_a_zip_affects_only_itself(tmp_path):
+    data = zip_of({f"{n}.jsonl": f'{{"text": "Text {n} {n**99}"}}\n'.encode() for n in range(1, 6)})
+    damaged = bytearray(data)
+    place = data.index(b"3.jsonl") + 12
+    damaged[place : place + 8] = b"\xff" * 8
+    (tmp_path / "a.zip").write_bytes(damaged)
+    found, drops = read_file(tmp_path / "a.zip")
+    assert [document.text.split()[1] for document in found] == ["1", "2", "4", "5"] and drops == {"damaged_member": 1}
+
+
+def test_a_damaged_tar_does_not_end_in_a_traceback(tmp_path):
+    data = tar_of({f"{n}.jsonl": f'{{"text": "Text {n}"}}\n'.encode() * 99 for n in range(5)}, "w")
+    (tmp_path / "a.tar").write_bytes(data[:5000])
+    found, drops = read_file(tmp_path / "a.tar")
+    assert found and drops == {"damaged_archive": 1}

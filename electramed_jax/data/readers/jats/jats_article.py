@@ -1,8 +1,8 @@
 """A JATS article to documents: title, abstract, body by section, identifiers, licence.
 
 - The title is `article-title` and `subtitle`.
-- Each section of the body is a section of the document, with its heading as the label. The heading of a section whose
-  text is all in subsections precedes the heading of the first of them.
+- Each section of the body is a section of the document, with its heading as the label. If all
+  text of a section is in its subsections, its heading precedes that of the first of them.
 - The abstract comes first. Abstracts of other kinds (digests and summaries for other readers) follow it under their
   heading; graphical abstracts, teasers and tables of contents are not read. A translated abstract is a document of its
   own if `ReadOptions.other_abstracts` contains its language.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from electramed_jax.common.storage import files
 from electramed_jax.data.readers import record_fields
@@ -71,7 +71,8 @@ def _batches(errors: ReadErrors, options: ReadOptions) -> Iterator[Any]:
             table = parquet.ParquetFile(file)
             # Only the columns with the parts of a document are decoded.
             columns = record_fields.find_fields(table.schema_arrow.names, options, errors.path).names
-            yield from table.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                yield from _small_batches(batch)
         elif magic == ARROW_MAGIC:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
@@ -88,8 +89,35 @@ def _small_batches(batch: Any) -> Iterator[Any]:
 
 def _open(errors: ReadErrors) -> Any:
     if errors.stream is None:
-        return files.open_read(errors.path)
+        return _SizedFile(files.open_read(errors.path), files.size(errors.path))
     data = errors.stream.read(_MAX_MEMBER_BYTES + 1)
     if len(data) > _MAX_MEMBER_BYTES:
         raise EOFError(f"larger than {_MAX_MEMBER_BYTES >> 20} MiB in an archive; unpack the archive")
     return io.BytesIO(data)
+
+
+class _SizedFile(io.RawIOBase):
+    """Reads a file and never more bytes than it has: a damaged table names any number, and Python would allocate it."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self._size = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

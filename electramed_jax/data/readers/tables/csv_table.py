@@ -52,7 +52,7 @@ def read(errors: ReadErrors, options: ReadOptions, *_: object) -> Iterator[Docum
 
 def _rows(lines: _Lines, separator: str, errors: ReadErrors) -> Iterator[tuple[list[str], int]]:
     """Yields (row, number of its last line); goes on after a row that cannot be read."""
-    # Many tables of this form have lone quotation marks in their text, but tab-separated ones never quote line ends.
+    # Many tables of this form have single quotation marks in their text, but tab-separated ones never quote line ends.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" and not lines.quoted else csv.QUOTE_MINIMAL
     while True:
         try:
@@ -86,4 +86,5 @@ class _Lines:
             self.quoted = '"' in line
         self.number = number
         self.repair = replaced or self.repair
-        return f"{line.replace(chr(0), '')}\n".replace("\r\n", "\n")
+        # The csv module accepts neither NUL nor a carriage return inside a line.
+        return line.rstrip("\r").replace("\0", "").replace("\r", " ") + "\n"

@@ -26,7 +26,7 @@ def read_values(errors: ReadErrors, lists: Set[str] = frozenset()) -> Iterator[A
 
     Args:
       errors: the file; damage is counted here.
-      lists: keys of an object whose array holds the values, such as {"documents"}. An object under such a key is
+      lists: keys of an object with the array of values, such as {"documents"}. An object under such a key is
         searched in the same way. An object without these keys is a value itself.
 
     Raises:

@@ -185,8 +185,8 @@ def test_a_file_of_which_almost_nothing_can_be_used_is_named(folders, input_fold
         ("ner", ["--input", "notes.txt", "--batch_size=0"], "--batch_size=0: wanted 1 or more"),
         (
             "relations",
-            ["--input", "notes.json.bz2"],
-            "no file matches|notes.json.bz2: the model predicts labels of texts",
+            ["--input", "notes.pdf"],
+            "notes.pdf: the model predicts labels of texts",
         ),
         ("relations", ["--input", "table.tsv", "--text_column=words"], "table.tsv, line 2: no column words"),
         (
@@ -204,6 +204,7 @@ def test_a_file_of_which_almost_nothing_can_be_used_is_named(folders, input_fold
 )
 def test_a_user_error_is_one_line(folders, input_folder, capsys, kind, arguments, message):
     pathlib.Path("other.tsv").write_text("sentence\nof @X1$ a\n")
+    pathlib.Path("notes.pdf").write_text("%PDF")
     assert cli.main(["predict", f"--model={folders[kind]}", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from electramed_jax import __version__
 from electramed_jax.common import console
-from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
+from electramed_jax.common.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, first_line
 from electramed_jax.common.processes import signals
 
 COMMANDS = {
@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         console.fail(f"electramed {name}: {error}")
         return error.exit_code
+    except OSError as error:  # from a library: `files` raises UserErrors
+        console.fail(f"electramed {name}: {_describe_os_error(error)}")
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         console.fail(f"electramed {name}: interrupted; run the same command again to resume")
         return EXIT_INTERRUPTED
@@ -135,12 +138,26 @@ def _level(args: argparse.Namespace) -> str:
 
 
 def _run_command(run: Callable[[argparse.Namespace], dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Returns `run(args)`. With --verbose, prints the traceback of a UserError."""
+    """Returns `run(args)`. With --verbose, prints the traceback of an error that is shown in one line."""
     try:
         return run(args)
-    except UserError:
+    except (UserError, OSError):
         console.detail(traceback.format_exc())
         raise
+
+
+def _describe_os_error(error: OSError) -> str:
+    """Returns the line for an error of the operating system: the file, what is wrong, what to do next."""
+    from electramed_jax.common.storage import files
+
+    path = next((str(name) for name in (error.filename, error.filename2) if name is not None), "")
+    if isinstance(error, FileNotFoundError):
+        reason = f"{error.strerror or first_line(error)}; check the path"
+    elif isinstance(error, PermissionError):
+        reason = "permission denied; check its owner and mode"
+    else:
+        reason = files.describe_os_error(error)
+    return f"{path}: {reason}" if path else f"{reason} (--verbose shows where)"
 
 
 class _Parser(argparse.ArgumentParser):

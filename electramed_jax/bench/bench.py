@@ -16,6 +16,7 @@ import numpy as np
 
 from electramed_jax import __version__
 from electramed_jax.common.processes.main_console import log_main
+from electramed_jax.common.step_timer import StepTimer
 from electramed_jax.common.timing import Timing, benchmark, time_call
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.dataset import open_dataset
@@ -152,7 +153,7 @@ def bench_checkpoint(
             step, began = len(seconds["save"]), time.perf_counter()
             with manager() as checkpoints:
                 opened = time.perf_counter()
-                checkpoints.save(step, state, {"step": step})
+                checkpoints.save(step, state, StepTimer(step).state_dict())
                 seconds["pause"].append(time.perf_counter() - opened)
             seconds["save"].append(time.perf_counter() - opened)
             with manager() as checkpoints:

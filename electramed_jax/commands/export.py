@@ -132,6 +132,7 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
     results = [load_model.read_results(folder) for folder in args.results or []]
     run_history = history.read_history(args.workdir)
     folders = {network: files.join(args.output, network) for network in convert.trained_networks(run_history.config)}
+    _check_no_other_network(args.output, folders)
     repositories = push_to_hub.name_repositories(args.push, folders) if args.push else {}
     config, state = load_pretrained_state(args.workdir, mesh, args.step)
     step = int(state.step)
@@ -142,22 +143,33 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
     manifest = history.read_manifest(args.workdir)
     pictures = _pictures(args.workdir, step)
     facts = _card_data(args, run_history, manifest, step, licenses, results, list(pictures))
-    tokens = read_vocab(args.workdir, config)
-    for network, folder in folders.items():
-        for name, picture in pictures.items():
-            with files.atomic_write(files.join(folder, name)) as file:
-                file.write(picture)
-        convert.export_network(
-            network,
-            folder,
-            params,
-            config.model,
-            tokens,
-            lower_case=manifest.lower_case,
-            card_data=facts,
-        )
+    convert.export_networks(
+        folders,
+        params,
+        config.model,
+        read_vocab(args.workdir, config),
+        lower_case=manifest.lower_case,
+        card_data=facts,
+        pictures=pictures,
+    )
+    for folder in folders.values():
         log_main(f"wrote {folder}")
     return result | _push(args, repositories, f"Step {step:,} of {config.total_steps:,}")
+
+
+def _check_no_other_network(output: str, folders: Mapping[str, str]) -> None:
+    """Raises UserError if `output` holds a network of another export, which would open as the new one's partner."""
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.common.storage import files
+    from electramed_jax.hf.format import mapping, model_dir
+
+    for network in mapping.NETWORKS:
+        folder = files.join(output, network)
+        if network not in folders and files.exists(files.join(folder, model_dir.CONFIG)):
+            raise UserError(
+                f"{folder}: holds the {network} of another model; this run trains no {network}; remove the folder, or "
+                "choose another --output"
+            )
 
 
 def _card_data(

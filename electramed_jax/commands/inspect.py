@@ -64,7 +64,7 @@ def _inspect_workdir(path: str) -> dict[str, Any]:
     from electramed_jax.pretrain import history
 
     if is_finetuned(path):
-        value = files.read_json(files.join(path, "config.json"))
+        value = files.read_json(files.join(path, "config.json"), dict[str, Any])
         console.say(json.dumps(value, indent=2, ensure_ascii=False))
         return {"kind": "training", "config": value}
     run = history.read_history(path)

@@ -196,13 +196,18 @@ def _text_file(text: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _open_output(path: str | None) -> Iterator[Callable[[str], Any]]:
-    """Yields a function that writes text to standard output (`path` None) or, atomically, to a file."""
+    """Yields a function that writes text to standard output (`path` None) or, atomically, to a file.
+
+    A terminal gets escapes in place of the control characters of the texts.
+    """
+    from electramed_jax.common import console
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
 
     if path is None:
         try:
-            yield sys.stdout.write
+            is_terminal = sys.stdout.isatty()
+            yield lambda piece: sys.stdout.write(console.printable(piece) if is_terminal else piece)
             sys.stdout.flush()
         except BrokenPipeError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes standard output at exit

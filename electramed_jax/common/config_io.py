@@ -26,6 +26,7 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 
 Auto = Literal["auto"]
 AUTO: Auto = "auto"  # value of a setting that the program chooses
+_MAX_SHOWN = 60  # characters of a wrong value in a message
 
 # Earlier name of a setting, or of a group of settings -> current name.
 RENAMED = {
@@ -56,10 +57,11 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "conf
     Raises:
       UserError: an unknown or missing setting, or a value of the wrong type; names the setting.
     """
+    _require_group(where, values)
     fields = typing.get_type_hints(cls)
     unknown, missing = sorted(set(values) - set(fields)), sorted(set(fields) - set(values))
     if unknown or missing:
-        problems = [f"unknown: {name}{_did_you_mean(name, fields)}" for name in unknown]
+        problems = [f"unknown: {name[:_MAX_SHOWN]}{_did_you_mean(name, fields)}" for name in unknown]
         problems += [f"missing: {', '.join(missing)}"] * bool(missing)
         raise UserError(f"{where} does not fit this version's settings ({'; '.join(problems)})")
     converted: dict[str, Any] = {}
@@ -71,10 +73,10 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "conf
         elif may_be_auto and value == AUTO:
             converted[name] = value
         elif kind is float and type(value) is int:
-            converted[name] = float(value)
+            converted[name] = _to_float(f"{where}.{name}", value)
         elif type(value) is not kind:
             wanted = f"a {kind.__name__}{' or auto' if may_be_auto else ''}"
-            raise UserError(f"{where}.{name}={value!r} is a {type(value).__name__}; wanted {wanted}")
+            raise UserError(f"{where}.{name}={value!r:.{_MAX_SHOWN}} is a {type(value).__name__}; wanted {wanted}")
         else:
             converted[name] = value
     return cls(**converted)
@@ -83,6 +85,18 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "conf
 def is_automatic(kind: Any) -> bool:
     """Returns whether a field of this type may be "auto" in place of a number or a truth value: `int | Auto`."""
     return Auto in get_args(kind)
+
+
+def _require_group(where: str, values: Any) -> None:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} is {values!r:.{_MAX_SHOWN}}; wanted settings by name")
+
+
+def _to_float(name: str, value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError(f"{name} is a whole number of {len(str(value))} digits; wanted a float") from None
 
 
 def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "config") -> Settings:
@@ -95,11 +109,20 @@ def from_saved(cls: type[Settings], values: Mapping[str, Any], where: str = "con
     def complete(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         both = {**defaults, **given}
         return {
-            name: complete(defaults[name], value) if isinstance(value, Mapping) and name in defaults else value
+            name: (
+                complete(defaults[name], value)
+                if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
+                else value
+            )
             for name, value in both.items()
         }
 
-    return from_dict(cls, complete(dataclasses.asdict(cls()), rename_settings(values)), where)
+    _require_group(where, values)
+    try:
+        renamed = rename_settings(values)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return from_dict(cls, complete(dataclasses.asdict(cls()), renamed), where)
 
 
 def rename_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +137,8 @@ def rename_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         place = renamed
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{name}: {group!r} is a group of settings and a setting; wanted one of the two")
         place[last] = value
     return renamed
 

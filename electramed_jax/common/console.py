@@ -1,7 +1,8 @@
 """Messages and progress on standard error while a command runs.
 
 Standard output is for results only, so that `electramed ... --json | jq` works. All messages go through this module, so
-that --quiet and --verbose apply everywhere. Colours are used on a terminal, unless NO_COLOR is set.
+that --quiet and --verbose apply everywhere. Colours are used on a terminal, unless NO_COLOR is set. Texts may come from
+articles and file names: control characters in them are shown as escapes and never reach the terminal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -24,6 +26,10 @@ RATE_SECONDS = 60.0
 # Level of output: warnings and errors only; messages and progress too; details too.
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
 YELLOW, RED = "33", "31"
+
+# Control characters except tab and line feed, marks that change the direction of the text after them, and halves of
+# surrogate pairs, which no encoding has.
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _level = NORMAL
 
@@ -62,8 +68,13 @@ def warn(line: str) -> None:
 
 
 def fail(line: str) -> None:
-    """Prints the error that ended a command, at every level."""
-    _print(line, RED)
+    """Prints the error that ended a command in one line, at every level."""
+    _print(line.replace("\n", "\\n"), RED)
+
+
+def printable(text: str) -> str:
+    r"""Returns the text with `\\x1b` and the like in place of the characters that would control a terminal."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def detail(line: str) -> None:
@@ -78,6 +89,7 @@ def is_live() -> bool:
 
 
 def _print(line: str, colour: str = "") -> None:
+    line = printable(line)
     if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"\033[{colour}m{line}\033[0m"
     print(line, file=sys.stderr, flush=True)  # noqa: T201 the only place that prints messages

@@ -8,6 +8,8 @@ EXIT_UNUSABLE_INPUTS = 3  # finished, but some inputs were unusable; they were n
 EXIT_PREEMPTED = 42  # a checkpoint was saved; start the same command again
 EXIT_PEER_LOST = 75  # another process of the run ended; start all processes again (sysexits.h: EX_TEMPFAIL)
 EXIT_INTERRUPTED = 130  # Ctrl-C
+MAX_MESSAGE = 1000  # characters of a message
+_END_KEPT = 300  # characters of the end, which says what to do next
 
 
 class UserError(ValueError):
@@ -17,6 +19,12 @@ class UserError(ValueError):
     """
 
     exit_code = EXIT_USER_ERROR
+
+    def __init__(self, message: str = ""):
+        """Creates the error. The middle of a message of more than `MAX_MESSAGE` characters is left out."""
+        if len(message) > MAX_MESSAGE:  # it quotes a damaged file
+            message = f"{message[: MAX_MESSAGE - _END_KEPT]} … {message[-_END_KEPT:]}"
+        super().__init__(message)
 
 
 class PeerLostError(UserError):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from electramed_jax.common import console
+
+# Characters with a meaning in a line of Markdown; "_" only outside of words.
+_MARKDOWN = re.compile(r"[\\`*\[\]~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^(?:#|[-+](?= ))")
 
 
 def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
@@ -20,9 +26,19 @@ def cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return one_line(value).replace("|", "\\|")
+    return escape(value).replace("|", "\\|")
+
+
+def escape(value: Any) -> str:
+    r"""Returns the text of a value in one line that Markdown shows as it is.
+
+    HTML tags, links, images, emphasis and code in a file name or an article become text. Underscores inside a word
+    stay: they mean nothing there. Control characters become escapes such as `\\x1b`.
+    """
+    text = _MARKDOWN.sub(r"\\\g<0>", one_line(value))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def one_line(value: Any) -> str:
-    """Returns the text of a value with each run of white space replaced by one space."""
-    return " ".join(str(value).split())
+    r"""Returns the text of a value in one line; control characters become escapes such as `\\x1b`."""
+    return console.printable(" ".join(str(value).split()))

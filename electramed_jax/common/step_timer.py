@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -93,7 +94,9 @@ class StepTimer:
 
 
 def format_duration(seconds: float) -> str:
-    """Formats seconds in at most two units: `90061` as "1 d 1 h", `61` as "1 min 1 s"."""
+    """Formats seconds in at most two units: `90061` as "1 d 1 h", `61` as "1 min 1 s"; NaN as "unknown"."""
+    if not math.isfinite(seconds):
+        return "unknown"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     left = round(seconds)
     parts: list[str] = []

@@ -325,13 +325,7 @@ def check(config: Config) -> None:
     trackers.check_trackers(config.trackers)
     if config.init and not config.init.startswith(HF_FOLDER):
         raise UserError(f"config.init={config.init!r}: wanted {HF_FOLDER}DIR, a Hugging Face ELECTRA folder")
-    for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
-        if encoder.hidden_size % encoder.num_heads:
-            raise UserError(
-                f"config.model.{name}hidden_size={encoder.hidden_size} is not divisible by "
-                f"config.model.{name}num_heads={encoder.num_heads}; use heads of 64: "
-                f"{name}num_heads={max(1, encoder.hidden_size // 64)}"
-            )
+    check_model(model)
     if config.data.max_seq_length > model.max_positions:
         raise UserError(
             f"rows of {config.data.max_seq_length} tokens need config.model.max_positions of at least that; "
@@ -354,6 +348,18 @@ def check(config: Config) -> None:
         )
 
 
+def check_model(model: ModelConfig) -> None:
+    """Raises UserError if a size of a model is out of range, or if a width does not divide by its number of heads."""
+    check_fields(model)
+    for name, encoder in (("", model.discriminator), ("generator_", model.generator)):
+        if encoder.hidden_size % encoder.num_heads:
+            raise UserError(
+                f"config.model.{name}hidden_size={encoder.hidden_size} is not divisible by "
+                f"config.model.{name}num_heads={encoder.num_heads}; use heads of 64: "
+                f"{name}num_heads={max(1, encoder.hidden_size // 64)}"
+            )
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """Returns the config as nested plain dicts, ready for JSON."""
     return dataclasses.asdict(config)
@@ -364,15 +370,28 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return config_io.from_dict(Config, values)
 
 
-def from_saved(values: Mapping[str, Any]) -> Config:
+def from_saved(values: Mapping[str, Any], path: str = "") -> Config:
     """Builds a config from the config.json of a run of this or an earlier version; see `config_io.from_saved`.
 
     Settings that were not saved take their defaults, which are never "auto". In earlier versions `model.kernels=auto`
     meant every kernel that supports the sizes.
+
+    Args:
+      values: content of the file.
+      path: of the file, for messages.
+
+    Raises:
+      UserError: as `config_io.from_saved`, or a setting is out of range.
     """
-    config = config_io.from_saved(Config, values)
+    prefix = f"{path}: " if path else ""
+    config = config_io.from_saved(Config, values, f"{prefix}config")
     if config.model.kernels == AUTO:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, kernels=ALL_KERNELS))
+    try:
+        check_fields(config)
+        check_model(config.model)
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from error
     return config
 
 

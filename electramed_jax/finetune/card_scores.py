@@ -49,7 +49,7 @@ def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
         return ""
     head = ["task", "data", "split", "score", "value", "seeds", "published"]
     limits = [
-        f"- {one['task']}, {_variant(one, _split(one))}: {markdown.one_line(warning)}"
+        f"- {one['task']}, {_variant(one, _split(one))}: {markdown.escape(warning)}"
         for one in results
         for warning in one.get("warnings", ())  # version 0.1 has none
     ]

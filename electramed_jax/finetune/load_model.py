@@ -13,6 +13,7 @@ from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune import postprocess_config
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
+from electramed_jax.finetune.task import result_files
 from electramed_jax.finetune.task.model_spec import ModelSpec
 from electramed_jax.finetune.task.task import DEV
 from electramed_jax.finetune.training import loop, workdir
@@ -58,7 +59,7 @@ def read_results(run_folder: str) -> dict[str, Any]:
     path = files.join(run_folder, workdir.RESULTS_FILE)
     if not files.exists(path):
         raise UserError(f"{run_folder}: no seed is finished; run the same electramed finetune command until one is")
-    return files.read_json(path)
+    return result_files.read_results(path)
 
 
 def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
@@ -80,7 +81,7 @@ def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
     params = loop.load_best_params(train_spec, best_folder, mesh, runs[seed]["best_step"])
     tokens = _read_vocab(run_folder, seed, spec)
     settings = workdir.read_config(run_folder)
-    data = files.read_json(files.join(run_folder, workdir.DATA_FILE))
+    data = result_files.read_data_summary(files.join(run_folder, workdir.DATA_FILE))
     postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data, spec.words)
     return TrainedModel(spec, tokens, sharding.to_host(params), seed, postprocess, results, runs[seed])
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import json_values
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa.windows import WindowConfig
+from electramed_jax.finetune.task.model_spec import MIN_LENGTH
 from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.text_classification.tables import Columns
 from electramed_jax.finetune.text_classification.task import CLASSIFICATION, KINDS, MULTILABEL, SIMILARITY
@@ -90,14 +92,17 @@ def from_json(values: Any, head: Head, max_positions: int, place: str) -> Postpr
     """
     kind = _DEFAULT_KINDS[head.loss] if head.kind == SEQUENCE else TASK_KINDS[head.kind][0]
     default = PostprocessConfig(kind, min(max_positions, _DEFAULT.max_seq_length))
-    try:
-        field_names = {key: name for name, key in _JSON_KEYS.items()}
-        given = {field_names.get(key, key): value for key, value in values.items()}
-        config = dataclasses.replace(default, **{**given, "columns": Columns(**given.get("columns", {}))})
-    except (AttributeError, TypeError) as error:
-        raise UserError(
-            f"{place}: its 'electramed' part is not from electramed export ({error}); export the model again"
-        ) from error
+    advice = "export the model again"
+    given = json_values.convert(values, dict[str, Any], f"{place}: its 'electramed' part", advice=advice)
+    field_names = {key: name for name, key in _JSON_KEYS.items()}
+    given = {field_names.get(key, key): value for key, value in given.items()}
+    complete = dataclasses.asdict(default) | given
+    config = json_values.convert(complete, PostprocessConfig, f"{place}: its 'electramed' part", advice=advice)
     if config.kind not in TASK_KINDS[head.kind]:
         raise UserError(f"{place}: a {head.kind} head with kind={config.kind!r}; export the model again")
+    if not MIN_LENGTH <= config.max_seq_length <= max_positions:
+        raise UserError(
+            f"{place}: max_length={config.max_seq_length}; wanted {MIN_LENGTH} to {max_positions}, the positions of "
+            "the model; export the model again"
+        )
     return config

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
-from electramed_jax.common import markdown
+from electramed_jax.common import config_io, markdown
 from electramed_jax.common.markdown import table
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
@@ -76,12 +76,13 @@ def to_markdown(results: Results) -> str:
     seeds = len(results["seeds"])
     splits = list(results["scores"])
     lines = [
-        f"# {results['task']}",
+        f"# {markdown.escape(results['task'])}",
         "",
-        f"Corpus: {results['variant']}.",
+        f"Corpus: {markdown.escape(results['variant'])}.",
         "",
-        f"Encoder: {results['encoder']}. Seeds: {', '.join(map(str, results['seeds']))}; mean ± standard deviation. "
-        f"Test scores are of the checkpoint that dev chose by {results['primary']}, measured once.",
+        f"Encoder: {markdown.escape(results['encoder'])}. Seeds: {', '.join(map(str, results['seeds']))}; mean ± "
+        "standard deviation. Test scores are of the checkpoint that dev chose by "
+        f"{markdown.escape(results['primary'])}, measured once.",
         *_negative_lines(results),
         *_warning_lines(results),
         "",
@@ -94,37 +95,41 @@ def to_markdown(results: Results) -> str:
         lines.append(f"| {markdown.cell(name)} | {cells} |")
     lines += _class_lines(results, splits)
     if results["published"] and TEST in splits:
-        lines += ["", "Published on the same files:", "", "| model | score | test | source |", "|---|---|---|---|"]
         ours = _format_mean(results["scores"][TEST][results["primary"]], seeds)
-        lines.append(f"| this one | {results['primary']} | {ours} | |")
-        for score in results["published"]:
-            lines.append(f"| {score['model']} | {score['metric']} | {score['value']:.2f} | {score['source']} |")
-    lines += ["", "| split | file | SHA-256 | sizes |", "|---|---|---|---|"]
-    for split, sizes in results["data"]["sizes"].items():
-        file = results["data"]["files"].get(split, {})
-        several = any(name.startswith(f"{split} ") for name in results["data"]["files"])
+        rows = [["this one", results["primary"], ours, ""]]
+        rows += [[one["model"], one["metric"], f"{one['value']:.2f}", one["source"]] for one in results["published"]]
+        lines += ["", "Published on the same files:", "", table(["model", "score", "test", "source"], rows)]
+    lines += ["", table(["split", "file", "SHA-256", "sizes"], _file_rows(results))]
+    return "\n".join(lines) + "\n"
+
+
+def _file_rows(results: Results) -> list[list[Any]]:
+    """Returns a row per split with its file, hash and sizes, then a row per file of a split with several files."""
+    rows = []
+    sizes_of, file_of = results["data"]["sizes"], results["data"]["files"]
+    for split, sizes in sizes_of.items():
+        file = file_of.get(split, {})
+        several = any(name.startswith(f"{split} ") for name in file_of)
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sizes.items() if count)
         path = file.get("path", "" if several else "held out of the training file")
-        lines.append(f"| {split} | {path} | {file.get('sha256', '')[:16]} | {counts} |")
-    for name, file in results["data"]["files"].items():  # splits with several files
-        if name not in results["data"]["sizes"]:
-            lines.append(f"| {name} | {file['path']} | {file['sha256'][:16]} | |")
-    return "\n".join(lines) + "\n"
+        rows.append([split, path, file.get("sha256", "")[:16], counts])
+    rows += [[name, file["path"], file["sha256"][:16], ""] for name, file in file_of.items() if name not in sizes_of]
+    return rows
 
 
 def _negative_lines(results: Results) -> list[str]:
     """Returns the line that names the label of relations that is not scored; [] for other tasks."""
     if not (negative := results["data"].get("negative")):
         return []
-    counted = ", ".join(map(markdown.one_line, results["data"]["counted"]))
-    return ["", f"Scored labels: {counted}. Not scored, because it means no relation: {markdown.one_line(negative)}."]
+    counted = ", ".join(map(markdown.escape, results["data"]["counted"]))
+    return ["", f"Scored labels: {counted}. Not scored, because it means no relation: {markdown.escape(negative)}."]
 
 
 def _warning_lines(results: Results) -> list[str]:
     """Returns the list of warnings about the data; [] if there are none."""
     if not (warnings := results.get("warnings")):  # version 0.1 has none
         return []
-    return ["", "What limits these scores:", "", *(f"- {markdown.one_line(warning)}" for warning in warnings)]
+    return ["", "What limits these scores:", "", *(f"- {markdown.escape(warning)}" for warning in warnings)]
 
 
 def _class_lines(results: Results, splits: Sequence[str]) -> list[str]:
@@ -157,15 +162,15 @@ def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any],
         data["limits of the scores"] = "; ".join(results["warnings"])
     for split, file in results["data"]["files"].items():
         data[f"SHA-256 of {split}"] = file["sha256"]
-    config = results["config"]
+    config = config_io.from_saved(FinetuneConfig, results["config"], "results.json: config")
     recipe = {
         "code": results["code"],
         "encoder": results["encoder"],
         "seed": run["seed"],
-        "epochs": f"{run['best_epoch']:.2f}, the best on dev of {config['epochs']:g}",
-        "batch": f"{config['batch_size']} examples",
-        "learning rate": config["optimizer"]["learning_rate"],
-        "layer-wise decay": config["optimizer"]["layerwise_lr_decay"],
+        "epochs": f"{run['best_epoch']:.2f}, the best on dev of {config.epochs:g}",
+        "batch": f"{config.batch_size} examples",
+        "learning rate": config.optimizer.learning_rate,
+        "layer-wise decay": config.optimizer.layerwise_lr_decay,
     }
     scores = {
         f"{split} {name}": value

@@ -17,6 +17,7 @@ from electramed_jax.finetune import load_model
 from electramed_jax.finetune.make_task import make_task
 from electramed_jax.finetune.qa.task import QaTask
 from electramed_jax.finetune.run import Outcome, run_finetuning
+from electramed_jax.finetune.task import result_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import TRAIN
 from electramed_jax.finetune.training import workdir
@@ -81,7 +82,7 @@ def device_hours(run_folder: str) -> DeviceHours:
     hours: DeviceHours = {}
     for stage_folder in (run_folder, files.join(run_folder, FIRST_STAGE)):
         path = files.join(stage_folder, workdir.RESULTS_FILE)
-        for seed in files.read_json(path)["seeds"] if files.exists(path) else ():
+        for seed in result_files.read_results(path)["seeds"] if files.exists(path) else ():
             folder = workdir.seed_folder(stage_folder, seed)
             entries = [entry for entry in metrics_writer.read_metrics(folder) if entry["split"] == TRAIN]
             for key, used in starts.device_hours(entries, read_starts(folder)).items():

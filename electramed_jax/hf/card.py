@@ -256,7 +256,7 @@ def render_card(network: str, card_data: CardData) -> str:
     """
     parts = [
         _front_matter(network, card_data),
-        f"# {markdown.one_line(card_data.name)}: {network}",
+        f"# {markdown.escape(card_data.name)}: {network}",
         PURPOSES[network],
         "## Use",
         f"```python\n{USAGE[network]}\n```",
@@ -288,8 +288,17 @@ def _front_matter(network: str, card_data: CardData) -> str:
         values["pipeline_tag"] = PIPELINES[network]
     values |= card_data.metadata
     # JSON values are valid YAML; their quotes keep YAML from reading a string such as `no` as another type.
-    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    lines = [f"{key}: {json.dumps(_printable(value), ensure_ascii=False)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _printable(value: Any) -> Any:
+    """Returns a JSON value whose texts hold only characters that YAML allows, emoji included."""
+    if isinstance(value, Mapping):
+        return {key: _printable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(inner) for inner in value]
+    return markdown.one_line(value) if isinstance(value, str) else value
 
 
 def _render_table(rows: Mapping[str, Any]) -> str:

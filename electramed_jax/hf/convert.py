@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config, ModelConfig
 from electramed_jax.data.tokenizer import tokenizer as tokenize
-from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf import card
 from electramed_jax.hf.format import config_json, mapping, model_dir
 from electramed_jax.hf.format import tying as tying_lib
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+from electramed_jax.hf.write_folders import FolderContent, write_folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,37 +103,46 @@ def from_state_dicts(
     return tying_lib.join_networks(leaves, tying), tying
 
 
-def export_network(
-    network: str,
-    folder: str,
+def export_networks(
+    folders: Mapping[str, str],
     params: Mapping[str, Any],
     model: ModelConfig,
     vocabulary: Sequence[str],
     *,
     lower_case: bool,
     card_data: card.CardData,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes a folder for transformers' `from_pretrained`: weights, config.json, tokenizer and model card.
+    """Writes a folder per network for transformers' `from_pretrained`: weights, config.json, tokenizer and model card.
 
-    An earlier export in the folder is replaced.
+    An earlier export in the folders is replaced; see `write_folders`.
 
     Args:
-      network: "discriminator" (AutoModelForPreTraining) or "generator" (AutoModelForMaskedLM).
-      folder: local or remote; created if missing.
+      folders: folder by network, "discriminator" (AutoModelForPreTraining) or "generator" (AutoModelForMaskedLM); local
+        or remote; created if missing.
       params: parameter tree of the pair, on the host.
       model: sizes of the pair.
       vocabulary: tokens by id.
       lower_case: whether the model was trained on lower-cased text.
       card_data: content of the model card.
+      pictures: PNG files of the card by name.
 
     Raises:
       UserError: the vocabulary and the word table differ in size, or the model does not have the network.
     """
     check_vocabulary_size(vocabulary, model)
-    tensors = to_state_dict(params, model, network)
     tokenizer = tokenize.Tokenizer.from_tokens(vocabulary, lower_case)
-    config = config_json.to_config_json(Sizes.from_model_config(model, network), network, model, tokenizer.special.pad)
-    write_folder(folder, tensors, config, tokenizer, card.render_card(network, card_data))
+    contents = {}
+    for network, folder in folders.items():
+        sizes = Sizes.from_model_config(model, network)
+        contents[folder] = FolderContent(
+            to_state_dict(params, model, network),
+            config_json.to_config_json(sizes, network, model, tokenizer.special.pad),
+            tokenizer,
+            card.render_card(network, card_data),
+            pictures or {},
+        )
+    write_folders(contents)
 
 
 def check_vocabulary_size(vocabulary: Sequence[str], model: ModelConfig) -> None:
@@ -144,38 +152,6 @@ def check_vocabulary_size(vocabulary: Sequence[str], model: ModelConfig) -> None
             f"the vocabulary has {len(vocabulary):,} tokens but the model has {model.vocab_size:,}; "
             "export with the vocab.txt the model was trained with"
         )
-
-
-def write_folder(
-    folder: str,
-    tensors: Mapping[str, np.ndarray],
-    config: Mapping[str, Any],
-    tokenizer: tokenize.Tokenizer,
-    readme: str,
-) -> None:
-    """Writes the files that `from_pretrained` opens.
-
-    An old config.json is removed first and the new one is written last, so that an incomplete folder does not open.
-
-    Args:
-      folder: local or remote; created if missing.
-      tensors: by Hugging Face's name.
-      config: content of config.json.
-      tokenizer: with the vocabulary of the model.
-      readme: model card.
-    """
-    from safetensors import numpy as safetensors
-
-    assert len(tokenizer.tokens) == len(tensors[mapping.WORD_TABLE]) == config["vocab_size"]
-    files.remove(files.join(folder, model_dir.CONFIG))
-    vocab.write_vocab(files.join(folder, vocab.VOCAB_FILE), tokenizer.tokens)
-    files.write_text(files.join(folder, model_dir.TOKENIZER), tokenizer.backend.to_str(pretty=True))
-    settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
-    files.write_json(files.join(folder, model_dir.TOKENIZER_CONFIG), settings)
-    files.write_text(files.join(folder, model_dir.CARD), readme)
-    with files.atomic_write(files.join(folder, model_dir.WEIGHTS)) as file:
-        file.write(safetensors.save(dict(tensors), metadata={"format": "pt"}))
-    files.write_json(files.join(folder, model_dir.CONFIG), config)
 
 
 def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool = False) -> ImportedModel:
@@ -215,19 +191,6 @@ def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool
 
 def _role(network: str) -> str:
     return DISCRIMINATOR if network == mapping.ENCODER else network
-
-
-def _tokenizer_config(max_positions: int, lower_case: bool) -> dict[str, Any]:
-    return {
-        "tokenizer_class": "ElectraTokenizer",
-        "do_lower_case": lower_case,
-        "model_max_length": max_positions,
-        "unk_token": vocab.UNK,
-        "sep_token": vocab.SEP,
-        "pad_token": vocab.PAD,
-        "cls_token": vocab.CLS,
-        "mask_token": vocab.MASK,
-    }
 
 
 def _check_pair(folder: str, one: model_dir.Network, other: model_dir.Network) -> None:

@@ -6,13 +6,15 @@ import posixpath
 from typing import Any
 
 from electramed_jax import __version__
+from electramed_jax.common import markdown
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.data.tokenizer import vocab
-from electramed_jax.hf import card, convert
+from electramed_jax.hf import card
 from electramed_jax.hf.format import config_json, mapping, tf_checkpoint
 from electramed_jax.hf.format.mapping import DISCRIMINATOR
+from electramed_jax.hf.write_folders import FolderContent, write_folders
 
 CARD = """\
 ---
@@ -61,7 +63,7 @@ def convert_checkpoint(
         raise UserError(f"{vocab_path}: missing; set the vocabulary of the checkpoint with --vocab=FILE")
     tokenizer = tokenize.Tokenizer.from_tokens(vocab.read_vocab(vocab_path), lower_case)
     name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
-    folders = []
+    contents = {}
     for network, named in tensors.items():
         sizes = tf_checkpoint.infer_sizes(named, num_heads if network == DISCRIMINATOR else None)
         if sizes.hidden_size % sizes.num_heads:
@@ -76,12 +78,7 @@ def convert_checkpoint(
         except UserError as error:
             raise UserError(f"{prefix}: {error}") from error
         config = config_json.to_config_json(sizes, network, sizes.to_model_config(), tokenizer.special.pad)
-        folders.append(files.join(output, network))
-        convert.write_folder(
-            folders[-1],
-            named,
-            config,
-            tokenizer,
-            CARD.format(name=name, network=network, version=__version__, use=card.USAGE[network]),
-        )
-    return {"converted": folders, "left_out": left_out}
+        text = CARD.format(name=markdown.escape(name), network=network, version=__version__, use=card.USAGE[network])
+        contents[files.join(output, network)] = FolderContent(named, config, tokenizer, text)
+    write_folders(contents)
+    return {"converted": list(contents), "left_out": left_out}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import files, json_values
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -17,6 +17,7 @@ from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
 from electramed_jax.hf import card, convert
 from electramed_jax.hf.format import config_json, mapping, model_dir, tying
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN, Sizes
+from electramed_jax.hf.write_folders import FolderContent, write_folders
 
 # Our loss -> problem_type of transformers, which selects the loss and the activation of the pipeline.
 PROBLEM_TYPES = {
@@ -25,8 +26,18 @@ PROBLEM_TYPES = {
     "squared": "regression",
 }
 POSTPROCESS_KEY = "electramed"  # key of config.json
+_ADVICE = "export the model again, or copy the whole folder again"
 # Architecture in config.json -> kind of the head.
 HEAD_KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
+
+
+class FinetunedConfig(TypedDict, total=False):
+    """The keys of config.json that are read, besides the sizes."""
+
+    architectures: list[str] | None
+    problem_type: str | None
+    id2label: dict[str, Any] | None
+    electramed: Any  # POSTPROCESS_KEY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +73,13 @@ def load_finetuned(folder: str) -> FinetunedModel:
             f"{folder}: no {model_dir.CONFIG} in it; wanted a workdir of electramed finetune, or a Hugging Face folder "
             "of a fine-tuned ELECTRA"
         )
-    values = files.read_json(path)
-    classes = values.get("architectures") if isinstance(values, dict) else None
+    values = json_values.convert(model_dir.read_config(folder), FinetunedConfig, path, advice=_ADVICE)
+    classes = values.get("architectures")
     kinds = [HEAD_KINDS[name] for name in classes or () if name in HEAD_KINDS]
     if len(kinds) != 1:
         raise UserError(
-            f"{path}: architectures={classes}; wanted that of a fine-tuned ELECTRA, one of {', '.join(HEAD_KINDS)}"
+            f"{path}: architectures={json_values.shorten(classes)}; wanted that of a fine-tuned ELECTRA, one of "
+            f"{', '.join(HEAD_KINDS)}"
         )
     kind = kinds[0]
     network = model_dir.read_finetuned(folder, kind)
@@ -91,13 +103,14 @@ def load_finetuned(folder: str) -> FinetunedModel:
     )
 
 
-def _labels(values: Mapping[str, Any], kind: str, count: int, path: str) -> tuple[str, ...]:
+def _labels(values: FinetunedConfig, kind: str, count: int, path: str) -> tuple[str, ...]:
     if kind == SPAN:
         return ("start", "end")
     named = values.get("id2label") or {str(number): f"LABEL_{number}" for number in range(count)}
     if sorted(named) != sorted(map(str, range(count))):
         raise UserError(
-            f"{path}: id2label has the keys {', '.join(named)}; wanted 0 to {count - 1}, one for each logit of the head"
+            f"{path}: id2label has the keys {', '.join(named)[:100]}; wanted 0 to {count - 1}, one for each logit "
+            "of the head"
         )
     return tuple(str(named[str(number)]) for number in range(count))
 
@@ -129,7 +142,7 @@ def export_finetuned(
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
 
-    An earlier export in the folder is replaced.
+    An earlier export in the folder is replaced; see `write_folders`.
 
     Args:
       folder: local or remote; created if missing.
@@ -153,7 +166,7 @@ def export_finetuned(
             "label2id": {label: number for number, label in enumerate(labels)},
             "problem_type": PROBLEM_TYPES[loss],
         }
-    convert.write_folder(folder, tensors, config, tokenizer, card.render_card(kind, card_data))
+    write_folders({folder: FolderContent(tensors, config, tokenizer, card.render_card(kind, card_data))})
 
 
 def _sizes(model: ModelConfig, kind: str, num_labels: int) -> Sizes:

@@ -165,8 +165,11 @@ class AlertMonitor:
         process_start = max((start for start in self._starts if start < step), default=0)
         window = _Window(self._config, self._manifest, process_start, self._train, self._validation, entry)
         new = []
-        for kind, check in CHECKS[split].items():
-            finding = check(window)
+        for kind, check in CHECKS.get(split, {}).items():
+            try:
+                finding = check(window)
+            except KeyError:  # the entry lacks a metric, such as a line that was edited by hand
+                continue
             if finding and kind not in self._entries_since_held:
                 new.append(Alert(kind, step, *finding))
             if finding:
@@ -214,7 +217,7 @@ def _first_loss(window: _Window) -> Finding:
     entry, config = window.newest, window.config
     if entry["step"] != 1 or config.init:
         return None
-    expected = math.log(config.model.vocab_size)
+    expected = math.log(max(1, config.model.vocab_size))
     low, high = FIRST_DISCRIMINATOR_RANGE
     discriminator = entry.get("discriminator_loss", math.log(2))
     generator_is_off = (
@@ -333,7 +336,7 @@ def _low_fill(window: _Window) -> Finding:
     fill, expected = window.recent_mean("fill_fraction"), window.manifest.splits["train"].fill_fraction
     if fill is None or window.config.data.weights:  # the manifest has the unweighted mean
         return None
-    rows = (window.step - window.train[-WINDOW]["step"]) * window.config.batch_size
+    rows = max(1, (window.step - window.train[-WINDOW]["step"]) * window.config.batch_size)
     # A row's fill is in [0, 1], so its standard deviation is at most 1/2. Three standard errors of the mean are noise.
     if fill >= expected - max(MAX_FILL_DROP, 3 * 0.5 / math.sqrt(rows)):
         return None

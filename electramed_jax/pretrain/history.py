@@ -81,7 +81,7 @@ class History:
                     step=entry["step"],
                     steps=steps,
                     seconds=entry.get("step_seconds", 0.0) * steps,
-                    tokens=entry["fill_fraction"] * tokens_per_step * steps,
+                    tokens=entry.get("fill_fraction", 0.0) * tokens_per_step * steps,
                 )
             )
             previous = entry["step"]

@@ -108,10 +108,10 @@ def read_config(workdir: str) -> Config:
     starts = read_starts(workdir)
     recorded = newest_settings(starts)
     if recorded is None:
-        return from_saved(files.read_json(path))
+        return from_saved(files.read_json(path), path)
     config = from_saved(recorded)
     try:
-        written = from_saved(files.read_json(path))
+        written = from_saved(files.read_json(path), path)
     except UserError as error:
         warn_main(f"{error}; {HISTORY_FILE} is used instead")
         return config

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.report import reference_curves, style
 from electramed_jax.report.panels import Panel, Points
@@ -17,6 +17,7 @@ from electramed_jax.report.run import Run
 
 SIZE = (4.4, 2.75)  # inches
 PNG_DPI = 200
+MAX_DRAWN = 1e100  # larger values overflow in the arithmetic of an axis
 MAX_POINTS = 400  # of a curve; groups of points are averaged if there are more
 FONTS = ["DejaVu Sans"]
 
@@ -68,12 +69,17 @@ def draw_bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[f
     for number, (name, values) in enumerate(series.items()):
         positions = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
         colour = style.light(style.run_colour(number))
-        axes.bar(positions, values, width, color=colour, label=name if len(series) > 1 else None)
+        axes.bar(positions, values, width, color=colour, label=_plain(name) if len(series) > 1 else None)
     axes.set_xticks(range(len(labels)), labels, fontsize=7.5 if len(labels) > 8 else None)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", visible=False)
     _legend(axes)
     return figure
+
+
+def _plain(text: str) -> str:
+    """Returns a text that matplotlib draws as it is: without formulas between dollar signs or control characters."""
+    return console.printable(text).replace("\n", " ").replace("$", r"\$").lstrip("_")
 
 
 def to_svg(figure: Any) -> str:
@@ -152,9 +158,9 @@ def _short(value: float) -> str:
 
 
 def _points(run: Run, metric: str, split: str) -> list[tuple[int, float]]:
-    """Returns the points of a metric, without values that are not finite."""
+    """Returns the points of a metric, without values that are not finite or cannot be drawn."""
     entries = run.history.split(split)
-    return [(e["step"], e[metric]) for e in entries if metric in e and math.isfinite(e[metric])]
+    return [(e["step"], e[metric]) for e in entries if metric in e and abs(e[metric]) < MAX_DRAWN]
 
 
 def _scale(points: Points, scale: float) -> tuple[list[float], list[float]]:

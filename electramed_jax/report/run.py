@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.config.pretrain import Config
 from electramed_jax.data.dataset.manifest import Manifest
+from electramed_jax.finetune.task import result_files
 from electramed_jax.pretrain import history
 from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.verdict import Verdict
 
 COMPILE_FILE = "compile.json"  # output of `electramed compile --json`, stored in the workdir
 RESULTS_FILE = "results.json"  # of a fine-tuning workdir
+
+
+class CompileResult(TypedDict):
+    """The keys of compile.json that the report shows."""
+
+    topology: str
+    chips: int
+    rows_per_chip: float
+    row_length: int
+    fits: bool
+    peak_bytes: float
+    available_bytes: float
+    estimated_step_seconds: NotRequired[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +52,7 @@ class Run:
     manifest: Manifest
     alerts: tuple[Alert, ...]
     verdict: Verdict
-    compiled: dict[str, Any] | None
+    compiled: CompileResult | None
 
     @property
     def config(self) -> Config:
@@ -81,7 +95,7 @@ def _read(workdir: str, name: str) -> Run:
         manifest=manifest,
         alerts=tuple(run_history.alerts(manifest)),
         verdict=run_history.verdict(manifest),
-        compiled=_read_json_if_exists(files.join(workdir, COMPILE_FILE)),
+        compiled=_read_compiled(files.join(workdir, COMPILE_FILE)),
     )
 
 
@@ -94,11 +108,12 @@ def read_scores(workdirs: list[str]) -> dict[str, dict[str, Any]]:
     """Returns the contents of results.json of fine-tuning workdirs, by the name of the workdir."""
     workdirs = [workdir.rstrip("/") for workdir in workdirs]
     named = zip(_names(workdirs), workdirs, strict=True) if workdirs else ()
-    return {name: files.read_json(files.join(workdir, RESULTS_FILE)) for name, workdir in named}
+    return {name: result_files.read_results(files.join(workdir, RESULTS_FILE)) for name, workdir in named}
 
 
-def _read_json_if_exists(path: str) -> Any:
-    return files.read_json(path) if files.exists(path) else None
+def _read_compiled(path: str) -> CompileResult | None:
+    advice = "remove it, or write it again with electramed compile ... --json"
+    return files.read_json(path, CompileResult, advice=advice) if files.exists(path) else None
 
 
 def _names(workdirs: list[str]) -> list[str]:

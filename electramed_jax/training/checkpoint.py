@@ -10,12 +10,13 @@ checkpoint that can be read. A state is restored bit for bit or not at all: its 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -25,12 +26,45 @@ from jax.sharding import Mesh, NamedSharding
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, warn_main
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import files, json_values
 from electramed_jax.training import fingerprint, orbax_logging
 from electramed_jax.training.starts import CHECKPOINTS
 from electramed_jax.training.state import TrainState
 
-RunCounters = dict[str, Any]  # counters of a run, serializable as JSON
+RunCounters = dict[str, Any]  # counters of a run, serializable as JSON; to be resumed it has those of `ResumedCounters`
+# Sums that every step has; `pending_sums` holds them, and others, or nothing.
+COMMON_SUMS = ("loss_sum", "gradient_norm_sum", "token_count", "step_count")
+
+
+class Counters(TypedDict):
+    """Content of the item "clock".
+
+    Attributes:
+      step: completed steps, the name of the checkpoint.
+      fingerprint: checksum of the state; missing in checkpoints of early versions.
+    """
+
+    step: int
+    fingerprint: NotRequired[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumedCounters:
+    """The counters that a run needs to resume: those of `StepTimer` and `StepMetrics`, and dev scores in fine-tuning.
+
+    Attributes:
+      untold: name of `pending_sums` in early versions.
+      history: dev scores of fine-tuning, each with "step" and "epoch".
+    """
+
+    step: int
+    train_seconds: float
+    tokens: float
+    fingerprint: int = 0
+    pending_sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    untold: dict[str, float] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
 
 ITEMS = ("state", "clock")
 
@@ -83,13 +117,14 @@ class CheckpointManager:
     def restore(self, mesh: Mesh) -> tuple[TrainState, RunCounters] | None:
         """Returns the newest readable state, placed on `mesh` (any mesh may have saved it), and its counters.
 
-        Newer checkpoints that cannot be read are reported and renamed. Returns None if there is no checkpoint.
+        Newer checkpoints that cannot be read, or lack counters, are reported and renamed. Returns None if there is no
+        checkpoint.
 
         Raises:
           UserError: no checkpoint can be read; none was renamed.
         """
         with _reader(self._workdir) as reader:
-            restored, damaged = _restore_newest(reader, self._abstract_state(mesh), mesh, self._workdir)
+            restored, damaged = _restore_newest(reader, self._abstract_state(mesh), mesh, self._workdir, to_resume=True)
         if damaged:
             if distributed.is_main():
                 for step in damaged:
@@ -299,7 +334,7 @@ class CorruptCheckpointError(Exception):
 
 
 def _restore_newest(
-    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, workdir: str
+    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, workdir: str, *, to_resume: bool = False
 ) -> tuple[tuple[TrainState, RunCounters] | None, list[int]]:
     """Returns the newest checkpoint that every process can read, and the newer steps that some process cannot.
 
@@ -313,7 +348,7 @@ def _restore_newest(
         if step < 0:
             break
         try:
-            return _read(reader, abstract_state, mesh, step), damaged
+            return _read(reader, abstract_state, mesh, step, to_resume), damaged
         except CorruptCheckpointError as error:
             reason = str(error)
             damaged.append(step)
@@ -329,16 +364,18 @@ def _restore_newest(
 
 
 def _read(
-    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int
+    reader: ocp.CheckpointManager, abstract_state: TrainState, mesh: Mesh, step: int, to_resume: bool = False
 ) -> tuple[TrainState, RunCounters]:
-    """Returns the state and counters of a step.
+    """Returns the state and counters of a step; `to_resume`: the counters must be those that a run needs.
 
     Raises:
-      CorruptCheckpointError: in every process alike, if one cannot read its shards, or bits have changed.
+      CorruptCheckpointError: in every process alike, if one cannot read its shards, if counters are missing or wrong,
+        or if bits have changed.
     """
     restored, reason = None, ""
     try:
         restored = _read_shards(reader, abstract_state, step)
+        check_counters(restored["clock"], step, to_resume=to_resume)
     except CorruptCheckpointError as error:
         reason = str(error)
         distributed.say_on_worker(f"step {step}: {reason}")
@@ -349,9 +386,26 @@ def _read(
     state, counters = restored["state"], restored["clock"]
     saved = counters.pop("fingerprint", None)  # earlier versions saved none
     checksum, _ = fingerprint.state_checksum(state, mesh)
-    if (saved is not None and saved != checksum) or counters.get("step", step) != step:
+    if saved is not None and saved != checksum:
         raise CorruptCheckpointError("its contents differ from those that were saved")
     return state, counters
+
+
+def check_counters(counters: Any, step: int, *, to_resume: bool) -> None:
+    """Raises CorruptCheckpointError unless the counters are those of the step, and enough `to_resume` a run."""
+    try:
+        json_values.convert(counters, ResumedCounters if to_resume else Counters, "its item clock", advice="damaged")
+    except UserError as error:
+        raise CorruptCheckpointError(str(error)) from error
+    if counters["step"] != step:
+        raise CorruptCheckpointError(f"its item clock is that of step {counters['step']}")
+    if not to_resume:
+        return
+    sums = counters.get("pending_sums") or dict.fromkeys(COMMON_SUMS)
+    if missing := [name for name in COMMON_SUMS if name not in sums]:
+        raise CorruptCheckpointError(f"its item clock lacks {missing[0]!r} among the sums not logged yet")
+    if not all({"step", "epoch"} <= scores.keys() for scores in counters.get("history", ())):
+        raise CorruptCheckpointError("its item clock has dev scores without step or epoch")
 
 
 def _read_shards(reader: ocp.CheckpointManager, abstract_state: TrainState, step: int) -> ocp.args.Composite:

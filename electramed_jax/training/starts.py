@@ -31,6 +31,7 @@ from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
+from electramed_jax.common.tracking.trackers import redact_secrets
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE, STARTS_FILE = "history.jsonl", "starts.json"
@@ -96,7 +97,7 @@ class RunRecord:
             "jax": jax.__version__,
             "packages": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "hosts": hosts,
-            "command": shlex.join(["electramed", *sys.argv[1:]]),
+            "command": redact_secrets(shlex.join(["electramed", *sys.argv[1:]])),
             "settings": dict(settings),
             "changed": {name: list(values) for name, values in changed.items()},
             "dataset": dict(dataset or {}),
@@ -276,6 +277,7 @@ def _is_start(entry: Any) -> bool:
         and isinstance(entry.get("time"), str)
         and isinstance(entry.get("settings") or {}, dict)
         and isinstance(entry.get("changed") or {}, dict)
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in (entry.get("changed") or {}).values())
     )
 
 
@@ -297,6 +299,7 @@ def _undo_changes(settings: dict[str, Any], changed: Mapping[str, Any]) -> dict[
         *groups, last = name.split(".")
         place = earlier
         for group in groups:
-            place = place.setdefault(group, {})
+            inner = place.setdefault(group, {})
+            place = inner if isinstance(inner, dict) else {}  # a damaged line names a setting as a group
         place[last] = old
     return earlier

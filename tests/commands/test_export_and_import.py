@@ -79,6 +79,18 @@ def test_only_trained_networks_are_exported(packed, tmp_path, kind, tying, netwo
     assert [path.name for path in (tmp_path / "hf").iterdir()] == networks
 
 
+@pytest.mark.slow
+def test_a_network_of_another_export_is_not_left_beside_a_new_one(packed, tmp_path, capsys):
+    """The two would open as a pair that was never trained together."""
+    saved_run.save(packed, tmp_path / "pair")
+    saved_run.save(packed, tmp_path / "alone", "uniform", "embeddings")
+    assert cli.main(["export", f"--workdir={tmp_path}/pair", f"--output={tmp_path}/hf"]) == 0
+    config = (tmp_path / "hf" / "discriminator" / "config.json").read_bytes()
+    assert cli.main(["export", f"--workdir={tmp_path}/alone", f"--output={tmp_path}/hf"]) == 2
+    assert "holds the generator of another model" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "hf" / "discriminator" / "config.json").read_bytes() == config, "nothing was written"
+
+
 def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed, tmp_path):
     folder, _, params = exported
     config_file = tmp_path / "continued.py"

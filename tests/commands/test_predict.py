@@ -233,3 +233,21 @@ def test_a_failure_leaves_an_existing_output_unchanged(folders, input_folder, mo
         cli.main(["predict", f"--model={folders['ner']}", "--input", "long.txt", "--output=out", "--batch_size=1"])
     assert pathlib.Path("out").read_text() == "an earlier output"
     assert sorted(path.name for path in input_folder.iterdir() if "out" in path.name) == ["out"]
+
+
+def test_control_characters_of_a_text_reach_a_file_but_not_a_terminal(folders, input_folder, monkeypatch):
+    """PubTator output holds the text itself."""
+    pathlib.Path("hostile.txt").write_text("A dose \x1b[2J of atenolol \x9b31m\n")
+    arguments = ["predict", f"--model={folders['ner']}", "--input=hostile.txt", "--format=pubtator"]
+    assert cli.main([*arguments, "--output=out.txt"]) == 0
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert cli.main(arguments) == 0
+    shown = terminal.getvalue()
+    assert "\x1b" not in shown and "\x9b" not in shown and r"\x1b[2J" in shown
+    assert pathlib.Path("out.txt").read_text() == shown.replace(r"\x1b", "\x1b").replace(r"\x9b", "\x9b")

@@ -239,3 +239,22 @@ def test_a_run_that_ends_early_or_with_an_error_leaves_the_terminal_as_it_was(re
     for work, stage in ((train, "stopped"), (fail, "compiling")):
         shown = render(work)
         assert stage in shown[shown.rindex("pretrain") :] and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+# ---- text that is not ours -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("show", [console.say, console.warn, console.fail])
+def test_control_characters_of_a_text_do_not_reach_the_terminal(show, capsys):
+    """An article or a file name could clear the screen, change its colours, or write over an earlier line."""
+    show("caf\u00e9 \x1b[2J\x1b]0;title\x07 \rover \x9b31m \x7f\x00 \u202eleft \ud800 \U0001f600")
+    shown = capsys.readouterr().err
+    assert shown == (
+        r"caf\u00e9 \x1b[2J\x1b]0;title\x07 \rover \x9b31m \x7f\x00 \u202eleft \ud800 ".replace(r"\u00e9", "\u00e9")
+        + "\U0001f600\n"
+    )
+
+
+def test_an_error_is_one_line_whatever_the_name_of_the_file_is(capsys):
+    console.fail("electramed pack: a\nb.txt: no such file")
+    assert capsys.readouterr().err == "electramed pack: a\\nb.txt: no such file\n"

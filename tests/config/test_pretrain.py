@@ -295,3 +295,23 @@ def test_a_saved_config_from_before_a_setting_was_added_takes_its_default():
     saved["optimizer"]["momentum"] = 0.9
     with pytest.raises(UserError, match=r"unknown: momentum"):
         config_lib.from_saved(saved)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda _: [], r"config is \[\]; wanted settings by name"),
+        (lambda saved: saved | {"model": 5}, "config.model is 5; wanted settings by name"),
+        (lambda saved: saved | {"data": 5, "data.row_length": 3}, "'data' is a group of settings and a setting"),
+        (lambda saved: saved | {"batch_size": "8"}, "config.batch_size='8' is a str; wanted a int"),
+        (lambda saved: saved | {"batch_size": 0}, "config.batch_size=0 is out of range"),
+        (lambda saved: saved | {"preemption_grace_seconds": 10**400}, "a whole number of 401 digits; wanted a float"),
+        (lambda saved: saved | {"model": saved["model"] | {"num_heads": 7}}, "is not divisible by .*num_heads=7"),
+        (lambda saved: saved | {"surprise": 1}, "unknown: surprise"),
+    ],
+)
+def test_a_damaged_saved_config_is_one_line_that_names_file_and_setting(edit, reason):
+    saved = to_dict(Config())
+    with pytest.raises(UserError, match=rf"^run/config.json: .*{reason}") as error:
+        config_lib.from_saved(edit(saved), "run/config.json")
+    assert "\n" not in str(error.value)

@@ -60,3 +60,33 @@ def test_the_example_of_the_card_compiles(network):
     example = card.render_card(network, CARD_DATA).split("```python\n")[1].split("```")[0]
     compile(example, "example", "exec")
     assert f'folder = "{network}"' in example
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "x\n---\nlicense: mit\n---",
+    '": [evil](javascript:alert(1))',
+    "| a | b |",
+    "\x1b[2J \x00 \u202e \x85 \u2028",
+    "\U0001f600 {{ braces }}",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_from_names_settings_and_articles_is_only_text_in_the_card(text):
+    """A renderer shows it; it starts no tag, link or row, and no key in the front matter."""
+    import lxml.html
+    import markdown_it
+
+    metadata = {"model-index": [{"name": text, "results": []}]}
+    data = card.CardData(text, {"source": text, text: 1}, {"encoder": text}, {text: 0.5}, text, text, metadata=metadata)
+    rendered = card.render_card("discriminator", data)
+    values = front_matter(rendered)
+    own = card.render_card("discriminator", card.CardData("m", {"s": 1}, {}, {}, license="mit", metadata=metadata))
+    assert list(values) == list(front_matter(own))
+    assert values["license"] == values["language"] == values["model-index"][0]["name"]
+    body = rendered.split("---\n", 2)[2]
+    shown = lxml.html.document_fromstring(markdown_it.MarkdownIt("commonmark").enable("table").render(body))
+    allowed = {"html", "body", "h1", "h2", "p", "pre", "code", "table", "thead", "tbody", "tr", "th", "td"}
+    assert {element.tag for element in shown.iter()} <= allowed
+    assert all(len(row) == 2 for row in shown.iter("tr"))

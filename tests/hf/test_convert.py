@@ -11,6 +11,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import files
 from electramed_jax.common.tree_rules import diff_trees, named_leaves
 from electramed_jax.config.pretrain import TYINGS
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -21,16 +22,14 @@ FILES += ["tokenizer_config.json", "vocab.txt"]
 
 
 def export(pair, parent: pathlib.Path, *, lower_case: bool = True) -> pathlib.Path:
-    for network in ("discriminator", "generator"):
-        convert.export_network(
-            network,
-            str(parent / network),
-            pair.params,
-            pair.model,
-            pair.vocabulary,
-            lower_case=lower_case,
-            card_data=pair.card_data,
-        )
+    convert.export_networks(
+        {network: str(parent / network) for network in ("discriminator", "generator")},
+        pair.params,
+        pair.model,
+        pair.vocabulary,
+        lower_case=lower_case,
+        card_data=pair.card_data,
+    )
     return parent
 
 
@@ -266,11 +265,48 @@ def test_an_interrupted_export_leaves_no_config_json(make_pair, folder, monkeypa
         convert.import_folder(str(folder / "discriminator"))
 
 
+@pytest.mark.parametrize("writes", range(2 * len(FILES)))
+def test_a_re_export_that_is_killed_at_any_write_opens_nothing_or_a_complete_network(
+    make_pair, folder, monkeypatch, writes
+):
+    """Neither the pair nor one network is a mixture of the earlier export and the new one."""
+    remaining, write = [writes], files.atomic_write
+
+    def write_until_killed(*args, **kwargs):
+        if not remaining[0]:
+            raise KeyboardInterrupt
+        remaining[0] -= 1
+        return write(*args, **kwargs)
+
+    new = make_pair(seed=1)
+    monkeypatch.setattr(files, "atomic_write", write_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(new, folder)
+    monkeypatch.undo()
+    if writes < 2 * len(FILES) - 1:
+        with pytest.raises(UserError, match="no config.json"):
+            convert.import_folder(str(folder))
+    else:
+        opened = convert.import_folder(str(folder))
+        assert opened.networks == ("discriminator",)
+        kernel = new.params["discriminator"]["head"]["dense"]["kernel"]
+        np.testing.assert_array_equal(opened.params["discriminator"]["head"]["dense"]["kernel"], kernel)
+
+
+def test_an_export_removes_the_files_of_an_earlier_model_and_keeps_those_of_the_user(make_pair, tmp_path):
+    folder = tmp_path / "discriminator"
+    stale = ("pytorch_model.bin", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "loss.png")
+    for name in (*stale, "added_tokens.json", "special_tokens_map.json", "notes.txt", ".git/HEAD"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of the user or of an earlier model")
+    export(make_pair(), tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "notes.txt", ".git"])
+
+
 def test_remote_folders_are_written_and_read(make_pair):
     pair = make_pair()
-    convert.export_network(
-        "discriminator",
-        "memory://exported",
+    convert.export_networks(
+        {"discriminator": "memory://exported"},
         pair.params,
         pair.model,
         pair.vocabulary,

@@ -40,9 +40,8 @@ CLASSES = {"discriminator": "AutoModelForPreTraining", "generator": "AutoModelFo
 
 
 def export(pair, folder, network: str, *, lower_case: bool = True):
-    convert.export_network(
-        network,
-        str(folder),
+    convert.export_networks(
+        {network: str(folder)},
         pair.params,
         pair.model,
         pair.vocabulary,

@@ -371,6 +371,47 @@ def test_a_damaged_checkpoint_is_reported_and_renamed_and_the_one_before_it_used
     assert saved_steps(half_done) == [5, 10] and newest.with_name(f"{STOP}.damaged").is_dir()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda clock: [1, 2], "its item clock: its content is [1, 2]; wanted an object"),
+        (lambda clock: {"step": STOP}, "its item clock: its content lacks 'train_seconds'"),
+        (lambda clock: clock | {"step": "13"}, "its item clock: step is '13'; wanted a whole number"),
+        (lambda clock: clock | {"step": 10}, "its item clock is that of step 10"),
+        (lambda clock: clock | {"tokens": "many"}, "its item clock: tokens is 'many'"),
+        (lambda clock: clock | {"pending_sums": {"loss_sum": 1.0}}, "its item clock lacks 'gradient_norm_sum'"),
+        (lambda clock: clock | {"surprise": 1}, "its item clock: its content has the unknown key 'surprise'"),
+    ],
+)
+def test_a_checkpoint_with_wrong_counters_is_like_one_with_damaged_arrays(
+    run_config, half_done, capsys, change, reason
+):
+    """The JSON part of the checkpoint is readable, but not that of a run."""
+    newest = half_done / "checkpoints" / str(STOP)
+    clock = newest / "clock" / "metadata"
+    clock.write_text(json.dumps(change(json.loads(clock.read_text()))))
+    with checkpoint_manager(str(half_done), run_config) as saved:
+        state, counters = saved.restore(sharding.make_mesh(MeshConfig()))
+    assert state.step == counters["step"] == 10
+    assert f"{newest}: cannot be read ({reason}" in capsys.readouterr().err
+    assert saved_steps(half_done) == [5, 10] and newest.with_name(f"{STOP}.damaged").is_dir()
+
+
+@pytest.mark.slow
+def test_bad_lines_in_metrics_jsonl_do_not_block_a_resume_and_no_history_is_lost(pretrain, half_done, whole, capsys):
+    path = half_done / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "[1, 2]", '{"a": 1}', *lines[1:]]) + "\n")
+    assert pretrain(half_done) == 0
+    assert capsys.readouterr().err.count("not an entry") == 1
+    after = path.read_text().splitlines()
+    assert after[1:3] == ["[1, 2]", '{"a": 1}']
+    path.write_text("\n".join([after[0], *after[3:]]) + "\n")
+    assert_same_run(half_done, whole)
+
+
+@pytest.mark.slow
 def test_a_run_with_a_damaged_newest_checkpoint_is_bit_identical_to_an_uninterrupted_one(pretrain, half_done, whole):
     delete_files(half_done / "checkpoints" / str(STOP))
     assert leaves(half_done)["step"] == 10, "reading takes the checkpoint before"

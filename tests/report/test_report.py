@@ -26,7 +26,7 @@ from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.pretrain.step import eval_step
-from electramed_jax.report import examples, figures, reference_curves
+from electramed_jax.report import examples, examples_html, figures, reference_curves
 from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import sharding
@@ -257,7 +257,10 @@ def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_pat
     f1 = {"f1": {"mean": 87.123, "standard_deviation": 0.456}}
     results = {"task": "ner", "variant": "NCBI <disease>", "encoder": "runs/first", "primary": "f1", "seeds": [0, 1],
              "seeds_wanted": 5, "scores": {"dev": f1, "test": {"f1": {"mean": 85.0, "standard_deviation": 1.0}}},
-             "published": [{"model": "ELECTRAMed", "metric": "f1", "value": 87.54, "source": "paper"}]}  # fmt: skip
+             "published": [{"model": "ELECTRAMed", "metric": "f1", "value": 87.54, "source": "paper"}],
+             "runs": [{"seed": 0, "best_step": 9, "best_epoch": 1.0, "dev": {"f1": 87.1}, "test": {"f1": 85.0},
+                       "history": [{"step": 9, "epoch": 1.0, "f1": 87.1}]}],
+             "data": {"files": {}, "sizes": {"dev": {}, "test": {}}}, "config": {}, "code": "test"}  # fmt: skip
     (finetuned / "results.json").write_text(json.dumps(results))
     assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
     text = text_of((tmp_path / "out" / "report.html").read_text())
@@ -290,3 +293,33 @@ def test_the_result_of_the_compiler_is_shown_with_its_step_time(other, tmp_path)
     (folder / "compile.json").write_text(json.dumps(report.to_json(compiled, estimate)))
     text = text_of(page_lib.compile_section(run_lib.read_runs([str(folder)])))
     assert "v5e:4x4, 16 chips" in text and "1.5 of 16.00 GiB" in text and "131 ms" in text
+
+
+# ---- safe to open --------------------------------------------------------------------------------
+
+HOSTILE = "a $x^$ <script>alert(1)</script> & \"' \x1b[2J"
+
+
+@pytest.mark.slow
+def test_names_settings_and_scores_are_only_text_on_the_page(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / HOSTILE.replace("/", "|"))
+    second = shutil.copytree(workdir, tmp_path / "second")
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["directory"] = HOSTILE
+    (folder / "config.json").write_text(json.dumps(config))
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["dropped"] = {HOSTILE: 7}
+    dataset["splits"][HOSTILE] = dataset["splits"]["validation"]
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    starts = [{"step": 0, "time": HOSTILE, "devices": 1, "device_kind": HOSTILE, "processes": 1}]
+    (folder / "starts.json").write_text(json.dumps(starts))
+    assert cli.main(["report", str(folder), str(second), f"--output={tmp_path}/out", "--rows=0"]) == 0
+    tree = html.fromstring((tmp_path / "out" / "report.html").read_text())
+    assert not list(tree.iter("script")) and "alert(1)" in tree.text_content()
+    assert not [name for element in tree.iter() for name in element.attrib if name.startswith("on")]
+
+
+def test_the_tokens_of_an_article_are_only_text_on_the_page():
+    token = examples.Token("<img src=x onerror=alert(1)>", "<b>", True, (("<script>", 0.5),), 0.9)
+    shown = html.fromstring(examples_html.render_run("run", 3, [[token]]))
+    assert not list(shown.iter("img", "b", "script")) and "<script> 50%" in shown.text_content()

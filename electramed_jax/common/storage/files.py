@@ -18,13 +18,35 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast, overload
 
 from electramed_jax.common import console
-from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import remote
+from electramed_jax.common.errors import UserError, first_line
+from electramed_jax.common.storage import json_values, remote
+
+T = TypeVar("T")
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_WRITE_ERRORS = (*FULL_DISK, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
+# What is wrong and what to do next, by the number of an operating system error.
+_OS_ERRORS = {
+    errno.ENOSPC: "disk full; free some space and run it again",
+    errno.EDQUOT: "the disk quota is used up; free some space or raise the quota, and run it again",
+    errno.EROFS: "read-only file system; choose a folder on another one",
+    errno.ELOOP: "its symbolic links form a circle; repair the links",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
+    errno.EIO: "the disk or network storage fails (input/output error); check it, and run it again",
+    errno.ENODEV: "not a file or a folder; choose another path",
+    errno.ENXIO: "not a file or a folder; choose another path",
+    errno.EBUSY: "in use by the system or by another program; choose another path, or run it again later",
+    errno.ETXTBSY: "in use by another program; run it again later",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n) and run it again",
+    errno.ENFILE: "too many open files on this machine; run it again later",
+    errno.ESTALE: "the network file system has lost the file; run it again",
+    errno.EFBIG: "the file would be larger than this file system or ulimit -f allows; choose another folder",
+    errno.ENOTEMPTY: "the folder is not empty; move its content away",
+    errno.EXDEV: "on another file system; choose a path on the same one",
+}
 TEMPORARY_SUFFIX = ".tmp"
 _CHUNK_BYTES = 1 << 20
 _REMOTE_READ_BYTES = 4 << 20
@@ -267,7 +289,7 @@ def atomic_write(path: str | os.PathLike, *, retry: bool = True) -> Iterator[Bin
     local = local_path(path)
     if local is None:
         with tempfile.NamedTemporaryFile() as temporary_file:
-            with _full_disk_errors(temporary_file.name, temporary_file):
+            with _write_errors(temporary_file.name, temporary_file):
                 yield cast(BinaryIO, temporary_file)
                 temporary_file.flush()
             with _readable_errors(path):
@@ -280,7 +302,7 @@ def atomic_write(path: str | os.PathLike, *, retry: bool = True) -> Iterator[Bin
     with _readable_errors(path):
         file = open(temporary, "xb")  # noqa: SIM115 closed below, before it is renamed
     try:
-        with _full_disk_errors(path, file):
+        with _write_errors(path, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -297,9 +319,21 @@ def atomic_write(path: str | os.PathLike, *, retry: bool = True) -> Iterator[Bin
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text, atomically."""
+    """Writes UTF-8 text, atomically.
+
+    Raises:
+      UserError: the text holds bytes of a name that is not UTF-8, which Python keeps as halves of surrogate pairs.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = text[max(0, error.start - 30) : error.end + 10]
+        raise UserError(
+            f"{path}: cannot hold {shown!r}, which is not valid Unicode, such as the name of a file that is not UTF-8; "
+            "rename that file, or remove the characters"
+        ) from error
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -331,19 +365,31 @@ def _line_end(content: bytes) -> bytes:
     return b"\n" if content and not content.endswith(b"\n") else b""
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file.
+@overload
+def read_json(path: str | os.PathLike, *, finite: bool = True, advice: str = json_values.ADVICE) -> Any: ...
+
+
+@overload
+def read_json(
+    path: str | os.PathLike, wanted: type[T], *, finite: bool = True, advice: str = json_values.ADVICE
+) -> T: ...
+
+
+def read_json(
+    path: str | os.PathLike, wanted: Any = Any, *, finite: bool = True, advice: str = json_values.ADVICE
+) -> Any:
+    """Reads a JSON file and converts it to the wanted type; see `json_values`.
+
+    Args:
+      path: local path or URL.
+      wanted: the type, as in a type hint: a TypedDict, a dataclass, `list[str]`, ...
+      finite: reject NaN and infinite numbers.
+      advice: what to do about a damaged file; end of the messages.
 
     Raises:
-      UserError: the file is not valid JSON; names the line and column.
+      UserError: the file cannot be read, is not valid JSON, or holds something else; names the line or the key.
     """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); "
-            "fix the file or write it again"
-        ) from error
+    return json_values.parse_json(read_bytes(path), os.fspath(path), wanted, finite=finite, advice=advice)
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -444,7 +490,7 @@ def _sync_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Raises a UserError in place of the operating system errors that a user can fix."""
+    """Raises a UserError in place of the errors of the operating system, which a user can fix."""
     try:
         yield
     except FileNotFoundError as error:
@@ -456,19 +502,28 @@ def _readable_errors(path: str | os.PathLike) -> Iterator[None]:
     except (NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{path}: a file is in the place of a folder; move it away") from error
     except OSError as error:
-        if error.errno in FULL_DISK:
-            raise UserError(f"{path}: disk full; free some space and run it again") from error
-        raise
+        if error.errno is None:  # an error of a library for remote storage
+            raise
+        raise UserError(f"{path}: {describe_os_error(error)}") from error
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        raise UserError(f"{path!r}: the name holds a NUL character; check the path") from error
+
+
+def describe_os_error(error: OSError) -> str:
+    """Returns what is wrong and what to do next, without the path."""
+    reason = error.strerror or first_line(error)
+    return _OS_ERRORS.get(error.errno or 0, f"{reason}; check the path and the storage, and run it again")
 
 
 @contextlib.contextmanager
-def _full_disk_errors(path: str | os.PathLike, file: BinaryIO | tempfile._TemporaryFileWrapper) -> Iterator[None]:
-    """Raises a UserError in place of the error of a full disk; other errors of the block pass unchanged."""
+def _write_errors(path: str | os.PathLike, file: BinaryIO | tempfile._TemporaryFileWrapper) -> Iterator[None]:
+    """Raises a UserError in place of an error of writing, such as a full disk; others of the block pass unchanged."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL_DISK:
+        if error.errno not in _WRITE_ERRORS:
             raise
-        raise UserError(
-            f"{path}: disk full after {file.tell():,} bytes; no partial file is left; free some space and run it again"
-        ) from error
+        what, _, next_step = describe_os_error(error).partition("; ")
+        raise UserError(f"{path}: {what} after {file.tell():,} bytes; no partial file is left; {next_step}") from error

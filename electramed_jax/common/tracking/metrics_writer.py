@@ -1,6 +1,7 @@
 """Metrics of a run on disk: metrics.jsonl, with one JSON line per entry, and TensorBoard events.
 
-Only the main process writes them, and passes them to the trackers.
+Only the main process writes them, and passes them to the trackers. The file informs; it never blocks a resume: a line
+that is not an entry is skipped with a warning, and kept when a run resumes and writes the file anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.storage import files, tfrecord
+from electramed_jax.common.processes.main_console import warn_main
+from electramed_jax.common.storage import files, json_values, tfrecord
 from electramed_jax.common.tracking.trackers import RunInfo, Trackers
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
@@ -27,7 +29,7 @@ class MetricsWriter:
     """Appends to `workdir/metrics.jsonl` and `workdir/tensorboard/`. A context manager.
 
     A run that resumes from step k drops the entries after k that were written before, so that the file reads as if the
-    run had not been interrupted.
+    run had not been interrupted. Lines that are not entries stay where they are.
 
     An entry in a local file is on disk when `write` returns. Object stores cannot append: both files are uploaded in
     full, at most once a minute, and by `flush`.
@@ -47,12 +49,14 @@ class MetricsWriter:
         self._outputs: _Outputs | None = None
         if not distributed.is_main():
             return
-        kept = [entry for entry in read_metrics(workdir) if entry["step"] <= resumed_step]
-        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        lines = _read_lines(workdir)
+        kept = [line for line, entry in lines if entry is None or entry["step"] <= resumed_step]
+        content = b"".join(line + b"\n" for line in kept)
         path = files.join(workdir, METRICS_FILE)
-        files.write_text(path, text)
+        with files.atomic_write(path) as file:
+            file.write(content)
         self._outputs = _Outputs(
-            _open_log(path, text.encode()),
+            _open_log(path, content),
             _TensorBoardEvents(files.join(workdir, TENSORBOARD_FOLDER), first_step=resumed_step + 1),
             Trackers(trackers, RunInfo(workdir, settings or {}, resumed_step)),
         )
@@ -88,17 +92,57 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-    """Returns the complete entries; none if there is no file. A last line that a crash truncated is left out."""
+    """Returns the entries of metrics.jsonl in order; none if there is no file.
+
+    An entry is a JSON object with "step", "split" and numbers, which may be NaN or infinite. Other lines are left out
+    with one warning for the file. A last line that a crash truncated is left out without a warning.
+    """
+    return [entry for _, entry in _read_lines(workdir) if entry is not None]
+
+
+def _read_lines(workdir: str) -> list[tuple[bytes, dict[str, Any] | None]]:
+    """Returns each line of metrics.jsonl with its entry, or None if it is not an entry; no truncated last line.
+
+    Warns once about the lines that are not entries.
+    """
     path = files.join(workdir, METRICS_FILE)
     if not files.exists(path):
         return []
-    entries = []
-    for line in files.read_text(path).splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return entries
+    *lines, last = files.read_bytes(path).split(b"\n")
+    read = [(line, _parse_entry(line)) for line in lines]
+    complete = _parse_entry(last)
+    if bad := [number for number, (_, entry) in enumerate(read, 1) if entry is None]:
+        _warn_once(path, bad)
+    return [*read, (last, complete)] if complete is not None else read
+
+
+def _parse_entry(line: bytes) -> dict[str, Any] | None:
+    """Returns the entry of a line; None if it is none."""
+    try:
+        entry = json_values.parse_json(line, METRICS_FILE, dict[str, Any], finite=False)
+    except UserError:
+        return None
+    step, split = entry.get("step"), entry.get("split")
+    if type(step) is not int or not 0 <= step <= json_values.MAX_INT or not isinstance(split, str):
+        return None
+    numbers = (value for name, value in entry.items() if name not in ("step", "split"))
+    is_valid = all(type(v) is float or (type(v) is int and abs(v) <= json_values.MAX_INT) for v in numbers)
+    return entry if is_valid else None
+
+
+_warned: set[tuple[str, int]] = set()  # (path, bad lines) of the warnings of this process
+
+
+def _warn_once(path: str, bad: list[int]) -> None:
+    if (path, len(bad)) in _warned:
+        return
+    _warned.add((path, len(bad)))
+    count = "a line is" if len(bad) == 1 else f"{len(bad):,} lines are"
+    first = "" if len(bad) == 1 else "the first is "
+    warn_main(
+        f"{path}: {count} not an entry with a step, a split and numbers ({first}line {bad[0]:,}); left out of reports, "
+        "kept in the file; correct it or remove it by hand"
+    )
 
 
 def has_entry(workdir: str, step: int, split: str) -> bool:

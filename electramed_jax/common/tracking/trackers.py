@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
+import re
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
+
+MAX_REASON = 200  # characters of an error of a tracker
+MIN_SECRET = 8  # characters; a shorter value is a word or a number, not a key
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +89,18 @@ class Trackers:
         try:
             return function(*arguments)
         except Exception as error:  # noqa: BLE001 each service raises its own, and none may stop the run
-            reason = first_line(error).rstrip(".")
+            reason = redact_secrets(first_line(error, sys.maxsize))[:MAX_REASON].rstrip(".")
             say(f"tracker {name}: {reason}; the run continues without it, metrics.jsonl has all metrics")
             self._open.pop(name, None)
             return None
+
+
+def redact_secrets(text: str) -> str:
+    """Returns the text without the values of environment variables that hold keys, such as WANDB_API_KEY."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= MIN_SECRET:
+            text = text.replace(value, f"<{name}>")
+    return text
 
 
 def _split_names(names: str) -> Sequence[str]:
@@ -101,7 +116,7 @@ def _find_factory(name: str) -> Callable[[RunInfo], Tracker]:
         raise UserError(f"config.trackers={name!r}: no such tracker; wanted wandb or PACKAGE.MODULE:FUNCTION")
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"config.trackers={name!r}: {error}") from error
 
 

@@ -23,7 +23,7 @@ does not supersede an older one in a later file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -48,6 +48,22 @@ from electramed_jax.data.parallel.beam_runner import BeamRunner
 from electramed_jax.data.parallel.process_pool import ProcessPool, peak_bytes
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
+
+
+class ReadCounts(TypedDict):
+    """Counts of reading one input, in the scratch folder; see `filtering.InputStats`."""
+
+    read: int
+    drops: dict[str, int]
+    held_out: list[list[Any]]
+    files_of_keys: int
+
+
+class WrittenCounts(TypedDict):
+    """Counts of writing the parts of one input, in the scratch folder; see `stages.write_parts`."""
+
+    splits: dict[str, dict[str, Any]]
+    lost: dict[str, int]
 
 
 def prepare(
@@ -169,7 +185,7 @@ def _read_input(work: str, number: int, source: Source, config: FilterConfig, in
     """Writes the lines of one input to a file and their keys to others; returns the counts."""
     done = files.join(work, f"counts-{number:05d}.json")
     if files.exists(done):
-        return files.read_json(done)
+        return dict(files.read_json(done, ReadCounts, advice=build_dir.ADVICE))
     input_stats = InputStats()
     slots = shuffle_files.HASH_SLOTS
     with (
@@ -247,7 +263,7 @@ def _write_input(output_dir: str, number: int, dropped: DroppedRows, with_articl
         written = stages.write_input(output_dir, work, number, dropped.read_input(number), with_articles)
         files.write_json(done, written)
     stages.remove_lines(work, number)
-    return files.read_json(done)
+    return dict(files.read_json(done, WrittenCounts, advice=build_dir.ADVICE))
 
 
 def _slot_groups(counts: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:

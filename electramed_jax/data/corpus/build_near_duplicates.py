@@ -17,7 +17,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import corpus_dir, dedup, minhash, stages
 from electramed_jax.data.corpus.filtering import remaining_lines
 from electramed_jax.data.corpus.stages import DroppedRows
-from electramed_jax.data.parallel import shuffle_files
+from electramed_jax.data.parallel import build_dir, shuffle_files
 from electramed_jax.data.parallel.process_pool import ProcessPool
 
 _SIGNATURE_BATCH = 1024
@@ -74,7 +74,7 @@ def _write_input_signatures(dropped: DroppedRows, number: int, rows: int) -> dic
     work = dropped.folder
     done = files.join(work, f"signed-{number:05d}.json")
     if files.exists(done):
-        return files.read_json(done)
+        return files.read_json(done, dict[str, int], advice=build_dir.ADVICE)
     count = 0
     bands = minhash.PERMUTATIONS // rows
     slots = functools.partial(band_slots, bands=bands)

@@ -18,10 +18,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import files, json_values
 from electramed_jax.data.readers import jsonl
 from electramed_jax.data.readers.document import Document, ReadErrors, ReadOptions
 
@@ -37,6 +37,47 @@ _PADDING = b', "pmcid": "", "doi": "", "license": "", "kind": "", "abstract_sect
 _NAME = re.compile("[a-z][a-z0-9_]{0,63}")
 _PUBMED_FORMATS = {"pubmed_xml", "medline", "prepared", "jsonl"}  # JSONL files had this name before there were others
 _GZIP_LEVEL = 5  # level 6 takes 67 % longer for 1 % less
+_ADVICE = "prepare the documents again"
+
+
+class InputInfo(TypedDict):
+    """One input of documents.json: its name, and the number of its records that were kept."""
+
+    file: str
+    kept: int
+
+
+class SplitInfo(TypedDict):
+    """Size of one split: number of documents, and bytes of their text."""
+
+    documents: int
+    bytes: int
+
+
+class DroppedByEvaluation(TypedDict):
+    """Documents that match an evaluation file by PMID, and by a sentence."""
+
+    pmid: int
+    sentence: int
+
+
+class EvaluationInfo(TypedDict):
+    """One evaluation file of documents.json."""
+
+    file: str
+    held_out: DroppedByEvaluation
+
+
+class DocumentsInfo(TypedDict):
+    """The keys of documents.json that are read; see `stats.corpus_stats`."""
+
+    format_version: int
+    request: dict[str, Any]
+    splits: dict[str, SplitInfo]
+    dropped: dict[str, int]
+    repaired: dict[str, int]
+    exclude: list[EvaluationInfo]
+    inputs: list[InputInfo]
 
 
 class Texts:
@@ -110,10 +151,13 @@ def read_documents_info(directory: str) -> dict[str, Any]:
         raise UserError(
             f"{directory}: no {FILE}: not a documents folder, or electramed prepare did not finish; run it again"
         )
-    info = files.read_json(path)
-    version = info.get("format_version") if isinstance(info, dict) else None
+    info = files.read_json(path, dict[str, Any], advice=_ADVICE)
+    version = info.get("format_version")
     if version != FORMAT_VERSION:
-        raise UserError(f"{path}: got format_version {version!r}, wanted {FORMAT_VERSION}; prepare the documents again")
+        raise UserError(f"{path}: got format_version {version!r}, wanted {FORMAT_VERSION}; {_ADVICE}")
+    json_values.convert(info, DocumentsInfo, path, advice=_ADVICE)
+    if absent := [split for split in SPLITS if split not in info["splits"]]:
+        raise UserError(f"{path}: no split named {absent[0]}; {_ADVICE}")
     for split in SPLITS:
         folder = files.join(directory, split)
         existing = files.list_dir(folder) if files.is_dir(folder) else []  # one request for all parts

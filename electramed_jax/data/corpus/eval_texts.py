@@ -15,7 +15,6 @@ The format is detected from the content, because names are unreliable (BLUE's `.
 from __future__ import annotations
 
 import csv
-import json
 import re
 import statistics
 from collections import Counter
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import decompression
+from electramed_jax.common.storage import decompression, json_values
 from electramed_jax.data.readers import byte_stream
 from electramed_jax.data.readers.document import ReadErrors
 
@@ -34,6 +33,7 @@ _FIRST_FIELD = re.compile(r"(\d{1,9})\.\D.*|(\d{6,9})")  # a shorter number with
 _ANONYMIZED = re.compile(r"@[A-Za-z-]+\$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _BRACKET_TOKENS = {"-LRB-", "-RRB-", "-LSB-", "-RSB-", "-LCB-", "-RCB-"}
+_MAX_PMID_DIGITS = 9
 _SAMPLE_LINES = 200
 _TOKEN_LINE_FIELDS = 6  # a line of plain text has more
 
@@ -50,6 +50,8 @@ def read_passages(path: str) -> tuple[set[int], list[str]]:
         passages = list(_passages(text, pmids))
     except RecursionError as error:
         raise UserError(f"{path}: its JSON is nested too deeply; wanted questions, documents or passages") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); repair it, or save it tab-separated") from error
     if not pmids and not any(passages):
         raise UserError(f"{path}: contains neither a PMID nor text; give evaluation files to --decontaminate")
     return pmids, passages
@@ -74,8 +76,8 @@ def _passages(text: str, pmids: set[int]) -> Iterator[str]:
         for pmid, body in _PUBTATOR.findall(text):
             pmids.add(int(pmid))
             yield from _sentences(body)
-    elif sample and all(line.strip().isdecimal() for line in sample):
-        pmids.update(int(line) for line in text.split() if line.isdecimal())
+    elif sample and all(_is_pmid(line.strip()) for line in sample):
+        pmids.update(int(line) for line in text.split() if _is_pmid(line))
     elif (delimiter := _delimiter(sample)) is not None:
         yield from _from_table(text, delimiter, pmids)
     elif sample and 2 <= statistics.median(len(line.split()) for line in sample) <= _TOKEN_LINE_FIELDS:
@@ -89,18 +91,18 @@ def _parse_json(text: str) -> Any | None:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.loads(text)
-    except ValueError:
+        return json_values.parse_json(text, "", finite=False)
+    except UserError:
         try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
+            return [json_values.parse_json(line, "", finite=False) for line in text.splitlines() if line.strip()]
+        except UserError:
             return None
 
 
 def _from_json(value: Any, pmids: set[int], is_text: bool) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name.lower() == "pmid" and str(inner).isdecimal():
+            if name.lower() == "pmid" and _is_pmid(str(inner)):
                 pmids.add(int(inner))
             else:
                 yield from _from_json(inner, pmids, name.lower() in _TEXT_KEYS)
@@ -111,6 +113,10 @@ def _from_json(value: Any, pmids: set[int], is_text: bool) -> Iterator[str]:
         pmids.update(map(int, _ARTICLE_URL.findall(value)))
         if is_text:
             yield from _sentences(value)
+
+
+def _is_pmid(text: str) -> bool:
+    return len(text) <= _MAX_PMID_DIGITS and text.isdecimal()
 
 
 def _delimiter(sample: list[str]) -> str | None:

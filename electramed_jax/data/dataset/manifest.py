@@ -6,17 +6,35 @@ import dataclasses
 import hashlib
 import json
 import os
+import posixpath
+import re
 import tempfile
-from typing import Any
+from typing import Any, TypedDict
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files, tfrecord
+from electramed_jax.common.storage import files, json_values, tfrecord
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer import vocab
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
 TFDS_FILES = ("features.json", "dataset_info.json")
+DTYPES = ("uint16", "uint32")
+MAX_ROW_LENGTH = 1 << 20
+_ADVICE = "copy the packed folder again, or pack again"
+_LENGTH = re.compile(r"[0-9]{1,18}")  # key of the histogram of document lengths
+
+
+class Source(TypedDict, total=False):
+    """An input file of the dataset, as `electramed prepare` counts it; other keys are counts too.
+
+    Attributes:
+      file: its name.
+      kept: documents of it that are in the dataset.
+    """
+
+    file: str
+    kept: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +161,13 @@ def read_manifest(directory: str) -> Manifest:
         raise UserError(
             f"{directory}: no {MANIFEST_FILE}: not a packed dataset, or packing did not finish; run electramed pack"
         )
-    manifest = _from_json(files.read_json(path), path)
+    manifest = _from_json(files.read_json(path, advice=_ADVICE), path)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            if posixpath.basename(shard.file) != shard.file or shard.file in (".", ".."):
+                raise UserError(
+                    f"{path}: names the shard {shard.file!r}; wanted the name of a file in the same folder; {_ADVICE}"
+                )
     sizes = files.sizes(directory)  # one request for all shards
     for file in (vocab.VOCAB_FILE, *(s.file for split in manifest.splits.values() for s in split.shards)):
         if file not in sizes:
@@ -158,12 +182,15 @@ def read_manifest(directory: str) -> Manifest:
 
 
 def load_manifest(path: str) -> Manifest:
-    """Reads a manifest file without checking any shard.
+    """Reads the manifest of a dataset to train on, without checking any shard.
 
     Raises:
-      UserError: the file is missing, or is not a manifest of a known version.
+      UserError: the file is missing, is not a manifest of a known version, or has no training split.
     """
-    return _from_json(files.read_json(path), path)
+    manifest = _from_json(files.read_json(path, advice=_ADVICE), path)
+    if "train" not in manifest.splits:
+        raise UserError(f"{path}: no split named train; {_ADVICE}")
+    return manifest
 
 
 def _from_json(value: Any, path: str) -> Manifest:
@@ -173,15 +200,24 @@ def _from_json(value: Any, path: str) -> Manifest:
             f"{path}: format_version {version!r}; this program reads {FORMAT_VERSION}; "
             "pack again, or use the program version that wrote it"
         )
-    try:
-        splits = {
-            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
-            for name, split in value["splits"].items()
-        }
-        special = SpecialIds(**value["special"])
-        return Manifest(**{**value, "splits": splits, "special": special})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a manifest of version {version} ({error}); pack again") from error
+    manifest = json_values.convert(value, Manifest, path, advice=_ADVICE)
+    if not 0 < manifest.row_length <= MAX_ROW_LENGTH:
+        raise UserError(f"{path}: row_length is {manifest.row_length}; wanted 1 to {MAX_ROW_LENGTH:,}; {_ADVICE}")
+    if manifest.dtype not in DTYPES:
+        raise UserError(f"{path}: dtype is {manifest.dtype!r}; wanted {' or '.join(DTYPES)}; {_ADVICE}")
+    for name, split in manifest.splits.items():
+        if min((shard.rows for shard in split.shards), default=0) < 0:
+            raise UserError(f"{path}: a shard of {name} has fewer than 0 rows; {_ADVICE}")
+        if sum(shard.rows for shard in split.shards) != split.rows:
+            raise UserError(
+                f"{path}: {name} has {split.rows:,} rows, its shards have "
+                f"{sum(shard.rows for shard in split.shards):,}; {_ADVICE}"
+            )
+    if invalid := [end for end in manifest.length_histogram if not _LENGTH.fullmatch(end)]:
+        raise UserError(f"{path}: length_histogram has the key {invalid[0]!r}; wanted numbers of tokens; {_ADVICE}")
+    for source in manifest.sources:
+        json_values.convert(source, Source, f"{path}: sources", advice=_ADVICE)
+    return manifest
 
 
 def _check_digest(path: str, manifest: Manifest) -> None:

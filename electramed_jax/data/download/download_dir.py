@@ -15,9 +15,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import TypedDict
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import files, json_values
 from electramed_jax.data.download.mirror_listing import ListedFile
 
 RECORD = "download.json"
@@ -25,6 +26,23 @@ PARTIAL_SUFFIX = ".part"
 FORMAT_VERSION = 1
 _CHUNK_BYTES = 1 << 20
 _SAVE_INTERVAL_SECONDS = 5.0
+_ADVICE = "remove it (the files are then verified again), or choose another --output"
+
+
+class RecordedFile(TypedDict):
+    """A verified file: MD5, bytes, modification time (None in remote storage), date and size in the listing."""
+
+    md5: str
+    bytes: int
+    mtime_ns: int | None
+    listed: str
+
+
+class DownloadRecord(TypedDict):
+    """Content of download.json."""
+
+    format_version: int
+    files: dict[str, RecordedFile]
 
 
 class DownloadDir:
@@ -107,7 +125,8 @@ class DownloadDir:
         for other in os.listdir(self._scratch):
             if other.startswith(f".{name}.") and other.endswith(PARTIAL_SUFFIX) and other != os.path.basename(partial):
                 os.remove(os.path.join(self._scratch, other))
-        if existing and self._recorded.get(name, {}).get("md5") != existing:
+        recorded = self._recorded.get(name)
+        if existing and (recorded is None or recorded["md5"] != existing):
             if self._local is None:
                 files.remove(self._file_path(name))
             else:
@@ -136,17 +155,14 @@ class DownloadDir:
     def _file_path(self, name: str) -> str:
         return files.join(self.path, name)
 
-    def _read_record(self) -> dict[str, dict]:
+    def _read_record(self) -> dict[str, RecordedFile]:
         path = self._file_path(RECORD)
         if not files.exists(path):
             return {}
-        record = files.read_json(path)
+        record = files.read_json(path, advice=_ADVICE)
         if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
-            raise UserError(
-                f"{path}: not a download record with format_version {FORMAT_VERSION}; remove it (the files are then "
-                "verified again), or choose another --output"
-            )
-        return record["files"]
+            raise UserError(f"{path}: not a download record with format_version {FORMAT_VERSION}; {_ADVICE}")
+        return json_values.convert(record, DownloadRecord, path, advice=_ADVICE)["files"]
 
     def _save(self) -> None:
         ordered = {name: self._recorded[name] for name in sorted(self._recorded)}

@@ -13,7 +13,7 @@ from electramed_jax.common.errors import UserError
 FILE_NAME = re.compile(r"pubmed(?P<year>\d\d)n(?P<number>\d{4,})\.xml\.gz")
 MAX_NUMBER = 99_999
 _CENTURY = 2000
-_SIZE = re.compile(r"(?P<digits>\d+(?:\.\d+)?)(?P<unit>[KMGT]?)\s*$")
+_SIZE = re.compile(r"(?P<digits>\d{1,15}(?:\.\d{1,6})?)(?P<unit>[KMGT]?)\s*$")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MD5 = re.compile(
     r"\s*(?:MD5\s*\((?P<name>[^)]+)\)\s*=\s*)?(?P<md5>[0-9a-f]{32})(?:\s+\*?(?P<after>\S+))?\s*", re.IGNORECASE

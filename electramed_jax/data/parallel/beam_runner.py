@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.data.parallel import build_dir
 
 if TYPE_CHECKING:
     import apache_beam
@@ -85,7 +86,7 @@ class BeamRunner:
                 self._run(build, result)
         if not files.exists(result):
             raise UserError(f"{name}: the pipeline was stopped before it finished; run the same command again")
-        return files.read_json(result)
+        return files.read_json(result, list[Any], advice=build_dir.ADVICE)
 
     def _run(self, build: Callable[[apache_beam.Pipeline], apache_beam.PCollection], result: str) -> None:
         import apache_beam as beam
@@ -140,7 +141,7 @@ def _worker_errors(work: str) -> Iterator[None]:
         yield
     except Exception:
         if files.exists(path := files.join(work, _USER_ERROR)):
-            raise UserError(files.read_json(path)) from None
+            raise UserError(files.read_json(path, str)) from None
         raise
 
 

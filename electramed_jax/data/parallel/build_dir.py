@@ -11,6 +11,8 @@ from electramed_jax.common.storage import files
 
 FOLDER = ".work"
 _REQUEST = "request.json"
+# What to do about a damaged file of the scratch folder.
+ADVICE = f"remove the folder {FOLDER} that holds it, with the output beside it, and run the same command again"
 
 
 def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:
@@ -27,7 +29,7 @@ def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[
     request_path = files.join(work, _REQUEST)
     outputs = [name for name in _names(directory) if is_output(name)]
     if files.exists(request_path):
-        if files.read_json(request_path) == request:
+        if files.read_json(request_path, advice=ADVICE) == request:
             console.say(f"{directory}: resuming an interrupted run")
             return work
         _remove_all(directory, outputs)

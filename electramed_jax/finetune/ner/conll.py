@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from electramed_jax.common.storage.json_values import shorten
 from electramed_jax.finetune.ner import tags as tag_lib
 from electramed_jax.finetune.ner.sentence import Sentence
 from electramed_jax.finetune.task import split_files
@@ -46,9 +47,9 @@ def read_sentences(path: str, labels: Sequence[str] = ()) -> list[Sentence]:
             continue
         columns = line.rstrip().split("\t") if "\t" in line.strip() else line.split()
         if len(columns) < 2 or not columns[0].strip():
-            split_files.reject_line(path, number, f"{line!r} has one column; wanted a word and its tag")
+            split_files.reject_line(path, number, f"{shorten(line)} has one column; wanted a word and its tag")
         if not columns[-1].isdecimal() and not tag_lib.TAG.fullmatch(columns[-1]):
-            split_files.reject_line(path, number, f"unknown tag {columns[-1]!r}; {tag_lib.WANTED}")
+            split_files.reject_line(path, number, f"unknown tag {shorten(columns[-1])}; {tag_lib.WANTED}")
         first_line = first_line if words else number
         words.append(columns[0].strip())
         tags.append(columns[-1])

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import json_values
 from electramed_jax.finetune.qa.nbest import Answers, Candidate
 from electramed_jax.finetune.qa.squad import Answer, Question, get_field
 
@@ -190,7 +191,9 @@ def _strings(value: Any, where: str) -> list[str]:
         return [value] if value.strip() else []
     if isinstance(value, list):
         return [text for item in value for text in _strings(item, where)]
-    raise UserError(f"{where}: 'exact_answer' contains {value!r}; wanted strings, or lists of strings")
+    raise UserError(
+        f"{where}: 'exact_answer' contains {json_values.shorten(value)}; wanted strings, or lists of strings"
+    )
 
 
 def _find_answer(answers: Sequence[str], context: str) -> Answer | None:

@@ -9,12 +9,12 @@ unlabelled: it can be predicted, but not trained on or scored.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import decompression
+from electramed_jax.common.storage import decompression, json_values
 from electramed_jax.data.readers.document import replace_lone_surrogates
 
 _KINDS = {str: "a string", list: "a list", int: "a whole number", dict: "an object", bool: "true or false"}
@@ -74,12 +74,10 @@ def load_json(path: str) -> Any:
     data = decompression.read_whole(path)
     if not data.strip():
         raise UserError(f"{path}: empty; wanted questions in SQuAD's JSON or BioASQ's")
-    try:
-        return json.loads(replace_lone_surrogates(data.decode("utf-8-sig")))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start:,} is not UTF-8; wanted JSON in UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg}); download or repair the file") from error
+    text: str | bytes = data
+    with contextlib.suppress(UnicodeDecodeError):  # reported below, with its place
+        text = replace_lone_surrogates(data.decode("utf-8"))
+    return json_values.parse_json(text, path, advice="download or repair the file")
 
 
 def parse_squad(path: str, value: Any, drop_mismatched: bool = False, *, labelled: bool = True) -> SquadFile:
@@ -137,11 +135,11 @@ def get_field(values: Any, name: str, kind: type, where: str) -> Any:
       UserError: the field is missing or has another type.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where}: got {json.dumps(values)[:60]}; wanted an object with {name!r}")
+        raise UserError(f"{where}: got {json_values.shorten(values)}; wanted an object with {name!r}")
     if name not in values:
-        raise UserError(f"{where} lacks {name!r}; it has {', '.join(map(repr, values)) or 'nothing'}")
+        raise UserError(f"{where} lacks {name!r}; it has {', '.join(map(repr, values))[:100] or 'nothing'}")
     if type(values[name]) is not kind:
-        raise UserError(f"{where}: {name!r} is {json.dumps(values[name])[:60]}; wanted {_KINDS[kind]}")
+        raise UserError(f"{where}: {name!r} is {json_values.shorten(values[name])}; wanted {_KINDS[kind]}")
     return values[name]
 
 
@@ -154,8 +152,8 @@ def _question(path: str, values: Any, where: str, context: str) -> Question:
             raise UserError(f"{where}: its {name} is empty; wanted text")
     if isinstance(values.get("answers"), str):
         raise UserError(
-            f"{where}: its answer is the word {values['answers']!r}; yes/no questions are classification, "
-            "wanted spans of the passage as [{'text': ..., 'answer_start': ...}]"
+            f"{where}: its answer is the word {json_values.shorten(values['answers'])}; yes/no questions are "
+            "classification, wanted spans of the passage as [{'text': ..., 'answer_start': ...}]"
         )
     impossible = get_field(values, "is_impossible", bool, where) if "is_impossible" in values else False
     listed = get_field(values, "answers", list, where) if "answers" in values else []

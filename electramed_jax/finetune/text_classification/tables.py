@@ -20,6 +20,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.common.storage.json_values import shorten
 from electramed_jax.data.readers.document import MAX_LINE_BYTES
 from electramed_jax.finetune.task import json_rows, split_files
 from electramed_jax.finetune.text_classification import headerless_columns, hoc_folders, json_records
@@ -63,7 +64,7 @@ def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool 
         text, second = row[used.text], row[used.second] if used.second else ""
         for name, value in ((used.text, text), (used.second, second)):
             if not isinstance(value, str) or (name and not value.strip()):
-                split_files.reject_line(path, line, f"{name} is {value!r}; wanted a text")
+                split_files.reject_line(path, line, f"{name} is {shorten(value)}; wanted a text")
         label = _expand_label(row[used.label]) if used.label else ""
         records.append(Record(text.strip(), second.strip(), label, line))
     if used is None:

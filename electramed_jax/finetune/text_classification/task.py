@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage.json_values import shorten
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task import data_warnings, metrics, split_files
@@ -43,6 +43,7 @@ PRIMARY = {
     MULTILABEL: ("f1", "precision", "recall", "macro_f1", "accuracy"),
     SIMILARITY: ("pearson", "spearman"),
 }
+MAX_SCORE = 1e15  # of a label of "similarity"; sums of its squares are float32 too
 SCORE = "score"  # name of the only output of "similarity"
 
 
@@ -271,18 +272,20 @@ class TextClassificationTask:
         if self.kind == SIMILARITY:
             try:
                 number = float(value)
-            except (TypeError, ValueError):
-                split_files.reject_line(path, record.line, f"the label {value!r} is not a number")
-            if not math.isfinite(number):
-                split_files.reject_line(path, record.line, f"the label {value!r} is not finite")
+            except (TypeError, ValueError, OverflowError):
+                split_files.reject_line(path, record.line, f"the label {shorten(value)} is not a number")
+            if not abs(number) <= MAX_SCORE:
+                split_files.reject_line(
+                    path, record.line, f"the label {shorten(value)} is not a finite number up to {MAX_SCORE:g}"
+                )
             return [number]
         if self.kind == MULTILABEL:
             listed = value.split(self._separator) if isinstance(value, str) else value
             if not isinstance(listed, list) or not all(isinstance(label, str) for label in listed):
-                split_files.reject_line(path, record.line, f"the label {value!r} is not a list of labels")
+                split_files.reject_line(path, record.line, f"the label {shorten(value)} is not a list of labels")
             return sorted({label.strip() for label in listed if label.strip()})
         if isinstance(value, (list, dict)) or not str(value).strip():
-            split_files.reject_line(path, record.line, f"the label is {value!r}; wanted one name")
+            split_files.reject_line(path, record.line, f"the label is {shorten(value)}; wanted one name")
         return [str(value).strip()]
 
     def _count_unknown(self, split: str, strict: bool) -> dict[str, int]:

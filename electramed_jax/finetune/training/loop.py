@@ -27,6 +27,7 @@ from electramed_jax.common.tracking.metrics_writer import MetricsWriter
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.dataset.sampler import EpochSampler
 from electramed_jax.data.tokenizer import vocab
+from electramed_jax.finetune.task import result_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder, with_encoder_params
 from electramed_jax.finetune.task.metrics import SECONDARY_METRICS, format_scores
 from electramed_jax.finetune.task.task import DEV, TEST, TRAIN, Outputs, Task
@@ -126,7 +127,8 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
     folder = workdir.seed_folder(run_folder, seed)
     scores_path = files.join(folder, workdir.SCORES_FILE)
     if distributed.broadcast_from_main(int(files.exists(scores_path))):
-        return files.read_json(scores_path)
+        scored = [split for split in runner.task.splits if split != TRAIN]
+        return result_files.read_scores(scores_path, scored, runner.task.primary)
     best_folder = files.join(folder, BEST_FOLDER)
     abstract_params = functools.partial(_abstract_params, runner.spec)
     with CheckpointManager(folder, runner.spec.abstract_state, max_to_keep=MAX_TO_KEEP) as checkpoints:

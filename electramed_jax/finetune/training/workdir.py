@@ -49,22 +49,30 @@ def is_finetuned(workdir: str) -> bool:
 
 
 def read_model_spec(workdir: str) -> ModelSpec:
-    """Reads task.json."""
-    return ModelSpec.from_json(files.read_json(files.join(workdir, TASK_FILE)))
+    """Reads task.json.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = files.join(workdir, TASK_FILE)
+    return ModelSpec.from_json(files.read_json(path), path)
 
 
 def read_config(workdir: str) -> dict[str, Any]:
     """Reads config.json with the names of today; {} if there is none.
 
     A setting that the version of the run did not have is added, with the value that describes what that version did.
+
+    Raises:
+      UserError: the file is damaged; names the setting.
     """
     path = files.join(workdir, CONFIG_FILE)
     if not files.exists(path):
         return {}
-    saved = config_io.rename_settings(files.read_json(path))
+    saved = config_io.rename_settings(files.read_json(path, dict[str, Any]))
     for values in (EARLIER_VALUES, dataclasses.asdict(FinetuneConfig())):
         saved = _add_missing(saved, values)
-    return saved
+    return dataclasses.asdict(config_io.from_saved(FinetuneConfig, saved, f"{path}: config"))
 
 
 def keep_earlier_words(config: FinetuneConfig, workdir: str) -> FinetuneConfig:
@@ -73,7 +81,7 @@ def keep_earlier_words(config: FinetuneConfig, workdir: str) -> FinetuneConfig:
     Such a run can then be resumed with its command, which does not name the setting.
     """
     path = files.join(workdir, CONFIG_FILE)
-    if not files.exists(path) or "words" in files.read_json(path).get("ner", {}):
+    if not files.exists(path) or "words" in files.read_json(path, dict[str, Any]).get("ner", {}):
         return config
     return dataclasses.replace(config, ner=dataclasses.replace(config.ner, words=FILE))
 
@@ -101,7 +109,7 @@ def init_workdir(workdir: str, config: FinetuneConfig, spec: ModelSpec, encoder:
         DATA_FILE: dict(task.data_summary()),
     }
     paths = {name: files.join(workdir, name) for name in contents}
-    earlier = {name: files.read_json(path) for name, path in paths.items() if files.exists(path)}
+    earlier = {name: files.read_json(path, dict[str, Any]) for name, path in paths.items() if files.exists(path)}
     if earlier:
         if CONFIG_FILE in earlier:
             earlier[CONFIG_FILE] = read_config(workdir)

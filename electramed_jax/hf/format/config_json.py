@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.storage import json_values
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN, TOKEN_TYPES, Sizes
 
@@ -35,6 +36,7 @@ FIXED_VALUES = {
     "type_vocab_size": TOKEN_TYPES,
     "tie_word_embeddings": True,
 }
+MAX_SIZE = 1 << 24  # of a size in config.json
 ABSOLUTE = "absolute"  # position_embedding_type, a key of transformers 4; our encoder has no other type
 
 
@@ -65,17 +67,21 @@ def from_config_json(values: Mapping[str, Any], path: str) -> Sizes:
     """
     if values.get("model_type") != "electra":
         raise UserError(
-            f"{path}: model_type={values.get('model_type')!r}; wanted 'electra'; only ELECTRA models can be imported"
+            f"{path}: model_type={json_values.shorten(values.get('model_type'))}; wanted 'electra'; only ELECTRA "
+            "models can be imported"
         )
     wanted = FIXED_VALUES | {"position_embedding_type": ABSOLUTE}
     for key, value in wanted.items():
         if values.get(key, value) != value:
-            raise UserError(f"{path}: {key}={values[key]!r}; only models with {key}={value!r} can be imported")
+            raise UserError(
+                f"{path}: {key}={json_values.shorten(values[key])}; only models with {key}={value!r} can be imported"
+            )
     sizes = {}
     for ours, theirs, default in FIELDS:
         sizes[ours] = values.get(theirs, default)
-        if type(sizes[ours]) is not int or sizes[ours] < 1:
-            raise UserError(f"{path}: {theirs}={sizes[ours]!r}; wanted an integer above 0")
+        if type(sizes[ours]) is not int or not 0 < sizes[ours] <= MAX_SIZE:
+            shown = json_values.shorten(sizes[ours])
+            raise UserError(f"{path}: {theirs}={shown}; wanted an integer above 0, up to {MAX_SIZE:,}")
     if sizes["hidden_size"] % sizes["num_heads"]:
         raise UserError(
             f"{path}: hidden_size={sizes['hidden_size']} is not divisible by "

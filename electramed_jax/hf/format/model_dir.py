@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.storage import files
+from electramed_jax.common.storage import files, json_values
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.hf.format import config_json, mapping, weights
 from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
@@ -22,6 +23,34 @@ HEAD_PREFIX = {
     GENERATOR: "generator_predictions.",
 }
 KNOWN_PREFIXES = (ENCODER_PREFIX, *HEAD_PREFIX.values(), "generator_lm_head.")
+_ADVICE = "copy or download the whole folder again"
+
+
+class TokenizerConfig(TypedDict, total=False):
+    """The keys of tokenizer_config.json that are read."""
+
+    do_lower_case: bool | None
+
+
+class AddedToken(TypedDict):
+    """A token of tokenizer.json in addition to those of the model."""
+
+    id: int
+    content: str
+
+
+class WordPieceModel(TypedDict):
+    """The model in tokenizer.json."""
+
+    type: NotRequired[str | None]
+    vocab: NotRequired[Any]  # {token: id} of WordPiece; a list of other models
+
+
+class TokenizerJson(TypedDict):
+    """The keys of tokenizer.json that are read."""
+
+    model: NotRequired[WordPieceModel]
+    added_tokens: NotRequired[list[AddedToken] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +144,15 @@ def read_finetuned(folder: str, kind: str) -> Network:
 def read_never_split(folder: str) -> tuple[str, ...]:
     """Returns the tokens, such as @GENE$, that the folder's tokenizer never splits; without the special tokens."""
     path = files.join(folder, TOKENIZER)
-    added = files.read_json(path).get("added_tokens", ()) if files.exists(path) else ()
+    if not files.exists(path):
+        return ()
+    added = files.read_json(path, TokenizerJson, advice=_ADVICE).get("added_tokens") or ()
     return tuple(token["content"] for token in added if token["content"] not in vocab.SPECIAL_TOKENS)
+
+
+def read_config(folder: str) -> dict[str, Any]:
+    """Returns the content of config.json, an object."""
+    return files.read_json(files.join(folder, CONFIG), dict[str, Any], advice=_ADVICE)
 
 
 def _add_encoder_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,8 +165,7 @@ def _add_encoder_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def _read_sizes(folder: str) -> Sizes:
-    path = files.join(folder, CONFIG)
-    return config_json.from_config_json(files.read_json(path), path)
+    return config_json.from_config_json(read_config(folder), files.join(folder, CONFIG))
 
 
 def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
@@ -167,17 +202,25 @@ def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
     vocab_path, tokenizer_path, settings_path = (
         files.join(folder, name) for name in (vocab.VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG)
     )
-    settings = files.read_json(settings_path) if files.exists(settings_path) else {}
-    lower_case = settings.get("do_lower_case")
+    has_settings = files.exists(settings_path)
+    lower_case = (
+        files.read_json(settings_path, TokenizerConfig, advice=_ADVICE).get("do_lower_case") if has_settings else None
+    )
     if files.exists(vocab_path):
         return vocab.read_vocab(vocab_path), lower_case
     if not files.exists(tokenizer_path):
         return None, lower_case
-    backend = files.read_json(tokenizer_path)  # transformers 5 saves no vocab.txt
-    if backend.get("model", {}).get("type") != "WordPiece":
-        raise UserError(f"{tokenizer_path}: not a WordPiece tokenizer; only WordPiece can be imported")
-    ids = dict(backend["model"]["vocab"])
-    ids |= {added["content"]: added["id"] for added in backend.get("added_tokens", ())}
+    return _vocabulary_of_tokenizer(tokenizer_path), lower_case
+
+
+def _vocabulary_of_tokenizer(path: str) -> list[str]:
+    """Returns the tokens by id of a tokenizer.json: transformers 5 saves no vocab.txt."""
+    backend = files.read_json(path, TokenizerJson, advice=_ADVICE)
+    model = backend.get("model", {})
+    if model.get("type") != "WordPiece":
+        raise UserError(f"{path}: not a WordPiece tokenizer; only WordPiece can be imported")
+    ids = json_values.convert(model.get("vocab"), dict[str, int], f"{path}: model.vocab", advice=_ADVICE)
+    ids = ids | {added["content"]: added["id"] for added in backend.get("added_tokens") or ()}
     if sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(f"{tokenizer_path}: the token ids have gaps; wanted one token for each id from 0")
-    return sorted(ids, key=ids.__getitem__), lower_case
+        raise UserError(f"{path}: the token ids have gaps; wanted one token for each id from 0; {_ADVICE}")
+    return sorted(ids, key=ids.__getitem__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import TypedDict
 
 import ml_dtypes
 import numpy as np
@@ -18,6 +19,13 @@ from electramed_jax.common.storage import files
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # suffix of the index of several files: {tensor: file}
 Tensors = dict[str, np.ndarray]
+
+
+class WeightIndex(TypedDict):
+    """The index of several files: {tensor: name of its file}."""
+
+    weight_map: dict[str, str]
+
 
 # Names of dtypes in the header, all little-endian: https://huggingface.co/docs/safetensors
 SAFETENSORS_DTYPES = {
@@ -49,10 +57,7 @@ def read_tensors(folder: str) -> Tensors:
 
 
 def _read_sharded(folder: str, index_path: str, load: Callable[[str], Tensors]) -> Tensors:
-    index = files.read_json(index_path)
-    file_of = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(file_of, dict) or not all(isinstance(name, str) for name in file_of.values()):
-        raise UserError(f"{index_path}: no weight_map; download it again")
+    file_of = files.read_json(index_path, WeightIndex, advice="download it again")["weight_map"]
     outside = [name for name in file_of.values() if "/" in name or "\\" in name or name.startswith(".")]
     if outside:
         raise UserError(

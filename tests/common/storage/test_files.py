@@ -62,6 +62,56 @@ def test_a_full_disk_is_a_user_error_and_leaves_no_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EROFS, "read-only file system; choose a folder on another one"),
+        (errno.EDQUOT, "the disk quota is used up; free some space"),
+        (errno.ELOOP, "its symbolic links form a circle"),
+        (errno.ENAMETOOLONG, "the name is too long"),
+        (errno.EIO, "the disk or network storage fails"),
+        (errno.EOWNERDEAD, "Owner died; check the path and the storage"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("function", "use"),
+    [
+        ("open", lambda path: files.write_text(path, "x")),
+        ("open", files.read_bytes),
+        ("os.makedirs", files.make_dirs),
+        ("os.replace", lambda path: files.write_text(path, "x")),
+        ("os.stat", files.size),
+    ],
+)
+def test_an_error_of_the_operating_system_is_a_user_error_that_names_the_path(
+    tmp_path, monkeypatch, number, message, function, use
+):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    path = str(tmp_path / "file.txt")
+    monkeypatch.setattr(f"builtins.{function}" if function == "open" else function, fail)
+    with pytest.raises(UserError) as error:
+        use(path)
+    assert str(error.value).startswith(str(tmp_path)) and message in str(error.value)
+
+
+def test_paths_that_no_file_system_has_are_user_errors(tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(UserError, match="symbolic links form a circle"):
+        files.read_bytes(str(tmp_path / "circle"))
+    with pytest.raises(UserError, match="the name is too long"):
+        files.write_text(str(tmp_path / ("x" * 300)), "")
+    with pytest.raises(UserError, match="NUL character"):
+        files.read_bytes(str(tmp_path / "a\0b"))
+
+
+def test_text_with_a_file_name_that_is_not_unicode_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"a\.json: cannot hold .*not valid Unicode"):
+        files.write_json(str(tmp_path / "a.json"), {"file": os.fsdecode(b"caf\xe9.txt")})
+    assert os.listdir(tmp_path) == []
+
+
 def test_move_and_remove_work_on_files_and_trees(folder):
     files.write_text(files.join(folder, "a.txt"), "a")
     files.move(files.join(folder, "a.txt"), files.join(folder, "b.txt"))

@@ -83,6 +83,42 @@ def test_a_truncated_last_line_is_left_out_and_then_replaced(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
+BAD_LINES = (
+    b"[1, 2]",
+    b'{"a": 1}',
+    b'{"step": "2", "split": "train", "loss": 1.0}',
+    b'{"step": 2, "split": "train", "loss": "low"}',
+    b'{"step": 2, "split": "train", "loss": 1' + b"0" * 400 + b"}",
+    b'{"step": NaN, "split": "train"}',
+    b"NaN",
+    b"garbage \xff\x00",
+    b"[" * 5000,
+    b"",
+)
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_a_line_that_is_no_entry_is_skipped_with_one_warning_and_stays_in_the_file(tmp_path, capsys, bad):
+    write_entries(tmp_path, [1, 2, 3, 4])
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], bad, *lines[1:]]) + b"\n")
+    assert steps_in(tmp_path) == [1, 2, 3, 4] and steps_in(tmp_path) == [1, 2, 3, 4]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"{path}: a line is not an entry") and "line 2" in warning
+    write_entries(tmp_path, [4, 5], resumed_step=3)
+    assert steps_in(tmp_path) == [1, 2, 3, 4, 5], "the history after the line is kept"
+    assert path.read_bytes().splitlines()[:4] == [lines[0], bad, *lines[1:3]], "as it was"
+
+
+def test_an_entry_may_hold_numbers_that_are_not_finite(tmp_path):
+    """A run writes them before it stops because it has diverged."""
+    with metrics_writer.MetricsWriter(str(tmp_path), resumed_step=0) as log:
+        log.write(1, "train", {"loss": float("nan"), "gradient_norm": float("inf")})
+    (entry,) = metrics_writer.read_metrics(str(tmp_path))
+    assert entry["gradient_norm"] == float("inf")
+
+
 def test_an_entry_is_found_by_step_and_split(tmp_path):
     write_entries(tmp_path, [5])
     assert metrics_writer.has_entry(str(tmp_path), 5, "train")

@@ -75,8 +75,23 @@ def test_a_failing_tracker_is_logged_in_one_line_and_the_run_continues(tmp_path,
     assert "own_trackers:recorder: no route to host; the run continues" in line
 
 
+def test_the_key_of_a_service_is_not_in_the_line_about_its_failure(tmp_path, monkeypatch, capsys):
+    class Leaky(Recorder):
+        def log(self, step, metrics):
+            raise ConnectionError(f"{'x' * 190} 401 for https://api.example.org?key=5ecre7-a1b2c3")
+
+    monkeypatch.setenv("WANDB_API_KEY", "5ecre7-a1b2c3")
+    monkeypatch.setenv("SOME_TOKEN", "1")
+    monkeypatch.setitem(sys.modules, "own_trackers", types.SimpleNamespace(recorder=Leaky))
+    write(tmp_path, "own_trackers:recorder")
+    line = capsys.readouterr().err
+    assert "5ecre7" not in line and "the run continues" in line
+    assert trackers.redact_secrets("key=5ecre7-a1b2c3, 1 try") == "key=<WANDB_API_KEY>, 1 try"
+
+
 @pytest.mark.parametrize(
-    ("name", "message"), [("wandbb", "no such tracker"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")]
+    ("name", "message"),
+    [(":x", "Empty module name"), ("wandbb", "no such tracker"), ("os:nothing", "nothing"), ("nowhere:at", "nowhere")],
 )
 def test_an_unknown_tracker_is_rejected(name, message):
     with pytest.raises(UserError, match=message):

@@ -108,7 +108,32 @@ def test_an_unknown_key_is_refused(packed):
     folder, written = packed
     value = {**dataclasses.asdict(written), "surprise": 1}
     files.write_text(files.join(folder, "manifest.json"), json.dumps(value))
-    with pytest.raises(UserError, match="not a manifest of version 1.*surprise"):
+    with pytest.raises(UserError, match="manifest.json: its content has the unknown key 'surprise'"):
+        manifest.read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="../../secret"), "names the shard '../../secret'"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="/etc/passwd"), "names the shard '/etc/passwd'"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(rows="4"), r"train.shards\[0\].rows is '4'"),
+        (lambda m: m["splits"]["train"].update(rows=7), "train has 7 rows, its shards have 6"),
+        (lambda m: m["splits"]["train"].pop("tokens"), "splits.train lacks 'tokens'"),
+        (lambda m: m.update(row_length=0), "row_length is 0"),
+        (lambda m: m.update(row_length=10**12), "row_length is 1000000000000"),
+        (lambda m: m.update(dtype="float"), "dtype is 'float'; wanted uint16 or uint32"),
+        (lambda m: m.update(length_histogram={"long": 1}), "length_histogram has the key 'long'"),
+        (lambda m: m["sources"][0].update(kept="all"), "kept is 'all'"),
+        (lambda m: m["special"].update(pad=None), "special.pad is None"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(packed, edit, reason):
+    folder, written = packed
+    value = json.loads(json.dumps(dataclasses.asdict(written)))
+    edit(value)
+    files.write_text(files.join(folder, "manifest.json"), json.dumps(value))
+    with pytest.raises(UserError, match=rf"manifest\.json: .*{reason}.*; copy the packed folder again, or pack again"):
         manifest.read_manifest(folder)
 
 

@@ -96,13 +96,13 @@ def changed(change) -> dict:
         (lambda p: p["qas"][0].update(answers="yes"), "question q1: its answer is the word 'yes'; yes/no questions"),
         (lambda p: p["qas"][0]["answers"][0].pop("answer_start"), "question q1: answer lacks 'answer_start'"),
         (lambda p: p["qas"][0]["answers"][0].update(answer_start=-5), "question q1: .* answer_start is -5"),
-        (lambda p: p["qas"][0]["answers"][0].update(answer_start="18"), "'answer_start' is \"18\"; wanted a whole"),
+        (lambda p: p["qas"][0]["answers"][0].update(answer_start="18"), "'answer_start' is '18'; wanted a whole"),
         (lambda p: p["qas"][0]["answers"][0].update(text=""), "question q1: answer '': .* does not contain"),
         (lambda p: p["qas"][0].update(is_impossible=True), "question q1: is_impossible is true, but it has 2 answers"),
-        (lambda p: p["qas"][1].update(is_impossible="yes"), "question q2: 'is_impossible' is \"yes\"; wanted true or"),
+        (lambda p: p["qas"][1].update(is_impossible="yes"), "question q2: 'is_impossible' is 'yes'; wanted true or"),
         (lambda p: p["qas"][1].update(id="q1"), "question q1 occurs twice"),
         (lambda p: p.update(qas=[]), r"no question \(0 dropped\)"),
-        (lambda p: p.update(qas=["q1"]), r"qas\[0\]: got \"q1\"; wanted an object with 'id'"),
+        (lambda p: p.update(qas=["q1"]), r"qas\[0\]: got 'q1'; wanted an object with 'id'"),
     ],
 )
 def test_an_error_names_file_and_question(tmp_path, change, message):
@@ -116,8 +116,8 @@ def test_an_error_names_file_and_question(tmp_path, change, message):
     ("content", "message"),
     [
         (b"", "empty"),
-        (b'{"data": [\n{"paragraphs": }]}', "line 2: not JSON"),
-        (b"\xff\xfe{}", "byte 0 is not UTF-8"),
+        (b'{"data": [\n{"paragraphs": }]}', "line 2, column 16: not valid JSON"),
+        (b"\xff\xfe{}", r"not UTF-8 text \(byte 0\)"),
         (b"\x1f\x8b\x08\x00broken", "gzip data is damaged"),
         (b"[]", "wanted an object with 'data'"),
     ],

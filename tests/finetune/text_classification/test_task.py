@@ -153,7 +153,7 @@ def test_numbers(tmp_path):
     [
         ("classification", "dev", ("a", " "), "dev.tsv, line 2: the label is ' '"),
         ("similarity", "train", ("a", "high"), "train.tsv, line 2: the label 'high' is not a number"),
-        ("similarity", "train", ("a", "nan"), "train.tsv, line 2: the label 'nan' is not finite"),
+        ("similarity", "train", ("a", "nan"), "train.tsv, line 2: the label 'nan' is not a finite number"),
     ],
 )
 def test_labels_that_cannot_be_used_are_named_by_file_and_line(tmp_path, kind, split, row, message):

@@ -84,7 +84,8 @@ def test_the_error_for_a_missing_file_of_several_names_it(tmp_path):
             {"weight_map": {"a.weight": "model-1.safetensors", "d": "model-1.safetensors"}},
             "names d, which is in no file",
         ),
-        ({"weight_map": ["a"]}, "no weight_map"),
+        ({"weight_map": ["a"]}, r"weight_map is \['a'\]; wanted an object"),
+        ({}, "lacks 'weight_map'"),
     ],
 )
 def test_a_wrong_index_is_refused(tmp_path, index, message):

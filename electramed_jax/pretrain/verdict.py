@@ -137,7 +137,7 @@ def _compare_with_no_learning(
     if math.isfinite(accuracy + replaced):
         is_weak = accuracy <= 1 - (1 - alerts_lib.MIN_ACCURACY_GAIN) * replaced
         found.append((is_weak, f"discriminator_accuracy {accuracy:.4f} (all original: {1 - replaced:.4f})"))
-    if math.isfinite(loss) and config.objective.kind != "uniform":
+    if math.isfinite(loss) and config.objective.kind != "uniform" and "validation" in manifest.splits:
         floor = manifest.splits["validation"].unigram_cross_entropy
         found.append((loss >= floor, f"generator_loss {loss:.2f} (token frequencies alone: {floor:.2f})"))
     return [text for is_weak, text in found if is_weak], [text for is_weak, text in found if not is_weak]

@@ -59,6 +59,11 @@ def _from_replaced(label: str, value_of: Callable[[float], float]) -> Callable[[
     return guide
 
 
+def _unigram_cross_entropy(run: Run) -> float | None:
+    split = run.manifest.splits.get("validation")
+    return split.unigram_cross_entropy if split else None
+
+
 def _entropy(p: float) -> float:
     return -p * math.log(p) - (1 - p) * math.log(1 - p)
 
@@ -68,7 +73,7 @@ LEARNING = (
     Panel(
         "generator_loss",
         "Generator loss (nats per masked token)",
-        _constant("token frequencies alone", lambda run: run.manifest.splits["validation"].unigram_cross_entropy),
+        _constant("token frequencies alone", _unigram_cross_entropy),
     ),
     Panel("generator_accuracy", "Generator accuracy (arg-max)"),
     Panel("sampled_accuracy", "Generator accuracy (sampled)"),

@@ -40,7 +40,7 @@ from electramed_jax.common.storage import files, tfrecord
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.corpus import corpus_dir, eval_texts
-from electramed_jax.data.dataset import manifest
+from electramed_jax.data.dataset import dataset, manifest, verify
 from electramed_jax.data.download import mirror_listing
 from electramed_jax.data.download.download_dir import DownloadDir
 from electramed_jax.data.readers import reader as documents_reader
@@ -241,8 +241,9 @@ def report_of(workdir: pathlib.Path) -> Any:
 
 
 def read_rows(packed: pathlib.Path, shard: pathlib.Path) -> Any:
-    read = manifest.read_manifest(str(packed))
-    manifest.verify_shards(str(packed), read)
+    opened = dataset.open_dataset(str(packed))
+    verify.verify_shards(opened)
+    (read,) = opened.manifests
     return tfrecord.RowFile(str(shard), read.row_length, read.dtype)[:3]
 
 
@@ -349,7 +350,7 @@ def read_scores(folder: pathlib.Path) -> Any:
 
 
 def settings_of(folder: pathlib.Path) -> Any:
-    settings = dataclasses.asdict(finetune_workdir.read_config(str(folder)))
+    settings = finetune_workdir.read_config(str(folder))
     data = result_files.read_data_summary(str(folder / "data.json"))
     return postprocess_config.from_run("qa", 32, settings, data)
 

@@ -115,6 +115,10 @@ def shorten(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
+class NestedTooDeeplyError(UserError):
+    """Lists and objects are nested more than `MAX_DEPTH` deep."""
+
+
 def _parse(data: str | bytes, where: str, is_file: bool, finite: bool, advice: str) -> Any:
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
@@ -129,12 +133,12 @@ def _parse(data: str | bytes, where: str, is_file: bool, finite: bool, advice: s
         position = f"line {error.lineno}, column {error.colno}" if is_file else f"column {error.colno}"
         raise UserError(f"{where}, {position}: not valid JSON ({error.msg}); {advice}") from error
     except RecursionError as error:
-        raise UserError(f"{where}: {_too_deep()}; {advice}") from error
+        raise NestedTooDeeplyError(f"{where}: {_too_deep()}; {advice}") from error
     except ValueError as error:  # _NotFiniteError, or an integer with more digits than Python converts
         reason = str(error) if isinstance(error, _NotFiniteError) else "it has a whole number of thousands of digits"
         raise UserError(f"{where}: not valid JSON ({reason}); {advice}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
-        raise UserError(f"{where}: {_too_deep()}; {advice}")
+        raise NestedTooDeeplyError(f"{where}: {_too_deep()}; {advice}")
     if _SURROGATE_ESCAPE.search(text) and _has_lone_surrogate(value):
         raise UserError(f"{where}: not valid text (half of a surrogate pair, such as \\ud800 alone); {advice}")
     return value

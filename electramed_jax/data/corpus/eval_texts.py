@@ -48,7 +48,7 @@ def read_passages(path: str) -> tuple[set[int], list[str]]:
     pmids: set[int] = set()
     try:
         passages = list(_passages(text, pmids))
-    except RecursionError as error:
+    except json_values.NestedTooDeeplyError as error:
         raise UserError(f"{path}: its JSON is nested too deeply; wanted questions, documents or passages") from error
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as a table ({error}); repair it, or save it tab-separated") from error
@@ -92,6 +92,8 @@ def _parse_json(text: str) -> Any | None:
         return None
     try:
         return json_values.parse_json(text, "", finite=False)
+    except json_values.NestedTooDeeplyError:
+        raise
     except UserError:
         try:
             return [json_values.parse_json(line, "", finite=False) for line in text.splitlines() if line.strip()]

@@ -1,9 +1,9 @@
 """Fault injection: kills at random moments, damaged checkpoints, failing storage, lost processes.
 
-Every run is `electramed pretrain` on generated articles, in its own processes. Its result is compared bit by bit with
-an undisturbed run. Prints four tables, or those named on the command line:
+Every run is `electramed pretrain` on generated articles, in its own processes, except for the table `files`. Its result
+is compared bit by bit with an undisturbed run. Prints five tables, or those named on the command line:
 
-    python tests/benchmarks/faults.py [kills] [damage] [storage] [peers]     some fifteen minutes on two cores
+    python tests/benchmarks/faults.py [kills] [damage] [files] [storage] [peers]     some thirty minutes on two cores
 
 The environment variables KILLS=20 and SEED=0 set the number of kills and the seed of their moments.
 """
@@ -214,6 +214,80 @@ def damage(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path)
         print(f"{how.__name__.replace('_', ' '):<14}{len(names):>6}{reported:>24}{intact:>17}", flush=True)
 
 
+# ---- files -----------------------------------------------------------------------------------------
+
+
+def empty(path: pathlib.Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace_bytes(path: pathlib.Path) -> None:
+    """Puts random bytes of the same number in the place of the content."""
+    path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
+
+
+def files(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """Damages each file of a half-trained workdir and of its dataset in five ways, and resumes the run to its end.
+
+    Either the run ends with exit code 2 and one line of error, or its final parameters are those of an undisturbed run.
+    """
+    settings = dict(total_steps=24, save_every=8, log_every=4, eval_every=12)
+    half, expected, packed = root / "half", root / "expected", root / "packed to damage"
+    shutil.copytree(dataset, packed)
+    quick_jit()
+    for workdir, stop in ((half, 16), (expected, 24)):
+        assert resume(packed, workdir, settings, f"--stop_after={stop}")[0] == 0
+    wanted = state_of(expected, 24)
+    originals = {"workdir": half, "dataset": packed}
+    print(
+        f"\ndamage to one file at a time\n{'folder':<9}{'how':<15}{'cases':>6}{'exit 2, one line':>18}{'bit-equal':>11}"
+    )
+    total, failures = 0, []
+    for folder, original in originals.items():
+        names = [path.relative_to(original) for path in sorted(original.rglob("*")) if path.is_file()]
+        for how in (delete, empty, cut_in_half, flip_a_bit, replace_bytes):
+            refused = equal = 0
+            for name in names:
+                copies = {kind: root / f"copy of {kind}" for kind in originals}
+                for kind, copy in copies.items():
+                    shutil.rmtree(copy, ignore_errors=True)
+                    shutil.copytree(originals[kind], copy)
+                how(copies[folder] / name)
+                code, lines = resume(copies["dataset"], copies["workdir"], settings)
+                if code == 2 and sum(line.startswith("electramed pretrain: ") for line in lines) == 1:
+                    refused += 1
+                elif code == 0 and all(
+                    np.array_equal(leaf, wanted[key]) for key, leaf in state_of(copies["workdir"], 24).items()
+                ):
+                    equal += 1
+                else:
+                    failures.append(f"{folder}/{name}, {how.__name__}: exit {code}: {lines[-1:]}")
+            total += len(names)
+            print(f"{folder:<9}{how.__name__.replace('_', ' '):<15}{len(names):>6}{refused:>18}{equal:>11}", flush=True)
+    print(f"{total} cases; neither refused nor bit-equal: {len(failures)}", *failures, sep="\n  ")
+
+
+def quick_jit() -> None:
+    """Compiles without optimizations from here on: each case compiles or loads a few programs."""
+    import quick
+
+    jax.jit = quick.jit
+
+
+def resume(dataset: pathlib.Path, workdir: pathlib.Path, settings: dict, *options: str) -> tuple[int, list[str]]:
+    """Runs `electramed pretrain` in this process; returns its exit code and the lines of standard error."""
+    from electramed_jax import cli
+
+    with contextlib.redirect_stderr(io.StringIO()) as console:
+        try:
+            code = cli.main(
+                ["pretrain", *quick_run.settings(dataset, **settings), f"--workdir={workdir}", "--quiet", *options]
+            )
+        except Exception as error:  # noqa: BLE001 a traceback is what this table looks for
+            return 1, [*console.getvalue().splitlines(), f"{type(error).__name__}: {error}"]
+    return code, console.getvalue().splitlines()
+
+
 # ---- storage ---------------------------------------------------------------------------------------
 
 
@@ -276,7 +350,7 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
         print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[0]}", flush=True)
 
 
-TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "storage": storage, "peers": peers}
+TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "files": files, "storage": storage, "peers": peers}
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ Guarantees, each tested in tests/pretrain/:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -103,9 +104,8 @@ def run_pretraining(
       takeover: take over the workdir from a run on another host that has ended; see `folder_lock.lock_folder`.
 
     Raises:
-      UserError: another run owns the workdir, it holds another model, the batch size does not divide over the mesh, a
-        split is empty, the data changes or is damaged, every checkpoint is damaged, the disk is full, or a loss,
-        gradient or parameter is not finite.
+      UserError: another run owns the workdir, it holds another model, the batch size does not divide over the mesh,
+        data or every checkpoint is damaged, the disk is full, or a loss, gradient or parameter is not finite.
     """
     devices = automatic.detect_devices()
     choice = automatic.choose_for_workdir(config, devices, workdir)
@@ -129,45 +129,32 @@ def run_pretraining(
         for line in choice.lines():
             log_main(f"automatic setting {line}")
 
-        def write_settings() -> None:
-            write_workdir_files(workdir, config, dataset)
-            automatic.record_choice(workdir, choice, devices, kernel_alerts)
-
-        with checkpoint_manager(workdir, config) as checkpoints:
-            state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
-            first_step = timer.step
+        for line in batches.mixture_summary(config.total_steps):
+            log_main(line)
+        with _open_trainer(config, dataset, workdir, mesh, init_params, earlier, guard, preemption, cache) as trainer:
+            first_step = trainer.timer.step
             kernel_alerts = automatic.kernel_alerts(failed_checks, first_step)
-            for line in batches.mixture_summary(config.total_steps):
-                log_main(line)
-            with (
-                _run_record(config, dataset, workdir, first_step, earlier) as record,
-                _metrics_writer(config, workdir, first_step) as writer,
-                training_display("pretrain", first_step, config.total_steps, SHOWN) as display,
-            ):
-                metrics = _step_metrics(config, timer, mesh, pending_sums)
-                monitor = _alert_monitor(config, dataset, workdir)
-                validation = _Validation(config, dataset, mesh, cache, preemption)
-                trainer = _Trainer(
-                    config, state, timer, metrics, checkpoints, validation, writer, display, monitor, guard, record
-                )
-                for alert in kernel_alerts:
-                    display.alert(str(alert))
-                validation_due = first_step and trainer.is_due(first_step, config.eval_every)
-                if validation_due and not metrics_writer.has_entry(workdir, first_step, "validation"):
-                    trainer.validate_if_due(first_step)  # the previous process was stopped before it validated
-                preempted = trainer.train(
-                    train_step,
-                    batches,
-                    last_step,
-                    preemption,
-                    on_first_step=write_settings,
-                )
-    log_main(_end_line(workdir, first_step, timer.step, preempted))
-    verdict = None
+            trainer.show_alerts(kernel_alerts)
+
+            def write_settings() -> None:
+                write_workdir_files(workdir, config, dataset)
+                automatic.record_choice(workdir, choice, devices, kernel_alerts)
+
+            trainer.validate_if_missed(workdir)
+            preempted = trainer.train(train_step, batches, last_step, preemption, on_first_step=write_settings)
+    log_main(_end_line(workdir, first_step, trainer.timer.step, preempted))
+    return _outcome(trainer, workdir, dataset, preempted, kernel_alerts)
+
+
+def _outcome(
+    trainer: _Trainer, workdir: str, dataset: Dataset, preempted: bool, kernel_alerts: Sequence[Alert]
+) -> Outcome:
+    """Returns the outcome of a run; the main process judges its metrics and prints the verdict."""
+    alerts, verdict = trainer.monitor.raised, None
     if distributed.is_main():
-        verdict = judge(metrics_writer.read_metrics(workdir), config, dataset.manifest, monitor.raised)
+        verdict = judge(metrics_writer.read_metrics(workdir), trainer.config, dataset.manifest, alerts)
         log_main(str(verdict))
-    return Outcome(timer.step, preempted, trainer.validation_metrics, (*kernel_alerts, *monitor.raised), verdict)
+    return Outcome(trainer.timer.step, preempted, trainer.validation_metrics, (*kernel_alerts, *alerts), verdict)
 
 
 @dataclasses.dataclass
@@ -229,6 +216,13 @@ class _Trainer:
             raise
         return preempted
 
+    def validate_if_missed(self, workdir: str) -> None:
+        """Validates the restored parameters if the process before was stopped between their save and validation."""
+        step = self.timer.step
+        due = step > 0 and self.is_due(step, self.config.eval_every)
+        if due and not metrics_writer.has_entry(workdir, step, "validation"):
+            self.validate_if_due(step)
+
     def validate_if_due(self, step: int) -> None:
         """Records the validation metrics of the current parameters at every `eval_every` steps.
 
@@ -255,7 +249,11 @@ class _Trainer:
         """Writes and displays metrics, and the alerts they raise."""
         self.writer.write(step, split, metrics)
         self.display.log_metrics(split, step, metrics, entry_line(split, step, self.config.total_steps, metrics))
-        for alert in self.monitor.update({"step": step, "split": split} | metrics):
+        self.show_alerts(self.monitor.update({"step": step, "split": split} | metrics))
+
+    def show_alerts(self, alerts: Sequence[Alert]) -> None:
+        """Displays alerts."""
+        for alert in alerts:
             self.display.alert(str(alert))
 
     def _save(self, step: int, *, wait: bool) -> None:
@@ -282,6 +280,41 @@ class _Validation:
             self._dataset, "validation", config.batch_size, self._sharding, config.eval_batches, cache=self._cache
         )
         return evaluate.evaluate(params, batches, self._eval_step, config, stop=self._preemption.reached)
+
+
+@contextlib.contextmanager
+def _open_trainer(
+    config: Config,
+    dataset: Dataset,
+    workdir: str,
+    mesh: Mesh,
+    init_params: Params | None,
+    earlier: Config | None,
+    guard: RunGuard,
+    preemption: Preemption,
+    cache: DiskCache | None,
+) -> Iterator[_Trainer]:
+    """Restores or creates the train state, and opens the checkpoints, the metrics and the display of a run."""
+    with checkpoint_manager(workdir, config) as checkpoints:
+        state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
+        with (
+            _run_record(config, dataset, workdir, timer.step, earlier) as record,
+            _metrics_writer(config, workdir, timer.step) as writer,
+            training_display("pretrain", timer.step, config.total_steps, SHOWN) as display,
+        ):
+            yield _Trainer(
+                config,
+                state,
+                timer,
+                metrics=_step_metrics(config, timer, mesh, pending_sums),
+                checkpoints=checkpoints,
+                validation=_Validation(config, dataset, mesh, cache, preemption),
+                writer=writer,
+                display=display,
+                monitor=_alert_monitor(config, dataset, workdir),
+                guard=guard,
+                record=record,
+            )
 
 
 def _restore_or_create(

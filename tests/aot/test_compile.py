@@ -95,6 +95,7 @@ def test_the_operations_are_those_of_the_model_and_of_recomputation(tiny):
     assert result["unknown_loops"] == []
 
 
+@pytest.mark.slow
 def test_data_parallel_chips_exchange_only_gradients(tiny):
     """Slightly more than the 19.9 MB of the parameters: sums and norms. Some gradients are sent in bfloat16."""
     result, _ = tiny

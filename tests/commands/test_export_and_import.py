@@ -23,6 +23,8 @@ from electramed_jax.data.dataset.dataset import open_dataset
 from electramed_jax.hf import convert, initialize
 from electramed_jax.pretrain import loop, state
 
+pytestmark = pytest.mark.slow  # each test needs an exported run
+
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> str:
@@ -46,7 +48,6 @@ def exported(packed, tmp_path_factory):
     return folder, config, params
 
 
-@pytest.mark.slow
 def test_export_writes_both_networks_with_the_parameters_of_the_checkpoint(exported):
     folder, config, params = exported
     imported = convert.import_folder(str(folder))
@@ -68,7 +69,6 @@ def test_the_card_contains_the_data_the_recipe_and_the_last_validation_before_th
     assert "| measured at step | 2 |\n| discriminator_auc | 0.25 |" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, tying, networks",
     [("uniform", "embeddings", ["discriminator"]), ("mlm", "all", ["generator"])],
@@ -79,7 +79,6 @@ def test_only_trained_networks_are_exported(packed, tmp_path, kind, tying, netwo
     assert [path.name for path in (tmp_path / "hf").iterdir()] == networks
 
 
-@pytest.mark.slow
 def test_a_network_of_another_export_is_not_left_beside_a_new_one(packed, tmp_path, capsys):
     """The two would open as a pair that was never trained together."""
     saved_run.save(packed, tmp_path / "pair")
@@ -105,7 +104,6 @@ def test_an_imported_pair_starts_a_run_with_its_own_parameters(exported, packed,
         np.testing.assert_array_equal(started[name][:real], leaf[:real], err_msg=name)
 
 
-@pytest.mark.slow
 def test_a_discriminator_alone_starts_a_run_with_a_new_generator(exported, packed, tmp_path):
     folder, _, params = exported
     alone = f"{folder}/discriminator"
@@ -185,7 +183,6 @@ def extended(exported, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_released_weights_with_new_tokens_and_lists_what_was_loaded(exported, extended, tmp_path):
     folder, _, _ = exported
     alone, run, config_file = f"{folder}/discriminator", tmp_path / "run", tmp_path / "c.py"
@@ -227,7 +224,6 @@ def test_an_init_that_is_no_hugging_face_folder_is_an_error_before_the_run_start
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, capsys):
     saved_run.save(packed, tmp_path / "run", "mlm", "all")
     export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
@@ -241,7 +237,6 @@ def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, ca
     assert hub_server.TOKEN not in captured.out + captured.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -94,10 +94,12 @@ def test_parameters_after_one_two_and_three_steps_equal_the_reference(steps):
     assert compared > 0
 
 
+@pytest.mark.slow
 def test_the_first_step_changes_nothing_because_its_rate_is_zero(steps):
     jax.tree.map(np.testing.assert_array_equal, steps.done[0].params, steps.oracle.params())
 
 
+@pytest.mark.slow
 def test_losses_and_gradient_norms_before_clipping_equal_the_reference(steps):
     scalars = steps.oracle.scalars
     norms = [done.norm for done in steps.done]
@@ -106,6 +108,7 @@ def test_losses_and_gradient_norms_before_clipping_equal_the_reference(steps):
     np.testing.assert_allclose(ours, scalars["total_loss_steps"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["c1", "c2"], indirect=True)  # the reference data has none for the other cases
 def test_moments_after_three_steps_equal_the_reference(steps):
     """The gradients had norms of 31 to 149, so clipping affects every entry."""

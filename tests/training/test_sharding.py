@@ -174,6 +174,7 @@ def test_a_state_is_initialized_in_its_shardings_and_keeps_them(trained, run_con
         assert leaf.sharding == placed[leaf_name], leaf_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pieces"), [("8x1x1", 1), ("2x2x2", 4), ("1x8x1", 8)])
 def test_a_device_has_little_more_than_its_shard_of_the_state(trained, name, pieces):
     """Norms and biases, a fifth of this small model, are replicated."""

@@ -13,6 +13,8 @@ from electramed_jax.hf import convert
 from electramed_jax.model import masking
 from electramed_jax.pretrain.state import merge_params
 
+pytestmark = pytest.mark.slow  # imports torch and runs models
+
 WANTED = "the parity tests compare with transformers on torch: install electramed_jax[parity]"
 torch = pytest.importorskip("torch", reason=WANTED)
 transformers = pytest.importorskip("transformers", reason=WANTED)
@@ -97,7 +99,6 @@ def random_rows(pair, seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray,
     return ids, mask, token_types
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tying, embedding_size, hidden_size, generator_hidden_size", PAIRS)
 def test_logits_equal_those_of_transformers(
     make_pair, tmp_path, tying, embedding_size, hidden_size, generator_hidden_size

@@ -21,6 +21,8 @@ from electramed_jax.common import tree_rules
 from electramed_jax.model import masking
 from electramed_jax.pretrain.state import init_params
 
+pytestmark = pytest.mark.slow  # each case builds and compiles a model
+
 
 @pytest.fixture(scope="module", params=oracle_numbers.CASES)
 def compared(request, shared_data):
@@ -41,14 +43,12 @@ def compared(request, shared_data):
     )
 
 
-@pytest.mark.slow
 def test_every_variable_maps_to_a_parameter_of_the_same_shape(compared):
     config = compared.oracle.config
     ours = jax.eval_shape(lambda: init_params(config))
     assert tree_rules.diff_trees(ours, compared.oracle.params(), "ours", "the reference") == []
 
 
-@pytest.mark.slow
 def test_the_same_draws_mask_the_same_positions(compared, monkeypatch):
     oracle = compared.oracle
     ids_BT = jnp.asarray(oracle.inputs["input_ids"])
@@ -154,7 +154,6 @@ def test_the_key_bias_cancels_out_of_the_softmax(compared):
             assert np.abs(gradient[:, 1]).max() < 1e-6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", ["c1", "c5"])
 def test_the_sampler_follows_the_distribution_of_the_reference(case, shared_data):
     """The reference takes an argmax of Gumbel-perturbed logits, this project inverts the cumulative distribution."""
@@ -185,7 +184,6 @@ def test_the_sampler_follows_the_distribution_of_the_reference(case, shared_data
     np.testing.assert_array_less(np.abs(share_V - probability_V), allowed_V)
 
 
-@pytest.mark.slow
 def test_bfloat16_is_close_to_the_reference_and_keeps_losses_and_gradients_in_float32(shared_data):
     oracle = oracle_numbers.load(shared_data, "c2")
     model = dataclasses.replace(oracle.config.model, compute_dtype="bfloat16")

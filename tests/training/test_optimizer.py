@@ -247,6 +247,7 @@ def adam_steps(bias_correction: bool, gradients: list[np.ndarray], config: Optim
     return after
 
 
+@pytest.mark.slow
 def test_with_bias_correction_the_steps_equal_those_of_torch_adamw():
     torch = pytest.importorskip("torch", reason="compares with torch: install electramed_jax[parity]")
     config = OptimizerConfig(

@@ -179,6 +179,7 @@ def test_genuine_yes_no_questions_in_the_form_of_squad(shared_data):
     assert {one.label for one in records} == {"yes", "no"} and len(records) > 100
 
 
+@pytest.mark.slow
 def test_genuine_yes_no_questions_of_bioasq(shared_data):
     path = shared_data / "eval" / "qa" / "BioASQ-7b" / "rebuilt" / "training7b-reconstructed.json.gz"
     records, _ = tables.read_table(str(path))

@@ -124,6 +124,7 @@ def test_packed_examples_have_the_logits_loss_and_gradients_they_have_alone(resu
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_torchs(results):
     torch = pytest.importorskip("torch", reason="compares with torch: install electramed_jax[parity]")
     head, held, packed, _ = results

@@ -137,6 +137,7 @@ def test_fsdp_gathers_every_parameter_and_scatters_every_gradient_once(compiler)
     assert collectives["all-reduce"]["bytes"] < 0.2e6, "biases, norms and sums"
 
 
+@pytest.mark.slow
 def test_every_group_except_dropout_has_a_time(tiny):
     result, _ = tiny
     seconds = result["estimated_seconds"]
@@ -148,6 +149,7 @@ def test_every_group_except_dropout_has_a_time(tiny):
     )
 
 
+@pytest.mark.slow
 def test_log_messages_of_the_compiler_are_not_shown(tiny):
     assert not re.search(r"WARNING|libtpu|INVALID|hostname", tiny[1])
 

@@ -183,6 +183,7 @@ def test_a_device_has_little_more_than_its_shard_of_the_state(trained, name, pie
     assert device_size <= total_size * (1 / pieces + 0.2 * (pieces > 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MESHES)
 def test_the_step_is_compiled_once(trained, name):
     assert trained[name].compilations == 1

@@ -73,7 +73,7 @@ class History:
     def intervals(self, up_to: int | None = None) -> list[Interval]:
         """Returns one interval for each training entry."""
         intervals, previous = [], 0
-        tokens_per_step = self.config.batch_size * self.config.data.max_seq_length  # padding included
+        tokens_per_step = float(self.config.batch_size) * self.config.data.max_seq_length  # padding included
         for entry in self.split("train", up_to):
             steps = entry["step"] - previous
             intervals.append(

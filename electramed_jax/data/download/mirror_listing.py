@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from electramed_jax.common.errors import UserError
 
-FILE_NAME = re.compile(r"pubmed(?P<year>\d\d)n(?P<number>\d{4,})\.xml\.gz")
+FILE_NAME = re.compile(r"pubmed(?P<year>\d\d)n(?P<number>\d{4,9})\.xml\.gz")
 MAX_NUMBER = 99_999
 _CENTURY = 2000
 _SIZE = re.compile(r"(?P<digits>\d{1,15}(?:\.\d{1,6})?)(?P<unit>[KMGT]?)\s*$")

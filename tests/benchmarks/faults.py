@@ -3,7 +3,9 @@
 Every run is `electramed pretrain` on generated articles, in its own processes, except for the table `files`. Its result
 is compared bit by bit with an undisturbed run. Prints five tables, or those named on the command line:
 
-    python tests/benchmarks/faults.py [kills] [damage] [files] [storage] [peers]     some thirty minutes on two cores
+    python tests/benchmarks/faults.py [kills] [damage] [files] [storage] [peers]
+
+On two cores `files` takes some fifty minutes (about a thousand cases), the others together fifteen.
 
 The environment variables KILLS=20 and SEED=0 set the number of kills and the seed of their moments.
 """

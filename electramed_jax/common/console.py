@@ -73,7 +73,7 @@ def fail(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""Returns the text with `\\x1b` and the like in place of the characters that would control a terminal."""
+    r"""Returns the text with escapes such as `\\x1b` in place of the characters that would control a terminal."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -133,7 +133,7 @@ def _warning_lines(results: Results) -> list[str]:
 
 
 def _class_lines(results: Results, splits: Sequence[str]) -> list[str]:
-    """Returns a table of the scores named "f1/LABEL" and the like, a row per class; [] if there are none."""
+    """Returns a table of the scores of single classes, such as "f1/LABEL", a row per class; [] if there are none."""
     scores, seeds = results["scores"], len(results["seeds"])
     names = dict.fromkeys(name for split in splits for name in scores[split] if "/" in name)
     if not names:

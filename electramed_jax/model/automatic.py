@@ -1,6 +1,6 @@
 """Chooses the settings of a pre-training run that are "auto", from its config and its devices.
 
-`choose` is a pure function: it reads no file and asks no device. Its memory estimate is a lower bound, from which the
+`choose` is a pure function: it reads no file and uses no device. Its memory estimate is a lower bound, from which the
 first form of rematerialization follows; the compiler's memory analysis decides (pretrain/automatic.py).
 """
 

@@ -80,7 +80,7 @@ class Block(nnx.Module):
 
 
 def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
-    """Returns one `Block` whose parameters have a leading axis of `num_layers`."""
+    """Returns one `Block` with parameters that have a leading axis of `num_layers`."""
 
     @nnx.split_rngs(splits=sizes.num_layers)
     @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})

@@ -77,7 +77,7 @@ def check_kernels(
 ) -> list[KernelCheck]:
     """Returns one check for each kernel of `model.kernels`, encoder and dropout rate with sizes that it supports.
 
-    The checks compile at the same time, on as many cores as the host has.
+    The checks compile at the same time, on all cores of the host.
 
     Args:
       model: sizes, dtype, dropout rates and kernels. `attention_dropout` and `dropout` are checked with their rates and

@@ -79,7 +79,7 @@ class Dense(nnx.Module):
         return jnp.einsum(self.equation, x.astype(self.dtype), kernel)
 
     def broadcast_bias(self) -> jax.Array:
-        """Returns the bias with as many axes as the product."""
+        """Returns the bias with the number of axes of the product."""
         return self.bias[...].astype(cpu_matmul.activation_dtype(self.dtype)).reshape(self.bias_broadcast_shape)
 
 
@@ -127,7 +127,7 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
 def _broadcast_last(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the vector with as many axes as x, its values along the last one."""
+    """Returns the vector with the number of axes of x, its values along the last one."""
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -165,7 +165,7 @@ def gelu_and_grad(u: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     For 16-bit inputs Φ = (1 + erf(u/√2))/2 is computed by a tanh, for which chips have an instruction. An erf would
     keep the vector units of a TPU busy for as long as the matrix units take for the adjacent products. jax.nn.gelu's
-    exact form uses erfc, whose branches take a TPU's compiler seven times as long.
+    exact form uses erfc; its branches take a TPU's compiler seven times as long.
     """
     u32 = u.astype(jnp.float32)
     if u.dtype.itemsize > 2:

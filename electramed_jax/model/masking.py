@@ -151,7 +151,7 @@ def sample_tokens(
 
 
 def _first_above(weights_BMK: jax.Array, target_BM: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the first entry whose cumulative weight exceeds the target, and the cumulative weight before it.
+    """Returns the first entry with a cumulative weight that exceeds the target, and the cumulative weight before it.
 
     If rounding leaves the target at or above the whole sum, the entry of the largest weight is chosen, never one of
     weight 0.

@@ -20,7 +20,7 @@ from electramed_jax.pretrain.state import abstract_state
 
 
 class RunGuard:
-    """Notices between steps that the run must not go on: its workdir was taken over, or its data changed."""
+    """Notices between steps that the run must stop: its workdir was taken over, or its data changed."""
 
     def __init__(self, owner: FolderOwner, watch: verify.DatasetWatch, verifier: verify.BackgroundVerifier | None):
         self._owner, self._watch, self._verifier = owner, watch, verifier
@@ -43,9 +43,9 @@ class RunGuard:
 
 @contextlib.contextmanager
 def guard_inputs(config: Config, dataset: Dataset, owner: FolderOwner) -> Iterator[RunGuard]:
-    """Verifies the shards as `config.data.verify_shards` asks, and yields the guard for the rest of the run.
+    """Verifies the shards according to `config.data.verify_shards`, and yields the guard for the rest of the run.
 
-    Each process verifies its own part of the shards. Remote shards with a disk cache are not downloaded once more for
+    Each process verifies its own part of the shards. Remote shards with a disk cache are not downloaded again for
     the background verification; the rows that are read are verified by their CRCs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Filters for the logs of orbax, whose failures this package reports to the user in one line.
+"""Filters for the logs of orbax; this package reports its failures to the user in one line.
 
 Without them each array's task and each thread of a failed save prints a traceback to the loggers of absl and asyncio
 or, after its event loop is closed, to `sys.unraisablehook`.

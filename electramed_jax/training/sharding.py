@@ -94,7 +94,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     if data % slices:
         raise UserError(
             f"mesh data={data} does not divide over {slices} slices; only the data axis may span slices: choose "
-            f"mesh.fsdp and mesh.tensor whose product divides the {len(devices) // slices} chips of a slice"
+            f"mesh.fsdp and mesh.tensor with a product that divides the {len(devices) // slices} chips of a slice"
         )
     # The network between slices is the slower one: it carries only the gradient reduction over `data`.
     within = (data // slices, fsdp, config.tensor)

@@ -124,7 +124,7 @@ class RunRecord:
 def read_starts(workdir: str) -> list[dict[str, Any]]:
     """Returns the starts of a run in order, from starts.json and history.jsonl; see `RunRecord` for the fields.
 
-    A start whose end was recorded has the additional fields "end" (the reason) and "last_step". Lines that cannot be
+    A start with a recorded end has the additional fields "end" (the reason) and "last_step". Lines that cannot be
     read are skipped with one warning: they inform, and never block a run.
     """
     starts: list[dict[str, Any]] = []

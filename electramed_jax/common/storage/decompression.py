@@ -19,7 +19,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def expands_too_far(compressed: int, expanded: int, max_expansion: float = MAX_EXPANSION) -> bool:
-    """Returns whether so many compressed bytes may not expand to so many bytes: a decompression bomb."""
+    """Returns whether the ratio of expanded to compressed bytes is that of a decompression bomb."""
     return expanded > MIN_EXPANDED_BYTES and expanded > max_expansion * compressed
 
 

@@ -207,7 +207,7 @@ def glob(patterns: Iterable[str]) -> list[str]:
 
     Raises:
       UserError: a pattern that matches no file, or one that names a folder; a match that is a link without a target,
-        or whose name is not UTF-8.
+        or one with a name that is not UTF-8.
     """
     paths: set[str] = set()
     for pattern in patterns:

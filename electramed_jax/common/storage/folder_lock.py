@@ -264,7 +264,7 @@ class _LocalFile:
 
     def read(self) -> Owner | None:
         try:
-            with open(self._path, "rb") as file:  # opened again: a network file system then asks its server
+            with open(self._path, "rb") as file:  # opened again: a network file system then reads from its server
                 return _parse(file.read())
         except FileNotFoundError:
             return None

@@ -1,7 +1,7 @@
 """Metrics of a run on disk: metrics.jsonl, with one JSON line per entry, and TensorBoard events.
 
 Only the main process writes them, and passes them to the trackers. The file informs; it never blocks a resume: a line
-that is not an entry is skipped with a warning, and kept when a run resumes and writes the file anew.
+that is not an entry is skipped with a warning, and kept when a run resumes and writes the file again.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def corpus_stats(
 
 
 def _licenses(counts: dict[str, int], default: str) -> dict[str, int]:
-    """Returns {licence: documents}, with the licence of the request for documents whose input states none."""
+    """Returns {licence: documents}, with the licence of the request for documents of inputs that state none."""
     found: Counter[str] = Counter()
     for name, count in counts.items():
         found[name or default] += count

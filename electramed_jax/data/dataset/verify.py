@@ -51,7 +51,7 @@ def verify_shards(dataset: Dataset, part: int = 0, parts: int = 1, stop: threadi
 
 
 class BackgroundVerifier:
-    """Runs `verify_shards` in a thread beside the training. A context manager.
+    """Runs `verify_shards` in a thread during the training. A context manager.
 
     Attributes:
       error: the mismatch that was found, or None.

@@ -229,7 +229,7 @@ def _make_manifest(
 
 
 def _warn_of_case(tokens: Sequence[str], lower_case: bool, path: str) -> None:
-    """Warns of a cased vocabulary whose capitals, or accents, the lower-cased text cannot contain."""
+    """Warns of a vocabulary with capitals or accents that the lower-cased text cannot contain."""
     if not lower_case:
         return
     words = [token for token in tokens if not (token.startswith("[") and token.endswith("]"))]

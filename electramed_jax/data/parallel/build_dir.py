@@ -12,7 +12,7 @@ from electramed_jax.common.storage import files
 FOLDER = ".work"
 _REQUEST = "request.json"
 # What to do about a damaged file of the scratch folder.
-ADVICE = f"remove the folder {FOLDER} that holds it, with the output beside it, and run the same command again"
+ADVICE = f"remove the folder {FOLDER} that holds it, and the output next to it, and run the same command again"
 
 
 def open_build_dir(directory: str, request: dict[str, Any], is_output: Callable[[str], bool]) -> str:

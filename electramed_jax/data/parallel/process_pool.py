@@ -126,7 +126,7 @@ def _init_worker(level: str) -> None:
 
 
 def _end_with_parent() -> None:
-    # An idle worker reads from a pipe whose write end it also holds open, so it does not notice the parent's exit.
+    # An idle worker reads from a pipe and also holds its write end open, so it does not notice the parent's exit.
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -4,7 +4,7 @@ Reasons:
 
 - files: `truncated_gzip` and `damaged_gzip`, also with `bzip2`, `xz` and `zstd` (what was decompressed before the
   damage is used), `expands_too_far` (more than `ReadErrors.max_expansion`, a decompression bomb; the rest is not used),
-  `html_page` (a web page, often the answer of a server that was asked for a file; not used);
+  `html_page` (a web page, often the answer of a server to a download; not used);
 - lines: `long_line` (longer than `ReadErrors.max_line_bytes`; skipped);
 - kept documents: `repaired_utf8` (bytes that are not UTF-8 were replaced by U+FFFD, which the tokenizer drops),
   `repaired_encoding` (the document was converted from UTF-16, UTF-32 or Windows-1252).

@@ -97,7 +97,7 @@ def read_brat(folder: str) -> list[Sentence]:
     for name in (name for name in names if name.endswith(ANNOTATIONS)):
         text_name = name.removesuffix(ANNOTATIONS) + TEXT
         if text_name not in names:
-            raise UserError(f"{files.join(folder, name)}: no {text_name} beside it; copy the text into the folder")
+            raise UserError(f"{files.join(folder, name)}: no {text_name} next to it; copy the text into the folder")
         text = files.read_text(files.join(folder, text_name))
         spans = _read_annotations(files.join(folder, name), text)
         sentences += split_lines(text, spans)

@@ -231,7 +231,7 @@ class NerTask:
         return word_windows.make_examples(sentence_pieces, self.max_length, self.tokenizer.special)
 
     def _make_examples(self, split: str) -> Examples:
-        """Returns the windows that the model is trained on, or whose logits the scores need.
+        """Returns the windows for training, or for the logits that the scores need.
 
         With the words of the file, dev and test also have the windows of the text: the model sees other words there.
         """

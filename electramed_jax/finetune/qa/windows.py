@@ -55,12 +55,12 @@ class WindowConfig:
             )
 
     def room(self, query_length: int) -> int:
-        """Returns the word pieces of the passage in a window beside a question of this length."""
+        """Returns the word pieces of the passage in a window with a question of this length."""
         return self.max_seq_length - query_length - _SPECIAL_PIECES
 
     @property
     def stride(self) -> int:
-        """The distance between windows that is used: the same beside short and long questions."""
+        """The distance between windows that is used: the same for short and long questions."""
         room = self.room(self.max_query_length)
         return self.doc_stride if room >= self.doc_stride else room // 2
 

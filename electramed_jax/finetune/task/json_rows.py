@@ -1,6 +1,6 @@
 """Objects of a JSON file, with the line of each: JSON lines, a list, or {"data": [...]} as `datasets` writes it.
 
-The ending does not tell these apart: `.json` files of LinkBERT and of Hugging Face's `datasets` are JSON lines.
+The ending does not distinguish these: `.json` files of LinkBERT and of Hugging Face's `datasets` are JSON lines.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def find_columns(path: str, rows: Sequence[Sequence[str]], chosen: Columns, labe
       labelled: find the label, too.
 
     Raises:
-      UserError: the texts or the label cannot be told from the content; names the columns.
+      UserError: the texts or the label cannot be found from the content; names the columns.
     """
     width = len(rows[0])
     numbers = [str(column) for column in range(1, width + 1)]

@@ -1,7 +1,7 @@
 """GPU kernels of residual_norm.py, in Pallas for Triton.
 
-A program handles one or two tokens of a row at a time. Their features stay in registers, in pieces whose length is a
-power of two. The backward kernel also keeps its sums over tokens in registers until the program ends.
+A program handles one or two tokens of a row at a time. Their features stay in registers, in pieces of a length that is
+a power of two. The backward kernel also keeps its sums over tokens in registers until the program ends.
 """
 
 from __future__ import annotations

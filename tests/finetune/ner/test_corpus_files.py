@@ -92,7 +92,7 @@ def test_damage_in_a_folder_of_brat_is_named_by_file_and_line(tmp_path, annotati
 def test_a_folder_of_brat_needs_its_texts(tmp_path):
     folder = write_brat(tmp_path / "train", "Acute pain.\n", "")
     (tmp_path / "train" / "7.txt").unlink()
-    with pytest.raises(UserError, match=r"7.ann: no 7.txt beside it"):
+    with pytest.raises(UserError, match=r"7.ann: no 7.txt next to it"):
         corpus_files.read_sentences(folder)
     with pytest.raises(UserError, match="a folder without .ann files"):
         corpus_files.read_sentences(str(tmp_path))

@@ -1,4 +1,4 @@
-"""What `predict` and Hugging Face's pipeline find in the text of a test set is what scores.json says of it."""
+"""`predict` and Hugging Face's pipeline find in the text of a test set what scores.json counts."""
 
 from __future__ import annotations
 

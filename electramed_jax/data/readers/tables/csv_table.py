@@ -51,7 +51,7 @@ def read(errors: ReadErrors, options: ReadOptions, *_: object) -> Iterator[Docum
 
 
 def _rows(lines: _Lines, separator: str, errors: ReadErrors) -> Iterator[tuple[list[str], int]]:
-    """Yields (row, number of its last line); goes on after a row that cannot be read."""
+    """Yields (row, number of its last line); continues after a row that cannot be read."""
     # Many tables of this form have single quotation marks in their text, but tab-separated ones never quote line ends.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" and not lines.quoted else csv.QUOTE_MINIMAL
     while True:

@@ -143,7 +143,7 @@ class _Buffer:
                     continue
                 raise _DamagedJsonError("bad_json", f"not valid JSON ({error})") from error
             if end == len(self._text) and not isinstance(value, dict | list) and self._read_more():
-                continue  # a number may go on in the next chunk
+                continue  # a number may continue in the next chunk
             self._position = end
             return value
 

@@ -17,9 +17,9 @@ def _read(folder: str) -> Splits:
     if not golden:
         find_file(folder, f"*{GOLD_SUFFIXES[0]}")
     test = [row for path in golden for row in _rows(path)]
-    asked = {row["sentence1"].lower() for row in test}
+    test_questions = {row["sentence1"].lower() for row in test}
     train, dev = split_by_hash(
-        [row for row in _rows(train_path) if row["sentence1"].lower() not in asked], DEV_FRACTION
+        [row for row in _rows(train_path) if row["sentence1"].lower() not in test_questions], DEV_FRACTION
     )
     return {"train": train, "dev": dev, "test": test}
 

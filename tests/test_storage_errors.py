@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import os
 import pathlib
 import shutil
-import subprocess
 
-import exported
 import pytest
 import quick_run
-import saved_run
-from small_disk import small_disk
+from small_disk import set_read_only, small_disk
+from writing_commands import COMMANDS, run, write_inputs
 
 from electramed_jax import cli
 
@@ -25,42 +21,8 @@ __all__ = ["small_disk"]  # a fixture
 def inputs(tmp_path_factory) -> pathlib.Path:
     """A folder with valid inputs of every command."""
     folder = tmp_path_factory.mktemp("inputs")
-    with contextlib.redirect_stderr(io.StringIO()):
-        saved_run.pack(folder)  # text.jsonl, documents, vocab.txt, rows
-        saved_run.save(str(folder / "rows"), folder / "run")
-        assert cli.main(["export", f"--workdir={folder}/run", f"--output={folder}/hf"]) == 0
-        exported.exported(str(folder / "tagger"), "ner")
-    (folder / "corpus").mkdir()
-    for split in ("train", "dev"):
-        (folder / "corpus" / f"{split}.txt").write_text("aspirin B-Drug\nbinds O\n\nfever O\n")
+    write_inputs(folder)
     return folder
-
-
-CONFIGS = quick_run.REPOSITORY / "configs"
-# The command writes to {out}; the others are folders of the fixture `inputs`.
-COMMANDS = {
-    "prepare": ["--input={in}/text.jsonl", "--output={out}/documents", "--workers=1"],
-    "vocab": ["--documents={in}/documents", "--output={out}/vocab.txt", "--size=90"],
-    "pack": ["--documents={in}/documents", "--vocab={in}/vocab.txt", "--output={out}/rows", "--max_seq_length=32"],
-    "pretrain": [f"--config={CONFIGS}/pretrain_tiny.py", "--config.data.directory={in}/rows", "--workdir={out}/run"],
-    "export": ["--workdir={in}/run", "--output={out}/hf"],
-    "import": ["--input={in}/hf", "--data={in}/rows", "--output={out}/continued.py"],
-    "report": ["{in}/run", "--output={out}/report", "--rows=0"],
-    "predict": ["--model={in}/tagger", "--input={in}/text.jsonl", "--output={out}/entities.jsonl"],
-    "finetune": [
-        f"--config={CONFIGS}/finetune_ner.py",
-        "--config.init={in}/hf/discriminator",
-        "--config.task.data={in}/corpus",
-        "--config.task.max_seq_length=32",
-        "--workdir={out}/tagger",
-    ],
-    "bench": ["prepare", "--input={in}/text.jsonl", "--workers=1"],  # in a temporary folder
-}
-
-
-def run(command: str, inputs: pathlib.Path, output: pathlib.Path) -> int:
-    words = [word.replace("{in}", str(inputs)).replace("{out}", str(output)) for word in COMMANDS[command]]
-    return cli.main([command, *words])
 
 
 def check_one_line(capsys, command: str) -> str:
@@ -75,9 +37,7 @@ def check_one_line(capsys, command: str) -> str:
 @pytest.fixture
 def read_only(small_disk) -> pathlib.Path:
     folder = small_disk(1 << 20)
-    done = subprocess.run(["mount", "-o", "remount,ro", folder], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"needs to mount a read-only file system: {done.stderr.strip()}")
+    set_read_only(folder)
     return folder
 
 
@@ -121,9 +81,7 @@ def test_commands_that_only_read_work_on_a_read_only_file_system(inputs, small_d
     disk = small_disk(64 << 20)
     for name in ("run", "rows", "documents", "tagger"):
         shutil.copytree(inputs / name, disk / name)
-    done = subprocess.run(["mount", "-o", "remount,ro", disk], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"needs to mount a read-only file system: {done.stderr.strip()}")
+    set_read_only(disk)
     for words in (
         ["inspect", f"{disk}/rows"],
         ["inspect", f"{disk}/documents"],

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from electramed_jax.common import config_io
+from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking import metrics_writer
 from electramed_jax.config.pretrain import Config, from_saved, to_dict
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.pretrain import alerts as alerts_lib
 from electramed_jax.pretrain.verdict import Verdict, judge
-from electramed_jax.pretrain.workdir import DATASET_FILE, read_config, read_kernel_alerts
-from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases, read_starts
+from electramed_jax.pretrain.workdir import DATASET_FILE, read_config, read_kernel_alerts, read_run_starts
+from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,12 @@ class History:
 
     def phases(self, up_to: int | None = None) -> list[Phase]:
         """Returns the phases of the run, each with its own settings; see `training.starts.find_phases`."""
-        return find_phases(self.starts, self.step if up_to is None else up_to)
+        phases = find_phases(self.starts, self.step if up_to is None else up_to)
+        # Settings that are derived from damaged changes count as not recorded.
+        return [
+            dataclasses.replace(phase, settings=None) if phase.settings and _is_unreadable(phase.settings) else phase
+            for phase in phases
+        ]
 
     def device_hours(self, up_to: int | None = None) -> DeviceHours:
         """Returns the device hours of the training steps; see `training.starts.device_hours`."""
@@ -156,7 +162,15 @@ def read_history(workdir: str) -> History:
       UserError: the folder is not a pre-training workdir.
     """
     alerts = [alerts_lib.Alert.from_json(values) for values in read_kernel_alerts(workdir)]
-    return History(read_config(workdir), metrics_writer.read_metrics(workdir), read_starts(workdir), alerts)
+    return History(read_config(workdir), metrics_writer.read_metrics(workdir), read_run_starts(workdir), alerts)
+
+
+def _is_unreadable(settings: Mapping[str, Any]) -> bool:
+    try:
+        from_saved(settings)
+    except UserError:
+        return True
+    return False
 
 
 def read_manifest(workdir: str) -> Manifest:

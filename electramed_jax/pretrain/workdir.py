@@ -21,7 +21,7 @@ from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.data.tokenizer import vocab as vocabularies
 from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
-from electramed_jax.training.starts import CHECKPOINTS, HISTORY_FILE, newest_settings, read_starts
+from electramed_jax.training.starts import CHECKPOINTS, HISTORY_FILE, read_starts
 
 CONFIG_FILE, DATASET_FILE = "config.json", "dataset.json"
 AUTOMATIC_FILE = "automatic.json"  # written by pretrain/automatic.py
@@ -105,11 +105,10 @@ def read_config(workdir: str) -> Config:
         raise UserError(
             f"{workdir}: no {CONFIG_FILE}; not a training workdir, give the --workdir of electramed pretrain"
         )
-    starts = read_starts(workdir)
-    recorded = newest_settings(starts)
-    if recorded is None:
+    starts = read_run_starts(workdir)
+    if not starts or not starts[-1].get("settings"):
         return from_saved(files.read_json(path), path)
-    config = from_saved(recorded)
+    config = from_saved(starts[-1]["settings"])
     try:
         written = from_saved(files.read_json(path), path)
     except UserError as error:
@@ -121,6 +120,23 @@ def read_config(workdir: str) -> Config:
         edited = "; ".join(changed_settings(config, written))
         warn_main(f"{path}: differs from {HISTORY_FILE} ({edited}); the settings of {HISTORY_FILE} are used")
     return config
+
+
+def read_run_starts(workdir: str) -> list[dict[str, Any]]:
+    """Returns the starts of a pre-training run in order; see `training.starts.read_starts`.
+
+    Settings that this version cannot read are removed with a warning: the history informs, and never blocks a run.
+    """
+    starts = read_starts(workdir)
+    for start in starts:
+        if start.get("settings"):
+            try:
+                from_saved(start["settings"])
+            except UserError as error:
+                place = f"{files.join(workdir, HISTORY_FILE)}, start after step {start['step']:,}"
+                warn_main(f"{place}: {error}; its settings are not used")
+                start["settings"] = None
+    return starts
 
 
 def read_vocab(workdir: str, config: Config) -> list[str]:

@@ -142,11 +142,6 @@ def read_starts(workdir: str) -> list[dict[str, Any]]:
     return starts
 
 
-def newest_settings(starts: Sequence[Start]) -> dict[str, Any] | None:
-    """Returns the settings of the newest start that recorded them; None if no start did."""
-    return next((dict(start["settings"]) for start in reversed(starts) if start.get("settings")), None)
-
-
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """Consecutive steps of a checkpoint that were trained with the same settings, code and rows.

@@ -1,19 +1,22 @@
-"""Fault injection: kills at random moments, damaged checkpoints, failing storage, lost processes.
+"""Fault injection: kills and signals at any moment, damaged files, failing and full disks, lost processes.
 
-Every run is `electramed pretrain` on generated articles, in its own processes, except for the table `files`. Its result
-is compared bit by bit with an undisturbed run. Prints five tables, or those named on the command line:
+Every run is an `electramed` command on generated articles, in its own processes, except for the tables `files` and
+`disks`. Its result is compared bit by bit with an undisturbed run. Prints seven tables, or those named on the command
+line:
 
-    python tests/benchmarks/faults.py [kills] [damage] [files] [storage] [peers]
+    python tests/benchmarks/faults.py [kills] [signals] [damage] [files] [disks] [storage] [peers]
 
-On two cores `files` takes some fifty minutes (about a thousand cases), the others together fifteen.
+On two cores `files` takes some fifteen minutes and `disks` five (it mounts small file systems, which needs root), the
+others together half an hour.
 
-The environment variables KILLS=20 and SEED=0 set the number of kills and the seed of their moments.
+The environment variables KILLS=20 and CASES=300 set the number of kills and of damaged files, SEED=0 their choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -26,7 +29,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
@@ -38,8 +41,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 import pod
 import quick_run
+import small_disk
+import writing_commands
 
+from electramed_jax import cli
 from electramed_jax.common import tree_rules
+from electramed_jax.common.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.training import sharding
@@ -149,6 +156,46 @@ def word_after(output: str, prefix: str) -> str | None:
     return output.split(prefix)[1].split()[0].replace(",", "") if prefix in output else None
 
 
+# ---- signals ---------------------------------------------------------------------------------------
+
+# The stage begins with this line of standard error. The numbers count lines with the same beginning.
+STAGES = {
+    "start-up, imports": None,
+    "start-up, compilation": ("starting", 1),
+    "first steps": ("first step", 1),
+    "training": ("step ", 4),
+    "near an evaluation": ("step 80/", 1),
+    "after an evaluation": ("validation at step 80", 1),
+    "near a save": ("step 120/", 1),
+    "last save": (f"step {STEPS}/", 1),
+}
+
+
+def signals(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """Sends SIGTERM, then in another run SIGINT, in each stage of a run, and runs it again to its end."""
+    print(f"\nsignals in each stage\n{'signal':<9}{'stage':<24}{'seconds to the end':<20}{'exit':<6}at the end")
+    for sent, wanted in ((signal.SIGTERM, EXIT_PREEMPTED), (signal.SIGINT, EXIT_INTERRUPTED)):
+        for stage, line in STAGES.items():
+            workdir = root / f"signalled-{sent.name}-{stage}"
+            with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
+                if line is None:
+                    time.sleep(2)
+                else:
+                    for _ in range(line[1]):
+                        process.wait_for(line[0])
+                began = time.monotonic()
+                process.popen.send_signal(sent)
+                code = process.wait(300)
+                seconds = time.monotonic() - began
+            # A signal to a process that has trained its last step may come too late to change its exit code.
+            assert code == wanted or (code == 0 and steps_of(workdir)[-1] == STEPS), process.stderr
+            assert "Traceback" not in process.stderr, process.stderr
+            with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
+                assert process.wait(600) == 0, process.stderr
+            same = same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed)
+            print(f"{sent.name:<9}{stage:<24}{seconds:<20.1f}{code:<6}{verdict(same)}", flush=True)
+
+
 # ---- damage ----------------------------------------------------------------------------------------
 
 
@@ -229,10 +276,13 @@ def replace_bytes(path: pathlib.Path) -> None:
 
 
 def files(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
-    """Damages each file of a half-trained workdir and of its dataset in five ways, and resumes the run to its end.
+    """Damages one file of a half-trained workdir or of its dataset at a time, and resumes the run to its end.
 
     Either the run ends with exit code 2 and one line of error, or its final parameters are those of an undisturbed run.
+    There are five kinds of damage. CASES of all pairs of file and kind are drawn; files that are not arrays of a
+    checkpoint are damaged in all ways.
     """
+    count, draw = int(os.environ.get("CASES", "300")), random.Random(int(os.environ.get("SEED", "0")))
     settings = dict(total_steps=24, save_every=8, log_every=4, eval_every=12)
     half, expected, packed = root / "half", root / "expected", root / "packed to damage"
     shutil.copytree(dataset, packed)
@@ -241,15 +291,23 @@ def files(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
         assert resume(packed, workdir, settings, f"--stop_after={stop}")[0] == 0
     wanted = state_of(expected, 24)
     originals = {"workdir": half, "dataset": packed}
+    names = {
+        folder: [path.relative_to(original) for path in sorted(original.rglob("*")) if path.is_file()]
+        for folder, original in originals.items()
+    }
+    pairs = [(folder, how, name) for folder in originals for how in DAMAGES for name in names[folder]]
+    always = [pair for pair in pairs if not {"checkpoints", "compiled"} & set(pair[2].parts)]
+    others = [pair for pair in pairs if pair not in always]
+    drawn = {*always, *draw.sample(others, min(len(others), max(0, count - len(always))))}
     print(
         f"\ndamage to one file at a time\n{'folder':<9}{'how':<15}{'cases':>6}{'exit 2, one line':>18}{'bit-equal':>11}"
     )
-    total = failures = 0
-    for folder, original in originals.items():
-        names = [path.relative_to(original) for path in sorted(original.rglob("*")) if path.is_file()]
-        for how in (delete, empty, cut_in_half, flip_a_bit, replace_bytes):
+    failures = 0
+    for folder in originals:
+        for how in DAMAGES:
+            chosen = [name for name in names[folder] if (folder, how, name) in drawn]
             refused = equal = 0
-            for name in names:
+            for name in chosen:
                 copies = {kind: root / f"copy of {kind}" for kind in originals}
                 for kind, copy in copies.items():
                     shutil.rmtree(copy, ignore_errors=True)
@@ -265,9 +323,13 @@ def files(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
                 else:
                     failures += 1
                     print(f"{folder}/{name}, {how.__name__}: exit {code}: {' '.join(lines[-1:])}", flush=True)
-            total += len(names)
-            print(f"{folder:<9}{how.__name__.replace('_', ' '):<15}{len(names):>6}{refused:>18}{equal:>11}", flush=True)
-    print(f"{total} cases; neither refused nor bit-equal: {failures}")
+            print(
+                f"{folder:<9}{how.__name__.replace('_', ' '):<15}{len(chosen):>6}{refused:>18}{equal:>11}", flush=True
+            )
+    print(f"{len(drawn)} cases of {len(pairs)}; neither refused nor bit-equal: {failures}")
+
+
+DAMAGES = (delete, empty, cut_in_half, flip_a_bit, replace_bytes)
 
 
 def quick_jit() -> None:
@@ -279,16 +341,96 @@ def quick_jit() -> None:
 
 def resume(dataset: pathlib.Path, workdir: pathlib.Path, settings: dict, *options: str) -> tuple[int, list[str]]:
     """Runs `electramed pretrain` in this process; returns its exit code and the lines of standard error."""
-    from electramed_jax import cli
+    words = ["pretrain", *quick_run.settings(dataset, **settings), f"--workdir={workdir}", "--quiet", *options]
+    return outcome(lambda: cli.main(words))
 
-    with contextlib.redirect_stderr(io.StringIO()) as console:
+
+def outcome(command: Callable[[], int]) -> tuple[int, list[str]]:
+    """Runs a command in this process; returns its exit code, 1 for an exception, and the lines of standard error."""
+    with contextlib.redirect_stderr(io.StringIO()) as console, contextlib.redirect_stdout(io.StringIO()):
         try:
-            code = cli.main(
-                ["pretrain", *quick_run.settings(dataset, **settings), f"--workdir={workdir}", "--quiet", *options]
-            )
-        except Exception as error:  # noqa: BLE001 a traceback is what this table looks for
+            code = command()
+        except Exception as error:  # noqa: BLE001 a traceback is what these tables look for
             return 1, [*console.getvalue().splitlines(), f"{type(error).__name__}: {error}"]
     return code, console.getvalue().splitlines()
+
+
+# ---- disks -----------------------------------------------------------------------------------------
+
+DISK_BYTES = 64 << 20
+# What a command writes, without the files that hold times.
+PRODUCTS = {
+    "prepare": "documents/*/*.gz",
+    "vocab": "vocab.txt",
+    "pack": "rows/*tfrecord*",
+    "pretrain": "run/checkpoints",
+    "export": "hf/*/model.safetensors",
+    "import": "continued.py",
+    "report": "report/report.html",
+    "predict": "entities.jsonl",
+    "finetune": "tagger/seed_0/*/model.safetensors",
+}
+MAY_DIFFER = ("report",)  # the page shows when it was written
+
+
+def disks(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
+    """Runs each command on a read-only disk and on one that becomes full at five moments; then again with space.
+
+    A command that fails ends with exit code 2 and one line of error. The same command, run again with enough space,
+    writes what an undisturbed one writes. `--overwrite` is added where the message of the second run names it.
+    """
+    print(f"\ndisks in each stage\n{'command':<10}{'disk':<26}{'exit':<6}{'run again':<12}products")
+    quick_jit()
+    inputs = root / "inputs"
+    inputs.mkdir()
+    writing_commands.write_inputs(inputs)
+    failures = 0
+    for command, pattern in PRODUCTS.items():
+        for state, prepare_disk, free_disk in disk_states(command, inputs, root):
+            folder = root / "disk"
+            folder.mkdir(exist_ok=True)
+            run = functools.partial(writing_commands.run, command, inputs, folder)
+            with small_disk.mounted(folder, DISK_BYTES):
+                prepare_disk(folder)
+                code, lines = outcome(run)
+                one_line = sum(line.startswith(f"electramed {command}: ") for line in lines) == 1
+                free_disk(folder)
+                again, lines_again = outcome(run)
+                same = again == 0 and (command in MAY_DIFFER or products(folder, pattern) == reference(root, command))
+            right = same and (code == 0 or (code == 2 and one_line))
+            failures += not right
+            print(f"{command:<10}{state:<26}{code:<6}{again:<12}{verdict(same)}", flush=True)
+            if not right:
+                print("\n".join(["first run:", *lines[-3:], "again:", *lines_again[-3:]]), flush=True)
+    print(f"failures: {failures}")
+
+
+def disk_states(command: str, inputs: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[str, Callable, Callable]]:
+    """Yields (description, function that prepares the disk, function that repairs it)."""
+    folder = root / "undisturbed products" / command
+    folder.mkdir(parents=True)
+    assert outcome(lambda: writing_commands.run(command, inputs, folder))[0] == 0
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    yield "read-only", small_disk.set_read_only, lambda disk: small_disk.set_read_only(disk, False)
+    for share in (0, 0.2, 0.4, 0.6, 0.8):
+        free = int(share * written)
+        yield (
+            f"full after {free:,} bytes",
+            lambda disk, free=free: small_disk.fill(disk, leaving=free),
+            lambda disk: (disk / "ballast").unlink(),
+        )
+
+
+def reference(root: pathlib.Path, command: str) -> dict[str, object]:
+    return products(root / "undisturbed products" / command, PRODUCTS[command])
+
+
+def products(folder: pathlib.Path, pattern: str) -> dict[str, object]:
+    """Returns the content of the files that a command wrote, by name; of a run the last state."""
+    if pattern == "run/checkpoints":
+        state = state_of(folder / "run", steps_of(folder / "run")[-1])
+        return {name: leaf.tobytes() for name, leaf in state.items()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob(pattern))}
 
 
 # ---- storage ---------------------------------------------------------------------------------------
@@ -353,7 +495,15 @@ def peers(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
         print(f"{role:<20}{how:<14}{f'{seconds:.1f} s':<23}{code:<7}{words[0]}", flush=True)
 
 
-TABLES: dict[str, Callable] = {"kills": kills, "damage": damage, "files": files, "storage": storage, "peers": peers}
+TABLES: dict[str, Callable] = {
+    "kills": kills,
+    "signals": signals,
+    "damage": damage,
+    "files": files,
+    "disks": disks,
+    "storage": storage,
+    "peers": peers,
+}
 
 
 def main() -> None:

@@ -57,6 +57,7 @@ from electramed_jax.finetune.text_classification import tables
 from electramed_jax.finetune.text_classification import task as text_task
 from electramed_jax.finetune.training import workdir as finetune_workdir
 from electramed_jax.hf import convert, finetuned
+from electramed_jax.hf.format import tf_checkpoint
 from electramed_jax.hf.format.mapping import TOKEN
 from electramed_jax.pretrain import history
 from electramed_jax.pretrain.alerts import find_alerts
@@ -206,6 +207,17 @@ def pretraining_readers(folder: pathlib.Path) -> list[Reader]:
         for step in range(1, 12) for split in ("train", "validation")
     ]  # fmt: skip
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    settings = json.loads((workdir / "config.json").read_text())
+    start = {
+        "step": 0, "time": "2026-01-02T03:04:05+00:00", "devices": 8, "device_kind": "TPU v5 lite", "processes": 2,
+        "version": "1.0", "commit": "0123abcd", "jax": "0.10.2", "packages": {"jax": "0.10.2", "python": "3.11.7"},
+        "hosts": ["a", "b"], "command": "electramed pretrain", "settings": settings, "changed": {},
+        "dataset": {"train": "ab" * 32, "validation": "cd" * 32},
+    }  # fmt: skip
+    changed = {"optimizer.learning_rate": [5e-4, 1e-4]}
+    lines = [start, {"end": "preempted", "step": 6, "time": "2026-01-02T04:04:05+00:00"}]
+    lines += [start | {"step": 6, "changed": changed}]
+    (workdir / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     compiled = {
         "topology": "v5e:4x4", "chips": 16, "rows_per_chip": 16.0, "row_length": 512, "fits": True,
         "peak_bytes": 3 << 29, "available_bytes": 16 << 30, "estimated_step_seconds": 0.13,
@@ -225,6 +237,7 @@ def pretraining_readers(folder: pathlib.Path) -> list[Reader]:
         Reader("shard", shard, lambda: read_rows(packed, shard)),
         Reader("config.json of pre-training", workdir / "config.json", lambda: report_of(workdir)),
         Reader("metrics.jsonl", workdir / "metrics.jsonl", lambda: resume_metrics(workdir)),
+        Reader("history.jsonl", workdir / "history.jsonl", lambda: history_of(workdir)),
         Reader("compile.json", workdir / "compile.json", lambda: report_of(workdir)),
         Reader("clock of a checkpoint", clock, lambda: check_counters(clock)),
         Reader("documents.json", documents / "documents.json", lambda: corpus_dir.read_documents_info(str(documents))),
@@ -238,6 +251,16 @@ def report_of(workdir: pathlib.Path) -> Any:
     sections = [page.overview_section(runs), page.alerts_section(runs), page.speed_section(runs, [])]
     sections += [page.data_section(runs, ""), page.compile_section(runs), page.settings_section(runs)]
     return page.render_page(runs, sections)
+
+
+def history_of(workdir: pathlib.Path) -> Any:
+    """Reads history.jsonl as the resume, the report and the card do."""
+    past = history.read_history(str(workdir))
+    phases = past.phases()
+    history.changed_during_run(phases)
+    history.describe_by_phase(phases, past.config, lambda config, code: {"rate": config.optimizer.learning_rate})
+    past.device_hours()
+    return report_of(workdir)
 
 
 def read_rows(packed: pathlib.Path, shard: pathlib.Path) -> Any:
@@ -284,7 +307,38 @@ def hugging_face_readers(folder: pathlib.Path) -> list[Reader]:
         Reader("tokenizer.json without vocab.txt", no_vocab / "tokenizer.json", lambda: open_finetuned(no_vocab)),
         Reader("model.safetensors.index.json", index, lambda: finetuned.load_finetuned(str(split))),
         Reader("config.json as an encoder", split / "config.json", lambda: convert.model_dir.read_encoder(str(split))),
+        *tensorflow_readers(folder / "tf1"),
     ]
+
+
+def tensorflow_readers(folder: pathlib.Path) -> list[Reader]:
+    """Returns readers of the three files of a checkpoint as TensorFlow 1 writes it; none without TensorFlow."""
+    try:
+        import tensorflow as tf
+    except ImportError:
+        return []
+    names = {
+        "electra/embeddings/word_embeddings": (40, 8),
+        "electra/encoder/layer_0/intermediate/dense/kernel": (8, 16),
+        "discriminator_predictions/dense/kernel": (8, 8),
+    }
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables = [tf.compat.v1.get_variable(name, shape) for name, shape in names.items()]
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver(variables).save(session, str(folder / "model.ckpt"), global_step=3)
+    return [
+        Reader(f"TF1 checkpoint: {path.name}", path, lambda: open_tf_checkpoint(folder))
+        for path in sorted(folder.iterdir())
+        if path.suffix != ".meta"
+    ]
+
+
+def open_tf_checkpoint(folder: pathlib.Path) -> Any:
+    prefix = tf_checkpoint.find_checkpoint(str(folder))
+    if prefix is None:
+        raise UserError("no checkpoint")
+    return tf_checkpoint.to_hf_tensors(tf_checkpoint.read_variables(prefix))
 
 
 def convert_names(path: pathlib.Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import decompression
+from electramed_jax.common.storage.json_values import parse_json
 from electramed_jax.data.readers.document import replace_lone_surrogates
 from electramed_jax.finetune.task import split_files
 
@@ -26,14 +27,9 @@ def read_value(path: str) -> tuple[Any, str]:
       UserError: the file is empty or not JSON; names the line.
     """
     text = _read_text(path)
-    try:
-        return json.loads(text), text
-    except (RecursionError, ValueError) as error:
-        if not isinstance(error, json.JSONDecodeError):
-            split_files.reject_line(path, 1, _describe(error))
-        if "\n" not in text.strip() or not text.lstrip().startswith("{"):
-            split_files.reject_line(path, error.lineno, f"not JSON ({error.msg} at column {error.colno})")
-    return [value for _, value in _read_lines(path, text)], text
+    if _has_a_value_per_line(text):
+        return [value for _, value in _read_lines(path, text)], text
+    return parse_json(text, path, finite=False), text
 
 
 def read_rows(path: str) -> list[tuple[int, Row]]:
@@ -75,22 +71,20 @@ def _read_text(path: str) -> str:
     return text
 
 
-def _describe(error: RecursionError | ValueError) -> str:
-    """Returns what is wrong with a text that `json.loads` does not accept."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"not JSON ({error.msg} at column {error.colno})"
-    return "JSON nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
+def _has_a_value_per_line(text: str) -> bool:
+    first, _, others = text.strip().partition("\n")
+    if not first.startswith("{") or not others.strip():
+        return False
+    try:
+        json.JSONDecoder().decode(first)
+    except (RecursionError, ValueError):
+        return first.rstrip().endswith("}")  # a damaged line; an object over several lines does not end on its first
+    return True
 
 
 def _read_lines(path: str, text: str) -> list[tuple[int, Any]]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append((number, json.loads(line)))
-            except (RecursionError, ValueError) as error:
-                split_files.reject_line(path, number, _describe(error))
-    return rows
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, parse_json(line, path, line=number, finite=False)) for number, line in lines if line.strip()]
 
 
 def _with_lines(text: str, start: int, values: list[Any]) -> list[tuple[int, Any]]:

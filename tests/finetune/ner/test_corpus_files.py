@@ -150,7 +150,7 @@ def test_the_numbers_of_ebm_nlp_are_types(tmp_path):
         ),
         ('{"tokens": ["a"], "ner_tags": ["Disease"]}\n', "line 1: unknown tag 'Disease'"),
         ('{"tokens": [""], "ner_tags": ["O"]}\n', "line 1: a word is empty"),
-        ('{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens"\n', "line 2: not JSON"),
+        ('{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens"\n', "line 2, column 10: not valid JSON"),
         ("[1]\n", "line 1: 1; wanted an object"),
         ('{"a": 1,\n"b": 2}\n', "line 1: an object with a, b"),
     ],

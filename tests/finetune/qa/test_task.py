@@ -77,6 +77,25 @@ def pointing_at(qa: QaTask, split: str, tokenizer: Tokenizer, texts: dict[str, s
     return outputs
 
 
+ODD_TEXTS = {
+    "right-to-left mark": "\u05d0\u200f \u202egene\u202c",
+    "emoji sequence": "\U0001f469\u200d\U0001f52c\U0001f3fd tested \U0001f9ec",
+    "combining characters": "d\u0308o\u0301se e\u0301\u0323",
+    "NUL, tabs and line ends": "dose\0 \t of\r\n1 \u00a0mg\u2028",
+    "half a surrogate pair": "gene \ud83e here",
+    "no blank": "acgt" * 30_000,
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TEXTS.values(), ids=ODD_TEXTS)
+def test_answers_are_found_at_their_characters_beside_odd_text(odd, tmp_path, tokenizer):
+    train = write(tmp_path, "train", passage("t1", "which gene ?", "tp53"))
+    dev = write(tmp_path, "dev", passage("d1", f"which drug {odd[:3]} ?", "imatinib", f"{odd} ({FILLER}"))
+    qa = QaTask({"train": train, "dev": dev}, tokenizer, windowing=SMALL)
+    assert qa.score("dev", pointing(qa, "dev")) == {"exact_match": 100.0, "f1": 100.0}
+    assert json.loads(qa.predictions("dev", pointing(qa, "dev")))["d1"] == "imatinib"
+
+
 def test_logits_at_the_labels_give_full_marks_over_many_windows(tmp_path, tokenizer):
     train = write(tmp_path, "train", passage("t1", "which gene ?", "tp53"))
     dev = write(

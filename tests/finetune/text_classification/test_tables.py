@@ -58,7 +58,7 @@ def test_columns_can_be_named(tmp_path):
         ("a.tsv", "satz\tlabel\nx\tyes\n", "a.tsv, line 2: no column one of sentence, text.*got satz, label"),
         ("a.tsv", "sentence\tlabel\n", "a.tsv, line 1: only a header"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": "x"}\n', "a.jsonl, line 2: no label"),
-        ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": \n', "a.jsonl, line 2: not JSON"),
+        ("a.jsonl", '{"text": "x", "label": "y"}\n{"text": \n', "a.jsonl, line 2, column 10: not valid JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: 1; wanted an object"),
         ("a.jsonl", "\n", "a.jsonl: empty"),
     ],
@@ -235,8 +235,11 @@ def test_a_table_in_another_encoding_is_an_error_that_names_the_line(tmp_path, d
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[" * 100_000, "line 2: JSON nested too deeply"),
-        ('{"text": "x", "label": ' + "9" * 5000 + "}", "line 2: a number of thousands of digits"),
+        ("[" * 100_000, "line 2: lists and objects are nested more than 100 deep"),
+        (
+            '{"text": "x", "label": ' + "9" * 5000 + "}",
+            "line 2: not valid JSON .it has a whole number of thousands of digits",
+        ),
     ],
     ids=["nested", "huge"],
 )

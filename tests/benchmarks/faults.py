@@ -379,7 +379,7 @@ def disks(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
     A command that fails ends with exit code 2 and one line of error. The same command, run again with enough space,
     writes what an undisturbed one writes. `--overwrite` is added where the message of the second run names it.
     """
-    print(f"\ndisks in each stage\n{'command':<10}{'disk':<26}{'exit':<6}{'run again':<12}products")
+    print(f"\ndisks in each stage\n{'command':<10}{'disk':<30}{'exit':<6}{'run again':<12}products")
     quick_jit()
     inputs = root / "inputs"
     inputs.mkdir()
@@ -399,7 +399,7 @@ def disks(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
                 same = again == 0 and (command in MAY_DIFFER or products(folder, pattern) == reference(root, command))
             right = same and (code == 0 or (code == 2 and one_line))
             failures += not right
-            print(f"{command:<10}{state:<26}{code:<6}{again:<12}{verdict(same)}", flush=True)
+            print(f"{command:<10}{state:<30}{code:<6}{again:<12}{verdict(same)}", flush=True)
             if not right:
                 print("\n".join(["first run:", *lines[-3:], "again:", *lines_again[-3:]]), flush=True)
     print(f"failures: {failures}")

@@ -148,15 +148,18 @@ def lock_folder(folder: str | os.PathLike, *, takeover: bool = False) -> Iterato
     is_new = not files.exists(folder)
     place: _Place = _LocalFile(local) if local is not None else _RemoteObject(files.join(folder, LOCK_FILE))
     owner = current_owner()
-    _acquire(folder, place, owner, takeover)
-    lock = _held[key] = FolderLock(folder, place, owner)
     try:
-        yield lock
+        _acquire(folder, place, owner, takeover)
+        lock = _held[key] = FolderLock(folder, place, owner)
+        try:
+            yield lock
+        finally:
+            del _held[key]
+            with contextlib.suppress(UserError, OSError):  # the error of the block is more important
+                lock.release()
     finally:
-        del _held[key]
-        with contextlib.suppress(UserError, OSError):  # the error of the block is more important
-            lock.release()
-            if is_new and local is not None:
+        if is_new and local is not None:
+            with contextlib.suppress(OSError):
                 os.rmdir(local)
 
 
@@ -176,8 +179,12 @@ def _acquire(folder: str, place: _Place, owner: Owner, takeover: bool) -> None:
                 _wait_for_expiry(folder, place, found)
         elif found is not None:
             say(f"{folder}: taking over the lock of {found}; it ended without removing it")
-        if place.write(owner):
-            return
+        try:
+            if place.write(owner):
+                return
+        except OSError:  # a full disk; an empty lock file would keep the folder locked
+            place.release(remove=True)
+            raise
         place.release(remove=False)  # another process was faster
 
 
@@ -273,9 +280,12 @@ class _LocalFile:
         if not self._is_ours():
             return False
         content = _render(owner)
-        os.pwrite(self._descriptor, content, 0)
-        os.ftruncate(self._descriptor, len(content))
-        os.fsync(self._descriptor)
+        try:
+            os.pwrite(self._descriptor, content, 0)
+            os.ftruncate(self._descriptor, len(content))
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
         return True
 
     def is_surely_held(self, found: Owner) -> bool:

@@ -10,10 +10,13 @@ import sys
 import threading
 
 import pytest
+from small_disk import fill, small_disk
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files, folder_lock
 from electramed_jax.common.storage.folder_lock import LOCK_FILE, lock_folder
+
+__all__ = ["small_disk"]  # a fixture
 
 HOLD = """
 import sys
@@ -174,4 +177,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
         pass
     (tmp_path / "run" / LOCK_FILE).mkdir(parents=True)
     with pytest.raises(UserError, match="cannot be written"), lock_folder(pathlib.Path(tmp_path / "run")):
+        pass
+
+
+def test_a_full_disk_leaves_no_lock_and_no_folder(small_disk):
+    disk = small_disk(1 << 20)
+    ballast = fill(disk)
+    with (
+        pytest.raises(OSError, match=f"No space left on device: '{disk}/run/.electramed.lock'"),
+        lock_folder(disk / "run"),
+    ):
+        pass
+    assert not (disk / "run").exists()
+    ballast.unlink()
+    with lock_folder(disk / "run"):
         pass

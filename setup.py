@@ -2,8 +2,10 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "electramed_jax" / "__init__.py").read_text()).group(1)
@@ -26,6 +28,7 @@ CORE = [
     "pyarrow>=18",  # Parquet, Arrow and zstd; tensorflow-datasets needs it too
     "rich>=13",
     "absl-py>=2.1",
+    "argcomplete>=3.5,<4",
     "tensorboardX>=2.6.4",
     "requests>=2.32",
     "urllib3>=2.2",
@@ -77,17 +80,59 @@ EXTRAS = {
     "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
 }
 
+# Folders of the repository, and their place in an installed package; electramed_jax/config/recipes.py finds both.
+INSTALLED_FOLDERS = {"configs": "electramed_jax/recipes", "launch": "electramed_jax/launch"}
+
+
+class BuildWithRecipes(build_py):
+    """Adds configs/ and launch/ to wheels and sdists. An editable install reads them from the repository."""
+
+    def _folder_files(self):
+        paths = (path for folder in INSTALLED_FOLDERS for path in sorted((HERE / folder).iterdir()))
+        return [path.relative_to(HERE) for path in paths if path.is_file()]
+
+    def get_source_files(self):
+        return [*super().get_source_files(), *map(str, self._folder_files())]
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for path in self._folder_files():
+            target = pathlib.Path(self.build_lib, INSTALLED_FOLDERS[path.parent.name], path.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / path, target)  # with its mode: the launchers are executable
+
+
 setup(
     name="electramed_jax",
     version=VERSION,
     description="ELECTRAMed in JAX: biomedical ELECTRA models from PubMed, TPU first, Hugging Face out",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="electra biomedical pubmed nlp language-model pre-training named-entity-recognition jax flax tpu",
+    project_urls={"ELECTRAMed paper": "https://arxiv.org/abs/2104.09585"},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Bio-Informatics",
+        "Topic :: Text Processing :: Linguistic",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
     package_data={"electramed_jax": ["py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,
+    cmdclass={"build_py": BuildWithRecipes},
     entry_points={"console_scripts": ["electramed = electramed_jax.cli:program"]},
 )

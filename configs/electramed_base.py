@@ -2,7 +2,7 @@
 
     electramed prepare --input "pubmed/*.xml.gz" --output documents
     electramed pack --documents documents --vocab scivocab-uncased.txt --output packed --max_seq_length 512
-    electramed pretrain --config=configs/electramed_base.py --config.data.directory=packed --workdir=DIR
+    electramed pretrain --config=electramed_base --config.data.directory=packed --workdir=DIR
 
 SciVocab (31,090 word pieces), rows of 512 tokens, 256 rows per step, learning rate 2e-4 with 10,000 steps of warm-up,
 1,000,000 steps: size and settings of the released checkpoint `electramed_base_scivocab_1M`. The largest number of
@@ -12,10 +12,13 @@ it can be 19 there.
 Compiled ahead of time for v5e:4x4 (16 rows per chip): peak HBM 3.1 of 15.75 GiB per chip, 55 ms per step as estimated
 by the compiler. More topologies: pretrain_base.py.
 
-    electramed compile --config=configs/electramed_base.py --topology=v5e:4x4
+    electramed compile --config=electramed_base --topology=v5e:4x4
 """
 
 from electramed_jax.config import preset
+
+MACHINE = "v5e:4x4"  # of the estimate above
+STEP_SECONDS = 0.055
 
 
 def get_config():

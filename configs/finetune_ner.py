@@ -1,6 +1,6 @@
 r"""Named entities in CoNLL files, with the fine-tuning settings of google-research/electra.
 
-    electramed finetune --config=configs/finetune_ner.py --config.init=runs/small --config.task.data=NCBI-disease \
+    electramed finetune --config=finetune_ner --config.init=runs/small --config.task.data=NCBI-disease \
       --config.seeds=5 --workdir=runs/ncbi
 
 The defaults are those of google-research/electra configure_finetuning.py.

@@ -1,6 +1,6 @@
 r"""BioASQ factoid questions with the settings of ELECTRAMed (gmpoli/electramed run_factoid.py).
 
-    electramed finetune --config=configs/finetune_qa.py --config.init=runs/base --workdir=runs/bioasq \
+    electramed finetune --config=finetune_qa --config.init=runs/base --workdir=runs/bioasq \
       --config.task.train=training7b.json --config.task.dev_fraction=0.1 \
       --config.task.test='BioASQ-test-factoid-7b-*.json' --config.qa.gold='7B*_golden.json'
 

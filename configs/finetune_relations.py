@@ -1,6 +1,6 @@
 r"""Relations in the tables of BLUE (ChemProt, DDI-2013), with the fine-tuning settings of google-research/electra.
 
-    electramed finetune --config=configs/finetune_relations.py --config.init=runs/small --config.task.data=ChemProt \
+    electramed finetune --config=finetune_relations --config.init=runs/small --config.task.data=ChemProt \
       --config.seeds=5 --workdir=runs/chemprot
 
 For labels of single texts or pairs, sets of labels, and scores of pairs set --config.task.kind=classification,

@@ -1,14 +1,14 @@
 """ELECTRA-Base: 12 layers of width 768, a generator of width 256, rows of 512 tokens, bfloat16.
 
     electramed pack --max_seq_length=512 ...
-    electramed pretrain --config=configs/pretrain_base.py --config.data.directory=DIR --workdir=DIR
+    electramed pretrain --config=pretrain_base --config.data.directory=DIR --workdir=DIR
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "base". The
 published ELECTRAMed recipe, with its vocabulary size, is electramed_base.py.
 
 Compiled ahead of time for a vocabulary of 31,090 (rows per step, rows per chip, peak HBM per chip, step time as
 estimated by the compiler of libtpu 0.0.42.1), each by
-`electramed compile --config=configs/pretrain_base.py --topology=...`:
+`electramed compile --config=pretrain_base --topology=...`:
 
     v5e:4x4                                       256 rows  16 per chip   3.1 of 15.75 GiB    55 ms
 
@@ -27,6 +27,9 @@ yet), and parameters and optimizer state sharded over the chips. tests/benchmark
 """
 
 from electramed_jax.config import preset
+
+MACHINE = "v5e:4x4"  # of the estimate above
+STEP_SECONDS = 0.055
 
 
 def get_config():

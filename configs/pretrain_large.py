@@ -1,13 +1,13 @@
 """ELECTRA-Large: 24 layers of width 1024, a generator of width 256, rows of 512 tokens, a quarter of them masked.
 
     electramed pack --max_seq_length=512 ...
-    electramed pretrain --config=configs/pretrain_large.py --config.data.directory=DIR --workdir=DIR
+    electramed pretrain --config=pretrain_large --config.data.directory=DIR --workdir=DIR
 
 Source of the numbers: google-research/electra configure_pretraining.py, model_size "large".
 
 Compiled ahead of time in the plain form (see pretrain_base.py) for a vocabulary of 31,090 (rows per step, rows per
 chip, peak HBM per chip, step time as estimated by the compiler of libtpu 0.0.42.1), each by
-`electramed compile --config=configs/pretrain_large.py --topology=...`:
+`electramed compile --config=pretrain_large --topology=...`:
 
     v5p:2x4x4                                   2,048 rows  64 per chip   9.4 of 95.74 GiB   653 ms
     v5p:4x4x8                                   2,048 rows  16 per chip   6.4 of 95.74 GiB   178 ms
@@ -15,6 +15,9 @@ chip, peak HBM per chip, step time as estimated by the compiler of libtpu 0.0.42
 """
 
 from electramed_jax.config import preset
+
+MACHINE = "v5e:16x16"  # of the estimate above
+STEP_SECONDS = 0.201
 
 
 def get_config():

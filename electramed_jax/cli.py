@@ -20,6 +20,7 @@ COMMANDS = {
     "quickstart": "run the whole pipeline on generated text in a few minutes: start here",
     "download": "fetch PubMed's baseline and update files, verified and resumable",
     "prepare": "PubMed XML, JSONL or text -> cleaned documents, split train/validation/test",
+    "recipes": "list the recipes for --config=NAME with sizes and hours, or print one",
     "vocab": "documents -> a WordPiece vocabulary",
     "pack": "documents + vocabulary -> TFRecord shards of packed rows",
     "pretrain": "shards -> a trained generator and discriminator",
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       75 another process of the run has ended, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "--version"):
-        print(f"electramed {__version__}" if arguments[:1] == ["--version"] else _overview())
+    if not arguments or arguments[0] in ("-h", "--help", "-V", "--version"):
+        print(f"electramed {__version__}" if arguments[:1] in (["-V"], ["--version"]) else _overview())
         return EXIT_DONE
     name, rest = arguments[0], arguments[1:]
     try:

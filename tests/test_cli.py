@@ -67,7 +67,7 @@ def test_an_unknown_command_is_an_error_that_lists_the_commands(capsys):
         (["pretrain", "--workdri=x", TINY], "the following arguments are required: --workdir"),
         (["pretrain", "--workdir=x", "--steps=3", TINY], "unrecognized arguments: --steps=3"),
         (["pretrain", "--workdir=x", "--stop_after=soon", TINY], "argument --stop_after: invalid int value: 'soon'"),
-        (["pretrain", "--workdir=x"], "no config file; add --config=configs/"),
+        (["pretrain", "--workdir=x"], "no config file; add --config=pretrain_small"),
         (["pretrain", "--workdir=x", TINY], "no dataset; add --config.data.directory=DIR"),
         (
             ["pretrain", "--workdir=x", TINY, "--config.seeds=1"],

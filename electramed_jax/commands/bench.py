@@ -14,10 +14,10 @@ from electramed_jax.common.storage import files
 
 HELP = """Times one part of the pipeline on this machine after a warm-up: median, spread, device and versions.
 
-  electramed bench step --config=configs/pretrain_small.py --max_seq_length=128 --config.batch_size=32
-  electramed bench data --config=configs/pretrain_small.py --config.data.directory=packed
+  electramed bench step --config=pretrain_small --max_seq_length=128 --config.batch_size=32
+  electramed bench data --config=pretrain_small --config.data.directory=packed
   electramed bench prepare --input 'baseline/*.xml.gz'
-  electramed bench checkpoint --config=configs/pretrain_base.py
+  electramed bench checkpoint --config=pretrain_base
 
 step and checkpoint need no dataset: without one they use random rows. --profile=DIR runs one more repeat under the
 profiler; see tensorboard --logdir DIR (with xprof), or open DIR's perfetto_trace.json.gz in Perfetto."""

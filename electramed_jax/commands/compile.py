@@ -13,8 +13,8 @@ from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 HELP = """Compiles the train step of a run for a TPU topology, on any machine. Prints memory, operations, communication
 and the time of a step as the compiler estimates it. Needs pip install 'electramed_jax[tpu]'.
 
-  electramed compile --config=configs/pretrain_base.py --topology=v5e:4x4
-  electramed compile --config=configs/pretrain_base.py --topology=v5e:4x4 --find_batch
+  electramed compile --config=pretrain_base --topology=v5e:4x4
+  electramed compile --config=pretrain_base --topology=v5e:4x4 --find_batch
 
 A topology is a generation (v4, v5e, v5p, v6e) and the number of chips along each side of the torus. Exits with 2 if the
 step does not fit, or if parameters that a mesh axis could shard are replicated on every chip."""

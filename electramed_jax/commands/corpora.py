@@ -10,7 +10,7 @@ HELP = """Lists the corpora that have a recipe, describes one, or prepares one f
   electramed corpora
   electramed corpora show ncbi-disease
   electramed corpora prepare ncbi-disease --source downloads/ncbi --output corpora/ncbi-disease
-  electramed finetune --config=configs/finetune_ner.py --config.task.corpus=ncbi-disease --config.init=runs/small \\
+  electramed finetune --config=finetune_ner --config.task.corpus=ncbi-disease --config.init=runs/small \\
     --workdir=runs/ncbi
 
 `prepare` finds the original files below --source, checks their numbers against the expected ones, and writes

@@ -11,7 +11,7 @@ from electramed_jax.common.processes import signals
 
 HELP = """Fine-tunes an encoder on a corpus, selects the best checkpoint on dev, and scores it on test.
 
-  electramed finetune --config=configs/finetune_ner.py --config.init=runs/small \\
+  electramed finetune --config=finetune_ner --config.init=runs/small \\
     --config.task.data=NCBI-disease --config.seeds=5 --workdir=runs/ncbi
 
 config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or `scratch` (random

@@ -97,7 +97,4 @@ def _pretrain_command(folder: str, row_length: int) -> str:
     from electramed_jax.config.presets import PRESETS
 
     positions = f" --config.model.max_positions={row_length}" * (row_length > PRESETS["small"].model.max_positions)
-    return (
-        f"electramed pretrain --config=configs/pretrain_small.py{positions} --config.data.directory={folder} "
-        "--workdir=DIR"
-    )
+    return f"electramed pretrain --config=pretrain_small{positions} --config.data.directory={folder} --workdir=DIR"

@@ -11,7 +11,7 @@ from electramed_jax.common.processes import signals
 
 HELP = """Trains a generator and a discriminator on packed shards; resumes from the newest checkpoint of the workdir.
 
-  electramed pretrain --config=configs/pretrain_small.py --config.data.directory=packed --workdir=runs/small
+  electramed pretrain --config=pretrain_small --config.data.directory=packed --workdir=runs/small
 
 Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
 with 42: run the same command again to resume. The number of processes and devices may differ then.

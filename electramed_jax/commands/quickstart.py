@@ -56,7 +56,7 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
         ["vocab", "--documents", f"{out}/documents", "--output", f"{out}/vocab.txt", "--size", "2000", "--overwrite"],
         ["pack", "--documents", f"{out}/documents", "--vocab", f"{out}/vocab.txt", "--output", f"{out}/packed",
          "--max_seq_length", "64"],
-        ["pretrain", f"--config={_config_file()}", f"--config.data.directory={out}/packed",
+        ["pretrain", "--config=pretrain_tiny", f"--config.data.directory={out}/packed",
          f"--config.total_steps={steps}", f"--config.optimizer.warmup_steps={max(1, steps // 10)}",
          "--config.batch_size=16", "--config.model.num_layers=2", "--config.model.generator_num_layers=2",
          f"--config.log_every={max(1, steps // 12)}",
@@ -64,14 +64,6 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
         ["evaluate", f"--workdir={out}/run", "--split=test"],
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
     ]  # fmt: skip
-
-
-def _config_file() -> str:
-    path = pathlib.Path(__file__).parents[2] / "configs" / "pretrain_tiny.py"
-    if not path.exists():
-        raise UserError(f"{path}: missing; quickstart needs the repository's configs/: install with pip install -e .")
-    here = pathlib.Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _run_command(command: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -172,10 +171,10 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
     Args:
       cls: dataclass of the settings; every field has a default.
       arguments: command-line arguments.
-      example: config file that the error message suggests if none is given.
+      example: recipe that the error message suggests if no config file is given.
 
     Raises:
-      UserError: no config file, a file that cannot be read, an unknown setting (suggests the nearest name), or a
+      UserError: no config file, one that cannot be read, an unknown setting (suggests the nearest name), or a
         value of the wrong type.
     """
     from absl import flags
@@ -183,9 +182,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
 
     config_files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
     if not config_files:
-        raise UserError(f"no config file; add --config={example} or another of configs/")
-    if not os.path.isfile(config_files[-1]):
-        raise UserError(f"{config_files[-1]}: no such config file; see configs/")
+        raise UserError(f"no config file; add --config={example} or another one that electramed recipes lists")
     arguments = [_current_flag(argument) for argument in arguments]
     _check_names(arguments, list(flatten(dataclasses.asdict(cls()))))
     arguments, automatic = _split_automatic(cls, arguments)
@@ -196,7 +193,7 @@ def from_flags(cls: type[Settings], arguments: Sequence[str], *, example: str) -
     try:
         unparsed = values(command)[1:]
     except (ImportError, OSError, SyntaxError) as error:
-        raise UserError(f"{config_files[-1]}: cannot be read ({_message(error)}); fix it, or see configs/") from error
+        raise UserError(f"{config_files[-1]}: cannot be read ({_message(error)}); fix the file") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(_message(error)) from error
     if unparsed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tracking import trackers
+from electramed_jax.config import recipes
 from electramed_jax.config.fields import FRACTION, NON_NEGATIVE, POSITIVE, at_least, check_fields, one_of, setting
 from electramed_jax.config.pretrain import MeshConfig, OptimizerConfig
 
@@ -225,9 +226,11 @@ def from_flags(arguments: Sequence[str]) -> FinetuneConfig:
     """Reads the config of a fine-tuning run from command-line arguments and checks it.
 
     Raises:
-      UserError: as `config_io.from_flags` and `check`.
+      UserError: as `recipes.resolve_flags`, `config_io.from_flags` and `check`.
     """
-    config = config_io.from_flags(FinetuneConfig, arguments, example="configs/finetune_ner.py")
+    config = config_io.from_flags(
+        FinetuneConfig, recipes.resolve_flags(arguments, recipes.FINETUNE), example="finetune_ner"
+    )
     check(config)
     return config
 

@@ -17,6 +17,7 @@ from electramed_jax.common.config_io import AUTO, Auto
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.rounding import round_up
 from electramed_jax.common.tracking import trackers
+from electramed_jax.config import recipes
 from electramed_jax.config.fields import (
     FRACTION,
     NON_NEGATIVE,
@@ -399,8 +400,8 @@ def from_flags(arguments: Sequence[str]) -> Config:
     """Reads the config of a pre-training run from command-line arguments and checks every range.
 
     Raises:
-      UserError: as `config_io.from_flags`, or a setting is out of range.
+      UserError: as `recipes.resolve_flags`, `config_io.from_flags`, or a setting is out of range.
     """
-    config = config_io.from_flags(Config, arguments, example="configs/pretrain_small.py")
+    config = config_io.from_flags(Config, recipes.resolve_flags(arguments, recipes.PRETRAIN), example="pretrain_small")
     check_fields(config)
     return config

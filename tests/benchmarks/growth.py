@@ -57,7 +57,7 @@ def settings(width: int, tokens: int) -> list[str]:
 def electramed(command: list[str], **environment: str) -> dict:
     """Returns the JSON of the command; raises with its message if there is none."""
     done = subprocess.run(
-        [sys.executable, "-m", "electramed_jax.cli", *command, "--config=configs/pretrain_tiny.py", "--json"],
+        [sys.executable, "-m", "electramed_jax.cli", *command, "--config=pretrain_tiny", "--json"],
         check=False, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | environment,
     )  # fmt: skip
     if done.returncode:

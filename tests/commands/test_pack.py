@@ -79,6 +79,6 @@ def test_the_next_command_has_a_position_table_for_the_rows(tmp_path, capsys, le
     paths = ("--documents", tmp_path / "documents", "--vocab", tmp_path / "vocab.txt", "--output", tmp_path / "long")
     run_command("pack", *paths, "--max_seq_length", length, "--workers", 1)
     (command,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
-    assert f"--config=configs/pretrain_small.py {setting}--config.data.directory={tmp_path}/long" in command
+    assert f"--config=pretrain_small {setting}--config.data.directory={tmp_path}/long" in command
     settings = [word for word in command.split() if word.startswith("--config")]
     assert from_flags(settings).model.max_positions >= length

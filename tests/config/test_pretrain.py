@@ -114,8 +114,11 @@ def test_the_error_for_a_value_of_the_wrong_type_names_the_wanted_type(setting, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no config file; add --config=configs/"),
-        (["--config=configs/nowhere.py"], "configs/nowhere.py: no such config file"),
+        ([], "no config file; add --config=pretrain_small"),
+        (
+            ["--config=configs/nowhere.py"],
+            "config=configs/nowhere.py: no such config file or recipe; wanted a path, or one of electramed_base",
+        ),
         ([TINY, "stray"], "unexpected argument 'stray'"),
         ([TINY, "--config.batch_size"], "Missing value for flag --config.batch_size"),
     ],

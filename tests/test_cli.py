@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import json
+import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +16,8 @@ import pytest
 
 from electramed_jax import __version__, cli
 from electramed_jax.common import console
+from electramed_jax.common.processes import quiet_libraries
+from electramed_jax.config import from_flags, settings_help
 
 TINY = f"--config={pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'pretrain_tiny.py'}"
 
@@ -41,9 +48,17 @@ def test_no_arguments_print_the_same_overview_as_help(capsys):
     assert capsys.readouterr().out == overview
 
 
-def test_version_prints_the_version(capsys):
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version_prints_the_version(option, capsys):
+    assert cli.main([option]) == 0
     assert capsys.readouterr().out == f"electramed {__version__}\n"
+
+
+def test_the_command_version_prints_the_versions_of_packages(capsys):
+    assert cli.main(["version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"electramed {__version__}"
+    assert {f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "numpy")} <= set(lines)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -53,19 +68,128 @@ def test_every_command_has_help(command, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: electramed {command} ") and "--json" in shown
+    with pytest.raises(SystemExit):
+        cli.main(["help", command])
+    assert capsys.readouterr().out == shown
 
 
-def test_an_unknown_command_is_an_error_that_lists_the_commands(capsys):
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_help_of_every_command_has_two_examples_that_parse(command):
+    text = importlib.import_module(f"electramed_jax.commands.{cli.MODULES.get(command, command)}").HELP
+    examples = re.findall(rf"^  (electramed {command}\b.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        words = shlex.split(example.partition(" > ")[0], comments=True)
+        assert cli.parse(command, words[2:])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "bench", "compile", "finetune"])
+def test_help_lists_the_common_settings_and_help_all_every_one(command, capsys):
+    kind = "finetune" if command == "finetune" else "pretrain"
+    shown = {}
+    for option in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            cli.main([command, option])
+        text = capsys.readouterr().out
+        shown[option] = [line.split()[0] for line in text.partition("\nsettings (")[2].splitlines() if line[:2] == "  "]
+    assert set(settings_help.list_names(kind)) <= set(shown["--help-all"])
+    assert set(settings_help.COMMON[kind]) <= set(shown["--help"]) & set(settings_help.list_names(kind))
+    assert len(shown["--help"]) < len(shown["--help-all"]) / 2
+
+
+def test_help_shows_the_values_of_the_recipe(capsys):
+    """ELECTRA-Base's learning rate is not the default of the settings."""
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--config", "pretrain_base", "--help"])
+    shown = capsys.readouterr().out
+    assert re.search(r"^  optimizer.learning_rate +0\.0002 +peak learning rate$", shown, re.MULTILINE)
+    assert re.search(r"^  eval_every +5,000 steps +interval of validation$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "joined"),
+    [
+        (["--config", "a", "--config.b", "1e-4"], ["--config=a", "--config.b=1e-4"]),
+        (["--config.mesh.data", "-1", "--workdir", "x"], ["--config.mesh.data=-1", "--workdir", "x"]),
+        (["--config.init", "", "--config.a=1"], ["--config.init=", "--config.a=1"]),
+        (["--config.a", "--config.b", "2"], ["--config.a", "--config.b=2"]),
+        (["--config", "--help"], ["--config", "--help"]),
+    ],
+)
+def test_a_setting_may_be_followed_by_a_blank(words, joined):
+    assert cli.join_settings(words) == joined
+
+
+def test_settings_with_blanks_reach_the_config():
+    _, args = cli.parse("pretrain", ["--config", "pretrain_tiny", "--config.seed", "3", "--workdir", "x"])
+    assert from_flags(args.settings).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("electramed pre", {"prepare", "pretrain", "predict"}),
+        ("electramed pretrain --work", {"--workdir "}),
+        ("electramed pretrain --config=pretrain_s", {"pretrain_small "}),
+        ("electramed finetune --config.task.ki", {"--config.task.kind "}),
+        ("electramed compile --config.optimizer.l", {"--config.optimizer.learning_rate "}),
+        ("electramed pretrain --config.objective.kind ", {"electra", "uniform", "mlm"}),
+    ],
+)
+def test_bash_completes_commands_options_recipes_and_settings(line, found, tmp_path):
+    """bash runs the printed script on the line, as for the Tab key."""
+    program = tmp_path / "electramed"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m electramed_jax.cli "$@"\n')
+    program.chmod(0o755)
+    script = '''
+        eval "$(electramed completion bash)"; COMP_LINE=$1; COMP_POINT=${#1}; COMP_TYPE=9; read -ra COMP_WORDS <<< "$1"
+        [[ $1 == *" " ]] && COMP_WORDS+=(""); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _python_argcomplete electramed; printf "%s\n" "${COMPREPLY[@]}"'''
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script, "bash", line], env=environment, capture_output=True, text=True)
+    assert set(done.stdout.splitlines()) == found, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_names_the_program(shell, capsys):
+    assert cli.main(["completion", shell]) == 0
+    assert "electramed" in capsys.readouterr().out
+
+
+def test_libtpu_without_a_tpu_is_not_started(monkeypatch):
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(quiet_libraries, "skips_libtpu", lambda: True)
+    quiet_libraries.quiet_libraries(environment)
+    assert environment["JAX_PLATFORMS"] == "cpu"
+    environment = {"JAX_PLATFORMS": "tpu"}
+    quiet_libraries.quiet_libraries(environment)
+    assert environment["JAX_PLATFORMS"] == "tpu", "the user's own value is kept"
+    environment = {}
+    monkeypatch.setattr(quiet_libraries, "skips_libtpu", lambda: False)
+    quiet_libraries.quiet_libraries(environment)
+    assert "JAX_PLATFORMS" not in environment
+
+
+def test_an_unknown_command_is_an_error_that_names_the_nearest_one(capsys):
     assert cli.main(["pretain"]) == 2
     line = error_line(capsys)
-    assert line.startswith("electramed pretain: unknown command 'pretain'; wanted one of quickstart, download")
+    assert line == "electramed pretain: unknown command 'pretain' (did you mean pretrain?); electramed help lists them"
+    assert cli.main(["xyzzy"]) == 2
+    assert error_line(capsys) == "electramed xyzzy: unknown command 'xyzzy'; electramed help lists them"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pretrain", "--workdri=x", TINY], "the following arguments are required: --workdir"),
-        (["pretrain", "--workdir=x", "--steps=3", TINY], "unrecognized arguments: --steps=3"),
+        (["pretrain", TINY], "the following arguments are required: --workdir"),
+        (["pretrain", "--workdri=x", TINY], "no option --workdri (did you mean --workdir?)"),
+        (
+            ["pretrain", "--workdir=x", "--steps=3", TINY],
+            "no option --steps (did you mean --config.total_steps?); see elec",
+        ),
+        (["pretrain", "--workdir=x", "--learning-rate=3", TINY], "(did you mean --config.optimizer.learning_rate?)"),
+        (["pack", "--max-seq-length=3"], "no option --max-seq-length (did you mean --max_seq_length?)"),
+        (["pretrain", "pretrain_small", "--workdir=x"], "(did you mean --config=pretrain_small?)"),
         (["pretrain", "--workdir=x", "--stop_after=soon", TINY], "argument --stop_after: invalid int value: 'soon'"),
         (["pretrain", "--workdir=x"], "no config file; add --config=pretrain_small"),
         (["pretrain", "--workdir=x", TINY], "no dataset; add --config.data.directory=DIR"),

@@ -84,10 +84,11 @@ def test_an_installed_wheel_finds_its_recipes_from_an_empty_folder(built, tmp_pa
     (empty / "a.jsonl").write_text(
         "\n".join(f'{{"text": "A kinase binds receptor {n} of the cell."}}' for n in range(40))
     )
-    assert electramed("prepare", "--input", "a.jsonl", "--output", "documents", "--workers=1").returncode == 0
+    prepare = ["prepare", "--input", "a.jsonl", "--output", "documents"]
+    assert electramed(*prepare, "--workers=1", "--validation=0.2").returncode == 0
     assert electramed("vocab", "--documents", "documents", "--output", "vocab.txt", "--size=200").returncode == 0
     pack = ["pack", "--documents", "documents", "--vocab", "vocab.txt", "--output", "packed", "--workers=1"]
-    assert electramed(*pack, "--max_seq_length=16").returncode == 0
+    assert electramed(*pack, "--max_seq_length=32").returncode == 0
     sizes = ["--config.batch_size=2", "--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
     run = ["pretrain", "--config=pretrain_tiny", "--config.data.directory=packed", "--workdir=run", "--stop_after=1"]
     done = electramed(*run, *sizes)

@@ -21,7 +21,7 @@ HELP = """Times one part of the pipeline on this machine after a warm-up: median
 
 step and checkpoint need no dataset: without one they use random rows. --profile=DIR runs one more repeat under the
 profiler; see tensorboard --logdir DIR (with xprof), or open DIR's perfetto_trace.json.gz in Perfetto."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "pretrain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ and the time of a step as the compiler estimates it. Needs pip install 'electram
 
 A topology is a generation (v4, v5e, v5p, v6e) and the number of chips along each side of the torus. Exits with 2 if the
 step does not fit, or if parameters that a mesh axis could shard are replicated on every chip."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "pretrain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

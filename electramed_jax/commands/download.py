@@ -11,9 +11,9 @@ from electramed_jax.common import console
 
 HELP = """Fetches PubMed's baseline and daily update files from NLM's server and verifies each against its MD5.
 
-  electramed download --output pubmed                            the whole baseline of this year
-  electramed download --output pubmed --files 1-20               its first twenty files
-  electramed download --output pubmed --baseline --updates       baseline and the update files since
+  electramed download --output pubmed                            # the whole baseline of this year
+  electramed download --output pubmed --files 1-20               # its first twenty files
+  electramed download --output pubmed --baseline --updates       # baseline and the update files since
 
 After a kill, an interruption or a full disk the same command resumes, also in the middle of a file. A file gets its
 final name when it is complete and verified. Verified files are skipped, unless they changed here or on the server. If

@@ -8,7 +8,8 @@ from typing import Any
 
 HELP = """Computes the metrics of a checkpoint on the validation or test rows of its dataset, with fixed masks.
 
-  electramed evaluate --workdir=runs/small --split=test"""
+  electramed evaluate --workdir=runs/small --split=test
+  electramed evaluate --workdir=runs/small --step=5000 --data=packed/other --batches=10"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

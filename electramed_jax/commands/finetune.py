@@ -13,12 +13,14 @@ HELP = """Fine-tunes an encoder on a corpus, selects the best checkpoint on dev,
 
   electramed finetune --config=finetune_ner --config.init=runs/small \\
     --config.task.data=NCBI-disease --config.seeds=5 --workdir=runs/ncbi
+  electramed finetune --config=finetune_relations --config.init=models/small/discriminator \\
+    --config.task.data=ChemProt --workdir=runs/chemprot
 
 config.init is a workdir of electramed pretrain or finetune, a Hugging Face ELECTRA folder, or `scratch` (random
 parameters; --config.init_size_from=DIR then names a model of the same size). The workdir gets results.json and
 results.md (mean and standard deviation over the seeds), and the best parameters and predictions of each seed.
 SIGTERM saves and exits with 42: run the same command again to resume."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "finetune"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

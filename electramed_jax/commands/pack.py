@@ -10,7 +10,8 @@ from electramed_jax.common import console
 
 HELP = """Tokenizes prepared documents and packs them into rows of equal length, as TFRecord shards.
 
-  electramed pack --documents documents --vocab vocab.txt --output packed --max_seq_length 512"""
+  electramed pack --documents documents --vocab vocab.txt --output packed --max_seq_length 512
+  electramed pack --documents documents --vocab models/general/vocab.txt --output packed --max_seq_length 128 --cased"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

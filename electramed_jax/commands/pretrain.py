@@ -12,9 +12,10 @@ from electramed_jax.common.processes import signals
 HELP = """Trains a generator and a discriminator on packed shards; resumes from the newest checkpoint of the workdir.
 
   electramed pretrain --config=pretrain_small --config.data.directory=packed --workdir=runs/small
+  electramed pretrain --config=electramed_base --config.data.directory=gs://bucket/packed --workdir=gs://bucket/runs/base
 
-Every setting of the config can be changed: --config.optimizer.learning_rate=3e-4. SIGTERM saves and exits
-with 42: run the same command again to resume. The number of processes and devices may differ then.
+electramed recipes lists the names for --config. Every setting can be changed: --config.optimizer.learning_rate=3e-4.
+SIGTERM saves and exits with 42: run the same command again to resume, also with other numbers of devices.
 
 --config.init=hf:DIR starts from the parameters of a released model, with a new optimizer state and warm-up; electramed
 import writes a config file for it. The arrays that were loaded, missing and ignored are printed, and listed in
@@ -23,7 +24,7 @@ WORKDIR/init.json.
 On several hosts start the same command on each, with one --workdir for all (gs:// or a shared file system).
 Cloud TPU VMs, GKE and SLURM are detected; elsewhere set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES
 and JAX_PROCESS_ID. If one process dies, the others end within a minute, with 75 or by a signal: start all again."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "pretrain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,8 @@ from electramed_jax.common.errors import EXIT_INTERRUPTED, UserError
 HELP = """Runs the whole pipeline on generated PubMed articles, from XML to Hugging Face folders, and prints each
 command. At the end the trained discriminator marks replaced words. A few minutes on two CPU cores, no network.
 
-  electramed quickstart"""
+  electramed quickstart
+  electramed quickstart --output=/tmp/first --steps=2000"""
 
 NUM_SHOWN = 6  # articles printed with the word that the discriminator marks
 NUM_WORDS = 38  # of each article; they fit in a row of 64 word pieces

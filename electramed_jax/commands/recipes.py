@@ -51,7 +51,7 @@ def _describe(recipe: Recipe) -> dict[str, Any]:
     """Returns the name, sizes, machine and hours of a recipe."""
     from electramed_jax.config import recipes
 
-    settings = recipe.settings()
+    settings = recipes.read_settings(recipe.path)
     described = {"name": recipe.name, "command": recipe.command, "summary": recipe.summary}
     described["batch_size"] = settings["batch_size"]
     if recipe.command == recipes.FINETUNE:

@@ -10,7 +10,8 @@ from electramed_jax.common.errors import UserError
 
 HELP = """Trains a WordPiece vocabulary on prepared documents.
 
-  electramed vocab --documents documents --output vocab.txt"""
+  electramed vocab --documents documents --output vocab.txt
+  electramed vocab --documents documents --extend models/general/vocab.txt --size 33000 --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -46,10 +46,6 @@ class Recipe:
     machine: str
     step_seconds: float | None
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the nested settings that `get_config` of the file returns."""
-        return runpy.run_path(self.path)["get_config"]().to_dict()
-
 
 def recipes_folder() -> pathlib.Path:
     """Returns the folder of the recipes: inside an installed package, or configs/ of a clone."""
@@ -82,6 +78,11 @@ def find_recipe(name: str) -> Recipe:
     if name not in recipes:
         raise UserError(f"{name}: no such recipe{_suggest(name)}; wanted one of {', '.join(recipes)}")
     return recipes[name]
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Returns the nested settings that `get_config` of a config file returns."""
+    return runpy.run_path(path)["get_config"]().to_dict()
 
 
 def resolve_flags(arguments: Sequence[str], command: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes.quiet_libraries import skips_libtpu
 from electramed_jax.common.storage import files
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
@@ -175,7 +176,8 @@ def check_libtpu(tpu_chips: int, installed: Callable[[str], str] | None = None) 
     if len(versions) == 2:
         return Check("libtpu", WRONG, "both libtpu and libtpu-nightly are installed", "pip uninstall libtpu-nightly")
     if versions:
-        return Check("libtpu", OK, " ".join(next(iter(versions.items()))))
+        unused = "; no TPU here, so jax is started with JAX_PLATFORMS=cpu" if skips_libtpu() else ""
+        return Check("libtpu", OK, " ".join(next(iter(versions.items()))) + unused)
     fix = f"pip install '{PACKAGE}[tpu]'"
     if tpu_chips:
         return Check("libtpu", WRONG, f"not installed, on a host of {tpu_chips} TPU chips", fix)

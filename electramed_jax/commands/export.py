@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electramed_jax.commands import takeover_flag
+from electramed_jax.commands import next_step, takeover_flag
 
 HELP = """Writes Hugging Face folders, each with config.json, model.safetensors, the tokenizer and a model card:
 discriminator/ and generator/ for a pre-training workdir, one folder for a fine-tuning workdir (its best seed on dev).
@@ -154,6 +154,8 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
     )
     for folder in folders.values():
         log_main(f"wrote {folder}")
+    if convert.DISCRIMINATOR in folders:
+        next_step.say_after_export(folders[convert.DISCRIMINATOR])
     return result | _push(args, repositories, f"Step {step:,} of {config.total_steps:,}")
 
 

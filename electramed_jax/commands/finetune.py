@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from electramed_jax.commands import takeover_flag
+from electramed_jax.commands import next_step, takeover_flag
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
@@ -38,10 +38,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from electramed_jax.finetune import stages
         from electramed_jax.finetune.corpora import prepare as corpora
         from electramed_jax.finetune.init_from import load_init_encoder
+        from electramed_jax.finetune.training import workdir
 
         config = config_lib.from_flags(corpora.add_settings(args.settings))
         with distributed.distributed_context(), own_folder(args.workdir, takeover=args.takeover):
             outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
+    if distributed.is_main() and not outcome.preempted:
+        next_step.say_after_finetuning(args.workdir, workdir.read_model_spec(args.workdir).head.kind)
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,

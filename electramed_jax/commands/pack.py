@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from electramed_jax.commands import runner_flags, takeover_flag
 from electramed_jax.common import console
+
+if TYPE_CHECKING:
+    from electramed_jax.data.dataset.manifest import Manifest
 
 HELP = """Tokenizes prepared documents and packs them into rows of equal length, as TFRecord shards.
 
   electramed pack --documents documents --vocab vocab.txt --output packed --max_seq_length 512
   electramed pack --documents documents --vocab models/general/vocab.txt --output packed --max_seq_length 128 --cased"""
+
+SMALL_TOKENS = 13_000_000  # for the recipe small: the ten million words of configs/README.md
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,13 +94,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "packed_fill_fraction": split.packed_fill_fraction,
             "unigram_cross_entropy": split.unigram_cross_entropy,
         }
-    console.say(f"next: {_pretrain_command(args.output, packed.row_length)}")
+    console.say(_next_line(args.output, packed))
     return {"packed": args.output, "format": packed.format, "vocab_size": packed.vocab_size, "splits": splits}
 
 
-def _pretrain_command(folder: str, row_length: int) -> str:
-    """Returns a command that trains on a packed folder; its position table has a row for each token of a row."""
+def _next_line(folder: str, packed: Manifest) -> str:
+    """Returns a command that trains on a packed folder, or what its validation split needs first.
+
+    The recipe is tiny for a small corpus, else small. Its position table has a row for each token of a row.
+    """
     from electramed_jax.config.presets import PRESETS
 
-    positions = f" --config.model.max_positions={row_length}" * (row_length > PRESETS["small"].model.max_positions)
-    return f"electramed pretrain --config=pretrain_small{positions} --config.data.directory={folder} --workdir=DIR"
+    if "validation" not in packed.splits or not packed.splits["validation"].rows:
+        return (
+            "no validation rows, which pretrain needs; next: prepare the text again with --validation 0.1, and pack it"
+        )
+    size = "small" if packed.splits["train"].tokens >= SMALL_TOKENS else "tiny"
+    length = packed.row_length
+    positions = f" --config.model.max_positions={length}" * (length > PRESETS[size].model.max_positions)
+    return (
+        f"next: electramed pretrain --config=pretrain_{size}{positions} --config.data.directory={folder} "
+        f"--workdir=runs/{size}"
+    )

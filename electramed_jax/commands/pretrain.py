@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from electramed_jax.commands import takeover_flag
+from electramed_jax.commands import next_step, takeover_flag
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
 
@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             outcome = loop.run_pretraining(
                 config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after
             )
+    if distributed.is_main() and not outcome.preempted:
+        next_step.say_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
     return {
         "workdir": args.workdir,
         "step": outcome.step,

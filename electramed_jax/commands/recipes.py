@@ -83,22 +83,22 @@ def _describe_pretraining(recipe: Recipe, settings: dict[str, Any]) -> dict[str,
 
 def _table(found: list[dict[str, Any]]) -> list[str]:
     """Returns the lines of the table, and those that explain it."""
-    rows = [("recipe", "layers × width", "parameters", "training", "hours", "machine")]
+    from electramed_jax.common import markdown
+
+    rows = []
     for one in found:
         if "epochs" in one:
             rows.append(
-                (one["name"], "", "", f"{one['epochs']:g} epochs of {one['batch_size']} examples a step", "", "")
+                [one["name"], "", "", f"{one['epochs']:g} epochs of {one['batch_size']} examples a step", "", ""]
             )
         else:
             size = f"{one['layers']} × {one['width']}"
             training = f"{one['steps']:,} steps of {one['batch_size']:,} rows"
             hours = "" if one["hours"] is None else f"{one['hours']:g}"
-            rows.append((one["name"], size, f"{one['parameters'] / 1e6:.0f} M", training, hours, one["machine"]))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+            rows.append([one["name"], size, f"{one['parameters'] / 1e6:.0f} M", training, hours, one["machine"]])
     vocabulary = next(one["vocabulary"] for one in found if "vocabulary" in one)
     return [
-        *lines,
+        *markdown.align(("recipe", "layers × width", "parameters", "training", "hours", "machine"), rows),
         "",
         f"Parameters are those of the discriminator with {vocabulary:,} tokens. electramed recipes show NAME has the "
         "source of the step time. Hours of fine-tuning depend on the corpus.",

@@ -15,6 +15,7 @@ checkpoint. Needs pip install 'electramed_jax[report]'.
   electramed report runs/small
   electramed report runs/small runs/wider --output=compared
   electramed report runs/small runs/ncbi runs/chemprot           # with the scores of fine-tuned models
+  electramed report runs/ncbi                                    # fine-tuning alone: dev curves, classes, scores
 
 The output of `electramed compile ... --json > runs/small/compile.json` is shown too."""
 

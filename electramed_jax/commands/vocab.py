@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cased = " --cased" if args.cased else ""
     console.say(
         f"next: electramed pack --documents {args.documents} --vocab {args.output}{cased} "
-        "--max_seq_length 512 --output DIR"
+        "--max_seq_length 128 --output packed"
     )
     return result

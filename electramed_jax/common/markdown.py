@@ -1,4 +1,4 @@
-"""Tables in Markdown."""
+"""Tables in Markdown and, for a terminal, in aligned columns."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """Returns a Markdown table of a header and rows, each value formatted by `cell`."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell(value) for value in line)} |" for line in lines)
+
+
+def align(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Returns the lines of a table for a terminal: columns of equal width, numbers to the right."""
+    lines = [list(head), *([_plain(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    is_right = [all(isinstance(row[column], int | float) for row in rows) and bool(rows) for column in range(len(head))]
+    return [
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, is_right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _plain(value: Any) -> str:
+    return cell(value) if isinstance(value, bool | int | float) else one_line(value)
 
 
 def cell(value: Any) -> str:

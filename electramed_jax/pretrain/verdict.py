@@ -65,7 +65,14 @@ class Verdict:
         return parts
 
     def __str__(self) -> str:
-        return "; ".join([f"verdict at step {self.step:,}: {self.title}", *self.sentences])
+        """The verdict in one line of a log; the report has all `sentences`."""
+        parts = [f"verdict at step {self.step:,}: {self.title}"]
+        parts += [self.reason.partition(" (")[0]] if self.reason else []
+        parts += [f"not better than without learning: {', '.join(self.weak)}"] if self.weak else []
+        compared = len(self.weak) + len(self.learned)
+        parts += [f"{len(self.learned)} of {compared} metrics better than without learning"] if self.learned else []
+        parts += [f"alerts: {', '.join(self.alerts)}"] if self.alerts else []
+        return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the verdict for --json."""
@@ -97,9 +104,8 @@ def _too_short(entries: Sequence[Entry], step: int, config: Config) -> str:
     if step <= settled:
         ends = "; the run ends before" if config.total_steps <= settled else ""
         return (
-            f"step {step:,} of {config.total_steps:,}; networks should have learned after step {settled:,} (the "
-            f"largest of {alerts_lib.MIN_STEPS:,}, the warm-up of {config.optimizer.warmup_steps:,} steps and a "
-            f"twentieth of the run){ends}"
+            f"networks should have learned after step {settled:,} (the largest of {alerts_lib.MIN_STEPS:,}, the "
+            f"warm-up of {config.optimizer.warmup_steps:,} steps and a twentieth of the run){ends}"
         )
     averaged = [entry for entry in entries if entry["split"] == "train" and entry["step"] > 1]
     if len(averaged) < alerts_lib.WINDOW:

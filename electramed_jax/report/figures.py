@@ -62,6 +62,19 @@ def draw_curves(panel: Panel, runs: Sequence[Run]) -> Any:
     return figure
 
 
+def draw_lines(title: str, series: Mapping[str, Points], xlabel: str) -> Any:
+    """Returns a figure with a line for each series, in the colours of the runs, without values that cannot be drawn."""
+    figure, axes = _new(_plain(title))
+    for number, (name, points) in enumerate(series.items()):
+        drawn = [point for point in points if abs(point[1]) < MAX_DRAWN]
+        colour = style.light(style.run_colour(number))
+        label = _plain(name) if len(series) > 1 else None
+        axes.plot(*_scale(drawn, 1), color=colour, linewidth=1.6, marker="o", markersize=2.5, label=label)
+    axes.set_xlabel(xlabel)
+    _legend(axes)
+    return figure
+
+
 def draw_bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Any:
     """Returns a bar chart with one bar per label and series, in the colours of the runs."""
     figure, axes = _new(title)

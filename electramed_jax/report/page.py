@@ -14,7 +14,7 @@ from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
 from electramed_jax.pretrain.workdir import changed_settings
-from electramed_jax.report import reference_curves, style
+from electramed_jax.report import finetuning, reference_curves, style
 from electramed_jax.report.run import Run
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -25,17 +25,17 @@ class Markup(str):
     """A string that is HTML; other strings are text and are escaped."""
 
 
-def render_page(runs: Sequence[Run], sections: Iterable[str]) -> str:
-    """Returns the complete page."""
-    names = ", ".join(run.name for run in runs)
+def render_page(names: Sequence[str], sections: Iterable[str]) -> str:
+    """Returns the complete page about the runs with these names."""
+    title = ", ".join(names)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            f"<title>{_text(names)} · training report</title><style>{style.CSS}</style></head><body><main>",
-            f"<h1>{_text(names)}</h1>",
+            f"<title>{_text(title)} · training report</title><style>{style.CSS}</style></head><body><main>",
+            f"<h1>{_text(title)}</h1>",
             f'<p class="note">Training report of electramed_jax {__version__}, {now}.</p>',
             *sections,
             "</main></body></html>",
@@ -205,6 +205,19 @@ def downstream_section(scores: Mapping[str, Mapping[str, Any]]) -> str:
         "Mean and standard deviation over the seeds. The test score is that of the checkpoint with the best dev score."
     )
     return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(2, 3, 4))}</div>', note)
+
+
+def finetuning_section(scores: Mapping[str, Mapping[str, Any]], figures: Iterable[str]) -> str:
+    """Returns the dev curves of fine-tuning runs, and a table of the classes of each; "" if there is no run."""
+    if not scores:
+        return ""
+    cards = [f'<figure class="card">{figure}</figure>' for figure in figures]
+    for name, results in scores.items():
+        if rows := finetuning.class_rows(results):
+            table = _table(["class", *finetuning.CLASS_MEASURES], rows, numbers=range(1, 4))
+            cards.append(f'<div class="card scroll"><h3>{_text(name)}</h3>{table}</div>')
+    note = "Score on dev after each evaluation, a line for each seed. Classes: mean over the seeds on test, or on dev."
+    return section("Fine-tuning", "".join(cards), note, grid=True)
 
 
 def _score(value: Mapping[str, float] | None, seeds: int) -> str:

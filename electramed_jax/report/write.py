@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.report import examples, examples_html, figures, page, panels
+from electramed_jax.report import examples, examples_html, figures, finetuning, page, panels
 from electramed_jax.report import run as run_lib
 from electramed_jax.report.run import Run
 
@@ -19,7 +19,7 @@ def write_report(workdirs: list[str], output: str, *, rows: int, data: str | Non
     """Writes OUTPUT/report.html, a self-contained page, and a PNG of each figure.
 
     Args:
-      workdirs: pre-training runs, finished or not, and fine-tuning runs for their scores.
+      workdirs: pre-training runs, finished or not, and fine-tuning runs with their scores, or only the latter.
       output: folder to write to.
       rows: validation rows that the newest checkpoint of each run is applied to; 0 opens no checkpoint.
       data: packed folder of those rows; None: the dataset of the run.
@@ -32,38 +32,52 @@ def write_report(workdirs: list[str], output: str, *, rows: int, data: str | Non
     """
     scores = run_lib.read_scores([workdir for workdir in workdirs if run_lib.is_finetuned(workdir)])
     workdirs = [workdir for workdir in workdirs if not run_lib.is_finetuned(workdir)]
-    if not workdirs:
-        raise UserError("got only fine-tuning workdirs; give the workdir of the pre-training run first")
-    runs = run_lib.read_runs(workdirs)
+    runs = run_lib.read_runs(workdirs) if workdirs else []
+    dev_curves = finetuning.draw_dev_curves(scores)
+    plots = _plot_pretraining(runs) | dev_curves
+    svgs = {name: figures.to_svg(figure) for name, figure in plots.items()}
+    finetuned = [page.downstream_section(scores), page.finetuning_section(scores, [svgs[name] for name in dev_curves])]
+    sections = _pretraining_sections(runs, svgs, finetuned, rows, data) if runs else finetuned
+    path = files.join(output, PAGE)
+    for name, figure in plots.items():
+        with files.atomic_write(files.join(output, f"{name}.png")) as file:
+            file.write(figures.to_png(figure))
+    files.write_text(path, page.render_page([*(run.name for run in runs), *(() if runs else scores)], sections))
+    return {
+        "report": path,
+        "figures": [files.join(output, f"{name}.png") for name in plots],
+        "alerts": {run.workdir: [alert.kind for alert in run.alerts] for run in runs},
+    }
+
+
+def _plot_pretraining(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns the figures of pre-training runs by name; {} without a run."""
+    if not runs:
+        return {}
     plots = {
         panel.metric: figures.draw_curves(panel, runs)
         for panel in panels.panels_with_data(panels.LEARNING + panels.SPEED, runs)
     }
-    plots["document_lengths"] = _plot_document_lengths(runs)
-    svgs = {name: figures.to_svg(figure) for name, figure in plots.items()}
+    return plots | {"document_lengths": _plot_document_lengths(runs)}
+
+
+def _pretraining_sections(
+    runs: Sequence[Run], svgs: Mapping[str, str], finetuned: Sequence[str], rows: int, data: str | None
+) -> list[str]:
+    """Returns the sections of a page about pre-training runs, with those of models fine-tuned from them."""
     speed = {panel.metric for panel in panels.SPEED}
     learning = [svgs[panel.metric] for panel in panels.LEARNING if panel.metric in svgs]
-    sections = [
+    return [
         page.overview_section(runs),
         page.alerts_section(runs),
         page.curves_section("Learning", page.learning_note(runs), learning),
-        page.downstream_section(scores),
+        *finetuned,
         _examples_section(runs, rows, data) if rows else "",
         page.speed_section(runs, [svgs[name] for name in svgs if name in speed]),
         page.data_section(runs, svgs["document_lengths"]),
         page.compile_section(runs),
         page.settings_section(runs),
     ]
-    path = files.join(output, PAGE)
-    for name, figure in plots.items():
-        with files.atomic_write(files.join(output, f"{name}.png")) as file:
-            file.write(figures.to_png(figure))
-    files.write_text(path, page.render_page(runs, sections))
-    return {
-        "report": path,
-        "figures": [files.join(output, f"{name}.png") for name in plots],
-        "alerts": {run.workdir: [alert.kind for alert in run.alerts] for run in runs},
-    }
 
 
 def _plot_document_lengths(runs: Sequence[Run]) -> Any:

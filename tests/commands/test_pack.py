@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from run_command import run_command, run_pipeline
 
+from electramed_jax.commands import pack
 from electramed_jax.config.pretrain import from_flags
 from electramed_jax.data.dataset.manifest import read_manifest
 
@@ -16,7 +19,7 @@ def test_pack_keeps_every_document_of_each_split(tmp_path, capsys):
         assert counts["documents"] == results["prepare"]["splits"][split]["documents"]
         assert counts["dropped_tokens"] == 0
     shown = capsys.readouterr().err
-    assert "rows of 64" in shown and f"--config.data.directory={tmp_path}/rows --workdir=DIR" in shown
+    assert "rows of 64" in shown and f"--config.data.directory={tmp_path}/rows --workdir=runs/tiny" in shown
 
 
 def test_pack_in_electra_format_reports_dropped_tokens(tmp_path, capsys):
@@ -79,6 +82,17 @@ def test_the_next_command_has_a_position_table_for_the_rows(tmp_path, capsys, le
     paths = ("--documents", tmp_path / "documents", "--vocab", tmp_path / "vocab.txt", "--output", tmp_path / "long")
     run_command("pack", *paths, "--max_seq_length", length, "--workers", 1)
     (command,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
-    assert f"--config=pretrain_small {setting}--config.data.directory={tmp_path}/long" in command
+    assert f"--config=pretrain_tiny {setting}--config.data.directory={tmp_path}/long" in command
     settings = [word for word in command.split() if word.startswith("--config")]
     assert from_flags(settings).model.max_positions >= length
+
+
+def test_the_next_command_is_for_a_corpus_of_this_size(tmp_path, capsys):
+    run_pipeline(tmp_path)
+    packed = read_manifest(str(tmp_path / "rows"))
+    large = dataclasses.replace(packed.splits["train"], tokens=20_000_000)
+    assert "--config=pretrain_tiny" in pack._next_line("rows", packed)
+    splits = packed.splits | {"train": large}
+    assert "--config=pretrain_small" in pack._next_line("rows", dataclasses.replace(packed, splits=splits))
+    splits = packed.splits | {"validation": dataclasses.replace(large, rows=0)}
+    assert "--validation 0.1" in pack._next_line("rows", dataclasses.replace(packed, splits=splits))

@@ -11,7 +11,7 @@ def test_vocab_writes_at_most_size_tokens_and_prints_the_next_command(tmp_path, 
     result = run_pipeline(tmp_path)["vocab"]
     assert len((tmp_path / "vocab.txt").read_text().splitlines()) == result["size"] <= 120
     next_command = f"next: electramed pack --documents {tmp_path}/documents --vocab {tmp_path}/vocab.txt"
-    assert f"{next_command} --max_seq_length 512 --output DIR" in capsys.readouterr().err
+    assert f"{next_command} --max_seq_length 128 --output packed" in capsys.readouterr().err
 
 
 def test_vocab_reports_a_corpus_with_too_few_tokens(tmp_path, capsys):

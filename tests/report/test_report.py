@@ -268,8 +268,27 @@ def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_pat
         cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
     )
     assert "Downstream" in text
-    assert cli.main(["report", str(finetuned)]) == 2
-    assert "give the workdir of the pre-training run first" in capsys.readouterr().err
+
+
+def test_fine_tuning_runs_alone_are_shown_with_a_curve_for_each_seed_and_a_table_of_classes(tmp_path, capsys):
+    finetuned = tmp_path / "chemprot"
+    finetuned.mkdir()
+    names = ("f1", "precision/CPR:3", "recall/CPR:3", "f1/CPR:3")
+    scores = {name: {"mean": 80.0 + number, "standard_deviation": 0.5} for number, name in enumerate(names)}
+    curve = [{"step": 10 * n, "epoch": float(n), "f1": 60.0 + 9 * n} for n in (1, 2)]
+    runs = [
+        {"seed": seed, "best_step": 20, "best_epoch": 2.0, "dev": {"f1": 78.0}, "history": curve} for seed in (3, 4)
+    ]
+    results = {"task": "relations", "variant": "ChemProt", "encoder": "runs/first", "primary": "f1", "seeds": [3, 4],
+             "seeds_wanted": 2, "scores": {"dev": scores}, "published": [], "runs": runs,
+             "data": {"files": {}, "sizes": {"dev": {}}}, "config": {}, "code": "test"}  # fmt: skip
+    (finetuned / "results.json").write_text(json.dumps(results))
+    assert cli.main(["report", str(finetuned)]) == 0
+    assert (finetuned / "report" / "dev_score_0.png").read_bytes().startswith(b"\x89PNG")
+    page = (finetuned / "report" / "report.html").read_text()
+    assert "seed 3" in page and "seed 4" in page and "<svg" in page
+    cells = " ".join(cell.text_content() for cell in html.fromstring(page).iter("td"))
+    assert "CPR:3 81.00 82.00 83.00" in cells and "chemprot f1 80.00 ± 0.50" in cells
 
 
 def test_an_alert_raised_again_is_one_card_with_all_its_steps(workdir):

@@ -1,4 +1,4 @@
-"""What `electramed inspect` shows of datasets, documents, inputs, corpora and vocabularies."""
+"""Shows datasets, documents, inputs, corpora and vocabularies, for `electramed inspect`."""
 
 from __future__ import annotations
 

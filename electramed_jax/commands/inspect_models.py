@@ -1,4 +1,4 @@
-"""What `electramed inspect` shows of workdirs, checkpoints and Hugging Face folders."""
+"""Shows workdirs, checkpoints and Hugging Face folders, for `electramed inspect`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the launchers: --dry-run, user errors in one line, SIGTERM for child processes.
+# Sourced by the launchers: --dry-run, user errors in one line, TPU slices and their cost, SIGTERM for child processes.
 
 dry_run=false
 
@@ -38,6 +38,56 @@ is_enabled() {
     '' | 0) return 1 ;;
     *) fail "$1=${!1}: wanted 1 or 0" ;;
   esac
+}
+
+# read_slice: sets CHIPS, HOSTS, ACCELERATOR_TYPE, RUNTIME, MACHINE, IMAGE_FAMILY, GKE_ACCELERATOR and PLACEMENT from
+# TOPOLOGY, by tpu_slices.txt. Fails if there is no such slice; names the nearest ones.
+read_slice() {
+  local table name count=0 smaller='' larger='' hint=''
+  table="$(grep -v '^#' "$(dirname "${BASH_SOURCE[0]}")/tpu_slices.txt")"
+  [[ "$TOPOLOGY" =~ :[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})*$ ]] && count="${TOPOLOGY#*:}" && count=$((${count//x/*}))
+  while read -r name CHIPS HOSTS ACCELERATOR_TYPE RUNTIME MACHINE IMAGE_FAMILY GKE_ACCELERATOR PLACEMENT; do
+    if [[ "$name" == "$TOPOLOGY" ]]; then return; fi
+    if [[ "$ACCELERATOR_TYPE" == "${TOPOLOGY/#v5e-/v5litepod-}" ]]; then hint="$TOPOLOGY is $name"; fi
+    if [[ "${name%%:*}" == "${TOPOLOGY%%:*}" ]]; then
+      if ((CHIPS <= count)); then smaller="$name"; else larger="${larger:-$name}"; fi
+    fi
+  done <<<"$table"
+  if [[ -n "$smaller$larger" ]]; then
+    hint="the nearest: ${smaller:+$smaller${larger:+, }}$larger"
+  fi
+  fail "TOPOLOGY=$TOPOLOGY: no such slice; ${hint:-wanted for example v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4 or tpu7x:2x2x4}"
+}
+
+# check_capacity: fails unless SPOT, FLEX_START_HOURS and SLICES are valid; sets `capacity` to on demand, spot or flex-start.
+check_capacity() {
+  capacity="on demand"
+  SLICES="${SLICES:-1}"
+  require_integers SLICES
+  ((SLICES > 0)) || fail "SLICES=$SLICES: wanted 1 or more"
+  if is_enabled SPOT; then capacity=spot; fi
+  if [[ -n "${FLEX_START_HOURS:-}" ]]; then
+    require_integers FLEX_START_HOURS
+    ((FLEX_START_HOURS > 0 && FLEX_START_HOURS <= 168)) || fail "FLEX_START_HOURS=$FLEX_START_HOURS: wanted 1 to 168"
+    [[ "$capacity" != spot ]] || fail "SPOT=1 and FLEX_START_HOURS exclude each other; set one of them"
+    capacity=flex-start
+  fi
+}
+
+# print_cost: prints what the slices cost, before anything is created. PRICE_PER_CHIP_HOUR is the user's: prices change.
+print_cost() {
+  local text="cost: $((SLICES * CHIPS)) chips ($SLICES x $TOPOLOGY, $capacity)"
+  if [[ -z "${PRICE_PER_CHIP_HOUR:-}" ]]; then
+    echo "$text; for a sum set PRICE_PER_CHIP_HOUR, see https://cloud.google.com/tpu/pricing" >&2
+    return
+  fi
+  [[ "$PRICE_PER_CHIP_HOUR" =~ ^[0-9]+(\.[0-9]+)?$ ]] ||
+    fail "PRICE_PER_CHIP_HOUR=$PRICE_PER_CHIP_HOUR: wanted a number, in USD, e.g. 1.20"
+  awk -v text="$text" -v hourly="$((SLICES * CHIPS)) $PRICE_PER_CHIP_HOUR" -v hours="${FLEX_START_HOURS:-}" 'BEGIN {
+    split(hourly, factor, " "); sum = factor[1] * factor[2]
+    printf "%s at %s USD a chip-hour: %.2f USD an hour, %.2f USD a day", text, factor[2], sum, 24 * sum
+    if (hours != "") printf ", at most %.2f USD in %d hours\n", sum * hours, hours; else print ", until it is deleted"
+  }' >&2
 }
 
 # forward_signals: installs a trap. SIGTERM and SIGINT are sent to `children` as SIGTERM and set `stop_requested`.

@@ -1,26 +1,34 @@
 #!/usr/bin/env bash
-# Creates, uses and deletes one Cloud TPU slice. launch/README.md describes every step.
+# Creates, uses and deletes Cloud TPU slices. launch/README.md describes every step.
 #
-#   launch/tpu_vm.sh [--dry-run] create [OPTION...]   request the slice as a queued resource; OPTIONs go to gcloud
-#   launch/tpu_vm.sh [--dry-run] wait                 wait until the slice is ready
+#   launch/tpu_vm.sh [--dry-run] create [OPTION...]   print the cost and request the slices; OPTIONs go to gcloud
+#   launch/tpu_vm.sh [--dry-run] wait                 wait until the slices are ready
 #   launch/tpu_vm.sh [--dry-run] setup                install this checkout on all workers
 #   launch/tpu_vm.sh [--dry-run] run COMMAND...       run electramed COMMAND in the background, again after exit 42
 #   launch/tpu_vm.sh [--dry-run] logs                 follow the log of worker 0; WORKER=3 or WORKER=all: of others
-#   launch/tpu_vm.sh [--dry-run] status               print the state of the queue and of each worker
+#   launch/tpu_vm.sh [--dry-run] collect              copy the logs of all workers to LOGS
+#   launch/tpu_vm.sh [--dry-run] status               print the state of the slices and of each worker
 #   launch/tpu_vm.sh [--dry-run] stop                 SIGTERM: all workers save the same step and stop
-#   launch/tpu_vm.sh [--dry-run] delete               delete the slice, which ends its cost
-#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of this, with a new slice after each preemption
+#   launch/tpu_vm.sh [--dry-run] delete               delete the slices, which ends their cost
+#   launch/tpu_vm.sh [--dry-run] babysit COMMAND...   all of this, with new slices after each preemption
 #
 # Settings
-#   PROJECT, ZONE, NAME   Google Cloud project and zone, and the name of the slice
-#   ACCELERATOR_TYPE      create, babysit: v5litepod-16, v4-32, v5p-32, v6e-16, ...
+#   PROJECT, ZONE, NAME   Google Cloud project and zone, and the name of the slices
+#   TOPOLOGY              slice as in electramed compile: v5e:4x4, v4:2x2x4, v5p:2x2x4, v6e:4x4, tpu7x:2x2x4
+#   SLICES                number of slices that train together (default 1)
+#   API                   queue: queued resources of the Cloud TPU API (default; v4, v5e, v5p, v6e)
+#                         compute: Compute Engine (v5p, v6e, tpu7x; default of tpu7x; one slice)
 #   SPOT=1                create, babysit: spot capacity: cheaper, but may be preempted at any time (default 0)
+#   FLEX_START_HOURS      create, babysit: capacity for so many hours, at most 168, that starts when there is room
+#   PRICE_PER_CHIP_HOUR   create, babysit: USD, for the line with the cost
 #   SERVICE_ACCOUNT       create, babysit: account that reads and writes the bucket (default: Compute Engine's)
-#   RUNTIME_VERSION       create, babysit: TPU image (default: that of the accelerator)
+#   RUNTIME_VERSION       create, babysit: image of the Cloud TPU API (default: that of the generation)
 #   SOURCE                setup: git+https://..., the URL of a wheel or gs://.../file.whl (default: this checkout)
 #   EXTRAS, PYTHON        setup: extras and Python version (default tpu,gcs and 3.12)
+#   LOGS                  collect, babysit: folder for the logs of all workers (default logs-NAME)
+#   SLICE, WORKER         logs: slice and worker (default 0 and 0)
 #   RESTARTS              babysit: maximum restarts of a killed command on one slice (default 20)
-#   DELETE_WHEN_DONE=1    babysit: delete the slice at the end, also after an error (default 0)
+#   DELETE_WHEN_DONE=1    babysit: delete the slices at the end, also after an error (default 0)
 #   POLL                  wait, babysit: seconds between two polls (default 60)
 set -euo pipefail
 
@@ -33,12 +41,13 @@ if [[ "${1:-}" == --dry-run ]]; then
 fi
 subcommand="${1:-}"
 case "$subcommand" in
-  create | wait | setup | run | logs | status | stop | delete | babysit) shift ;;
-  *) fail "give one of create, wait, setup, run, logs, status, stop, delete, babysit, not '$subcommand'" ;;
+  create | wait | setup | run | logs | collect | status | stop | delete | babysit) shift ;;
+  *) fail "give one of create, wait, setup, run, logs, collect, status, stop, delete, babysit, not '$subcommand'" ;;
 esac
 (: "${PROJECT:?set PROJECT, the Google Cloud project, e.g. PROJECT=my-project}" \
   "${ZONE:?set ZONE, a zone with the accelerator, e.g. ZONE=us-west4-a}" \
-  "${NAME:?set NAME, the name of the slice, e.g. NAME=electra}") || exit 2
+  "${NAME:?set NAME, the name of the slices, e.g. NAME=electra}" \
+  "${TOPOLOGY:?set TOPOLOGY, the slice, e.g. TOPOLOGY=v5e:4x4}") || exit 2
 RESTARTS="${RESTARTS:-20}"
 POLL="${POLL:-60}"
 require_integers RESTARTS POLL
@@ -46,35 +55,28 @@ where=("--project=$PROJECT" "--zone=$ZONE")
 worker=electramed/source/launch/tpu_worker.sh
 [[ "$NAME" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
   fail "NAME=$NAME is not a valid name; wanted lower-case letters, digits and hyphens"
-reason="$(shell_quote gcloud compute tpus queued-resources describe "$NAME" "${where[@]}")"
-refused="the request was refused; print the reason with: $reason"
+read_slice
+check_capacity
+if [[ -z "${API:-}" ]]; then if [[ "$RUNTIME" == - ]]; then API=compute; else API=queue; fi; fi
+case "$API" in
+  queue)
+    [[ "$RUNTIME" != - ]] || fail "API=queue does not have $TOPOLOGY; use API=compute or launch/gke.sh"
+    # shellcheck source=launch/cloud_tpu_api.sh
+    source "$here/cloud_tpu_api.sh"
+    ;;
+  compute)
+    [[ "$IMAGE_FAMILY" != - ]] || fail "API=compute does not have $TOPOLOGY; use API=queue or launch/gke.sh"
+    ((SLICES == 1)) || fail "API=compute connects one slice, not SLICES=$SLICES; use API=queue or launch/gke.sh"
+    # shellcheck source=launch/compute_engine_api.sh
+    source "$here/compute_engine_api.sh"
+    ;;
+  *) fail "API=$API: wanted queue or compute" ;;
+esac
 
 log() { echo "$(date +%FT%T) $NAME: $1" >&2; }
 
 needs_command() {
   (($#)) || fail "give an electramed command, e.g. pretrain --config=configs/pretrain_base.py --workdir=gs://bucket/run"
-}
-
-needs_accelerator() {
-  (: "${ACCELERATOR_TYPE:?set ACCELERATOR_TYPE, e.g. ACCELERATOR_TYPE=v5litepod-16}") || exit 2
-  # https://cloud.google.com/tpu/docs/runtimes, the table for JAX
-  case "$ACCELERATOR_TYPE" in
-    v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
-    v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
-    v5p-*) runtime=v2-alpha-tpuv5 ;;
-    v6e-*) runtime=v2-alpha-tpuv6e ;;
-    *)
-      local known="v4-*, v5litepod-*, v5p-* or v6e-*"
-      [[ -n "${RUNTIME_VERSION:-}" ]] ||
-        fail "ACCELERATOR_TYPE=$ACCELERATOR_TYPE: wanted $known; fix it, or set RUNTIME_VERSION too"
-      ;;
-  esac
-  runtime="${RUNTIME_VERSION:-$runtime}"
-}
-
-# ssh_workers WORKERS COMMAND: runs a shell command on these workers; exits with the first exit code that is not 0.
-ssh_workers() {
-  run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" "--worker=$1" "--command=$2"
 }
 
 # run_on_workers WORKERS WORD...: runs tpu_worker.sh WORD... on these workers.
@@ -84,56 +86,20 @@ $(shell_quote "$worker" "${@:2}")"
 }
 
 create() {
-  needs_accelerator
-  local options=("--node-id=$NAME" "--accelerator-type=$ACCELERATOR_TYPE" "--runtime-version=$runtime")
-  if is_enabled SPOT; then options+=(--spot); fi
-  if [[ -n "${SERVICE_ACCOUNT:-}" ]]; then options+=("--service-account=$SERVICE_ACCOUNT"); fi
-  run gcloud compute tpus queued-resources create "$NAME" "${where[@]}" "${options[@]}" "$@"
-}
-
-delete() {
-  run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
-}
-
-# queue_state, node_state: print Google's state of the queued resource and of the TPU VM; nothing if there is none.
-queue_state() {
-  run gcloud compute tpus queued-resources list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state.state)'
-}
-node_state() {
-  run gcloud compute tpus tpu-vm list "${where[@]}" "--filter=name ~ /$NAME\$" '--format=value(state)'
-}
-
-# slice_state: prints absent, ready, gone (preempted; to be deleted), refused, or "waiting (state of Google)".
-slice_state() {
-  local queue node
-  queue="$(queue_state)" || return
-  case "$queue" in
-    '') echo absent ;;
-    SUSPENDED) echo gone ;;
-    FAILED) echo refused ;;
-    ACTIVE)
-      node="$(node_state)" || return
-      case "$node" in
-        READY) echo ready ;;
-        '' | PREEMPTED | TERMINATED) echo gone ;;
-        *) echo "waiting ($node)" ;;
-      esac
-      ;;
-    *) echo "waiting ($queue)" ;;
-  esac
+  print_cost
+  request_slices "$@"
 }
 
 wait_until_ready() {
   if $dry_run; then
-    queue_state
-    node_state
+    print_state
     return
   fi
   local state before=
   while state="$(slice_state)" || exit; [[ "$state" != ready ]]; do
     case "$state" in
-      absent) fail "no queued resource $NAME; request it with launch/tpu_vm.sh create" ;;
-      gone) fail "the slice was preempted; run launch/tpu_vm.sh delete, then create" ;;
+      absent) fail "nothing is requested as $NAME; request it with launch/tpu_vm.sh create" ;;
+      gone) fail "the slice was preempted, or its time is over; run launch/tpu_vm.sh delete, then create" ;;
       refused) fail "$refused" ;;
     esac
     if [[ "$state" != "$before" ]]; then log "$state"; fi
@@ -153,7 +119,7 @@ then echo 'a command is running; end it with launch/tpu_vm.sh stop' >&2; exit 2;
 rm -rf electramed/source; mkdir -p electramed/source; tar -xzf electramed.tar.gz -C electramed/source"
   install="$(shell_quote env "EXTRAS=${EXTRAS:-tpu,gcs}" "PYTHON=${PYTHON:-3.12}" "$worker" install ${SOURCE:+"$SOURCE"})"
   run tar -czf "$archive" -C "$here/.." --exclude=__pycache__ "${contents[@]}" || return
-  run gcloud compute tpus tpu-vm scp "$archive" "$NAME:electramed.tar.gz" "${where[@]}" --worker=all || return
+  copy_to_workers "$archive" electramed.tar.gz || return
   ssh_workers all "$unpack; $install" || return
   if ! $dry_run; then rm -r "$(dirname "$archive")"; fi
 }
@@ -164,14 +130,13 @@ worker_states() {
 }
 
 status() {
-  if $dry_run; then
-    queue_state
-    node_state
-  else
-    echo "queue: $(queue_state)"
-    echo "slice: $(node_state)"
-  fi
+  print_state
   worker_states
+}
+
+# collect: copies the whole log of each worker.
+collect() {
+  collect_output "${LOGS:-logs-$NAME}" "cat electramed/log.txt"
 }
 
 # next_step STATES: prints what babysit does next, from the states of the workers: setup, start, watch or "end CODE".
@@ -200,7 +165,6 @@ next_step() {
 
 babysit() {
   needs_command "$@"
-  needs_accelerator
   is_enabled DELETE_WHEN_DONE || true # only to check its value before anything is requested
   if $dry_run; then
     # shellcheck disable=SC2119 # the arguments belong to COMMAND, not to create
@@ -209,6 +173,7 @@ babysit() {
     setup
     run_on_workers all start "$@"
     worker_states
+    collect
     return
   fi
   local state states step before='' restarts=0 was_ready=false polled=false
@@ -223,7 +188,7 @@ babysit() {
       absent | gone | refused)
         # Without a slice a new request loses nothing. Only a failure of the first request is an error of the user.
         if [[ "$state" == refused ]] && ! $was_ready; then fail "$refused"; fi
-        if [[ "$state" != absent ]]; then delete || true; fi
+        if [[ "$state" != absent ]]; then delete_slices || true; fi
         # shellcheck disable=SC2119
         create || $was_ready || exit
         restarts=0
@@ -257,11 +222,12 @@ babysit() {
   done
 }
 
-# finish CODE MESSAGE: prints the message, deletes the slice if DELETE_WHEN_DONE=1, and exits with the code.
+# finish CODE MESSAGE: prints the message, collects the logs, deletes the slices if DELETE_WHEN_DONE=1, and exits.
 finish() {
   log "$2"
+  if collect; then log "the logs of all workers are in ${LOGS:-logs-$NAME}"; else log "the logs were not collected"; fi
   if is_enabled DELETE_WHEN_DONE; then
-    delete || true
+    delete_slices || true
   else
     log "the slice still costs money; delete it with launch/tpu_vm.sh delete"
   fi
@@ -271,7 +237,8 @@ finish() {
 case "$subcommand" in
   create) create "$@" ;;
   babysit) babysit "$@" ;;
-  setup | status | delete) "$subcommand" ;;
+  setup | status | collect) "$subcommand" ;;
+  delete) delete_slices ;;
   wait) wait_until_ready ;;
   run)
     needs_command "$@"

@@ -44,8 +44,9 @@ install() {
       ;;
     *) spec="electramed_jax[$EXTRAS] @ $1" ;;
   esac
-  # The images have Python 3.10, which jax does not support. uv installs a newer one.
+  # The images have Python 3.10, which jax does not support. uv installs a newer one. Those of Compute Engine have no pip.
   if ! command -v uv >/dev/null; then
+    python3 -m pip --version >/dev/null 2>&1 || sudo apt-get install --yes --quiet=2 python3-pip
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
     PATH="$HOME/.local/bin:$PATH"
   fi

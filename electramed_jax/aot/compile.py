@@ -104,10 +104,14 @@ def get_topology(name: str, num_slices: int = 1) -> Topology:
     """
     from jax.experimental import topologies
 
-    chip = chips.parse_topology(name)
+    chip, shape = chips.parse_topology(name)
     if num_slices < 1:
         raise UserError(f"num_slices={num_slices}: wanted 1 or more")
-    options = dict(chip.options) | ({"num_slices": num_slices} if num_slices > 1 else {})
+    options: dict[str, Any] = dict(chip.options)
+    if num_slices > 1:
+        options["num_slices"] = num_slices
+    if chips.chip_count(shape) == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         devices: list[Any] = list(topologies.get_topology_desc(name, "tpu", **options).devices)
     except (RuntimeError, ValueError) as error:  # jax's own error is a RuntimeError

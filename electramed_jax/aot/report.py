@@ -11,10 +11,12 @@ from electramed_jax.aot.cost_model import Kernel, ProgramCost
 
 
 def topology_line(topology: Topology, mesh: dict[str, int]) -> str:
-    """Returns `v5e:4x4, 16 chips as data=16 fsdp=1 tensor=1`."""
+    """Returns `v5e:4x4, 16 chips as data=16 fsdp=1 tensor=1`, or `tpu7x:2x2x1, 4 chips of 2 devices as ...`."""
     slices = f"{topology.num_slices} slices of " if topology.num_slices > 1 else ""
     axes = " ".join(f"{name}={size}" for name, size in mesh.items())
-    return f"{slices}{topology.name}, {len(topology.devices)} chips as {axes}"
+    per_chip = topology.chip.devices
+    devices = f" of {per_chip} devices" if per_chip > 1 else ""
+    return f"{slices}{topology.name}, {len(topology.devices) // per_chip} chips{devices} as {axes}"
 
 
 def attempt_line(compiled: CompiledStep) -> str:
@@ -51,12 +53,13 @@ def report_lines(compiled: CompiledStep, estimate: TimeEstimate | None) -> list[
 
 
 def to_json(compiled: CompiledStep, estimate: TimeEstimate | None) -> dict[str, Any]:
-    """Returns the report for --json; bytes, operations and seconds are per chip and step."""
+    """Returns the report for --json; bytes, operations and seconds are per device and step (a chip; tpu7x: a core)."""
     topology, cost = compiled.topology, compiled.cost
     result: dict[str, Any] = {
         "topology": topology.name,
         "num_slices": topology.num_slices,
-        "chips": len(topology.devices),
+        "chips": len(topology.devices) // topology.chip.devices,
+        "devices": len(topology.devices),
         "mesh": compiled.mesh,
         "batch_size": compiled.config.batch_size,
         "rows_per_chip": compiled.rows_per_chip,

@@ -16,8 +16,9 @@ and the time of a step as the compiler estimates it. Needs pip install 'electram
   electramed compile --config=pretrain_base --topology=v5e:4x4
   electramed compile --config=pretrain_base --topology=v5e:4x4 --find_batch
 
-A topology is a generation (v4, v5e, v5p, v6e) and the number of chips along each side of the torus. Exits with 2 if the
-step does not fit, or if parameters that a mesh axis could shard are replicated on every chip."""
+A topology is a generation (v4, v5e, v5p, v6e, tpu7x) and the number of chips along each side of the torus. A chip of
+tpu7x is two devices: "per chip" then means per device. Exits with 2 if the step does not fit, or if parameters that a
+mesh axis could shard are replicated on every chip."""
 TAKES_CONFIG = "pretrain"
 
 

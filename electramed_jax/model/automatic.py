@@ -24,7 +24,7 @@ REMAT_FORMS = ("none", "dots", "full")  # by decreasing memory and increasing ti
 
 # Device kinds on which the kernels were run, or for which libtpu compiled them; no others take them.
 RUN_ON = re.compile(r"NVIDIA (H200|H100|GH200)\b")  # run on an H200; the others have its instructions
-COMPILED_FOR = re.compile(r"TPU (v4|v5 lite|v5e|v5|v5p|v6 lite|v6e)")
+COMPILED_FOR = re.compile(r"TPU (v4|v5 lite|v5e|v5|v5p|v6 lite|v6e)|TPU7x")
 
 # Sharding over all chips of a slice is fastest up to here. On larger slices fsdp stays on one axis of the torus: over
 # more, libtpu makes an all-reduce of a reduce-scatter, with twice the bytes (tests/benchmarks/README.md).

@@ -38,7 +38,7 @@ def finetune_step_flops(model: ModelConfig, num_labels: int, rows: int, row_leng
     return 3 * rows * (row + 2 * row_length * model.hidden_size * num_labels)
 
 
-# Peak of dense bfloat16 products, operations per second and chip, by jax's `device_kind`. Source: vendors' data sheets.
+# Peak of dense bfloat16 products, operations per second and device, by jax's `device_kind`. Source: data sheets.
 PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
@@ -47,6 +47,7 @@ PEAK_FLOPS = {
     "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
+    "TPU7x": 2307e12 / 2,  # a device is one of the two cores of a chip
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA H100 80GB HBM3": 989e12,

@@ -91,6 +91,7 @@ def test_the_manifest_is_a_jobset_by_its_schema(created, programs, spot):
         ({"TOPOLOGY": "v5e:16x16"}, "tpu-v5-lite-podslice", "16x16", 64, 4),
         ({"TOPOLOGY": "v5e:2x4", "CHIPS_PER_HOST": "8"}, "tpu-v5-lite-podslice", "2x4", 1, 8),
         ({"TOPOLOGY": "v6e:1x1"}, "tpu-v6e-slice", "1x1", 1, 1),
+        ({"TOPOLOGY": "tpu7x:2x2x4"}, "tpu7x", "2x2x4", 4, 4),
         ({"TOPOLOGY": "v4:2x2x4"}, "tpu-v4-podslice", "2x2x4", 4, 4),
         ({"TOPOLOGY": "v5p:4x4x4"}, "tpu-v5p-slice", "4x4x4", 16, 4),
     ],
@@ -162,9 +163,8 @@ def test_preemption_restarts_without_limit_an_error_fails_and_a_kill_restarts_wi
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"TOPOLOGY": "v5litepod-16"}, "unknown generation 'v5litepod-16'; wanted v4, v5e, v5p or v6e"),
-        ({"TOPOLOGY": "v5e:16"}, "has no shape"),
-        ({"TOPOLOGY": "v5e:2x3"}, "6 chips of TOPOLOGY=v5e:2x3 do not divide into hosts of CHIPS_PER_HOST=4"),
+        ({"CHIPS_PER_HOST": "8"}, "CHIPS_PER_HOST=8: a host of v5e:4x4 has 4 chips"),
+        ({"TOPOLOGY": "v5e:2x2", "SLICES": "2"}, "GKE connects slices of several hosts; v5e:2x2 has one"),
         ({"SLICES": "two"}, "SLICES=two: wanted a whole number"),
         ({"SPOT": "yes"}, "SPOT=yes: wanted 1 or 0"),
         ({"NAME": "Electra"}, "NAME=Electra is not a valid Kubernetes name"),
@@ -184,6 +184,66 @@ def test_a_dry_run_prints_the_manifest(gke, programs):
     gke("run", *PRETRAIN)
     assert "".join(lines[1:-1]) == text(programs)
     assert lines[0] == "kubectl create --filename=- <<'END'\n" and lines[-1] == "END\n"
+
+
+IN_CLUSTER = ["--project=p", "--cluster=c", "--location=us-west4"]
+CLUSTER = {"PROJECT": "p", "CLUSTER": "c", "REGION": "us-west4", "ZONE": "us-west4-a"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"TOPOLOGY": "v5e:2x2"}, ["--machine-type=ct5lp-hightpu-4t", "--num-nodes=1"]),
+        (
+            {"TOPOLOGY": "v6e:4x4", "SPOT": "1"},
+            ["--machine-type=ct6e-standard-4t", "--num-nodes=4", "--spot", "--tpu-topology=4x4"],
+        ),
+        ({"TOPOLOGY": "v5e:2x4", "CHIPS_PER_HOST": "8"}, ["--machine-type=ct5lp-hightpu-8t", "--num-nodes=1"]),
+    ],
+)
+def test_a_node_pool_has_the_machines_of_its_slice(gke, programs, settings, options):
+    assert gke("create-pools", **CLUSTER | settings).returncode == 0
+    create = ["container", "node-pools", "create", "electra-0", *IN_CLUSTER, "--node-locations=us-west4-a"]
+    assert programs.calls("gcloud") == [[*create, *options]]
+
+
+def test_slices_of_tpu7x_have_a_placement_policy_instead_of_a_topology(gke, programs):
+    settings = CLUSTER | {"TOPOLOGY": "tpu7x:2x2x4", "SLICES": "2"}
+    assert gke("create-pools", **settings).returncode == 0
+    calls = programs.calls("gcloud")
+    assert [call[1] for call in calls] == ["resource-policies", "node-pools"] * 2
+    assert calls[2][4:] == [
+        "electra-1",
+        "--project=p",
+        "--region=us-west4",
+        "--type=HIGH_THROUGHPUT",
+        "--accelerator-topology=2x2x4",
+    ]
+    assert calls[3][3] == "electra-1" and calls[3][-1] == "--placement-policy=electra-1"
+    assert not any(word.startswith("--tpu-topology") for call in calls for word in call)
+    assert gke("delete-pools", **settings).returncode == 0
+    assert [call[1:3] for call in programs.calls("gcloud")[4:]] == [
+        ["node-pools", "delete"],
+        ["resource-policies", "delete"],
+    ] * 2
+
+
+def test_flex_start_nodes_start_when_there_is_room_and_pods_ask_for_them(gke, programs):
+    assert gke("create-pools", FLEX_START_HOURS="24", **CLUSTER).returncode == 0
+    (call,) = programs.calls("gcloud")
+    assert {"--flex-start", "--max-run-duration=24h", "--num-nodes=0", "--total-max-nodes=4"} <= set(call)
+    assert gke("run", *PRETRAIN, FLEX_START_HOURS="24").returncode == 0
+    selector = pod_of(yaml.safe_load(text(programs)))["nodeSelector"]
+    assert selector["cloud.google.com/gke-flex-start"] == "true" and "cloud.google.com/gke-spot" not in selector
+
+
+def test_logs_of_all_hosts_are_collected(gke, programs, tmp_path):
+    programs.add("kubectl", "print('pod/a\\npod/b' if words[0] == 'get' else f'log of {words[2]}')")
+    assert gke("collect", LOGS=str(tmp_path / "logs")).returncode == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()} == {
+        "a.log": "log of pod/a\n",
+        "b.log": "log of pod/b\n",
+    }
 
 
 def test_logs_status_and_delete_select_this_jobset_only(gke, programs):

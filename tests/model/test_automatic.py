@@ -30,6 +30,7 @@ V4 = Devices("tpu", "TPU v4", 1, int(30.75 * GIB))
 V5E = Devices("tpu", "TPU v5 lite", 1, int(15.75 * GIB))
 V5P = Devices("tpu", "TPU v5", 1, int(95.74 * GIB))
 V6E = Devices("tpu", "TPU v6 lite", 1, int(31.25 * GIB))
+V7X = Devices("tpu", "TPU7x", 1, int(94.75 * GIB))
 UNKNOWN_TPU = Devices("tpu", "TPU v99", 1, 192 * GIB)
 
 
@@ -61,6 +62,7 @@ def chosen(config: Config, devices: Devices) -> tuple[object, ...]:
         (V5E, ("bfloat16", ON_TPU, False)),
         (V5P, ("bfloat16", ON_TPU, False)),
         (V6E, ("bfloat16", ON_TPU, False)),
+        (V7X, ("bfloat16", ON_TPU, False)),
         (UNKNOWN_TPU, ("bfloat16", NO_KERNELS, False)),
     ],
     ids=str,
@@ -70,25 +72,23 @@ def test_dtype_kernels_and_scan_follow_from_the_kind_of_device(name, devices, ex
     assert chosen(resolved(name), devices)[:3] == expected
 
 
+FSDP_OF_TPUS = {1: 1, 4: 4, 16: 16, 64: 8, 256: 16}  # by devices of a slice
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("per_slice", [1, 4, 16, 64, 256])
 @pytest.mark.parametrize(
-    ("devices", "count", "slices", "fsdp"),
-    [
-        (V5E, 1, 1, 1),
-        (V5E, 4, 1, 4),
-        (V5E, 16, 1, 16),
-        (V5E, 64, 1, 8),
-        (V5E, 256, 1, 16),
-        (V5E, 32, 2, 16),
-        (V6E, 16, 1, 16),
-        (V6E, 256, 1, 16),
-        (FAST_CPU, 16, 1, 1),
-        (H200, 4, 1, 1),
-        (H200, 16, 1, 1),
-    ],
+    "devices", [PLAIN_CPU, FAST_CPU, T4, A100, H100, H200, V4, V5E, V5P, V6E, V7X], ids=lambda devices: devices.kind
 )
-def test_fsdp_follows_from_the_number_of_devices_of_a_slice(devices, count, slices, fsdp):
-    devices = dataclasses.replace(devices, count=count, num_slices=slices)
-    assert chosen(resolved(), devices)[3] == fsdp
+def test_every_setting_follows_from_kind_count_and_slices(devices, per_slice, slices):
+    many = dataclasses.replace(devices, count=per_slice * slices, num_slices=slices)
+    on_tpu = devices.platform == "tpu"
+    assert chosen(resolved(), many)[3] == (FSDP_OF_TPUS[per_slice] if on_tpu else 1)
+    # The other settings depend on the kind alone, except that several CPU devices multiply in float32.
+    alone = chosen(resolved(), devices)[:3]
+    if devices is FAST_CPU and many.count > 1:
+        alone = ("float32", *alone[1:])
+    assert chosen(resolved(), many)[:3] == alone
 
 
 def test_gpus_shard_a_state_that_takes_much_of_their_memory():

@@ -41,6 +41,7 @@ elif (group, verb) == ("queued-resources", "delete"):
         shutil.rmtree(home)
 else:
     assert left == ["ACTIVE"], "there is no slice"
+    assert group == "queued-resources" and options["node"] in ("0", "all"), "there is one slice"
     chosen = homes if options["worker"] == "all" else [homes[int(options["worker"])]]
     codes = []
     for home in chosen:
@@ -49,7 +50,11 @@ else:
             shutil.copy(source, home / target.split(":")[1])
         else:
             environment = os.environ | {{"HOME": str(home)}}
-            codes.append(subprocess.run(["bash", "-c", options["command"]], cwd=home, env=environment).returncode)
+            output = None
+            if "output-directory" in options:
+                output = open(pathlib.Path(options["output-directory"]) / f"{{homes.index(home)}}.log", "w")
+            command = ["bash", "-c", options["command"]]
+            codes.append(subprocess.run(command, cwd=home, env=environment, stdout=output).returncode)
     sys.exit(next(filter(None, codes), 0))
 """
 

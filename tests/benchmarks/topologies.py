@@ -3,9 +3,10 @@
     python tests/benchmarks/topologies.py                     # every row: about two minutes each on two cores
     python tests/benchmarks/topologies.py --only base --quick # a part of it, without estimates of time
 
-Each row is one `electramed compile` (the command is in the last column), in a process of its own. Peak: HBM of a chip,
-of what a program may use. Operations: the program's over the model's; above 1 is recomputation. Collectives: bytes of
-a chip and step. Step and utilization are the compiler's estimates; nothing is run.
+Each row is one `electramed compile` (the command is in the last column), in a process of its own. Peak: HBM of a device
+(a chip; on tpu7x one of its two cores), of what a program may use. Operations: the program's over the model's; above 1
+is recomputation. Collectives: bytes of a device and step. Step and utilization are the compiler's estimates; nothing is
+run.
 """
 
 from __future__ import annotations
@@ -21,25 +22,27 @@ GIB = 2**30
 ROWS = [
     ("pretrain_tiny", "--topology=v5e:2x2 --max_seq_length=128"),
     ("pretrain_small", "--topology=v5e:2x2 --max_seq_length=128"),
-    ("pretrain_base", "--topology=v5e:2x2 --batch=16"),
-    ("pretrain_base", "--topology=v5e:4x4"),
-    ("pretrain_base", "--topology=v5e:4x4 --config.model.dropout=0 --config.model.attention_dropout=0"),
-    ("pretrain_base", "--topology=v5e:4x4 --config.model.remat=dots --config.model.scan_layers=True"),
+    ("pretrain_small", "--topology=v5e:4x4 --max_seq_length=128"),
+    ("electramed_base", "--topology=v5e:4x4"),
+    ("electramed_base", "--topology=v5e:8x8"),
+    ("electramed_base", "--topology=v5e:8x8 --batch=16"),
+    ("electramed_base", "--topology=v5e:16x16"),
+    ("electramed_base", "--topology=v5e:16x16 --batch=16"),
+    ("electramed_base", "--topology=v5e:4x4 --num_slices=2 --batch=16"),
+    ("electramed_base", "--topology=v4:2x2x4"),
+    ("electramed_base", "--topology=v5p:2x2x4"),
+    ("electramed_base", "--topology=v6e:4x4"),
+    ("electramed_base", "--topology=tpu7x:2x2x4"),
+    ("pretrain_large", "--topology=v5p:4x4x8"),
+    ("pretrain_large", "--topology=v5e:16x16"),
+    ("electramed_base", "--topology=v5e:4x4 --config.model.dropout=0 --config.model.attention_dropout=0"),
+    ("electramed_base", "--topology=v5e:4x4 --config.model.remat=dots --config.model.scan_layers=True"),
     (
-        "pretrain_base",
+        "electramed_base",
         "--topology=v5e:4x4 --config.model.kernels=none --config.model.remat=full --config.model.scan_layers=True "
         "--config.mesh.fsdp=1",
     ),
-    ("pretrain_base", "--topology=v5e:4x4 --find_batch"),
-    ("pretrain_base", "--topology=v5e:8x8 --batch=16"),
-    ("pretrain_base", "--topology=v5e:16x16 --config.batch_size=2048"),
-    ("pretrain_base", "--topology=v5e:4x4 --num_slices=2 --batch=16"),
-    ("pretrain_base", "--topology=v4:2x2x4"),
-    ("pretrain_base", "--topology=v5p:2x2x4"),
-    ("pretrain_base", "--topology=v6e:4x4"),
-    ("pretrain_large", "--topology=v5p:2x4x4"),
-    ("pretrain_large", "--topology=v5p:4x4x8"),
-    ("pretrain_large", "--topology=v5e:16x16"),
+    ("electramed_base", "--topology=v5e:4x4 --find_batch"),
 ]
 
 
@@ -57,7 +60,7 @@ def row(config: str, arguments: list[str], result: dict) -> str:
     columns = [
         config.removeprefix("pretrain_"),
         f"{result['num_slices']} x {result['topology']}" if result["num_slices"] > 1 else result["topology"],
-        f"{result['chips']}",
+        f"{result['devices']}",
         "{data} x {fsdp} x {tensor}".format(**result["mesh"]),
         f"{result['batch_size']:,} ({result['rows_per_chip']:g})",
         f"{peak:.2f} of {available:.2f}" + ("" if result["fits"] else " DOES NOT FIT"),
@@ -72,7 +75,7 @@ def row(config: str, arguments: list[str], result: dict) -> str:
 
 
 HEADER = (
-    "| config | topology | chips | data x fsdp x tensor | batch (a chip) | peak, GiB | operations | collectives, MB "
+    "| config | topology | devices | data x fsdp x tensor | batch (a chip) | peak, GiB | operations | collectives, MB "
     "| step, ms | utilization | compiled in, s | arguments |\n|" + "---|" * 12
 )
 

@@ -1,4 +1,4 @@
-"""One rule for every leaf, sharded initialization, and equal losses on every mesh."""
+"""One rule for every leaf, sharded initialization, and on every mesh the first losses of one device."""
 
 from __future__ import annotations
 
@@ -156,8 +156,11 @@ def train(config: Config, mesh: jax.sharding.Mesh) -> Trained:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MESHES if name != "one device"])
-def test_losses_equal_those_of_one_device(trained, name):
-    """Relative tolerance 1e-5: float32 sums are added in another order. Dropout and sampling are enabled."""
+def test_the_first_losses_equal_those_of_one_device(trained, name):
+    """Relative tolerance 1e-5: float32 sums are added in another order. Dropout and sampling are enabled.
+
+    The promise holds until rounding changes a sampled replacement. From there on the runs train on different tokens.
+    """
     expected = trained["one device"].losses
     assert len(set(expected)) == STEPS
     np.testing.assert_allclose(trained[name].losses, expected, rtol=1e-5)

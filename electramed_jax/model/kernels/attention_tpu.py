@@ -6,7 +6,7 @@ transposed, keys down and queries across (`ST`): statistics of a query are then 
 sum of vectors. Heads narrower than the 128 lanes of a register are processed in groups that fill one, so that
 projections are read and written without a transpose.
 
-libtpu compiles these kernels for v4, v5e, v5p and v6e; they have not run on a chip yet.
+libtpu compiles these kernels for v4, v5e, v5p, v6e and tpu7x; they have not run on a chip yet.
 """
 
 from __future__ import annotations
@@ -239,30 +239,34 @@ def _call_backward(
 def _backward_body(
     blocks: _Blocks, seeds: Any, down: Any, across: Any, qkv: Any, y: Any, lse: Any, dy: Any, dqkv: Any, sums: Any
 ) -> None:
-    scale, survival = blocks.H**-0.5, 1.0 - blocks.rate
+    survival = 1.0 - blocks.rate
+    scale = blocks.H**-0.5 / survival
     parts_HT: list[jax.Array] = []
     dk_SL: Any = 0.0
     dv_SL: Any = 0.0
     sums[...] = jnp.zeros(sums.shape, jnp.float32)
     for row, head, same_ST in blocks.squares(down, across):
+        if head == 0:
+            product_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
         q_TL, k_SL, v_SL = (qkv[i, row] for i in range(3))
         q_TL, dy_TL = blocks.zero_other_heads(q_TL, head), blocks.zero_other_heads(dy[row], head)
         probabilities_ST = jnp.exp2(blocks.scores(k_SL, q_TL, same_ST) - lse[row, 0, pl.ds(head, 1)])
-        dropped_ST, dprobabilities_ST = probabilities_ST, _product(v_SL, dy_TL, 1, 1)
+        # Dropout divides kept probabilities and their gradients by `survival`. Here the much smaller gradients of
+        # queries, keys and values are divided instead, which are linear in both.
+        kept_ST, dkept_ST = probabilities_ST, _product(v_SL, dy_TL, 1, 1)
         if blocks.rate:
             keep_ST = blocks.keep_mask(seeds, row, head)
-            dropped_ST = jnp.where(keep_ST, dropped_ST * (1.0 / survival), 0.0)
-            dprobabilities_ST = jnp.where(keep_ST, dprobabilities_ST * (1.0 / survival), 0.0)
+            kept_ST = jnp.where(keep_ST, kept_ST, 0.0)
+            dkept_ST = jnp.where(keep_ST, dkept_ST, 0.0)
         # Softmax: the gradient of a score is p·(dp - Σ p·dp), and the sum equals y·dy.
-        product_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
-        sum_1T = jnp.sum(blocks.select_head(product_LT, head), axis=0, keepdims=True)
-        dscores_ST = (probabilities_ST * (dprobabilities_ST - sum_1T)).astype(blocks.dtype)
-        dv_SL += _product(dropped_ST.astype(blocks.dtype), dy_TL, 1, 0)
+        sum_1T = jnp.sum(blocks.select_head(product_LT, head), axis=0, keepdims=True) * survival
+        dscores_ST = (probabilities_ST * (dkept_ST - sum_1T)).astype(blocks.dtype)
+        dv_SL += _product(kept_ST.astype(blocks.dtype), dy_TL, 1, 0)
         dk_SL += _product(dscores_ST, q_TL, 1, 0)
         parts_HT.append(blocks.select_head(_product(k_SL, dscores_ST, 0, 0), head))
         if head == blocks.heads - 1:
             dq_TL = jnp.concatenate(parts_HT, axis=0).T
-            for i, gradient_TL in enumerate((dq_TL * scale, dk_SL * scale, dv_SL)):
+            for i, gradient_TL in enumerate((dq_TL * scale, dk_SL * scale, dv_SL * (1.0 / survival))):
                 dqkv[i, row] = gradient_TL.astype(blocks.dtype)
                 sums[i, 0] += jnp.sum(gradient_TL, axis=0, keepdims=True)
             parts_HT, dk_SL, dv_SL = [], 0.0, 0.0

@@ -1,4 +1,4 @@
-"""TPU kernels of residual_norm.py. libtpu compiles them for v4, v5e, v5p and v6e; they have not run on a chip yet.
+"""TPU kernels of residual_norm.py. libtpu compiles them for v4 to tpu7x; they have not run on a chip yet.
 
 A block is a run of tokens of one row with all their features.
 """

@@ -218,7 +218,7 @@ def test_slices_exchange_only_gradients_and_fsdp_stays_inside_a_slice(compiler):
         (["--topology=v5e:4x4", "--config.mesh.tensor=3"], "does not cover 16 devices"),
         (["--topology=v5e:4x4", "--config.batch_size=20"], "is not divisible by data"),
         (["--topology=v5e:4x4", "--max_seq_length=1024"], "rows of 1024 tokens need config.model.max_positions"),
-        (["--topology=v5p:2x2x5x1"], "v5p has the shapes 2x2x1"),
+        (["--topology=v5p:2x2x5x1"], "no such slice; the nearest: v5p:2x2x4, v5p:2x4x4"),
         (["--topology=v5e:2x2", "--num_slices=2", "--config.mesh.fsdp=8"], "does not divide over 2 slices"),
     ],
 )

@@ -171,18 +171,21 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam or LAMB with decoupled weight decay; linear warm-up times polynomial decay."""
+    """Adam, LAMB or Muon with decoupled weight decay; linear warm-up times polynomial decay."""
 
-    # LAMB: You et al. 2020
+    # LAMB: You et al. 2020. Muon: Jordan et al. 2024.
     kind: str = setting(
         "adam",
         "adam: ELECTRA's, without bias correction; lamb: bias-corrected, the update of each matrix scaled to the norm "
-        "of the matrix, for batches of many thousand rows",
-        one_of("adam", "lamb"),
+        "of the matrix, for batches of many thousand rows; muon: the matrices of the layers by orthogonalized "
+        "momentum, all other parameters by Adam",
+        one_of("adam", "lamb", "muon"),
     )
     learning_rate: float = setting(5e-4, "peak learning rate", NON_NEGATIVE)
     warmup_steps: int = setting(10_000, "linear warm-up", NON_NEGATIVE, "steps")
     decay_power: float = setting(1.0, "power of the polynomial decay; 1: linear, 0: constant", NON_NEGATIVE)
+    decay_start: float = setting(0.0, "fraction of the run after which the decay begins; 0: at once", FRACTION)
+    muon_momentum: float = setting(0.95, "decay rate of Muon's momentum", FRACTION)
     beta1: float = setting(0.9, "decay rate of the mean of the gradient", FRACTION)
     beta2: float = setting(0.999, "decay rate of the mean of the squared gradient", FRACTION)
     epsilon: float = setting(1e-6, "added to the root of the mean squared gradient", POSITIVE)

@@ -87,6 +87,11 @@ This example truncates a long passage. To read all of it, let the tokenizer make
 (`return_overflowing_tokens=True, stride=...`) and take the best answer of all windows. transformers has no pipeline
 for this task from version 5 on.""",
 }
+OPTIMIZERS = {
+    "adam": "Adam",
+    "lamb": "LAMB",
+    "muon": "Muon for the matrices of the layers, Adam for all other parameters",
+}
 PIPELINES = {
     GENERATOR: "fill-mask",
     TOKEN: "token-classification",
@@ -214,8 +219,9 @@ def describe_recipe(config: Config, code: str) -> dict[str, Any]:
         "objective": objective.kind,
         "started from": posixpath.basename(config.init.removeprefix(HF_FOLDER).rstrip("/")) or "random parameters",
         "batch": f"{config.batch_size:,} rows of {config.data.max_seq_length} tokens",
+        "optimizer": OPTIMIZERS[config.optimizer.kind],
         "learning rate": config.optimizer.learning_rate,
-        "schedule ends at step": f"{config.total_steps:,}",
+        "schedule ends at step": _describe_schedule(config),
         "warm-up steps": config.optimizer.warmup_steps,
         "weight decay": config.optimizer.weight_decay,
         "masked": f"{objective.mask_probability:.0%} of the tokens",
@@ -225,6 +231,11 @@ def describe_recipe(config: Config, code: str) -> dict[str, Any]:
         recipe["generator"] = _describe_sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying
     return recipe
+
+
+def _describe_schedule(config: Config) -> str:
+    start = round(config.optimizer.decay_start * config.total_steps)
+    return f"{config.total_steps:,}" + (f", constant until {start:,}" if start else "")
 
 
 def _hub_license(name: str) -> str | None:

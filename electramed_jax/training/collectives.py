@@ -1,8 +1,9 @@
-"""FSDP collectives of the train and eval steps: all explicit communication over the mesh axes `data` and `fsdp`.
+"""Collectives of the train and eval steps: all explicit communication over the mesh axes `data` and `fsdp`.
 
 A step is written for one device, which has its shard of the parameters and its rows of the batch. It all-gathers the
 parameters along `fsdp`. The transpose of that gather reduce-scatters the gradients into the shards; `data` then adds up
-what is left with a psum. Metric sums are added up with a psum. XLA inserts the collectives over `tensor`.
+what is left with a psum. Metric sums are added up with a psum. XLA inserts the collectives over `tensor`. An optimizer
+that needs whole matrices exchanges shards for them with an all-to-all.
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ class FsdpCollectives:
 
     def __init__(self, params: Any, model: ModelConfig):
         mesh = jax.sharding.get_abstract_mesh()
-        self._enabled = not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
+        self._enabled = _splits_batch(mesh)
         # XLA:CPU adds up 16-bit numbers in float32 anyway, and aborts at them where `tensor` splits an array.
         self._compute_dtype = jnp.dtype(jnp.float32 if platform.current_platform() == "cpu" else model.compute_dtype)
-        # `tensor` is left to the compiler only where it splits something.
-        self._manual_axes = {axis for axis, size in mesh.shape.items() if axis in batch_axes.BATCH_AXES or size == 1}
+        self._manual_axes = _manual_axes(mesh)
         self.param_specs = (
             tree_rules.map_named(lambda name, x: _fsdp_spec(name, x.shape, mesh), params) if self._enabled else None
         )
@@ -80,6 +80,75 @@ class FsdpCollectives:
     def psum(self, sums: Any) -> Any:
         """Inside `shard_map`: adds up the sums of each device's rows to sums over the batch."""
         return _psum(sums, batch_axes.BATCH_AXES) if self._enabled else sums
+
+
+class MatrixCollectives:
+    """Gives each device of the batch some whole matrices of the stacks that the parameters are, and shards back.
+
+    On one device, and without a mesh, nothing is exchanged.
+    """
+
+    def __init__(self, params: Any):
+        mesh = jax.sharding.get_abstract_mesh()
+        self._enabled = _splits_batch(mesh)
+        self._manual_axes = _manual_axes(mesh)
+        self._specs = (
+            tree_rules.map_named(lambda name, x: _fsdp_spec(name, x.shape, mesh), params) if self._enabled else None
+        )
+
+    def shard_map(self, call: Callable[[dict[str, jax.Array]], dict[str, jax.Array]], shards: Any) -> Any:
+        """Returns `call(shards of the parameters by name)`, run on every device; the results have the same shards."""
+        named = tree_rules.named_leaves(shards)
+        if self._enabled:
+            specs = tree_rules.named_leaves(self._specs)
+            call = jax.shard_map(
+                call, in_specs=(specs,), out_specs=specs, axis_names=self._manual_axes, check_vma=False
+            )
+        updates = call(named)
+        return tree_rules.map_named(lambda name, _: updates[name], shards)
+
+    def split_axis(self, name: str) -> int | None:
+        """Returns the axis of a parameter that is split over fsdp."""
+        spec = tree_rules.named_leaves(self._specs)[name] if self._enabled else ()
+        return spec.index("fsdp") if "fsdp" in spec else None
+
+    def to_whole(self, shard: jax.Array, axis: int | None) -> jax.Array:
+        """Inside `shard_map`: returns this device's part of a stack, padded with zeros to a multiple of the devices.
+
+        Args:
+          shard: [S, R, C], of which `axis` is split over fsdp; None: the same on all devices.
+          axis: 1 or 2.
+        """
+        if not self._enabled:
+            return shard
+        padding = -len(shard) % (jax.lax.axis_size("data") * jax.lax.axis_size("fsdp"))
+        stack = jnp.pad(shard, ((0, padding), (0, 0), (0, 0)))
+        if axis is None:
+            return _own_part(_own_part(stack, "fsdp"), "data")
+        return _own_part(jax.lax.all_to_all(stack, "fsdp", 0, axis, tiled=True), "data")
+
+    def to_shards(self, whole: jax.Array, size: int, axis: int | None) -> jax.Array:
+        """Inside `shard_map`: the inverse of `to_whole` for a stack of `size` matrices."""
+        if not self._enabled:
+            return whole
+        stack = jax.lax.all_gather(whole, "data", axis=0, tiled=True)
+        if axis is None:
+            return jax.lax.all_gather(stack, "fsdp", axis=0, tiled=True)[:size]
+        return jax.lax.all_to_all(stack, "fsdp", axis, 0, tiled=True)[:size]
+
+
+def _own_part(stack: jax.Array, mesh_axis: str) -> jax.Array:
+    part = len(stack) // jax.lax.axis_size(mesh_axis)
+    return jax.lax.dynamic_slice_in_dim(stack, jax.lax.axis_index(mesh_axis) * part, part)
+
+
+def _splits_batch(mesh: jax.sharding.AbstractMesh) -> bool:
+    return not mesh.empty and mesh.shape["data"] * mesh.shape["fsdp"] > 1
+
+
+def _manual_axes(mesh: jax.sharding.AbstractMesh) -> set[str]:
+    """Returns the axes of `shard_map`; `tensor` is left to the compiler only where it splits something."""
+    return {axis for axis, size in mesh.shape.items() if axis in batch_axes.BATCH_AXES or size == 1}
 
 
 def _fsdp_spec(name: str, shape: tuple[int, ...], mesh: jax.sharding.AbstractMesh) -> jax.P:

@@ -1,4 +1,4 @@
-"""Optimizers built from optax: Adam as in google-research/electra or in torch, and LAMB for large batches."""
+"""Optimizers built from optax: Adam as in google-research/electra or in torch, LAMB, and Muon for hidden matrices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optax
 
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
+from electramed_jax.training import muon
 
 # Kernels and embedding tables decay; layer norms and biases, including the generator's output bias, do not.
 DECAY_RULES = tree_rules.RuleTable(
@@ -31,16 +32,21 @@ STACKED_AXES = tree_rules.RuleTable(
 
 
 def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callable[[jax.Array | int], jax.Array]:
-    """Returns the learning rate as a function of the step t, from 0: peak · (1 - t/total)^power · min(1, t/warm-up).
+    """Returns the learning rate as a function of the step t, from 0: peak · decay^power · min(1, t/warm-up).
 
-    Warm-up multiplies the decay, so the rate of step 0 is 0 and the peak is never quite reached, as in
-    google-research/electra model/optimization.py:36-45. Without warm-up that factor is 1 (there 0/0).
+    The decay is 1 until the fraction `decay_start` of the run, and falls linearly to 0 at its end: with the default, 0,
+    it is 1 - t/total. Warm-up multiplies it, so the rate of step 0 is 0 and without a constant part the peak is never
+    quite reached, as in google-research/electra model/optimization.py:36-45. Without warm-up that factor is 1 (there
+    0/0).
     """
     warmup = config.get_warmup_steps(total_steps)
 
     def learning_rate(step: jax.Array | int) -> jax.Array:
         t = jnp.minimum(jnp.asarray(step, jnp.float32), total_steps)
-        decayed = config.learning_rate * (1.0 - t / total_steps) ** config.decay_power
+        decay = 1.0 - t / total_steps
+        if config.decay_start:
+            decay = jnp.minimum(1.0, decay / (1.0 - config.decay_start))
+        decayed = config.learning_rate * decay**config.decay_power
         return decayed * jnp.minimum(1.0, t / warmup) if warmup else decayed
 
     return learning_rate
@@ -49,7 +55,7 @@ def learning_rate_schedule(config: OptimizerConfig, total_steps: int) -> Callabl
 def make_optimizer(
     config: OptimizerConfig, total_steps: int, *scales: optax.GradientTransformation, bias_correction: bool = False
 ) -> optax.GradientTransformation:
-    """Returns the chain of global-norm clip, Adam, decoupled decay, LAMB's trust ratio, `scales` and learning rate.
+    """Returns the chain of global-norm clip, Adam or Muon, decoupled decay, LAMB's trust ratio, `scales` and rate.
 
     Args:
       bias_correction: divide Adam's moments by 1 - beta^t, as torch's AdamW does; LAMB always does.
@@ -58,10 +64,16 @@ def make_optimizer(
     def decay_mask(params: Any) -> Any:
         return tree_rules.map_named(lambda name, _: DECAY_RULES(name), params)
 
-    adam = optax.scale_by_adam if bias_correction or config.kind == "lamb" else scale_by_adam
+    def algorithms(params: Any) -> Any:
+        return tree_rules.map_named(lambda name, _: "muon" if muon.is_hidden_matrix(name) else "adam", params)
+
+    make_adam = optax.scale_by_adam if bias_correction or config.kind == "lamb" else scale_by_adam
+    direction = make_adam(config.beta1, config.beta2, config.epsilon)
+    if config.kind == "muon":
+        direction = optax.partition({"muon": muon.scale_by_muon(config.muon_momentum), "adam": direction}, algorithms)
     transforms = [
         optax.clip_by_global_norm(config.clip_norm),
-        adam(config.beta1, config.beta2, config.epsilon),
+        direction,
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
     ]
     if config.kind == "lamb":

@@ -17,7 +17,8 @@ from electramed_jax.config import pretrain as config_lib
 from electramed_jax.config.pretrain import Config
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.pretrain.state import init_params
-from electramed_jax.training import optimizer, sharding
+from electramed_jax.training import sharding
+from electramed_jax.training.optimizers import optimizer
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROW_LENGTHS = {

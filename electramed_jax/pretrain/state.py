@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from electramed_jax.config.pretrain import Config
 from electramed_jax.model.automatic import plain_model
 from electramed_jax.model.electra import Electra
-from electramed_jax.training import optimizer
 from electramed_jax.training import state as state_lib
+from electramed_jax.training.optimizers import optimizer
 from electramed_jax.training.state import Params, TrainState, abstract_train_state, create_train_state, init_sharded
 
 

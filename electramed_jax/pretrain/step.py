@@ -21,8 +21,8 @@ from electramed_jax.model import losses, masking
 from electramed_jax.model.electra import Electra
 from electramed_jax.model.layers import split_key
 from electramed_jax.pretrain import state as pretrain_state
-from electramed_jax.training import optimizer
 from electramed_jax.training.collectives import REPLICATED, FsdpCollectives
+from electramed_jax.training.optimizers import optimizer
 from electramed_jax.training.state import Params, TrainState
 from electramed_jax.training.step import Batch, apply_gradients, jit_eval, jit_step
 

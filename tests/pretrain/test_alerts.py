@@ -187,9 +187,7 @@ def test_a_run_prints_each_alert_once_and_records_its_starts(packed, quick_compi
     captured = capsys.readouterr()
     assert "alert at step" not in captured.err
     (alert,) = json.loads(captured.out)["alerts"]
-    assert "verdict at step 4: too short to judge; networks should have learned after step 5,000" in (
-        captured.err
-    )
+    assert "verdict at step 4: too short to judge; networks should have learned after step 5,000" in (captured.err)
     verdict = json.loads(captured.out)["verdict"]
     assert verdict["kind"] == "too_short" and verdict["alerts"] == ["first_loss"]
     assert (alert["kind"], alert["step"]) == ("first_loss", 1)

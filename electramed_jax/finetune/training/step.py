@@ -19,10 +19,10 @@ from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import losses, model
 from electramed_jax.finetune.training.losses import Batch
 from electramed_jax.model import masking
-from electramed_jax.training import layer_decay, optimizer
 from electramed_jax.training import state as state_lib
 from electramed_jax.training import step as step_lib
 from electramed_jax.training.collectives import REPLICATED, ROWS, FsdpCollectives
+from electramed_jax.training.optimizers import layer_decay, optimizer
 from electramed_jax.training.state import Params, TrainState
 
 Sums = dict[str, jax.Array]

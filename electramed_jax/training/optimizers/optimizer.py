@@ -11,7 +11,7 @@ import optax
 
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
-from electramed_jax.training import muon
+from electramed_jax.training.optimizers import muon
 
 # Kernels and embedding tables decay; layer norms and biases, including the generator's output bias, do not.
 DECAY_RULES = tree_rules.RuleTable(

@@ -21,7 +21,7 @@ from electramed_jax.finetune.training import losses, model
 from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.hf.format.mapping import SPAN, TOKEN
 from electramed_jax.model import masking
-from electramed_jax.training import optimizer
+from electramed_jax.training.optimizers import optimizer
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from electramed_jax.config import finetune
-from electramed_jax.training import layer_decay
+from electramed_jax.training.optimizers import layer_decay
 
 
 def test_each_layer_has_a_fraction_of_the_rate_of_the_layer_above():

@@ -14,7 +14,8 @@ from optax import contrib
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import MeshConfig, OptimizerConfig
 from electramed_jax.pretrain.state import init_params
-from electramed_jax.training import muon, optimizer, sharding
+from electramed_jax.training import sharding
+from electramed_jax.training.optimizers import muon, optimizer
 
 CONFIG = OptimizerConfig(kind="muon", learning_rate=0.01, warmup_steps=0, decay_power=0.0, clip_norm=1e9)
 

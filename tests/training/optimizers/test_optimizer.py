@@ -16,7 +16,7 @@ import small
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
 from electramed_jax.pretrain.state import init_params
-from electramed_jax.training import optimizer
+from electramed_jax.training.optimizers import optimizer
 
 # ---- learning rate -------------------------------------------------------------------------------
 

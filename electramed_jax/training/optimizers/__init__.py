@@ -1,0 +1,1 @@
+"""Optimizers: Adam, LAMB and Muon, their learning rates and layer-wise decay."""

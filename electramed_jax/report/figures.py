@@ -11,7 +11,8 @@ import numpy as np
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
-from electramed_jax.report import reference_curves, style
+from electramed_jax.common.page import style
+from electramed_jax.report import reference_curves
 from electramed_jax.report.panels import Panel, Points
 from electramed_jax.report.run import Run
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import datetime
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from electramed_jax import __version__
 from electramed_jax.common import step_timer
+from electramed_jax.common.page import style
+from electramed_jax.common.page.markup import Markup
+from electramed_jax.common.page.markup import definitions as _list
+from electramed_jax.common.page.markup import table as _table
+from electramed_jax.common.page.markup import text as _text
 from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
 from electramed_jax.pretrain.workdir import changed_settings
-from electramed_jax.report import finetuning, reference_curves, style
+from electramed_jax.report import finetuning, reference_curves
 from electramed_jax.report.run import Run
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 GIB = 2**30
-
-
-class Markup(str):
-    """A string that is HTML; other strings are text and are escaped."""
 
 
 def render_page(names: Sequence[str], sections: Iterable[str]) -> str:
@@ -275,21 +275,6 @@ def section(title: str, body: str, note: str = "", *, grid: bool = False) -> str
     return f"<section><h2>{_text(title)}</h2>{caption}{f'<div class=grid>{body}</div>' if grid else body}</section>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    right = set(numbers)
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        columns = (f"<{tag}{' class=n' if i in right else ''}>{_text(cell)}</{tag}>" for i, cell in enumerate(cells))
-        return f"<tr>{''.join(columns)}</tr>"
-
-    return f"<table><thead>{line(head, 'th')}</thead><tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
-
-
-def _list(rows: Mapping[str, str]) -> str:
-    pairs = (f"<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>" for label, value in rows.items())
-    return f"<dl>{''.join(pairs)}</dl>"
-
-
 def _dot(number: int, runs: Sequence[Run]) -> str:
     """Returns a dot in the colour of the run; "" for a single run."""
     if len(runs) == 1:
@@ -323,7 +308,3 @@ def _count(value: float) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _text(value: str) -> str:
-    return value if isinstance(value, Markup) else html.escape(str(value))

@@ -1,0 +1,1 @@
+"""Parts of an HTML page: colours, style sheet, escaped text and tables."""

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,13 +23,15 @@ HELP = """Predicts with a fine-tuned model: entities in texts, labels of texts, 
   electramed predict --model=runs/bioasq --input BioASQ-test-factoid-7b-1.json --output=7b1.json --format=bioasq
 
 The model is a workdir of electramed finetune (its best seed on dev) or a folder of electramed export.
-  entities    reads .txt (documents separated by empty lines), .jsonl ("text", optionally "title", "id"), .xml, each
-              also with .gz; writes jsonl, bioc (BioC JSON) or pubtator; long texts are read in overlapping windows
-  labels      reads .tsv, .csv, .jsonl as in training but without labels, or .txt, .xml with one document each;
-              writes jsonl
-  answers     reads .json of SQuAD or BioASQ; writes jsonl (the best five of each passage), squad or bioasq (the best
-              over all passages)
-Offsets count the characters of the text in the same output record. The output file appears when it is complete."""
+  entities    reads every format of electramed prepare --list_formats (PubMed XML, text, JSON, CSV, ...), also
+              compressed; writes jsonl, csv, conll, bioc (BioC JSON), pubtator, html, or brat (a folder with two files
+              for each document); long texts are read in overlapping windows
+  labels      reads .tsv, .csv, .jsonl as in training but without labels, or the other formats with one text for each
+              document; writes jsonl, csv or html
+  answers     reads .json of SQuAD or BioASQ; writes jsonl, csv or html (the best five of each passage), squad or bioasq
+              (the best over all passages)
+Offsets count the characters of the text as it was read. The output appears when it is complete. electramed serve shows
+the same predictions on a local page."""
 
 FOUND = {"token": "entities in", "sequence": "labelled of", "span": "answered of"}  # by kind of head, for the last line
 
@@ -38,9 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="folder that electramed finetune or export wrote")
     parser.add_argument("--input", nargs="+", default=[], metavar="GLOB", help="files or quoted patterns")
     parser.add_argument("--text", help="one text, instead of --input")
-    parser.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
-        "--format", default="jsonl", help="jsonl, bioc, pubtator, squad or bioasq, by kind of model (default: jsonl)"
+        "--output", metavar="FILE", help="file to write, for brat a new folder (default: standard output)"
+    )
+    parser.add_argument(
+        "--format",
+        default="jsonl",
+        help="jsonl, csv, html, conll, bioc, pubtator, brat, squad or bioasq, by kind of model (default: jsonl)",
+    )
+    parser.add_argument(
+        "--html", dest="format", action="store_const", const="html", help="write a page for a browser: --format=html"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="seed of a workdir (default: the best on dev)")
     parser.add_argument(
@@ -65,6 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import files
     from electramed_jax.config.finetune import FILE
     from electramed_jax.finetune import predict_files
+    from electramed_jax.finetune.output.entity_formats import BRAT
     from electramed_jax.finetune.predictor import Predictor
     from electramed_jax.finetune.text_classification.tables import Columns
     from electramed_jax.hf.format.mapping import TOKEN
@@ -83,19 +93,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         if args.text is not None:
             paths, columns = [stack.enter_context(_text_file(args.text))], Columns()
-        write = stack.enter_context(_open_output(args.output))
-        if args.output is None and sys.stdout.isatty():  # a progress bar would be drawn between the predictions
-            stack.enter_context(console.at_level(console.QUIET))
-        for piece in predict_files.predict_files(
-            predictor,
-            paths,
-            args.format,
-            stats,
-            batch_tokens=args.batch_size * postprocess.max_seq_length,
-            columns=columns,
-            strict=args.strict,
-        ):
-            write(piece)
+        options: Any = dict(
+            batch_tokens=args.batch_size * postprocess.max_seq_length, columns=columns, strict=args.strict
+        )
+        if args.format == BRAT:
+            _write_folder(args.output, predict_files.predict_brat(predictor, paths, stats, **options))
+        else:
+            write = stack.enter_context(_open_output(args.output))
+            if args.output is None and sys.stdout.isatty():  # a progress bar would be drawn between the predictions
+                stack.enter_context(console.at_level(console.QUIET))
+            for piece in predict_files.predict_files(predictor, paths, args.format, stats, **options):
+                write(piece)
     for reason, count in stats.dropped.items():
         repaired = reason.startswith("repaired_")
         console.say(f"{count:,} {'repaired' if repaired else 'skipped'}: {reason}; --strict stops at the first")
@@ -130,6 +138,7 @@ def _check_model_options(args: argparse.Namespace, model: LoadedModel) -> None:
     """Raises UserError for options that this kind of model does not support."""
     from electramed_jax.common.errors import UserError
     from electramed_jax.finetune import predict_files
+    from electramed_jax.finetune.output.entity_formats import BRAT
     from electramed_jax.hf.format.mapping import SPAN
 
     formats = predict_files.FORMATS[model.head.kind]
@@ -142,6 +151,9 @@ def _check_model_options(args: argparse.Namespace, model: LoadedModel) -> None:
         raise UserError("--text contains no question; add --input with a file in SQuAD or BioASQ format instead")
     if args.text is not None and not args.text.strip():
         raise UserError("--text is empty; wanted a text")
+    if args.format == BRAT and (not args.output or os.path.exists(args.output)):
+        got = f"{args.output} exists" if args.output else "--format=brat writes a folder"
+        raise UserError(f"{got}; name a new local folder with --output=DIR")
 
 
 def load_model(folder: str, seed: int | None) -> LoadedModel:
@@ -192,6 +204,19 @@ def _text_file(text: str) -> Iterator[str]:
         json.dump({"id": "text", "text": text}, file)
         file.flush()
         yield file.name
+
+
+def _write_folder(folder: str, contents: Iterable[tuple[str, str]]) -> None:
+    """Writes a folder of text files, which appears when it is complete."""
+    from electramed_jax.common.storage import files
+
+    os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(folder)), prefix=".predict-") as temporary:
+        partial = os.path.join(temporary, "output")
+        os.mkdir(partial)
+        for name, content in contents:
+            files.write_text(os.path.join(partial, name), content)
+        os.rename(partial, folder)
 
 
 @contextlib.contextmanager

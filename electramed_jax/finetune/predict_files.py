@@ -11,10 +11,10 @@ from typing import Any, NoReturn, TypeVar
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
-from electramed_jax.data.readers import reader
+from electramed_jax.data.readers import formats, reader
 from electramed_jax.data.readers.document import Document, ReadOptions
-from electramed_jax.finetune.ner import entity_formats
-from electramed_jax.finetune.ner.entity_formats import AnnotatedDocument
+from electramed_jax.finetune.output import annotated_document, answer_formats, brat, entity_formats, label_formats
+from electramed_jax.finetune.output.annotated_document import AnnotatedDocument
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.nbest import Answers
@@ -28,23 +28,14 @@ from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 # Output formats by the kind of the model's head.
 FORMATS = {
     TOKEN: entity_formats.FORMATS,
-    SEQUENCE: (entity_formats.JSONL,),
-    SPAN: (entity_formats.JSONL, SQUAD, BIOASQ),
+    SEQUENCE: label_formats.FORMATS,
+    SPAN: (*answer_formats.FORMATS, SQUAD, BIOASQ),
 }
-_DOCUMENTS = (".txt", ".jsonl", ".xml", ".txt.gz", ".jsonl.gz", ".xml.gz")
 _TABLES = tuple(f".{ending}" for ending in tables.ENDINGS)
-# Endings of the input files.
-ENDINGS = {
-    TOKEN: _DOCUMENTS,
-    SEQUENCE: tuple(dict.fromkeys(_TABLES + _DOCUMENTS)),
-    SPAN: (".json", ".json.gz"),
-}
+_QUESTIONS = (".json", ".json.gz")
 ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what the progress bar counts
-_PREDICTS = {TOKEN: "entities in texts", SEQUENCE: "labels of texts", SPAN: "answers to questions"}
-_OPTIONS = ReadOptions(titles_alone=True)
 _CHARACTERS_PER_TOKEN = 4  # roughly
 _BATCHES_PER_CHUNK = 4
-_ANSWERS_WRITTEN = 5
 Item = TypeVar("Item")
 Advance = Callable[..., None]  # of a progress bar
 
@@ -65,11 +56,14 @@ class PredictionStats:
 
 
 def check_files(paths: Sequence[str], kind: str) -> None:
-    """Raises UserError for the first file that a model with this kind of head does not read."""
+    """Raises UserError for the first file that a model with this kind of head does not read.
+
+    Files with texts are recognized by their content when they are read.
+    """
     for path in paths:
-        if not path.lower().endswith(ENDINGS[kind]):
+        if kind == SPAN and not path.lower().endswith(_QUESTIONS):
             raise UserError(
-                f"{path}: the model predicts {_PREDICTS[kind]}; wanted a file that ends in {', '.join(ENDINGS[kind])}"
+                f"{path}: the model predicts answers to questions; wanted a file that ends in {', '.join(_QUESTIONS)}"
             )
 
 
@@ -86,7 +80,7 @@ def predict_files(
     """Yields the output in pieces, while the files are read.
 
     Args:
-      output_format: one of `FORMATS` of the model's head.
+      output_format: one of `FORMATS` of the model's head, except brat.
       stats: updated while the output is produced.
       batch_tokens: tokens of a batch; text for several batches is read at once.
       columns: columns of tables.
@@ -95,19 +89,62 @@ def predict_files(
     Raises:
       UserError: a line cannot be read; names file and line.
     """
-    characters = batch_tokens * _CHARACTERS_PER_TOKEN * _BATCHES_PER_CHUNK
+    characters = _chunk_characters(batch_tokens)
     kind = predictor.model.head.kind
     with console.progress(None, ITEM_NAMES[kind], "predicting") as advance:
         if kind == TOKEN:
-            documents = _read_documents(_with_total(paths, _count_documents, advance), stats, strict)
-            annotated = _annotate(predictor, documents, stats, characters, advance)
+            annotated = _annotate_files(predictor, paths, stats, characters, columns, strict, advance)
             yield from entity_formats.get_writer(output_format)(annotated, predictor.model.source)
         elif kind == SEQUENCE:
             counted = _with_total(paths, lambda path: _count_rows(path, columns), advance)
             rows = _read_rows(counted, len(paths) > 1, predictor, columns, stats, strict)
-            yield from _label_lines(predictor, rows, stats, characters, advance)
+            labelled = _label(predictor, rows, stats, characters, advance)
+            yield from label_formats.get_writer(output_format)(labelled, predictor.model.head, predictor.model.source)
         else:
-            yield from _answer_pieces(predictor, paths, output_format, stats, characters, advance)
+            answered = _answer(predictor, paths, stats, characters, advance)
+            threshold = predictor.model.postprocess.null_threshold
+            if output_format in answer_formats.FORMATS:
+                yield from answer_formats.get_writer(output_format)(answered, threshold, predictor.model.source)
+            else:
+                yield _submission(output_format, list(answered), threshold)
+
+
+def predict_brat(
+    predictor: Predictor,
+    paths: Sequence[str],
+    stats: PredictionStats,
+    *,
+    batch_tokens: int,
+    columns: Columns = tables.DEFAULT_COLUMNS,
+    strict: bool = False,
+) -> Iterator[tuple[str, str]]:
+    """Yields (name, content) of the files of brat with the entities of the documents; see `predict_files`."""
+    characters = _chunk_characters(batch_tokens)
+    with console.progress(None, ITEM_NAMES[TOKEN], "predicting") as advance:
+        yield from brat.write_brat(_annotate_files(predictor, paths, stats, characters, columns, strict, advance))
+
+
+def _chunk_characters(batch_tokens: int) -> int:
+    return batch_tokens * _CHARACTERS_PER_TOKEN * _BATCHES_PER_CHUNK
+
+
+def _annotate_files(
+    predictor: Predictor,
+    paths: Sequence[str],
+    stats: PredictionStats,
+    characters: int,
+    columns: Columns,
+    strict: bool,
+    advance: Advance,
+) -> Iterator[AnnotatedDocument]:
+    options = _read_options(columns)
+    counted = _with_total(paths, lambda path: _count_documents(path, options), advance)
+    documents = _read_documents(counted, stats, strict, options)
+    return annotate(predictor, documents, stats, characters, advance)
+
+
+def _read_options(columns: Columns) -> ReadOptions:
+    return ReadOptions(titles_alone=True, text_field=columns.text)
 
 
 def _with_total(paths: Sequence[str], count: Callable[[str], int], advance: Advance) -> Iterator[str]:
@@ -123,25 +160,28 @@ def _with_total(paths: Sequence[str], count: Callable[[str], int], advance: Adva
         yield path
 
 
-def _count_documents(path: str) -> int:
-    return sum(1 for _ in reader.read_documents(path, collections.Counter(), options=_OPTIONS))
+def _count_documents(path: str, options: ReadOptions) -> int:
+    with console.at_level(console.QUIET):  # the second reading warns
+        return sum(1 for _ in reader.read_documents(path, collections.Counter(), options=options))
 
 
 def _count_rows(path: str, columns: Columns) -> int:
     is_table = path.lower().endswith(_TABLES)
-    return len(tables.read_table(path, columns, labelled=False)[0]) if is_table else _count_documents(path)
+    if is_table:
+        return len(tables.read_table(path, columns, labelled=False)[0])
+    return _count_documents(path, ReadOptions(titles_alone=True))
 
 
-def _annotate(
+def annotate(
     predictor: Predictor, documents: Iterable[Document], stats: PredictionStats, characters: int, advance: Advance
 ) -> Iterator[AnnotatedDocument]:
     """Yields documents with their entities. Title and sections are separate texts: no entity spans two of them."""
     for chunk in _chunks(documents, lambda document: len(document.text), characters):
-        texts = [passage.text for document in chunk for passage in entity_formats.passages(document)]
+        texts = [passage.text for document in chunk for passage in annotated_document.passages(document)]
         predicted = iter(predictor.entities(texts))
         for document in chunk:
             annotated = []
-            for passage in entity_formats.passages(document):
+            for passage in annotated_document.passages(document):
                 shift = passage.start
                 entities = [e._replace(start=e.start + shift, stop=e.stop + shift) for e in next(predicted)]
                 annotated.append((passage, entities))
@@ -151,12 +191,14 @@ def _annotate(
         advance(len(chunk))
 
 
-def _read_documents(paths: Iterable[str], stats: PredictionStats, strict: bool) -> Iterator[Document]:
+def _read_documents(
+    paths: Iterable[str], stats: PredictionStats, strict: bool, options: ReadOptions
+) -> Iterator[Document]:
     for path in paths:
         dropped: collections.Counter[str] = collections.Counter()
         unusable: list[str] = []
         number = 0
-        for document in reader.read_documents(path, dropped, strict, _OPTIONS, unusable=unusable):
+        for document in reader.read_documents(path, dropped, strict, options, unusable=unusable):
             number += 1
             yield document
         stats.dropped.update(dropped)
@@ -168,9 +210,11 @@ def _read_documents(paths: Iterable[str], stats: PredictionStats, strict: bool) 
 
 
 def _expected_content(path: str) -> str:
-    if ".jsonl" in path:
+    named = formats.format_of_name(path.lower())
+    if named is not None and named.name == "jsonl":
         return 'wanted one object with "text" per line; --strict names the first line without'
-    return "wanted PubMed XML" if ".xml" in path else "wanted texts separated by empty lines"
+    contents = named.contents if named else "a format of electramed prepare --list_formats"
+    return f"wanted {contents}"
 
 
 def _read_rows(
@@ -194,71 +238,49 @@ def _read_rows(
             for record in records:
                 yield ({"file": path} if several else {}) | {"line": record.line}, record
         else:
-            for document in _read_documents([path], stats, strict):
+            for document in _read_documents([path], stats, strict, ReadOptions(titles_alone=True)):
                 pmid = {} if document.pmid is None else {"pmid": document.pmid}
                 yield {"id": document.id, **pmid}, Record(document.text, "", "", 0)
 
 
-def _label_lines(
+def _label(
     predictor: Predictor,
     rows: Iterable[tuple[dict[str, Any], Record]],
     stats: PredictionStats,
     characters: int,
     advance: Advance,
-) -> Iterator[str]:
+) -> Iterator[label_formats.Labelled]:
     for chunk in _chunks(rows, lambda row: len(row[1].text) + len(row[1].second), characters):
         predictions = predictor.labels([record for _, record in chunk])
-        for (identification, _), prediction in zip(chunk, predictions, strict=True):
-            yield json.dumps(identification | _rounded(prediction), ensure_ascii=False) + "\n"
+        for (identification, record), prediction in zip(chunk, predictions, strict=True):
+            yield identification, record, prediction
         stats.items += len(chunk)
         stats.predictions += len(chunk)
         advance(len(chunk))
 
 
-def _answer_pieces(
-    predictor: Predictor,
-    paths: Sequence[str],
-    output_format: str,
-    stats: PredictionStats,
-    characters: int,
-    advance: Advance,
-) -> Iterator[str]:
+def _answer(
+    predictor: Predictor, paths: Sequence[str], stats: PredictionStats, characters: int, advance: Advance
+) -> Iterator[tuple[Question, Answers]]:
     questions = splits.read_split(paths, for_training=False, labelled=False).questions
     threshold = predictor.model.postprocess.null_threshold
     advance(0, total=len(questions))
-    all_answers: list[tuple[Question, Answers]] = []
     for chunk in _chunks(questions, lambda question: len(question.context), characters):
         answered = list(zip(chunk, predictor.answers(chunk), strict=True))
         stats.items += len(chunk)
         stats.predictions += sum(bool(answers.text(threshold)) for _, answers in answered)
-        if output_format == entity_formats.JSONL:
-            yield from (_answer_line(question, answers, threshold) for question, answers in answered)
-        else:
-            all_answers += answered
+        yield from answered
         advance(len(chunk))
+
+
+def _submission(output_format: str, answered: Sequence[tuple[Question, Answers]], threshold: float | None) -> str:
+    """Returns the file of all answers that SQuAD's or BioASQ's evaluation reads."""
     if output_format == SQUAD:
-        texts = {question.id: answers.text(threshold) for question, answers in all_answers}
-        yield json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
-    elif output_format == BIOASQ:
-        merged = bioasq.merge_by_question(all_answers)
-        best = {question_id: [text for text, _ in ranked] for question_id, ranked in merged.items()}
-        yield json.dumps(bioasq.to_submission(best), ensure_ascii=False, indent=1) + "\n"
-
-
-def _answer_line(question: Question, answers: Answers, threshold: float | None) -> str:
-    best = [
-        {"text": c.text, "start": c.start, "end": c.stop, "probability": c.probability}
-        for c in answers.candidates[:_ANSWERS_WRITTEN]
-    ]
-    line = {"id": question.id, "answer": answers.text(threshold), "answers": [_rounded(one) for one in best]}
-    return json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _rounded(values: Any) -> Any:
-    """Returns the values with floats rounded to six digits, about the precision of float32."""
-    if isinstance(values, dict):
-        return {name: _rounded(value) for name, value in values.items()}
-    return round(values, 6) if isinstance(values, float) else values
+        texts = {question.id: answers.text(threshold) for question, answers in answered}
+        return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
+    merged = bioasq.merge_by_question(answered)
+    best = {question_id: [text for text, _ in ranked] for question_id, ranked in merged.items()}
+    return json.dumps(bioasq.to_submission(best), ensure_ascii=False, indent=1) + "\n"
 
 
 def _chunks(items: Iterable[Item], length: Callable[[Item], int], characters: int) -> Iterator[list[Item]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import io
 import json
@@ -77,6 +78,41 @@ def test_texts_and_pubmed_xml_in_one_command_give_a_line_each(folders, input_fol
             assert row["text"][entity["start"] : entity["end"]] == entity["text"]
             assert entity["type"] in ("Disease", "Drug") and 0 < entity["confidence"] <= 1
     assert sum(len(row["entities"]) for row in rows) > 4
+
+
+def test_a_table_of_texts_is_read_and_written_for_brat_and_as_a_page(folders, input_folder):
+    pathlib.Path("records.csv").write_text(
+        "pmid,title,abstract\n7,A dose.,with atenolol and timolol\n8,,acute arthritis\n"
+    )
+    rows = predict(folders, "ner", "--input", "records.csv")
+    assert [(row["id"], row["pmid"], row["text"]) for row in rows] == [
+        ("7", 7, "A dose.\nwith atenolol and timolol"),
+        ("8", 8, "acute arthritis"),
+    ]
+    arguments = ["predict", f"--model={folders['ner']}", "--input", "records.csv"]
+    assert cli.main([*arguments, "--format=brat", "--output=annotated"]) == 0
+    assert sorted(path.name for path in pathlib.Path("annotated").iterdir()) == ["7.ann", "7.txt", "8.ann", "8.txt"]
+    assert cli.main([*arguments, "--format=brat", "--output=annotated"]) == 2, "an earlier folder is not replaced"
+    assert cli.main([*arguments, "--html", "--output=page.html"]) == 0
+    page = pathlib.Path("page.html").read_text()
+    assert page.count("<mark") == sum(len(row["entities"]) for row in rows) and page.endswith("</html>\n")
+
+
+@pytest.mark.parametrize("kind, source", [("relations", "table.tsv"), ("qa", "squad.json")])
+def test_labels_and_answers_are_written_as_csv_and_as_a_page(folders, input_folder, kind, source):
+    rows = predict(folders, kind, "--input", source)
+    arguments = ["predict", f"--model={folders[kind]}", "--input", source]
+    assert cli.main([*arguments, "--format=csv", "--output=out.csv"]) == 0
+    with open("out.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    if kind == "qa":
+        wanted = [(row["id"], str(one["start"]), one["text"]) for row in rows for one in row["answers"]]
+        assert [(row["id"], row["start"], row["text"]) for row in table] == wanted
+    else:
+        assert [(int(row["line"]), row["label"]) for row in table] == [(row["line"], row["label"]) for row in rows]
+        assert float(table[0]["probability of a"]) == pytest.approx(rows[0]["probabilities"]["a"], abs=1e-6)
+    assert cli.main([*arguments, "--html", "--output=page.html"]) == 0
+    assert pathlib.Path("page.html").read_text().count('<section class="card">') == len(rows)
 
 
 def test_the_prediction_of_one_text_is_printed_to_standard_output(folders, input_folder, capsys):
@@ -177,17 +213,15 @@ def test_a_file_of_which_almost_nothing_can_be_used_is_named(folders, input_fold
         ("ner", ["--input", "empty.txt"], "empty.txt: no document in it (empty)"),
         (
             "ner",
-            ["--input", "table.tsv"],
-            "table.tsv: the model predicts entities in texts; wanted a file that",
+            ["--input", "notes.pdf"],
+            "notes.pdf: no document in it (nothing in it can be used: unknown file format",
         ),
+        ("ner", ["--input", "counts.csv"], "counts.csv: no field"),
+        ("ner", ["--input", "notes.txt", "--format=brat"], "--format=brat writes a folder; name a new local folder"),
         ("ner", ["--input", "notes.txt", "--format=bioasq"], "a model for ner; wanted one of jsonl, bioc, pubtator"),
         ("ner", ["--input", "notes.txt", "--json"], "add --output=FILE"),
         ("ner", ["--input", "notes.txt", "--batch_size=0"], "--batch_size=0: wanted 1 or more"),
-        (
-            "relations",
-            ["--input", "notes.pdf"],
-            "notes.pdf: the model predicts labels of texts",
-        ),
+        ("relations", ["--input", "notes.pdf"], "notes.pdf: no document in it"),
         ("relations", ["--input", "table.tsv", "--text_column=words"], "table.tsv, line 2: no column words"),
         (
             "relations",
@@ -204,7 +238,8 @@ def test_a_file_of_which_almost_nothing_can_be_used_is_named(folders, input_fold
 )
 def test_a_user_error_is_one_line(folders, input_folder, capsys, kind, arguments, message):
     pathlib.Path("other.tsv").write_text("sentence\nof @X1$ a\n")
-    pathlib.Path("notes.pdf").write_text("%PDF")
+    pathlib.Path("notes.pdf").write_bytes(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n\0\1")
+    pathlib.Path("counts.csv").write_text("year,count\n1999,3\n2000,4\n")
     assert cli.main(["predict", f"--model={folders[kind]}", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -1,1 +1,1 @@
-"""Named entity recognition: CoNLL files, tag schemes, word windows, entity F1, output formats."""
+"""Named entity recognition: CoNLL files, tag schemes, word windows, entity F1."""

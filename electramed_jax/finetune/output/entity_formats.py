@@ -1,7 +1,7 @@
-"""Output formats of documents with entities: JSON lines, BioC JSON, PubTator.
+"""Output formats of documents with entities: JSON lines, BioC JSON, PubTator, CoNLL, CSV, brat, HTML.
 
 Offsets are characters (Unicode code points) of the document's text: title, sections and their labels, joined by line
-breaks (`Document.text`). They are the same numbers in all three formats.
+breaks (`Document.text`). They are the same numbers in all formats.
 """
 
 from __future__ import annotations
@@ -9,44 +9,28 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from electramed_jax.data.readers.document import Document
-from electramed_jax.finetune.ner.entity_spans import EntitySpan
+from electramed_jax.finetune.output import entity_page, entity_tables
+from electramed_jax.finetune.output.annotated_document import AnnotatedDocument
 
-JSONL, BIOC, PUBTATOR = FORMATS = ("jsonl", "bioc", "pubtator")
-
-
-class Passage(NamedTuple):
-    """A title or a section; `text` begins at character `start` of the document's text."""
-
-    type: str
-    label: str | None
-    start: int
-    text: str
-
-
-# A document and the entities of each passage, at characters of the document's text.
-AnnotatedDocument = tuple[Document, Sequence[tuple[Passage, Sequence[EntitySpan]]]]
-
-
-def passages(document: Document) -> list[Passage]:
-    """Returns title and sections of a document, without section labels."""
-    found, start = [], 0
-    if document.title:
-        found.append(Passage("title", None, 0, document.title))
-        start = len(document.title) + 1
-    for label, body in document.sections:
-        start += len(f"{label}: ") if label else 0
-        found.append(Passage("abstract" if document.title else "text", label, start, body))
-        start += len(body) + 1
-    return found
+JSONL, BIOC, PUBTATOR, CONLL, CSV, HTML = ONE_FILE_FORMATS = ("jsonl", "bioc", "pubtator", "conll", "csv", "html")
+BRAT = "brat"  # a folder with two files for each document: written by `brat.py`
+FORMATS = (*ONE_FILE_FORMATS, BRAT)
 
 
 def get_writer(form: str) -> Callable[[Iterable[AnnotatedDocument], str], Iterator[str]]:
-    """Returns the writer of one of `FORMATS`: (documents, name of the model) -> pieces of text."""
-    return {JSONL: _jsonl, BIOC: _bioc, PUBTATOR: _pubtator}[form]
+    """Returns the writer of one of `ONE_FILE_FORMATS`: (documents, name of the model) -> pieces of text."""
+    writers: dict[str, Callable[[Iterable[AnnotatedDocument], str], Iterator[str]]] = {
+        JSONL: _jsonl,
+        BIOC: _bioc,
+        PUBTATOR: _pubtator,
+        CONLL: entity_tables.write_conll,
+        CSV: entity_tables.write_csv,
+        HTML: entity_page.write_html,
+    }
+    return writers[form]
 
 
 def _jsonl(documents: Iterable[AnnotatedDocument], _model: str) -> Iterator[str]:

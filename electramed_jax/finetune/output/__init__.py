@@ -1,0 +1,1 @@
+"""Predictions as text: formats of files with entities, and HTML."""

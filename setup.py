@@ -35,6 +35,7 @@ CORE = [
 ]
 DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
 PDOC = "pdoc>=16,<17"
+SERVE = ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "python-multipart>=0.0.20,<0.1"]
 EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
@@ -45,6 +46,7 @@ EXTRAS = {
     "hf": ["datasets>=4"],
     "wandb": ["wandb>=0.19"],
     "report": ["matplotlib>=3.10"],
+    "serve": SERVE,
     "torch": ["torch>=2.6"],
     "docs": [PDOC],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
@@ -60,6 +62,10 @@ EXTRAS = {
         DATASKETCH,
         "matplotlib>=3.10",
         PDOC,
+        *SERVE,
+        # a browser (apt install chromium) operates the page; axe-core checks its accessibility
+        "playwright>=1.49",
+        "axe-playwright-python>=0.1.4",
         "markdown-it-py>=3",  # reads model cards and results as a page would
         "trustme>=1.2",  # certificates of a local HTTPS server
         # of the launchers: linters, and the schemas of JobSet and Kubernetes

@@ -37,6 +37,7 @@ COMMANDS = {
     "corpora": "list corpora with a recipe, and prepare one from its authors' files",
     "finetune": "encoder + corpus -> a model for entities, relations, ... and its scores",
     "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
+    "serve": "fine-tuned or pre-trained model -> a local page and JSON interface to try it",
     "inspect": "show the contents of a folder or file that these commands read or write",
     "completion": "print the script with which bash, zsh or fish complete commands, options and settings",
     "version": "print the versions of electramed and of the packages it runs on",

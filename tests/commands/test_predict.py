@@ -85,9 +85,9 @@ def test_a_table_of_texts_is_read_and_written_for_brat_and_as_a_page(folders, in
         "pmid,title,abstract\n7,A dose.,with atenolol and timolol\n8,,acute arthritis\n"
     )
     rows = predict(folders, "ner", "--input", "records.csv")
-    assert [(row["id"], row["pmid"], row["text"]) for row in rows] == [
-        ("7", 7, "A dose.\nwith atenolol and timolol"),
-        ("8", 8, "acute arthritis"),
+    assert [(row["pmid"], row["text"]) for row in rows] == [
+        (7, "A dose.\nwith atenolol and timolol"),
+        (8, "acute arthritis"),
     ]
     arguments = ["predict", f"--model={folders['ner']}", "--input", "records.csv"]
     assert cli.main([*arguments, "--format=brat", "--output=annotated"]) == 0

@@ -14,10 +14,12 @@ _MAX_NAME = 100  # characters
 
 
 def write_brat(documents: Iterable[AnnotatedDocument]) -> Iterator[tuple[str, str]]:
-    """Yields (file name, content) of both files of each document; names contain letters, digits, "_", "-" and "."."""
+    """Yields (file name, content) of both files of each document. NAME is the PMID, or the id in ASCII."""
     used: set[str] = set()
     for document, parts in documents:
-        base = name = re.sub(r"[^A-Za-z0-9_.-]", "_", document.id)[:_MAX_NAME].strip(".") or "document"
+        base = name = (
+            re.sub(r"[^A-Za-z0-9_.-]", "_", str(document.pmid or document.id))[:_MAX_NAME].strip(".") or "document"
+        )
         number = 1
         while name.lower() in used:
             number += 1

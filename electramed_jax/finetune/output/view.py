@@ -103,7 +103,7 @@ def entity_table(passage: str, found: Sequence[EntitySpan]) -> Markup:
         for one in found
     ]
     head = ["entity", "type", "score", "start", "end"]
-    return Markup(f'<div class="scroll">{table(head, rows, numbers=(2, 3, 4))}</div>')
+    return Markup(f'<div class="scroll" tabindex="0">{table(head, rows, numbers=(2, 3, 4))}</div>')
 
 
 def labels(prediction: Mapping[str, Any]) -> Markup:
@@ -142,7 +142,9 @@ def answers(context: str, answer: str, candidates: Sequence[Mapping[str, Any]]) 
     ]
     head = ["candidate", "probability", "", "start", "end"]
     title = Markup(f"<b>{text(answer)}</b>") if answer else "No answer in this passage."
-    return Markup(f'<p>{title}</p>{passage}<div class="scroll">{table(head, rows, numbers=(2, 3, 4))}</div>')
+    return Markup(
+        f'<p>{title}</p>{passage}<div class="scroll" tabindex="0">{table(head, rows, numbers=(2, 3, 4))}</div>'
+    )
 
 
 def _meter(name: str, value: float) -> Markup:

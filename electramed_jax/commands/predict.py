@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=32, metavar="N", help="rows of a step, each one window long (default 32)"
     )
     parser.add_argument(
-        "--text_column", default="", metavar="NAME", help="text column of tables (default: that of the training)"
+        "--text_column",
+        "--text_field",
+        default="",
+        metavar="NAME",
+        help="text column of tables, or field of JSON (default: that of the training, or a common name)",
     )
     parser.add_argument(
         "--second_text_column",

@@ -63,7 +63,7 @@ class Chip:
       gke_accelerator: GKE's label.
       runtime: image of the Cloud TPU API; "-" if the API does not have this generation.
       image_family: image of Compute Engine; "-" if Compute Engine does not have this generation.
-      cores: cores per chip that accelerator types count: v4-32 has 16 chips of two cores.
+      cores: cores per chip: accelerator types count them where there are two (v4-32 has 16 chips).
       devices: JAX devices per chip.
       options: topology options that make the compiler treat a chip as one device.
     """
@@ -88,6 +88,11 @@ class Chip:
     def peak_flops(self) -> float:
         """Peak bfloat16 operations per second of a device."""
         return flops.PEAK_FLOPS[self.device_kind]
+
+    @property
+    def cores_per_device(self) -> int:
+        """Cores that run a program together: two on v4 and v5p."""
+        return self.cores // self.devices
 
     @property
     def dimensions(self) -> int:

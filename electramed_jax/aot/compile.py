@@ -283,7 +283,7 @@ def estimate_time(compiled: CompiledStep) -> TimeEstimate:
         seconds[group] += moved / chip.hbm_bandwidth
     for kernel in cost.kernels:
         by_memory, by_products = kernel.bytes / chip.hbm_bandwidth, (kernel.flops or 0) / chip.peak_flops
-        by_code = (kernel.cycles or 0) / chip.clock
+        by_code = (kernel.cycles or 0) / chip.clock / chip.cores_per_device  # a grid is split over the cores
         seconds[kernel.group] += kernel.times * max(by_memory, by_products, by_code)
     sent = sum(collective.exposed_link_bytes for collective in cost.collectives.values())
     seconds["collectives"] = sent / chip.link_bandwidth

@@ -366,6 +366,17 @@ def test_the_time_estimate_includes_cycles_bytes_links_and_kernels():
     assert found.bandwidth_seconds == pytest.approx(found.step_seconds - 3006 / chip.clock)
 
 
+@pytest.mark.parametrize(("name", "cores"), [("v4", 2), ("v5e", 1), ("v5p", 2), ("v6e", 1), ("tpu7x", 1)])
+def test_the_cores_of_a_device_share_the_grid_of_a_kernel(name, cores):
+    chip = chips.CHIPS[name]
+    cost = cost_model.ProgramCost()
+    cost.kernels.append(cost_model.Kernel("attention_forward", "attention", 1, 0, None, 1_000_000))
+    topology = dataclasses.replace(EIGHT, chip=chip)
+    config = dataclasses.replace(small.config(), batch_size=8)
+    found = compile.estimate_time(compile.CompiledStep(config, topology, {}, 1, True, {}, 1, 0.0, cost))
+    assert found.seconds["attention"] == pytest.approx(1_000_000 / chip.clock / cores)
+
+
 def test_a_refusal_of_the_compiler_without_a_text_is_named_by_its_type(monkeypatch):
     from jax.experimental import topologies
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from electramed_jax.commands import case_flags
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 
@@ -28,24 +29,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an existing --output (default: stop before the training)"
     )
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
+    case_flags.add_arguments(parser)
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage import files
     from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
+    case_flags.check(args)
     if files.exists(args.output) and not args.overwrite:
         raise UserError(
             f"{args.output}: exists; datasets packed with it need it unchanged; choose another --output, or replace it "
             "with --overwrite"
         )
-    result = train_vocab(args.documents, args.output, size=args.size, lower_case=not args.cased, extend=args.extend)
+    result = train_vocab(
+        args.documents,
+        args.output,
+        size=args.size,
+        lower_case=not args.cased,
+        keep_accents=args.keep_accents,
+        extend=args.extend,
+        workers=args.workers,
+    )
     fewer = " (the corpus has no further ones)" if result["size"] < args.size else ""
     console.say(f"{args.output}: {result['size']:,} tokens{fewer}")
-    cased = " --cased" if args.cased else ""
     console.say(
-        f"next: electramed pack --documents {args.documents} --vocab {args.output}{cased} "
+        f"next: electramed pack --documents {args.documents} --vocab {args.output}{case_flags.command_part(args)} "
         "--max_seq_length 128 --output packed"
     )
     return result

@@ -23,22 +23,26 @@ class Tokenizer:
     Attributes:
       tokens: the vocabulary, by id.
       special: ids of the special tokens.
-      lower_case: whether text is lower-cased and stripped of accents.
+      lower_case: whether text is lower-cased, and stripped of accents unless `keep_accents`.
+      keep_accents: whether lower-cased text keeps its accents.
       never_split: tokens, such as "@GENE$", that are one piece although the rules would split them.
     """
 
-    def __init__(self, vocab_path: str, lower_case: bool = True):
-        self._set_up(vocab.read_vocab(vocab_path), lower_case, ())
+    def __init__(self, vocab_path: str, lower_case: bool = True, keep_accents: bool = False):
+        self._set_up(vocab.read_vocab(vocab_path), lower_case, keep_accents, ())
 
     @classmethod
-    def from_tokens(cls, tokens: Sequence[str], lower_case: bool, never_split: Sequence[str] = ()) -> Tokenizer:
+    def from_tokens(
+        cls, tokens: Sequence[str], lower_case: bool, never_split: Sequence[str] = (), *, keep_accents: bool = False
+    ) -> Tokenizer:
         """Returns a tokenizer for a list of tokens, of which those in `never_split` are always one piece."""
         tokenizer = cls.__new__(cls)
-        tokenizer._set_up(list(tokens), lower_case, tuple(never_split))
+        tokenizer._set_up(list(tokens), lower_case, keep_accents, tuple(never_split))
         return tokenizer
 
-    def _set_up(self, tokens: list[str], lower_case: bool, never_split: tuple[str, ...]) -> None:
-        self.tokens, self.lower_case, self.never_split = tokens, lower_case, never_split
+    def _set_up(self, tokens: list[str], lower_case: bool, keep_accents: bool, never_split: tuple[str, ...]) -> None:
+        self.tokens, self.never_split = tokens, never_split
+        self.lower_case, self.keep_accents = lower_case, keep_accents
         self.special = vocab.special_ids(tokens)
         self._backend = self._new_backend()
         self._word_cache = WordCache(self._ids_of_words, ignore_case=lower_case)
@@ -95,7 +99,7 @@ class Tokenizer:
         return backend
 
     def _new_backend(self) -> Any:
-        from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+        from tokenizers import AddedToken, models, pre_tokenizers
         from tokenizers import Tokenizer as Backend
 
         backend = Backend(
@@ -106,7 +110,7 @@ class Tokenizer:
                 continuing_subword_prefix="##",
             )
         )
-        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
+        backend.normalizer = vocab.normalizer(self.lower_case, self.keep_accents)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.add_tokens([AddedToken(token, normalized=False) for token in self.never_split])
         return backend

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
-from electramed_jax.data.corpus import corpus_dir
-from electramed_jax.data.tokenizer import extend_vocab, vocab
+from electramed_jax.data.tokenizer import extend_vocab, vocab, word_counts
+from electramed_jax.data.tokenizer.wordpiece_trainer import train_wordpiece
 
 
 def train_vocab(
-    documents_dir: str, output_path: str, *, size: int, lower_case: bool = True, extend: str | None = None
+    documents_dir: str,
+    output_path: str,
+    *,
+    size: int,
+    lower_case: bool = True,
+    keep_accents: bool = False,
+    extend: str | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """Trains a vocabulary on the training split and writes it.
+    """Trains a vocabulary on the training split and writes it. The bytes do not depend on `workers`.
+
+    The counts of words are kept in the folder for temporary files, about 4 bytes for each word of the corpus at most.
 
     Args:
       size: number of tokens, those of `extend` included.
+      lower_case: lower-case the text.
+      keep_accents: keep the accents of lower-cased text.
       extend: vocab.txt to extend; its tokens keep their ids.
+      workers: processes that count words (default: one per core).
 
     Returns:
-      {"vocab", "size", "wanted", "sha256", "lower_case"}. "size" is below "wanted" if the corpus
-      has no more pieces that occur twice.
+      {"vocab", "size", "wanted", "sha256", "lower_case", "keep_accents", "distinct_words"}. "size" is below "wanted"
+      if the corpus has no more pieces that occur twice.
     """
-    texts = corpus_dir.Texts(documents_dir)
-    if extend is None:
-        count = corpus_dir.read_documents_info(documents_dir)["splits"]["train"]["documents"]
-        tokens = vocab.train_wordpiece(texts, size, lower_case, count)
-    else:
-        tokens = extend_vocab.extend(vocab.read_vocab(extend), texts, size, lower_case)
+    old = None if extend is None else vocab.read_vocab(extend)
+    if old is not None:
+        extend_vocab.check_size(old, size)
+    with tempfile.TemporaryDirectory(prefix="electramed-vocab-") as folder:
+        counts = word_counts.count_documents(
+            documents_dir, folder, lower_case=lower_case, keep_accents=keep_accents, workers=workers
+        )
+        tokens = train_wordpiece(counts, size) if old is None else extend_vocab.extend(old, counts, size)
+        distinct = counts.distinct
     vocab.write_vocab(output_path, tokens)
     return {
         "vocab": output_path,
@@ -34,4 +50,6 @@ def train_vocab(
         "wanted": size,
         "sha256": vocab.sha256(output_path),
         "lower_case": lower_case,
+        "keep_accents": keep_accents,
+        "distinct_words": distinct,
     }

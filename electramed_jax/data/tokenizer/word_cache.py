@@ -59,7 +59,7 @@ class WordCache:
         encoded = [text.encode() for text in texts]
         data = b" ".join(encoded).translate(self._byte_map)
         slices = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))]
-        slices += [self._slice_ids(data, start, stop) for start, stop in _slices(data)]
+        slices += [self._slice_ids(data, start, stop) for start, stop in slice_bounds(data)]
         begins, counts, ids = (np.concatenate(arrays) for arrays in zip(*slices, strict=True))
         before = np.concatenate([[0], np.cumsum(counts)])
         starts = np.cumsum([len(text) + 1 for text in encoded])[:-1]
@@ -128,7 +128,7 @@ class WordCache:
         self._ids = np.empty(0, np.int32)
 
 
-def _slices(data: bytes) -> Iterator[tuple[int, int]]:
+def slice_bounds(data: bytes) -> Iterator[tuple[int, int]]:
     """Yields (start, stop) of slices of at most _SLICE_BYTES that end at a space; a longer one is a single word."""
     start = 0
     while start < len(data):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from trained_vocab import train
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.data.dataset import synthetic_loader
@@ -20,7 +21,6 @@ from electramed_jax.data.readers import reader
 from electramed_jax.data.readers.document import ReadOptions
 from electramed_jax.data.synthetic import articles as synthetic
 from electramed_jax.data.synthetic import pubmed_xml
-from electramed_jax.data.tokenizer import vocab
 
 
 def sharding_on(shape: tuple[int, int, int]) -> NamedSharding:
@@ -177,7 +177,7 @@ def test_the_numbers_and_the_outcome_of_an_article_are_consistent(articles):
 @pytest.mark.slow
 def test_the_articles_fill_a_vocabulary_of_2048_word_pieces():
     texts = [plain(synthetic.generate_article(seed=0, number=number)) for number in range(6000)]
-    tokens = vocab.train_wordpiece(texts, 2048)
+    tokens = train(texts, 2048)
     assert len(tokens) == 2048
     words = collections.Counter(re.findall(r"[a-z]\w+", "\n".join(texts).lower()))
     assert min(words.values()) >= 5 and len(words) > 600  # frequent enough to be learned

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from trained_vocab import counted, train
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.data.tokenizer import vocab
-from electramed_jax.data.tokenizer.extend_vocab import extend
+from electramed_jax.data.tokenizer import extend_vocab
 
 TEXTS = [
     "The kinase phosphorylates the receptor kinase.",
     "Kinases and receptors bind; the binding of kinases is specific.",
     "Patients received 5 mg of naïve β-blockers (n = 12).",
 ] * 3
-OLD = vocab.train_wordpiece(["the of and binding specific patients"] * 3, 60)
+OLD = train(["the of and binding specific patients"] * 3, 60)
+
+
+def extend(old: list[str], texts: list[str], size: int) -> list[str]:
+    with counted(texts) as counts:
+        return extend_vocab.extend(old, counts, size)
 
 
 def test_old_tokens_keep_their_ids_and_the_most_used_new_ones_follow():

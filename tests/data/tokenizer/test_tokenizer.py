@@ -9,6 +9,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from tokenizers import BertWordPieceTokenizer
 
 from electramed_jax.data.tokenizer import vocab, word_cache
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
@@ -28,6 +29,9 @@ WORDS = [
     "β",
     "Kinase",
 ]
+
+
+CASES = [(True, False), (True, True), (False, False)]  # lower_case, keep_accents
 
 
 @pytest.fixture
@@ -104,17 +108,37 @@ def odd_texts(count: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slice_bytes", [16, 1 << 16])
-@pytest.mark.parametrize("lower_case", [True, False])
+@pytest.mark.parametrize(("lower_case", "keep_accents"), CASES)
 def test_ids_of_cached_words_equal_those_of_the_exported_tokenizer_for_the_whole_text(
-    tmp_path, monkeypatch, lower_case, slice_bytes
+    tmp_path, monkeypatch, lower_case, keep_accents, slice_bytes
 ):
     monkeypatch.setattr(word_cache, "_SLICE_BYTES", slice_bytes)
     path = str(tmp_path / "vocab.txt")
     letters = sorted({*unicodedata.normalize("NFD", ODD.lower()), *ODD, *"kinase.-[ß"})
     vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
-    tokenizer = Tokenizer(path, lower_case)
+    tokenizer = Tokenizer(path, lower_case, keep_accents)
     for text, ids in zip(texts := odd_texts(600), tokenizer.encode_batch(texts), strict=True):
         assert ids.tolist() == tokenizer.backend.encode(text, add_special_tokens=False).ids, ascii(text)
+
+
+@pytest.mark.parametrize(("lower_case", "keep_accents"), CASES)
+def test_ids_of_random_unicode_equal_those_of_the_bert_tokenizer_of_tokenizers(tmp_path, lower_case, keep_accents):
+    rng = random.Random(3)
+    planes = [range(0x20, 0x7F), range(0xA0, 0x250), range(0x300, 0x400), range(0x1E00, 0x2100), range(0x21, 0x30000)]
+    texts = ["".join(chr(rng.choice(rng.choice(planes))) for _ in range(30)) for _ in range(400)]
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]  # without surrogates
+    forms = "".join(texts + [text.lower() for text in texts])
+    letters = sorted(
+        {*forms, *unicodedata.normalize("NFD", forms)} - {*" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029"}
+    )
+    path = str(tmp_path / "vocab.txt")
+    vocab.write_vocab(path, [*vocab.SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)])
+    theirs = BertWordPieceTokenizer(path, lowercase=lower_case, strip_accents=lower_case and not keep_accents)
+    tokenizer = Tokenizer(path, lower_case, keep_accents)
+    accented = sum("é" in tokenizer.tokens[n] for ids in tokenizer.encode_batch(["É É"]) for n in ids)
+    assert accented == (2 if keep_accents else 0)
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert ids.tolist() == theirs.encode(text, add_special_tokens=False).ids, ascii(text)
 
 
 @pytest.mark.parametrize("lower_case", [True, False])

@@ -40,6 +40,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "beam": ["apache-beam>=2.70"],
+    "dask": ["apache-beam>=2.70", "dask>=2024.4.2", "distributed>=2024.4.2"],
     "dataflow": ["apache-beam[gcp]>=2.70", "gcsfs>=2025.1"],
     "gcs": ["gcsfs>=2025.1"],
     "dedup": [DATASKETCH],

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runner",
         metavar="NAME",
         help="run as an Apache Beam pipeline with the same result: DirectRunner (this machine), DataflowRunner "
-        "(Google Cloud; see launch/beam_dataflow.sh) or another runner of Beam; needs electramed_jax[beam] "
-        "(default: a process pool)",
+        "(Google Cloud; see launch/beam_dataflow.sh), DaskRunner (a Dask cluster; needs electramed_jax[dask]) or "
+        "another runner of Beam; needs electramed_jax[beam] (default: a process pool)",
     )
     parser.add_argument(
         "--beam_options",

@@ -20,9 +20,10 @@ from electramed_jax.data.corpus import build_near_duplicates, dedup, minhash, st
 from electramed_jax.data.corpus.filtering import FilterConfig, InputStats
 from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.parallel import shuffle_files
-from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors
+from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors, split_outputs
 
 Rows = tuple[int, bytes]  # (slot or input, rows)
+InputCounts = tuple[int, dict[str, Any]]  # (input, its counts of reading)
 InputRows = tuple[
     int, tuple[Iterable[dict[str, Any]], Iterable[bytes]]
 ]  # (input, (its one element of counts, dropped rows))
@@ -62,38 +63,43 @@ def _build(
     threshold: float | None,
     pipeline: beam.Pipeline,
 ) -> beam.PCollection:
-    read = (
+    reading = (
         pipeline
         | "inputs" >> beam.Create(range(len(sources)))
         | "spread" >> beam.Reshuffle()
-        | "read" >> _flat_map(_read, work, sources, config, index_path).with_outputs("counts", "links", main="keys")
+        | "read" >> beam.FlatMap(_read, work, sources, config, index_path)
     )
+    read = split_outputs(reading, "read", {"keys": Rows, "links": Rows, "counts": InputCounts})
     full_text = config.read_options.full_text
-    by_pmid = (
-        (read.keys, read.links)
+    comparing = (
+        (read["keys"], read["links"])
         | "group PMIDs" >> beam.CoGroupByKey()
-        | "compare PMIDs" >> _flat_map(_deduplicate_pmids, work, full_text).with_outputs("texts", main="dropped")
+        | "compare PMIDs" >> beam.FlatMap(_deduplicate_pmids, work, full_text)
     )
-    with_articles = (
-        read.counts
-        | "count articles" >> beam.Map(_num_articles)
-        | "any articles" >> beam.CombineGlobally(sum).without_defaults()
-    )
+    by_pmid = split_outputs(comparing, "compare PMIDs", {"texts": Rows, "dropped": Rows})
     by_text = (
-        by_pmid.texts | "group texts" >> beam.GroupByKey() | "compare texts" >> _flat_map(_deduplicate_texts, work)
+        by_pmid["texts"] | "group texts" >> beam.GroupByKey() | "compare texts" >> _flat_map(_deduplicate_texts, work)
     )
-    dropped = [by_pmid.dropped, by_text]
+    dropped = [by_pmid["dropped"], by_text]
     if threshold is not None:
         rows = minhash.rows_per_band(threshold)
         by_band = (
-            _join_inputs("left", read.counts, dropped)
+            _join_inputs("left", read["counts"], dropped)
             | "sign" >> _flat_map(_write_signatures, work, rows)
             | "group signatures" >> beam.GroupByKey()
             | "compare signatures" >> _flat_map(_compare_signatures, work, threshold)
         )
         dropped.append(by_band)
-    return _join_inputs("kept", read.counts, dropped) | "write" >> beam.FlatMap(
-        _write, work, output_dir, beam.pvalue.AsSingleton(with_articles)
+    with_articles = (
+        read["counts"]
+        | "articles of an input" >> beam.Map(_num_articles)
+        | "all inputs" >> beam.GroupByKey()
+        | "any articles" >> beam.FlatMap(_any_articles).with_output_types(tuple[int, bool])
+    )
+    return (
+        (read["counts"], _flatten("kept", dropped), with_articles)
+        | "kept: by input" >> beam.CoGroupByKey()
+        | "write" >> beam.FlatMap(_write, work, output_dir)
     )
 
 
@@ -103,43 +109,45 @@ def _flat_map(function: Any, *args: Any) -> beam.ParDo:
 
 def _join_inputs(name: str, counts: beam.PCollection, dropped: Sequence[beam.PCollection]) -> beam.PCollection:
     """Groups by input: (number, (counts of the input, all its dropped rows))."""
-    flattened = dropped | f"{name}: losses" >> beam.Flatten()
-    return (counts, flattened) | f"{name}: by input" >> beam.CoGroupByKey()
+    return (counts, _flatten(name, dropped)) | f"{name}: by input" >> beam.CoGroupByKey()
+
+
+def _flatten(name: str, dropped: Sequence[beam.PCollection]) -> beam.PCollection:
+    return dropped | f"{name}: losses" >> beam.Flatten()
 
 
 @report_user_errors
 def _read(
     number: int, work: str, sources: Sequence[Source], config: FilterConfig, index_path: str | None
 ) -> Iterator[Any]:
-    """Yields the keys and links of one input by slot, then its counts."""
+    """Yields ("keys" or "links", those of one input by slot), then ("counts", its counts)."""
     input_stats, pending = InputStats(), [np.empty(0, dedup.KEY_DTYPE)]
     for batch, links in stages.filter_input(work, number, sources[number], config, index_path, input_stats):
         for rows in _group_by_slot(links, stages.link_slots(links)):
-            yield beam.pvalue.TaggedOutput("links", rows)
+            yield "links", rows
         pending.append(batch)
         if sum(map(len, pending)) >= shuffle_files.ROWS_AT_ONCE:
             keys, pending = np.concatenate(pending), pending[:1]
-            yield from _group_by_slot(keys, stages.key_slots(keys))
+            yield from _named("keys", _group_by_slot(keys, stages.key_slots(keys)))
     keys = np.concatenate(pending)
-    yield from _group_by_slot(keys, stages.key_slots(keys))
-    yield beam.pvalue.TaggedOutput("counts", (number, input_stats.to_json()))
+    yield from _named("keys", _group_by_slot(keys, stages.key_slots(keys)))
+    yield "counts", (number, input_stats.to_json())
 
 
 @report_user_errors
 def _deduplicate_pmids(
     group: tuple[int, tuple[Iterable[bytes], Iterable[bytes]]], _work: str, full_text: str
 ) -> Iterator[Any]:
-    """Yields the text keys of the remaining documents by slot, then the dropped rows by input."""
+    """Yields ("texts", text keys of the remaining documents by slot), then ("dropped", rows by input)."""
     keys, links = (
         _concatenate(pieces, dtype) for pieces, dtype in zip(group[1], (dedup.KEY_DTYPE, dedup.LINK_DTYPE), strict=True)
     )
     reasons = dedup.superseded_mask(keys)
     texts = dedup.remaining_texts(keys, reasons)
-    for rows in _group_by_slot(texts, shuffle_files.hash_slots(texts["text"])):
-        yield beam.pvalue.TaggedOutput("texts", rows)
-    yield from _group_by_input(dedup.dropped_rows(keys, reasons))
+    yield from _named("texts", _group_by_slot(texts, shuffle_files.hash_slots(texts["text"])))
+    yield from _named("dropped", _group_by_input(dedup.dropped_rows(keys, reasons)))
     if len(links):
-        yield from _group_by_input(dedup.linked_rows(links, keys, reasons, full_text))
+        yield from _named("dropped", _group_by_input(dedup.linked_rows(links, keys, reasons, full_text)))
 
 
 @report_user_errors
@@ -163,15 +171,27 @@ def _compare_signatures(group: tuple[int, Iterable[bytes]], work: str, threshold
 
 
 @report_user_errors
-def _write(input_rows: InputRows, work: str, output_dir: str, articles: int) -> Iterator[tuple[int, dict, dict]]:
-    number, (counts, dropped) = input_rows
-    (input_counts,) = counts
-    written = stages.write_input(output_dir, work, number, _dropped_reasons(dropped), articles > 0)
+def _write(input_rows: tuple[int, tuple[Iterable, Iterable, Iterable]], work: str, output_dir: str) -> Iterator[Any]:
+    """Writes the parts of one input; yields (input, counts of reading, counts of writing)."""
+    number, (counts, dropped, with_articles) = input_rows
+    (input_counts,), (any_articles,) = counts, with_articles
+    written = stages.write_input(output_dir, work, number, _dropped_reasons(dropped), any_articles)
     yield number, input_counts, written
 
 
-def _num_articles(counts: tuple[int, dict[str, Any]]) -> int:
-    return counts[1]["articles"]
+def _num_articles(counts: InputCounts) -> tuple[int, tuple[int, int]]:
+    return 0, (counts[0], counts[1]["articles"])
+
+
+def _any_articles(group: tuple[int, Iterable[tuple[int, int]]]) -> Iterator[tuple[int, bool]]:
+    """Yields (input, whether any input has articles) for each input."""
+    inputs = list(group[1])
+    any_articles = any(articles for _, articles in inputs)
+    return ((number, any_articles) for number, _ in inputs)
+
+
+def _named(output: str, elements: Iterable[Rows]) -> Iterator[tuple[str, Rows]]:
+    return ((output, rows) for rows in elements)
 
 
 def _group_by_slot(rows: np.ndarray, slots: np.ndarray) -> Iterator[Rows]:

@@ -25,7 +25,7 @@ from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.dataset import manifest
 from electramed_jax.data.packing import pack, token_files
 from electramed_jax.data.packing.row_builder import ELECTRA, PackingSpec, RowBuilder, SplitStats
-from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors
+from electramed_jax.data.parallel.beam_runner import BeamRunner, report_user_errors, split_outputs
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 
 KeyedBySplit = tuple[str, Any]
@@ -59,28 +59,26 @@ def build_splits(
 def _build_pipeline(
     pipeline: beam.Pipeline, documents_dir: str, num_parts: int, work: str, output_dir: str, spec: PackingSpec
 ) -> beam.PCollection:
-    windows = (
+    splitting = (
         pipeline
         | "parts" >> beam.Create([(split, part) for split in corpus_dir.SPLITS for part in range(num_parts)])
         | "spread parts" >> beam.Reshuffle()
         | "tokenize" >> beam.ParDo(_Tokenize(work, documents_dir, spec)).with_output_types(KeyedBySplit)
         | "lengths of a split" >> beam.GroupByKey()
-        | "windows" >> _flat_map(_windows, work, spec).with_outputs("stats", main="spans")
+        | "windows" >> beam.FlatMap(_windows, work, spec)
     )
-    packed = (
-        windows.spans
-        | "spread windows" >> beam.Reshuffle()
-        | "pack" >> _flat_map(_pack, work, spec).with_outputs("stats", main="rows")
-    )
+    windows = split_outputs(splitting, "windows", {"spans": KeyedBySplit, "stats": KeyedBySplit})
+    packing = windows["spans"] | "spread windows" >> beam.Reshuffle() | "pack" >> beam.FlatMap(_pack, work, spec)
+    packed = split_outputs(packing, "pack", {"rows": KeyedBySplit, "stats": KeyedBySplit})
     shards = (
-        packed.rows
+        packed["rows"]
         | "rows of a split" >> beam.GroupByKey()
         | "shards" >> _flat_map(_shards, work, spec)
         | "spread shards" >> beam.Reshuffle()
         | "write" >> beam.FlatMap(_write, work, output_dir, spec)
     )
     stats = (
-        (windows.stats, packed.stats)
+        (windows["stats"], packed["stats"])
         | "all statistics" >> beam.Flatten()
         | "statistics of a split" >> beam.CombinePerKey(_sum_stats)
         | "named" >> beam.MapTuple(_as_result)
@@ -100,7 +98,8 @@ class _Tokenize(beam.DoFn):
 
     def setup(self) -> None:
         """Makes one tokenizer for each thread of a worker; it caches the ids of words, so it is kept."""
-        self._tokenizer = Tokenizer(self._spec.vocab_path, self._spec.lower_case)
+        spec = self._spec
+        self._tokenizer = Tokenizer(spec.vocab_path, spec.lower_case, spec.keep_accents)
 
     def process(self, element: tuple[str, int]) -> Iterator[KeyedBySplit]:
         """Tokenizes a part into a scratch file."""
@@ -120,7 +119,7 @@ def _tokenize(
 
 @report_user_errors
 def _windows(element: tuple[str, Iterable], _work: str, spec: PackingSpec) -> Iterator[Any]:
-    """Yields (split, (number, its DocumentSpans)) of each window, and the statistics of the documents."""
+    """Yields the statistics of the documents and (split, (number, its DocumentSpans)) of each window, by output."""
     split, parts = element
     positions, lengths = [], []
     for part, blocks in sorted(parts):
@@ -129,15 +128,15 @@ def _windows(element: tuple[str, Iterable], _work: str, spec: PackingSpec) -> It
             lengths.append(np.frombuffer(block_lengths, _LENGTH).astype(np.int64))
     stats = SplitStats.zeros(RowBuilder.from_spec(spec).vocab_size)
     stats.add_documents(np.concatenate([np.empty(0, np.int64), *lengths]))
-    yield beam.pvalue.TaggedOutput("stats", (split, stats.to_json()))
+    yield "stats", (split, stats.to_json())
     nonzero = (block_lengths[block_lengths > 0] for block_lengths in lengths)
     for number, spans in enumerate(token_files.window_spans(nonzero, spec.window_tokens)):
-        yield split, (number, [(*positions[block], start, stop) for block, start, stop in spans])
+        yield "spans", (split, (number, [(*positions[block], start, stop) for block, start, stop in spans]))
 
 
 @report_user_errors
 def _pack(element: tuple[str, tuple[int, list[DocumentSpan]]], work: str, spec: PackingSpec) -> Iterator[Any]:
-    """Writes the rows of a window to a scratch file; yields (split, (number, rows)) and the statistics of the rows."""
+    """Writes the rows of a window to a scratch file; yields (split, (number, rows)) and their statistics, by output."""
     split, (number, spans) = element
     blocks = [
         token_files.read_block(_tokens_path(work, split, part), offset).drop_empty().slice(start, stop)
@@ -148,8 +147,8 @@ def _pack(element: tuple[str, tuple[int, list[DocumentSpan]]], work: str, spec: 
     rows = builder.build(token_files.concatenate(blocks), stats)
     with RowWriter(_rows_path(work, split, number), spec.row_length, builder.dtype) as writer:
         writer.write(rows)
-    yield split, (number, len(rows))
-    yield beam.pvalue.TaggedOutput("stats", (split, stats.to_json()))
+    yield "rows", (split, (number, len(rows)))
+    yield "stats", (split, stats.to_json())
 
 
 @report_user_errors

@@ -23,8 +23,11 @@ from electramed_jax.data.parallel import build_dir
 if TYPE_CHECKING:
     import apache_beam
 
-DIRECT, DATAFLOW = "DirectRunner", "DataflowRunner"
-_OFFLINE_RUNNERS = {DIRECT: "FnApiRunner"}  # Beam's current DirectRunner first downloads a program
+DIRECT, DATAFLOW, DASK = "DirectRunner", "DataflowRunner", "DaskRunner"
+_BEAM_NAMES = {
+    DIRECT: "FnApiRunner",  # Beam's current DirectRunner first downloads a program
+    DASK: "apache_beam.runners.dask.dask_runner.DaskRunner",
+}
 _USER_ERROR = "mistake.json"
 
 
@@ -34,7 +37,8 @@ class BeamRunner:
 
     Attributes:
       runner: Beam's name of it. DirectRunner runs in this process, or in several local ones
-        (`--direct_running_mode=multi_processing --direct_num_workers=4`).
+        (`--direct_running_mode=multi_processing --direct_num_workers=4`). DaskRunner runs on a cluster of Dask
+        (`--dask_client_address=tcp://HOST:8786 --dask_npartitions=64`), which repeats the work of a lost process.
       options: each "--name=value" or "--name".
     """
 
@@ -52,9 +56,16 @@ class BeamRunner:
                 from apache_beam.options.pipeline_options import StandardOptions
         except ImportError as error:
             raise UserError("--runner needs Apache Beam; install electramed_jax[beam]") from error
-        if self.runner not in StandardOptions.KNOWN_RUNNER_NAMES:
-            known = ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
+        runners = sorted({*StandardOptions.KNOWN_RUNNER_NAMES, DASK})
+        if self.runner not in runners:
+            known = ", ".join(runners)
             raise UserError(f"runner={self.runner!r}: Beam has no such runner; use one of {known}")
+        if self.runner == DASK:
+            try:
+                import apache_beam.runners.dask.dask_runner
+                import distributed  # noqa: F401
+            except ImportError as error:
+                raise UserError("--runner=DaskRunner needs Dask; install electramed_jax[dask]") from error
         self._check_options()
         if self.runner != DATAFLOW:
             return
@@ -91,15 +102,18 @@ class BeamRunner:
     def _run(self, build: Callable[[apache_beam.Pipeline], apache_beam.PCollection], result: str) -> None:
         import apache_beam as beam
 
-        pipeline = beam.Pipeline(_OFFLINE_RUNNERS.get(self.runner, self.runner), self._pipeline_options())
+        pipeline = beam.Pipeline(_BEAM_NAMES.get(self.runner, self.runner), self._pipeline_options())
         values = build(pipeline)
-        values | "gather" >> beam.combiners.ToList() | "result" >> beam.Map(_write, result)
-        pipeline.run().wait_until_finish()
+        values | "pair" >> beam.Map(_pair) | "gather" >> beam.GroupByKey() | "result" >> beam.Map(_write, result)
+        running: Any = pipeline.run()
+        running.wait_until_finish()
+        if self.runner == DASK:
+            running.client.close()  # otherwise it looks for the scheduler until this process ends
 
     def _pipeline_options(self) -> Any:
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        return PipelineOptions([*self.options, f"--runner={self.runner}"])
+        return PipelineOptions([*self.options, f"--runner={_BEAM_NAMES.get(self.runner, self.runner)}"])
 
     def _check_options(self) -> None:
         if invalid := [option for option in self.options if not option.startswith("--")]:
@@ -132,6 +146,26 @@ def report_user_errors(function: Callable[..., Iterator[Any]]) -> Callable[..., 
             raise
 
     return reporting
+
+
+def split_outputs(
+    collection: apache_beam.PCollection, label: str, outputs: dict[str, Any]
+) -> dict[str, apache_beam.PCollection]:
+    """Returns the collection of each output of a step that yields (name of the output, element).
+
+    It stands for Beam's tagged outputs, which its Dask runner does not separate: a consumer of one gets the elements of
+    all.
+
+    Args:
+      label: of the step.
+      outputs: name -> type of its elements.
+    """
+    import apache_beam as beam
+
+    return {
+        name: collection | f"{label}: {name}" >> beam.FlatMap(_select, name).with_output_types(of_elements)
+        for name, of_elements in outputs.items()
+    }
 
 
 @contextlib.contextmanager
@@ -176,5 +210,15 @@ class _ConsoleHandler(logging.Handler):
         console.say(record.getMessage())
 
 
-def _write(values: list[Any], path: str) -> None:
-    files.write_json(path, values)
+def _pair(value: Any) -> tuple[int, Any]:
+    return 0, value
+
+
+def _write(group: tuple[int, Iterable[Any]], path: str) -> None:
+    files.write_json(path, list(group[1]))
+
+
+def _select(element: tuple[str, Any], output: str) -> Iterator[Any]:
+    name, value = element
+    if name == output:
+        yield value

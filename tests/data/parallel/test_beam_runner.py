@@ -170,7 +170,7 @@ def test_the_runner_that_needs_a_download_is_not_used(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--runner=Direct"], "runner='Direct': Beam has no such runner; use one of DataflowRunner, "),
+        (["--runner=Direct"], "runner='Direct': Beam has no such runner; use one of BundleBasedDirectRunner, "),
         (["--runner=DirectRunner", "--workers=2"], "--workers does not apply to --runner"),
         (["--beam_options=--project=p"], "--beam_options needs --runner; add one, e.g. --runner=DirectRunner"),
         (["--runner=DirectRunner", "--beam_options=--porject=p"], "beam_options: unknown option --porject"),

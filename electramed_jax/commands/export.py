@@ -149,6 +149,7 @@ def _export_pretrained(args: argparse.Namespace) -> dict[str, Any]:
         config.model,
         read_vocab(args.workdir, config),
         lower_case=manifest.lower_case,
+        keep_accents=manifest.keep_accents,
         card_data=facts,
         pictures=pictures,
     )

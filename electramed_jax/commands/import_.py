@@ -8,6 +8,7 @@ import os
 import posixpath
 from typing import Any
 
+from electramed_jax.commands import case_flags
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
@@ -55,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cased", action="store_true", help="TensorFlow: the model was trained on cased text (default: lower-cased)"
     )
     parser.add_argument(
+        "--keep_accents",
+        action="store_true",
+        help="TensorFlow: the model was trained on lower-cased text with accents (default: without)",
+    )
+    parser.add_argument(
         "--num_heads", type=int, metavar="N", help="TensorFlow: heads of the discriminator (default: width / 64)"
     )
 
@@ -66,7 +72,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if bool(args.data) != bool(args.output):
         raise UserError("--data and --output are given together: the dataset to train on, and the config file to write")
     if prefix is None:
-        tf_options = [name for name in ("converted", "vocab", "cased", "num_heads") if getattr(args, name)]
+        tf_options = [
+            name for name in ("converted", "vocab", "cased", "keep_accents", "num_heads") if getattr(args, name)
+        ]
         if tf_options:
             raise UserError(
                 f"--{tf_options[0]} applies to a TensorFlow checkpoint; {args.input} is none: no .index file"
@@ -74,6 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if not args.output:
             raise UserError("no config file to write; add --data=DIR (the dataset to train on) and --output=FILE.py")
         return _write_config(args.input, args.data, args.output)
+    case_flags.check(args)
     if not args.converted:
         raise UserError(
             f"{args.input}: a TensorFlow checkpoint; add --converted=DIR, the folder to write Hugging Face folders in"
@@ -93,6 +102,7 @@ def _convert(args: argparse.Namespace, prefix: str) -> dict[str, Any]:
         args.converted,
         vocab_path=args.vocab or default_vocab,
         lower_case=not args.cased,
+        keep_accents=args.keep_accents,
         num_heads=args.num_heads,
     )
     for folder in result["converted"]:

@@ -58,7 +58,7 @@ def show_packed(folder: str, args: argparse.Namespace, shard: str | None = None)
     shown = []
     if shard is not None:
         rows = RowFile(files.join(folder, shard), packed.row_length, packed.dtype)
-        tokenizer = Tokenizer(files.join(folder, vocab.VOCAB_FILE), packed.lower_case)
+        tokenizer = Tokenizer(files.join(folder, vocab.VOCAB_FILE), packed.lower_case, packed.keep_accents)
         for number, row in enumerate(rows[: args.rows]):
             shown.append(tokenizer.decode(row[row != packed.special.pad]))
             console.say(f"{shard} row {number}: {shown[-1]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from electramed_jax.commands import runner_flags, takeover_flag
+from electramed_jax.commands import case_flags, runner_flags, takeover_flag
 from electramed_jax.common import console
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LICENCE",
         help="licence of the texts without one of their own, for the model card (default: that of the documents)",
     )
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents (default: lower-case the text)")
+    case_flags.add_arguments(parser)
     runner_flags.add_arguments(parser)
     takeover_flag.add_argument(parser)
 
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.storage.folder_lock import lock_folder
     from electramed_jax.data.packing.build import pack
 
+    case_flags.check(args)
     with lock_folder(args.output, takeover=args.takeover):
         packed = pack(
             args.documents,
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             name=args.name,
             license=args.license,
             lower_case=not args.cased,
+            keep_accents=args.keep_accents,
             workers=args.workers,
             beam=runner_flags.beam(args),
         )

@@ -188,6 +188,7 @@ class FinetuneConfig:
     )
     vocab: str = setting("", "init=scratch with a named size: vocab.txt")
     lower_case: bool = setting(True, "init=scratch with a named size: lower-case the text")
+    keep_accents: bool = setting(False, "init=scratch with a named size: keep the accents of lower-cased text")
     optimizer: FinetuneOptimizerConfig = setting(FinetuneOptimizerConfig(), "optimizer and learning rate schedule")
     mesh: MeshConfig = setting(MeshConfig(), "devices along each mesh axis")
     seed: int = setting(

@@ -28,7 +28,7 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
         trained = load_model.load_finetuned(config.init)
         params, spec = trained.params, trained.spec
         source = f"{config.init} (seed {trained.seed}), which began as {spec.source}"
-        encoder = encoders.PretrainedEncoder({}, spec.model, trained.tokens, spec.lower_case, source)
+        encoder = encoders.PretrainedEncoder({}, spec.model, trained.tokens, spec.lower_case, source, spec.keep_accents)
     elif config.init != SCRATCH:
         encoder = encoders.load_encoder(config.init)
         params = unflatten_encoder(encoder.leaves)
@@ -39,7 +39,7 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
             )
         model = PRESETS[config.init_size_from].model
         encoder = encoders.PretrainedEncoder(
-            {}, model, vocab.read_vocab(config.vocab), config.lower_case, config.init_size_from
+            {}, model, vocab.read_vocab(config.vocab), config.lower_case, config.init_size_from, config.keep_accents
         )
     else:
         encoder = encoders.load_encoder_sizes(config.init_size_from)
@@ -57,7 +57,7 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
             "positions; use a smaller max_seq_length"
         )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
-    return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params)
+    return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params, encoder.keep_accents)
 
 
 def unflatten_encoder(leaves: dict[str, Any]) -> dict[str, Any]:

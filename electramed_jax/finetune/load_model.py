@@ -45,7 +45,8 @@ class TrainedModel:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the run."""
-        return Tokenizer.from_tokens(self.tokens, self.spec.lower_case, self.spec.whole_tokens)
+        spec = self.spec
+        return Tokenizer.from_tokens(self.tokens, spec.lower_case, spec.whole_tokens, keep_accents=spec.keep_accents)
 
 
 def read_results(run_folder: str) -> dict[str, Any]:

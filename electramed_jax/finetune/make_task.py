@@ -33,6 +33,7 @@ def make_task(config: FinetuneConfig, encoder: InitEncoder) -> tuple[Task, InitE
         model=encoder.model,
         special=task.tokenizer.special,
         lower_case=encoder.lower_case,
+        keep_accents=encoder.keep_accents,
         whole_tokens=task.tokenizer.never_split,
         source=encoder.source,
         words=config.ner.words if isinstance(task, NerTask) else "",

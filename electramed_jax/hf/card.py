@@ -190,6 +190,7 @@ def card_data_for_run(
         "tokens": train.tokens,
         "vocabulary": manifest.vocab_size,
         "lower-cased": manifest.lower_case,
+        **({"accents": "kept"} if manifest.keep_accents else {}),
     }
     fingerprints = [phase.train_rows[:16] or "not recorded" for phase in phases]
     if len(set(fingerprints)) > 1:  # the rows above are those of the last dataset

@@ -28,6 +28,7 @@ class ImportedModel:
       tying: of the parameter tree.
       vocabulary: tokens by id; None if the folder has no tokenizer.
       lower_case: setting of the tokenizer; None if the folder does not contain it.
+      keep_accents: setting of the tokenizer: lower-cased text keeps its accents.
       unused_rows: rows of the word table that were dropped because no token has their id.
       unexpected: tensors of the folder that our networks do not have.
     """
@@ -37,6 +38,7 @@ class ImportedModel:
     tying: str
     vocabulary: list[str] | None
     lower_case: bool | None
+    keep_accents: bool
     unused_rows: int
     unexpected: tuple[str, ...] = ()
 
@@ -110,6 +112,7 @@ def export_networks(
     vocabulary: Sequence[str],
     *,
     lower_case: bool,
+    keep_accents: bool = False,
     card_data: card.CardData,
     pictures: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -123,7 +126,7 @@ def export_networks(
       params: parameter tree of the pair, on the host.
       model: sizes of the pair.
       vocabulary: tokens by id.
-      lower_case: whether the model was trained on lower-cased text.
+      lower_case, keep_accents: normalization of the text that the model was trained on, as in `Tokenizer`.
       card_data: content of the model card.
       pictures: PNG files of the card by name.
 
@@ -131,7 +134,7 @@ def export_networks(
       UserError: the vocabulary and the word table differ in size, or the model does not have the network.
     """
     check_vocabulary_size(vocabulary, model)
-    tokenizer = tokenize.Tokenizer.from_tokens(vocabulary, lower_case)
+    tokenizer = tokenize.Tokenizer.from_tokens(vocabulary, lower_case, keep_accents=keep_accents)
     contents = {}
     for network, folder in folders.items():
         sizes = Sizes.from_model_config(model, network)
@@ -184,6 +187,7 @@ def import_folder(folder: str, tying: str | None = None, *, allow_headless: bool
         tying=tying,
         vocabulary=first.vocabulary,
         lower_case=first.lower_case,
+        keep_accents=first.keep_accents,
         unused_rows=first.unused_rows,
         unexpected=tuple(name for one in read for name in one.unexpected),
     )

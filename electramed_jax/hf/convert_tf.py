@@ -36,7 +36,7 @@ training data. Its licence is the one it was published under.
 
 
 def convert_checkpoint(
-    prefix: str, output: str, *, vocab_path: str, lower_case: bool, num_heads: int | None
+    prefix: str, output: str, *, vocab_path: str, lower_case: bool, keep_accents: bool = False, num_heads: int | None
 ) -> dict[str, Any]:
     """Writes OUTPUT/discriminator and OUTPUT/generator, if the checkpoint has them.
 
@@ -44,7 +44,7 @@ def convert_checkpoint(
       prefix: of the checkpoint, from `tf_checkpoint.find_checkpoint`.
       output: parent folder.
       vocab_path: vocab.txt that the model was trained with.
-      lower_case: whether the model was trained on lower-cased text.
+      lower_case, keep_accents: normalization of the text that the model was trained on, as in `Tokenizer`.
       num_heads: attention heads of the discriminator; None: by ELECTRA's rule.
 
     Returns:
@@ -61,7 +61,7 @@ def convert_checkpoint(
         )
     if not files.exists(vocab_path):
         raise UserError(f"{vocab_path}: missing; set the vocabulary of the checkpoint with --vocab=FILE")
-    tokenizer = tokenize.Tokenizer.from_tokens(vocab.read_vocab(vocab_path), lower_case)
+    tokenizer = tokenize.Tokenizer.from_tokens(vocab.read_vocab(vocab_path), lower_case, keep_accents=keep_accents)
     name = posixpath.basename(posixpath.dirname(prefix)) or posixpath.basename(prefix)
     contents = {}
     for network, named in tensors.items():

@@ -25,7 +25,7 @@ class PretrainedEncoder:
       leaves: float32 numpy by name: "embeddings/...", "project/...", "layers/...".
       model: sizes of the encoder; the settings of the generator are not meaningful.
       tokens: vocabulary by id.
-      lower_case: whether text is lower-cased.
+      lower_case, keep_accents: normalization of text, as in `Tokenizer`.
       source: description of the origin, for log lines.
     """
 
@@ -34,6 +34,7 @@ class PretrainedEncoder:
     tokens: list[str]
     lower_case: bool
     source: str
+    keep_accents: bool = False
 
 
 def load_encoder(path: str) -> PretrainedEncoder:
@@ -59,7 +60,7 @@ def load_encoder_sizes(path: str) -> PretrainedEncoder:
 def _load_sizes_from_workdir(path: str, config: Config) -> PretrainedEncoder:
     manifest = manifests.load_manifest(files.join(path, workdir.DATASET_FILE))
     tokens = workdir.read_vocab(path, config)
-    return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, path)
+    return PretrainedEncoder({}, config.model, tokens, manifest.lower_case, path, manifest.keep_accents)
 
 
 def _load_from_workdir(path: str) -> PretrainedEncoder:
@@ -86,4 +87,5 @@ def _load_from_folder(path: str) -> PretrainedEncoder:
         raise UserError(f"{folder}: no {vocab.VOCAB_FILE}; wanted the vocabulary of the model in the same folder")
     leaves = mapping.from_hf_tensors(network.tensors, network.sizes, mapping.ENCODER)
     lower_case = True if network.lower_case is None else network.lower_case  # Hugging Face's default
-    return PretrainedEncoder(leaves, network.sizes.to_model_config(), network.vocabulary, lower_case, path)
+    model = network.sizes.to_model_config()
+    return PretrainedEncoder(leaves, model, network.vocabulary, lower_case, path, network.keep_accents)

@@ -96,7 +96,9 @@ def load_finetuned(folder: str) -> FinetunedModel:
     if network.vocabulary is None:
         raise UserError(f"{folder}: no {VOCAB_FILE}; wanted the vocabulary of the model in the same folder")
     never_split = model_dir.read_never_split(folder)
-    tokenizer = Tokenizer.from_tokens(network.vocabulary, network.lower_case is not False, never_split)
+    tokenizer = Tokenizer.from_tokens(
+        network.vocabulary, network.lower_case is not False, never_split, keep_accents=network.keep_accents
+    )
     loss = losses[problem] if kind == SEQUENCE else "softmax"
     return FinetunedModel(
         tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(POSTPROCESS_KEY, {})

@@ -121,8 +121,8 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: Dataset) -> tu
       dataset: the packed folders.
 
     Raises:
-      UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, one of the two is
-        cased and the other lower-cased, or the rows of the dataset are longer than the model's position table.
+      UserError: the vocabulary of the dataset is neither the folder's nor an extension of it, the two treat case or
+        accents differently, or the rows of the dataset are longer than the model's position table.
     """
     packed_folders = ",".join(dataset.folders)
     tokens = vocab.read_vocab(dataset.vocab_path)
@@ -139,6 +139,13 @@ def fit_to_dataset(folder: str, imported: ImportedModel, dataset: Dataset) -> tu
             f"{folder}: a model of {kinds[imported.lower_case]} text, but {packed_folders} is "
             f"{kinds[dataset.manifest.lower_case]}; pack the text again"
             f"{'' if imported.lower_case else ' with --cased'}"
+        )
+    if imported.lower_case and imported.keep_accents != dataset.manifest.keep_accents:
+        kinds = {True: "keeps", False: "removes"}
+        raise UserError(
+            f"{folder}: its tokenizer {kinds[imported.keep_accents]} accents, but {packed_folders} was packed "
+            f"{'with' if dataset.manifest.keep_accents else 'without'} --keep_accents; pack the text again "
+            f"{'with' if imported.keep_accents else 'without'} it"
         )
     positions = min(one.max_positions for one in imported.sizes.values())
     if dataset.manifest.row_length > positions:

@@ -75,7 +75,7 @@ def _write_all_but_config(folder: str, content: FolderContent) -> None:
     assert len(tokenizer.tokens) == len(content.tensors[mapping.WORD_TABLE]) == config["vocab_size"]
     vocab.write_vocab(files.join(folder, vocab.VOCAB_FILE), tokenizer.tokens)
     files.write_text(files.join(folder, model_dir.TOKENIZER), tokenizer.backend.to_str(pretty=True))
-    settings = _tokenizer_config(config["max_position_embeddings"], tokenizer.lower_case)
+    settings = _tokenizer_config(config["max_position_embeddings"], tokenizer)
     files.write_json(files.join(folder, model_dir.TOKENIZER_CONFIG), settings)
     files.write_text(files.join(folder, model_dir.CARD), content.card)
     for name, picture in content.pictures.items():
@@ -85,10 +85,11 @@ def _write_all_but_config(folder: str, content: FolderContent) -> None:
         file.write(safetensors.save(dict(content.tensors), metadata={"format": "pt"}))
 
 
-def _tokenizer_config(max_positions: int, lower_case: bool) -> dict[str, Any]:
+def _tokenizer_config(max_positions: int, tokenizer: tokenize.Tokenizer) -> dict[str, Any]:
     return {
         "tokenizer_class": "ElectraTokenizer",
-        "do_lower_case": lower_case,
+        "do_lower_case": tokenizer.lower_case,
+        **({"strip_accents": False} if tokenizer.keep_accents else {}),
         "model_max_length": max_positions,
         "unk_token": vocab.UNK,
         "sep_token": vocab.SEP,

@@ -122,10 +122,12 @@ def data_section(runs: Sequence[Run], figure: str) -> str:
         table = _table(head, rows, numbers=range(1, 6))
         epochs = run.history.tokens() / max(1, manifest.splits["train"].tokens)
         files = f"{len(manifest.sources):,} source file{'' if len(manifest.sources) == 1 else 's'}"
+        case = "lower-cased" if manifest.lower_case else "cased"
+        case += ", accents kept" * manifest.keep_accents
         cards.append(
             f'<div class="card two scroll"><h3>{run_label(run, number, runs)}</h3>{table}'
             f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length} tokens, '
-            f"{'lower-cased' if manifest.lower_case else 'cased'}; {epochs:.2f} epochs so far</p>"
+            f"{case}; {epochs:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
         )
     return section("Data", "".join(cards), grid=True)

@@ -148,6 +148,12 @@ def test_a_cased_model_with_lower_cased_data_is_an_error(exported, packed, tmp_p
         initialize.fit_to_dataset(str(folder), imported, open_dataset(packed))
 
 
+def test_a_model_that_keeps_accents_needs_data_that_does(exported, packed):
+    imported = dataclasses.replace(convert.import_folder(str(exported[0] / "discriminator")), keep_accents=True)
+    with pytest.raises(UserError, match="keeps accents, but .* was packed without --keep_accents; pack .* with it"):
+        initialize.fit_to_dataset("folder", imported, open_dataset(packed))
+
+
 def test_rows_longer_than_the_models_positions_are_an_error(exported, packed):
     imported = convert.import_folder(str(exported[0] / "discriminator"))
     dataset = open_dataset(packed)

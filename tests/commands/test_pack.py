@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from run_command import run_command, run_pipeline
 
 from electramed_jax.commands import pack
+from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import from_flags
 from electramed_jax.data.dataset.manifest import read_manifest
 
@@ -63,7 +65,7 @@ def test_a_cased_vocabulary_without_cased_is_reported(tmp_path, capsys):
     paths = ("--documents", tmp_path / "documents", "--max_seq_length", 64, "--workers", 1)
     for name, words, message in (
         ("cased", ["Kinase", "Receptor", "Mice", "Rats"], "is a cased vocabulary (4 of"),
-        ("accented", ["été", "élève", "naïf", "där"], "tokens of"),
+        ("accented", ["été", "élève", "naïf", "där"], "removed from lower-cased text; pack with --keep_accents"),
         ("plain", [], ""),
     ):
         (tmp_path / f"{name}.txt").write_text(vocab + "".join(f"{word}\n" for word in words))
@@ -72,7 +74,30 @@ def test_a_cased_vocabulary_without_cased_is_reported(tmp_path, capsys):
         shown = capsys.readouterr().err
         assert message in shown and ("warning" in shown) == bool(message)
     run_command("pack", *paths, "--vocab", tmp_path / "cased.txt", "--output", tmp_path / "with_cased", "--cased")
-    assert "is a cased vocabulary" not in capsys.readouterr().err
+    run_command("pack", *paths, "--vocab", tmp_path / "accented.txt", "--output", tmp_path / "with", "--keep_accents")
+    assert "lower-cased text" not in capsys.readouterr().err
+
+
+def test_accents_are_kept_from_the_vocabulary_to_the_rows(tmp_path, capsys):
+    texts = [
+        json.dumps({"text": f"Élève naïf {n} à l'école. Les élèves du lycée ont passé un bel été là-bas."})
+        for n in range(40)
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(texts))
+    documents, vocab, one = tmp_path / "documents", tmp_path / "vocab.txt", ("--workers", 1)
+    run_command("prepare", "--input", tmp_path / "in.jsonl", "--output", documents, *one)
+    run_command("vocab", "--documents", documents, "--output", vocab, "--size", 120, "--keep_accents", *one)
+    assert f"--vocab {vocab} --keep_accents --max_seq_length" in capsys.readouterr().err
+    paths = ("--documents", documents, "--vocab", vocab, "--max_seq_length", 64, *one)
+    run_command("pack", *paths, "--output", tmp_path / "rows", "--keep_accents")
+    assert read_manifest(str(tmp_path / "rows")).keep_accents
+    capsys.readouterr()
+    run_command("inspect", tmp_path / "rows")
+    assert "élève naïf" in capsys.readouterr().err
+    with pytest.raises(UserError, match="holds another dataset .keep_accents=True, not False"):
+        run_command("pack", *paths, "--output", tmp_path / "rows")
+    with pytest.raises(UserError, match="--cased keeps accents too"):
+        run_command("pack", *paths, "--output", tmp_path / "both", "--cased", "--keep_accents")
 
 
 @pytest.mark.parametrize(("length", "setting"), [(64, ""), (512, ""), (1024, "--config.model.max_positions=1024 ")])

@@ -21,13 +21,13 @@ FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
 FILES += ["tokenizer_config.json", "vocab.txt"]
 
 
-def export(pair, parent: pathlib.Path, *, lower_case: bool = True) -> pathlib.Path:
+def export(pair, parent: pathlib.Path, **casing: bool) -> pathlib.Path:
     convert.export_networks(
         {network: str(parent / network) for network in ("discriminator", "generator")},
         pair.params,
         pair.model,
         pair.vocabulary,
-        lower_case=lower_case,
+        **{"lower_case": True} | casing,
         card_data=pair.card_data,
     )
     return parent
@@ -81,15 +81,22 @@ def test_an_untied_generator_is_exported_with_its_own_embedding_size(make_pair, 
     assert json.loads((tmp_path / "generator" / "config.json").read_text())["embedding_size"] == 8
 
 
-@pytest.mark.parametrize("lower_case", [True, False])
-def test_the_tokenizer_is_exported_with_its_case(make_pair, tmp_path, lower_case):
-    export(make_pair(), tmp_path, lower_case=lower_case)
+@pytest.mark.parametrize(("lower_case", "keep_accents"), [(True, False), (True, True), (False, False)])
+def test_the_tokenizer_is_exported_with_its_case_and_accents(make_pair, tmp_path, lower_case, keep_accents):
+    export(make_pair(), tmp_path, lower_case=lower_case, keep_accents=keep_accents)
     settings = json.loads((tmp_path / "discriminator" / "tokenizer_config.json").read_text())
     assert settings["do_lower_case"] is lower_case
     assert settings["model_max_length"] == 24
-    assert convert.import_folder(str(tmp_path)).lower_case is lower_case
-    backend = Tokenizer(str(tmp_path / "discriminator" / "vocab.txt"), lower_case).backend
+    imported = convert.import_folder(str(tmp_path))
+    assert (imported.lower_case, imported.keep_accents) == (lower_case, keep_accents)
+    backend = Tokenizer(str(tmp_path / "discriminator" / "vocab.txt"), lower_case, keep_accents).backend
     assert (tmp_path / "discriminator" / "tokenizer.json").read_text() == backend.to_str(pretty=True)
+
+
+def test_a_cased_tokenizer_without_accents_is_an_error(folder):
+    edit_json(folder / "discriminator" / "tokenizer_config.json", do_lower_case=False, strip_accents=True)
+    with pytest.raises(UserError, match="strip_accents=true with do_lower_case=false; wanted a tokenizer that keeps"):
+        convert.import_folder(str(folder))
 
 
 @pytest.mark.parametrize("tying", TYINGS)

@@ -41,11 +41,11 @@ PROBLEMS = {"class": "single_label_classification", "labels": "multi_label_class
 class Exported:
     """A model with random parameters, its exported folder and our logits."""
 
-    def __init__(self, name: str, folder: str):
+    def __init__(self, name: str, folder: str, keep_accents: bool = False):
         self.head, self.auto = HEADS[name]
         self.folder = folder
         self.config = tiny_init_encoder(VOCABULARY, dropout=0.0, max_positions=24).model
-        self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",))
+        self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",), keep_accents=keep_accents)
         shapes = jax.eval_shape(lambda: model.init_params(self.config, self.head, jax.random.key(0)))
         rng = np.random.default_rng(3)
         self.params = tree_rules.map_named(
@@ -146,6 +146,13 @@ def test_pipelines_predict_what_our_logits_imply(exported):
     if exported.head.loss == SOFTMAX:
         wanted = np.exp(cls) / np.exp(cls).sum()
     assert scores == pytest.approx(dict(zip(labels, wanted.tolist(), strict=True)), abs=TOLERANCE)
+
+
+def test_a_model_that_keeps_accents_does_so_wherever_it_is_opened(tmp_path):
+    folder = Exported("token", str(tmp_path), keep_accents=True).folder
+    assert finetuned.load_finetuned(folder).tokenizer.keep_accents and encoder.load_encoder(folder).keep_accents
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert theirs.backend_tokenizer.normalizer.normalize_str("É") == "é"
 
 
 def test_the_encoder_of_each_model_and_of_a_bare_encoder_can_be_loaded(exported, tmp_path):

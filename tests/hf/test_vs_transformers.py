@@ -41,13 +41,13 @@ TEXTS = [
 CLASSES = {"discriminator": "AutoModelForPreTraining", "generator": "AutoModelForMaskedLM"}
 
 
-def export(pair, folder, network: str, *, lower_case: bool = True):
+def export(pair, folder, network: str, **casing: bool):
     convert.export_networks(
         {network: str(folder)},
         pair.params,
         pair.model,
         pair.vocabulary,
-        lower_case=lower_case,
+        **{"lower_case": True} | casing,
         card_data=pair.card_data,
     )
     return folder
@@ -132,12 +132,16 @@ def test_text_gives_the_same_logits_from_tokenizer_to_model(make_pair, tmp_path)
     np.testing.assert_allclose(ours[mask == 1], theirs[mask == 1], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("lower_case", [True, False])
-def test_auto_tokenizer_gives_our_ids_and_token_types(make_pair, tmp_path, lower_case):
+@pytest.mark.parametrize(("lower_case", "keep_accents"), [(True, False), (True, True), (False, False)])
+def test_auto_tokenizer_gives_our_ids_and_token_types(make_pair, tmp_path, lower_case, keep_accents):
     pair = make_pair()
-    export(pair, tmp_path, "generator", lower_case=lower_case)
+    export(pair, tmp_path, "generator", lower_case=lower_case, keep_accents=keep_accents)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    ours = Tokenizer(str(tmp_path / "vocab.txt"), lower_case)
+    assert (
+        theirs.backend_tokenizer.normalizer.normalize_str("É")
+        == {(0, 0): "É", (1, 0): "e", (1, 1): "é"}[lower_case, keep_accents]
+    )
+    ours = Tokenizer(str(tmp_path / "vocab.txt"), lower_case, keep_accents)
     special = pair.config.data.special
     for first, second in (pair for pair in TEXTS if "[MASK]" not in pair[0]):
         a = ours.encode_batch([first])[0].tolist()

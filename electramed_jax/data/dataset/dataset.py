@@ -94,6 +94,12 @@ def _check_same_format(first: str, a: Manifest, folder: str, b: Manifest) -> Non
         ("vocabularies", a.vocab_sha256 == b.vocab_sha256, f"{a.vocab_size:,} and {b.vocab_size:,} tokens", "--vocab"),
         ("row lengths", a.row_length == b.row_length, f"{a.row_length} and {b.row_length} ids", "--max_seq_length"),
         ("casings", a.lower_case == b.lower_case, f"lower-cased: {a.lower_case} and {b.lower_case}", "--cased"),
+        (
+            "accents",
+            a.keep_accents == b.keep_accents,
+            f"kept: {a.keep_accents} and {b.keep_accents}",
+            "--keep_accents",
+        ),
     ]
     for what, same, both, flag in checks:
         if not same:

@@ -94,6 +94,7 @@ class Manifest:
       dropped: number of documents of the inputs that are in no row, by reason.
       length_histogram: documents by token count; the key is the inclusive upper end of the bin.
       name: prefix of the shard names.
+      keep_accents: whether lower-cased text kept its accents.
       license: of the texts without one of their own; "" if it is unknown.
       format: of the rows, "packed" or "electra" (one two-segment example per row, then padding).
       digest: SHA-256 of the other fields, by `compute_digest`; "" in datasets of earlier versions and in a manifest of
@@ -116,6 +117,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     digest: str = ""
     license: str = ""
+    keep_accents: bool = False
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
@@ -142,8 +144,9 @@ def write_manifest(directory: str, manifest: Manifest) -> Manifest:
 def compute_digest(manifest: Manifest) -> str:
     """Returns the hexadecimal SHA-256 of all fields but `digest`, as JSON with sorted keys."""
     fields = dataclasses.asdict(dataclasses.replace(manifest, digest=""))
-    if not manifest.license:
-        del fields["license"]  # a field that was added later; datasets without it keep their digest
+    for name in ("license", "keep_accents"):  # fields that were added later; datasets without them keep their digest
+        if not fields[name]:
+            del fields[name]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -54,6 +54,7 @@ def pack(
     license: str = "",
     rows_per_shard: int = ROWS_PER_SHARD,
     lower_case: bool = True,
+    keep_accents: bool = False,
     workers: int | None = None,
     beam: BeamRunner | None = None,
 ) -> manifest.Manifest:
@@ -65,6 +66,7 @@ def pack(
       format: one of FORMATS.
       name: of the dataset, the beginning of the names of its files; None is that of the documents.
       license: of the texts without one of their own; "" is that of the documents.
+      lower_case, keep_accents: as in `Tokenizer`.
       workers: processes (default: one per core).
       beam: runs the work as a Beam pipeline instead of in `workers` processes (see `build_beam`).
 
@@ -82,7 +84,7 @@ def pack(
     if name is None:
         name = corpus_dir.corpus_name(info)
     corpus_dir.check_name(name)
-    _warn_of_case(tokens, lower_case, vocab_path)
+    _warn_of_case(tokens, lower_case, keep_accents, vocab_path)
     request = {
         "vocab_sha256": vocab.sha256(vocab_path),
         "row_length": row_length,
@@ -90,6 +92,7 @@ def pack(
         "name": name,
         "rows_per_shard": rows_per_shard,
         "lower_case": lower_case,
+        "keep_accents": keep_accents,
         "code_version": electramed_jax.__version__,
         "sources": info["inputs"],
     }
@@ -103,7 +106,9 @@ def pack(
     with files.atomic_write(own_vocab) as file:
         file.write(files.read_bytes(vocab_path))
 
-    spec = PackingSpec(own_vocab, lower_case, row_length, format, name, rows_per_shard, WINDOW_ROWS * row_length)
+    spec = PackingSpec(
+        own_vocab, lower_case, row_length, format, name, rows_per_shard, WINDOW_ROWS * row_length, keep_accents
+    )
     num_parts = len(info["inputs"])
     if beam is None:
         splits = _build_splits(workers, documents_dir, num_parts, work, output_dir, spec)
@@ -152,21 +157,21 @@ def _tokenize(part: str, spec: PackingSpec, work: str, split: str, number: int) 
     """Tokenizes one part into a scratch file; returns its path."""
     path = files.join(work, f"tokens-{split}-{number:05d}")
     if not files.exists(path):
-        tokenizer = _cached_tokenizer(spec.vocab_path, spec.lower_case)
+        tokenizer = _cached_tokenizer(spec)
         ends = packing.SentenceEnds.from_vocab(tokenizer.tokens) if spec.format == ELECTRA else None
         token_files.write_blocks(path, token_files.tokenize(corpus_dir.read_part(part), tokenizer, ends))
     return path
 
 
-_tokenizers: dict[tuple[str, bool], Tokenizer] = {}
+_tokenizers: dict[tuple[str, bool, bool], Tokenizer] = {}
 
 
-def _cached_tokenizer(vocab_path: str, lower_case: bool) -> Tokenizer:
+def _cached_tokenizer(spec: PackingSpec) -> Tokenizer:
     """Returns the process's tokenizer; it caches the ids of words, so it is kept from part to part."""
-    key = (vocab_path, lower_case)
+    key = (spec.vocab_path, spec.lower_case, spec.keep_accents)
     if key not in _tokenizers:
         _tokenizers.clear()
-        _tokenizers[key] = Tokenizer(vocab_path, lower_case)
+        _tokenizers[key] = Tokenizer(*key)
     return _tokenizers[key]
 
 
@@ -216,6 +221,7 @@ def _make_manifest(
         vocab_size=len(tokens),
         vocab_sha256=request["vocab_sha256"],
         lower_case=request["lower_case"],
+        keep_accents=request["keep_accents"],
         special=special,
         splits=entries,
         sources=info["inputs"],
@@ -228,7 +234,7 @@ def _make_manifest(
     )
 
 
-def _warn_of_case(tokens: Sequence[str], lower_case: bool, path: str) -> None:
+def _warn_of_case(tokens: Sequence[str], lower_case: bool, keep_accents: bool, path: str) -> None:
     """Warns of a vocabulary with capitals or accents that the lower-cased text cannot contain."""
     if not lower_case:
         return
@@ -240,11 +246,14 @@ def _warn_of_case(tokens: Sequence[str], lower_case: bool, path: str) -> None:
             f"{capitals[len(capitals) // 2]!r}), but the text is lower-cased; pack with --cased"
         )
         return
+    if keep_accents:
+        return
     accented = [token for token in words if unicodedata.normalize("NFD", token) != token and _has_accent(token)]
     if len(accented) > CASED_WARNING * len(words):
         console.warn(
             f"warning: {len(accented):,} of {len(words):,} tokens of {path} have accents, such as "
-            f"{accented[len(accented) // 2]!r}, which are removed from lower-cased text; those tokens are never used"
+            f"{accented[len(accented) // 2]!r}, which are removed from lower-cased text; pack with --keep_accents, "
+            "or those tokens are never used"
         )
 
 
@@ -257,5 +266,5 @@ def _warn_of_unknown(stats: SplitStats, special: SpecialIds, split: str) -> None
     if unknown > UNKNOWN_WARNING:
         console.say(
             f"warning: {unknown:.1%} of the {split} tokens are [UNK]. Check that the vocabulary was trained on text "
-            "of this kind, and that --cased is given if and only if it was trained with --cased."
+            "of this kind, and that --cased and --keep_accents are given if and only if it was trained with them."
         )

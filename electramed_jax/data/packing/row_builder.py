@@ -25,6 +25,7 @@ class PackingSpec:
 
     Attributes:
       vocab_path: a vocab.txt that every process can read.
+      lower_case, keep_accents: as in `Tokenizer`.
       row_length: T, ids in a row.
       format: one of FORMATS.
       name: of the dataset.
@@ -38,6 +39,7 @@ class PackingSpec:
     name: str
     rows_per_shard: int
     window_tokens: int
+    keep_accents: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

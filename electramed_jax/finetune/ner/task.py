@@ -99,7 +99,7 @@ class NerTask:
         chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
         return cls(
             split_files.find_split_files(config.task.data, chosen, corpus_files.ENDINGS),
-            Tokenizer.from_tokens(encoder.tokens, encoder.lower_case),
+            encoder.make_tokenizer(),
             max_length=config.task.max_seq_length,
             scheme=config.ner.scheme,
             words=config.ner.words,

@@ -98,7 +98,7 @@ class QaTask:
         paths = split_files.find_split_files(config.task.data, chosen, ENDINGS)
         return cls(
             {split: splits.expand_paths(listed) for split, listed in paths.items()},
-            Tokenizer.from_tokens(encoder.tokens, encoder.lower_case),
+            encoder.make_tokenizer(),
             windowing=WindowConfig(config.task.max_seq_length, config.qa.doc_stride, config.qa.max_query_length),
             measures=config.qa.measures,
             gold=splits.expand_paths(config.qa.gold),

@@ -8,6 +8,7 @@ from typing import Any
 
 from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import ModelConfig
+from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import TrainState
 
@@ -20,7 +21,7 @@ class InitEncoder:
       source: where it is from, for messages and results.
       model: sizes and numerics; its generator settings are not used.
       tokens: the vocabulary, by id.
-      lower_case: whether text is lower-cased.
+      lower_case, keep_accents: normalization of text, as in `Tokenizer`.
       params: float32 numpy, named as in `training/model.py`: {"embeddings": ..., "encoder": ...} and optionally
         "head"; {} for training from scratch.
     """
@@ -30,6 +31,11 @@ class InitEncoder:
     tokens: Sequence[str]
     lower_case: bool
     params: dict[str, Any]
+    keep_accents: bool = False
+
+    def make_tokenizer(self, never_split: Sequence[str] = ()) -> Tokenizer:
+        """Returns the tokenizer of the encoder; the tokens in `never_split` are always one piece."""
+        return Tokenizer.from_tokens(self.tokens, self.lower_case, never_split, keep_accents=self.keep_accents)
 
 
 def with_encoder_params(state: TrainState, params: dict[str, Any]) -> TrainState:

@@ -40,6 +40,7 @@ class ModelSpec:
     whole_tokens: tuple[str, ...]
     source: str
     words: str = ""
+    keep_accents: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of task.json."""

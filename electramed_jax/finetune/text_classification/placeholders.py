@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 
 PATTERN = re.compile(r"@[A-Z][A-Z0-9-]*\$")
@@ -48,7 +47,7 @@ def add_to_vocabulary(encoder: InitEncoder, placeholders: Sequence[str]) -> Init
         table = np.zeros((model.padded_vocab_size, rows.shape[1]), np.float32)
         table[: len(encoder.tokens)] = rows[: len(encoder.tokens)]
         words = [re.sub(r"[@$-]+", " ", placeholder).strip() for placeholder in new.values()]
-        pieces = Tokenizer.from_tokens(encoder.tokens, encoder.lower_case).encode_batch(words)
+        pieces = encoder.make_tokenizer().encode_batch(words)
         for number, ids in zip(new, pieces, strict=True):
             table[number] = rows[ids].mean(axis=0)
         params = params | {"embeddings": params["embeddings"] | {"word": table}}

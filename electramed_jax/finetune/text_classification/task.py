@@ -146,7 +146,7 @@ class TextClassificationTask:
         task = cls(
             config.task.kind,
             corpus,
-            Tokenizer.from_tokens(encoder.tokens, encoder.lower_case, whole_tokens),
+            encoder.make_tokenizer(whole_tokens),
             max_length=config.task.max_seq_length,
             negative=text.negative,
             separator=text.label_separator,

@@ -30,6 +30,7 @@ class TokenizerConfig(TypedDict, total=False):
     """The keys of tokenizer_config.json that are read."""
 
     do_lower_case: bool | None
+    strip_accents: bool | None
 
 
 class AddedToken(TypedDict):
@@ -61,7 +62,7 @@ class Network:
       network: "discriminator", "generator", "encoder" (no pre-training head), or the kind of a fine-tuned head.
       sizes: from config.json; the vocabulary without unused rows.
       tensors: by Hugging Face's name.
-      vocabulary, lower_case, unused_rows, unexpected: as in `convert.ImportedModel`.
+      vocabulary, lower_case, keep_accents, unused_rows, unexpected: as in `convert.ImportedModel`.
     """
 
     network: str
@@ -69,6 +70,7 @@ class Network:
     tensors: dict[str, np.ndarray]
     vocabulary: list[str] | None
     lower_case: bool | None
+    keep_accents: bool
     unused_rows: int
     unexpected: tuple[str, ...] = ()
 
@@ -170,7 +172,7 @@ def _read_sizes(folder: str) -> Sizes:
 
 def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, np.ndarray]) -> Network:
     """Returns the network with its tokenizer and without unused rows of the word table, after checking the sizes."""
-    vocabulary, lower_case = _read_tokenizer(folder)
+    vocabulary, lower_case, keep_accents = _read_tokenizer(folder)
     rows = len(tensors.get(mapping.WORD_TABLE, ()))
     tokens = rows if vocabulary is None else len(vocabulary)
     if rows != sizes.vocab_size or tokens > rows:
@@ -183,7 +185,7 @@ def _check_network(folder: str, network: str, sizes: Sizes, tensors: dict[str, n
         if name in tensors:
             tensors[name] = tensors[name][:tokens]
     sizes = dataclasses.replace(sizes, vocab_size=tokens)
-    return Network(network, sizes, tensors, vocabulary, lower_case, rows - tokens)
+    return Network(network, sizes, tensors, vocabulary, lower_case, keep_accents, rows - tokens)
 
 
 def _detect_network(folder: str, tensors: Mapping[str, np.ndarray], allow_headless: bool) -> str:
@@ -197,20 +199,29 @@ def _detect_network(folder: str, tensors: Mapping[str, np.ndarray], allow_headle
     return networks[0]
 
 
-def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None]:
-    """Returns (tokens by id, whether text is lower-cased); None for what no file contains."""
+def _read_tokenizer(folder: str) -> tuple[list[str] | None, bool | None, bool]:
+    """Returns (tokens by id, whether text is lower-cased, whether lower-cased text keeps its accents).
+
+    The first two are None if no file contains them.
+    """
     vocab_path, tokenizer_path, settings_path = (
         files.join(folder, name) for name in (vocab.VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG)
     )
-    has_settings = files.exists(settings_path)
-    lower_case = (
-        files.read_json(settings_path, TokenizerConfig, advice=_ADVICE).get("do_lower_case") if has_settings else None
-    )
+    settings: TokenizerConfig = {}
+    if files.exists(settings_path):
+        settings = files.read_json(settings_path, TokenizerConfig, advice=_ADVICE)
+    lower_case, strip_accents = settings.get("do_lower_case"), settings.get("strip_accents")
+    if lower_case is False and strip_accents:
+        raise UserError(
+            f"{settings_path}: strip_accents=true with do_lower_case=false; wanted a tokenizer that keeps the accents "
+            "of cased text"
+        )
+    keep_accents = lower_case is not False and strip_accents is False
     if files.exists(vocab_path):
-        return vocab.read_vocab(vocab_path), lower_case
+        return vocab.read_vocab(vocab_path), lower_case, keep_accents
     if not files.exists(tokenizer_path):
-        return None, lower_case
-    return _vocabulary_of_tokenizer(tokenizer_path), lower_case
+        return None, lower_case, keep_accents
+    return _vocabulary_of_tokenizer(tokenizer_path), lower_case, keep_accents
 
 
 def _vocabulary_of_tokenizer(path: str) -> list[str]:

@@ -105,7 +105,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
         default="both",
         metavar="both|replace|append",
         help="an article with an abstract in PubMed and a full text: both (default) keeps two documents; replace drops "
-        "the abstract; append drops title and abstract of the full text",
+        "the abstract; append drops it if the full text begins with an abstract",
     )
 
 

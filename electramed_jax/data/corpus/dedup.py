@@ -13,7 +13,8 @@ The rules apply in order; a document dropped by one does not take part in the ne
 4. Same article: of the full texts with a common PMID, PMCID or DOI, the first in the order of the inputs is kept; and
    of abstracts that are not PubMed records (such as those of a search service), the PubMed record or else the first.
    `full_text` decides about an article with both: "both" keeps the abstract and the full text, "replace" drops the
-   abstract, "append" keeps it and takes title and abstract off the full text.
+   abstract, "append" makes sure that the text of the article follows its abstract, each once: it drops the abstract if
+   the full text begins with one, and otherwise keeps it and takes the title off the full text.
 
 (5. Near-duplicate, if enabled: see `minhash`.)
 
@@ -29,10 +30,10 @@ import numpy as np
 from electramed_jax.data.corpus import corpus_dir
 from electramed_jax.data.readers.document import (
     APPEND,
+    BOTH,
     FULL_TEXT,
     OTHER_ABSTRACT_SOURCE,
     PUBMED_SOURCE,
-    REPLACE,
     Document,
 )
 
@@ -41,7 +42,7 @@ REASONS = ("", "withdrawn", "superseded", "duplicate", "near_duplicate", "same_a
 KEPT, WITHDRAWN, SUPERSEDED, DUPLICATE, NEAR_DUPLICATE, SAME_ARTICLE, HAS_FULL_TEXT, WITHOUT_ABSTRACT = range(
     len(REASONS)
 )
-NOT_DROPPED = (KEPT, WITHOUT_ABSTRACT)  # the second loses its title and abstract, because a PubMed record has them
+NOT_DROPPED = (KEPT, WITHOUT_ABSTRACT)  # the second loses its title, because a PubMed record has it
 FULL_TEXT_LINK, RECORD_LINK, ABSTRACT_LINK = range(3)  # ranks in LINK_DTYPE, the kept one of an article first
 
 KEY_DTYPE = np.dtype(
@@ -57,7 +58,9 @@ KEY_DTYPE = np.dtype(
     ]
 )
 TEXT_DTYPE = np.dtype([("text", "<u8"), ("input", "<i4"), ("row", "<i4")])
-LINK_DTYPE = np.dtype([("article", "<u8"), ("rank", "u1"), ("input", "<i4"), ("row", "<i4")])
+LINK_DTYPE = np.dtype(
+    [("article", "<u8"), ("rank", "u1"), ("has_abstract", "?"), ("input", "<i4"), ("row", "<i4")]
+)  # has_abstract: of a full text
 DROPPED_DTYPE = np.dtype([("input", "<i4"), ("row", "<i4"), ("reason", "u1")])
 
 _ASCII_REMOVED = bytes(byte for byte in range(128) if not chr(byte).isalnum())
@@ -92,14 +95,15 @@ def document_links(document: Document, number: int, row: int) -> list[tuple[int,
     else:
         return []
     articles += [corpus_dir.stable_hash(identifier) for identifier in identifiers if identifier]
-    return [(article, rank, number, row) for article in articles]
+    has_abstract = document.abstract_sections > 0
+    return [(article, rank, has_abstract, number, row) for article in articles]
 
 
 def record_links(keys: np.ndarray) -> np.ndarray:
     """Returns LINK_DTYPE[m], the links of the usable PubMed records among KEY_DTYPE[n] to their PMIDs."""
     records = keys[(keys["kind"] == DOCUMENT) & (keys["pmid"] != 0) & (keys["part"] == 0)]
     links = np.empty(len(records), LINK_DTYPE)
-    links["article"], links["rank"] = group_hashes(records), RECORD_LINK
+    links["article"], links["rank"], links["has_abstract"] = group_hashes(records), RECORD_LINK, False
     for name in ("input", "row"):
         links[name] = records[name]
     return links
@@ -121,11 +125,13 @@ def same_article_rows(links: np.ndarray, full_text: str) -> np.ndarray:
     )
     is_repeated = np.append(False, ~begins[1:] & (ranks[1:] == ranks[:-1]))[: len(links)]
     reasons = np.full(len(links), KEPT, np.uint8)
+    is_replaced = has_full_text
     if full_text == APPEND:
-        has_abstract = has_record | (np.bincount(group, ranks == ABSTRACT_LINK, minlength=int(begins.sum())) > 0)
-        reasons[(ranks == FULL_TEXT_LINK) & has_abstract[group]] = WITHOUT_ABSTRACT
-    elif full_text == REPLACE:
-        reasons[(ranks != FULL_TEXT_LINK) & has_full_text[group]] = HAS_FULL_TEXT
+        is_replaced = has_full_text & links["has_abstract"][begins]  # the first link is that of the full text
+        has_other = np.bincount(group, ranks != FULL_TEXT_LINK, minlength=int(begins.sum())) > 0
+        reasons[(ranks == FULL_TEXT_LINK) & (has_other & ~is_replaced)[group]] = WITHOUT_ABSTRACT
+    if full_text != BOTH:
+        reasons[(ranks != FULL_TEXT_LINK) & is_replaced[group]] = HAS_FULL_TEXT
     reasons[(ranks == ABSTRACT_LINK) & (has_record[group] | is_repeated)] = SAME_ARTICLE
     reasons[(ranks == FULL_TEXT_LINK) & is_repeated] = SAME_ARTICLE
     return dropped_rows(links, reasons)

@@ -88,7 +88,8 @@ class ReadOptions:
       captions: keep the captions of figures and tables of full texts, as sections.
       sub_articles: keep the letters and replies that are part of a full text, as separate documents.
       full_text: of an article with a PubMed record and a full text: BOTH keeps the two documents; REPLACE drops the
-        record; APPEND keeps the record, and the full text without its title and abstract.
+        record; APPEND drops it only if the full text begins with an abstract; otherwise the
+        full text follows as a document without its title.
       format: name of the format of all files (see `formats`); "" recognizes each by its content.
       text_field: field or column with the text of JSON records and tables; several are separated by commas. "" finds
         the common names, as do `title_field` and `id_field`.

@@ -9,6 +9,7 @@ its own, or that of its sentences. Annotations and relations are not read.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -27,10 +28,12 @@ SOURCE = "bioc"
 Passage = tuple[Mapping[str, str], str]  # infons, text
 
 _TITLES = {"title", "front"}
-_HEADING = re.compile(r"(?:abstract_)?title(?:_\d+)?|title_caption")
+_HEADINGS = re.compile(r"(?:abstract_)?title(?:_\d+)?|title_caption")
 _CAPTIONS = re.compile(r"(?:fig|table).*caption")
 _OMITTED_TYPES = re.compile(r"ref|reference|table|footnote|table_foot(?:note)?|keywords?|authors?")
 _OMITTED_SECTIONS = {"REF", "ACK_FUND", "AUTH_CONT", "COMP_INT", "SUPPL", "KEYWORD", "REVIEW_INFO"}
+_OMITTED, _CAPTION, _HEADING, _ABSTRACT, _BODY = range(5)  # roles of passages
+_ARTICLE_INFONS = {"article-id_pmid", "article-id_pmc", "article-id_doi", "year", "license"}
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 
 
@@ -41,25 +44,22 @@ def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage
     body: list[tuple[str | None, str]] = []
     known = dict(infons)
     for passage_infons, text in passages:
-        for key, value in passage_infons.items():
-            known.setdefault(key, value)
-        kind = passage_infons.get("type", "").lower()
-        section = passage_infons.get("section_type", "").upper()
+        for key in _ARTICLE_INFONS & passage_infons.keys():
+            known.setdefault(key, passage_infons[key])
+        is_title, role = _role(passage_infons.get("type", ""), passage_infons.get("section_type", ""))
         text = " ".join(text.split())
-        if not text or section in _OMITTED_SECTIONS or _OMITTED_TYPES.fullmatch(kind):
+        if not text or role == _OMITTED:
             continue
-        is_caption = section in ("FIG", "TABLE") or bool(_CAPTIONS.fullmatch(kind))
-        is_abstract = section == "ABSTRACT" or "abstract" in kind
-        if not title and (kind in _TITLES or section == "TITLE"):
+        if is_title and not title:
             title = text
-        elif is_caption:
+        elif role == _CAPTION:
             if options.captions:
                 body.append((None, text))
-        elif _HEADING.fullmatch(kind):
+        elif role == _HEADING:
             heading = text.rstrip(":")
         else:
             label, heading = heading, None
-            (abstract if is_abstract else body).append((label if options.section_labels else None, text))
+            (abstract if role == _ABSTRACT else body).append((label if options.section_labels else None, text))
     pmid = parse_positive_int(known.get("article-id_pmid", "").strip())
     pmcid = article_ids.normalize_pmcid(known.get("article-id_pmc", ""))
     if not (pmid or pmcid):
@@ -83,3 +83,17 @@ def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage
         abstract_sections=len(abstract) if body else 0,
     )
     return document if document.id else dataclasses.replace(document, id=text_id(document.text))
+
+
+@functools.lru_cache(1024)
+def _role(kind: str, section: str) -> tuple[bool, int]:
+    """Returns whether a passage of this type and section can be the title, and its role otherwise."""
+    kind, section = kind.lower(), section.upper()
+    if section in _OMITTED_SECTIONS or _OMITTED_TYPES.fullmatch(kind):
+        return False, _OMITTED
+    is_title = kind in _TITLES or section == "TITLE"
+    if section in ("FIG", "TABLE") or _CAPTIONS.fullmatch(kind):
+        return is_title, _CAPTION
+    if _HEADINGS.fullmatch(kind):
+        return is_title, _HEADING
+    return is_title, _ABSTRACT if section == "ABSTRACT" or "abstract" in kind else _BODY

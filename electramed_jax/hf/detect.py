@@ -85,7 +85,9 @@ def load_pair(folder: str) -> PretrainedPair:
     imported = convert.import_folder(folder)
     if imported.vocabulary is None:
         raise UserError(f"{folder}: no vocabulary in it; copy the vocab.txt of the model into the folder")
-    tokenizer = Tokenizer.from_tokens(imported.vocabulary, imported.lower_case is not False)
+    tokenizer = Tokenizer.from_tokens(
+        imported.vocabulary, imported.lower_case is not False, keep_accents=imported.keep_accents
+    )
     settings = imported.model_settings()
     if DISCRIMINATOR not in imported.networks:
         settings["num_layers"] = 1  # of the discriminator, which is not used
@@ -105,7 +107,11 @@ def _load_workdir(folder: str) -> PretrainedPair:
         f"{folder} (step {int(trained.step):,})",
         convert.trained_networks(config),
         dataclasses.replace(config, model=dataclasses.replace(config.model, **PLAIN_MODEL)),
-        Tokenizer.from_tokens(tokens, manifest is None or manifest.lower_case),
+        Tokenizer.from_tokens(
+            tokens,
+            manifest is None or manifest.lower_case,
+            keep_accents=manifest is not None and manifest.keep_accents,
+        ),
         sharding.to_host(trained.params),
     )
 

@@ -87,15 +87,21 @@ on_machines() {
   if $dry_run; then instances "instance.basename()"; else names="$(instances "instance.basename()" | sort)" || return; fi
   if [[ "$1" != all ]] && ! $dry_run; then names="$(sed -n "$(($1 + 1))p" <<<"$names")"; fi
   [[ -n "$names" ]] || fail "group $NAME has no machine $1"
+  if [[ "$names" != *$'\n'* ]]; then
+    "$2" "$names" "${@:3}"
+    return
+  fi
   for name in $names; do
     "$2" "$name" "${@:3}" &
     jobs+=($!)
   done
+  trap 'kill "${jobs[@]}" 2>/dev/null || true' INT TERM # background jobs of a script ignore Ctrl-C
   for job in "${jobs[@]}"; do
     ended=0
     wait "$job" || ended=$?
     if ((code == 0)); then code=$ended; fi
   done
+  trap - INT TERM
   return "$code"
 }
 

@@ -22,10 +22,10 @@ SKIPPED = {"articles.py", "figures.py", "pictures.py"}  # generated text; plots
 
 
 def read_words() -> dict[str, str]:
-    """Returns {word: what to write instead} from words.txt."""
+    """Returns {word or phrase: what to write instead} from words.txt."""
     lines = (pathlib.Path(__file__).with_name("words.txt")).read_text(encoding="utf-8").splitlines()
     pairs = [line.split(": ") for line in lines if not line.startswith("#")]
-    return {word: instead for words, instead in pairs for word in words.split()}
+    return {word.replace("_", " "): instead for words, instead in pairs for word in words.split()}
 
 
 WORDS = read_words()

@@ -36,6 +36,7 @@ COMMANDS = {
     "import": "Hugging Face folder or TF1 checkpoint -> a config file that continues training from it",
     "corpora": "list corpora with a recipe, and prepare one from its authors' files",
     "finetune": "encoder + corpus -> a model for entities, relations, ... and its scores",
+    "speedrun": "the best model in a fixed time: pre-train, fine-tune and record the scores",
     "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
     "serve": "fine-tuned or pre-trained model -> a local page and JSON interface to try it",
     "inspect": "show the contents of a folder or file that these commands read or write",

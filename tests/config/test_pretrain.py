@@ -259,8 +259,9 @@ FINETUNE = "finetune_"
     "path", sorted(path for path in CONFIGS.glob("*.py") if FINETUNE not in path.stem), ids=lambda path: path.stem
 )
 def test_every_pre_training_config_file_loads_and_resolves(path):
-    """Resolved with SciVocab and rows of 512 tokens, the dataset of the largest recipes."""
-    config = resolved(from_flags([f"--config={path}"]), row_length=512)
+    """Resolved with SciVocab and rows of their own length or of 512 tokens, the dataset of the largest recipes."""
+    config = from_flags([f"--config={path}"])
+    config = resolved(config, row_length=config.data.max_seq_length or 512)
     assert config.total_steps > config.optimizer.warmup_steps
 
 

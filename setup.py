@@ -35,6 +35,7 @@ CORE = [
 ]
 DATASKETCH = "datasketch>=2,<3"  # another major version might sign the same texts differently
 PDOC = "pdoc>=16,<17"
+PLOTLY = "plotly>=6,<8"
 SERVE = ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "python-multipart>=0.0.20,<0.1"]
 EXTRAS = {
     "tpu": ["jax[tpu]"],
@@ -46,7 +47,7 @@ EXTRAS = {
     "dedup": [DATASKETCH],
     "hf": ["datasets>=4"],
     "wandb": ["wandb>=0.19"],
-    "report": ["matplotlib>=3.10"],
+    "report": ["matplotlib>=3.10", PLOTLY],  # matplotlib draws the curves of model cards
     "serve": SERVE,
     "torch": ["torch>=2.6"],
     "docs": [PDOC],
@@ -62,6 +63,7 @@ EXTRAS = {
         "bioc>=2.1",  # reads BioC JSON and PubTator
         DATASKETCH,
         "matplotlib>=3.10",
+        PLOTLY,
         PDOC,
         *SERVE,
         # a browser (apt install chromium) operates the page; axe-core checks its accessibility
@@ -137,7 +139,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
-    package_data={"electramed_jax": ["py.typed"]},
+    package_data={"electramed_jax": ["py.typed", "report/curves.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     cmdclass={"build_py": BuildWithRecipes},

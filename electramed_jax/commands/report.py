@@ -8,9 +8,10 @@ from typing import Any
 from electramed_jax.common.console import say
 from electramed_jax.common.storage import files
 
-HELP = """Writes a self-contained HTML page about training runs, finished or running, and a PNG of each plot. The page
-shows curves with the range of healthy runs, alerts, speed and restarts, the data, and sample predictions of the newest
-checkpoint. Needs pip install 'electramed_jax[report]'.
+HELP = """Writes a self-contained HTML page about training runs, finished or running. It shows curves with the range of
+healthy runs, alerts, speed and restarts, the data, and sample predictions of the newest checkpoint. Values are shown
+under the pointer; axes, smoothing and runs are chosen above the curves; each figure can be saved as PNG or SVG. Needs
+pip install 'electramed_jax[report]'.
 
   electramed report runs/small
   electramed report runs/small runs/wider --output=compared
@@ -40,5 +41,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     output = args.output or files.join(args.workdirs[0], "report")
     result = write.write_report(args.workdirs, output, rows=max(0, args.rows), data=args.data)
-    say(f"wrote {result['report']} and {len(result['figures'])} PNG files in the same folder")
+    say(f"wrote {result['report']}")
     return result

@@ -1,15 +1,13 @@
-"""Draws curves with matplotlib, as SVG in the colours of the page or as PNG."""
+"""Draws curves with matplotlib as PNG, for model cards. The figures of the report are in `curves.py`."""
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.page import style
 from electramed_jax.report import reference_curves
@@ -37,7 +35,7 @@ def draw_curves(panel: Panel, runs: Sequence[Run]) -> Any:
                 continue
             drawn.append(points)
             if split == "train":
-                axes.plot(*_scale(_downsample(points), scale), color=colour, linewidth=1, alpha=0.55)
+                axes.plot(*_scale(downsample(points), scale), color=colour, linewidth=1, alpha=0.55)
             else:
                 axes.plot(*_scale(points, scale), color=colour, linewidth=2, marker="o", markersize=2.5)
         if guide := panel.guide(run):
@@ -63,50 +61,6 @@ def draw_curves(panel: Panel, runs: Sequence[Run]) -> Any:
     return figure
 
 
-def draw_lines(title: str, series: Mapping[str, Points], xlabel: str) -> Any:
-    """Returns a figure with a line for each series, in the colours of the runs, without values that cannot be drawn."""
-    figure, axes = _new(_plain(title))
-    for number, (name, points) in enumerate(series.items()):
-        drawn = [point for point in points if abs(point[1]) < MAX_DRAWN]
-        colour = style.light(style.run_colour(number))
-        label = _plain(name) if len(series) > 1 else None
-        axes.plot(*_scale(drawn, 1), color=colour, linewidth=1.6, marker="o", markersize=2.5, label=label)
-    axes.set_xlabel(xlabel)
-    _legend(axes)
-    return figure
-
-
-def draw_bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Any:
-    """Returns a bar chart with one bar per label and series, in the colours of the runs."""
-    figure, axes = _new(title)
-    width = 0.8 / len(series)
-    for number, (name, values) in enumerate(series.items()):
-        positions = np.arange(len(labels)) + (number - (len(series) - 1) / 2) * width
-        colour = style.light(style.run_colour(number))
-        axes.bar(positions, values, width, color=colour, label=_plain(name) if len(series) > 1 else None)
-    axes.set_xticks(range(len(labels)), labels, fontsize=7.5 if len(labels) > 8 else None)
-    axes.set_xlabel(xlabel)
-    axes.grid(axis="x", visible=False)
-    _legend(axes)
-    return figure
-
-
-def _plain(text: str) -> str:
-    """Returns a text that matplotlib draws as it is: without formulas between dollar signs or control characters."""
-    return console.printable(text).replace("\n", " ").replace("$", r"\$").lstrip("_")
-
-
-def to_svg(figure: Any) -> str:
-    """Returns a figure as SVG for the page: without declarations and metadata, with colours as CSS variables."""
-    buffer = io.StringIO()
-    with _settings():
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    return style.themed(text)
-
-
 def to_png(figure: Any) -> bytes:
     """Returns a figure as a PNG file."""
     buffer = io.BytesIO()
@@ -119,17 +73,15 @@ def _matplotlib() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise UserError("a report needs matplotlib; pip install 'electramed_jax[report]'") from error
+        raise UserError("curves on a model card need matplotlib; pip install 'electramed_jax[report]'") from error
     return matplotlib
 
 
 def _settings() -> Any:
-    """Returns the matplotlib settings; svg.hashsalt makes the SVG of a figure deterministic."""
+    """Returns the settings of matplotlib: fonts, and the light colours of the page."""
     ink, muted, grid = style.light("ink"), style.light("muted"), style.light("grid")
     return _matplotlib().rc_context(
         {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "electramed",
             "font.family": FONTS,
             "font.size": 9,
             "text.color": ink,
@@ -181,7 +133,8 @@ def _scale(points: Points, scale: float) -> tuple[list[float], list[float]]:
     return [step * scale for step, _ in points], [value for _, value in points]
 
 
-def _downsample(points: Points) -> Points:
+def downsample(points: Points) -> Points:
+    """Returns at most `MAX_POINTS` points: means of consecutive ones."""
     if len(points) <= MAX_POINTS:
         return points
     groups = np.array_split(np.asarray(points, np.float64), MAX_POINTS)

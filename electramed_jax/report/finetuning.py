@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from electramed_jax.report import figures
+from electramed_jax.report import curves
 
 CLASS_MEASURES = ("precision", "recall", "f1")  # names of scores are "f1/LABEL"
 
 Scores = Mapping[str, Mapping[str, Any]]  # contents of results.json, by the name of the workdir
 
 
-def draw_dev_curves(scores: Scores) -> dict[str, Any]:
-    """Returns a figure for each fine-tuning run, by file name: the primary dev score by step, a line for each seed."""
+def dev_curves(scores: Scores) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Returns (title, values) for each fine-tuning run, by key: the primary dev score by step, a line for each seed."""
     drawn = {}
     for number, (name, results) in enumerate(scores.items()):
         primary = results["primary"]
@@ -21,7 +21,7 @@ def draw_dev_curves(scores: Scores) -> dict[str, Any]:
             f"seed {run['seed']}": [(int(entry["step"]), float(entry[primary])) for entry in run["history"]]
             for run in results["runs"]
         }
-        drawn[f"dev_score_{number}"] = figures.draw_lines(f"{name}: dev {primary}", series, "step")
+        drawn[f"dev_score_{number}"] = f"{name}: dev {primary}", curves.line_values(series, "step")
     return drawn
 
 

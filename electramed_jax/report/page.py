@@ -18,27 +18,30 @@ from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
 from electramed_jax.pretrain.workdir import changed_settings
-from electramed_jax.report import finetuning, reference_curves
+from electramed_jax.report import curves, finetuning, reference_curves
 from electramed_jax.report.run import Run
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# plotly.js sets styles, and makes pictures of a figure to download.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:"
 GIB = 2**30
 
 
-def render_page(names: Sequence[str], sections: Iterable[str]) -> str:
-    """Returns the complete page about the runs with these names."""
+def render_page(names: Sequence[str], sections: Iterable[str], figures: Mapping[str, Any]) -> str:
+    """Returns the complete page about the runs with these names; `figures` are the values of its figures by key."""
     title = ", ".join(names)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}; {curves.script_policy()}">',
             f"<title>{_text(title)} · training report</title><style>{style.CSS}</style></head><body><main>",
             f"<h1>{_text(title)}</h1>",
             f'<p class="note">Training report of electramed_jax {__version__}, {now}.</p>',
             *sections,
-            "</main></body></html>",
+            "</main>",
+            curves.script_elements(figures),
+            "</body></html>",
         ]
     )
 
@@ -71,9 +74,8 @@ def alerts_section(runs: Sequence[Run]) -> str:
 
 
 def curves_section(title: str, note: str, figures: Iterable[str]) -> str:
-    """Returns a section of figures, which are SVG."""
-    cards = "".join(f'<figure class="card">{figure}</figure>' for figure in figures)
-    return section(title, cards, note, grid=True)
+    """Returns a section of figures, which are elements of `curves.figure_element`."""
+    return section(title, "".join(figures), note, grid=True)
 
 
 def learning_note(runs: Sequence[Run]) -> str:
@@ -90,21 +92,21 @@ def learning_note(runs: Sequence[Run]) -> str:
 
 def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
     """Returns the figures of the speed, and a table of starts and restarts."""
-    cards = "".join(f'<figure class="card">{figure}</figure>' for figure in figures)
+    cards = "".join(figures)
     rows = [
         [run_label(run, number, runs), f"{start['step']:,}", start["time"].replace("T", " ")[:16], _devices(start)]
         for number, run in enumerate(runs)
         for start in run.history.starts
     ]
     table = _table(["run", "from step", "time (UTC)", "devices"], rows, numbers=(1,))
-    card = f'<div class="card wide scroll"><h3>Starts</h3>{table}</div>' if rows else ""
+    card = f'<div class="card wide scroll" tabindex="0"><h3>Starts</h3>{table}</div>' if rows else ""
     note = "Without compilation, evaluation and saving. Dotted line: the run was resumed."
     return section("Speed", cards + card, note, grid=True)
 
 
 def data_section(runs: Sequence[Run], figure: str) -> str:
     """Returns the distribution of document lengths, and the dataset of each run."""
-    cards = [f'<figure class="card">{figure}</figure>']
+    cards = [figure]
     for number, run in enumerate(runs):
         manifest = run.manifest
         rows = [
@@ -125,7 +127,7 @@ def data_section(runs: Sequence[Run], figure: str) -> str:
         case = "lower-cased" if manifest.lower_case else "cased"
         case += ", accents kept" * manifest.keep_accents
         cards.append(
-            f'<div class="card two scroll"><h3>{run_label(run, number, runs)}</h3>{table}'
+            f'<div class="card two scroll" tabindex="0"><h3>{run_label(run, number, runs)}</h3>{table}'
             f'<p class="note">{files}, vocabulary of {manifest.vocab_size:,}, rows of {manifest.row_length} tokens, '
             f"{case}; {epochs:.2f} epochs so far</p>"
             f"{_dropped(manifest.dropped)}</div>"
@@ -144,13 +146,14 @@ def settings_section(runs: Sequence[Run]) -> str:
         rows = [[name, *(json.dumps(_setting(config, name)) for config in configs)] for name in names]
         head = ["setting", *(run_label(run, number, runs) for number, run in enumerate(runs))]
         table = _table(head, rows) if rows else "<p>All settings are equal.</p>"
-        parts.append(f'<div class="card scroll"><h3>Differences</h3>{table}</div>')
+        parts.append(f'<div class="card scroll" tabindex="0"><h3>Differences</h3>{table}</div>')
     for number, run in enumerate(runs):
         if changed := changed_during_run(phases := run.history.phases()):
             rows = [[name, *map(json.dumps, values)] for name, values in changed.items()]
             table = _table(["setting", *map(str, phases)], rows)
             parts.append(
-                f'<div class="card scroll"><h3>{run_label(run, number, runs)}: changed during the run</h3>{table}</div>'
+                f'<div class="card scroll" tabindex="0"><h3>{run_label(run, number, runs)}: changed during the run</h3>'
+                f"{table}</div>"
             )
         text = _text(json.dumps(to_dict(run.config), indent=1, ensure_ascii=False))
         parts.append(
@@ -206,18 +209,20 @@ def downstream_section(scores: Mapping[str, Mapping[str, Any]]) -> str:
     note = (
         "Mean and standard deviation over the seeds. The test score is that of the checkpoint with the best dev score."
     )
-    return section("Downstream", f'<div class="card wide scroll">{_table(head, rows, numbers=(2, 3, 4))}</div>', note)
+    return section(
+        "Downstream", f'<div class="card wide scroll" tabindex="0">{_table(head, rows, numbers=(2, 3, 4))}</div>', note
+    )
 
 
 def finetuning_section(scores: Mapping[str, Mapping[str, Any]], figures: Iterable[str]) -> str:
     """Returns the dev curves of fine-tuning runs, and a table of the classes of each; "" if there is no run."""
     if not scores:
         return ""
-    cards = [f'<figure class="card">{figure}</figure>' for figure in figures]
+    cards = list(figures)
     for name, results in scores.items():
         if rows := finetuning.class_rows(results):
             table = _table(["class", *finetuning.CLASS_MEASURES], rows, numbers=range(1, 4))
-            cards.append(f'<div class="card scroll"><h3>{_text(name)}</h3>{table}</div>')
+            cards.append(f'<div class="card scroll" tabindex="0"><h3>{_text(name)}</h3>{table}</div>')
     note = "Score on dev after each evaluation, a line for each seed. Classes: mean over the seeds on test, or on dev."
     return section("Fine-tuning", "".join(cards), note, grid=True)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
+import re
 import shutil
 import sys
 import types
@@ -26,7 +29,7 @@ from electramed_jax.data.dataset.loader import ordered_batches
 from electramed_jax.pretrain.alerts import Alert
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
 from electramed_jax.pretrain.step import eval_step
-from electramed_jax.report import examples, examples_html, figures, reference_curves
+from electramed_jax.report import curves, examples, examples_html, pictures, reference_curves
 from electramed_jax.report import page as page_lib
 from electramed_jax.report import run as run_lib
 from electramed_jax.training import sharding
@@ -79,9 +82,16 @@ def written(workdir, other, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def read_page(folder: pathlib.Path) -> str:
+    """Returns the page of a folder without its scripts: the values of the curves, plotly.js and curves.js."""
+    parts = re.split(r"<script.*?</script>", (folder / "report.html").read_text(), flags=re.DOTALL)
+    assert len(parts) == 4
+    return "".join(parts)
+
+
 @pytest.fixture(scope="module")
 def page(written) -> str:
-    return (written / "report.html").read_text()
+    return read_page(written)
 
 
 def text_of(page: str) -> str:
@@ -95,7 +105,16 @@ def test_the_page_loads_nothing_from_elsewhere(page):
             if name.split(":")[-1] in ("src", "href", "action", "data", "poster"):
                 assert value.startswith("#"), f"{element.tag} {name}={value}"
     assert not document.xpath("//script|//link|//iframe|//object")
-    assert "@import" not in page and page.count("url(") == page.count("url(#")
+    assert "@import" not in page and "url(" not in page
+
+
+def test_the_policy_allows_the_scripts_of_the_page_by_their_hash_and_no_other(written):
+    document = html.fromstring((written / "report.html").read_text())
+    policy = document.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")[0]
+    scripts = [element for element in document.iter("script") if "type" not in element.attrib]
+    digests = [base64.b64encode(hashlib.sha256(one.text.encode()).digest()).decode() for one in scripts]
+    assert policy.partition("script-src ")[2] == " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert len(digests) == 2 and "default-src 'none'" in policy
 
 
 def test_both_runs_are_shown_and_their_names_are_escaped(page):
@@ -122,14 +141,15 @@ def test_starts_and_dropped_documents_are_shown(page):
 
 def test_a_run_without_alerts_is_reported_and_rows_0_opens_no_checkpoint(workdir, tmp_path):
     assert cli.main(["report", str(workdir), f"--output={tmp_path}", "--rows=0"]) == 0
-    text = text_of((tmp_path / "report.html").read_text())
+    text = text_of(read_page(tmp_path))
     assert (
         "Too short to judge." in text
         and "Step 3,000 of 1,000,000; networks should have learned after step 50,000" in text
     )
     assert "better than without learning: discriminator_auc 0.730 (0.500 is chance)" in text.lower()
     assert "No alert." not in text and "Validation rows with the masks" not in text
-    assert "million tokens, padding included" not in text, "runs with one batch size are compared by steps"
+    chosen = html.fromstring(read_page(tmp_path)).xpath("//select[@name='x']/option[@selected]/@value")
+    assert chosen == ["step"], "runs with one batch size are compared by steps"
 
 
 def test_an_alert_is_shown_with_its_suggestion(workdir, tmp_path, capsys):
@@ -139,22 +159,11 @@ def test_an_alert_is_shown_with_its_suggestion(workdir, tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["report"] == f"{folder}/report/report.html", "the default"
     assert result["alerts"] == {str(folder): ["low_fill"]}
-    assert "hold more padding than the packed rows" in text_of(pathlib.Path(result["report"]).read_text())
-
-
-def test_every_figure_is_written_as_png_too(written):
-    names = sorted(path.name for path in written.glob("*.png"))
-    assert {"loss.png", "discriminator_auc.png", "tokens_per_second.png", "document_lengths.png"} <= set(names)
-    assert all((written / name).read_bytes().startswith(b"\x89PNG") for name in names)
-
-
-def test_figures_follow_the_light_and_dark_theme(page):
-    svg = page[page.index("<svg") : page.index("</svg>")]
-    assert "var(--run0)" in svg and "var(--muted)" in svg and "prefers-color-scheme:dark" in page
+    assert "hold more padding than the packed rows" in text_of(read_page(pathlib.Path(result["report"]).parent))
 
 
 def test_runs_with_different_batch_sizes_are_compared_by_tokens(page):
-    assert "million tokens, padding included" in page
+    assert html.fromstring(page).xpath("//select[@name='x']/option[@selected]/@value") == ["tokens"]
 
 
 # ---- examples -------------------------------------------------------------------------------------------------------
@@ -199,7 +208,7 @@ def test_without_the_dataset_or_a_checkpoint_the_page_has_no_example_rows(workdi
     shutil.rmtree(folder / "checkpoints")
     assert cli.main(["report", str(folder)]) == 0
     assert "no example rows of" in capsys.readouterr().err
-    text = text_of((folder / "report" / "report.html").read_text())
+    text = text_of(read_page(folder / "report"))
     assert "no complete checkpoint yet" in text and "Learning" in text
     with pytest.raises(UserError, match="no manifest.json"):
         examples.predict_rows(str(workdir), 1, data=str(tmp_path))
@@ -228,10 +237,13 @@ def test_a_folder_that_is_no_workdir_or_given_twice_is_a_user_error(workdir, tmp
     assert "the same workdir twice" in capsys.readouterr().err
 
 
-def test_the_error_without_matplotlib_names_the_extra_to_install(workdir, monkeypatch):
+def test_the_error_without_plotly_or_matplotlib_names_the_extra_to_install(workdir, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'electramed_jax\[report\]'"):
-        figures.draw_bars("t", ["a"], {"x": [1]}, "y")
+        pictures.learning_curves(str(workdir), 3000)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UserError, match=r"pip install 'electramed_jax\[report\]'"):
+        curves.scripts.__wrapped__()
 
 
 def test_two_workdirs_of_one_name_are_distinguished_by_their_folders(workdir, tmp_path):
@@ -248,7 +260,7 @@ def test_text_from_files_is_escaped(other, tmp_path):
     dataset["dropped"] = {"<span onclick=x>": 1}
     (folder / "dataset.json").write_text(json.dumps(dataset))
     assert cli.main(["report", str(folder), "--rows=0"]) == 0
-    assert "&lt;span onclick=x&gt;" in (folder / "report" / "report.html").read_text()
+    assert "&lt;span onclick=x&gt;" in read_page(folder / "report")
 
 
 def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_path, capsys):
@@ -263,9 +275,9 @@ def test_fine_tuning_scores_are_shown_with_the_pre_training_run(workdir, tmp_pat
              "data": {"files": {}, "sizes": {"dev": {}, "test": {}}}, "config": {}, "code": "test"}  # fmt: skip
     (finetuned / "results.json").write_text(json.dumps(results))
     assert cli.main(["report", str(workdir), str(finetuned), f"--output={tmp_path / 'out'}", "--rows=0"]) == 0
-    text = text_of((tmp_path / "out" / "report.html").read_text())
+    text = text_of(read_page(tmp_path / "out"))
     assert "ncbi f1 87.12 ± 0.46 85.00 ± 1.00 2 of 5 ner: NCBI <disease> runs/first ELECTRAMed 87.54 (f1)" in " ".join(
-        cell.text_content() for cell in html.fromstring((tmp_path / "out" / "report.html").read_text()).iter("td")
+        cell.text_content() for cell in html.fromstring(read_page(tmp_path / "out")).iter("td")
     )
     assert "Downstream" in text
 
@@ -284,9 +296,12 @@ def test_fine_tuning_runs_alone_are_shown_with_a_curve_for_each_seed_and_a_table
              "data": {"files": {}, "sizes": {"dev": {}}}, "config": {}, "code": "test"}  # fmt: skip
     (finetuned / "results.json").write_text(json.dumps(results))
     assert cli.main(["report", str(finetuned)]) == 0
-    assert (finetuned / "report" / "dev_score_0.png").read_bytes().startswith(b"\x89PNG")
     page = (finetuned / "report" / "report.html").read_text()
-    assert "seed 3" in page and "seed 4" in page and "<svg" in page
+    values = json.loads(html.fromstring(page).xpath("//script[@id='curve-values']")[0].text)
+    ((_, drawn),) = values.items()
+    assert [(one["name"], one["x"]["step"], one["y"]) for one in drawn["curves"]] == [
+        (f"seed {seed}", [10, 20], [69.0, 78.0]) for seed in (3, 4)
+    ]
     cells = " ".join(cell.text_content() for cell in html.fromstring(page).iter("td"))
     assert "CPR:3 81.00 82.00 83.00" in cells and "chemprot f1 80.00 ± 0.50" in cells
 
@@ -333,7 +348,7 @@ def test_names_settings_and_scores_are_only_text_on_the_page(workdir, tmp_path):
     starts = [{"step": 0, "time": HOSTILE, "devices": 1, "device_kind": HOSTILE, "processes": 1}]
     (folder / "starts.json").write_text(json.dumps(starts))
     assert cli.main(["report", str(folder), str(second), f"--output={tmp_path}/out", "--rows=0"]) == 0
-    tree = html.fromstring((tmp_path / "out" / "report.html").read_text())
+    tree = html.fromstring(read_page(tmp_path / "out"))
     assert not list(tree.iter("script")) and "alert(1)" in tree.text_content()
     assert not [name for element in tree.iter() for name in element.attrib if name.startswith("on")]
 

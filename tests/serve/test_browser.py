@@ -1,16 +1,9 @@
-"""The page in a real browser, headless: type, press, read; no violation of axe-core; 1280 and 400 pixels, light and dark.
-
-Needs `apt install chromium`. Screenshots are written to $ELECTRAMED_SCREENSHOTS, if it is set.
-"""
+"""The pages of predictions in a real browser, headless: type, press, read; no violation of axe-core."""
 
 from __future__ import annotations
 
-import os
-import pathlib
-import shutil
-from importlib import resources
-
 import pytest
+from headless import SIZES, check_looks, open_tab, opened_browser
 from try_page import CapitalService, running
 
 from electramed_jax.data.readers.document import Document
@@ -20,48 +13,18 @@ from electramed_jax.finetune.output import annotated_document, entity_formats
 pytestmark = pytest.mark.slow
 
 TEXT = "Fever <b>and</b> Pain were treated with Aspirin & Lithium.\n" * 3
-SIZES = [(1280, "light"), (400, "dark")]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("needs a browser: apt install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with opened_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=SIZES, ids=[f"{width}-{scheme}" for width, scheme in SIZES])
 def tab(browser, request):
-    """Returns a tab; the test fails if it logged an error or requested anything from another host."""
-    width, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    requested: list[str] = []
-    page.on("request", lambda sent: requested.append(sent.url))
-    yield page
-    assert problems == [] and not [url for url in requested if "127.0.0.1" not in url and url[:5] != "file:"]
-    context.close()
-
-
-def check_looks(tab, name: str) -> None:
-    """Asserts that nothing overflows the window and that axe-core finds no serious violation."""
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    tab.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = tab.evaluate("axe.run().then(result => result.violations)")
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == [], [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in serious]
-    if folder := os.environ.get("ELECTRAMED_SCREENSHOTS"):
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        width = tab.viewport_size["width"]
-        tab.screenshot(path=pathlib.Path(folder) / f"{name}-{width}.png", full_page=True)
+    with open_tab(browser, *request.param) as tab:
+        yield tab
 
 
 def test_a_text_is_typed_submitted_by_keyboard_and_its_entities_are_shown(tab):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# name: (light, dark). Figures are drawn in the light values, which `themed` replaces by variables: each is unique.
+# name: (light, dark)
 COLOURS = {
     "ink": ("#1b1f24", "#e7eaee"),
     "muted": ("#656d77", "#99a2ad"),
@@ -31,13 +31,6 @@ def light(name: str) -> str:
 def run_colour(number: int) -> str:
     """Returns the name of the colour of a run; the seventh run has the colour of the first."""
     return RUN_COLOURS[number % len(RUN_COLOURS)]
-
-
-def themed(svg: str) -> str:
-    """Replaces the light colours of a figure by CSS variables, which follow the theme of the page."""
-    for name, (colour, _) in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg
 
 
 def _variables(index: int) -> str:
@@ -69,8 +62,11 @@ dt{color:var(--muted)}dd{margin:0;text-align:right}
 .wide dl{grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:14px}
 .wide dl>div{display:block}.wide dt{font-size:13px}.wide dd{text-align:left;font-size:17px;font-weight:600}
 figure{margin:0}
-figure svg{width:100%;height:auto;display:block}
-svg text{font-family:inherit!important}
+.curve figcaption{color:var(--ink);font-weight:600;margin:0 0 4px}
+#curve-controls{margin:14px 0;align-items:center}
+#curve-controls label{display:inline-flex;align-items:center;gap:6px;color:var(--ink)}
+#curve-controls select{font:inherit;color:inherit;background:var(--page);border:1px solid var(--muted);
+ border-radius:4px}
 .scroll{overflow-x:auto}
 section>.card+.card{margin-top:14px}
 table{border-collapse:collapse;width:100%;font-size:14px}

@@ -142,10 +142,7 @@ def test_starts_and_dropped_documents_are_shown(page):
 def test_a_run_without_alerts_is_reported_and_rows_0_opens_no_checkpoint(workdir, tmp_path):
     assert cli.main(["report", str(workdir), f"--output={tmp_path}", "--rows=0"]) == 0
     text = text_of(read_page(tmp_path))
-    assert (
-        "Too short to judge." in text
-        and "Step 3,000 of 1,000,000; networks should have learned after step 50,000" in text
-    )
+    assert "Too short to judge." in text and "Networks should have learned after step 50,000" in text
     assert "better than without learning: discriminator_auc 0.730 (0.500 is chance)" in text.lower()
     assert "No alert." not in text and "Validation rows with the masks" not in text
     chosen = html.fromstring(read_page(tmp_path)).xpath("//select[@name='x']/option[@selected]/@value")
@@ -316,7 +313,7 @@ def test_an_alert_raised_again_is_one_card_with_all_its_steps(workdir):
 def test_the_result_of_the_compiler_is_shown_with_its_step_time(other, tmp_path):
     """Reads the keys that `electramed compile --json` prints."""
     namespace = types.SimpleNamespace
-    chip = namespace(hbm_bytes=16 * 2**30)
+    chip = namespace(hbm_bytes=16 * 2**30, devices=1)
     topology = namespace(name="v5e:4x4", num_slices=1, devices=[None] * 16, chip=chip)
     config = namespace(batch_size=256, data=namespace(max_seq_length=512))
     cost = namespace(flops=1.0, collectives={}, unknown_loops=[], cycles={})

@@ -119,6 +119,11 @@ class TextConfig:
     text_column: str = setting("", 'column of the text; "": one of the usual names')
     second_text_column: str = setting("", 'column of the second text of a pair; "": one of the usual names')
     label_column: str = setting("", 'column of the label; "": one of the usual names')
+    document_column: str = setting(
+        "",
+        "multilabel: column with the document of each sentence; scores are then of documents, which have all labels of "
+        "their sentences (BLUE, BLURB: index); an id ends at its first underscore",
+    )
     label_separator: str = setting(",", "multilabel, in tables: separator between the labels of an example")
     threshold: float = setting(0.5, "multilabel: a label is predicted if its probability is above this", FRACTION)
 

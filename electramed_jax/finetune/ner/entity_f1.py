@@ -19,14 +19,20 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
     """Returns micro-averaged precision, recall and F1 of entities, equal to seqeval's in its default mode.
 
     An entity is correct if its first word, its last word and its type are. "merged_..." are the scores with all types
-    merged into one. "f1/Disease" is the F1 of a type, if there are several.
+    merged into one. "strict_..." are those of seqeval with mode="strict" and scheme=IOB2, for gold tags in IOB2: a
+    predicted entity counts only if it begins with B-. "f1/Disease" is the F1 of a type, if there are several.
     """
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         assert len(gold_tags) == len(predicted_tags), "a sentence has another number of words"
     scores = micro_scores(_by_type(map(tags.decode, gold), map(tags.decode, predicted)))
     without_types = (map(tags.decode, _without_types(of_one)) for of_one in (gold, predicted))
     merged = micro_scores(_by_type(*without_types))
-    return scores | {f"merged_{name}": value for name, value in merged.items()}
+    strict = micro_scores(_by_type(map(tags.decode, gold), map(tags.decode_strict, predicted)))
+    return (
+        scores
+        | {f"merged_{name}": value for name, value in merged.items()}
+        | {f"strict_{name}": strict[name] for name in ("precision", "recall", "f1")}
+    )
 
 
 def text_scores(gold: Iterable[Sequence[Span]], predicted: Iterable[Sequence[Span]]) -> dict[str, float]:

@@ -108,6 +108,22 @@ def decode(tags: Sequence[str]) -> list[Entity]:
     return entities
 
 
+def decode_strict(tags: Sequence[str]) -> list[Entity]:
+    """Returns the entities of a sentence in IOB2 as seqeval does with mode="strict": only those that begin with B-.
+
+    A tag that neither begins nor continues an entity is ignored.
+    """
+    entities, start, kind_before = [], -1, ""
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        prefix, kind = split_tag(tag)
+        if start >= 0 and not (prefix == "I" and kind == kind_before):
+            entities.append(Entity(start, place, kind_before))
+            start = -1
+        if prefix == "B":
+            start, kind_before = place, kind
+    return entities
+
+
 def encode(entities: Iterable[Entity], length: int) -> list[str]:
     """Returns the IOB2 tags of `length` words; the entities must not overlap."""
     tags = [OUTSIDE] * length

@@ -31,7 +31,7 @@ DETECT, ANY = "detect", "any"  # values of config.ner.scheme, in addition to `ta
 # Scores that may choose the checkpoint, the default first; in addition "f1/TYPE" of each type.
 PRIMARY = (
     "f1", "precision", "recall", "merged_f1", "merged_precision", "merged_recall", "text_f1", "text_precision",
-    "text_recall", "word_macro_f1",
+    "text_recall", "strict_f1", "strict_precision", "strict_recall", "word_macro_f1",
 )  # fmt: skip
 
 

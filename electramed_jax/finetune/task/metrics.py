@@ -11,8 +11,8 @@ from electramed_jax.common.errors import UserError
 
 # Shown after the primary score, those that a task has.
 SECONDARY_METRICS = (
-    "precision", "recall", "text_f1", "accuracy", "macro_f1", "spearman", "exact_match", "strict_accuracy",
-    "lenient_accuracy",
+    "precision", "recall", "text_f1", "strict_f1", "accuracy", "macro_f1", "example_f1", "spearman", "exact_match",
+    "strict_accuracy", "lenient_accuracy",
 )  # fmt: skip
 
 
@@ -68,14 +68,30 @@ def multilabel_scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[
 
     Returns:
       As `classification_scores` with all labels counted; "accuracy" is the share of examples with exactly the gold
-      label set.
+      label set. "example_precision", "example_recall" and "example_f1": see `example_scores`.
     """
     counts = {
         name: np.array([np.sum(gold[:, n] & predicted[:, n]), np.sum(predicted[:, n]), np.sum(gold[:, n])])
         for n, name in enumerate(labels)
     }
     exact = 100 * float(np.mean((gold == predicted).all(axis=1)))
-    return {"accuracy": exact} | micro_scores(counts) | class_scores(counts)
+    return {"accuracy": exact} | micro_scores(counts) | example_scores(gold, predicted) | class_scores(counts)
+
+
+def example_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Returns the example-based scores of label sets, bool[examples, labels]: BLUE's measure of HoC.
+
+    Precision and recall are the means over the examples with a gold label; "example_f1" is their harmonic mean. All
+    documents of BLUE's HoC have a label. Source: ncbi-nlp/BLUE_Benchmark, blue/eval_hoc.py. scikit-learn's F1 with
+    average="samples" is the mean of the F1 of each example instead.
+    """
+    labelled = gold.any(axis=1)
+    gold, predicted = gold[labelled], predicted[labelled]
+    correct, found = (gold & predicted).sum(axis=1), predicted.sum(axis=1)
+    precision = float(np.mean(correct / np.maximum(found, 1))) if len(gold) else 0.0
+    recall = float(np.mean(correct / gold.sum(axis=1))) if len(gold) else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return {"example_precision": 100 * precision, "example_recall": 100 * recall, "example_f1": 100 * f1}
 
 
 def regression_scores(gold: ArrayLike, predicted: ArrayLike) -> dict[str, float]:

@@ -14,11 +14,15 @@ _WORDS = 3.0  # mean number of words from which a column is a text
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of columns, numbers from 1 without a header; "": to be found by name, or no column for `second`."""
+    """Names of columns, numbers from 1 without a header; "": to be found by name, or no such column.
+
+    `second` is found by name, too; `document` never is.
+    """
 
     text: str = ""
     second: str = ""
     label: str = ""
+    document: str = ""
 
 
 DEFAULT_COLUMNS = Columns()  # all found by name
@@ -40,7 +44,7 @@ def find_columns(path: str, rows: Sequence[Sequence[str]], chosen: Columns, labe
     """
     width = len(rows[0])
     numbers = [str(column) for column in range(1, width + 1)]
-    for name in (chosen.text, chosen.second, chosen.label):
+    for name in (chosen.text, chosen.second, chosen.label, chosen.document):
         if name and name not in numbers:
             raise UserError(
                 f"{path}, line 1: no column {name} in the first line, and without a header the columns are "
@@ -48,7 +52,7 @@ def find_columns(path: str, rows: Sequence[Sequence[str]], chosen: Columns, labe
             )
     cells = {name: [row[index] for row in rows] for index, name in enumerate(numbers)}
     texts = [name for name in numbers if _mean_words(cells[name]) >= _WORDS]
-    others = [name for name in numbers if name not in texts]
+    others = [name for name in numbers if name not in texts and name != chosen.document]
     labels = [name for name in others if _is_label(cells[name], len(rows))]
     text = chosen.text or next((name for name in texts if name != chosen.second), "")
     second = chosen.second or next((name for name in texts if name != text), "")
@@ -70,7 +74,7 @@ def find_columns(path: str, rows: Sequence[Sequence[str]], chosen: Columns, labe
         f"{what} in column {name}" for what, name in (("text", text), ("second text", second), ("label", label)) if name
     )
     console.say(f"{path}: no header; {listed}")
-    return Columns(text, second, label if labelled else "")
+    return Columns(text, second, label if labelled else "", chosen.document)
 
 
 def _looks_like_header(texts: Sequence[str], labels: Sequence[str]) -> bool:

@@ -35,12 +35,16 @@ _ZEROS_AND_ONES = re.compile(r"\[\s*[01](?:[\s,]+[01])*\s*\]")
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A text, an optional second text ("" without one), the label as in the file, and the line (from 1)."""
+    """A text, an optional second text ("" without one), the label as in the file, the line (from 1), and the document.
+
+    `document` is the id of the document that the text is a sentence of; "" without a column of it.
+    """
 
     text: str
     second: str
     label: Any  # str; from JSON also a number or a list of str
     line: int
+    document: str = ""
 
 
 def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool = True) -> tuple[list[Record], Columns]:
@@ -58,7 +62,7 @@ def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool 
     used = None
     for line, row in rows:
         used = used or _find_columns(path, line, row, columns, labelled)
-        for name in (used.text, used.second, used.label):
+        for name in (used.text, used.second, used.label, used.document):
             if name and row.get(name) is None:
                 split_files.reject_line(path, line, f"no {name}; wanted one in every record")
         text, second = row[used.text], row[used.second] if used.second else ""
@@ -66,7 +70,8 @@ def read_table(path: str, columns: Columns = DEFAULT_COLUMNS, *, labelled: bool 
             if not isinstance(value, str) or (name and not value.strip()):
                 split_files.reject_line(path, line, f"{name} is {shorten(value)}; wanted a text")
         label = _expand_label(row[used.label]) if used.label else ""
-        records.append(Record(text.strip(), second.strip(), label, line))
+        document = _document_id(row[used.document]) if used.document else ""
+        records.append(Record(text.strip(), second.strip(), label, line, document))
     if used is None:
         split_files.reject_line(path, 1, "only a header; wanted one record per line")
     return records, used
@@ -94,7 +99,7 @@ def _table_rows(path: str, columns: Columns, labelled: bool) -> tuple[list[tuple
     rows = _split_cells(path, lines)
     first_line, header = rows[0]
     header = [name.strip() for name in header]
-    known = {*TEXT, *SECOND, *LABEL, columns.text, columns.second, columns.label} - {""}
+    known = {*TEXT, *SECOND, *LABEL, columns.text, columns.second, columns.label, columns.document} - {""}
     has_header = bool({name.lower() for name in known} & {name.lower() for name in header})
     for number, row in rows:
         if len(row) != len(header):
@@ -150,4 +155,10 @@ def _find_columns(path: str, line: int, row: Mapping[str, Any], columns: Columns
 
     text = choose("text", columns.text, TEXT, True)
     second = choose("second_text", columns.second, [name for name in SECOND if name != text], False)
-    return Columns(text, second, choose("label", columns.label, LABEL, True) if labelled else "")
+    label = choose("label", columns.label, LABEL, True) if labelled else ""
+    return Columns(text, second, label, choose("document", columns.document, (), False) if labelled else "")
+
+
+def _document_id(value: Any) -> str:
+    """Returns the part of an id before its first underscore: "10022882" of "10022882_s1", as in BLUE and BLURB."""
+    return str(value).partition("_")[0].strip()

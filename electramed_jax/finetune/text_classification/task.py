@@ -40,7 +40,7 @@ LOSSES = {RELATIONS: SOFTMAX, CLASSIFICATION: SOFTMAX, MULTILABEL: SIGMOID, SIMI
 PRIMARY = {
     RELATIONS: ("f1", "precision", "recall", "macro_f1", "accuracy"),
     CLASSIFICATION: ("accuracy", "macro_f1"),
-    MULTILABEL: ("f1", "precision", "recall", "macro_f1", "accuracy"),
+    MULTILABEL: ("f1", "precision", "recall", "macro_f1", "accuracy", "example_f1"),
     SIMILARITY: ("pearson", "spearman"),
 }
 MAX_SCORE = 1e15  # of a label of "similarity"; sums of its squares are float32 too
@@ -137,7 +137,7 @@ class TextClassificationTask:
         chosen = {"train": config.task.train, "dev": config.task.dev, "test": config.task.test}
         paths = split_files.find_split_files(config.task.data, chosen, tables.ENDINGS)
         text = config.text
-        columns = Columns(text.text_column, text.second_text_column, text.label_column)
+        columns = Columns(text.text_column, text.second_text_column, text.label_column, text.document_column)
         corpus = read_corpus(paths, columns, config.task.dev_fraction)
         whole_tokens: tuple[str, ...] = ()
         if text.placeholders == "whole":
@@ -170,12 +170,26 @@ class TextClassificationTask:
             expected = np.array([[label in of_record for label in labels] for of_record in gold])
             predicted = np.zeros_like(expected)
             predicted[:, : self.head.size] = labels_above(logits, self._threshold)
-            return metrics.multilabel_scores(expected, predicted, labels)
+            return metrics.multilabel_scores(*self._of_documents(split, expected, predicted), labels)
         numbers = {label: number for number, label in enumerate(labels)}
         counted = [label for label in labels if label != self._negative] if self.kind == RELATIONS else None
         return metrics.classification_scores(
             [numbers[label] for (label,) in gold], logits.argmax(axis=-1), labels, counted
         )
+
+    def _of_documents(self, split: str, *label_sets: np.ndarray) -> list[np.ndarray]:
+        """Returns the label sets of documents, bool[documents, labels]: all labels of their sentences.
+
+        Without a column of documents the label sets are returned as they are.
+        """
+        ids = [record.document for record in self._corpus.records[split]]
+        if not any(ids):
+            return list(label_sets)
+        names, document = np.unique(ids, return_inverse=True)
+        united = [np.zeros((len(names), of_sentences.shape[1]), bool) for of_sentences in label_sets]
+        for of_documents, of_sentences in zip(united, label_sets, strict=True):
+            np.logical_or.at(of_documents, document, of_sentences)
+        return united
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Returns a table: the line of each record in its file, its label there and the predicted label."""

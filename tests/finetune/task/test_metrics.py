@@ -7,12 +7,13 @@ import random
 import numpy as np
 import pytest
 import seqeval.metrics
+import seqeval.scheme
 import sklearn.metrics
 from invented_tags import random_tags
 from scipy import stats
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.finetune.ner import entity_f1
+from electramed_jax.finetune.ner import entity_f1, tags
 from electramed_jax.finetune.task import metrics
 
 SCORES = ("precision", "recall", "f1")
@@ -38,6 +39,18 @@ def test_entity_scores_are_those_of_seqeval_typed_and_merged(prefixes):
         assert [scores[name] for name in SCORES] == pytest.approx(seqevals(gold, predicted))
         merged = seqevals(one_type(gold), one_type(predicted))
         assert [scores[f"merged_{name}"] for name in SCORES] == pytest.approx(merged)
+
+
+def test_strict_scores_are_those_of_seqeval_in_strict_mode():
+    draw = random.Random(3)
+    for _ in range(60):
+        gold = [tags.encode(tags.decode(one), len(one)) for one in (random_tags(draw, "BI", "XYZ") for _ in range(4))]
+        predicted = [[tag if draw.random() < 0.7 else draw.choice(["I-X", "B-Y", "O"]) for tag in one] for one in gold]
+        options = {"mode": "strict", "scheme": seqeval.scheme.IOB2, "zero_division": 0}
+        measures = (seqeval.metrics.precision_score, seqeval.metrics.recall_score, seqeval.metrics.f1_score)
+        theirs = [100 * measure(gold, predicted, **options) for measure in measures]
+        scores = entity_f1.entity_scores(gold, predicted)
+        assert [scores[f"strict_{name}"] for name in SCORES] == pytest.approx(theirs)
 
 
 def test_f1_of_each_type_is_seqevals():
@@ -109,6 +122,12 @@ def test_label_sets_and_numbers_are_scored_as_scikit_learn_and_scipy_do():
     assert scores["f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="micro"))
     assert scores["macro_f1"] == pytest.approx(100 * sklearn.metrics.f1_score(gold, predicted, average="macro"))
     assert scores["accuracy"] == pytest.approx(100 * sklearn.metrics.accuracy_score(gold, predicted))
+    labelled = gold.any(axis=1)
+    precision, recall, _, _ = sklearn.metrics.precision_recall_fscore_support(
+        gold[labelled], predicted[labelled], average="samples", zero_division=0
+    )
+    assert (scores["example_precision"], scores["example_recall"]) == pytest.approx((100 * precision, 100 * recall))
+    assert scores["example_f1"] == pytest.approx(200 * precision * recall / (precision + recall))
     wanted = draw.integers(0, 5, 60) / 2  # with ties
     got = wanted + draw.normal(size=60)
     scores = metrics.regression_scores(wanted, got)

@@ -50,6 +50,7 @@ EXTRAS = {
     "report": ["matplotlib>=3.10", PLOTLY],  # matplotlib draws the curves of model cards
     "serve": SERVE,
     "torch": ["torch>=2.6"],
+    "onnx": ["torch>=2.6", "transformers>=4.57", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
     "docs": [PDOC],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
@@ -86,7 +87,15 @@ EXTRAS = {
         "types-PyYAML>=6",
         "pre-commit>=4",
     ],
-    "parity": ["torch>=2.6", "transformers>=4.57", "torchmetrics>=1.4"],
+    "parity": [
+        "torch>=2.6",
+        "transformers>=4.57",
+        "torchmetrics>=1.4",
+        "pytorch-crf>=0.7.2",
+        "onnx>=1.17",
+        "onnxruntime>=1.20",
+        "onnxscript>=0.5",
+    ],
 }
 
 # Folders of the repository, and their place in an installed package; electramed_jax/config/recipes.py finds both.

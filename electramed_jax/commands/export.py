@@ -14,7 +14,7 @@ HELP = """Writes Hugging Face folders, each with config.json, model.safetensors,
 discriminator/ and generator/ for a pre-training workdir, one folder for a fine-tuning workdir (its best seed on dev).
 
   electramed export --workdir=runs/small --output=models/small
-  electramed export --workdir=runs/ncbi --output=models/ncbi
+  electramed export --workdir=runs/ncbi --output=models/ncbi --onnx
   electramed export --workdir=runs/small --output=models/small --license=apache-2.0 \\
       --data_license="own*=CC BY 4.0" --results runs/ncbi runs/bc5cdr --push=USER/electramed-small
 
@@ -22,7 +22,7 @@ discriminator/ and generator/ for a pre-training workdir, one folder for a fine-
 the token of `hf auth login` or HF_TOKEN."""
 
 PRETRAINED_OPTIONS = ("step", "data_license", "results")
-FINETUNED_OPTIONS = ("seed",)
+FINETUNED_OPTIONS = ("seed", "onnx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--step", type=int, metavar="N", help="step of the pre-training checkpoint (default: newest)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the fine-tuning run (default: the best on dev)")
+    parser.add_argument(
+        "--onnx", action="store_true", default=None, help="also write model.onnx of a fine-tuned model (default: no)"
+    )
     parser.add_argument("--name", help="name of the model on its card (default: that of the workdir)")
     parser.add_argument("--license", help="license of the weights on the card (default: none stated)")
     parser.add_argument(
@@ -82,15 +85,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.errors import UserError
     from electramed_jax.common.processes import distributed
     from electramed_jax.common.processes.main_console import log_main
+    from electramed_jax.config.finetune import CLS
     from electramed_jax.finetune import card_scores, load_model, postprocess_config, results, stages
-    from electramed_jax.hf import card, card_sections, finetuned, push_to_hub
+    from electramed_jax.hf import card, card_sections, finetuned, onnx_export, push_to_hub
 
     repositories = push_to_hub.name_repositories(args.push, {"": args.output}) if args.push else {}
     trained = load_model.load_finetuned(args.workdir, args.seed)
     spec = trained.spec
     result = {"workdir": args.workdir, "seed": trained.seed, "output": args.output}
+    if spec.head.pooling != CLS:
+        raise UserError(
+            f"{args.workdir}: trained with config.text.pooling={spec.head.pooling}, a head that transformers does not "
+            "have; predict with the workdir, or train with config.text.pooling=cls"
+        )
     if not distributed.is_main():
         return result
     data, recipe, scores = results.card_data(trained.results, trained.scores)
@@ -112,6 +122,10 @@ def _export_finetuned(args: argparse.Namespace) -> dict[str, Any]:
         card_data=card.CardData(name, data, recipe, scores, license=args.license, sections=sections, metadata=metadata),
     )
     log_main(f"wrote {args.output} (seed {trained.seed})")
+    if args.onnx:
+        difference = onnx_export.export_onnx(args.output)
+        log_main(f"wrote {onnx_export.ONNX_FILE}; its logits differ from those of torch by up to {difference:.1g}")
+        result["onnx_difference"] = difference
     return result | _push(args, repositories, f"Seed {trained.seed}")
 
 

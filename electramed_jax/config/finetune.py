@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SCRATCH = "scratch"
 EXACT, GOOGLE = LAYER_DECAY_RULES = ("exact", "google")
 PUNCTUATION, FILE = SEGMENTATIONS = ("punctuation", "file")
+ARGMAX, VITERBI, CRF = DECODERS = ("argmax", "viterbi", "crf")
+CLS, MENTIONS, PIECES = POOLINGS = ("cls", "mentions", "pieces")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,9 @@ class FinetuneOptimizerConfig(OptimizerConfig):
         "exact: head 1, last layer d, first layer d^layers, embeddings d^(layers+1); "
         "google: all but the head by d again",
         one_of(*LAYER_DECAY_RULES),
+    )
+    freeze_layers: int = setting(
+        0, "lowest layers of the encoder that are not trained, embeddings included; 0: all are trained", NON_NEGATIVE
     )
     bias_correction: bool = setting(
         False,
@@ -102,6 +107,12 @@ class NerConfig:
         "words that the model has never seen split",
         one_of(*SEGMENTATIONS),
     )
+    decoder: str = setting(
+        ARGMAX,
+        "argmax: the best tag of each word by itself; viterbi: the best sequence in which I- follows B- or I- of its "
+        "type; crf: the same with trained transition scores, and the loss of whole sequences",
+        one_of(*DECODERS),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +123,18 @@ class TextConfig:
         "whole",
         "whole: @CHEMICAL$ and similar markers are tokens of the vocabulary; pieces: they are split into word pieces",
         one_of("whole", "pieces"),
+    )
+    pooling: str = setting(
+        CLS,
+        "vectors that the head reads; cls: [CLS], as in transformers; mentions: also those of the first and the last "
+        "placeholder; pieces: also the means before, between and after the placeholders",
+        one_of(*POOLINGS),
+    )
+    class_weight_power: float = setting(
+        0.0,
+        "relations, classification: the loss of a label counts (N / (K n))^power, with n of its N training examples "
+        "and K labels; 0: all the same, 1: all labels as a whole the same",
+        NON_NEGATIVE,
     )
     # the usual names: finetune/text_classification/label_names.py
     negative: str = setting("", 'relations: whole name of the label that means no relation; "": one of the usual names')
@@ -201,7 +224,19 @@ class FinetuneConfig:
     )
     seeds: int = setting(1, "number of runs; run k has seed + k", POSITIVE, "runs")
     batch_size: int = setting(32, "examples per step, over all devices", POSITIVE, "examples")
+    gradient_accumulation_steps: int = setting(
+        1, "micro-batches that a batch is computed in, to save memory", POSITIVE, "micro-batches"
+    )
     epochs: float = setting(3.0, "passes over the training examples", POSITIVE, "epochs")
+    early_stopping: int = setting(
+        0, "end a seed after this many evaluations without a better dev score; 0: train all epochs", NON_NEGATIVE
+    )
+    score_test: bool = setting(True, "score the test split at the end; False: leave it alone while settings are chosen")
+    r_drop: float = setting(
+        0.0,
+        "R-Drop: weight of the divergence between the predictions of two dropout masks, at twice the cost; 0: one mask",
+        NON_NEGATIVE,
+    )
     dropout: float = setting(0.1, "dropout rate of the encoder and the head", FRACTION)
     attention_dropout: float = setting(0.1, "dropout rate of attention probabilities", FRACTION)
     compute_dtype: str = setting("float32", "dtype of matrix products and activations", one_of("float32", "bfloat16"))
@@ -257,11 +292,36 @@ def check(config: FinetuneConfig) -> None:
         )
     if config.qa.pretrain_stage.train and config.task.kind != "qa":
         raise UserError(f"config.qa.pretrain_stage.train is for config.task.kind=qa; got {config.task.kind}")
+    _check_options(config)
     if config.init != SCRATCH and (config.init_size_from or config.vocab):
         raise UserError(
             "config.init_size_from and config.vocab are only for config.init=scratch; got "
             f"config.init={config.init}, which has sizes and a vocabulary"
         )
+
+
+def _check_options(config: FinetuneConfig) -> None:
+    """Raises UserError for an option of another kind of task, or one that another option excludes."""
+    kind, text = config.task.kind, config.text
+    softmax = ("relations", "classification")
+    for name, is_set, kinds in (
+        ("ner.decoder", config.ner.decoder != ARGMAX, ("ner",)),
+        ("text.pooling", text.pooling != CLS, softmax),
+        ("text.class_weight_power", text.class_weight_power > 0, softmax),
+        ("text.document_column", bool(text.document_column), ("multilabel",)),
+        ("r_drop", config.r_drop > 0, ("ner", *softmax, "multilabel")),
+    ):
+        if is_set and kind not in kinds:
+            raise UserError(f"config.{name} is for config.task.kind={' or '.join(kinds)}; got {kind}")
+    if text.pooling != CLS and text.placeholders != "whole":
+        raise UserError(
+            f"config.text.pooling={text.pooling} finds the mentions by whole placeholders; add "
+            "--config.text.placeholders=whole"
+        )
+    if config.r_drop and not (config.dropout or config.attention_dropout):
+        raise UserError("config.r_drop compares two dropout masks; set config.dropout above 0")
+    if config.r_drop and config.ner.decoder == CRF:
+        raise UserError("config.r_drop has no form for config.ner.decoder=crf; use viterbi, or r_drop=0")
 
 
 def defaults(kind: str) -> ConfigDict:

@@ -56,6 +56,10 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
             f"config.task.max_seq_length={config.task.max_seq_length}: the encoder has {model.max_positions} "
             "positions; use a smaller max_seq_length"
         )
+    if config.optimizer.freeze_layers > model.num_layers:
+        raise UserError(
+            f"config.optimizer.freeze_layers={config.optimizer.freeze_layers}: the encoder has only {model.num_layers}"
+        )
     source = f"scratch, of the sizes of {encoder.source}" if config.init == SCRATCH else encoder.source
     return InitEncoder(source, model, encoder.tokens, encoder.lower_case, params, encoder.keep_accents)
 

@@ -83,8 +83,13 @@ def load_finetuned(run_folder: str, seed: int | None = None) -> TrainedModel:
     tokens = _read_vocab(run_folder, seed, spec)
     settings = workdir.read_config(run_folder)
     data = result_files.read_data_summary(files.join(run_folder, workdir.DATA_FILE))
-    postprocess = postprocess_config.from_run(spec.kind, spec.max_length, settings, data, spec.words)
-    return TrainedModel(spec, tokens, sharding.to_host(params), seed, postprocess, results, runs[seed])
+    params = sharding.to_host(params)
+    decoder = settings["ner"]["decoder"]
+    transitions = params["head"]["crf"]["transitions"].tolist() if spec.head.crf else ()
+    postprocess = postprocess_config.from_run(
+        spec.kind, spec.max_length, settings, data, spec.words, decoder, transitions
+    )
+    return TrainedModel(spec, tokens, params, seed, postprocess, results, runs[seed])
 
 
 def _read_vocab(run_folder: str, seed: int, spec: ModelSpec) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import json_values
+from electramed_jax.config.finetune import ARGMAX, CRF, DECODERS
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.task.model_spec import MIN_LENGTH
@@ -42,6 +43,8 @@ class PostprocessConfig:
       max_answer_length: qa: maximum word pieces of an answer.
       null_threshold: qa: no answer is predicted if [CLS] scores this much above the best answer; None: never.
       words: ner: the words that the model was trained on, see `ner.words`; "": not recorded.
+      decoder: ner: value of config.ner.decoder.
+      transitions: ner: trained transition scores of decoder "crf", see `viterbi.best_path`; () for other decoders.
     """
 
     kind: str
@@ -53,6 +56,8 @@ class PostprocessConfig:
     max_answer_length: int = nbest.MAX_ANSWER_LENGTH
     null_threshold: float | None = None
     words: str = ""
+    decoder: str = ARGMAX
+    transitions: tuple[tuple[float, ...], ...] = ()
 
     @property
     def windowing(self) -> WindowConfig:
@@ -61,9 +66,19 @@ class PostprocessConfig:
 
 
 def from_run(
-    kind: str, max_seq_length: int, settings: Mapping[str, Any], data: Mapping[str, Any], words: str = ""
+    kind: str,
+    max_seq_length: int,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    words: str = "",
+    decoder: str = ARGMAX,
+    transitions: Sequence[Sequence[float]] = (),
 ) -> PostprocessConfig:
-    """Builds the config of a fine-tuning workdir from the contents of its config.json and data.json."""
+    """Builds the config of a fine-tuning workdir from the contents of its config.json and data.json.
+
+    Args:
+      words, decoder, transitions: see `PostprocessConfig`.
+    """
     qa, text = settings["qa"], settings["text"]
     has_impossible = any(sizes.get("impossible") for sizes in data["sizes"].values())
     return PostprocessConfig(
@@ -76,6 +91,8 @@ def from_run(
         qa["max_answer_length"],
         qa["null_threshold"] if has_impossible else None,
         words,
+        decoder,
+        tuple(tuple(row) for row in transitions),
     )
 
 
@@ -100,6 +117,12 @@ def from_json(values: Any, head: Head, max_positions: int, place: str) -> Postpr
     config = json_values.convert(complete, PostprocessConfig, f"{place}: its 'electramed' part", advice=advice)
     if config.kind not in TASK_KINDS[head.kind]:
         raise UserError(f"{place}: a {head.kind} head with kind={config.kind!r}; export the model again")
+    sizes = [len(row) for row in config.transitions]
+    if config.decoder not in DECODERS or sizes != ([head.size] * (head.size + 1) if config.decoder == CRF else []):
+        raise UserError(
+            f"{place}: decoder={config.decoder!r} with {len(sizes)} rows of transition scores; wanted one of "
+            f"{', '.join(DECODERS)}, with rows only for {CRF}; export the model again"
+        )
     if not MIN_LENGTH <= config.max_seq_length <= max_positions:
         raise UserError(
             f"{place}: max_length={config.max_seq_length}; wanted {MIN_LENGTH} to {max_positions}, the positions of "

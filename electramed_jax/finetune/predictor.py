@@ -6,7 +6,7 @@ Predictions are computed from logits by the code that computes the scores, so th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -79,7 +79,9 @@ class Predictor:
         examples = word_windows.make_examples([words.pieces for words in encoded], self._length, self._spec.special)
         outputs = self.logits([example.input_ids for example in examples])
         logits = word_windows.join_logits(examples, outputs, [len(words.pieces) for words in encoded])
-        return [self._entities(words.offsets, one) for words, one in zip(encoded, logits, strict=True)]
+        transitions = np.array(self.model.postprocess.transitions) if self.model.postprocess.transitions else None
+        decode = word_windows.make_decoder(self.model.postprocess.decoder, self.model.head.labels, transitions)
+        return [self._entities(words.offsets, one, decode) for words, one in zip(encoded, logits, strict=True)]
 
     def labels(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """Returns the prediction of each text or pair.
@@ -132,11 +134,13 @@ class Predictor:
         assert outputs is not None
         return outputs
 
-    def _entities(self, offsets: np.ndarray, logits: np.ndarray) -> list[EntitySpan]:
+    def _entities(
+        self, offsets: np.ndarray, logits: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]
+    ) -> list[EntitySpan]:
         if not len(offsets):
             return []
         probabilities = compute_probabilities(logits, self.model.head)
-        best = logits.argmax(axis=-1)
+        best = decode(logits)
         labels = [self.model.head.labels[index] for index in best]
         confidence = probabilities[np.arange(len(best)), best]
         return [

@@ -29,7 +29,7 @@ def gather_results(
     Args:
       finished: scores of the finished seeds, from `loop.run_seed`.
     """
-    splits = [split for split in (DEV, TEST) if split in task.splits]
+    splits = [split for split in (DEV, TEST) if all(split in scores for scores in finished)]
     data = dict(task.data_summary())
     variant = published.find_variant({split: file.get("sha256") for split, file in data["files"].items()})
     return {
@@ -42,7 +42,10 @@ def gather_results(
         "seeds": [scores["seed"] for scores in finished],
         "seeds_wanted": config.seeds,
         "scores": {split: _over_seeds([scores[split] for scores in finished]) for split in splits},
-        "warnings": list(task.data_warnings()),
+        "warnings": [
+            *task.data_warnings(),
+            *(f"seed {scores['seed']}: {warning}" for scores in finished for warning in scores.get("warnings", ())),
+        ],
         "runs": [dict(scores) for scores in finished],
         "config": dataclasses.asdict(config),
         "code": f"electramed_jax {__version__}",

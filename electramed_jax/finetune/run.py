@@ -56,7 +56,15 @@ def run_finetuning(
     workdir.init_workdir(run_folder, config, spec, encoder, task)
     mesh = sharding.make_mesh(config.mesh)
     total_steps = loop.total_steps(config, len(task.examples(TRAIN)))
-    train_spec = TrainSpec(encoder.model, task.head, spec.special, config.optimizer, total_steps)
+    train_spec = TrainSpec(
+        encoder.model,
+        task.head,
+        spec.special,
+        config.optimizer,
+        total_steps,
+        config.gradient_accumulation_steps,
+        config.r_drop,
+    )
     finished: list[dict[str, Any]] = []
     run_results: results.Results = {}
     started, preempted = time.monotonic(), False

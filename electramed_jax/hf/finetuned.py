@@ -118,7 +118,7 @@ def _labels(values: FinetunedConfig, kind: str, count: int, path: str) -> tuple[
 
 
 def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_labels: int) -> dict[str, np.ndarray]:
-    """Returns the tensors of a fine-tuned model by Hugging Face's name.
+    """Returns the tensors of a fine-tuned model by Hugging Face's name, without the transition scores of a CRF.
 
     Args:
       params: {"embeddings", "encoder", "head"}, on the host.
@@ -126,7 +126,8 @@ def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_
       kind: of the head: "token", "sequence" or "span".
       num_labels: logits of the head.
     """
-    leaves = {name.removeprefix("encoder/"): leaf for name, leaf in named_leaves(params).items()}
+    named = {name: leaf for name, leaf in named_leaves(params).items() if not name.startswith("head/crf/")}
+    leaves = {name.removeprefix("encoder/"): leaf for name, leaf in named.items()}
     return mapping.to_hf_tensors(leaves, _sizes(model, kind, num_labels), kind)
 
 

@@ -29,7 +29,7 @@ MODEL_FILES = (
     model_dir.CONFIG, model_dir.TOKENIZER, model_dir.TOKENIZER_CONFIG, vocab.VOCAB_FILE, model_dir.CARD,
     "added_tokens.json", "special_tokens_map.json", "generation_config.json", "adapter_config.json",
     "model.safetensors", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack",
-    "model.safetensors.index.json", "pytorch_model.bin.index.json",
+    "model.safetensors.index.json", "pytorch_model.bin.index.json", "model.onnx",
     *(f"{metric}.png" for metric in CURVE_METRICS),
 )  # fmt: skip
 _WEIGHT_PARTS = re.compile(r"(?:model|pytorch_model)-\d+-of-\d+\.(?:safetensors|bin)")

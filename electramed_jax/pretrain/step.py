@@ -24,7 +24,7 @@ from electramed_jax.pretrain import state as pretrain_state
 from electramed_jax.training.collectives import REPLICATED, FsdpCollectives
 from electramed_jax.training.optimizers import optimizer
 from electramed_jax.training.state import Params, TrainState
-from electramed_jax.training.step import Batch, apply_gradients, jit_eval, jit_step
+from electramed_jax.training.step import Batch, accumulate_gradients, apply_gradients, jit_eval, jit_step
 
 
 class MaskedBatch(NamedTuple):
@@ -169,35 +169,6 @@ def compute_gradients(
         sums, gradients = accumulate_gradients(evaluate, masked_batch, dropout_key, config.gradient_accumulation_steps)
         gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, full_params)
     return collectives.psum(sums), *reduce_gradients(gradients)
-
-
-def accumulate_gradients(
-    evaluate: Callable[[MaskedBatch, jax.Array], tuple[losses.Sums, Params]],
-    batch: MaskedBatch,
-    key: jax.Array,
-    count: int,
-) -> tuple[losses.Sums, Params]:
-    """Returns the float32 sum of `evaluate(micro_batch, micro_key)` over `count` micro-batches, with `jax.lax.scan`.
-
-    Args:
-      evaluate: returns the metric sums and gradients of a micro-batch.
-      batch: rows of one device. Micro-batch i takes the rows i, i + count, i + 2 count, ...
-      key: split into one dropout key per micro-batch.
-      count: number of micro-batches; divides the rows.
-    """
-
-    def split_rows(x: jax.Array) -> jax.Array:
-        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
-
-    def add(
-        total: tuple[losses.Sums, Params], micro: tuple[MaskedBatch, jax.Array]
-    ) -> tuple[tuple[losses.Sums, Params], None]:
-        return jax.tree.map(jnp.add, total, evaluate(*micro)), None
-
-    micro_batches = (jax.tree.map(split_rows, batch), jax.random.split(key, count))
-    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda x: x[0], micro_batches))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
-    return jax.lax.scan(add, zeros, micro_batches)[0]
 
 
 def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sums]:

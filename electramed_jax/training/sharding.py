@@ -64,6 +64,7 @@ PARAM_RULES = tree_rules.RuleTable(
         (r"layers/(?:attention|feed_forward)/norm/(?:scale|bias)", _per_layer(None)),
         (r"head/dense/kernel", ParamRule(("width", None), gather_dtype="compute")),
         (r"head/logit/kernel", ParamRule((None, None))),
+        (r"head/crf/transitions", ParamRule((None, None))),
         (r"head/output_bias", ParamRule(("vocabulary",))),
         (r"(?:embeddings|embedding_delta|head)/norm/(?:scale|bias)", ParamRule((None,))),
         (r"(?:project|head/dense|head/logit)/bias", ParamRule((None,))),

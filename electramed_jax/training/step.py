@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -16,6 +17,8 @@ from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, jax.Array]  # {"input_ids": int32[B, T]}
+Rows = TypeVar("Rows")  # arrays whose first axis is the row
+Sums = dict[str, jax.Array]
 
 # Compiler options by platform that are not XLA's defaults; tests/benchmarks/README.md has the measured gain of each.
 COMPILER_OPTIONS: dict[str, dict[str, bool | int]] = {
@@ -38,6 +41,30 @@ def apply_gradients(
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), optax.tree.norm(gradients)
+
+
+def accumulate_gradients(
+    evaluate: Callable[[Rows, Any], tuple[Sums, Params]], batch: Rows, key: jax.Array | None, count: int
+) -> tuple[Sums, Params]:
+    """Returns the float32 sum of `evaluate(micro_batch, micro_key)` over `count` micro-batches, with `jax.lax.scan`.
+
+    Args:
+      evaluate: returns the metric sums and gradients of a micro-batch.
+      batch: rows of one device. Micro-batch i takes the rows i, i + count, i + 2 count, ...
+      key: split into one dropout key per micro-batch; None: no dropout.
+      count: number of micro-batches; divides the rows.
+    """
+
+    def split_rows(x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def add(total: tuple[Sums, Params], micro: tuple[Rows, Any]) -> tuple[tuple[Sums, Params], None]:
+        return jax.tree.map(jnp.add, total, evaluate(*micro)), None
+
+    micro_batches = (jax.tree.map(split_rows, batch), None if key is None else jax.random.split(key, count))
+    shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda x: x[0], micro_batches))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
+    return jax.lax.scan(add, zeros, micro_batches)[0]
 
 
 def jit_step(step: Callable[..., tuple[TrainState, Any]], abstract_state: TrainState, mesh: Mesh) -> jax.stages.Wrapped:

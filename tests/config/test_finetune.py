@@ -44,6 +44,13 @@ def test_the_qa_config_has_the_settings_of_electramed(repository):
         (["init=scratch"], "add --config.init_size_from=DIR"),
         (["init_size_from=tiny"], "config.init_size_from and config.vocab are only for config.init=scratch; got"),
         (["qa.pretrain_stage.train=squad.json"], "is for config.task.kind=qa; got ner"),
+        (["ner.decoder=beam"], "config.ner.decoder='beam' is out of range; wanted one of argmax, viterbi, crf"),
+        (["task.kind=relations", "ner.decoder=crf"], "config.ner.decoder is for config.task.kind=ner; got relations"),
+        (["text.pooling=pieces"], "config.text.pooling is for config.task.kind=relations or classification; got ner"),
+        (["text.document_column=id"], "config.text.document_column is for config.task.kind=multilabel; got ner"),
+        (["task.kind=relations", "text.pooling=pieces", "text.placeholders=pieces"], "by whole placeholders; add"),
+        (["r_drop=1", "dropout=0", "attention_dropout=0"], "compares two dropout masks; set config.dropout above 0"),
+        (["r_drop=1", "ner.decoder=crf"], "config.r_drop has no form for config.ner.decoder=crf"),
     ],
 )
 def test_the_error_for_a_setting_out_of_range_names_it(repository, settings, message):

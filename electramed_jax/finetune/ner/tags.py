@@ -15,10 +15,13 @@ the same type continues the entity.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, NoReturn
+
+import numpy as np
 
 OUTSIDE = "O"
 SCHEMES = ("IOB2", "IOB1", "scibert", "BIOES", "BILOU")
@@ -39,6 +42,7 @@ class Entity(NamedTuple):
     type: str
 
 
+@functools.lru_cache(maxsize=4096)  # a corpus has few different tags
 def split_tag(tag: str) -> tuple[str, str]:
     """Returns ("B", "Disease") for "B-Disease"; the prefix is "" if it is unknown."""
     if tag == OUTSIDE:
@@ -93,6 +97,8 @@ def _may_be_iob2(sentences: Sequence[Sequence[str]]) -> bool:
 def decode(tags: Sequence[str]) -> list[Entity]:
     """Returns the entities of a sentence, in order; equal to seqeval's default `get_entities`."""
     entities, start = [], 0
+    if tags.count(OUTSIDE) == len(tags):  # most sentences
+        return []
     before, kind_before = OUTSIDE, ""
     for place, tag in enumerate([*tags, OUTSIDE]):
         prefix, kind = split_tag(tag)
@@ -134,6 +140,19 @@ def encode(entities: Iterable[Entity], length: int) -> list[str]:
     return tags
 
 
+def iob2_transitions(labels: Sequence[str]) -> np.ndarray:
+    """Returns float[K + 1, K] for `viterbi.best_path`: 0 where a tag may follow another in IOB2, else -inf.
+
+    I- follows only B- or I- of its type, and is not the first tag.
+    """
+    split = [split_tag(label) for label in labels]
+    allowed = [
+        [prefix != "I" or (before in ("B", "I") and kind == kind_before) for prefix, kind in split]
+        for before, kind_before in [*split, (OUTSIDE, "")]
+    ]
+    return np.where(allowed, 0.0, -np.inf)
+
+
 @dataclasses.dataclass(frozen=True)
 class DetectedScheme:
     """The scheme of a corpus, its number of entities, and how many of them do not follow the scheme."""
@@ -145,23 +164,35 @@ class DetectedScheme:
 
 def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
     """Returns the scheme that the fewest entities break; the first of `SCHEMES` among equals."""
-    broken = {scheme: len(irregular_entities(scheme, sentences)) for scheme in SCHEMES}
+    found = _with_prefixes(sentences)
+    broken = {scheme: len(_irregular(scheme, found)) for scheme in SCHEMES}
     scheme = min(SCHEMES, key=lambda name: broken[name])
-    return DetectedScheme(scheme, sum(len(decode(tags)) for tags in sentences), broken[scheme])
+    return DetectedScheme(scheme, len(found), broken[scheme])
 
 
 def irregular_entities(scheme: str, sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity]]:
     """Returns (index of the sentence, entity) of the entities that do not follow the scheme."""
-    irregular = []
+    return _irregular(scheme, _with_prefixes(sentences))
+
+
+def _irregular(scheme: str, found: Iterable[tuple[int, Entity, str, bool]]) -> list[tuple[int, Entity]]:
+    return [
+        (index, entity)
+        for index, entity, prefixes, adjacent in found
+        if prefixes != _regular(scheme, len(prefixes), adjacent)
+    ]
+
+
+def _with_prefixes(sentences: Sequence[Sequence[str]]) -> list[tuple[int, Entity, str, bool]]:
+    """Returns (index of the sentence, entity, its prefixes, whether it directly follows one of its type)."""
+    found = []
     for index, tags in enumerate(sentences):
         before = Entity(-1, -1, "")
         for entity in decode(tags):
-            adjacent = entity.start == before.stop and entity.type == before.type
             prefixes = "".join(split_tag(tag)[0] for tag in tags[entity.start : entity.stop])
-            if prefixes != _regular(scheme, len(prefixes), adjacent):
-                irregular.append((index, entity))
+            found.append((index, entity, prefixes, entity.start == before.stop and entity.type == before.type))
             before = entity
-    return irregular
+    return found
 
 
 def is_regular(detected: DetectedScheme) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.config.finetune import FILE, PUNCTUATION, FinetuneConfig
+from electramed_jax.config.finetune import ARGMAX, CRF, FILE, PUNCTUATION, FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.ner import corpus_files, entity_f1, tags, word_windows
 from electramed_jax.finetune.ner import words as word_lib
@@ -24,7 +25,7 @@ from electramed_jax.finetune.ner.word_windows import WindowExample
 from electramed_jax.finetune.ner.words import Span, TextWords
 from electramed_jax.finetune.task import data_warnings, metrics, split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
-from electramed_jax.finetune.task.task import IGNORE, TRAIN, Examples, Head, Outputs
+from electramed_jax.finetune.task.task import IGNORE, TRAIN, CrfOutputs, Examples, Head, Outputs
 from electramed_jax.hf.format.mapping import TOKEN
 
 DETECT, ANY = "detect", "any"  # values of config.ner.scheme, in addition to `tags.SCHEMES`
@@ -48,6 +49,7 @@ class NerTask:
         max_length: int,
         scheme: str = DETECT,
         words: str = PUNCTUATION,
+        decoder: str = ARGMAX,
         labels: Sequence[str] = (),
         dev_fraction: float = 0.0,
         primary: str = "",
@@ -60,6 +62,7 @@ class NerTask:
           max_length: maximum word pieces of an example.
           scheme: the tag scheme that the files must have; "detect": the scheme found, "any": no check.
           words: words that get a tag in training and in the scores of the file; see `words`.
+          decoder: how tags are chosen from logits: value of config.ner.decoder.
           labels: names of numeric tags, from 0.
           dev_fraction: fraction of the training sentences to hold out if there is no dev file.
           primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
@@ -70,7 +73,7 @@ class NerTask:
           UserError: a line cannot be used; names file and line.
         """
         self.max_length, self.tokenizer, self.words = max_length, tokenizer, words
-        self._paths = paths
+        self._paths, self._decoder = paths, decoder
         read = {split: corpus_files.read_sentences(path, labels) for split, path in paths.items()}
         self._schemes = {split: _checked_scheme(paths[split], read[split], scheme) for split in read}
         types = sorted({entity.type for sentence in read[TRAIN] for entity in tags.decode(sentence.tags)})
@@ -82,7 +85,11 @@ class NerTask:
         self._types = types
         by_type = [f"f1/{kind}" for kind in types] if len(types) > 1 else []
         self.primary = metrics.choose_primary(primary, PRIMARY[0], [*PRIMARY, *by_type])
-        self.head = Head(TOKEN, (tags.OUTSIDE, *(tags.join_tag(prefix, kind) for kind in types for prefix in "BI")))
+        self.head = Head(
+            TOKEN,
+            (tags.OUTSIDE, *(tags.join_tag(prefix, kind) for kind in types for prefix in "BI")),
+            crf=decoder == CRF,
+        )
         self._sentences = split_files.hold_out_dev(read, dev_fraction)
         self.splits = tuple(self._sentences)
         self._text_words = {
@@ -103,6 +110,7 @@ class NerTask:
             max_length=config.task.max_seq_length,
             scheme=config.ner.scheme,
             words=config.ner.words,
+            decoder=config.ner.decoder,
             labels=[name.strip() for name in config.ner.labels.split(",") if name.strip()],
             dev_fraction=config.task.dev_fraction,
             primary=config.task.primary,
@@ -117,8 +125,8 @@ class NerTask:
         """Returns the predicted tag of every word of the file, by sentence."""
         sentences = self._sentences[split]
         if self.words == FILE:
-            windows = self._file_windows[split]
-            return self._join_tags(windows, outputs[: len(windows)], [len(sentence.words) for sentence in sentences])
+            windows, lengths = self._file_windows[split], [len(sentence.words) for sentence in sentences]
+            return self._join_tags(windows, outputs[: len(windows)], lengths, _transitions(outputs))
         return [
             word_lib.tags_of_file_words(word_tags, text_words.offsets, sentence.offsets)
             for word_tags, text_words, sentence in zip(
@@ -152,10 +160,28 @@ class NerTask:
             lines.append("")
         return "\n".join(lines)
 
+    def records(self, split: str, outputs: Outputs) -> list[dict[str, Any]]:
+        """Returns a record per sentence: its line, its words, and its entities by words start .. stop-1."""
+        return [
+            {
+                "line": sentence.line,
+                "words": list(sentence.words),
+                "gold": [list(entity) for entity in tags.decode(sentence.tags)],
+                "predicted": [list(entity) for entity in tags.decode(predicted)],
+            }
+            for sentence, predicted in zip(self._sentences[split], self.tags(split, outputs), strict=True)
+        ]
+
+    def prediction_warnings(self, split: str, outputs: Outputs) -> list[str]:
+        """Returns a warning if no entity is predicted."""
+        if any(tag != tags.OUTSIDE for sentence_tags in self.tags(split, outputs) for tag in sentence_tags):
+            return []
+        return [f"no entity is predicted in {split}"]
+
     def data_summary(self) -> dict[str, Any]:
         """Returns the content of data.json."""
         return {
-            "files": split_files.describe_files(self._paths),
+            "files": self._files,
             "sizes": {split: self._sizes(split) for split in self.splits},
             "tag_schemes": {split: dataclasses.asdict(detected) for split, detected in self._schemes.items()},
             "labels": list(self.head.labels),
@@ -186,7 +212,7 @@ class NerTask:
         """Returns what makes the scores of these files too high or meaningless; see `task.data_warnings`."""
         words = {split: [one.words for one in sentences] for split, sentences in self._sentences.items()}
         entities = {split: [tuple(tags.decode(s.tags)) for s in self._sentences[split]] for split in self.splits}
-        warnings = data_warnings.warn_same_files(split_files.describe_files(self._paths))
+        warnings = data_warnings.warn_same_files(self._files)
         warnings += data_warnings.warn_shared_examples(words, entities, "sentences")
         for split in self.splits:
             kinds = [[entity.type] for of_sentence in entities[split] for entity in of_sentence]
@@ -194,6 +220,10 @@ class NerTask:
             if not kinds or len(self._types) > 1:  # entities of the only type differ in their words
                 warnings += data_warnings.warn_label_support(split, self._types, kinds, "entities")
         return warnings
+
+    @functools.cached_property
+    def _files(self) -> dict[str, dict[str, Any]]:
+        return split_files.describe_files(self._paths)
 
     def _sizes(self, split: str) -> dict[str, int]:
         sentences = self._sentences[split]
@@ -210,12 +240,18 @@ class NerTask:
         """Returns the predicted tag of every word of the text, split at punctuation."""
         windows = self._text_windows[split]
         lengths = [len(text_words.pieces) for text_words in self._text_words[split]]
-        return self._join_tags(windows, outputs[len(outputs) - len(windows) :], lengths)
+        return self._join_tags(windows, outputs[len(outputs) - len(windows) :], lengths, _transitions(outputs))
 
-    def _join_tags(self, windows: Sequence[WindowExample], outputs: Outputs, lengths: Sequence[int]) -> list[list[str]]:
+    def _join_tags(
+        self,
+        windows: Sequence[WindowExample],
+        outputs: Outputs,
+        lengths: Sequence[int],
+        transitions: np.ndarray | None,
+    ) -> list[list[str]]:
+        decode = word_windows.make_decoder(self._decoder, self.head.labels, transitions)
         word_logits = word_windows.join_logits(windows, outputs, lengths)
-        best = [logits.argmax(axis=-1) if len(logits) else () for logits in word_logits]
-        return [[self.head.labels[index] for index in of_sentence] for of_sentence in best]
+        return [[self.head.labels[index] for index in decode(logits)] for logits in word_logits]
 
     def _windows_of(self, texts: Sequence[TextWords]) -> list[WindowExample]:
         return word_windows.make_examples([text.pieces for text in texts], self.max_length, self.tokenizer.special)
@@ -260,6 +296,10 @@ class NerTask:
         for window, window_labels in zip(windows, labels, strict=True):
             window_labels[window.positions] = gold[window.sentence][window.first_word :][: len(window.positions)]
         return Examples([window.input_ids for window in windows], labels)
+
+
+def _transitions(outputs: Outputs) -> np.ndarray | None:
+    return outputs.transitions if isinstance(outputs, CrfOutputs) else None
 
 
 def _count_split(sentence: Sentence, text: TextWords) -> int:

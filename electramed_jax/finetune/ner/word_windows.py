@@ -1,4 +1,4 @@
-"""Windows of word pieces over long sentences, and the logits of each word.
+"""Windows of word pieces over long sentences, and the logits and the tag of each word.
 
 A word is predicted at its first piece, in the window where it has the most words around it.
 """
@@ -6,12 +6,15 @@ A word is predicted at its first piece, in the window where it has the most word
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from electramed_jax.config.finetune import ARGMAX
 from electramed_jax.config.special_tokens import SpecialIds
+from electramed_jax.finetune.ner import tags
+from electramed_jax.finetune.task import viterbi
 from electramed_jax.finetune.task.task import Outputs
 
 
@@ -104,3 +107,18 @@ def join_logits(windows: Sequence[WindowExample], outputs: Outputs, lengths: Seq
     joined = [np.concatenate(of_one) if of_one else np.zeros((0, 0), np.float32) for of_one in parts]
     assert [len(logits) for logits in joined] == list(lengths)
     return joined
+
+
+def make_decoder(
+    decoder: str, labels: Sequence[str], transitions: np.ndarray | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function from the logits of a sentence, float[words, labels], to its labels, int64[words].
+
+    Args:
+      decoder: value of config.ner.decoder.
+      transitions: trained transition scores of "crf", float[K + 1, K].
+    """
+    if decoder == ARGMAX:
+        return lambda logits: logits.argmax(axis=-1) if len(logits) else np.zeros(0, np.int64)
+    scores = tags.iob2_transitions(labels) + (0.0 if transitions is None else transitions)
+    return lambda logits: viterbi.best_path(logits, scores)

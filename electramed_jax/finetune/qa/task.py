@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -148,10 +149,39 @@ class QaTask:
         answers = {question_id: merged.get(question_id, []) for question_id in [*self._splits[split].gold, *merged]}
         return json.dumps(bioasq.to_submission(answers), ensure_ascii=False, indent=1) + "\n"
 
+    def records(self, split: str, outputs: Outputs) -> list[dict[str, Any]]:
+        """Returns a record per question: "gold" and "predicted" answers, and the scores of the question."""
+        if self._measures == SQUAD:
+            texts = self._texts(split, outputs)
+            return [
+                {
+                    "id": question.id,
+                    "question": question.text,
+                    "gold": [answer.text for answer in question.answers],
+                    "predicted": texts[question.id],
+                }
+                | {name: squad_metrics.squad_scores([question], texts)[name] for name in PRIMARY[SQUAD]}
+                for question in self._splits[split].questions
+            ]
+        merged, gold = self._merged(split, outputs), self._splits[split].gold
+        questions = {bioasq.question_id(question.id): question.text for question in self._splits[split].questions}
+        return [
+            {"id": number, "question": questions.get(number, ""), "gold": sorted(texts)}
+            | {"predicted": merged.get(number, [])}
+            | bioasq.factoid_scores({number: texts}, merged)
+            for number, texts in gold.items()
+        ]
+
+    def prediction_warnings(self, split: str, outputs: Outputs) -> list[str]:
+        """Returns a warning if no question is answered."""
+        if any(answers.text(self._null_threshold) for _, answers in self.answers(split, outputs)):
+            return []
+        return [f"no question of {split} is answered"]
+
     def data_summary(self) -> dict[str, Any]:
         """Returns the content of data.json."""
         return {
-            "files": split_files.describe_files(self._named_paths()),
+            "files": self._files,
             "sizes": {name: self._sizes(name) for name in self.splits},
             "measures": self._measures,
             "windows": {name: stats.to_json() for name, stats in self._window_stats.items()},
@@ -192,7 +222,7 @@ class QaTask:
 
         Questions of dev and test are never trained on: they were left out of the training split.
         """
-        warnings = data_warnings.warn_same_files(split_files.describe_files(self._named_paths()))
+        warnings = data_warnings.warn_same_files(self._files)
         if asked := self._splits[TRAIN].asked_elsewhere:
             warnings.append(f"{asked:,} passages of train are left out because their question is in dev or test")
         evaluated = [name for name in self.splits if name != TRAIN]
@@ -244,6 +274,10 @@ class QaTask:
             "left_out_asked_elsewhere": split.asked_elsewhere,
             "left_out_mismatched": split.mismatched,
         }
+
+    @functools.cached_property
+    def _files(self) -> dict[str, dict[str, Any]]:
+        return split_files.describe_files(self._named_paths())
 
     def _named_paths(self) -> dict[str, str]:
         """Returns {"train": path}, or {"test 1": path, "test 2": path} for a split with several files."""

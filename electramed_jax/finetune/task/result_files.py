@@ -20,6 +20,7 @@ class SeedScores(TypedDict):
       best_step, best_epoch: when dev scored best.
       dev, test: scores of these parameters.
       history: dev scores, each with its "step" and "epoch".
+      warnings: of the predictions on dev, see `Task.prediction_warnings`; version 0.1 has none.
     """
 
     seed: int
@@ -28,6 +29,7 @@ class SeedScores(TypedDict):
     dev: dict[str, float]
     test: NotRequired[dict[str, float]]
     history: list[dict[str, float]]
+    warnings: NotRequired[list[str]]
 
 
 class MeanScore(TypedDict):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from electramed_jax.config.finetune import CLS
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.hf.format.mapping import SPAN
 
@@ -28,11 +29,19 @@ class Head:
         the example, at [CLS] (dropout, dense, gelu, dropout, dense). "span": first and last token of an answer (dense).
       labels: names of the outputs, in order; ("start", "end") of a span.
       loss: "softmax": one of the labels; "sigmoid": each label independently; "squared": a number (one label).
+      pooling: "sequence": value of config.text.pooling.
+      markers: token ids of the placeholders that `pooling` looks for.
+      class_weights: "sequence", softmax: weight of the loss of each label; (): all 1.
+      crf: "token": the loss is that of a conditional random field, which has trained transition scores.
     """
 
     kind: str
     labels: tuple[str, ...]
     loss: str = SOFTMAX
+    pooling: str = CLS
+    markers: tuple[int, ...] = ()
+    class_weights: tuple[float, ...] = ()
+    crf: bool = False
 
     @property
     def size(self) -> int:
@@ -68,6 +77,14 @@ class Examples:
 Outputs = Sequence[np.ndarray]
 
 
+class CrfOutputs(list[np.ndarray]):
+    """Logits of a head with a CRF, and its transition scores float32[labels + 1, labels]; see `viterbi.best_path`."""
+
+    def __init__(self, logits: Outputs, transitions: np.ndarray):
+        super().__init__(logits)
+        self.transitions = transitions
+
+
 class Task(Protocol):
     """A corpus with its examples, head and scores.
 
@@ -97,6 +114,17 @@ class Task(Protocol):
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Returns the predictions as a text file in the format of the corpus, for inspection."""
+        ...
+
+    def records(self, split: str, outputs: Outputs) -> list[dict[str, Any]]:
+        """Returns a record per sentence, text or question: its place, its text, "gold" and "predicted".
+
+        Scores of a part of the split can be computed from them, see `analysis.score_sums`.
+        """
+        ...
+
+    def prediction_warnings(self, split: str, outputs: Outputs) -> Sequence[str]:
+        """Returns what is wrong with all predictions of a split together, such as that all are negative."""
         ...
 
     def data_summary(self) -> Mapping[str, Any]:

@@ -73,7 +73,8 @@ def truncate(a: np.ndarray, b: np.ndarray, room: int, marks: Sequence[int]) -> t
     """Returns the word pieces of one or two texts, truncated to `room` in total.
 
     Of a pair, the longer text loses its end until both have the same length. Of a single text (`b` is empty), the part
-    around its first and last `marks` piece is kept; without such a piece the beginning.
+    around its first and last `marks` piece is kept; if these are too far apart, the parts around each of them, half of
+    the room for each; without such a piece the beginning.
     """
     if len(b):
         length = min(len(a), max(room - len(b), room - room // 2))
@@ -82,6 +83,10 @@ def truncate(a: np.ndarray, b: np.ndarray, room: int, marks: Sequence[int]) -> t
     if not len(marked):
         return a[:room], b
     first, last = int(marked[0]), int(marked[-1])
-    begin = first if last - first >= room else (first + last + 1 - room) // 2
-    begin = max(0, min(begin, len(a) - room))
-    return a[begin : begin + room], b
+    if last - first < room:
+        begin = max(0, min((first + last + 1 - room) // 2, len(a) - room))
+        return a[begin : begin + room], b
+    left, right = room // 2, room - room // 2
+    begin = max(0, first - left // 2)
+    stop = min(len(a), last + 1 + right // 2)
+    return np.concatenate([a[begin : begin + left], a[stop - right : stop]]), b

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage.json_values import shorten
-from electramed_jax.config.finetune import FinetuneConfig
+from electramed_jax.config.finetune import CLS, FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task import data_warnings, metrics, split_files
 from electramed_jax.finetune.task.init_encoder import InitEncoder
@@ -88,6 +89,8 @@ class TextClassificationTask:
         threshold: float = 0.5,
         primary: str = "",
         strict_labels: bool = False,
+        pooling: str = CLS,
+        class_weight_power: float = 0.0,
     ):
         """Makes the examples.
 
@@ -99,6 +102,8 @@ class TextClassificationTask:
           threshold: multilabel: a label is predicted if its probability is above this.
           primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
           strict_labels: raise if another split has a label that no training record has; False: it counts as missed.
+          pooling: vectors that the head reads, value of config.text.pooling.
+          class_weight_power: see config.text.class_weight_power.
 
         Raises:
           UserError: a record cannot be used (names file and line), or no label is the negative one.
@@ -112,7 +117,14 @@ class TextClassificationTask:
             split: [self._labels_of(split, record) for record in corpus.records[split]] for split in self.splits
         }
         labels = self._find_labels()
-        self.head = Head(SEQUENCE, labels, LOSSES[kind])
+        markers = tuple(sorted(map(tokenizer.tokens.index, corpus.placeholders()))) if pooling != CLS else ()
+        if pooling != CLS and not markers:
+            raise UserError(
+                f"{corpus.paths[TRAIN]}: no placeholder such as @GENE$ in it, which config.text.pooling={pooling} "
+                "looks for; use config.text.pooling=cls"
+            )
+        weights = self._class_weights(labels, class_weight_power)
+        self.head = Head(SEQUENCE, labels, LOSSES[kind], pooling, markers, weights)
         if len(labels) < (2 if self.head.loss == SOFTMAX else 1):
             raise UserError(f"{corpus.paths[TRAIN]}: its labels are {', '.join(labels) or 'none'}; wanted at least two")
         self._negative = label_names.find_negative(labels, negative, corpus.paths[TRAIN]) if kind == RELATIONS else ""
@@ -153,6 +165,8 @@ class TextClassificationTask:
             threshold=text.threshold,
             primary=config.task.primary,
             strict_labels=config.task.strict_labels,
+            pooling=text.pooling,
+            class_weight_power=text.class_weight_power,
         )
         return task, encoder
 
@@ -170,26 +184,27 @@ class TextClassificationTask:
             expected = np.array([[label in of_record for label in labels] for of_record in gold])
             predicted = np.zeros_like(expected)
             predicted[:, : self.head.size] = labels_above(logits, self._threshold)
-            return metrics.multilabel_scores(*self._of_documents(split, expected, predicted), labels)
+            return metrics.multilabel_scores(
+                self._of_documents(split, expected), self._of_documents(split, predicted), labels
+            )
         numbers = {label: number for number, label in enumerate(labels)}
         counted = [label for label in labels if label != self._negative] if self.kind == RELATIONS else None
         return metrics.classification_scores(
             [numbers[label] for (label,) in gold], logits.argmax(axis=-1), labels, counted
         )
 
-    def _of_documents(self, split: str, *label_sets: np.ndarray) -> list[np.ndarray]:
+    def _of_documents(self, split: str, of_sentences: np.ndarray) -> np.ndarray:
         """Returns the label sets of documents, bool[documents, labels]: all labels of their sentences.
 
         Without a column of documents the label sets are returned as they are.
         """
         ids = [record.document for record in self._corpus.records[split]]
         if not any(ids):
-            return list(label_sets)
+            return of_sentences
         names, document = np.unique(ids, return_inverse=True)
-        united = [np.zeros((len(names), of_sentences.shape[1]), bool) for of_sentences in label_sets]
-        for of_documents, of_sentences in zip(united, label_sets, strict=True):
-            np.logical_or.at(of_documents, document, of_sentences)
-        return united
+        of_documents = np.zeros((len(names), of_sentences.shape[1]), bool)
+        np.logical_or.at(of_documents, document, of_sentences)
+        return of_documents
 
     def predictions(self, split: str, outputs: Outputs) -> str:
         """Returns a table: the line of each record in its file, its label there and the predicted label."""
@@ -200,6 +215,30 @@ class TextClassificationTask:
             lines.append(f"{record.line}\t{label}\t{self._format_prediction(prediction)}")
         return "\n".join(lines) + "\n"
 
+    def records(self, split: str, outputs: Outputs) -> list[dict[str, Any]]:
+        """Returns a record per text: its line, its texts, and lists of "gold" and "predicted" labels, or of numbers."""
+        predictions = predicted_labels(np.stack(outputs), self.head, self._threshold)
+        records = []
+        for record, gold, prediction in zip(self._corpus.records[split], self._gold[split], predictions, strict=True):
+            place = {"line": record.line} | ({"document": record.document} if record.document else {})
+            texts = {"text": record.text} | ({"second": record.second} if record.second else {})
+            predicted = prediction if isinstance(prediction, list) else [prediction]
+            records.append(place | texts | {"gold": list(gold), "predicted": predicted})
+        return records
+
+    def prediction_warnings(self, split: str, outputs: Outputs) -> list[str]:
+        """Returns a warning if all predictions are the same label, or no label is predicted."""
+        if self.kind == SIMILARITY:
+            return []
+        predictions = predicted_labels(np.stack(outputs), self.head, self._threshold)
+        distinct = {tuple(p) if isinstance(p, list) else p for p in predictions}
+        if len(distinct) > 1 or len({tuple(gold) for gold in self._gold[split]}) == 1:
+            return []
+        (only,) = distinct
+        label = ", ".join(only) if isinstance(only, tuple) else only
+        negative = ", which means no relation" if label and label == self._negative else ""
+        return [f"all {len(predictions):,} predictions of {split} are {label or 'without a label'}{negative}"]
+
     def _format_prediction(self, prediction: str | list[str] | float) -> str:
         if isinstance(prediction, float):
             return f"{prediction:.4f}"
@@ -208,7 +247,7 @@ class TextClassificationTask:
     def data_summary(self) -> dict[str, Any]:
         """Returns the content of data.json."""
         return {
-            "files": split_files.describe_files(self._corpus.paths),
+            "files": self._files,
             "sizes": {split: {"examples": len(self._examples[split])} for split in self.splits},
             "columns": {split: dataclasses.asdict(columns) for split, columns in self._corpus.columns.items()},
             "labels": self._label_counts(),
@@ -236,7 +275,7 @@ class TextClassificationTask:
 
     def data_warnings(self) -> list[str]:
         """Returns what makes the scores of these files too high or meaningless; see `task.data_warnings`."""
-        warnings = data_warnings.warn_same_files(split_files.describe_files(self._corpus.paths))
+        warnings = data_warnings.warn_same_files(self._files)
         texts = {split: [(r.text, r.second) for r in records] for split, records in self._corpus.records.items()}
         warnings += data_warnings.warn_shared_examples(texts, {s: list(map(tuple, g)) for s, g in self._gold.items()})
         for split, gold in self._gold.items():
@@ -247,6 +286,10 @@ class TextClassificationTask:
                 warnings += data_warnings.warn_unknown_labels(split, self.head.labels, gold, "examples")
                 warnings += data_warnings.warn_label_support(split, self._counted, gold, "examples")
         return warnings
+
+    @functools.cached_property
+    def _files(self) -> dict[str, dict[str, Any]]:
+        return split_files.describe_files(self._corpus.paths)
 
     def _find_labels(self) -> tuple[str, ...]:
         """Returns the labels of the training records, sorted; of binary values, the names."""
@@ -318,6 +361,13 @@ class TextClassificationTask:
                 )
             counts.update(unknown)
         return dict(sorted(counts.items()))
+
+    def _class_weights(self, labels: Sequence[str], power: float) -> tuple[float, ...]:
+        """Returns (N / (K n))^power for each label; () for power 0."""
+        if not power:
+            return ()
+        counts = data_warnings.count_labels(self._gold[TRAIN])
+        return tuple((counts.total() / (len(labels) * counts[label])) ** power for label in labels)
 
     def _label_counts(self) -> dict[str, dict[str, int]]:
         if self.kind == SIMILARITY:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ import jax
 from jax.sharding import Mesh
 
 from electramed_jax.common.processes import distributed
-from electramed_jax.common.processes.main_console import log_main, training_display
+from electramed_jax.common.processes.main_console import log_main, training_display, warn_main
 from electramed_jax.common.progress_panel import TrainingDisplay
 from electramed_jax.common.rounding import round_up
 from electramed_jax.common.step_timer import StepTimer, format_duration
@@ -79,6 +80,12 @@ class SeedRunner:
         ends = {math.ceil(epoch * per_epoch) for epoch in range(1, math.ceil(self.config.epochs) + 1)}
         return sorted({step for step in ends if step < total} | {total})
 
+    @property
+    def scored_splits(self) -> list[str]:
+        """Splits that are scored at the end."""
+        left_alone = {TRAIN} if self.config.score_test else {TRAIN, TEST}
+        return [split for split in self.task.splits if split not in left_alone]
+
     def predict(self, params: Params, split: str, stop: Stop = lambda: False) -> Outputs | None:
         """Returns the logits of every example of a split, in order; None if `stop` returned True."""
         return predict_logits(
@@ -106,8 +113,8 @@ def make_seed_runner(config: FinetuneConfig, task: Task, spec: TrainSpec, mesh: 
         batches.max_rows(task.examples(TRAIN), runner.sampler(seed), spec.total_steps, task.max_length)
         for seed in seeds
     )
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    return dataclasses.replace(runner, rows=round_up(needed, shards))
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps
+    return dataclasses.replace(runner, rows=round_up(needed, parts))
 
 
 def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: int, stop: Stop) -> dict[str, Any] | None:
@@ -127,8 +134,7 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
     folder = workdir.seed_folder(run_folder, seed)
     scores_path = files.join(folder, workdir.SCORES_FILE)
     if distributed.broadcast_from_main(int(files.exists(scores_path))):
-        scored = [split for split in runner.task.splits if split != TRAIN]
-        return result_files.read_scores(scores_path, scored, runner.task.primary)
+        return result_files.read_scores(scores_path, runner.scored_splits, runner.task.primary)
     best_folder = files.join(folder, BEST_FOLDER)
     abstract_params = functools.partial(_abstract_params, runner.spec)
     with CheckpointManager(folder, runner.spec.abstract_state, max_to_keep=MAX_TO_KEEP) as checkpoints:
@@ -156,10 +162,10 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
                 raise
     if not finished or (final := run.final_scores(best_folder)) is None:
         return None
-    scores, predictions = final
+    scores, texts = final
     if distributed.is_main():
-        for split, text in predictions.items():
-            files.write_text(files.join(folder, f"predictions-{split}.txt"), text)
+        for name, text in texts.items():
+            files.write_text(files.join(folder, name), text)
         files.write_json(scores_path, scores)
         files.remove(files.join(folder, CHECKPOINTS))  # its best parameters stay
     distributed.barrier("the seed is done")
@@ -215,7 +221,7 @@ class _SeedRun:
         stopping = self.stop()
         if first_step in eval_steps and first_step not in [scores["step"] for scores in self.history]:
             stopping = not self.evaluate_dev(first_step)  # the last process ended before this evaluation
-        while self.timer.step < total_steps and not stopping:
+        while self.timer.step < total_steps and not stopping and not self.has_converged():
             step = self.timer.step + 1
             rows = sampler.rows(step - 1).tolist()
             batch = batches.collate(examples, rows, spec.head, self.runner.rows, task.max_length, spec.special.pad)
@@ -234,6 +240,11 @@ class _SeedRun:
             self.save(self.timer.step, last=True)
             log_main(f"seed {self.seed}: saved step {self.timer.step:,}")
         return not stopping
+
+    def has_converged(self) -> bool:
+        """Returns whether `early_stopping` evaluations in succession were not better than the best before them."""
+        patience, best = self.runner.config.early_stopping, self.best()["step"] if self.history else 0
+        return bool(patience) and sum(scores["step"] > best for scores in self.history) >= patience
 
     def log_train(self, step: int, metrics: dict[str, float]) -> None:
         """Writes training metrics to metrics.jsonl and the console."""
@@ -258,6 +269,8 @@ class _SeedRun:
         self.display.log_metrics(
             DEV, step, scores, f"seed {self.seed}, epoch {epoch:.2f}: dev {format_scores(scores, primary)}{note}"
         )
+        for warning in self.runner.task.prediction_warnings(DEV, outputs):
+            warn_main(f"warning: seed {self.seed}, epoch {epoch:.2f}: {warning}")
         if is_best:
             self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, wait=True)
         return True
@@ -277,7 +290,8 @@ class _SeedRun:
         """Scores dev and test with the best parameters.
 
         Returns:
-          The content of scores.json, and the text of the predictions of each split; None if `stop` returned True.
+          The content of scores.json, and the texts of predictions and records by name of the file; None if `stop`
+          returned True.
         """
         task, best = self.runner.task, self.best()
         params = load_best_params(self.runner.spec, best_folder, self.runner.mesh, int(best["step"]))
@@ -289,21 +303,24 @@ class _SeedRun:
             "train_seconds": self.timer.state_dict()["train_seconds"],
             "tokens": self.timer.tokens,
         }
-        predictions = {}
-        for split in task.splits:
-            if split == TRAIN:
-                continue
+        texts = {}
+        for split in self.runner.scored_splits:
             outputs = self.runner.predict(params, split, self.stop)
             if outputs is None:
                 return None
-            scores[split], predictions[split] = task.score(split, outputs), task.predictions(split, outputs)
+            scores[split] = task.score(split, outputs)
+            texts[workdir.predictions_file(split)] = task.predictions(split, outputs)
+            records = task.records(split, outputs)
+            texts[workdir.records_file(split)] = "".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in records)
+            if split == DEV:
+                scores["warnings"] = list(task.prediction_warnings(split, outputs))
         scores["history"] = self.history
-        split = TEST if TEST in task.splits else DEV
+        split = TEST if TEST in scores else DEV
         log_main(
             f"seed {self.seed}: best after epoch {best['epoch']:.2f}; {split} "
             f"{format_scores(scores[split], task.primary)}"
         )
-        return scores, predictions
+        return scores, texts
 
 
 def _init_state(runner: SeedRunner, encoder: InitEncoder, seed: int) -> TrainState:

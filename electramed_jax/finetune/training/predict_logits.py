@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from electramed_jax.finetune.task.task import Examples, Outputs
+from electramed_jax.finetune.task.task import CrfOutputs, Examples, Outputs
 from electramed_jax.finetune.training import batches
 from electramed_jax.finetune.training.step import TrainSpec
 from electramed_jax.training import sharding
@@ -53,4 +53,4 @@ def predict_logits(
             collect()
     while in_flight:
         collect()
-    return outputs
+    return CrfOutputs(outputs, np.asarray(params["head"]["crf"]["transitions"])) if spec.head.crf else outputs

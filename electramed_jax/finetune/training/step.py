@@ -37,14 +37,23 @@ class TrainSpec:
     special: SpecialIds
     optimizer: FinetuneOptimizerConfig
     total_steps: int
+    gradient_accumulation_steps: int = 1
+    r_drop: float = 0.0
 
     def tx(self) -> optax.GradientTransformation:
         """Returns the optimizer of pre-training with layer-wise learning rates."""
         config = self.optimizer
         by_depth = layer_decay.scale_by_depth(
-            config.layerwise_lr_decay, self.model.num_layers, config.layerwise_lr_decay_rule
+            config.layerwise_lr_decay,
+            self.model.num_layers,
+            config.layerwise_lr_decay_rule,
+            freeze_layers=config.freeze_layers,
         )
-        return optimizer.make_optimizer(config, self.total_steps, by_depth, bias_correction=config.bias_correction)
+        tx = optimizer.make_optimizer(config, self.total_steps, by_depth, bias_correction=config.bias_correction)
+        if not config.freeze_layers:
+            return tx
+        # before the clip, too: gradients of frozen parameters do not count for the norm
+        return optax.chain(layer_decay.freeze(config.freeze_layers, self.model.num_layers), tx)
 
     def init(self, key: jax.Array) -> TrainState:
         """Returns a train state with random encoder and head."""
@@ -66,14 +75,21 @@ def train_step(spec: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tupl
         collectives = FsdpCollectives(state.params, spec.model)
 
         def on_device(params: Params, rows: Batch, key: jax.Array | None) -> tuple[Params, Sums]:
-            def loss(params: Params) -> tuple[jax.Array, Sums]:
-                """Returns the contribution of these rows to the mean loss of the batch."""
-                structure = masking.packed_segments(rows["input_ids"], spec.special)
-                logits = _logits(spec, collectives.all_gather_params(params), rows, structure, key)
-                total, count = losses.task_loss(logits, rows, structure.segments_BT, spec.head)
-                return total / jnp.maximum(collectives.psum(count), 1.0), {"loss_sum": total, "count": count}
+            count = collectives.psum(jnp.sum(losses.loss_weights(rows["labels"], spec.head)))
 
-            gradients, sums = jax.grad(loss, has_aux=True)(params)
+            def evaluate(rows: Batch, key: jax.Array | None) -> tuple[Sums, Params]:
+                def loss(params: Params) -> tuple[jax.Array, Sums]:
+                    """Returns the contribution of these rows to the mean loss of the batch."""
+                    total, own_count = _loss_sum(spec, collectives.all_gather_params(params), rows, key)
+                    return total / jnp.maximum(count, 1e-6), {"loss_sum": total, "count": own_count}
+
+                gradients, sums = jax.grad(loss, has_aux=True)(params)
+                return sums, gradients
+
+            if spec.gradient_accumulation_steps == 1:
+                sums, gradients = evaluate(rows, key)
+            else:
+                sums, gradients = step_lib.accumulate_gradients(evaluate, rows, key, spec.gradient_accumulation_steps)
             return gradients, collectives.psum(sums)
 
         gradients, sums = collectives.shard_map(
@@ -90,10 +106,24 @@ def train_step(spec: TrainSpec) -> Callable[[TrainState, Batch, jax.Array], tupl
     return step
 
 
-def _logits(
-    spec: TrainSpec, params: Params, batch: Batch, structure: masking.PackedSegments, key: jax.Array | None = None
-) -> jax.Array:
-    return model.merge_params(spec.model, spec.head, params).logits(batch["input_ids"], structure, key)
+def _loss_sum(spec: TrainSpec, params: Params, rows: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns the sum of the losses of rows and of their weights; with R-Drop of two dropout masks."""
+    structure = masking.packed_segments(rows["input_ids"], spec.special)
+    network = model.merge_params(spec.model, spec.head, params)
+
+    def of_mask(key: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        logits = network.logits(rows["input_ids"], structure, key)
+        return logits, *losses.task_loss(logits, rows, structure.segments_BT, spec.head, network.transitions)
+
+    if not spec.r_drop:
+        return of_mask(key)[1:]
+    assert key is not None, "R-Drop without dropout"
+    first, second = jax.random.split(key)
+    logits, total, count = of_mask(first)
+    others, other_total, _ = of_mask(second)
+    weights = losses.loss_weights(rows["labels"], spec.head)
+    divergence = losses.divergence(logits, others, weights, spec.head)
+    return (total + other_total) / 2 + spec.r_drop * divergence, count
 
 
 def predict_step(spec: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
@@ -103,12 +133,8 @@ def predict_step(spec: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
         collectives = FsdpCollectives(params, spec.model)
 
         def on_device(params: Params, rows: Batch) -> jax.Array:
-            return _logits(
-                spec,
-                collectives.all_gather_params(params),
-                rows,
-                masking.packed_segments(rows["input_ids"], spec.special),
-            )
+            network = model.merge_params(spec.model, spec.head, collectives.all_gather_params(params))
+            return network.logits(rows["input_ids"], masking.packed_segments(rows["input_ids"], spec.special))
 
         return collectives.shard_map(on_device, ROWS, params, batch)
 
@@ -118,7 +144,7 @@ def predict_step(spec: TrainSpec) -> Callable[[Params, Batch], jax.Array]:
 def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     """Returns the metrics of one or more steps from the sums of `train_step`."""
     return {
-        "loss": float(sums["loss_sum"] / max(1.0, sums["count"])),
+        "loss": float(sums["loss_sum"] / max(1e-6, sums["count"])),
         "gradient_norm": float(sums["gradient_norm_sum"] / sums["step_count"]),
         "learning_rate": float(sums["learning_rate_sum"] / sums["step_count"]),
     }

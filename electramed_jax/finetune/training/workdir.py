@@ -6,6 +6,8 @@ workdir/vocab.txt              vocabulary
 workdir/data.json              files of the corpus with their SHA-256, sizes of the splits
 workdir/results.json, .md      scores of each seed, and their mean
 workdir/seed-0/scores.json     written when the seed is finished; its best parameters are in best/checkpoints
+workdir/seed-0/predictions-test.txt  predictions in the format of the corpus; also of dev
+workdir/seed-0/records-test.jsonl    the same with the texts, one example a line (`Task.records`); also of dev
 workdir/seed-0/metrics.jsonl   metrics during training
 workdir/seed-0/history.jsonl   settings, versions, hosts and steps of each start of the seed (training/starts.py)
 workdir/seed-0/checkpoints     removed when the seed is finished
@@ -41,6 +43,16 @@ COMPARED_BY_EFFECT = ("text.negative",)
 def seed_folder(workdir: str, seed: int) -> str:
     """Returns the folder of one seed."""
     return files.join(workdir, f"seed-{seed}")
+
+
+def predictions_file(split: str) -> str:
+    """Returns the name of the file with the predictions of a split, in the folder of a seed."""
+    return f"predictions-{split}.txt"
+
+
+def records_file(split: str) -> str:
+    """Returns the name of the file with the records of a split, in the folder of a seed."""
+    return f"records-{split}.jsonl"
 
 
 def is_finetuned(workdir: str) -> bool:

@@ -37,10 +37,27 @@ def depth_factors(decay: float, num_layers: int, rule: str = EXACT) -> dict[str,
     return {EMBEDDINGS: decay**top, LAYERS: layers, HEAD: 1.0}
 
 
-def scale_by_depth(decay: float, num_layers: int, rule: str = EXACT) -> optax.GradientTransformation:
-    """Multiplies the updates of each parameter of a fine-tuned model by its `depth_factors`."""
+def scale_by_depth(
+    decay: float, num_layers: int, rule: str = EXACT, *, freeze_layers: int = 0
+) -> optax.GradientTransformation:
+    """Multiplies the updates of each parameter of a fine-tuned model by its `depth_factors`; 0 if it is frozen."""
     factors = depth_factors(decay, num_layers, rule)
+    if freeze_layers:
+        factors = {name: factor * _trained(freeze_layers, num_layers)[name] for name, factor in factors.items()}
+    return _scale(factors)
 
+
+def freeze(layers: int, num_layers: int) -> optax.GradientTransformation:
+    """Sets the gradients of the embeddings and of the lowest layers to 0."""
+    return _scale(_trained(layers, num_layers))
+
+
+def _trained(freeze_layers: int, num_layers: int) -> dict[str, Any]:
+    """Returns 1 for trained and 0 for frozen parameters, in the form of `depth_factors`."""
+    return {EMBEDDINGS: 0.0, LAYERS: np.float32(np.arange(num_layers) >= freeze_layers), HEAD: 1.0}
+
+
+def _scale(factors: dict[str, Any]) -> optax.GradientTransformation:
     def scale(name: str, update: Any) -> Any:
         factor = factors[DEPTH_RULES(name)]
         if np.ndim(factor):

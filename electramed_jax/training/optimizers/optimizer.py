@@ -13,10 +13,11 @@ from electramed_jax.common import tree_rules
 from electramed_jax.config.pretrain import OptimizerConfig
 from electramed_jax.training.optimizers import muon
 
-# Kernels and embedding tables decay; layer norms and biases, including the generator's output bias, do not.
+# Kernels and embedding tables decay; layer norms, biases, including the generator's output bias, and a CRF's transition
+# scores do not.
 DECAY_RULES = tree_rules.RuleTable(
     "weight decay",
-    ((r"kernel|word|position|token_type", True), (r"scale|bias|output_bias", False)),
+    ((r"kernel|word|position|token_type", True), (r"scale|bias|output_bias|transitions", False)),
 )
 
 

@@ -1,0 +1,1 @@
+"""After training: comparison of runs, errors, scores on other files, sweeps over settings, the BLURB table."""

@@ -176,8 +176,12 @@ class QaConfig:
 
     measures: str = setting(
         "squad",
-        "squad: exact match and F1 of the answer of each passage; bioasq: best answers over the passages of a question",
-        one_of("squad", "bioasq"),
+        "squad: exact match and F1 of the answer of each passage; bioasq: best answers over the passages of a factoid "
+        "question; bioasq_list: items of a list question",
+        one_of("squad", "bioasq", "bioasq_list"),
+    )
+    list_threshold: float = setting(
+        0.5, "bioasq_list: an answer is an item if its score is at least this fraction of the best one's", FRACTION
     )
     gold: str = setting("", "bioasq: golden files of the test batches, if the test files have no answers")
     doc_stride: int = setting(

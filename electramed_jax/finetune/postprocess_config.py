@@ -9,7 +9,8 @@ from typing import Any
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import json_values
 from electramed_jax.config.finetune import ARGMAX, CRF, DECODERS
-from electramed_jax.finetune.qa import nbest
+from electramed_jax.finetune.qa import bioasq, nbest
+from electramed_jax.finetune.qa.splits import BIOASQ_LIST
 from electramed_jax.finetune.qa.windows import WindowConfig
 from electramed_jax.finetune.task.model_spec import MIN_LENGTH
 from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
@@ -43,6 +44,8 @@ class PostprocessConfig:
       max_answer_length: qa: maximum word pieces of an answer.
       null_threshold: qa: no answer is predicted if [CLS] scores this much above the best answer; None: never.
       words: ner: the words that the model was trained on, see `ner.words`; "": not recorded.
+      question_kind: qa: type of the questions of BioASQ that are answered, "factoid" or "list".
+      list_threshold: qa: see `bioasq.choose_items`.
       decoder: ner: value of config.ner.decoder.
       transitions: ner: trained transition scores of decoder "crf", see `viterbi.best_path`; () for other decoders.
     """
@@ -56,6 +59,8 @@ class PostprocessConfig:
     max_answer_length: int = nbest.MAX_ANSWER_LENGTH
     null_threshold: float | None = None
     words: str = ""
+    question_kind: str = bioasq.FACTOID
+    list_threshold: float = 0.5
     decoder: str = ARGMAX
     transitions: tuple[tuple[float, ...], ...] = ()
 
@@ -91,6 +96,8 @@ def from_run(
         qa["max_answer_length"],
         qa["null_threshold"] if has_impossible else None,
         words,
+        bioasq.LIST if qa["measures"] == BIOASQ_LIST else bioasq.FACTOID,
+        qa["list_threshold"],
         decoder,
         tuple(tuple(row) for row in transitions),
     )
@@ -113,7 +120,7 @@ def from_json(values: Any, head: Head, max_positions: int, place: str) -> Postpr
     given = json_values.convert(values, dict[str, Any], f"{place}: its 'electramed' part", advice=advice)
     field_names = {key: name for name, key in _JSON_KEYS.items()}
     given = {field_names.get(key, key): value for key, value in given.items()}
-    complete = dataclasses.asdict(default) | given
+    complete = dataclasses.asdict(default) | {"transitions": []} | given
     config = json_values.convert(complete, PostprocessConfig, f"{place}: its 'electramed' part", advice=advice)
     if config.kind not in TASK_KINDS[head.kind]:
         raise UserError(f"{place}: a {head.kind} head with kind={config.kind!r}; export the model again")

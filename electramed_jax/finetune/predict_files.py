@@ -15,6 +15,7 @@ from electramed_jax.data.readers import formats, reader
 from electramed_jax.data.readers.document import Document, ReadOptions
 from electramed_jax.finetune.output import annotated_document, answer_formats, brat, entity_formats, label_formats
 from electramed_jax.finetune.output.annotated_document import AnnotatedDocument
+from electramed_jax.finetune.postprocess_config import PostprocessConfig
 from electramed_jax.finetune.predictor import Predictor
 from electramed_jax.finetune.qa import bioasq, splits
 from electramed_jax.finetune.qa.nbest import Answers
@@ -106,7 +107,7 @@ def predict_files(
             if output_format in answer_formats.FORMATS:
                 yield from answer_formats.get_writer(output_format)(answered, threshold, predictor.model.source)
             else:
-                yield _submission(output_format, list(answered), threshold)
+                yield _submission(output_format, list(answered), predictor.model.postprocess)
 
 
 def predict_brat(
@@ -262,7 +263,8 @@ def _label(
 def _answer(
     predictor: Predictor, paths: Sequence[str], stats: PredictionStats, characters: int, advance: Advance
 ) -> Iterator[tuple[Question, Answers]]:
-    questions = splits.read_split(paths, for_training=False, labelled=False).questions
+    kind = predictor.model.postprocess.question_kind
+    questions = splits.read_split(paths, for_training=False, labelled=False, kind=kind).questions
     threshold = predictor.model.postprocess.null_threshold
     advance(0, total=len(questions))
     for chunk in _chunks(questions, lambda question: len(question.context), characters):
@@ -273,14 +275,16 @@ def _answer(
         advance(len(chunk))
 
 
-def _submission(output_format: str, answered: Sequence[tuple[Question, Answers]], threshold: float | None) -> str:
+def _submission(output_format: str, answered: Sequence[tuple[Question, Answers]], settings: PostprocessConfig) -> str:
     """Returns the file of all answers that SQuAD's or BioASQ's evaluation reads."""
     if output_format == SQUAD:
-        texts = {question.id: answers.text(threshold) for question, answers in answered}
+        texts = {question.id: answers.text(settings.null_threshold) for question, answers in answered}
         return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
-    merged = bioasq.merge_by_question(answered)
-    best = {question_id: [text for text, _ in ranked] for question_id, ranked in merged.items()}
-    return json.dumps(bioasq.to_submission(best), ensure_ascii=False, indent=1) + "\n"
+    is_list = settings.question_kind == bioasq.LIST
+    merged = bioasq.merge_by_question(answered, bioasq.MAX_ITEMS if is_list else bioasq.MAX_ANSWERS)
+    least = settings.list_threshold if is_list else 0.0
+    best = {question_id: bioasq.choose_items(ranked, least) for question_id, ranked in merged.items()}
+    return json.dumps(bioasq.to_submission(best, settings.question_kind), ensure_ascii=False, indent=1) + "\n"
 
 
 def _chunks(items: Iterable[Item], length: Callable[[Item], int], characters: int) -> Iterator[list[Item]]:

@@ -1,10 +1,10 @@
-"""Compares strict accuracy, lenient accuracy and MRR with the Java program of the BioASQ organizers.
+"""Compares strict accuracy, lenient accuracy, MRR and the F-measure of lists with the Java program of the organizers.
 
     python tests/benchmarks/bioasq_measures.py --classpath=EVALUATION.jar:commons-cli.jar:gson.jar GOLDEN.json...
 
 For each golden file it makes random submissions (right and wrong answers, synonyms, other capitals, stray white space,
-fewer than five answers, none), lets the organizers' `evaluation.EvaluatorTask1b -phaseB -e 5` and
-`finetune.bioasq.measures` score each, and prints for how many all three values agree. The program and its libraries
+fewer than five answers, none; items twice), lets the organizers' `evaluation.EvaluatorTask1b -phaseB -e 5` and
+`finetune.qa.bioasq` score each, and prints for how many all values agree. The program and its libraries
 are at github.com/BioASQ/Evaluation-Measures, flat/BioASQEvaluation/dist; it needs Java.
 """
 
@@ -19,7 +19,27 @@ import tempfile
 
 from electramed_jax.finetune.qa import bioasq, squad
 
-MEASURES = {"Factoid Strict Acc": "strict_accuracy", "Factoid Lenient Acc": "lenient_accuracy", "Factoid MRR": "mrr"}
+MEASURES = {
+    bioasq.FACTOID: {
+        "Factoid Strict Acc": "strict_accuracy",
+        "Factoid Lenient Acc": "lenient_accuracy",
+        "Factoid MRR": "mrr",
+    },
+    bioasq.LIST: {"List Prec": "precision", "List Rec": "recall", "List F1": "f1"},
+}
+
+
+def random_lists(rng: random.Random, gold: dict[str, list[set[str]]]) -> dict[str, list[str]]:
+    """Returns items of any quality for every question; some twice, or under two synonyms."""
+    others = sorted(text for items in gold.values() for item in items for text in item)
+    answers = {}
+    for number, items in gold.items():
+        offered = rng.sample(others, rng.randrange(5))
+        for item in items:
+            offered += rng.choices(sorted(item), k=rng.choice([0, 1, 1, 2]))
+        rng.shuffle(offered)
+        answers[number] = [rng.choice([text, text.upper(), text.lower()]) for text in offered]
+    return answers
 
 
 def random_answers(rng: random.Random, gold: dict[str, set[str]]) -> dict[str, list[str]]:
@@ -37,14 +57,14 @@ def random_answers(rng: random.Random, gold: dict[str, set[str]]) -> dict[str, l
     return answers
 
 
-def official(classpath: str, golden: pathlib.Path, submission: pathlib.Path) -> dict[str, float]:
+def official(classpath: str, golden: pathlib.Path, submission: pathlib.Path, kind: str) -> dict[str, float]:
     """Returns the output of the organizers' program, in percent."""
     command = ["java", "-cp", classpath, "evaluation.EvaluatorTask1b", "-phaseB", "-e", "5"]
     done = subprocess.run(
         [*command, str(golden), str(submission), "-verbose"], capture_output=True, text=True, check=True, timeout=60
     )
     printed = dict(line.split(": ") for line in done.stdout.splitlines() if ": " in line)
-    return {ours: 100 * float(printed[theirs]) for theirs, ours in MEASURES.items()}
+    return {ours: 100 * float(printed[theirs]) for theirs, ours in MEASURES[kind].items()}
 
 
 def main() -> None:
@@ -57,23 +77,27 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
-        path, factoids = pathlib.Path(folder) / "submission.json", pathlib.Path(folder) / "factoids.json"
+        path, only = pathlib.Path(folder) / "submission.json", pathlib.Path(folder) / "golden.json"
         for golden in arguments.golden:
             value = squad.load_json(golden)
-            gold = bioasq.gold_answers(bioasq.parse_factoids(golden, value))
-            # The program needs an answer to every question of the golden file, of any type.
-            questions = [question for question in value["questions"] if question["type"] == "factoid"]
-            factoids.write_text(json.dumps({"questions": questions}), encoding="utf-8")
-            equal, scores = 0, []
-            for _ in range(arguments.submissions):
-                answers = random_answers(rng, gold)
-                path.write_text(json.dumps(bioasq.to_submission(answers)), encoding="utf-8")
-                theirs, ours = official(arguments.classpath, factoids, path), bioasq.factoid_scores(gold, answers)
-                equal += all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
-                scores.append(theirs["mrr"])
-            name = pathlib.Path(golden).name
-            spread = f"MRR {min(scores):.1f} to {max(scores):.1f}"
-            print(f"{name}: {len(gold)} questions, {equal} of {arguments.submissions} submissions equal ({spread})")
+            for kind in MEASURES:
+                asked = bioasq.parse_factoids(golden, value, kind)
+                # The program needs an answer to every question of the golden file, of any type.
+                questions = [question for question in value["questions"] if question["type"] == kind]
+                only.write_text(json.dumps({"questions": questions}), encoding="utf-8")
+                equal = 0
+                for _ in range(arguments.submissions):
+                    if kind == bioasq.LIST:
+                        answers = random_lists(rng, bioasq.gold_items(asked))
+                        ours = bioasq.list_scores(bioasq.gold_items(asked), answers)
+                    else:
+                        answers = random_answers(rng, bioasq.gold_answers(asked))
+                        ours = bioasq.factoid_scores(bioasq.gold_answers(asked), answers)
+                    path.write_text(json.dumps(bioasq.to_submission(answers, kind)), encoding="utf-8")
+                    theirs = official(arguments.classpath, only, path, kind)
+                    equal += all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
+                name = pathlib.Path(golden).name
+                print(f"{name}: {len(asked)} {kind} questions, {equal} of {arguments.submissions} submissions equal")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from electramed_jax.common import markdown
 from electramed_jax.finetune.analysis.score_sums import Record
 
 MISSED, SPURIOUS, WRONG_TYPE, WRONG_BORDER = ENTITY_ERRORS = ("missed", "spurious", "wrong type", "wrong border")
+_QUESTION_SCORES = ("exact_match", "strict_accuracy", "f1")  # the first that a question has
 _SHOWN = 300  # characters of a text
 
 
@@ -41,7 +42,8 @@ def list_errors(kind: str, records: Iterable[Record]) -> Iterable[tuple[str, str
             for name, what in _entity_errors(record):
                 yield name, place, what
         elif kind == "qa":
-            if not record.get("exact_match", record.get("strict_accuracy")):
+            score = next(record[name] for name in _QUESTION_SCORES if name in record)
+            if score < 100:
                 predicted = record["predicted"]
                 shown = predicted if isinstance(predicted, str) else "; ".join(predicted)
                 wanted = "; ".join(record["gold"]) or "no answer"

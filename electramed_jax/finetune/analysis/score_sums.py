@@ -24,7 +24,7 @@ SCORES = {
     "classification": ("accuracy", "macro_f1"),
     "multilabel": (*PAIRS, "macro_f1", "accuracy"),
     "similarity": ("pearson",),
-    "qa": ("f1", "exact_match", "mrr", "strict_accuracy", "lenient_accuracy"),
+    "qa": (*PAIRS, "exact_match", "mrr", "strict_accuracy", "lenient_accuracy"),
 }
 
 

@@ -1,11 +1,12 @@
-"""BioASQ factoid questions: file format, answers merged over several passages, official measures.
+"""BioASQ factoid and list questions: file format, answers merged over several passages, official measures.
 
     {"questions": [{"id": "...", "type": "factoid", "body": "...", "exact_answer": [["name", "synonym"]],
                     "snippets": [{"text": "..."}]}]}
 
 A system returns up to five answers to a question, the best first. An answer is correct if it equals a gold answer or
-a synonym, ignoring case; nothing else is normalized. Source: the organizers' evaluation program
-(github.com/BioASQ/Evaluation-Measures, EvaluatorTask1b -phaseB -e 5) and Krithara et al. 2023.
+a synonym, ignoring case; nothing else is normalized. The answer to a list question has any number of items; an item is
+correct if it equals a gold item or one of its synonyms that no earlier item has. Source: the organizers' evaluation
+program (github.com/BioASQ/Evaluation-Measures, EvaluatorTask1b -phaseB -e 5) and Krithara et al. 2023.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ from electramed_jax.common.storage import json_values
 from electramed_jax.finetune.qa.nbest import Answers, Candidate
 from electramed_jax.finetune.qa.squad import Answer, Question, get_field
 
+FACTOID, LIST = "factoid", "list"  # types of questions
 MAX_ANSWERS = 5
+MAX_ITEMS = 100  # of a list, in the guidelines of the challenge
 MAX_ANSWER_CHARACTERS = 100  # limit of an exact answer in the guidelines of the challenge
 _PASSAGE_NUMBER = re.compile(r"_\d+$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Factoid:
-    """A factoid question of a BioASQ file.
+    """A factoid or list question of a BioASQ file.
 
     Attributes:
       answers: gold answers and their synonyms, as written; () in a file without answers.
+      items: the same by item of a list: each item with its synonyms.
       snippets: passages selected by the organizers, each text once.
     """
 
@@ -38,38 +42,44 @@ class Factoid:
     text: str
     answers: tuple[str, ...]
     snippets: tuple[str, ...]
+    items: tuple[tuple[str, ...], ...] = ()
 
 
-def parse_factoids(path: str, value: Any) -> list[Factoid]:
-    """Returns the factoid questions of a BioASQ file; other types are ignored.
+def parse_factoids(path: str, value: Any, kind: str = FACTOID) -> list[Factoid]:
+    """Returns the questions of a type in a BioASQ file; other types are ignored.
 
     Raises:
-      UserError: a field is missing or has the wrong type, an id occurs twice, or there is no factoid question.
+      UserError: a field is missing or has the wrong type, an id occurs twice, or there is no question of the type.
     """
     factoids: dict[str, Factoid] = {}
     for number, values in enumerate(get_field(value, "questions", list, path)):
         at = f"{path}: questions[{number}]"
         identifier = get_field(values, "id", str, at)
         at = f"{path}: question {identifier}"
-        if get_field(values, "type", str, at) != "factoid":
+        if get_field(values, "type", str, at) != kind:
             continue
         if identifier in factoids:
             raise UserError(f"{path}: question {identifier} occurs twice; ids must differ")
         snippets = get_field(values, "snippets", list, at) if "snippets" in values else []
         texts = [get_field(snippet, "text", str, f"{at}: snippet") for snippet in snippets]
+        answer = values.get("exact_answer", [])
+        items = [tuple(_strings(item, at)) for item in answer] if kind == LIST and isinstance(answer, list) else []
         factoids[identifier] = Factoid(
             identifier,
             get_field(values, "body", str, at),
-            tuple(_strings(values.get("exact_answer", []), at)),
+            tuple(_strings(answer, at)),
             tuple(dict.fromkeys(text for text in texts if text.strip())),
+            tuple(item for item in items if item),
         )
     if not factoids:
-        raise UserError(f"{path}: no question of type factoid; wanted BioASQ's JSON with questions")
+        raise UserError(f"{path}: no question of type {kind}; wanted BioASQ's JSON with questions")
     return list(factoids.values())
 
 
 def as_questions(factoids: Iterable[Factoid], all_snippets: bool) -> list[Question]:
     """Returns one question per snippet, with ids `ID_000`, `ID_001`, ... and the first gold answer found in it.
+
+    Without `all_snippets` a list question has one per snippet and item that is found in it: each is trained on.
 
     Args:
       all_snippets: include snippets without a gold answer.
@@ -77,10 +87,12 @@ def as_questions(factoids: Iterable[Factoid], all_snippets: bool) -> list[Questi
     questions = []
     for factoid in factoids:
         for number, snippet in enumerate(factoid.snippets):
-            answer = _find_answer(factoid.answers, snippet)
-            if answer or all_snippets:
-                answers = (answer,) if answer else ()
-                questions.append(Question(f"{factoid.id}_{number:03d}", factoid.text, snippet, answers))
+            found = [_find_answer(answers, snippet) for answers in factoid.items or [factoid.answers]]
+            answers = [answer for answer in found if answer]
+            of_snippet = [tuple(answers[:1])] if all_snippets else [(answer,) for answer in answers]
+            questions += [
+                Question(f"{factoid.id}_{number:03d}", factoid.text, snippet, answers) for answers in of_snippet
+            ]
     return questions
 
 
@@ -92,6 +104,11 @@ def question_id(passage_id: str) -> str:
 def gold_answers(factoids: Iterable[Factoid]) -> dict[str, Set[str]]:
     """Returns the correct answers by question id."""
     return {factoid.id: set(factoid.answers) for factoid in factoids}
+
+
+def gold_items(factoids: Iterable[Factoid]) -> dict[str, list[Set[str]]]:
+    """Returns the items of the answer to each list question by its id, each with its synonyms."""
+    return {factoid.id: [set(item) for item in factoid.items] for factoid in factoids}
 
 
 def gold_answers_from_passages(questions: Iterable[Question]) -> dict[str, Set[str]]:
@@ -142,12 +159,23 @@ def merge_passages(passages: Iterable[Sequence[Candidate]], limit: int = MAX_ANS
     return [(written[key], total) for key, total in ranked[:limit]]
 
 
-def merge_by_question(pairs: Iterable[tuple[Question, Answers]]) -> dict[str, list[tuple[str, float]]]:
+def merge_by_question(
+    pairs: Iterable[tuple[Question, Answers]], limit: int = MAX_ANSWERS
+) -> dict[str, list[tuple[str, float]]]:
     """Returns the best answers over all passages by question id (see `merge_passages`), given those of each passage."""
     passages: dict[str, list[list[Candidate]]] = {}
     for question, answers in pairs:
         passages.setdefault(question_id(question.id), []).append(answers.candidates)
-    return {number: merge_passages(of_question) for number, of_question in passages.items()}
+    return {number: merge_passages(of_question, limit) for number, of_question in passages.items()}
+
+
+def choose_items(ranked: Sequence[tuple[str, float]], threshold: float) -> list[str]:
+    """Returns the answers with at least `threshold` times the score of the best: the items of a list.
+
+    Args:
+      ranked: answers with their scores, best first, from `merge_passages`.
+    """
+    return [text for text, score in ranked if score >= threshold * ranked[0][1]]
 
 
 def factoid_scores(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -169,11 +197,38 @@ def factoid_scores(gold: Mapping[str, Set[str]], answers: Mapping[str, Sequence[
     }
 
 
-def to_submission(answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def list_scores(gold: Mapping[str, Sequence[Set[str]]], answers: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Computes mean precision, recall and F-measure of list questions, in percent.
+
+    Each is computed for each question and averaged; "f1" is not that of the mean precision and recall. A question
+    without an answer has 0 for all three.
+
+    Args:
+      gold: items with their synonyms by question id.
+      answers: items by question id.
+    """
+    scores = []
+    for number, items in gold.items():
+        left = [{text.lower() for text in item} for item in items]
+        predicted = answers.get(number, ())[:MAX_ITEMS]
+        correct = 0
+        for text in predicted:
+            place = next((place for place, item in enumerate(left) if text.lower() in item), None)
+            if place is not None:
+                del left[place]
+                correct += 1
+        precision, recall = correct / max(1, len(predicted)), correct / max(1, len(items))
+        scores.append((precision, recall, 2 * correct / max(1, len(predicted) + len(items))))
+    means = [100 * sum(column) / max(1, len(scores)) for column in zip(*scores, strict=True)] or [0.0] * 3
+    return dict(zip(("precision", "recall", "f1"), means, strict=True))
+
+
+def to_submission(answers: Mapping[str, Sequence[str]], kind: str = FACTOID) -> dict[str, Any]:
     """Returns the answers in the format of a BioASQ submission: each exact answer in its own list."""
+    limit = MAX_ANSWERS if kind == FACTOID else MAX_ITEMS
     return {
         "questions": [
-            {"id": number, "type": "factoid", "exact_answer": [[text] for text in texts[:MAX_ANSWERS]]}
+            {"id": number, "type": kind, "exact_answer": [[text] for text in texts[:limit]]}
             for number, texts in answers.items()
         ]
     }

@@ -16,7 +16,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.finetune.qa import bioasq, squad, squad_rows
 from electramed_jax.finetune.qa.squad import Question
 
-SQUAD, BIOASQ = "squad", "bioasq"
+SQUAD, BIOASQ, BIOASQ_LIST = "squad", "bioasq", "bioasq_list"
 _GOLD_SUFFIX = "_golden"
 
 
@@ -27,6 +27,7 @@ class Split:
     Attributes:
       questions: one per question and passage.
       gold: correct answers by question id; for SQuAD's format the answers in any passage.
+      items: list questions: the items of the answer by question id; for SQuAD's format each answer is one.
       batches: ids of the questions by the name of their file (or gold file).
       formats: SQUAD or BIOASQ, one per file.
       mismatched: number of questions left out because no answer is at its offset.
@@ -35,6 +36,7 @@ class Split:
 
     questions: list[Question] = dataclasses.field(default_factory=list)
     gold: dict[str, Set[str]] = dataclasses.field(default_factory=dict)
+    items: dict[str, list[Set[str]]] = dataclasses.field(default_factory=dict)
     batches: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     formats: list[str] = dataclasses.field(default_factory=list)
     mismatched: int = 0
@@ -68,11 +70,17 @@ def expand_paths(listed: str) -> list[str]:
 
 
 def read_split(
-    listed: Sequence[str], *, for_training: bool, drop_mismatched: bool = False, labelled: bool = True
+    listed: Sequence[str],
+    *,
+    for_training: bool,
+    drop_mismatched: bool = False,
+    labelled: bool = True,
+    kind: str = bioasq.FACTOID,
 ) -> Split:
     """Reads the files of a split.
 
     Args:
+      kind: type of the questions that are read from BioASQ files.
       for_training: leave out the passages of BioASQ files that contain no gold answer.
       drop_mismatched, labelled: see `squad.parse_squad`.
 
@@ -84,13 +92,15 @@ def read_split(
     for path in listed:
         value = squad_rows.to_squad(squad.load_json(path))
         if isinstance(value, dict) and "questions" in value and "data" not in value:
-            factoids = bioasq.parse_factoids(path, value)
+            factoids = bioasq.parse_factoids(path, value, kind)
             questions = bioasq.as_questions(factoids, all_snippets=not for_training)
             gold = bioasq.gold_answers(factoids)
+            items = bioasq.gold_items(factoids)
             split.formats.append(BIOASQ)
         else:
             file = squad.parse_squad(path, value, drop_mismatched, labelled=labelled)
             questions, gold = file.questions, bioasq.gold_answers_from_passages(file.questions)
+            items = {question_id: [{text} for text in sorted(texts)] for question_id, texts in gold.items()}
             split.mismatched += len(file.dropped)
             split.formats.append(SQUAD)
         if not for_training:
@@ -98,11 +108,12 @@ def read_split(
         split.questions += questions
         for question_id, texts in gold.items():
             split.gold[question_id] = split.gold.get(question_id, set()) | texts
+            split.items[question_id] = [*split.items.get(question_id, []), *items[question_id]]
         split.batches[_batch_name(path)] = list(gold)
     return split
 
 
-def with_gold(split: Split, listed: Sequence[str]) -> Split:
+def with_gold(split: Split, listed: Sequence[str], kind: str = bioasq.FACTOID) -> Split:
     """Returns the split with the gold answers of BioASQ's golden files in place of its own.
 
     Raises:
@@ -110,20 +121,23 @@ def with_gold(split: Split, listed: Sequence[str]) -> Split:
     """
     ids = set(split.ids())
     gold: dict[str, Set[str]] = {}
+    items: dict[str, list[Set[str]]] = {}
     batches = {}
     for path in listed:
-        answers = bioasq.gold_answers(bioasq.parse_factoids(path, squad.load_json(path)))
+        factoids = bioasq.parse_factoids(path, squad.load_json(path), kind)
+        answers = bioasq.gold_answers(factoids)
         if not ids & answers.keys():
             raise UserError(
-                f"{path}: none of its {len(answers)} factoid questions is in the test files "
+                f"{path}: none of its {len(answers)} {kind} questions is in the test files "
                 f"(ids there: {next(iter(ids), 'none')}, ...; ids here: {next(iter(answers))}, ...); "
                 "use the gold files of the same batches"
             )
         if empty := [question_id for question_id, texts in answers.items() if not texts]:
             raise UserError(f"{path}: question {empty[0]} has no exact_answer; wanted the golden file of the batch")
         gold |= answers
+        items |= bioasq.gold_items(factoids)
         batches[_batch_name(path)] = list(answers)
-    return dataclasses.replace(split, gold=gold, batches=batches)
+    return dataclasses.replace(split, gold=gold, items=items, batches=batches)
 
 
 def exclude_questions(split: Split, others: Sequence[Split], by_question: bool) -> Split:
@@ -165,7 +179,9 @@ def hold_out(split: Split, fraction: float) -> Split:
             f"dev_fraction={fraction} of {len(split.ids())} training questions is none; use a larger fraction, or "
             "add --config.task.dev=FILE"
         )
-    return Split(chosen, bioasq.gold_answers_from_passages(chosen), {}, split.formats)
+    gold = bioasq.gold_answers_from_passages(chosen)
+    items = {number: split.items.get(number, []) for number in gold}
+    return Split(chosen, gold, items, {}, split.formats)
 
 
 def _check_new_ids(path: str, split: Split, questions: Sequence[Question]) -> None:

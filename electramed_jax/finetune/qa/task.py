@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from electramed_jax.config.finetune import FinetuneConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.qa import bioasq, nbest, splits, squad_metrics, windows
 from electramed_jax.finetune.qa.nbest import Answers
-from electramed_jax.finetune.qa.splits import BIOASQ, SQUAD, Split
+from electramed_jax.finetune.qa.splits import BIOASQ, BIOASQ_LIST, SQUAD, Split
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.qa.windows import Window, WindowConfig, WindowStats
 from electramed_jax.finetune.task import data_warnings, metrics, split_files
@@ -24,7 +24,8 @@ from electramed_jax.finetune.task.task import DEV, SPAN_HEAD, TEST, TRAIN, Examp
 ENDINGS = ("json", "json.gz")
 CLS, DROP = "cls", "drop"
 # Scores that may choose the checkpoint, the default first.
-PRIMARY = {SQUAD: ("f1", "exact_match"), BIOASQ: ("mrr", "strict_accuracy", "lenient_accuracy")}
+PRIMARY = {SQUAD: ("f1", "exact_match"), BIOASQ: ("mrr", "strict_accuracy", "lenient_accuracy"),
+           BIOASQ_LIST: ("f1", "precision", "recall")}  # fmt: skip
 
 
 class QaTask:
@@ -35,6 +36,7 @@ class QaTask:
       "bioasq": the official measures of the best answers over all passages of a question: over all questions ("mrr"),
         for each file ("mrr_7B1", ...), and the mean over files, which papers report as the score of a year
         ("mrr_mean_of_batches").
+      "bioasq_list": the same for list questions: mean precision, recall and F1 of their items.
     """
 
     kind = "qa"
@@ -53,6 +55,7 @@ class QaTask:
         drop_mismatched: bool = False,
         null_threshold: float = 0.0,
         max_answer_length: int = nbest.MAX_ANSWER_LENGTH,
+        list_threshold: float = 0.5,
         primary: str = "",
     ):
         """Reads the files and makes the examples.
@@ -60,7 +63,7 @@ class QaTask:
         Args:
           paths: the files of each split, in SQuAD's or BioASQ's format.
           windowing: how passages are split into windows.
-          measures: "squad" or "bioasq".
+          measures: "squad", "bioasq" or "bioasq_list".
           gold: BioASQ's golden files of the test batches; () if the test files contain the answers.
           dev_fraction: fraction of the training questions to hold out if there is no dev file.
           windows_without_answer: training windows without the answer of an answered question. "cls": the label is
@@ -69,6 +72,7 @@ class QaTask:
           null_threshold: if there are impossible questions: no answer is predicted if [CLS] scores this much above the
             best answer.
           max_answer_length: maximum word pieces of an answer.
+          list_threshold: see `bioasq.choose_items`.
           primary: score that chooses the checkpoint; "": the first of `PRIMARY`.
 
         Raises:
@@ -77,8 +81,9 @@ class QaTask:
         self.max_length, self.tokenizer, self._windowing = windowing.max_seq_length, tokenizer, windowing
         self.primary = metrics.choose_primary(primary, PRIMARY[measures][0], PRIMARY[measures])
         self._paths, self._gold, self._measures = dict(paths), list(gold), measures
-        self._max_answer_length = max_answer_length
-        self._splits = _splits(paths, gold, measures == BIOASQ, dev_fraction, drop_mismatched)
+        self._max_answer_length, self._list_threshold = max_answer_length, list_threshold
+        self._kind = bioasq.LIST if measures == BIOASQ_LIST else bioasq.FACTOID
+        self._splits = _splits(paths, gold, measures != SQUAD, dev_fraction, drop_mismatched, self._kind)
         self.splits = tuple(self._splits)
         # SQuAD 1.1 has no impossible questions, and every question is answered.
         has_impossible = any(question.impossible for split in self._splits.values() for question in split.questions)
@@ -108,6 +113,7 @@ class QaTask:
             drop_mismatched=config.qa.drop_mismatched,
             null_threshold=config.qa.null_threshold,
             max_answer_length=config.qa.max_answer_length,
+            list_threshold=config.qa.list_threshold,
             primary=config.task.primary,
         )
 
@@ -130,12 +136,9 @@ class QaTask:
             return squad_metrics.squad_scores(self._splits[split].questions, self._texts(split, outputs))
         merged = self._merged(split, outputs)
         gold, batches = self._splits[split].gold, self._splits[split].batches
-        scores = bioasq.factoid_scores(gold, merged)
+        scores = self._scores_of(split, gold, merged)
         if len(batches) > 1:
-            of_batch = {
-                name: bioasq.factoid_scores({number: gold[number] for number in ids}, merged)
-                for name, ids in batches.items()
-            }
+            of_batch = {name: self._scores_of(split, ids, merged) for name, ids in batches.items()}
             for measure in list(scores):
                 scores[f"{measure}_mean_of_batches"] = np.mean([values[measure] for values in of_batch.values()]).item()
                 scores |= {f"{measure}_{name}": values[measure] for name, values in of_batch.items()}
@@ -147,7 +150,7 @@ class QaTask:
             return json.dumps(self._texts(split, outputs), ensure_ascii=False, indent=1) + "\n"
         merged = self._merged(split, outputs)
         answers = {question_id: merged.get(question_id, []) for question_id in [*self._splits[split].gold, *merged]}
-        return json.dumps(bioasq.to_submission(answers), ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(bioasq.to_submission(answers, self._kind), ensure_ascii=False, indent=1) + "\n"
 
     def records(self, split: str, outputs: Outputs) -> list[dict[str, Any]]:
         """Returns a record per question: "gold" and "predicted" answers, and the scores of the question."""
@@ -168,7 +171,7 @@ class QaTask:
         return [
             {"id": number, "question": questions.get(number, ""), "gold": sorted(texts)}
             | {"predicted": merged.get(number, [])}
-            | bioasq.factoid_scores({number: texts}, merged)
+            | self._scores_of(split, [number], merged)
             for number, texts in gold.items()
         ]
 
@@ -205,7 +208,7 @@ class QaTask:
                 "answers that fit in no window": len(stats.unanswerable),
                 "gold questions without a passage": len(split.gold.keys() - set(split.ids())),
             }
-            if self._measures == BIOASQ and name != TRAIN:
+            if self._measures != SQUAD and name != TRAIN:
                 line += (
                     f"; a passage contains a gold answer for {split.attainable():,} of {len(split.gold):,} questions"
                 )
@@ -226,7 +229,7 @@ class QaTask:
         if asked := self._splits[TRAIN].asked_elsewhere:
             warnings.append(f"{asked:,} passages of train are left out because their question is in dev or test")
         evaluated = [name for name in self.splits if name != TRAIN]
-        by_question = self._measures == BIOASQ
+        by_question = self._measures != SQUAD
         keys = {name: splits.question_keys(self._splits[name], by_question) for name in evaluated}
         warnings += data_warnings.warn_shared_examples(keys, {n: [None] * len(k) for n, k in keys.items()}, "questions")
         can_abstain = any(question.impossible for question in self._splits[TRAIN].questions)
@@ -257,12 +260,23 @@ class QaTask:
 
     def _merged(self, split: str, outputs: Outputs) -> dict[str, list[str]]:
         """Returns the best answers over all passages, by question id."""
-        merged = bioasq.merge_by_question(self.answers(split, outputs))
+        answers = self.answers(split, outputs)
+        if self._kind == bioasq.LIST:
+            ranked = bioasq.merge_by_question(answers, bioasq.MAX_ITEMS)
+            return {number: bioasq.choose_items(best, self._list_threshold) for number, best in ranked.items()}
+        merged = bioasq.merge_by_question(answers)
         return {question_id: [text for text, _ in best] for question_id, best in merged.items()}
+
+    def _scores_of(self, split: str, ids: Iterable[str], merged: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """Returns the official scores of the questions with these ids."""
+        of_split = self._splits[split]
+        if self._kind == bioasq.LIST:
+            return bioasq.list_scores({number: of_split.items.get(number, []) for number in ids}, merged)
+        return bioasq.factoid_scores({number: of_split.gold[number] for number in ids}, merged)
 
     def _sizes(self, name: str) -> dict[str, int]:
         split = self._splits[name]
-        is_bioasq = self._measures == BIOASQ
+        is_bioasq = self._measures != SQUAD
         gold = {"gold": len(split.gold), "attainable": split.attainable()} if is_bioasq and name != TRAIN else {}
         return {
             "questions": len(split.ids()) if is_bioasq else len(split.questions),
@@ -289,16 +303,21 @@ class QaTask:
 
 
 def _splits(
-    paths: Mapping[str, Sequence[str]], gold: Sequence[str], by_question: bool, dev_fraction: float, drop: bool
+    paths: Mapping[str, Sequence[str]],
+    gold: Sequence[str],
+    by_question: bool,
+    dev_fraction: float,
+    drop: bool,
+    kind: str,
 ) -> dict[str, Split]:
     found = {
-        name: splits.read_split(listed, for_training=name == TRAIN, drop_mismatched=drop)
+        name: splits.read_split(listed, for_training=name == TRAIN, drop_mismatched=drop, kind=kind)
         for name, listed in paths.items()
     }
     if gold:
         if TEST not in found:
             raise UserError("gold answers but no test file; add --config.task.test=FILE, or leave config.qa.gold empty")
-        found[TEST] = splits.with_gold(found[TEST], gold)
+        found[TEST] = splits.with_gold(found[TEST], gold, kind)
     for name, split in found.items():
         _check_labelled(name, paths[name], split, by_question, bool(gold))
     others = [split for name, split in found.items() if name != TRAIN]

@@ -177,6 +177,7 @@ class _SeedRun:
 
     Attributes:
       history: dev scores, each with its "step" and "epoch".
+      best_outputs: logits on dev of the best parameters; None after a resume, until they are surpassed.
     """
 
     def __init__(
@@ -195,6 +196,7 @@ class _SeedRun:
         """Starts from a train state and the counters of its checkpoint; {} at step 0."""
         self.runner, self.seed, self.state = runner, seed, state
         self.history: list[dict[str, float]] = counters.pop("history", [])
+        self.best_outputs: Outputs | None = None
         pending_sums = pop_pending_sums(counters)
         self.timer = StepTimer(**counters)
         spec = runner.spec
@@ -272,6 +274,7 @@ class _SeedRun:
         for warning in self.runner.task.prediction_warnings(DEV, outputs):
             warn_main(f"warning: seed {self.seed}, epoch {epoch:.2f}: {warning}")
         if is_best:
+            self.best_outputs = outputs
             self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, wait=True)
         return True
 
@@ -305,7 +308,8 @@ class _SeedRun:
         }
         texts = {}
         for split in self.runner.scored_splits:
-            outputs = self.runner.predict(params, split, self.stop)
+            known = self.best_outputs if split == DEV else None
+            outputs = self.runner.predict(params, split, self.stop) if known is None else known
             if outputs is None:
                 return None
             scores[split] = task.score(split, outputs)

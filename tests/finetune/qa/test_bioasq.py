@@ -111,6 +111,34 @@ def test_measures_count_the_rank_of_the_first_right_answer():
     assert bioasq.factoid_scores({"1": {"a"}}, {"1": ["b", "c", "d", "e", "f", "a"]})["lenient_accuracy"] == 0
 
 
+def test_the_items_of_a_list_are_matched_once_each_with_any_synonym():
+    gold = {"q": [{"p53", "TP53"}, {"BRCA1"}, {"MYC"}], "r": [{"a"}], "s": [{"b"}]}
+    scores = bioasq.list_scores(gold, {"q": ["tp53", "P53", "MYC", "KRAS"], "r": ["A"]})
+    # q: 2 of 4 are right (P53 is the item that TP53 has taken), 2 of 3 found; r: all; s: not answered
+    assert scores == pytest.approx({"precision": 150 / 3, "recall": 500 / 9, "f1": 100 * (4 / 7 + 1) / 3})
+
+
+def test_list_questions_are_read_by_item_and_each_item_is_trained_on():
+    value = {
+        "questions": [
+            *FILE["questions"],
+            {
+                "id": "ee", "type": "list", "body": "Which genes?", "exact_answer": [["TP53", "p53"], ["MYC"]],
+                "snippets": [{"text": "MYC and p53."}, {"text": "Neither."}],
+            },
+        ]
+    }  # fmt: skip
+    (question,) = bioasq.parse_factoids("f.json", value, bioasq.LIST)
+    assert bioasq.gold_items([question]) == {"ee": [{"TP53", "p53"}, {"MYC"}]}
+    trained = bioasq.as_questions([question], all_snippets=False)
+    assert [(one.id, one.answers[0].text) for one in trained] == [("ee_000", "p53"), ("ee_000", "MYC")]
+    assert [one.id for one in bioasq.as_questions([question], all_snippets=True)] == ["ee_000", "ee_001"]
+    ranked = bioasq.merge_passages([candidates(("MYC", 0.6), ("p53", 0.3), ("and", 0.1))])
+    assert bioasq.choose_items(ranked, 0.5) == ["MYC", "p53"]
+    submitted = bioasq.to_submission({"ee": ["MYC", "p53"]}, bioasq.LIST)
+    assert submitted == {"questions": [{"id": "ee", "type": "list", "exact_answer": [["MYC"], ["p53"]]}]}
+
+
 def test_a_submission_has_the_organisers_form():
     made = bioasq.to_submission({"aa": ["Xa", "IXa"]})
     assert made == {"questions": [{"id": "aa", "type": "factoid", "exact_answer": [["Xa"], ["IXa"]]}]}

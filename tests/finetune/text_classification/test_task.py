@@ -102,10 +102,12 @@ def test_a_vocabulary_without_pieces_for_a_placeholder_is_an_error_with_file_and
 
 def test_a_long_text_is_cut_around_its_placeholders():
     ids = np.arange(100)
-    for marked in ([0, 9], [90, 99], [45, 52], [3, 99]):
+    for marked in ([0, 9], [90, 99], [45, 52], [3, 99], [0, 99], [40, 60], [40, 59], [8, 28]):
         kept, _ = inputs.truncate(ids, ids[:0], 20, marked)
-        assert len(kept) == 20 and marked[0] in kept
-        assert marked[1] in kept or marked[1] - marked[0] >= 20
+        assert len(set(kept)) == 20 and set(marked) <= set(kept), marked
+        assert kept.tolist() == sorted(kept)
+        if marked == [40, 60]:  # too far apart: half of the room around each
+            assert kept.tolist() == [*range(35, 45), *range(56, 66)]
     assert inputs.truncate(ids, ids[:0], 20, [])[0].tolist() == list(range(20))
 
 
@@ -232,6 +234,37 @@ def test_hallmarks_as_binary_values_are_ten_labels(tmp_path):
         make(tmp_path, "multilabel")
     with pytest.raises(UserError, match="use --config.task.kind=multilabel"):
         make(tmp_path, "classification")
+
+
+def test_hallmarks_of_sentences_are_scored_by_document(tmp_path):
+    """BLUE and BLURB unite the labels of the sentences of an abstract; the id of a sentence is PMID_s0."""
+    rows = [
+        ("100_s0", "the", "x"),
+        ("100_s1", "a dose", "y"),
+        ("7_s0", "of", ""),
+        ("7_s1", "in", "x"),
+        ("9_s0", "by", ""),
+    ]
+    write(tmp_path, {"train": rows, "dev": rows}, "index\tsentence\tlabels")
+    sentences, _, _ = make(tmp_path, "multilabel")
+    task, _, _ = make(tmp_path, "multilabel", document_column="index")
+    found = [np.array(logits) for logits in ([-9.0, 9], [9, -9], [9, -9], [-9, -9], [-9, -9])]
+    assert sentences.score("dev", found)["recall"] == 0, "every label is in another sentence"
+    scores = task.score("dev", found)
+    assert (scores["f1"], scores["accuracy"], scores["example_f1"]) == (100, 100, 100)
+    assert {record["document"] for record in task.records("dev", found)} == {"100", "7", "9"}
+    with pytest.raises(UserError, match="no column abstract; got index, sentence, labels"):
+        make(tmp_path, "multilabel", document_column="abstract")
+
+
+def test_predictions_of_a_single_label_are_warned_about(tmp_path):
+    write(tmp_path, RELATIONS)
+    task, _, _ = make(tmp_path, "relations")
+    negative, mixed = [np.array([0, 0, 1])] * 2, [np.array([0, 0, 1]), np.array([1, 0, 0])]
+    (warning,) = task.prediction_warnings("dev", negative)
+    assert warning == "all 2 predictions of dev are false, which means no relation"
+    assert task.prediction_warnings("dev", mixed) == []
+    assert task.prediction_warnings("test", negative[:1]) == [], "all gold labels are the same there, too"
 
 
 def test_shared_texts_files_and_absent_labels_are_warned_about(tmp_path):

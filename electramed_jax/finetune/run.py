@@ -70,9 +70,10 @@ def run_finetuning(
     started, preempted = time.monotonic(), False
     with jax.set_mesh(mesh), Preemption(config.preemption_grace_seconds).listen() as preemption:
         runner = loop.make_seed_runner(config, task, train_spec, mesh)
+        sizes = " or ".join(map(str, runner.sizes))
         log_main(
-            f"{encoder.source}; {total_steps:,} steps of {config.batch_size} examples in {runner.rows} rows of "
-            f"{task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+            f"{encoder.source}; {total_steps:,} steps of {config.batch_size} examples in {sizes} "
+            f"rows of {task.max_length} tokens, on {jax.device_count()} {jax.devices()[0].device_kind} device(s)"
         )
         for seed in range(config.seed, config.seed + config.seeds):
             scores = loop.run_seed(runner, encoder, run_folder, seed, preemption.reached)

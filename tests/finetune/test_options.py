@@ -82,7 +82,7 @@ def batch_and_spec(relations):
     config = config_of(relations, "relations")
     task, encoder, described = make_task.make_task(config, tiny_init_encoder(num_layers=1, dropout=0.3))
     spec = TrainSpec(encoder.model, task.head, described.special, config.optimizer, 10)
-    batch = batches.collate(task.examples("train"), range(16), task.head, 8, 24, described.special.pad)
+    batch = batches.collate(task.examples("train"), range(16), task.head, [8], 24, described.special.pad)
     return {"input_ids": jnp.array(batch.input_ids), "labels": jnp.array(batch.labels)}, spec
 
 

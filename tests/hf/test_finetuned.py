@@ -12,11 +12,12 @@ import quick
 from invented_corpus import TOKENS, tiny_init_encoder
 
 from electramed_jax.common import tree_rules
+from electramed_jax.common.errors import UserError
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.finetune.task.task import SIGMOID, SOFTMAX, SQUARED, Head
 from electramed_jax.finetune.training import model
-from electramed_jax.hf import card, encoder, finetuned
+from electramed_jax.hf import card, encoder, finetuned, onnx_export
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
 from electramed_jax.model import masking
 
@@ -170,3 +171,21 @@ def test_the_encoder_of_each_model_and_of_a_bare_encoder_can_be_loaded(exported,
         exported.tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
         for name, leaf in encoder.load_encoder(str(tmp_path)).leaves.items():
             np.testing.assert_array_equal(leaf, loaded.leaves[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_onnxruntime_computes_our_logits(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime", reason=WANTED)
+    pytest.importorskip("onnxscript", reason=WANTED)
+    exported = Exported("class", str(tmp_path / "model"))
+    assert onnx_export.export_onnx(exported.folder) < 1e-5
+    session = onnxruntime.InferenceSession(f"{exported.folder}/model.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([encoded(exported.tokenizer, "the dose of @DRUG$ in patients", "of the")], np.int64)
+    kinds = (np.cumsum(ids == exported.tokenizer.special.sep, axis=1) - (ids == exported.tokenizer.special.sep)) > 0
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": kinds.astype(np.int64)}
+    (logits,) = session.run(["logits"], inputs)
+    np.testing.assert_allclose(logits[0], exported.logits(ids)[0, 0], atol=1e-4)
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="its logits differ from those of torch by up to"):
+        onnx_export.export_onnx(exported.folder)
+    assert not (tmp_path / "model/model.onnx").exists(), "a graph that differs is not kept"

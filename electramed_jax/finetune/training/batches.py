@@ -1,8 +1,8 @@
 """Examples to batches, packed into rows.
 
 A training batch holds `batch_size` examples in as few rows as packing gives, one example after the other, as documents
-are in pre-training. This costs a third or less of one example per row, and gives the same numbers. All batches of a run
-have the number of rows that the fullest one needs, so that one compiled step serves all.
+are in pre-training. This costs a third or less of one example per row, and gives the same numbers. A batch has one of a
+few numbers of rows, for each of which a step is compiled: see `choose_sizes`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from jax.sharding import NamedSharding
 from electramed_jax.data.dataset.sampler import EpochSampler
 from electramed_jax.finetune.task.task import IGNORE, SOFTMAX, Examples, Head
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
+
+MAX_SIZES = 4
+WORTH_A_COMPILATION = 100  # batches: to compile a step takes about as long, from 4 on a slow CPU to 400 on a GPU
 
 
 class Placement(NamedTuple):
@@ -58,9 +61,12 @@ def pack(lengths: Sequence[int], row_length: int) -> list[tuple[int, int]]:
     return placed
 
 
-def collate(examples: Examples, indices: Sequence[int], head: Head, rows: int, row_length: int, pad: int) -> Batch:
-    """Returns a batch of the examples at `indices`, which must fit into `rows` rows."""
+def collate(
+    examples: Examples, indices: Sequence[int], head: Head, sizes: Sequence[int], row_length: int, pad: int
+) -> Batch:
+    """Returns a batch of the examples at `indices`, with the smallest number of rows of `sizes` that they fit in."""
     placed = pack([len(examples.input_ids[index]) for index in indices], row_length)
+    rows = next(size for size in sorted(sizes) if size > max(row for row, _ in placed))
     placements = [Placement(index, row, start) for index, (row, start) in zip(indices, placed, strict=True)]
     return place_examples(examples, placements, head, rows, row_length, pad)
 
@@ -91,11 +97,37 @@ def _no_labels(head: Head, rows: int, row_length: int) -> np.ndarray:
     return np.full((rows, row_length, head.size), IGNORE, np.float32)
 
 
-def max_rows(examples: Examples, sampler: EpochSampler, total_steps: int, row_length: int) -> int:
-    """Returns the number of rows of the fullest batch of a run."""
+def needed_rows(examples: Examples, sampler: EpochSampler, total_steps: int, row_length: int) -> np.ndarray:
+    """Returns the number of rows that the batch of each step needs, int64[total_steps]."""
     lengths = np.array([len(ids) for ids in examples.input_ids])
     batches = (lengths[sampler.rows(step)].tolist() for step in range(total_steps))
-    return max(1 + max(row for row, _ in pack(batch, row_length)) for batch in batches)
+    return np.array([1 + max(row for row, _ in pack(batch, row_length)) for batch in batches], np.int64)
+
+
+def choose_sizes(needed: np.ndarray, multiple: int) -> tuple[int, ...]:
+    """Returns the numbers of rows that batches may have, the largest first.
+
+    The largest is what the fullest batch needs. A smaller one is added where this saves at least the rows of
+    `WORTH_A_COMPILATION` of the largest batches, at most `MAX_SIZES` in all.
+
+    Args:
+      needed: rows that each batch needs, at least 1 each.
+      multiple: of which each size is one: the parts that rows are divided into.
+    """
+    rounded = multiple * -(-needed // multiple)
+    sizes: tuple[int, ...] = (int(rounded.max()),)
+
+    def total(sizes: Sequence[int]) -> int:
+        ordered = np.sort(np.array(sizes))
+        return int(ordered[np.searchsorted(ordered, rounded)].sum())
+
+    while len(sizes) < MAX_SIZES:
+        others = [int(size) for size in np.unique(rounded) if size not in sizes]
+        best = min(((total((*sizes, size)), size) for size in others), default=(total(sizes), 0))
+        if total(sizes) - best[0] < WORTH_A_COMPILATION * sizes[0]:
+            break
+        sizes = (*sizes, best[1])
+    return tuple(sorted(sizes, reverse=True))
 
 
 def eval_batches(examples: Examples, head: Head, rows: int, row_length: int, pad: int) -> Iterator[Batch]:

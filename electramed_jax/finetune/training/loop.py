@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, training_display, warn_main
 from electramed_jax.common.progress_panel import TrainingDisplay
-from electramed_jax.common.rounding import round_up
 from electramed_jax.common.step_timer import StepTimer, format_duration
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking.metrics_writer import MetricsWriter
@@ -55,14 +55,16 @@ class SeedRunner:
     """Everything that the seeds of a run share: settings, task, mesh and compiled steps.
 
     Attributes:
-      rows: rows of a training batch.
+      sizes: numbers of rows that a training batch may have, the largest first; see `batches.choose_sizes`.
+      mean_rows: their mean over all steps.
     """
 
     config: FinetuneConfig
     task: Task
     spec: TrainSpec
     mesh: Mesh
-    rows: int
+    sizes: tuple[int, ...]
+    mean_rows: float
     train_step: Callable
     predict_step: Callable
 
@@ -94,7 +96,7 @@ class SeedRunner:
             self.task.examples(split),
             self.spec,
             self.mesh,
-            rows=self.rows,
+            rows=self.sizes[0],
             row_length=self.task.max_length,
             stop=stop,
         )
@@ -106,15 +108,15 @@ def total_steps(config: FinetuneConfig, examples: int) -> int:
 
 
 def make_seed_runner(config: FinetuneConfig, task: Task, spec: TrainSpec, mesh: Mesh) -> SeedRunner:
-    """Builds the steps and counts the rows that the fullest batch of any seed needs."""
-    runner = SeedRunner(config, task, spec, mesh, 0, jit_train_step(spec, mesh), jit_predict_step(spec, mesh))
-    seeds = range(config.seed, config.seed + config.seeds)
-    needed = max(
-        batches.max_rows(task.examples(TRAIN), runner.sampler(seed), spec.total_steps, task.max_length)
-        for seed in seeds
+    """Builds the steps and chooses the numbers of rows of the batches of all seeds."""
+    runner = SeedRunner(config, task, spec, mesh, (), 0.0, jit_train_step(spec, mesh), jit_predict_step(spec, mesh))
+    examples, seeds = task.examples(TRAIN), range(config.seed, config.seed + config.seeds)
+    needed = np.concatenate(
+        [batches.needed_rows(examples, runner.sampler(seed), spec.total_steps, task.max_length) for seed in seeds]
     )
-    parts = mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps
-    return dataclasses.replace(runner, rows=round_up(needed, parts))
+    sizes = batches.choose_sizes(needed, mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps)
+    ordered = np.array(sizes[::-1])
+    return dataclasses.replace(runner, sizes=sizes, mean_rows=float(ordered[np.searchsorted(ordered, needed)].mean()))
 
 
 def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: int, stop: Stop) -> dict[str, Any] | None:
@@ -204,7 +206,8 @@ class _SeedRun:
             self.timer,
             spec.total_steps,
             compute_metrics,
-            step_flops=flops.finetune_step_flops(spec.model, spec.head.size, runner.rows, runner.task.max_length),
+            step_flops=runner.mean_rows
+            * flops.finetune_step_flops(spec.model, spec.head.size, 1, runner.task.max_length),
             num_devices=runner.mesh.size,
             pending_sums=pending_sums,
             label=f"seed {seed}: ",
@@ -226,7 +229,7 @@ class _SeedRun:
         while self.timer.step < total_steps and not stopping and not self.has_converged():
             step = self.timer.step + 1
             rows = sampler.rows(step - 1).tolist()
-            batch = batches.collate(examples, rows, spec.head, self.runner.rows, task.max_length, spec.special.pad)
+            batch = batches.collate(examples, rows, spec.head, self.runner.sizes, task.max_length, spec.special.pad)
             self.state, sums = self.runner.train_step(self.state, batches.to_devices(batch, batch_sharding), root_key)
             self.metrics.add(step, sums)
             self.record.record_step(step)

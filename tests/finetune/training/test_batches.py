@@ -64,13 +64,24 @@ def test_packed_examples_fit_and_overlap_nowhere():
 def test_the_fullest_batch_of_a_run_fits_the_rows():
     held = examples(HEADS["tags"], 40)
     plan = EpochSampler(40, 8, seed=3)
-    rows = batches.max_rows(held, plan, 25, 16)
+    needed = batches.needed_rows(held, plan, 25, 16)
+    rows = int(needed.max())
     used = []
     for step in range(25):
-        batch = batches.collate(held, plan.rows(step).tolist(), HEADS["tags"], rows, 16, SPECIAL.pad)
+        batch = batches.collate(held, plan.rows(step).tolist(), HEADS["tags"], [rows], 16, SPECIAL.pad)
         assert len(batch.placements) == 8
         used.append(int((batch.input_ids != SPECIAL.pad).any(axis=1).sum()))
-    assert max(used) == rows
+    assert used == needed.tolist()
+
+
+def test_a_batch_has_the_smallest_size_that_it_fits_in_if_this_saves_enough():
+    few, many = np.array([8] * 30 + [11]), np.array([8] * 900 + [9] * 450 + [7] * 300 + [11])
+    assert batches.choose_sizes(few, 1) == (11,), "30 steps are not worth another compilation"
+    assert batches.choose_sizes(many, 1) == (11, 8) == batches.choose_sizes(many[::-1], 1)
+    assert batches.choose_sizes(np.tile(many, 20), 1) == (11, 9, 8, 7)
+    assert batches.choose_sizes(many, 4) == (12, 8), "rows are divided into four parts"
+    held = examples(HEADS["tags"])
+    assert len(batches.collate(held, range(9), HEADS["tags"], (9, 7, 5), 24, SPECIAL.pad).input_ids) == 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,7 +116,7 @@ def results(request) -> tuple[Head, Examples, Result, Result]:
         own = dict(batches.unpack_logits(np.asarray(logits), batch, held, head))
         return Result(own, float(value), float(count), gradients)
 
-    packed = batches.collate(held, range(len(held)), head, len(held), 24, SPECIAL.pad)
+    packed = batches.collate(held, range(len(held)), head, [len(held)], 24, SPECIAL.pad)
     assert (packed.input_ids != SPECIAL.pad).any(axis=1).sum() < len(held), "nothing was packed"
     alone = [batches.Placement(number, number, 0) for number in range(len(held))]
     apart = batches.place_examples(held, alone, head, len(held), 24, SPECIAL.pad)

@@ -9,12 +9,13 @@ from electramed_jax.commands import takeover_flag
 
 HELP = """Fine-tunes a model on every data set of BLURB that is at hand, each with its recipe, and prints one table.
 
+  electramed blurb --model=runs/small --workdir=runs/blurb
   electramed blurb --model=models/base/discriminator --data=corpora --workdir=runs/blurb --config.seeds=5
 
 --data holds a folder for each data set, named as in electramed corpora and written by electramed corpora prepare. The
 table names what is missing; the BLURB score is the mean over six tasks and needs all 13 data sets. The workdir gets
 blurb.md, blurb.json and a workdir for each data set. SIGTERM saves and exits with 42: run it again to resume."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "finetune"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

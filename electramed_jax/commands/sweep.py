@@ -9,12 +9,14 @@ from electramed_jax.commands import takeover_flag
 
 HELP = """Fine-tunes with every combination of a grid of settings, and compares them on dev in one table.
 
-  electramed sweep --config=configs/finetune_relations.py --config.init=runs/small --config.task.data=ChemProt \\
-    --grid optimizer.learning_rate=5e-5,1e-4,3e-4 --grid epochs=5,10 --config.seeds=3 --workdir=runs/sweep
+  electramed sweep --config=finetune_ner --config.init=runs/small --config.task.data=NCBI-disease \\
+    --grid optimizer.learning_rate=5e-5,1e-4,3e-4 --workdir=runs/ncbi-rates
+  electramed sweep --config=finetune_relations --config.init=runs/small --config.task.data=ChemProt \\
+    --grid optimizer.learning_rate=1e-4,3e-4 --grid text.pooling=cls,mentions --config.seeds=3 --workdir=runs/sweep
 
 Other settings are those of electramed finetune. The test split is not scored. The workdir gets sweep.md, sweep.json
 and a workdir for each combination. SIGTERM saves and exits with 42: run the same command again to resume."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "finetune"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

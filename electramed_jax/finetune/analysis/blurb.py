@@ -16,6 +16,7 @@ from electramed_jax.common.storage import files
 from electramed_jax.config import finetune as config_lib
 from electramed_jax.finetune import stages
 from electramed_jax.finetune.corpora import prepare
+from electramed_jax.finetune.corpora.registry import find_corpus
 from electramed_jax.finetune.corpora.spec import published_scores
 from electramed_jax.finetune.init_from import load_init_encoder
 from electramed_jax.finetune.task.task import TEST
@@ -30,6 +31,7 @@ TASKS: dict[str, dict[str, str]] = {
     "classification": {"hoc": "f1"},
     "questions": {"pubmedqa": "accuracy", "bioasq-yesno": "accuracy"},
 }
+RECIPES, OTHER_RECIPE = {"ner": "finetune_ner"}, "finetune_relations"  # by kind of the corpus
 # Columns of the table, those with most scores.
 MODELS = ("BERT-base uncased", "SciBERT uncased", "BioBERT v1.1", "PubMedBERT", "BioLinkBERT-base")
 VARIANT = "BLURB's files"
@@ -80,8 +82,12 @@ def run_blurb(model: str, data_folder: str, arguments: Sequence[str], run_folder
     table: dict[str, Any] = {}
     found = find_data_sets(data_folder)
     configs = {}
+    if any(argument.startswith("--config=") for argument in arguments):
+        raise UserError("--config: each data set of BLURB has a recipe of its own; omit it, and change single settings")
     for name in found:  # all are checked before the first is trained
-        flags = [f"--config.task.corpus={name}", f"--config.task.data={files.join(data_folder, name)}"]
+        recipe = RECIPES.get(find_corpus(name).kind, OTHER_RECIPE)
+        data = files.join(data_folder, name)
+        flags = [f"--config={recipe}", f"--config.task.corpus={name}", f"--config.task.data={data}"]
         configs[name] = config_lib.from_flags(prepare.add_settings([*flags, f"--config.init={model}", *arguments]))
     for number, (name, config) in enumerate(configs.items(), 1):
         log_main(f"data set {number} of {len(found)}: {name}")

@@ -36,7 +36,7 @@ _TABLES = tuple(f".{ending}" for ending in tables.ENDINGS)
 _QUESTIONS = (".json", ".json.gz")
 ITEM_NAMES = {TOKEN: "documents", SEQUENCE: "texts", SPAN: "questions and passages"}  # what the progress bar counts
 _CHARACTERS_PER_TOKEN = 4  # roughly
-_BATCHES_PER_CHUNK = 4
+_BATCHES_PER_CHUNK = 16  # the last batch of a chunk is half empty on average
 Item = TypeVar("Item")
 Advance = Callable[..., None]  # of a progress bar
 

@@ -12,7 +12,7 @@ from electramed_jax.finetune import load_model
 from electramed_jax.finetune.make_task import make_task
 from electramed_jax.finetune.predictor import LoadedModel, Predictor
 from electramed_jax.finetune.task.init_encoder import InitEncoder
-from electramed_jax.finetune.task.task import DEV, TEST
+from electramed_jax.finetune.task.task import TEST
 from electramed_jax.finetune.training import workdir
 
 
@@ -68,7 +68,7 @@ def evaluate_file(
         )
     model = LoadedModel(run_folder, spec.model, spec.head, task.tokenizer, trained.params, trained.postprocess)
     outputs = Predictor(model, batch_rows).logits(task.examples(TEST).input_ids)
-    of_file = [warning for warning in task.data_warnings() if TEST in warning and DEV not in warning]
+    of_file = [warning for warning in task.data_warnings() if TEST in warning.split()]
     return FileScores(
         trained.seed,
         task.primary,

@@ -27,9 +27,8 @@ def part_masks(ids_BT: jax.Array, structure: PackedSegments, head: Head) -> list
     segments = structure.segments_BT
     is_start = (segments > 0) & (structure.positions_BT == 0)
     is_last = segments != jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
-    count -= jax.lax.cummax(
-        jnp.where(is_start, count - is_marker, 0), axis=1
-    )  # within the example, this token included
+    # of the example alone, this token included
+    count -= jax.lax.cummax(jnp.where(is_start, count - is_marker, 0), axis=1)
     same = _same_example(structure)
     total = jnp.max(jnp.where(same, count[:, None, :], 0), axis=2)
     if head.pooling == MENTIONS:
@@ -47,9 +46,9 @@ def pool(h_BTD: jax.Array, ids_BT: jax.Array, structure: PackedSegments, head: H
     same = _same_example(structure)
     vectors = [h_BTD]
     for mask in part_masks(ids_BT, structure, head):
-        chosen = (same & mask[:, None, :]).astype(h_BTD.dtype)
-        size = jnp.maximum(chosen.sum(axis=2, keepdims=True), 1)
-        vectors.append(jnp.einsum("bts,bsd->btd", chosen / size, h_BTD))
+        chosen = (same & mask[:, None, :]).astype(jnp.float32)
+        weights = chosen / jnp.maximum(chosen.sum(axis=2, keepdims=True), 1.0)
+        vectors.append(jnp.einsum("bts,bsd->btd", weights.astype(h_BTD.dtype), h_BTD))
     return jnp.concatenate(vectors, axis=-1)
 
 

@@ -60,7 +60,7 @@ def relations(tmp_path_factory) -> pathlib.Path:
 
 
 def config_of(folder: pathlib.Path, kind: str = "ner", **changes: object) -> FinetuneConfig:
-    optimizer = FinetuneOptimizerConfig(learning_rate=0.005, layerwise_lr_decay=0.9, warmup_fraction=0.0)
+    optimizer = FinetuneOptimizerConfig(learning_rate=0.005, layerwise_lr_decay=0.9)
     settings = dict(task=TaskConfig(kind, str(folder), max_seq_length=24), init="scratch", init_size_from="tiny")
     settings |= dict(optimizer=optimizer, batch_size=8, epochs=2.0, dropout=0.0, attention_dropout=0.0, log_every=1)
     config = FinetuneConfig(**settings | changes)
@@ -79,7 +79,9 @@ def finetune(config: FinetuneConfig, workdir: pathlib.Path) -> dict:
 @pytest.fixture(scope="module")
 def batch_and_spec(relations):
     """A batch of relations in eight rows, and the spec of its step with dropout."""
-    config = config_of(relations, "relations")
+    config = config_of(
+        relations, "relations", optimizer=FinetuneOptimizerConfig(learning_rate=0.005, warmup_fraction=0.0)
+    )
     task, encoder, described = make_task.make_task(config, tiny_init_encoder(num_layers=1, dropout=0.3))
     spec = TrainSpec(encoder.model, task.head, described.special, config.optimizer, 10)
     batch = batches.collate(task.examples("train"), range(16), task.head, [8], 24, described.special.pad)

@@ -44,10 +44,10 @@ def commands(document: str) -> list[list[str]]:
 )
 def test_every_command_in_a_document_has_flags_and_settings_that_exist(document, words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    _, args = cli.parse(words[0], words[1:])
+    command, args = cli.parse(words[0], words[1:])
     written_by_import = "--config=adapted.py"
     if any(word.startswith("--config=") and word != written_by_import for word in args.settings):
-        read = finetuning.from_flags if words[0] == "finetune" else pretraining.from_flags
+        read = finetuning.from_flags if command.TAKES_CONFIG == "finetune" else pretraining.from_flags
         read(args.settings)
 
 

@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the words after `electramed`; None: those of the process.
 
     Returns:
-      the exit code: 0 done, 2 user error, 3 finished but some inputs were unusable, 42 preempted and saved,
-      75 another process of the run has ended, 130 interrupted.
+      the exit code: 0 done, 2 user error, 3 finished but some inputs were unusable, 42 preempted and saved, or
+      another process of the run was lost, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["help"]:  # of a command
@@ -317,8 +317,8 @@ def _overview() -> str:
             "electramed help <command> lists the options of a command, and its settings.",
             "",
             "exit codes: 0 done; 2 the last line says what to change; 3 finished, but some inputs were unusable;",
-            "42 preempted, a checkpoint was saved; 75 another process of the run has ended; 130 interrupted.",
-            "After 42, 75 and 130 run the same command again.",
+            "42 preempted and saved, or another process of the run was lost; 130 interrupted.",
+            "After 42 and 130 run the same command again.",
         ]
     )
 

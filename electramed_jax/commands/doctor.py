@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from electramed_jax.common.errors import EXIT_DONE, EXIT_USER_ERROR
@@ -12,7 +13,12 @@ hosts. Prints one line per check and, for a problem, the command that fixes it. 
 
   electramed doctor
   electramed doctor --workdir=gs://bucket/runs/base --data=gs://bucket/packed
-  electramed doctor --workdir=gs://bucket/runs/base --multihost      # on every host at once"""
+  electramed doctor --workdir=gs://bucket/runs/base --multihost      # on every host at once
+  electramed doctor --multihost --config=configs/electramed_base.py --data=gs://bucket/packed
+
+--multihost compares the hosts as a run does before its first step: settings of --config, packages, code, dataset of
+--data, devices, clocks."""
+TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common import console
+    from electramed_jax.common.errors import UserError
     from electramed_jax.common.processes import distributed, health
 
+    if args.settings and not args.multihost:
+        raise UserError("--config is compared between hosts; add --multihost, or leave it out")
     if args.multihost:
         with distributed.distributed_context():
-            checks = [*_check_host(args), *health.check_processes(args.workdir)]
+            checks = [*_check_host(args), *health.check_processes(args.workdir, _fields(args))]
             is_main = distributed.is_main()
     else:
         checks, is_main = _check_host(args), True
@@ -53,6 +62,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "exit_code": EXIT_USER_ERROR if wrong else EXIT_DONE,
         "is_worker": not is_main,
     }
+
+
+def _fields(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the processes of a run must agree on, by name."""
+    from electramed_jax.common.errors import UserError
+    from electramed_jax.common.processes import agreement
+    from electramed_jax.config import pretrain as config_lib
+    from electramed_jax.data.dataset import dataset
+    from electramed_jax.pretrain import inputs
+
+    fields: dict[str, Any] = {"--workdir": args.workdir}
+    opened = None
+    if args.data:
+        with contextlib.suppress(UserError):  # reported by the check of the dataset
+            opened = dataset.open_dataset(args.data)
+    if args.settings:
+        fields |= inputs.run_fields(config_lib.from_flags(args.settings), opened)
+    elif opened is not None:
+        fields["dataset"] = opened.fingerprint()
+    return fields | agreement.environment_fields()
 
 
 def _check_host(args: argparse.Namespace) -> list[Any]:

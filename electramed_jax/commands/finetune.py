@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from electramed_jax.commands import next_step, takeover_flag
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with signals.block_sigterm():  # until the run has its own handler
-        from electramed_jax.common.processes import distributed
+        from electramed_jax.common import config_io
+        from electramed_jax.common.processes import agreement, distributed
         from electramed_jax.common.processes.folder_owner import own_folder
         from electramed_jax.config import finetune as config_lib
         from electramed_jax.finetune import stages
@@ -41,8 +43,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from electramed_jax.finetune.training import workdir
 
         config = config_lib.from_flags(corpora.add_settings(args.settings))
-        with distributed.distributed_context(), own_folder(args.workdir, takeover=args.takeover):
-            outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
+        with distributed.distributed_context():
+            settings = {
+                f"config.{name}": value for name, value in config_io.flatten(dataclasses.asdict(config)).items()
+            }
+            agreement.check_agreement({"--workdir": args.workdir} | settings | agreement.environment_fields())
+            with own_folder(args.workdir, takeover=args.takeover):
+                outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
     if distributed.is_main() and not outcome.preempted:
         next_step.say_after_finetuning(args.workdir, workdir.read_model_spec(args.workdir).head.kind)
     return {

@@ -23,7 +23,8 @@ WORKDIR/init.json.
 
 On several hosts start the same command on each, with one --workdir for all (gs:// or a shared file system).
 Cloud TPU VMs, GKE and SLURM are detected; elsewhere set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES
-and JAX_PROCESS_ID. If one process dies, the others end within a minute, with 75 or by a signal: start all again."""
+and JAX_PROCESS_ID. All processes must have the same settings, versions, data and devices, and clocks that agree to 60
+seconds. If one dies or hangs, the others name it and exit with 42 within a minute: start all again."""
 TAKES_CONFIG = "pretrain"
 
 
@@ -42,19 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with signals.block_sigterm():  # until the loop has its own handler
-        from electramed_jax.common.processes import distributed
+        from electramed_jax.common.processes import agreement, distributed
         from electramed_jax.common.processes.folder_owner import own_folder
         from electramed_jax.config import pretrain as config_lib
         from electramed_jax.hf import initialize
-        from electramed_jax.pretrain import loop, workdir
+        from electramed_jax.pretrain import inputs, loop, workdir
 
         config, dataset = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-        with distributed.distributed_context(), own_folder(args.workdir, takeover=args.takeover):
-            starts = config.init and not workdir.has_checkpoints(args.workdir)
-            init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
-            outcome = loop.run_pretraining(
-                config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after
-            )
+        with distributed.distributed_context():
+            flags = {"--workdir": args.workdir, "--stop_after": args.stop_after}
+            agreement.check_agreement(flags | inputs.run_fields(config, dataset) | agreement.environment_fields())
+            with own_folder(args.workdir, takeover=args.takeover):
+                starts = config.init and not workdir.has_checkpoints(args.workdir)
+                init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
+                outcome = loop.run_pretraining(
+                    config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after
+                )
     if distributed.is_main() and not outcome.preempted:
         next_step.say_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
     return {

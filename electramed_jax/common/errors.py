@@ -5,8 +5,7 @@ from __future__ import annotations
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2
 EXIT_UNUSABLE_INPUTS = 3  # finished, but some inputs were unusable; they were named
-EXIT_PREEMPTED = 42  # a checkpoint was saved; start the same command again
-EXIT_PEER_LOST = 75  # another process of the run ended; start all processes again (sysexits.h: EX_TEMPFAIL)
+EXIT_PREEMPTED = 42  # preempted and saved, or another process was lost; start the same command again
 EXIT_INTERRUPTED = 130  # Ctrl-C
 MAX_MESSAGE = 1000  # characters of a message
 _END_KEPT = 300  # characters of the end, which says what to do next
@@ -30,7 +29,7 @@ class UserError(ValueError):
 class PeerLostError(UserError):
     """Another process of the same run ended or its machine died; all processes have to be started again."""
 
-    exit_code = EXIT_PEER_LOST
+    exit_code = EXIT_PREEMPTED
 
 
 def first_line(error: BaseException, max_chars: int = 200) -> str:

@@ -270,6 +270,20 @@ class Config:
     preemption_grace_seconds: float = setting(
         30.0, "time that the platform leaves between SIGTERM and the end of the process", POSITIVE, "seconds"
     )
+    # Steps between two saves lose only time if a device corrupts them: each save compares first. So 0 is enough.
+    check_every: int = setting(
+        0,
+        "interval at which the parameters of the replicas are compared, in addition to every save; 0: saves only",
+        NON_NEGATIVE,
+        "steps",
+    )
+    hang_seconds: float = setting(
+        0.0,
+        "longest time for a batch or a step, after which the run ends and names the host that was waited for; "
+        "0: 20 median steps, and at least 300 seconds",
+        NON_NEGATIVE,
+        "seconds",
+    )
     trackers: str = setting(
         "", "trackers in addition to TensorBoard: wandb or PACKAGE.MODULE:FUNCTION, several separated by commas"
     )

@@ -1,22 +1,36 @@
-"""Checks of what a run trains on: everything that would stop it later stops it before the first step."""
+"""Checks before the first step: that all processes run the same, and that data and workdir allow the run to finish."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from electramed_jax.common import config_io
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.folder_owner import FolderOwner
 from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.storage import files
-from electramed_jax.config.pretrain import Config
+from electramed_jax.config.pretrain import Config, to_dict
 from electramed_jax.data.dataset import verify
 from electramed_jax.data.dataset.dataset import Dataset
 from electramed_jax.pretrain.state import abstract_state
+
+# Settings that may differ between hosts: where each finds the data. Its content is compared.
+HOST_SETTINGS = ("data.directory", "data.cache_directory", "data.cache_gigabytes")
+
+
+def run_fields(config: Config, dataset: Dataset | None) -> dict[str, Any]:
+    """Returns what all processes of a run must agree on, by name, for `agreement.check_agreement`."""
+    settings = {name: value for name, value in config_io.flatten(to_dict(config)).items() if name not in HOST_SETTINGS}
+    data = {} if dataset is None else dataset.fingerprint()
+    return {f"config.{name}": value for name, value in settings.items()} | {
+        f"dataset ({name})": value for name, value in data.items()
+    }
 
 
 class RunGuard:

@@ -25,6 +25,7 @@ from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.folder_owner import own_folder
 from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.processes.preemption import Preemption
+from electramed_jax.common.processes.watchdog import BATCH, STEP
 from electramed_jax.common.progress_panel import TrainingDisplay
 from electramed_jax.common.step_timer import StepTimer
 from electramed_jax.common.storage.disk_cache import DiskCache
@@ -118,6 +119,7 @@ def run_pretraining(
         jax.set_mesh(mesh),
         own_folder(workdir, takeover=takeover) as owner,
         use_compilation_cache(workdir),
+        distributed.get_watchdog().limits(config.hang_seconds, config.preemption_grace_seconds),
         Preemption(config.preemption_grace_seconds).listen() as preemption,
         guard_inputs(config, dataset, owner) as guard,
         _train_batches(config, dataset, mesh, cache) as batches,
@@ -190,13 +192,16 @@ class _Trainer:
         Returns:
           Whether a preemption was received.
         """
-        config, first_step = self.config, self.timer.step
+        config, first_step, watchdog = self.config, self.timer.step, distributed.get_watchdog()
         preempted = preemption.reached()
         try:
             while self.timer.step < last_step and not preempted:
                 step = self.timer.step + 1
-                self.state, sums = train_step(self.state, batches.at(step - 1))
-                self.metrics.add(step, sums)
+                with watchdog.waiting(BATCH, step):
+                    batch = batches.at(step - 1)
+                with watchdog.waiting(STEP, step):
+                    self.state, sums = train_step(self.state, batch)
+                    self.metrics.add(step, sums)
                 self.record.record_step(step)
                 if step == first_step + 1:
                     on_first_step()

@@ -12,13 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import importlib.metadata
 import json
-import pathlib
-import platform
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,12 +28,11 @@ from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking.trackers import redact_secrets
+from electramed_jax.common.versions import code_commit, package_versions
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE, STARTS_FILE = "history.jsonl", "starts.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 VOCABULARY = "vocabulary"  # key of the vocabulary's SHA-256 in the field "dataset"
-GIT_SECONDS = 10  # timeout of a git command
 
 Start = Mapping[str, Any]  # a line of history.jsonl; see `RunRecord`
 DeviceHours = dict[tuple[str, int], float]  # hours x devices by (device kind, number of devices)
@@ -54,7 +49,7 @@ class RunRecord:
       time: of the start, ISO 8601.
       devices, device_kind, processes: number of devices, their kind, number of processes.
       version: of this package; `commit` is the git commit of its folder, with "+changes" if files differ from it.
-      jax: version of jax; `packages` has those of all of `PACKAGES`, and of Python.
+      jax: version of jax; `packages` has those of all of `versions.PACKAGES`, and of Python.
       hosts: host name of each process.
       command: command line of the main process.
       settings: the resolved config.
@@ -95,7 +90,7 @@ class RunRecord:
             "version": electramed_jax.__version__,
             "commit": code_commit(),
             "jax": jax.__version__,
-            "packages": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "packages": package_versions(),
             "hosts": hosts,
             "command": redact_secrets(shlex.join(["electramed", *sys.argv[1:]])),
             "settings": dict(settings),
@@ -210,36 +205,10 @@ def device_hours(entries: Sequence[Mapping[str, Any]], starts: Sequence[Start]) 
     return hours
 
 
-def code_commit() -> str:
-    """Returns the git commit of this package's folder, with "+changes" if its files differ; "" outside of git."""
-    root = pathlib.Path(electramed_jax.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return ""
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(root: pathlib.Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
-    )
-    return done.stdout.strip()
-
-
 def _code(start: Start) -> str:
     """Returns "electramed_jax 0.1.0 (0123456789ab)"."""
     commit, plus, _ = str(start.get("commit") or "").partition("+")
     return f"electramed_jax {start.get('version', '')}".rstrip() + (f" ({commit[:12]}{plus})" if commit else "")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _now() -> str:

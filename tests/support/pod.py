@@ -71,7 +71,10 @@ class Process:
 
 @contextlib.contextmanager
 def start_processes(count: int, devices: int, *arguments: object, program: object = None) -> Iterator[list[Process]]:
-    """Starts `count` processes of one run with `devices` devices each; kills the remaining ones after the block."""
+    """Starts `count` processes of one run with `devices` devices each; kills the remaining ones after the block.
+
+    "{process}" in an argument is replaced by the number of the process.
+    """
     environment = {}
     if count > 1:
         environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(count)}
@@ -79,7 +82,8 @@ def start_processes(count: int, devices: int, *arguments: object, program: objec
     try:
         for number in range(count):
             own = environment | ({"JAX_PROCESS_ID": str(number)} if count > 1 else {})
-            popen = quick_run.start(*arguments, devices=devices, program=program, **own)
+            words = [str(argument).replace("{process}", str(number)) for argument in arguments]
+            popen = quick_run.start(*words, devices=devices, program=program, **own)
             processes.append(Process(popen))
         yield processes
     finally:

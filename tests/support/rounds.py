@@ -1,4 +1,4 @@
-"""A process of a multi-process run that only all-gathers a number: `python rounds.py ROUNDS HEARTBEAT [FAILING]`.
+"""A process of a multi-process run that only all-gathers a number: `python rounds.py ROUNDS SILENCE [FAILING]`.
 
 Process FAILING raises a UserError in its third round. Each process prints the number of each round.
 """
@@ -12,11 +12,11 @@ import jax
 
 from electramed_jax.common.console import say
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.processes import distributed
+from electramed_jax.common.processes import distributed, watchdog
 
 
-def main(rounds: str, heartbeat: str, failing: str = "-1") -> int:
-    distributed.HEARTBEAT_SECONDS = int(heartbeat)
+def main(rounds: str, silence: str, failing: str = "-1") -> int:
+    watchdog.PEER_SECONDS = float(silence)
     try:
         with distributed.distributed_context():
             process = jax.process_index()

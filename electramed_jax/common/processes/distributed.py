@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
 import os
 import random
 import re
@@ -12,18 +13,22 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import distributed as jax_distributed  # the client and its callback are not public
 from jax.experimental import multihost_utils
 
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLostError, UserError, first_line
 from electramed_jax.common.processes import signals
+from electramed_jax.common.processes.watchdog import RESTART, Watchdog, replace_terminate_handler
 from electramed_jax.common.storage import files
 
-HEARTBEAT_SECONDS = 40  # a process without heartbeats for so long is dead; jax's 100 exceed the promised minute
+# jax's own limit is a fallback: the watchdog reacts within a minute and names the process, jax ends all with a trace.
+HEARTBEAT_SECONDS = 100
+END_SECONDS = 24 * 3600  # timeout of the first process that has finished and waits for the last
 START_SECONDS = 300  # timeout of the first process that waits for the last; jax's default
 WAITING_SECONDS = 20  # delay at the start after which a process logs that it waits for the others
 
@@ -40,13 +45,11 @@ PEER_STATUS = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED")
 def distributed_context() -> Iterator[None]:
     """Joins the other processes of the run, if there are any, for the duration of the block.
 
-    A process that fails exits without jax's shutdown barrier, in which all processes wait for each other. The others
-    notice within a minute, and exit too.
+    A process that fails exits without jax's shutdown barrier, in which all processes wait for each other. The watchdog
+    ends the others within a minute, with one line and `EXIT_PREEMPTED`; see `watchdog`.
 
     Raises:
-      PeerLostError: a collective failed because another process ended or its machine died. If only missing heartbeats
-        reveal it, jax itself ends this process with the line "Terminating process because the JAX distributed service
-        detected fatal errors. This most likely indicates that another task died".
+      PeerLostError: a collective failed because another process ended or its machine died.
       UserError: the other processes cannot be found; or a UserError of the block, prefixed with the process number.
     """
     initialize()
@@ -54,11 +57,30 @@ def distributed_context() -> Iterator[None]:
     if count == 1:
         yield
         return
-    try:
-        yield
-        jax.distributed.shutdown()
-    except BaseException as error:  # noqa: BLE001 _fail raises it again
-        _fail(error, count)
+    global _watchdog  # noqa: PLW0603 one per process
+    _watchdog = Watchdog(coordination_client(), jax.process_index(), count)
+    with replace_terminate_handler(_watchdog.on_connection_lost):
+        _watchdog.start()
+        try:
+            yield
+            coordination_client().wait_at_barrier("electramed/end", END_SECONDS * 1000)
+            _watchdog.stop()
+            jax.distributed.shutdown()
+        except BaseException as error:  # noqa: BLE001 _fail raises it again
+            _fail(error, count)
+
+
+_watchdog = Watchdog()
+
+
+def get_watchdog() -> Watchdog:
+    """Returns the watchdog of this process."""
+    return _watchdog
+
+
+def coordination_client() -> Any:
+    """Returns the client of jax's coordination service, which needs no device and no equal programs."""
+    return jax_distributed.global_state.client
 
 
 def initialize() -> None:
@@ -98,15 +120,28 @@ def initialize() -> None:
     )
     waiting.daemon = True
     waiting.start()
-    jax.distributed.initialize(
-        address,
-        count,
-        number,
-        initialization_timeout=START_SECONDS,
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-    )
+    with _connection_callback(lambda *_: _watchdog.on_connection_lost()):
+        jax.distributed.initialize(
+            address,
+            count,
+            number,
+            initialization_timeout=START_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     waiting.cancel()
     signals.unblock_sigterm()  # jax's preemption service handles it from here on
+
+
+@contextlib.contextmanager
+def _connection_callback(callback: Callable[..., Any]) -> Iterator[None]:
+    """Gives the client that jax creates in the block a callback in place of jax's own, which ends the process."""
+    library = jax_distributed._jax
+    create = library.get_distributed_runtime_client
+    library.get_distributed_runtime_client = functools.partial(create, missed_heartbeat_callback=callback)
+    try:
+        yield
+    finally:
+        library.get_distributed_runtime_client = create
 
 
 def is_main() -> bool:
@@ -248,11 +283,10 @@ def _fail(error: BaseException, count: int) -> NoReturn:
     """Raises the error that `distributed_context` documents, and skips jax's shutdown barrier at exit."""
     number = jax.process_index()
     reported: BaseException
+    lost = ""
     if is_peer_failure(error):
-        reported = PeerLostError(
-            f"[process {number} of {count}] another process ended or its machine died ({first_line(error)}); the last "
-            "lines of its log give the cause; complete checkpoints are safe; start all processes again"
-        )
+        lost = _watchdog.find_lost()
+        reported = PeerLostError(f"[process {number} of {count}] {lost} ({first_line(error)}); {RESTART}")
     elif isinstance(error, UserError) and number:
         reported = type(error)(f"[process {number} of {count}] {error}")
     else:
@@ -260,6 +294,7 @@ def _fail(error: BaseException, count: int) -> NoReturn:
     code = reported.exit_code if isinstance(reported, UserError) else 1
     if isinstance(error, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+    _watchdog.end(lost or first_line(error))
     atexit.register(_exit, code)  # runs before jax's shutdown, which was registered earlier
     if reported is error:
         raise error

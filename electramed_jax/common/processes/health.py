@@ -295,15 +295,25 @@ def check_coordinator(environment: Mapping[str, str] = os.environ) -> Check:
     return Check(name, OK, f"{address} answers")
 
 
-def check_processes(folder: str | None) -> list[Check]:
-    """Checks several processes together: they find each other, share a folder and have clocks that agree.
+def check_processes(folder: str | None, fields: Mapping[str, Any]) -> list[Check]:
+    """Checks several processes together: they agree, share a folder, and have clocks that agree.
 
     Must be called in every process, inside `distributed.distributed_context`.
+
+    Args:
+      folder: workdir of a run; None: not checked.
+      fields: what they must agree on, by name; see `agreement.check_agreement`.
     """
     import jax
 
+    from electramed_jax.common.processes import agreement
+
     count = jax.process_count()
     checks = [Check("processes", OK, f"{count} found each other, {jax.device_count()} devices in total")]
+    fix = "make the hosts equal: the same command, code, packages and data; sudo timedatectl set-ntp true"
+    if differences := agreement.find_differences(fields):  # collectives may not work
+        return [*checks, *(Check("agreement", WRONG, str(one), fix) for one in differences)]
+    checks.append(Check("agreement", OK, f"{len(fields)} settings, versions, data and devices are equal"))
     if folder is not None:
         try:
             distributed.check_shared(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -36,7 +37,8 @@ class Preemption:
         before = signal.signal(signal.SIGTERM, lambda _number, _frame: self._received.set()) if single else None
         signals.unblock_sigterm()
         try:
-            yield self
+            with self._note_signals() if single else contextlib.nullcontext():
+                yield self
         finally:
             if single:  # after a SIGTERM the process is about to exit: another one must not change its exit code
                 signal.signal(signal.SIGTERM, signal.SIG_IGN if self._received.is_set() else before)
@@ -56,6 +58,29 @@ class Preemption:
             if multihost_utils.reached_preemption_sync_point(self._polls):
                 self._received.set()
         return self._received.is_set()
+
+    @contextlib.contextmanager
+    def _note_signals(self) -> Iterator[None]:
+        """Tells the watchdog of SIGTERM during the block, even while the main thread waits and runs no handler."""
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+
+        def read() -> None:
+            while numbers := reader.recv(16):
+                if signal.SIGTERM in numbers:
+                    distributed.get_watchdog().note_sigterm()
+                    self._received.set()
+
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        with reader, writer:
+            thread = threading.Thread(target=read, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
+                writer.shutdown(socket.SHUT_WR)
+                thread.join()
 
     def _watch(self) -> None:
         self._received.wait()

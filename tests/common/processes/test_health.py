@@ -142,6 +142,6 @@ def test_processes_find_each_other_and_compare_their_clocks(tmp_path):
     with pod.start_processes(2, 1, "doctor", f"--workdir={tmp_path}", "--multihost", "--json") as (first, second):
         assert (first.wait(), second.wait()) == (0, 0)
         names = [check["name"] for check in json.loads(first.stdout.splitlines()[-1])["checks"]]
-        assert names[-3:] == ["processes", "shared", "clock"]
+        assert names[-4:] == ["processes", "agreement", "shared", "clock"]
         assert "2 found each other" in first.stderr
         assert "checks" not in second.stdout and "processes" not in second.stderr, "only the main process prints"

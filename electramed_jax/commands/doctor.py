@@ -18,7 +18,7 @@ hosts. Prints one line per check and, for a problem, the command that fixes it. 
 
 --multihost compares the hosts as a run does before its first step: settings of --config, packages, code, dataset of
 --data, devices, clocks."""
-TAKES_CONFIG = True
+TAKES_CONFIG = "pretrain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from electramed_jax.commands import next_step, takeover_flag
 from electramed_jax.common.errors import EXIT_DONE, EXIT_PREEMPTED
 from electramed_jax.common.processes import signals
+from electramed_jax.common.run_clock import RunClock
 
 HELP = """Trains a generator and a discriminator on packed shards; resumes from the newest checkpoint of the workdir.
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    clock = RunClock()
     with signals.block_sigterm():  # until the loop has its own handler
         from electramed_jax.common.processes import agreement, distributed
         from electramed_jax.common.processes.folder_owner import own_folder
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 starts = config.init and not workdir.has_checkpoints(args.workdir)
                 init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
                 outcome = loop.run_pretraining(
-                    config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after
+                    config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after, clock=clock
                 )
     if distributed.is_main() and not outcome.preempted:
         next_step.say_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "workdir": args.workdir,
         "step": outcome.step,
         "alerts": [alert.to_json() for alert in outcome.alerts],
+        "wall_time": outcome.wall_time,
         **({} if outcome.verdict is None else {"verdict": outcome.verdict.to_json()}),
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
         "is_worker": not distributed.is_main(),

@@ -15,7 +15,7 @@ from electramed_jax.data.dataset.manifest import Manifest, load_manifest
 from electramed_jax.pretrain import alerts as alerts_lib
 from electramed_jax.pretrain.verdict import Verdict, judge
 from electramed_jax.pretrain.workdir import DATASET_FILE, read_config, read_kernel_alerts, read_run_starts
-from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases
+from electramed_jax.training.starts import DeviceHours, Phase, device_hours, find_phases, split_wall_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,10 @@ class History:
             dataclasses.replace(phase, settings=None) if phase.settings and _is_unreadable(phase.settings) else phase
             for phase in phases
         ]
+
+    def wall_time(self) -> dict[str, float]:
+        """Returns the seconds of each part of the run's wall time; see `training.starts.split_wall_time`."""
+        return split_wall_time(self.starts)
 
     def device_hours(self, up_to: int | None = None) -> DeviceHours:
         """Returns the device hours of the training steps; see `training.starts.device_hours`."""

@@ -4,8 +4,8 @@ Guarantees, each tested in tests/pretrain/:
   * the batch of a step is a pure function of (seed, batch size, step): a resumed run trains on the same rows as an
     uninterrupted one;
   * a resumed run is bit-identical to an uninterrupted one on the same machine, including its metrics;
-  * no checkpoint is written after a loss, gradient or parameter that is not finite, after the data changed, or after
-    another process took the workdir over;
+  * no checkpoint is written after a loss, gradient or parameter that is not finite, after replicas of the parameters
+    differ, after the data changed, or after another process took the workdir over;
   * all processes of a run train on the rows and log the numbers of a single-process run, and stop at the same step.
 """
 
@@ -25,8 +25,17 @@ from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.folder_owner import own_folder
 from electramed_jax.common.processes.main_console import log_main, training_display
 from electramed_jax.common.processes.preemption import Preemption
-from electramed_jax.common.processes.watchdog import BATCH, STEP
 from electramed_jax.common.progress_panel import TrainingDisplay
+from electramed_jax.common.run_clock import (
+    COMPILATION,
+    EVALUATION,
+    INPUT_WAIT,
+    RESTORE,
+    SAVE,
+    STEP,
+    RunClock,
+    describe_seconds,
+)
 from electramed_jax.common.step_timer import StepTimer
 from electramed_jax.common.storage.disk_cache import DiskCache
 from electramed_jax.common.tracking import metrics_writer
@@ -43,10 +52,10 @@ from electramed_jax.pretrain.state import create
 from electramed_jax.pretrain.step import compute_metrics, jit_eval_step, jit_train_step
 from electramed_jax.pretrain.verdict import Verdict, judge
 from electramed_jax.pretrain.workdir import init_workdir, write_workdir_files
-from electramed_jax.training import sharding
-from electramed_jax.training.checkpoint import CheckpointManager
+from electramed_jax.training import fingerprint, sharding
+from electramed_jax.training.checkpoint import CheckpointManager, RunCounters
 from electramed_jax.training.compilation_cache import use_compilation_cache
-from electramed_jax.training.starts import RunRecord, read_starts
+from electramed_jax.training.starts import RunRecord, read_starts, split_wall_time
 from electramed_jax.training.state import Params, TrainState, replace_params
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
 
@@ -61,6 +70,7 @@ class Outcome:
       metrics: metrics of this process's last validation, with the prefix "validation_".
       alerts: alerts since the first step of the run; in other processes than the main one, since its own first step.
       verdict: on the whole run; None in other processes than the main one.
+      wall_time: seconds of each part of the whole run, restarts included; empty in other processes.
     """
 
     step: int
@@ -68,6 +78,7 @@ class Outcome:
     metrics: dict[str, float]
     alerts: tuple[Alert, ...] = ()
     verdict: Verdict | None = None
+    wall_time: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def resolve_with_dataset(config: Config) -> tuple[Config, Dataset]:
@@ -94,6 +105,7 @@ def run_pretraining(
     init_params: Params | None = None,
     stop_after: int | None = None,
     takeover: bool = False,
+    clock: RunClock | None = None,
 ) -> Outcome:
     """Trains up to `config.total_steps` or a preemption, from the newest checkpoint of the workdir if it has one.
 
@@ -103,22 +115,26 @@ def run_pretraining(
       init_params: initial parameters instead of random ones; ignored if there is a checkpoint.
       stop_after: save and stop after this step; the learning-rate schedule still ends at `total_steps`.
       takeover: take over the workdir from a run on another host that has ended; see `folder_lock.lock_folder`.
+      clock: splits the time since the start of the command; None: since this call.
 
     Raises:
       UserError: another run owns the workdir, it holds another model, the batch size does not divide over the mesh,
         data or every checkpoint is damaged, the disk is full, or a loss, gradient or parameter is not finite.
     """
+    clock = clock or RunClock()
     devices = automatic.detect_devices()
     choice = automatic.choose_for_workdir(config, devices, workdir)
     mesh = sharding.make_mesh(choice.config.mesh)
-    choice, failed_checks = automatic.prove_kernels(choice, mesh)
+    with clock.during(COMPILATION):
+        choice, failed_checks = automatic.prove_kernels(choice, mesh)
     jit_train_step(choice.config, mesh)  # raises before the workdir is touched if the batch does not divide
     last_step = config.total_steps if stop_after is None else min(stop_after, config.total_steps)
     cache = _disk_cache(config)
     with (
+        clock.count_compilation(),
         jax.set_mesh(mesh),
         own_folder(workdir, takeover=takeover) as owner,
-        use_compilation_cache(workdir),
+        use_compilation_cache(workdir) as compiled,
         distributed.get_watchdog().limits(config.hang_seconds, config.preemption_grace_seconds),
         Preemption(config.preemption_grace_seconds).listen() as preemption,
         guard_inputs(config, dataset, owner) as guard,
@@ -126,14 +142,17 @@ def run_pretraining(
     ):
         earlier = init_workdir(workdir, choice.config, dataset)
         check_space(choice.config, workdir, mesh)
-        choice, train_step = automatic.compile_train_step(choice, devices, mesh)
+        with clock.during(COMPILATION):
+            choice, train_step = automatic.compile_train_step(choice, devices, mesh)
         config = choice.config
         for line in choice.lines():
             log_main(f"automatic setting {line}")
 
         for line in batches.mixture_summary(config.total_steps):
             log_main(line)
-        with _open_trainer(config, dataset, workdir, mesh, init_params, earlier, guard, preemption, cache) as trainer:
+        with _open_trainer(
+            config, dataset, workdir, mesh, init_params, earlier, guard, preemption, cache, clock
+        ) as trainer:
             first_step = trainer.timer.step
             kernel_alerts = automatic.kernel_alerts(failed_checks, first_step)
             trainer.show_alerts(kernel_alerts)
@@ -141,9 +160,12 @@ def run_pretraining(
             def write_settings() -> None:
                 write_workdir_files(workdir, config, dataset)
                 automatic.record_choice(workdir, choice, devices, kernel_alerts)
+                if compiled is not None:
+                    compiled.store()
 
             trainer.validate_if_missed(workdir)
             preempted = trainer.train(train_step, batches, last_step, preemption, on_first_step=write_settings)
+            clock.enter(SAVE)  # what is left is to finish the save
     log_main(_end_line(workdir, first_step, trainer.timer.step, preempted))
     return _outcome(trainer, workdir, dataset, preempted, kernel_alerts)
 
@@ -152,11 +174,15 @@ def _outcome(
     trainer: _Trainer, workdir: str, dataset: Dataset, preempted: bool, kernel_alerts: Sequence[Alert]
 ) -> Outcome:
     """Returns the outcome of a run; the main process judges its metrics and prints the verdict."""
-    alerts, verdict = trainer.monitor.raised, None
+    alerts = trainer.monitor.raised
+    verdict, wall_time = None, {}
     if distributed.is_main():
+        if wall_time := split_wall_time(read_starts(workdir)):
+            log_main(f"wall time {describe_seconds(wall_time)}")
         verdict = judge(metrics_writer.read_metrics(workdir), trainer.config, dataset.manifest, alerts)
         log_main(str(verdict))
-    return Outcome(trainer.timer.step, preempted, trainer.validation_metrics, (*kernel_alerts, *alerts), verdict)
+    every_alert = (*kernel_alerts, *alerts)
+    return Outcome(trainer.timer.step, preempted, trainer.validation_metrics, every_alert, verdict, wall_time)
 
 
 @dataclasses.dataclass
@@ -174,6 +200,7 @@ class _Trainer:
     monitor: AlertMonitor
     guard: RunGuard
     record: RunRecord
+    clock: RunClock
     validation_metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # the newest, "validation_loss", ...
 
     def train(
@@ -194,22 +221,27 @@ class _Trainer:
         """
         config, first_step, watchdog = self.config, self.timer.step, distributed.get_watchdog()
         preempted = preemption.reached()
+        self.clock.enter(STEP)
         try:
             while self.timer.step < last_step and not preempted:
                 step = self.timer.step + 1
-                with watchdog.waiting(BATCH, step):
+                with watchdog.waiting("batch", step), self.clock.during(INPUT_WAIT):
                     batch = batches.at(step - 1)
-                with watchdog.waiting(STEP, step):
+                # The first call compiles, and its step is short.
+                with watchdog.waiting("step", step), self.clock.during(STEP if step > first_step + 1 else COMPILATION):
                     self.state, sums = train_step(self.state, batch)
                     self.metrics.add(step, sums)
                 self.record.record_step(step)
                 if step == first_step + 1:
+                    log_main(f"first step after {describe_seconds(self.clock.seconds())}")
                     on_first_step()
                 self.display.set_step(step)
                 if step == 1 or self.is_due(step, config.log_every):
                     self._record(step, "train", self.metrics.flush())
                 if step == last_step or self.is_due(step, config.save_every) or self._is_retry_due(step):
                     self._save(step, wait=step == last_step)
+                elif config.check_every and self.is_due(step, config.check_every):
+                    self._check_replicas(step)
                 self.validate_if_due(step)
                 preempted = preemption.reached()
             if preempted:
@@ -236,7 +268,7 @@ class _Trainer:
         if not self.is_due(step, self.config.eval_every):
             return
         self.metrics.check_finite()
-        with self.timer.paused(), self.display.stage("validating"):
+        with self.timer.paused(), self.display.stage("validating"), self.clock.during(EVALUATION):
             metrics = self.validation.run(self.state.params)
         if metrics is not None:
             self._record(step, "validation", metrics)
@@ -261,13 +293,21 @@ class _Trainer:
         for alert in alerts:
             self.display.alert(str(alert))
 
+    def _check_replicas(self, step: int) -> None:
+        """Raises a UserError if the devices do not hold the same parameters; every save checks them, too."""
+        with self.timer.paused(), self.clock.during(SAVE):
+            mesh = self.validation.mesh
+            fingerprint.check_replicas(fingerprint.state_checksum(self.state, mesh), step)
+
     def _save(self, step: int, *, wait: bool) -> None:
         """Starts an asynchronous save of `step`, and with `wait` blocks until it is complete."""
-        self.guard.check()
+        with self.clock.during(SAVE):
+            self.guard.check()
         counters = self.metrics.state_dict()
-        self.writer.flush()
-        with self.display.stage("saving"), self.timer.paused():
+        with self.display.stage("saving"), self.timer.paused(), self.clock.during(SAVE):
+            self.writer.flush()
             self.checkpoints.save(step, self.state, counters, wait=wait)
+            self.record.record_seconds(step)
 
 
 class _Validation:
@@ -275,7 +315,7 @@ class _Validation:
 
     def __init__(self, config: Config, dataset: Dataset, mesh: Mesh, cache: DiskCache | None, preemption: Preemption):
         self._config, self._dataset, self._cache, self._preemption = config, dataset, cache, preemption
-        self._sharding = sharding.batch_sharding(mesh)
+        self.mesh, self._sharding = mesh, sharding.batch_sharding(mesh)
         self._eval_step = jit_eval_step(config, mesh)
 
     def run(self, params: Params) -> dict[str, float] | None:
@@ -298,12 +338,15 @@ def _open_trainer(
     guard: RunGuard,
     preemption: Preemption,
     cache: DiskCache | None,
+    clock: RunClock,
 ) -> Iterator[_Trainer]:
     """Restores or creates the train state, and opens the checkpoints, the metrics and the display of a run."""
     with checkpoint_manager(workdir, config) as checkpoints:
-        state, timer, pending_sums = _restore_or_create(config, mesh, checkpoints, init_params)
+        with clock.during(RESTORE):
+            restored = checkpoints.restore(mesh)
+        state, timer, pending_sums = _start_state(config, mesh, restored, init_params)
         with (
-            _run_record(config, dataset, workdir, timer.step, earlier) as record,
+            _run_record(config, dataset, workdir, timer.step, earlier, clock) as record,
             _metrics_writer(config, workdir, timer.step) as writer,
             training_display("pretrain", timer.step, config.total_steps, SHOWN) as display,
         ):
@@ -319,14 +362,15 @@ def _open_trainer(
                 monitor=_alert_monitor(config, dataset, workdir),
                 guard=guard,
                 record=record,
+                clock=clock,
             )
 
 
-def _restore_or_create(
-    config: Config, mesh: Mesh, checkpoints: CheckpointManager, init_params: Params | None
+def _start_state(
+    config: Config, mesh: Mesh, restored: tuple[TrainState, RunCounters] | None, init_params: Params | None
 ) -> tuple[TrainState, StepTimer, dict[str, float]]:
-    """Returns train state, step timer and pending metric sums, from the newest checkpoint or for step 0."""
-    if restored := checkpoints.restore(mesh):
+    """Returns train state, step timer and pending metric sums, from the restored checkpoint or for step 0."""
+    if restored:
         state, counters = restored
         pending_sums = pop_pending_sums(counters)
         log_main(f"resuming from step {counters['step']:,} on {_devices()}")
@@ -339,9 +383,15 @@ def _restore_or_create(
     return state, StepTimer(), {}
 
 
-def _train_batches(config: Config, dataset: Dataset, mesh: Mesh, cache: DiskCache | None) -> Loader:
+@contextlib.contextmanager
+def _train_batches(config: Config, dataset: Dataset, mesh: Mesh, cache: DiskCache | None) -> Iterator[Loader]:
     data, where = config.data, sharding.batch_sharding(mesh)
-    return Loader(dataset, "train", config.batch_size, data.seed, where, weights=data.weights, cache=cache)
+    loader = Loader(dataset, "train", config.batch_size, data.seed, where, weights=data.weights, cache=cache)
+    try:
+        yield loader
+    finally:
+        with distributed.get_watchdog().waiting("batch"):  # it waits for a batch that is being read
+            loader.close()
 
 
 def _disk_cache(config: Config) -> DiskCache | None:
@@ -353,13 +403,16 @@ def _metrics_writer(config: Config, workdir: str, step: int) -> metrics_writer.M
     return metrics_writer.MetricsWriter(workdir, resumed_step=step, trackers=config.trackers, settings=to_dict(config))
 
 
-def _run_record(config: Config, dataset: Dataset, workdir: str, step: int, earlier: Config | None) -> RunRecord:
+def _run_record(
+    config: Config, dataset: Dataset, workdir: str, step: int, earlier: Config | None, clock: RunClock
+) -> RunRecord:
     return RunRecord(
         workdir,
         step,
         to_dict(config),
         earlier_settings=to_dict(earlier) if earlier else None,
         dataset=dataset.fingerprint(),
+        clock=clock,
     )
 
 

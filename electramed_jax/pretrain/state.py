@@ -42,6 +42,7 @@ def init_state(config: Config) -> TrainState:
     return create_train_state(init_params(config), optimizer.make_optimizer(config.optimizer, config.total_steps))
 
 
+@functools.lru_cache(maxsize=8)
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Returns the shapes, dtypes and shardings of the train state; no array is allocated."""
     return abstract_train_state(lambda: init_state(config), mesh)

@@ -100,8 +100,23 @@ def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
     ]
     table = _table(["run", "from step", "time (UTC)", "devices"], rows, numbers=(1,))
     card = f'<div class="card wide scroll" tabindex="0"><h3>Starts</h3>{table}</div>' if rows else ""
-    note = "Without compilation, evaluation and saving. Dotted line: the run was resumed."
-    return section("Speed", cards + card, note, grid=True)
+    note = "Curves: without compilation, evaluation and saving. Dotted line: the run was resumed."
+    return section("Speed", cards + _wall_time_card(runs) + card, note, grid=True)
+
+
+def _wall_time_card(runs: Sequence[Run]) -> str:
+    """Returns a table of the parts of each run's wall time; "" if no run recorded them."""
+    rows = []
+    for number, run in enumerate(runs):
+        seconds = run.history.wall_time()
+        wall = sum(seconds.values())
+        for part, value in seconds.items():
+            name = part.replace("_", " ")
+            rows.append([run_label(run, number, runs), name, step_timer.format_duration(value), f"{value / wall:.1%}"])
+        if seconds:
+            rows.append([run_label(run, number, runs), "wall time", step_timer.format_duration(wall), "100.0%"])
+    table = _table(["run", "part", "time", "share"], rows, numbers=(2, 3))
+    return f'<div class="card wide scroll" tabindex="0"><h3>Wall time</h3>{table}</div>' if rows else ""
 
 
 def data_section(runs: Sequence[Run], figure: str) -> str:

@@ -143,17 +143,19 @@ class CheckpointManager:
           wait: return when the state is on disk, and retry until it is. Otherwise see `retry_due`.
 
         Raises:
-          UserError: a number in the state is not finite, or storage failed permanently, in this save or the previous.
+          UserError: replicas differ, a number in the state is not finite, or storage failed permanently, in this save
+            or the previous.
         """
         assert isinstance(state.step.sharding, NamedSharding) and isinstance(state.step.sharding.mesh, Mesh)
-        checksum, finite = fingerprint.state_checksum(state, state.step.sharding.mesh)
-        if not finite:
+        checksum = fingerprint.state_checksum(state, state.step.sharding.mesh)
+        fingerprint.check_replicas(checksum, step)
+        if not checksum.finite:
             raise UserError(
                 f"a parameter or a moment of the optimizer is not finite after step {step}; stopped, the last "
                 "checkpoint is from before it; lower config.optimizer.learning_rate or lengthen its warmup_steps, then "
                 "run the same command again"
             )
-        counters = counters | {"fingerprint": checksum}
+        counters = counters | {"fingerprint": checksum.value}
         self._finish_pending()
         self._start(step, state, counters)
         while wait and not self._finish_pending():
@@ -385,8 +387,7 @@ def _read(
     assert restored is not None
     state, counters = restored["state"], restored["clock"]
     saved = counters.pop("fingerprint", None)  # earlier versions saved none
-    checksum, _ = fingerprint.state_checksum(state, mesh)
-    if saved is not None and saved != checksum:
+    if saved is not None and saved != fingerprint.state_checksum(state, mesh).value:
         raise CorruptCheckpointError("its contents differ from those that were saved")
     return state, counters
 

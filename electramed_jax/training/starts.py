@@ -1,8 +1,9 @@
 """history.jsonl of a workdir: one line for each start of the run that trained at least one step.
 
 Lines are only ever appended. The main process writes a start's line after its first step: settings count from the
-first step that was trained with them, and a start that trained nothing leaves no line. When the process ends, a second
-line {"end": reason, "step": last step, "time": ...} follows; after a kill it is missing.
+first step that was trained with them, and a start that trained nothing leaves no line. With each save a line
+{"seconds": {part: seconds}, "step": step, "time": ...} follows, which splits the time since the start (run_clock.py).
+When the process ends, a last line {"end": reason, "step": last step, ...} follows; after a kill it is missing.
 
 Earlier versions wrote starts.json, a list with the first six fields; it is read before history.jsonl.
 """
@@ -16,6 +17,7 @@ import json
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +28,13 @@ from electramed_jax.common import config_io
 from electramed_jax.common.console import warn
 from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.processes import distributed
+from electramed_jax.common.run_clock import LOST, RunClock, Seconds, add_seconds
 from electramed_jax.common.storage import files
 from electramed_jax.common.tracking.trackers import redact_secrets
 from electramed_jax.common.versions import code_commit, package_versions
 
 CHECKPOINTS = "checkpoints"
+FINISHED = "finished"  # the recorded end of a start that trained all steps it was to train
 HISTORY_FILE, STARTS_FILE = "history.jsonl", "starts.json"
 VOCABULARY = "vocabulary"  # key of the vocabulary's SHA-256 in the field "dataset"
 
@@ -42,7 +46,7 @@ class RunRecord:
     """Records one start of a run. A context manager: leaving it records the end. Only the main process writes.
 
     Attributes:
-      end: why the process ends, if not by an error: "finished" or "preempted".
+      end: why the process ends, if not by an error: FINISHED or "preempted".
 
     The line of a start has these fields:
       step: number of steps that were completed before it; its first step is the next one.
@@ -55,6 +59,7 @@ class RunRecord:
       settings: the resolved config.
       changed: {name: [old, new]} of the settings that differ from those of the start before.
       dataset: fingerprints of the training data, {name: SHA-256}.
+      began: Unix time at which its clock started, in seconds.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class RunRecord:
         *,
         earlier_settings: Mapping[str, Any] | None = None,
         dataset: Mapping[str, str] | None = None,
+        clock: RunClock | None = None,
     ):
         """Collects the fields. A collective: all processes call it.
 
@@ -74,8 +80,10 @@ class RunRecord:
           settings: resolved config as nested dicts.
           earlier_settings: those of the newest start that trained a step; None: there is none.
           dataset: fingerprints of the data.
+          clock: splits the time of this start; None: its time is not recorded.
         """
-        self.end = "finished"
+        self.end = FINISHED
+        self._clock = clock
         self._path, self._last_step, self._is_recorded = files.join(workdir, HISTORY_FILE), step, False
         hosts = distributed.allgather_text(socket.gethostname())
         if not distributed.is_main():
@@ -97,6 +105,8 @@ class RunRecord:
             "changed": {name: list(values) for name, values in changed.items()},
             "dataset": dict(dataset or {}),
         }
+        if clock is not None:
+            self._line["began"] = time.time() - sum(clock.seconds().values())
 
     def record_step(self, step: int) -> None:
         """Notes a completed step; the first call appends the line of this start."""
@@ -104,6 +114,15 @@ class RunRecord:
         if distributed.is_main() and not self._is_recorded:
             files.append_line(self._path, json.dumps(self._line))
             self._is_recorded = True
+
+    def record_seconds(self, step: int) -> None:
+        """Appends the split of the time since the start; called with each save. An error of storage is ignored."""
+        if distributed.is_main() and self._is_recorded and self._clock is not None:
+            with contextlib.suppress(UserError, OSError):
+                files.append_line(self._path, json.dumps({"step": step, "time": _now()} | self._seconds()))
+
+    def _seconds(self) -> dict[str, Any]:
+        return {} if self._clock is None else {"seconds": self._clock.seconds()}
 
     def __enter__(self) -> RunRecord:
         return self
@@ -113,28 +132,57 @@ class RunRecord:
         if distributed.is_main() and self._is_recorded:
             reason = self.end if error is None else first_line(error)
             with contextlib.suppress(UserError, OSError):
-                files.append_line(self._path, json.dumps({"end": reason, "step": self._last_step, "time": _now()}))
+                line = {"end": reason, "step": self._last_step, "time": _now()} | self._seconds()
+                files.append_line(self._path, json.dumps(line))
 
 
 def read_starts(workdir: str) -> list[dict[str, Any]]:
     """Returns the starts of a run in order, from starts.json and history.jsonl; see `RunRecord` for the fields.
 
-    A start with a recorded end has the additional fields "end" (the reason) and "last_step". Lines that cannot be
-    read are skipped with one warning: they inform, and never block a run.
+    A start with a recorded end has the additional fields "end" (the reason) and "last_step". "splits" holds the splits
+    of its time, [{"step": ..., "seconds": {part: seconds}}]. Lines that cannot be read are skipped with one warning:
+    they inform, and never block a run.
     """
     starts: list[dict[str, Any]] = []
     damaged = 0
     for entry in _read_entries(workdir):
         if _is_start(entry):
             starts.append(dict(entry))
-        elif isinstance(entry, dict) and "end" in entry and type(entry.get("step")) is int:
-            if starts:
+        elif isinstance(entry, dict) and {"end", "seconds"} & entry.keys() and type(entry.get("step")) is int:
+            if starts and "end" in entry:
                 starts[-1] |= {"end": str(entry["end"]), "last_step": entry["step"]}
+            if starts and (seconds := _read_seconds(entry)):
+                starts[-1].setdefault("splits", []).append({"step": entry["step"], "seconds": seconds})
         else:
             damaged += 1
     if damaged:
         warn(f"{files.join(workdir, HISTORY_FILE)}: {damaged} lines cannot be read and are skipped; they are kept")
     return starts
+
+
+def split_wall_time(starts: Sequence[Start]) -> Seconds:
+    """Returns the seconds of each part of a run's wall time; empty if no start recorded its time.
+
+    The time of a start counts up to the save from which the next start resumed. The rest, up to the beginning of the
+    next start, is lost to restarts: repeated steps, and the wait for a machine after a preemption or a crash. The time
+    after a start that finished is not part of the run. So the parts add up to the wall time.
+
+    Args:
+      starts: from `read_starts`.
+    """
+    total: Seconds = {}
+    timed = [start for start in starts if isinstance(start.get("began"), float)]
+    for number, start in enumerate(timed):
+        following = timed[number + 1] if number + 1 < len(timed) else None
+        splits = [{"step": start["step"], "seconds": {}}, *start.get("splits", [])]
+        kept = splits[-1]
+        if following is not None:
+            kept = next((split for split in reversed(splits) if split["step"] <= following["step"]), splits[0])
+            kept_until, last = (start["began"] + sum(split["seconds"].values()) for split in (kept, splits[-1]))
+            end = last if start.get("end") == FINISHED else following["began"]
+            total = add_seconds(total, {LOST: max(0.0, end - kept_until)})
+        total = add_seconds(total, kept["seconds"])
+    return total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +279,14 @@ def _read_entries(workdir: str) -> list[Any]:
             except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
                 entries.append(None)
     return entries
+
+
+def _read_seconds(entry: Mapping[str, Any]) -> Seconds:
+    """Returns the split of a line; empty if it has none, or a damaged one."""
+    seconds = entry.get("seconds")
+    if not isinstance(seconds, dict) or not all(type(value) in (int, float) for value in seconds.values()):
+        return {}
+    return {str(name): float(value) for name, value in seconds.items()}
 
 
 def _is_start(entry: Any) -> bool:

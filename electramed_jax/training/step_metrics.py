@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from electramed_jax.common.errors import UserError
-from electramed_jax.common.processes.main_console import log_main
 from electramed_jax.common.step_timer import StepTimer
 from electramed_jax.model import flops
 from electramed_jax.training.step import MAX_STEPS_IN_FLIGHT, sum_metrics
@@ -64,7 +62,7 @@ class StepMetrics:
           step_flops: floating-point operations of one step, for `model_flops_utilization`.
           num_devices: devices that share the step.
           pending_sums: sums of steps before this process that are not logged yet, from `state_dict`.
-          label: prefix of console lines and errors, such as "seed 3: ".
+          label: prefix of errors, such as "seed 3: ".
           advice: what to do after a number that is not finite.
         """
         self._timer, self._total_steps = timer, total_steps
@@ -73,7 +71,6 @@ class StepMetrics:
         self._first_step = timer.step + 1
         self._dispatched: list[tuple[int, Sums]] = []  # on the devices, in order
         self._pending_sums: dict[str, Any] = dict(pending_sums or {})  # on the host, not logged yet
-        self._created = time.monotonic()
         self._compiled = False
         peak = flops.peak_flops(jax.devices()[0].device_kind)
         self._peak_flops = peak * num_devices if peak else None
@@ -93,8 +90,6 @@ class StepMetrics:
         self._timer.count(step)
         if not self._compiled:
             self.check_finite()
-            seconds = time.monotonic() - self._created
-            log_main(f"{self._label}first step, compilation included, after {seconds:.1f} s")
             self._timer.start()
             self._compiled = True
 

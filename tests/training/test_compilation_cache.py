@@ -64,6 +64,17 @@ def test_a_cache_folder_set_by_the_user_is_kept(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_remote_workdir_has_no_cache():
-    with compiled.use_compilation_cache("gs://bucket/run"):
-        assert not jax.config.jax_compilation_cache_dir
+@pytest.mark.parametrize("kind", ["memory", "gs"])
+def test_a_program_is_reused_from_a_remote_workdir(folder_in, kind):
+    workdir = f"{folder_in(kind)}/run"
+    with compiled.use_compilation_cache(workdir) as cache:
+        assert "/jax/compilation_cache/cache_hits" not in compile_once()
+        cache.store()
+    with compiled.use_compilation_cache(workdir):
+        assert "/jax/compilation_cache/cache_hits" in compile_once()
+
+
+def test_storage_that_fails_does_not_end_a_run(capsys):
+    with compiled.use_compilation_cache("unknown://bucket/run"):
+        compile_once()
+    assert "unknown://bucket/run/compiled" in capsys.readouterr().err

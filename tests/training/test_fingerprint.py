@@ -1,11 +1,14 @@
-"""The checksum of a state: equal on any mesh, different for different bits."""
+"""The checksum of a state: equal on any mesh, different for different bits, and between replicas."""
 
 from __future__ import annotations
+
+import socket
 
 import jax
 import numpy as np
 import pytest
 
+from electramed_jax.common.errors import UserError
 from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.training import fingerprint, sharding
 
@@ -51,3 +54,36 @@ def test_a_non_finite_number_is_detected(quick_compilation, value):
         fingerprint.state_checksum(*placed(TREE))[1]
         and not fingerprint.state_checksum(*placed(TREE | {"a": broken}))[1]
     )
+
+
+@pytest.mark.parametrize(
+    ("mesh", "corrupt"),
+    [(dict(data=4, fsdp=2), [3]), (dict(data=2, fsdp=2, tensor=2), [3, 7]), (dict(data=1, fsdp=8), [])],
+    ids=["majority", "two-replicas", "no-replica"],
+)
+def test_the_device_whose_replica_differs_is_named(quick_compilation, mesh, corrupt):
+    """Two replicas have no majority: both are named. A shard without a replica cannot be compared."""
+    mesh = sharding.make_mesh(MeshConfig(**mesh))
+    where = jax.sharding.NamedSharding(mesh, jax.P("fsdp", "tensor"))
+    shards = [
+        jax.device_put(TREE["a"][index] + (device.id == 3), device)
+        for device, index in where.devices_indices_map(TREE["a"].shape).items()
+    ]
+    tree = {"a": jax.make_array_from_single_device_arrays(TREE["a"].shape, where, shards)}
+    checksum = fingerprint.state_checksum(tree, mesh)
+    assert sorted(checksum.corrupt) == [
+        f"device {number} of this process ({socket.gethostname()})" for number in corrupt
+    ]
+    if corrupt:
+        with pytest.raises(UserError, match="after step 70 the train state of device 3 .* no checkpoint"):
+            fingerprint.check_replicas(checksum, 70)
+
+
+def test_the_checksum_of_saved_checkpoints_does_not_change(quick_compilation):
+    """The value of checkpoints that exist: sum over leaves and elements, as in the formula of the module."""
+    value = 0
+    for number, name in enumerate(sorted(TREE)):
+        bits = np.atleast_1d(TREE[name]).reshape(-1)
+        bits = bits.view({2: np.uint16, 4: np.uint32}[bits.dtype.itemsize]).astype(object)
+        value += (2 * number + 1) * sum(int(bit) * (2 * index + 1) for index, bit in enumerate(bits))
+    assert fingerprint.state_checksum(*placed(TREE, data=2, fsdp=2, tensor=2)).value == value % 2**32

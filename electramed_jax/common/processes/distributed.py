@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLostError, UserError, first_line
 from electramed_jax.common.processes import signals
-from electramed_jax.common.processes.watchdog import RESTART, Watchdog, replace_terminate_handler
+from electramed_jax.common.processes.watchdog import RESTART, Watchdog, set_terminate_handler
 from electramed_jax.common.storage import files
 
 # jax's own limit is a fallback: the watchdog reacts within a minute and names the process, jax ends all with a trace.
@@ -58,16 +58,17 @@ def distributed_context() -> Iterator[None]:
         yield
         return
     global _watchdog  # noqa: PLW0603 one per process
-    _watchdog = Watchdog(coordination_client(), jax.process_index(), count)
-    with replace_terminate_handler(_watchdog.on_connection_lost):
-        _watchdog.start()
-        try:
-            yield
-            coordination_client().wait_at_barrier("electramed/end", END_SECONDS * 1000)
-            _watchdog.stop()
-            jax.distributed.shutdown()
-        except BaseException as error:  # noqa: BLE001 _fail raises it again
-            _fail(error, count)
+    address = jax_distributed.global_state.coordinator_address or ""
+    _watchdog = Watchdog(coordination_client(), jax.process_index(), count, address)
+    set_terminate_handler(_watchdog.on_connection_lost)
+    _watchdog.start()
+    try:
+        yield
+        coordination_client().wait_at_barrier("electramed/end", END_SECONDS * 1000)
+        _watchdog.stop()
+        jax.distributed.shutdown()
+    except BaseException as error:  # noqa: BLE001 _fail raises it again
+        _fail(error, count)
 
 
 _watchdog = Watchdog()

@@ -55,7 +55,7 @@ RESTART = "complete checkpoints are safe; start all processes again"
 
 
 class Waiting(NamedTuple):
-    """What the main thread of a process waits for.
+    """The wait of the main thread of a process.
 
     Attributes:
       kind: BATCH, STEP or OTHER; only the first two have a limit.
@@ -71,13 +71,12 @@ class Waiting(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a process writes about itself.
+    """The record that a process writes about itself.
 
     Attributes:
       serial: increases with each beat.
       host: name of the host.
       waiting: what its main thread waits for.
-      sigterm_seconds: time since it received SIGTERM; None if it did not.
       end: why the process is about to end; "" while it runs.
       verdict: the line with which the run ends; "" while it goes on.
     """
@@ -85,7 +84,6 @@ class Beat(NamedTuple):
     serial: int
     host: str
     waiting: Waiting
-    sigterm_seconds: float | None = None
     end: str = ""
     verdict: str = ""
 
@@ -111,11 +109,16 @@ class Watchdog:
         client: Any = None,
         number: int = 0,
         count: int = 1,
+        address: str = "",
         *,
         exit_process: Callable[[str], Any] | None = None,
         now: Callable[[], float] = time.monotonic,
     ):
-        """Creates the watchdog of process `number` of `count`; `client` is that of jax's coordination service."""
+        """Creates the watchdog of process `number` of `count`.
+
+        `client` and `address` are those of jax's coordination service, which runs in process 0.
+        """
+        self._address = address
         self._client, self._number, self._count, self._now = client, number, count, now
         self._exit_process = exit_process or self._exit
         self._beat_seconds = max(BEAT_SECONDS, BEAT_SECONDS * count / PROCESSES_AT_ONCE)
@@ -130,7 +133,7 @@ class Watchdog:
         self._beats: dict[int, Beat] = {}
         self._heard = dict.fromkeys(range(count), now())  # when the newest beat of each process arrived
         self._exchanged = now()
-        self._ended: dict[int, float] = {}
+        self._first_end: float | None = None  # when the first reason of another process arrived
         self._lock, self._stopped, self._wake = threading.Lock(), threading.Event(), threading.Event()
 
     # ---- called by the main thread -------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def limits(self, hang_seconds: float, grace_seconds: float) -> Iterator[None]:
-        """Limits the time of a batch and of a step during the block; a process alone is watched only there.
+        """Limits the time of a batch and of a step from here on; for a process alone, during the block.
 
         Args:
           hang_seconds: the limit; 0: HANG_STEPS median steps, and at least MIN_HANG_SECONDS.
@@ -164,14 +167,15 @@ class Watchdog:
         try:
             yield
         finally:
-            self._hang_seconds = None
             self._main = (OTHER, self._main[1], self._now())
             if self._client is None:
+                self._hang_seconds = None
                 self.stop()
 
     @contextlib.contextmanager
-    def waiting(self, kind: str, step: int) -> Iterator[None]:
-        """Notes that the main thread waits for the batch of a step (BATCH), or for a step before it (STEP)."""
+    def waiting(self, kind: str, step: int | None = None) -> Iterator[None]:
+        """Notes that the main thread waits for the loader (BATCH) or the devices (STEP); None: in the last step."""
+        step = self._main[1] if step is None else step
         began = self._now()
         self._main = (kind, step, began)
         try:
@@ -205,14 +209,28 @@ class Watchdog:
                 return line
             time.sleep(TICK_SECONDS)
         silent = [number for number, heard in self._heard.items() if self._now() - heard > 1.5 * self._beat_seconds]
-        names = " and ".join(self._name(number) for number in silent if number != self._number)
+        names = " and ".join(self.name(number) for number in silent if number != self._number)
         return f"{names or 'another process'} ended or its machine died"
 
     def on_connection_lost(self, *_: Any) -> None:
         """Ends the process because the connection to process 0 broke; called by jax, from a thread."""
-        if not self._stopped.is_set():
+        if self._stopped.is_set() and not self._end:
+            return
+        if not self._end:
+            lost = f"{self.name(0)} ended or its machine died: its connection broke"
+            if self._number == 0 or _answers(self._address):
+                lost = "jax reports a lost process, or failed itself"
             self._exchanged = -float("inf")  # nothing can be sent any more
-            self._finish(self._find_end() or f"{self._name(0)} ended or its machine died: its connection broke")
+            self._finish(self._find_end() or lost)
+        time.sleep(PEER_SECONDS)  # the main thread, or the watching one, is about to end the process
+
+    def name(self, number: int) -> str:
+        """Returns "process 1 (host)"; without the host before the first beats."""
+        beat = self._beats.get(number)
+        host = self._host if number == self._number else beat.host if beat else ""
+        if self._count == 1:
+            return f"this process ({host})"
+        return f"process {number}" + (f" ({host})" if host else "")
 
     # ---- threads -------------------------------------------------------------------------------------------------
 
@@ -239,17 +257,17 @@ class Watchdog:
         """Writes the beat of this process and reads those of all."""
         now = self._now()
         self._sent_count += 1
-        sigterm = None if self._sigterm_time is None else now - self._sigterm_time
-        beat = Beat(self._sent_count, self._host, self._own_waiting(), sigterm, self._end, self._verdict)
+        beat = Beat(self._sent_count, self._host, self._own_waiting(), self._end, self._verdict)
         self._client.key_value_set(f"{BEATS}{self._number}", beat.to_json(), allow_overwrite=True)
+        beats = dict(self._beats)  # replaced as a whole: the other threads iterate over it
         for key, value in self._client.key_value_dir_get(BEATS):
             number, beat = int(key.rpartition("/")[2]), Beat.from_json(value)
-            known = self._beats.get(number)
-            if known is None or known.serial != beat.serial:
+            if number not in beats or beats[number].serial != beat.serial:
                 self._heard[number] = now
-            if beat.end and number != self._number:
-                self._ended.setdefault(number, now)
-            self._beats[number] = beat
+            if beat.end and number != self._number and self._first_end is None:
+                self._first_end = now
+            beats[number] = beat
+        self._beats = beats
         if self._sigterm_time is None and self._number == 0 and self._was_preempted():
             self._sigterm_time = now
         self._exchanged = now
@@ -269,27 +287,30 @@ class Watchdog:
             for beat in self._beats.values():
                 if beat.verdict:
                     return beat.verdict
-            if self._ended and now - min(self._ended.values()) > END_GRACE_SECONDS:
+            if self._first_end is not None and now - self._first_end > END_GRACE_SECONDS:
                 return self._find_end()
             silent = "has not answered for {:.0f} s: it ended, hangs or lost its network"
             if now - self._exchanged > PEER_SECONDS:
-                return f"{self._name(0)} {silent.format(now - self._exchanged)}"
+                return f"{self.name(0)} {silent.format(now - self._exchanged)}"
             for number, heard in sorted(self._heard.items(), key=lambda item: item[1]):
                 if now - heard > PEER_SECONDS and number != self._number:
-                    return f"{self._name(number)} {silent.format(now - heard)}"
+                    return f"{self.name(number)} {silent.format(now - heard)}"
         return self._judge_hang() if self._number == 0 and self._hang_seconds is not None else ""
 
     def _judge_hang(self) -> str:
         """Returns the line about a step or a batch beyond its limit, which names the process that is waited for."""
-        everyone = {number: beat.waiting for number, beat in self._beats.items()} | {self._number: self._own_waiting()}
+        everyone = {
+            number: beat.waiting._replace(seconds=beat.waiting.seconds + self._now() - self._heard[number])
+            for number, beat in self._beats.items()
+        } | {self._number: self._own_waiting()}
         limit = self._hang_seconds or max(MIN_HANG_SECONDS, HANG_STEPS * self._median_step())
         reason = "config.hang_seconds" if self._hang_seconds else f"the larger of {MIN_HANG_SECONDS:g} s and "
         reason += "" if self._hang_seconds else f"{HANG_STEPS:g} median steps; config.hang_seconds changes it"
         line = f"took longer than {limit:.0f} s ({reason})"
         since_sigterm = None if self._sigterm_time is None else self._now() - self._sigterm_time
         if since_sigterm is not None and since_sigterm > self._grace_seconds:
-            limit = max(since_sigterm, 3 * self._median_step())  # it began before SIGTERM
-            line = f"did not end within {self._grace_seconds:g} s after SIGTERM, so no checkpoint was saved"
+            limit = max(self._grace_seconds, 3 * self._median_step())
+            line = f"did not end within {limit:g} s after SIGTERM"
         slow = [one for one in everyone.values() if one.kind != OTHER and one.seconds > _limit_of(one, limit)]
         if not slow:
             return ""
@@ -302,12 +323,7 @@ class Watchdog:
         behind = [number for number, value in progress.items() if value == least]
         if len(behind) == self._count > 1 and least[1] == ORDER.index(STEP):
             return "all processes wait for it; a device or the network between them hangs"
-        doing = {BATCH: "waits for its batch", STEP: "waits for its devices", OTHER: "is between two steps"}
-        return " and ".join(
-            f"{self._name(number)} {doing[everyone[number].kind]} of step {everyone[number].step:,} "
-            f"for {everyone[number].seconds:.0f} s"
-            for number in behind
-        )
+        return " and ".join(f"{self.name(number)} {_describe(everyone[number])}" for number in behind)
 
     def _median_step(self) -> float:
         return statistics.median(self._step_seconds) if self._step_seconds else 0.0
@@ -319,15 +335,8 @@ class Watchdog:
     def _find_end(self) -> str:
         for number, beat in self._beats.items():
             if beat.end and number != self._number:
-                return f"{self._name(number)} ended: {beat.end}"
+                return f"{self.name(number)} ended: {beat.end}"
         return ""
-
-    def _name(self, number: int) -> str:
-        beat = self._beats.get(number)
-        host = self._host if number == self._number else beat.host if beat else ""
-        if self._count == 1:
-            return f"this process ({host})"
-        return f"process {number}" + (f" ({host})" if host else "")
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
@@ -340,30 +349,48 @@ class Watchdog:
         self._exit_process(line)
 
     def _exit(self, line: str) -> NoReturn:
-        """Prints the line, lets the others read it, and ends the process without waiting for anything else."""
+        """Lets the others read the line, prints it last, and ends the process without waiting for anything else."""
         process = f"[process {self._number} of {self._count}] " if self._count > 1 else ""
         restart = RESTART if self._count > 1 else RESTART.replace("start all processes", "run the same command")
+        self._wait_until_sent(lambda beat: bool(beat.end or beat.verdict))
         with contextlib.suppress(Exception):  # standard error may be closed
             if os.isatty(2):
                 os.write(2, SHOW_CURSOR.encode())
             fail(f"{process}{line}; {restart}")
             sys.stdout.flush()
-        self._wait_until_sent(lambda beat: bool(beat.end or beat.verdict))
         os._exit(EXIT_PREEMPTED)
 
     def _wait_until_sent(self, is_read: Callable[[Beat], bool]) -> None:
         """Waits for the beat that holds the end; in process 0 until the others have read it, or are silent."""
         if self._client is None or self._stopped.is_set():
             return
-        sent, deadline = self._sent_count, self._now() + 2 * self._beat_seconds + END_GRACE_SECONDS
-        while self._now() < deadline and self._now() - self._exchanged < 2 * self._beat_seconds + 1:
+        sent, deadline = self._sent_count, self._now() + END_GRACE_SECONDS + 5 * self._beat_seconds
+        while self._now() < deadline and self._now() - self._exchanged < 5 * self._beat_seconds:
             others = [beat for number, beat in self._beats.items() if number != self._number and self._is_alive(number)]
             if self._sent_count > sent + 1 and (self._number != 0 or all(map(is_read, others))):
                 return
             time.sleep(TICK_SECONDS / 5)
 
     def _is_alive(self, number: int) -> bool:
-        return self._now() - self._heard[number] < 3 * self._beat_seconds
+        return self._now() - self._heard[number] < 5 * self._beat_seconds
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), BEAT_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _describe(waiting: Waiting) -> str:
+    doing = {
+        BATCH: "has waited for its batch of step {step:,} for {seconds:.0f} s",
+        STEP: "has waited for its devices in step {step:,} for {seconds:.0f} s",
+        OTHER: "has done something else for {seconds:.0f} s since step {step:,}",
+    }
+    return doing[waiting.kind].format(step=waiting.step, seconds=waiting.seconds)
 
 
 def _limit_of(waiting: Waiting, limit: float) -> float:
@@ -371,26 +398,20 @@ def _limit_of(waiting: Waiting, limit: float) -> float:
 
 
 _HANDLER_TYPE = ctypes.CFUNCTYPE(None)
+_handlers: list[Any] = []  # keeps the handler alive
 
 
-@contextlib.contextmanager
-def replace_terminate_handler(on_terminate: Callable[[], Any]) -> Iterator[None]:
-    """Calls `on_terminate` before an uncaught C++ exception ends the process, during the block; Linux only."""
+def set_terminate_handler(on_terminate: Callable[[], Any]) -> None:
+    """Calls `on_terminate` before an uncaught C++ exception ends the process; does nothing without GNU's libstdc++."""
     try:
         set_terminate = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
     except (OSError, AttributeError):
-        yield
         return
-    set_terminate.restype = ctypes.c_void_p
-    set_terminate.argtypes = [ctypes.c_void_p]
 
     def call() -> None:
         on_terminate()
         os.abort()
 
-    handler = _HANDLER_TYPE(call)
-    before = set_terminate(ctypes.cast(handler, ctypes.c_void_p))
-    try:
-        yield
-    finally:
-        set_terminate(before)
+    _handlers.append(_HANDLER_TYPE(call))
+    set_terminate.argtypes, set_terminate.restype = [ctypes.c_void_p], ctypes.c_void_p
+    set_terminate(ctypes.cast(_handlers[-1], ctypes.c_void_p))

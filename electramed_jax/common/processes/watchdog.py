@@ -249,7 +249,7 @@ class Watchdog:
         while not self._stopped.is_set():
             with contextlib.suppress(Exception):  # jax's errors have no common type; silence is judged by `judge`
                 self.exchange()
-            self._wake.wait(self._beat_seconds)
+            self._wake.wait(self._beat_seconds if len(self._beats) == self._count else TICK_SECONDS)
             if self._end or self._verdict:
                 time.sleep(TICK_SECONDS)
 

@@ -3,8 +3,8 @@
 A process counts one part after the other. When it has `MAX_WORDS_IN_MEMORY` distinct words, it writes them to a file,
 sorted into slots by a hash. Then a process adds up one slot of all files after the other. No process has all words.
 
-Peak memory of a process with the part of a corpus: about 60 MB for the words of a file, and for the words of a slot
-about 150 bytes each, a `NUM_SLOTS`-th of all distinct words.
+Memory: 0.3 KB for each word of a file that is being counted, so 75 MB at most, and then 150 bytes for each word of a
+slot, which has a `NUM_SLOTS`-th of all distinct words.
 """
 
 from __future__ import annotations

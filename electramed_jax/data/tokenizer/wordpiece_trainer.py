@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from electramed_jax.common import console
@@ -14,6 +16,7 @@ MIN_FREQUENCY = 2
 MAX_WORDS = 400_000  # distinct words in the trainer, the most frequent ones: 0.8 KB each
 MAX_OCCURRENCES = 64_000_000  # the trainer takes a word once for each time it occurs; larger counts are scaled down
 _BATCH_WORDS = 4096
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 def train_wordpiece(counts: WordCounts, size: int) -> list[str]:
@@ -59,7 +62,7 @@ def train_wordpiece(counts: WordCounts, size: int) -> list[str]:
     )
     total = counts.occurrences(MAX_WORDS)
     words = scale_counts(counts.most_frequent(MAX_WORDS), total, MAX_OCCURRENCES)
-    with console.progress(min(total, MAX_OCCURRENCES), "words", "finding word pieces") as advance:
+    with _one_thread(), console.progress(min(total, MAX_OCCURRENCES), "words", "finding word pieces") as advance:
         tokenizer.train_from_iterator(_repeat(words, advance), trainer)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [token for token, _ in by_id]
@@ -81,6 +84,19 @@ def scale_counts(words: Iterable[tuple[str, int]], total: int, max_total: int) -
 def _alphabet(counts: Mapping[str, int]) -> list[str]:
     """Returns the most frequent characters, sorted by code point."""
     return sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:MAX_CHARACTERS])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Makes `tokenizers` train in one thread: each further one holds a part of the words again."""
+    before = os.environ.get(_PARALLELISM)
+    os.environ[_PARALLELISM] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[_PARALLELISM]
+        if before is not None:
+            os.environ[_PARALLELISM] = before
 
 
 def _repeat(words: Iterable[tuple[str, int]], advance: Callable[[int], None]) -> Iterator[str]:

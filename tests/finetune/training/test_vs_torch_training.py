@@ -127,4 +127,4 @@ def test_the_losses_of_fifty_steps_are_those_of_torch(name, tmp_path, monkeypatc
             losses.append(float(sums["loss_sum"] / sums["count"]))
     wanted = torch_losses(str(tmp_path), name, examples, sampler, special)
     np.testing.assert_allclose(losses, wanted, atol=1e-4, rtol=0)
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5]), "the losses are of a model that learns"
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5]), "the losses are of a model that learns"

@@ -13,7 +13,7 @@ per device, step time as estimated by the compiler of libtpu 0.0.42.1), each by
     v5e:4x4                      256 rows  16 per device   3.1 of 15.75 GiB    55 ms
     v5e:8x8                      256 rows   4 per device   1.2 of 15.75 GiB    19 ms
     v5e:16x16 --batch=16       4,096 rows  16 per device   3.1 of 15.75 GiB    54 ms
-    v5p:2x2x4                    256 rows  16 per device   3.8 of 95.74 GiB    27 ms
+    v5p:2x2x4                    256 rows  16 per device   3.8 of 95.74 GiB    27 ms, partly calculated
     tpu7x:2x2x4                  256 rows   8 per device   2.3 of 94.75 GiB    10 ms
 
 The Pallas kernels in it have not run on a TPU yet. In the plain form (--config.model.kernels=none

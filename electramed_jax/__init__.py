@@ -1,3 +1,69 @@
-"""ELECTRAMed in JAX: pre-trains and fine-tunes biomedical ELECTRA models on PubMed text."""
+"""ELECTRAMed in JAX: pre-trains and fine-tunes biomedical ELECTRA models on PubMed text.
+
+The Python interface, whose names are stable:
+
+    prepare, train_vocab, pack     text to packed rows
+    pretrain, finetune, export     the commands of these names; each returns its result
+    Predictor                      predictions of a fine-tuned model
+    load_dataset                   a packed dataset: its manifest, number of rows and vocabulary
+
+`examples/text_to_entities.py` uses all of them. Importing the package imports neither jax nor any other library; a
+name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from electramed_jax.api.exporting import export
+    from electramed_jax.api.finetuning import finetune
+    from electramed_jax.api.pretraining import pretrain
+    from electramed_jax.data.corpus.build import prepare
+    from electramed_jax.data.dataset.dataset import open_dataset as load_dataset
+    from electramed_jax.data.packing.build import pack
+    from electramed_jax.data.tokenizer.train_vocab import train_vocab
+    from electramed_jax.finetune.predictor import Predictor
 
 __version__ = "0.1.0"
+__all__ = ["Predictor", "export", "finetune", "load_dataset", "pack", "prepare", "pretrain", "train_vocab"]
+
+# Public name -> module and name there.
+_PLACES = {
+    "Predictor": ("finetune.predictor", "Predictor"),
+    "export": ("api.exporting", "export"),
+    "finetune": ("api.finetuning", "finetune"),
+    "load_dataset": ("data.dataset.dataset", "open_dataset"),
+    "pack": ("data.packing.build", "pack"),
+    "prepare": ("data.corpus.build", "prepare"),
+    "pretrain": ("api.pretraining", "pretrain"),
+    "train_vocab": ("data.tokenizer.train_vocab", "train_vocab"),
+}
+# Functions that have the name of a subpackage: the subpackage is callable, `electramed_jax.pretrain(...)`.
+_SUBPACKAGES = ("finetune", "pretrain")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}") if name in _SUBPACKAGES else _load(name)
+
+
+def _load(name: str) -> Any:
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+class _CallablePackage(types.ModuleType):
+    """A subpackage that can be called as the function of the same name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _load(self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+def make_callable(subpackage: str) -> None:
+    """Makes a subpackage callable; called in its `__init__.py`."""
+    sys.modules[subpackage].__class__ = _CallablePackage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from electramed_jax.commands import next_step, takeover_flag
@@ -32,24 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    with signals.block_sigterm():  # until the run has its own handler
-        from electramed_jax.common import config_io
-        from electramed_jax.common.processes import agreement, distributed
-        from electramed_jax.common.processes.folder_owner import own_folder
-        from electramed_jax.config import finetune as config_lib
-        from electramed_jax.finetune import stages
-        from electramed_jax.finetune.corpora import prepare as corpora
-        from electramed_jax.finetune.init_from import load_init_encoder
+    with signals.block_sigterm():  # also while jax is imported
+        from electramed_jax.api import finetuning
+        from electramed_jax.common.processes import distributed
         from electramed_jax.finetune.training import workdir
 
-        config = config_lib.from_flags(corpora.add_settings(args.settings))
-        with distributed.distributed_context():
-            settings = {
-                f"config.{name}": value for name, value in config_io.flatten(dataclasses.asdict(config)).items()
-            }
-            agreement.check_agreement({"--workdir": args.workdir} | settings | agreement.environment_fields())
-            with own_folder(args.workdir, takeover=args.takeover):
-                outcome = stages.run_stages(config, load_init_encoder(config), args.workdir)
+        config = finetuning.read_config(args.settings)
+        outcome = finetuning.finetune(config, workdir=args.workdir, takeover=args.takeover)
     if distributed.is_main() and not outcome.preempted:
         next_step.say_after_finetuning(args.workdir, workdir.read_model_spec(args.workdir).head.kind)
     return {

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.config.finetune import FILE
     from electramed_jax.finetune import predict_files
     from electramed_jax.finetune.output.entity_formats import BRAT
-    from electramed_jax.finetune.predictor import Predictor
+    from electramed_jax.finetune.predictor import Predictor, load_model
     from electramed_jax.finetune.text_classification.tables import Columns
     from electramed_jax.hf.format.mapping import TOKEN
 
@@ -158,47 +158,6 @@ def _check_model_options(args: argparse.Namespace, model: LoadedModel) -> None:
     if args.format == BRAT and (not args.output or os.path.exists(args.output)):
         got = f"{args.output} exists" if args.output else "--format=brat writes a folder"
         raise UserError(f"{got}; name a new local folder with --output=DIR")
-
-
-def load_model(folder: str, seed: int | None) -> LoadedModel:
-    """Loads the model of a workdir of electramed finetune or of a Hugging Face folder.
-
-    Args:
-      folder: the workdir or the folder.
-      seed: seed of a workdir; None: the best on dev.
-
-    Raises:
-      UserError: the folder is neither, or is damaged.
-    """
-    from electramed_jax.common.errors import UserError
-    from electramed_jax.common.storage import files
-    from electramed_jax.finetune import load_model as finetune_workdir
-    from electramed_jax.finetune import postprocess_config
-    from electramed_jax.finetune.predictor import LoadedModel
-    from electramed_jax.finetune.task.task import Head
-    from electramed_jax.finetune.training import workdir
-    from electramed_jax.hf import finetuned
-    from electramed_jax.pretrain import workdir as pretrain_workdir
-
-    if not files.is_dir(folder):
-        raise UserError(
-            f"{folder}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
-        )
-    if workdir.is_finetuned(folder):
-        trained = finetune_workdir.load_finetuned(folder, seed)
-        spec = trained.spec
-        source = f"{folder} (seed {trained.seed})"
-        return LoadedModel(source, spec.model, spec.head, trained.tokenizer, trained.params, trained.postprocess)
-    if files.exists(files.join(folder, pretrain_workdir.DATASET_FILE)):
-        raise UserError(
-            f"{folder}: a workdir of pre-training; fine-tune it first: electramed finetune --config.init={folder}"
-        )
-    if seed is not None:
-        raise UserError(f"--seed does not apply to {folder}, which contains one model; omit it")
-    exported = finetuned.load_finetuned(folder)
-    head = Head(exported.kind, exported.labels, exported.loss)
-    postprocess = postprocess_config.from_json(exported.postprocess, head, exported.model.max_positions, folder)
-    return LoadedModel(folder, exported.model, head, exported.tokenizer, exported.params, postprocess)
 
 
 @contextlib.contextmanager

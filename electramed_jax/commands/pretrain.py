@@ -44,30 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     clock = RunClock()
-    with signals.block_sigterm():  # until the loop has its own handler
-        from electramed_jax.common.processes import agreement, distributed
-        from electramed_jax.common.processes.folder_owner import own_folder
+    with signals.block_sigterm():  # also while jax is imported
+        from electramed_jax.api.pretraining import pretrain
+        from electramed_jax.common.processes import distributed
         from electramed_jax.config import pretrain as config_lib
-        from electramed_jax.hf import initialize
-        from electramed_jax.pretrain import inputs, loop, workdir
 
-        config, dataset = loop.resolve_with_dataset(config_lib.from_flags(args.settings))
-        with distributed.distributed_context():
-            flags = {"--workdir": args.workdir, "--stop_after": args.stop_after}
-            agreement.check_agreement(flags | inputs.run_fields(config, dataset) | agreement.environment_fields())
-            with own_folder(args.workdir, takeover=args.takeover):
-                starts = config.init and not workdir.has_checkpoints(args.workdir)
-                init_params = initialize.init_params_from_hf(config, dataset, args.workdir) if starts else None
-                outcome = loop.run_pretraining(
-                    config, dataset, args.workdir, init_params=init_params, stop_after=args.stop_after, clock=clock
-                )
+        config = config_lib.from_flags(args.settings)
+        outcome = pretrain(
+            config, workdir=args.workdir, stop_after=args.stop_after, takeover=args.takeover, clock=clock
+        )
     if distributed.is_main() and not outcome.preempted:
         next_step.say_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
     return {
         "workdir": args.workdir,
         "step": outcome.step,
         "alerts": [alert.to_json() for alert in outcome.alerts],
-        "wall_time": outcome.wall_time,
         **({} if outcome.verdict is None else {"verdict": outcome.verdict.to_json()}),
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
         "is_worker": not distributed.is_main(),

@@ -12,10 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from electramed_jax.common.errors import UserError
 from electramed_jax.common.rounding import round_up
+from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneOptimizerConfig
 from electramed_jax.config.pretrain import MeshConfig, ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
+from electramed_jax.finetune import postprocess_config
+from electramed_jax.finetune.load_model import load_finetuned
 from electramed_jax.finetune.ner import tags, word_windows
 from electramed_jax.finetune.ner import words as word_lib
 from electramed_jax.finetune.ner.entity_spans import EntitySpan
@@ -28,10 +32,12 @@ from electramed_jax.finetune.task.task import IGNORE, SIGMOID, SQUARED, Examples
 from electramed_jax.finetune.text_classification import inputs
 from electramed_jax.finetune.text_classification.labels import compute_probabilities, predicted_labels
 from electramed_jax.finetune.text_classification.tables import Record
-from electramed_jax.finetune.training import batches
+from electramed_jax.finetune.training import batches, workdir
 from electramed_jax.finetune.training.predict_logits import predict_logits
 from electramed_jax.finetune.training.step import TrainSpec, jit_predict_step
+from electramed_jax.hf import finetuned
 from electramed_jax.hf.format.mapping import SPAN, TOKEN
+from electramed_jax.pretrain.workdir import DATASET_FILE
 from electramed_jax.training import sharding
 from electramed_jax.training import state as state_lib
 from electramed_jax.training.state import Params
@@ -55,8 +61,60 @@ class LoadedModel:
     postprocess: PostprocessConfig
 
 
+def load_model(folder: str, seed: int | None) -> LoadedModel:
+    """Loads the model of a workdir of electramed finetune or of a Hugging Face folder.
+
+    Args:
+      folder: the workdir or the folder.
+      seed: seed of a workdir; None: the best on dev.
+
+    Raises:
+      UserError: the folder is neither, or is damaged.
+    """
+    if not files.is_dir(folder):
+        raise UserError(
+            f"{folder}: no such folder; wanted a workdir of electramed finetune or a folder of electramed export"
+        )
+    if workdir.is_finetuned(folder):
+        trained = load_finetuned(folder, seed)
+        spec = trained.spec
+        source = f"{folder} (seed {trained.seed})"
+        return LoadedModel(source, spec.model, spec.head, trained.tokenizer, trained.params, trained.postprocess)
+    if files.exists(files.join(folder, DATASET_FILE)):
+        raise UserError(
+            f"{folder}: a workdir of pre-training; fine-tune it first: electramed finetune --config.init={folder}"
+        )
+    if seed is not None:
+        raise UserError(f"--seed does not apply to {folder}, which contains one model; omit it")
+    exported = finetuned.load_finetuned(folder)
+    head = Head(exported.kind, exported.labels, exported.loss)
+    postprocess = postprocess_config.from_json(exported.postprocess, head, exported.model.max_positions, folder)
+    return LoadedModel(folder, exported.model, head, exported.tokenizer, exported.params, postprocess)
+
+
 class Predictor:
-    """A model on the devices of this process. Its methods may be called any number of times; one step is compiled."""
+    """A model on the devices of this process. Its methods may be called any number of times; one step is compiled.
+
+        predictor = electramed_jax.Predictor.from_pretrained("runs/ncbi")
+        for entity in predictor.entities([text])[0]:
+            print(text[entity.start : entity.stop], entity.type, entity.confidence)
+
+    `model.head.kind` gives the method that applies: "token": `entities`, "sequence": `labels`, "span": `answers`.
+    """
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, seed: int | None = None, batch_rows: int = 32) -> Predictor:
+        """Loads the model of a workdir of fine-tuning or of an exported folder.
+
+        Args:
+          folder: the workdir, or a Hugging Face folder of a fine-tuned ELECTRA.
+          seed: seed of a workdir; None: the best on dev.
+          batch_rows: see `__init__`.
+
+        Raises:
+          UserError: the folder is neither, or is damaged.
+        """
+        return cls(load_model(folder, seed), batch_rows)
 
     def __init__(self, model: LoadedModel, batch_rows: int):
         """Moves the parameters to the devices.
@@ -83,16 +141,16 @@ class Predictor:
         decode = word_windows.make_decoder(self.model.postprocess.decoder, self.model.head.labels, transitions)
         return [self._entities(words.offsets, one, decode) for words, one in zip(encoded, logits, strict=True)]
 
-    def labels(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """Returns the prediction of each text or pair.
+    def labels(self, records: Sequence[Record | str | tuple[str, str]]) -> list[dict[str, Any]]:
+        """Returns the prediction of each text, pair of texts, or record of a table.
 
         Softmax: {"label", "probability", "probabilities"}; sigmoid: {"labels", "probabilities"}; a number: {"score"}.
         "cut": True is added if the text was too long and lost a part.
         """
-        names = inputs.placeholder_names(records)
-        made = inputs.make_inputs(records, names, self.model.tokenizer, self._length)
         if not records:
             return []
+        rows = [_to_record(record, line) for line, record in enumerate(records, 1)]
+        made = inputs.make_inputs(rows, inputs.placeholder_names(rows), self.model.tokenizer, self._length)
         head, logits = self.model.head, np.stack(self.logits(made.input_ids))
         predicted = predicted_labels(logits, head, self.model.postprocess.threshold)
         probabilities = compute_probabilities(logits, head).tolist()
@@ -147,6 +205,13 @@ class Predictor:
             EntitySpan(int(offsets[start, 0]), int(offsets[stop - 1, 1]), kind, float(confidence[start:stop].mean()))
             for start, stop, kind in tags.decode(labels)
         ]
+
+
+def _to_record(record: Record | str | tuple[str, str], line: int) -> Record:
+    if isinstance(record, Record):
+        return record
+    text, second = (record, "") if isinstance(record, str) else record
+    return Record(text, second, "", line)
 
 
 def _no_label(head: Head, length: int) -> np.ndarray:

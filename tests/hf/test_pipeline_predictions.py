@@ -8,10 +8,9 @@ import pytest
 from exported import HEADS, LENGTH, exported
 from invented_corpus import DISEASES, DRUGS, OTHER
 
-from electramed_jax.commands import predict
 from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.postprocess_config import PostprocessConfig
-from electramed_jax.finetune.predictor import Predictor
+from electramed_jax.finetune.predictor import Predictor, load_model
 from electramed_jax.finetune.qa import nbest
 from electramed_jax.finetune.qa import windows as spans
 from electramed_jax.finetune.qa.squad import Question
@@ -31,7 +30,7 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 
 def predictor(folder: str) -> Predictor:
-    return Predictor(predict.load_model(folder, None), batch_rows=8)
+    return Predictor(load_model(folder, None), batch_rows=8)
 
 
 def sentence(draw: random.Random, words: int) -> str:
@@ -43,7 +42,7 @@ def sentence(draw: random.Random, words: int) -> str:
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_an_exported_model_is_read_back(folders, kind):
-    read = predict.load_model(folders[kind], None)
+    read = load_model(folders[kind], None)
     assert (read.head, read.tokenizer.never_split) == (HEADS[kind], ("@DRUG$",))
     assert read.postprocess == PostprocessConfig(kind, LENGTH, max_query_length=8, doc_stride=16)
 
@@ -109,27 +108,27 @@ def test_a_folder_that_transformers_saved_is_read(folders, tmp_path):
         place = str(tmp_path / kind)
         getattr(transformers, auto).from_pretrained(folders[kind]).save_pretrained(place)
         transformers.AutoTokenizer.from_pretrained(folders[kind]).save_pretrained(place)
-        read = predict.load_model(place, None)
-        wanted = predict.load_model(folders[kind], None)
+        read = load_model(place, None)
+        wanted = load_model(folders[kind], None)
         assert read.head == wanted.head and read.postprocess == wanted.postprocess
         assert list(read.tokenizer.tokens) == list(wanted.tokenizer.tokens)
 
 
 def test_folders_of_other_models_are_refused(folders, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        predict.load_model(str(tmp_path / "nowhere"), None)
+        load_model(str(tmp_path / "nowhere"), None)
     with pytest.raises(UserError, match="no config.json"):
-        predict.load_model(str(tmp_path), None)
+        load_model(str(tmp_path), None)
     (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
     with pytest.raises(UserError, match="wanted that of a fine-tuned ELECTRA"):
-        predict.load_model(str(tmp_path), None)
+        load_model(str(tmp_path), None)
     with pytest.raises(UserError, match="--seed does not apply"):
-        predict.load_model(folders["ner"], 3)
+        load_model(folders["ner"], 3)
 
 
 def test_windows_of_questions_equal_those_of_training(folders):
     """Stride and lengths of training are stored with the model."""
-    read = predict.load_model(folders["qa"], None)
+    read = load_model(folders["qa"], None)
     question = Question("q", "the dose ?", " ".join(OTHER * 12))
     windows, _ = spans.make_windows([question], read.tokenizer, read.postprocess.windowing)
     assert len(windows) > 4 and max(len(window.input_ids) for window in windows) == LENGTH

@@ -11,11 +11,10 @@ import pytest
 from invented_corpus import OTHER, TOKENS, tiny_init_encoder
 
 from electramed_jax import cli
-from electramed_jax.commands import predict
 from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConfig, NerConfig, TaskConfig
 from electramed_jax.finetune import make_task, run
 from electramed_jax.finetune.ner import conll
-from electramed_jax.finetune.predictor import Predictor
+from electramed_jax.finetune.predictor import Predictor, load_model
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +81,7 @@ def texts_of(corpus: pathlib.Path) -> list[str]:
 
 
 def predicted(folder: pathlib.Path, texts: list[str]) -> Found:
-    entities = Predictor(predict.load_model(str(folder), None), batch_rows=8).entities(texts)
+    entities = Predictor(load_model(str(folder), None), batch_rows=8).entities(texts)
     return {(number, *one[:3]) for number, found in enumerate(entities) for one in found}
 
 
@@ -106,7 +105,7 @@ def test_spaces_around_punctuation_do_not_change_what_is_found(corpus, workdir):
 
 
 def predicted_texts(folder: pathlib.Path, texts: list[str]) -> list[list[str]]:
-    entities = Predictor(predict.load_model(str(folder), None), batch_rows=8).entities(texts)
+    entities = Predictor(load_model(str(folder), None), batch_rows=8).entities(texts)
     return [[text[one.start : one.stop] for one in found] for text, found in zip(texts, entities, strict=True)]
 
 
@@ -128,11 +127,11 @@ def test_the_exported_folder_and_the_pipeline_of_transformers_find_the_same(corp
 
 def test_the_words_of_training_are_recorded_with_the_model(workdir, tmp_path):
     assert json.loads((workdir / "task.json").read_text())["words"] == "punctuation"
-    assert predict.load_model(str(workdir), None).postprocess.words == "punctuation"
+    assert load_model(str(workdir), None).postprocess.words == "punctuation"
     folder = tmp_path / "model"
     assert cli.main(["export", f"--workdir={workdir}", f"--output={folder}", "--quiet"]) == 0
     assert json.loads((folder / "config.json").read_text())["electramed"]["words"] == "punctuation"
-    assert predict.load_model(str(folder), None).postprocess.words == "punctuation"
+    assert load_model(str(folder), None).postprocess.words == "punctuation"
 
 
 def test_a_model_of_the_words_of_the_file_is_scored_on_the_text_too(corpus, workdir, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import pathlib
 import random
 import re
@@ -19,9 +20,10 @@ command. At the end the trained discriminator marks replaced words. A few minute
   electramed quickstart
   electramed quickstart --output=/tmp/first --steps=2000"""
 
-NUM_SHOWN = 6  # articles printed with the word that the discriminator marks
 NUM_WORDS = 38  # of each article; they fit in a row of 64 word pieces
+NUM_ON_PAGE = 40  # articles on the page
 LONG_WORD = r"\b[a-z]{4,}\b"
+PAGE = "replaced_words.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,19 +40,39 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     began, out = time.monotonic(), pathlib.Path(args.output)
     say(f"Writing {args.articles:,} generated PubMed articles to {out / 'xml'}")
     pubmed_xml.write_pubmed_xml(str(out / "xml"), articles=args.articles)
-    for command in commands(out, args.steps):
+    with_report = importlib.util.find_spec("matplotlib") is not None
+    for command in commands(out, args.steps, with_report=with_report):
         _run_command(command)
     metrics = _show_replaced_words(out)
-    say(
-        f"\nDone in {time.monotonic() - began:.0f} s. The models are in {out / 'models'}; with transformers:\n"
-        f'  AutoModelForPreTraining.from_pretrained("{out / "models" / "discriminator"}")\n'
-        f"Curves: tensorboard --logdir {out / 'run'}. Next: train on real text, see README.md."
-    )
-    return {"output": str(out), "seconds": round(time.monotonic() - began, 1)} | metrics
+    seconds = time.monotonic() - began
+    say(f"\nDone in {seconds:.0f} s. Open in a browser:\n  {out / PAGE}    all {metrics['swapped_words']} articles")
+    if with_report:
+        say(f"  {out / 'run' / 'report' / 'report.html'}    curves, alerts, speed, data")
+    for line in _next_lines(out, with_report):
+        say(line)
+    return {"output": str(out), "seconds": round(seconds, 1), "page": str(out / PAGE)} | metrics
 
 
-def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
-    """Returns the commands in order, each as the words after `electramed`."""
+def _next_lines(out: pathlib.Path, with_report: bool) -> list[str]:
+    """Returns the commands for the user's own files; each runs with what is installed."""
+    return [
+        "",
+        "Your own files (PubMed XML, JSONL, tables, plain text; electramed prepare --list_formats lists all):",
+        "  electramed prepare --input 'FILES' --output documents --validation 0.05",
+        "  electramed vocab --documents documents --output vocab.txt --size 8000",
+        "  electramed pack --documents documents --vocab vocab.txt --output packed --max_seq_length 128",
+        "  electramed pretrain --config=pretrain_tiny --config.data.directory=packed --workdir=runs/tiny",
+        f"The model of this run: electramed inspect {out / 'models' / 'discriminator'}",
+        *(
+            []
+            if with_report
+            else ["Curves: pip install 'electramed_jax[report]' && " + f"electramed report {out / 'run'}"]
+        ),
+    ]
+
+
+def commands(out: pathlib.Path, steps: int, *, with_report: bool) -> list[list[str]]:
+    """Returns the commands in order, each as the words after `electramed`; `with_report` includes the report."""
     return [
         ["prepare", "--input", f"{out}/xml/*.xml.gz", "--output", f"{out}/documents",
          "--validation", "0.05", "--test", "0.02"],
@@ -62,8 +84,8 @@ def commands(out: pathlib.Path, steps: int) -> list[list[str]]:
          "--config.batch_size=16", "--config.model.num_layers=2", "--config.model.generator_num_layers=2",
          f"--config.log_every={max(1, steps // 12)}",
          f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
-        ["evaluate", f"--workdir={out}/run", "--split=test"],
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
+        *([["report", f"{out}/run", "--rows=0"]] if with_report else []),
     ]  # fmt: skip
 
 
@@ -79,7 +101,9 @@ def _run_command(command: Sequence[str]) -> None:
 
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
-    """Replaces one word in each test article and prints which word the exported discriminator marks.
+    """Replaces one word in each test article and shows which word the exported discriminator marks.
+
+    Prints one article in which it was found and one in which it was missed, and writes a page with more.
 
     Returns:
       the number of articles and of replaced words found.
@@ -90,18 +114,42 @@ def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
     swaps = swap_words(list(corpus_dir.Texts(str(out / "documents"), "test")))
     folder = str(out / "models" / "discriminator")
     predictions = detect.predict_replaced(folder, [swap.text for swap in swaps])
+    marked = [max(range(len(words)), key=lambda index: words[index][1]) for words in predictions]
+    found = [words[one][0] == swap.new for swap, words, one in zip(swaps, predictions, marked, strict=True)]
     say("\nOne word of each test article was replaced. The discriminator marks the [most suspicious] word:")
-    found = 0
-    for number, (swap, probabilities) in enumerate(zip(swaps, predictions, strict=True)):
-        marked = max(range(len(probabilities)), key=lambda index: probabilities[index][1])
-        suspect, probability = probabilities[marked]
-        found += suspect == swap.new
-        if number < NUM_SHOWN:
-            words = [word for word, _ in probabilities]
-            words[marked] = f"[{suspect} {probability:.2f}]"
-            say(f"  {'found ' if suspect == swap.new else 'missed'}  {swap.old} -> {swap.new}:  {' '.join(words)}")
-    say(f"Found the replaced word in {found} of {len(swaps)} articles; a guess would find 1 of {NUM_WORDS}.")
-    return {"swapped_words": len(swaps), "found_words": found}
+    for is_found, label in ((True, "found "), (False, "missed")):
+        if is_found in found:
+            number = found.index(is_found)
+            shown = [word for word, _ in predictions[number]]
+            shown[marked[number]] = f"[{shown[marked[number]]} {predictions[number][marked[number]][1]:.2f}]"
+            say(f"  {label}  {swaps[number].old} -> {swaps[number].new}:  {' '.join(shown)}")
+    say(f"Found the replaced word in {sum(found)} of {len(swaps)} articles; a guess would find 1 of {NUM_WORDS}.")
+    _write_page(out, swaps, predictions, sum(found))
+    return {"swapped_words": len(swaps), "found_words": sum(found)}
+
+
+def _write_page(
+    out: pathlib.Path, swaps: Sequence[Swap], predictions: Sequence[Sequence[tuple[str, float]]], found: int
+) -> None:
+    """Writes PAGE: each word shaded by its predicted probability, the replaced one with the original."""
+    from electramed_jax.report import examples_html, page
+    from electramed_jax.report.examples import Token
+
+    rows = [
+        [
+            Token(
+                word, swap.old if word == swap.new else word, masked=False, guesses=(), replaced_probability=probability
+            )
+            for word, probability in words
+        ]
+        for swap, words in zip(swaps, predictions, strict=True)
+    ]
+    note = (
+        f"One word of each article was replaced. The most suspicious word is the replaced one in {found} of "
+        f"{len(swaps)} articles; a guess would find 1 of {NUM_WORDS}. The first {min(len(rows), NUM_ON_PAGE)} articles:"
+    )
+    card = examples_html.render_card("Articles that the discriminator was not trained on", note, rows[:NUM_ON_PAGE])
+    (out / PAGE).write_text(page.render_page(["Replaced words"], [card]), encoding="utf-8")
 
 
 class Swap(NamedTuple):

@@ -26,7 +26,17 @@ def render_run(title: str, step: int, rows: Sequence[Sequence[Token]]) -> str:
         f"replaced; the discriminator detected {counts['found']:,} of those and predicted replaced for "
         f"{counts['false_alarms']:,} originals."
     )
-    legend = "".join(f'<span><span class="{name}">word</span> {meaning}</span>' for name, meaning in LEGEND)
+    return render_card(title, note, rows)
+
+
+def render_card(title: str, note: str, rows: Sequence[Sequence[Token]]) -> str:
+    """Returns a card with rows of tokens or words, their legend and a note; `title` and `note` are HTML."""
+    kept = any(token.masked for row in rows for token in row)
+    legend = "".join(
+        f'<span><span class="{name}">word</span> {meaning}</span>'
+        for name, meaning in LEGEND
+        if kept or name != "swap kept"
+    )
     darkest = f'<span class="t" style="{_shade(1.0)}">word</span>'
     shade = f"<span>{darkest} darker: higher predicted probability of replacement</span>"
     body = "".join(_row(row) for row in rows)

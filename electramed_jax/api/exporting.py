@@ -39,6 +39,7 @@ class _Request:
     onnx: bool | None
     name: str | None
     license: str | None
+    base_model: str | None
     data_license: Sequence[str] | None
     results: Sequence[str] | None
     watts: float | None
@@ -55,6 +56,7 @@ def export(
     onnx: bool | None = None,
     name: str | None = None,
     license: str | None = None,
+    base_model: str | None = None,
     data_license: Sequence[str] | None = None,
     results: Sequence[str] | None = None,
     watts: float | None = None,
@@ -75,6 +77,7 @@ def export(
       onnx: also write model.onnx of a fine-tuned model.
       name: name of the model on its card; None: that of the workdir.
       license: licence of the weights on the card.
+      base_model: "USER/NAME" on the Hub of the model that this one was trained from, for the card.
       data_license: "PATTERN=LICENCE" of the source files with matching names, for the card.
       results: workdirs of models fine-tuned from this one, for the scores on the card.
       watts: power of a device, for the energy on the card; None: by device kind.
@@ -88,7 +91,9 @@ def export(
     Raises:
       UserError: the workdir or an option is wrong; the message says what to change.
     """
-    request = _Request(workdir, output, step, seed, onnx, name, license, data_license, results, watts, push, private)
+    request = _Request(
+        workdir, output, step, seed, onnx, name, license, base_model, data_license, results, watts, push, private
+    )
     finetuned = finetune_workdir.is_finetuned(workdir)
     for option in PRETRAINED_OPTIONS if finetuned else FINETUNED_OPTIONS:
         if getattr(request, option) is not None:
@@ -109,14 +114,14 @@ def _export_finetuned(request: _Request) -> dict[str, Any]:
     result = {"workdir": request.workdir, "seed": trained.seed, "output": request.output}
     if spec.head.pooling != CLS:
         raise UserError(
-            f"{request.workdir}: trained with config.text.pooling={spec.head.pooling}, a head that transformers does not "
-            "have; predict with the workdir, or train with config.text.pooling=cls"
+            f"{request.workdir}: trained with config.text.pooling={spec.head.pooling}, a head that transformers does "
+            "not have; predict with the workdir, or train with config.text.pooling=cls"
         )
     if not distributed.is_main():
         return result
     data, recipe, scores = results.card_data(trained.results, trained.scores)
     name = _name(request)
-    metadata = card_scores.hub_metadata(name, [trained.results], trained.seed)
+    metadata = _base_model(request) | card_scores.hub_metadata(name, [trained.results], trained.seed)
     sections = [(f"Learning curve of seed {trained.seed}", results.dev_curve(trained.results, trained.scores))]
     if hardware := card_sections.render_hardware(stages.device_hours(request.workdir), request.watts):
         scope = f"Fine-tuning alone, all {len(trained.results['seeds'])} seeds."
@@ -212,8 +217,12 @@ def _card_data(
     return dataclasses.replace(
         facts,
         sections=[*sections, ("Fine-tuned", scores)] if scores else sections,
-        metadata={**facts.metadata, **card_scores.hub_metadata(name, finetuned_results)},
+        metadata={**facts.metadata, **_base_model(request), **card_scores.hub_metadata(name, finetuned_results)},
     )
+
+
+def _base_model(request: _Request) -> dict[str, str]:
+    return {"base_model": request.base_model} if request.base_model else {}
 
 
 def _name(request: _Request) -> str:

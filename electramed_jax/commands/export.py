@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model on its card (default: that of the workdir)")
     parser.add_argument("--license", help="license of the weights on the card (default: none stated)")
     parser.add_argument(
+        "--base_model",
+        metavar="USER/NAME",
+        help="model on the Hub that this one was trained from, for the card (default: none stated)",
+    )
+    parser.add_argument(
         "--data_license",
         action="append",
         metavar="PATTERN=LICENCE",
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         onnx=args.onnx,
         name=args.name,
         license=args.license,
+        base_model=args.base_model,
         data_license=args.data_license,
         results=args.results,
         watts=args.watts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from electramed_jax.finetune.training import workdir
 
 Results = dict[str, Any]
 CLASS_MEASURES = ("precision", "recall", "f1")  # "f1/LABEL" and so on
+MERGED = "merged_"  # begins the names of scores with all types of entities merged into one
 
 
 def gather_results(
@@ -156,6 +158,12 @@ def _class_lines(results: Results, splits: Sequence[str]) -> list[str]:
     return ["", table(head, rows)]
 
 
+def _without_folders(source: str) -> str:
+    """Returns "small, step 100 of 100" for "/home/user/runs/small, step 100 of 100": a card has no local path."""
+    path, comma, rest = source.partition(",")
+    return posixpath.basename(path.rstrip("/")) + comma + rest
+
+
 def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Returns data, recipe and scores of one seed for its model card."""
     data = {"task": results["task"], "variant": results["variant"]}
@@ -168,7 +176,7 @@ def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any],
     config = config_io.from_saved(FinetuneConfig, results["config"], "results.json: config")
     recipe = {
         "code": results["code"],
-        "encoder": results["encoder"],
+        "encoder": _without_folders(results["encoder"]),
         "seed": run["seed"],
         "epochs": f"{run['best_epoch']:.2f}, the best on dev of {config.epochs:g}",
         "batch": f"{config.batch_size} examples",
@@ -179,7 +187,7 @@ def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any],
         f"{split} {name}": value
         for split in (DEV, TEST)
         for name, value in run.get(split, {}).items()
-        if "/" not in name or name == results["primary"]
+        if name == results["primary"] or not ("/" in name or name.startswith(MERGED))
     }
     over = results["scores"].get(TEST, results["scores"][DEV])[results["primary"]]
     scores[f"{results['primary']} over {len(results['seeds'])} seeds"] = _format_mean(over, len(results["seeds"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -98,6 +97,14 @@ PIPELINES = {
     SEQUENCE: "text-classification",
     SPAN: "question-answering",
 }
+# What the Hub's page of a model offers to try.
+WIDGETS = {
+    GENERATOR: [{"text": "Aspirin inhibits [MASK]."}],
+    TOKEN: [{"text": "Aspirin may cause stomach ulcers."}],
+    SEQUENCE: [{"text": "Aspirin inhibits cyclooxygenase."}],
+    SPAN: [{"text": "What does aspirin inhibit?", "context": "Aspirin inhibits cyclooxygenase."}],
+}
+FURTHER_TAGS = {TOKEN: ("named-entity-recognition",), DISCRIMINATOR: ("pre-training",), GENERATOR: ("pre-training",)}
 _RESEARCH = """\
 For research on biomedical text. The training data contains no text of other fields or languages, and nothing that was
 published later.
@@ -292,16 +299,20 @@ def render_card(network: str, card_data: CardData) -> str:
 
 
 def _front_matter(network: str, card_data: CardData) -> str:
-    values: dict[str, Any] = {"language": card_data.language}
-    if card_data.license is not None:
-        values["license"] = card_data.license
-    values |= {"library_name": "transformers", "tags": list(TAGS)}
-    if network in PIPELINES:
-        values["pipeline_tag"] = PIPELINES[network]
-    values |= card_data.metadata
-    # JSON values are valid YAML; their quotes keep YAML from reading a string such as `no` as another type.
-    lines = [f"{key}: {json.dumps(_printable(value), ensure_ascii=False)}" for key, value in values.items()]
-    return "\n".join(["---", *lines, "---"])
+    from huggingface_hub import ModelCardData
+
+    values = dict(
+        language=card_data.language,
+        license=card_data.license,
+        library_name="transformers",
+        tags=[*TAGS, *FURTHER_TAGS.get(network, ())],
+        pipeline_tag=PIPELINES.get(network),
+        widget=WIDGETS.get(network),
+        **card_data.metadata,
+    )
+    if "model-index" in values:
+        values["model_name"] = card_data.name
+    return f"---\n{ModelCardData(**_printable(values)).to_yaml()}\n---"
 
 
 def _printable(value: Any) -> Any:

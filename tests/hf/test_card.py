@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import huggingface_hub
 import pytest
 
 from electramed_jax.hf import card
@@ -30,6 +33,28 @@ def test_the_front_matter_is_yaml_and_keeps_the_types_of_its_values(network):
     assert values["license"] == "apache-2.0"
     assert values["library_name"] == "transformers"
     assert "electra" in values["tags"]
+
+
+@pytest.mark.parametrize("network", [*card.PIPELINES, "discriminator"])
+def test_the_hub_reads_back_the_metadata_of_every_kind_of_model(network):
+    """huggingface_hub parses the card, and finds the scores, the pipeline and a widget example for it."""
+    entry = {
+        "task": {"type": "token-classification"},
+        "dataset": {"name": "NCBI-disease", "type": "ncbi-disease", "split": "test"},
+        "metrics": [{"type": "f1", "value": 87.5, "name": "f1, percent"}],
+    }
+    metadata = {
+        "datasets": ["pubmed"],
+        "base_model": "someone/electra",
+        "model-index": [{"name": "m", "results": [entry]}],
+    }
+    text = card.render_card(network, dataclasses.replace(CARD_DATA, metadata=metadata))
+    read = huggingface_hub.ModelCard(text).data
+    assert (read.base_model, read.datasets, read.license) == ("someone/electra", ["pubmed"], "apache-2.0")
+    (result,) = read.eval_results
+    assert (result.task_type, result.dataset_split, result.metric_value) == ("token-classification", "test", 87.5)
+    assert read.pipeline_tag == card.PIPELINES.get(network)
+    assert bool(read.get("widget")) == (network in card.PIPELINES)
 
 
 def test_only_the_generator_has_the_fill_mask_pipeline():

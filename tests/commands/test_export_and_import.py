@@ -37,7 +37,13 @@ def exported(packed, tmp_path_factory):
     workdir, folder = (tmp_path_factory.mktemp(name) for name in ("run", "exported"))
     config, params = saved_run.save(packed, workdir)
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        options = [f"--workdir={workdir}", f"--output={folder}", "--license=mit", "--json"]
+        options = [
+            f"--workdir={workdir}",
+            f"--output={folder}",
+            "--license=mit",
+            "--base_model=someone/electra",
+            "--json",
+        ]
         assert cli.main(["export", *options]) == 0
     assert json.loads(output.getvalue()) == {
         "workdir": str(workdir),
@@ -61,7 +67,7 @@ def test_export_writes_both_networks_with_the_parameters_of_the_checkpoint(expor
 def test_the_card_contains_the_data_the_recipe_and_the_last_validation_before_the_step(exported):
     folder, config, _ = exported
     text = (folder / "discriminator" / "README.md").read_text()
-    assert 'license: "mit"' in text
+    assert "license: mit\n" in text and "base_model: someone/electra\n" in text
     assert "| source files | 1 |" in text
     assert "![generator_loss.png](generator_loss.png)" in text and "## Citation" in text
     assert f"| vocabulary | {config.model.vocab_size} |" in text

@@ -14,6 +14,7 @@ import zipfile
 
 import distributions
 import pytest
+import quick
 
 import electramed_jax
 
@@ -74,7 +75,7 @@ def test_an_installed_wheel_finds_its_recipes_from_an_empty_folder(built, tmp_pa
 
     def electramed(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "electramed_jax.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(installed)}
+        environment = {**os.environ, "PYTHONPATH": str(installed), "XLA_FLAGS": quick.FLAGS}
         return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
 
     listed = json.loads(electramed("recipes", "--json").stdout)

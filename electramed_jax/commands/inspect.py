@@ -52,6 +52,8 @@ def _inspect_folder(path: str, args: argparse.Namespace) -> dict[str, Any]:
             return show(path, args)
     if posixpath.basename(path) == "checkpoints":
         return inspect_models.show_checkpoints(path)
+    if corpus := inspect_data.show_corpus_files(path):
+        return corpus
     if checkpoint := inspect_models.find_tensorflow_checkpoint(path):
         return checkpoint
     raise UserError(

@@ -111,6 +111,22 @@ def show_corpus(folder: str, args: argparse.Namespace) -> dict[str, Any]:  # noq
     return {"kind": "corpus", "corpus": record.get("corpus"), "splits": counts}
 
 
+def show_corpus_files(folder: str) -> dict[str, Any] | None:
+    """Shows the files of the splits of a corpus for fine-tuning; None if the folder has no training file."""
+    from electramed_jax.finetune.task.split_files import NAMES
+
+    found = {
+        split: sorted(name for name in files.list_dir(folder) if name.split(".")[0] in stems)
+        for split, stems in NAMES.items()
+    }
+    if not found["train"]:
+        return None
+    rows = [[split, name, files.size(files.join(folder, name))] for split, names in found.items() for name in names]
+    say_table(["split", "file", "bytes"], rows)
+    console.say(f"fine-tune on it: --config.task.data={folder}")
+    return {"kind": "corpus", "splits": found}
+
+
 def show_tfrecord(path: str) -> dict[str, Any]:
     """Shows the number and sizes of the records of a TFRecord file without a manifest."""
     from electramed_jax.common.storage.tfrecord import iterate_records

@@ -7,6 +7,7 @@ import json
 import pathlib
 
 import pytest
+from invented_corpus import write_conll
 from run_command import run_command, run_pipeline
 
 from electramed_jax.common.errors import UserError
@@ -67,6 +68,12 @@ def test_inspect_shows_the_format_and_documents_of_an_input(prepared, name):
     result = run_command("inspect", prepared[0] / name, "--rows", 2)
     assert result["format"] == "jsonl" and len(result["rows"]) == 2
     assert result["rows"][0]["text"].startswith("Kinase ")
+
+
+def test_inspect_shows_the_files_of_a_corpus(tmp_path):
+    write_conll(tmp_path)
+    result = run_command("inspect", tmp_path)
+    assert result["splits"] == {"train": ["train.txt"], "dev": ["dev.txt"], "test": ["test.txt"]}
 
 
 def test_inspect_shows_the_records_of_a_tfrecord_file_without_a_manifest(prepared, tmp_path):

@@ -49,6 +49,15 @@ def test_the_limits_of_the_scores_are_in_both_files(gathered, tmp_path):
     assert data["limits of the scores"] == "; ".join(written)
 
 
+def test_a_card_has_no_local_path_and_no_score_twice(gathered):
+    """merged_f1 is the F1 without the types of entities: for readers of results.json."""
+    run = gathered["runs"][0]
+    changed = run | {"dev": run["dev"] | {"merged_f1": 1.0, "text_f1": 2.0}}
+    _, recipe, scores = results.card_data(gathered | {"encoder": "/home/me/runs/small, step 3 of 4"}, changed)
+    assert recipe["encoder"] == "small, step 3 of 4"
+    assert scores["dev text_f1"] == 2.0 and not [name for name in scores if "merged" in name]
+
+
 def test_each_class_has_a_row_with_its_examples_and_scores(gathered):
     lines = results.to_markdown(gathered).split("\n")
     head = next(line for line in lines if line.startswith("| class |"))

@@ -57,7 +57,11 @@ def program() -> NoReturn:
     quiet_libraries()
     if "_ARGCOMPLETE" in os.environ:
         complete()
-    code = main()
+    try:
+        code = main()
+    except BrokenPipeError:  # the reader of the overview, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes standard output at exit
+        code = EXIT_DONE
     if code == EXIT_INTERRUPTED:
         signals.exit_now()
     sys.exit(code)

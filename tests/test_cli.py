@@ -91,7 +91,7 @@ def test_help_lists_the_common_settings_and_help_all_every_one(command, capsys):
         with pytest.raises(SystemExit):
             cli.main([command, option])
         text = capsys.readouterr().out
-        shown[option] = [line.split()[0] for line in text.partition("\nsettings: ")[2].splitlines() if line[:2] == "  "]
+        shown[option] = [line.split()[0] for line in text.partition("\nsettings, ")[2].splitlines() if line[:2] == "  "]
     assert set(settings_help.list_names(kind)) <= set(shown["--help-all"])
     assert set(settings_help.COMMON[kind]) <= set(shown["--help"]) & set(settings_help.list_names(kind))
     assert len(shown["--help"]) < len(shown["--help-all"]) / 2

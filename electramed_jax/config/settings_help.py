@@ -49,11 +49,11 @@ def settings_help(command: str, arguments: Sequence[str], *, all_settings: bool)
     """
     given = [a for a in recipes.resolve_flags(arguments, command) if a.startswith("--config=")]
     values = config_io.flatten(recipes.read_settings(given[-1].removeprefix("--config="))) if given else {}
-    source = f"values of {given[-1].removeprefix('--config=')}" if given else "the defaults, before a recipe"
+    source = f"those of {given[-1].removeprefix('--config=')}" if given else "the defaults, which a recipe may change"
     groups = list_groups(CLASSES[command])
     count = sum(len(group.settings) for group in groups)
     shown = f"all {count}" if all_settings else f"the common ones of {count}; --help-all lists all, with their ranges"
-    lines = [f"settings: {shown}", f"--config.NAME=VALUE changes one; {source}"]
+    lines = [f"settings, each changed by --config.NAME=VALUE: {shown}", f"values: {source}"]
     for group in groups:
         rows = [one for one in group.settings if all_settings or one.name in COMMON[command]]
         if rows:

@@ -9,7 +9,7 @@ from typing import Any
 
 from electramed_jax.commands.inspect_data import say_facts, say_table
 from electramed_jax.common import console
-from electramed_jax.common.errors import UserError
+from electramed_jax.common.errors import UserError, first_line
 from electramed_jax.common.storage import files
 
 SHOWN_METRICS = (
@@ -121,18 +121,29 @@ def list_steps(folder: str) -> list[int]:
 def show_checkpoint(folder: str, args: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001 the signature of FOLDERS
     """Shows the counters and the arrays of one checkpoint, by the first parts of their names; reads no array."""
     counters = files.read_json(files.join(folder, "clock", "metadata"), dict[str, Any])
-    tree = files.read_json(files.join(folder, "state", "_METADATA"), dict[str, Any]).get("tree_metadata", {})
     groups: dict[str, list[int]] = {}
-    for entry in tree.values():
-        keys = [str(key["key"]) for key in entry["key_metadata"]]
-        shape = entry["value_metadata"].get("write_shape") or []
-        groups.setdefault("/".join(keys[:2]), []).append(math.prod(shape))
+    for name, size in _array_sizes(files.join(folder, "state")).items():
+        groups.setdefault("/".join(name.split("/")[:2]), []).append(size)
     say_facts(
         {"checkpoint": folder} | {name: value for name, value in counters.items() if isinstance(value, int | float)}
     )
     say_table(["arrays", "number", "values"], [[name, len(sizes), sum(sizes)] for name, sizes in groups.items()])
     params = sum(sum(sizes) for name, sizes in groups.items() if name.startswith("params"))
     return {"kind": "checkpoint", "step": counters.get("step"), "parameters": params, "counters": counters}
+
+
+def _array_sizes(folder: str) -> dict[str, int]:
+    """Returns the number of values of each array in a checkpoint, by name, from its metadata."""
+    import jax
+    import orbax.checkpoint as ocp
+    from etils import epath
+
+    try:
+        tree = ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder)).tree
+    except Exception as error:
+        raise UserError(f"{folder}: cannot be read ({first_line(error)}); choose another step") from error
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): math.prod(leaf.shape) for path, leaf in leaves}
 
 
 def show_models(folder: str, args: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001 the signature of FOLDERS

@@ -84,9 +84,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def load(folder: str, seed: int | None) -> Any:
     """Returns the fine-tuned model or the pre-trained pair in a folder."""
-    from electramed_jax.commands.predict import load_model
     from electramed_jax.common.errors import UserError
     from electramed_jax.common.storage import files
+    from electramed_jax.finetune.predictor import load_model
     from electramed_jax.finetune.training import workdir
     from electramed_jax.hf import detect, finetuned
     from electramed_jax.hf.format import model_dir

@@ -18,18 +18,19 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from electramed_jax.api.exporting import export
-    from electramed_jax.api.finetuning import finetune
-    from electramed_jax.api.pretraining import pretrain
-    from electramed_jax.data.corpus.build import prepare
-    from electramed_jax.data.dataset.dataset import open_dataset as load_dataset
-    from electramed_jax.data.packing.build import pack
-    from electramed_jax.data.tokenizer.train_vocab import train_vocab
-    from electramed_jax.finetune.predictor import Predictor
+if TYPE_CHECKING:  # `as` re-exports the names to type checkers
+    from electramed_jax.api.exporting import export as export
+    from electramed_jax.api.finetuning import finetune as finetune
+    from electramed_jax.api.pretraining import pretrain as pretrain
+    from electramed_jax.data.corpus.build import prepare as prepare
+    from electramed_jax.data.dataset.dataset import open_dataset
+    from electramed_jax.data.packing.build import pack as pack
+    from electramed_jax.data.tokenizer.train_vocab import train_vocab as train_vocab
+    from electramed_jax.finetune.predictor import Predictor as Predictor
+
+    load_dataset = open_dataset
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "export", "finetune", "load_dataset", "pack", "prepare", "pretrain", "train_vocab"]
 
 # Public name -> module and name there.
 _PLACES = {
@@ -46,10 +47,16 @@ _PLACES = {
 _SUBPACKAGES = ("finetune", "pretrain")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})
+
+
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}") if name in _SUBPACKAGES else _load(name)
+    value = importlib.import_module(f"{__name__}.{name}") if name in _SUBPACKAGES else _load(name)
+    globals()[name] = value  # the next use does not call this function
+    return value
 
 
 def _load(name: str) -> Any:

@@ -149,7 +149,7 @@ def _write_page(
         f"{len(swaps)} articles; a guess would find 1 of {NUM_WORDS}. The first {min(len(rows), NUM_ON_PAGE)} articles:"
     )
     card = examples_html.render_card("Articles that the discriminator was not trained on", note, rows[:NUM_ON_PAGE])
-    (out / PAGE).write_text(page.render_page(["Replaced words"], [card]), encoding="utf-8")
+    (out / PAGE).write_text(page.render_page(["Replaced words"], [card], {}), encoding="utf-8")
 
 
 class Swap(NamedTuple):

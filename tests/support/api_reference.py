@@ -14,7 +14,7 @@ PACKAGE = "electramed_jax"
 
 
 def build(output: pathlib.Path, *modules: str) -> None:
-    """Writes the pages of `modules` (default: the whole package). A warning of pdoc is an error."""
+    """Writes the pages of `modules` (default: the package without examples, which run on import). A warning of pdoc is an error."""
     os.environ["PDOC_ALLOW_EXEC"] = "1"  # imported packages run programs to detect the platform
     import pdoc
     from pdoc import render
@@ -23,7 +23,7 @@ def build(output: pathlib.Path, *modules: str) -> None:
     _fix_named_tuple_annotations()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module="pdoc")
-        pdoc.pdoc(*(modules or [PACKAGE]), output_directory=output)
+        pdoc.pdoc(*(modules or [PACKAGE, f"!{PACKAGE}.examples"]), output_directory=output)
 
 
 def _fix_named_tuple_annotations() -> None:

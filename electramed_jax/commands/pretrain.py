@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "workdir": args.workdir,
         "step": outcome.step,
         "alerts": [alert.to_json() for alert in outcome.alerts],
+        "wall_time": outcome.wall_time,
         **({} if outcome.verdict is None else {"verdict": outcome.verdict.to_json()}),
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,
         "is_worker": not distributed.is_main(),

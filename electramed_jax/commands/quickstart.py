@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from electramed_jax.commands.command_runner import run_command
 from electramed_jax.common.console import say
-from electramed_jax.common.errors import EXIT_INTERRUPTED, UserError
 
 HELP = """Runs the whole pipeline on generated PubMed articles, from XML to Hugging Face folders, and prints each
 command. At the end the trained discriminator marks replaced words. A few minutes on two CPU cores, no network.
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pubmed_xml.write_pubmed_xml(str(out / "xml"), articles=args.articles)
     with_report = importlib.util.find_spec("matplotlib") is not None
     for command in commands(out, args.steps, with_report=with_report):
-        _run_command(command)
+        run_command(command)
     metrics = _show_replaced_words(out)
     seconds = time.monotonic() - began
     say(f"\nDone in {seconds:.0f} s. Open in a browser:\n  {out / PAGE}    all {metrics['swapped_words']} articles")
@@ -87,17 +87,6 @@ def commands(out: pathlib.Path, steps: int, *, with_report: bool) -> list[list[s
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
         *([["report", f"{out}/run", "--rows=0"]] if with_report else []),
     ]  # fmt: skip
-
-
-def _run_command(command: Sequence[str]) -> None:
-    from electramed_jax import cli  # runs a command as a shell does
-
-    say("\n$ electramed " + " ".join(f'"{word}"' if "*" in word else word for word in command))
-    code = cli.main(command)
-    if code == EXIT_INTERRUPTED:
-        raise KeyboardInterrupt
-    if code:
-        raise UserError(f"electramed {command[0]} exited with {code}; see its message above")
 
 
 def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:

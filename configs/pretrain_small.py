@@ -16,7 +16,7 @@ chip, step time as estimated by the compiler of libtpu 0.0.42.1), each by
 from electramed_jax.config import preset
 
 MACHINE = "v5e:2x2"  # of the estimate above
-STEP_SECONDS = 0.016
+STEP_SECONDS = 0.0077
 
 
 def get_config():

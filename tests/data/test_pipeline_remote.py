@@ -19,7 +19,7 @@ def build_all(root: str) -> manifest.Manifest:
     inputs, documents, vocab, packed = (files.join(root, n) for n in ("xml", "documents", "vocab.txt", "packed"))
     pubmed_xml.write_pubmed_xml(inputs, articles=60, num_files=2)
     prepare([files.join(inputs, "*.xml.gz")], documents, FilterConfig(validation=0.1, test=0.0), workers=1)
-    train_vocab(documents, vocab, size=400)
+    train_vocab(documents, vocab, size=400, workers=1)
     return pack(documents, vocab, packed, row_length=32, workers=1)
 
 

@@ -202,15 +202,19 @@ class Watchdog:
         self.stop()
 
     def find_lost(self) -> str:
-        """Returns "process 1 (host) ended: REASON", or which process has become silent; waits for two beats at most."""
-        deadline = self._now() + 2 * self._beat_seconds
+        """Returns "process 1 (host) ended: REASON", or which process has become silent; waits for four beats at most.
+
+        The last beat of a process that ended may have been read up to one beat after its end.
+        """
+        deadline = self._now() + 4 * self._beat_seconds
         while self._now() < deadline:
             if line := self._find_end():
                 return line
+            silent = [number for number, heard in self._heard.items() if self._now() - heard > 2.5 * self._beat_seconds]
+            if names := " and ".join(self.name(number) for number in silent if number != self._number):
+                return f"{names} ended or its machine died"
             time.sleep(TICK_SECONDS)
-        silent = [number for number, heard in self._heard.items() if self._now() - heard > 1.5 * self._beat_seconds]
-        names = " and ".join(self.name(number) for number in silent if number != self._number)
-        return f"{names or 'another process'} ended or its machine died"
+        return "another process ended or its machine died"
 
     def on_connection_lost(self, *_: Any) -> None:
         """Ends the process because the connection to process 0 broke; called by jax, from a thread."""
@@ -218,7 +222,7 @@ class Watchdog:
             return
         if not self._end:
             lost = f"{self.name(0)} ended or its machine died: its connection broke"
-            if self._number == 0 or _answers(self._address):
+            if self._number == 0 or _keeps_answering(self._address):
                 lost = "jax reports a lost process, or failed itself"
             self._exchanged = -float("inf")  # nothing can be sent any more
             self._finish(self._find_end() or lost)
@@ -373,6 +377,14 @@ class Watchdog:
 
     def _is_alive(self, number: int) -> bool:
         return self._now() - self._heard[number] < 5 * self._beat_seconds
+
+
+def _keeps_answering(address: str) -> bool:
+    """Returns whether the address answers twice, one second apart: that of a process that just ended may do so once."""
+    if not _answers(address):
+        return False
+    time.sleep(1.0)
+    return _answers(address)
 
 
 def _answers(address: str) -> bool:

@@ -38,7 +38,7 @@ COMMANDS = {
     "finetune": "encoder + corpus -> a model for entities, relations, ... and its scores",
     "speedrun": "the best model in a fixed time: pre-train, fine-tune and record the scores",
     "sweep": "fine-tune with every combination of a grid of settings, and compare them on dev",
-    "blurb": "fine-tune a model on BLURB's data sets at hand: one table beside published scores",
+    "blurb": "fine-tune a model on BLURB's data sets at hand: one table with published scores",
     "compare": "two fine-tuning runs -> difference of their scores, interval and p-value",
     "errors": "fine-tuned model -> its errors, by kind",
     "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
@@ -231,7 +231,7 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def complete() -> NoReturn:
-    """Prints the completions of the command line that a shell asks for, and exits; see `electramed completion`."""
+    """Prints the completions of the command line that a shell requests, and exits; see `electramed completion`."""
     import argcomplete
 
     words = os.environ.get("COMP_LINE", "").split()

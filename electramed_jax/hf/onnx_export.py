@@ -1,4 +1,4 @@
-"""Writes model.onnx beside an exported fine-tuned model, and checks it with onnxruntime.
+"""Writes model.onnx next to an exported fine-tuned model, and checks it with onnxruntime.
 
 The graph is that of transformers' torch model, so that it is the exported weights that are checked, too.
 """

@@ -80,7 +80,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, turns: Turns) -> N
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:
-        return Response(status_code=204)  # a browser asks for one on its own
+        return Response(status_code=204)  # browsers request it by themselves
 
     @app.post("/", response_class=HTMLResponse, include_in_schema=False)
     async def submit(request: Request) -> HTMLResponse:

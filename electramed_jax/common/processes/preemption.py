@@ -61,7 +61,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def _note_signals(self) -> Iterator[None]:
-        """Tells the watchdog of SIGTERM during the block, even while the main thread waits and runs no handler."""
+        """Notifies the watchdog of SIGTERM during the block, even while the main thread waits and runs no handler."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
 

@@ -1,4 +1,4 @@
-"""Ends a run whose other processes ended, hang or lost their network: one line, and the exit code of a restart.
+"""Ends a run if other processes of it ended, hang or lost their network: one line, and the exit code of a restart.
 
 A collective that waits for a lost process never returns, so threads watch it. Every process writes a beat to the
 key-value store of jax's coordination service, and reads the beats of the others:
@@ -40,9 +40,9 @@ END_GRACE_SECONDS = (
 )
 TICK_SECONDS = 0.25
 
-MIN_HANG_SECONDS, HANG_STEPS = 300.0, 20.0  # the automatic limit: as many median steps, and at least so many seconds
+MIN_HANG_SECONDS, HANG_STEPS = 300.0, 20.0  # the automatic limit: HANG_STEPS median steps, at least these seconds
 FIRST_STEP_SECONDS = 3600.0  # smallest limit of a first step, which includes compilation
-TIMED_STEPS = 101  # newest steps whose median counts
+TIMED_STEPS = 101  # newest steps that the median is taken of
 
 BEATS = "electramed/beats/"
 PREEMPTION_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # the key that jax's preemption service writes after a SIGTERM
@@ -78,7 +78,7 @@ class Beat(NamedTuple):
       host: name of the host.
       waiting: what its main thread waits for.
       end: why the process is about to end; "" while it runs.
-      verdict: the line with which the run ends; "" while it goes on.
+      verdict: the line with which the run ends; "" while it trains.
     """
 
     serial: int
@@ -191,7 +191,7 @@ class Watchdog:
         self._sigterm_time = self._now()
 
     def end(self, reason: str) -> None:
-        """Tells the other processes why this one ends, and stops watching.
+        """Sends the other processes the reason why this one ends, and stops watching.
 
         Process 0 waits until the others have read it: the store ends with process 0.
         """
@@ -242,7 +242,7 @@ class Watchdog:
         before = self._now()
         while not self._stopped.wait(TICK_SECONDS):
             now = self._now()
-            if (pause := now - before) > PEER_SECONDS / 4:  # this process was suspended: it heard nobody meanwhile
+            if (pause := now - before) > PEER_SECONDS / 4:  # this process was suspended: it received no beats meanwhile
                 self._heard = {number: heard + pause for number, heard in self._heard.items()}
                 self._exchanged += pause
             before = now
@@ -285,7 +285,7 @@ class Watchdog:
     # ---- judgement -----------------------------------------------------------------------------------------------
 
     def judge(self) -> str:
-        """Returns the line with which the run must end; "" if it goes on."""
+        """Returns the line with which the run must end; "" if it continues."""
         now = self._now()
         if self._client is not None:
             for beat in self._beats.values():

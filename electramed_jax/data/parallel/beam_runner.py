@@ -153,7 +153,7 @@ def split_outputs(
 ) -> dict[str, apache_beam.PCollection]:
     """Returns the collection of each output of a step that yields (name of the output, element).
 
-    It stands for Beam's tagged outputs, which its Dask runner does not separate: a consumer of one gets the elements of
+    It replaces Beam's tagged outputs, which its Dask runner does not separate: a consumer of one gets the elements of
     all.
 
     Args:

@@ -21,7 +21,7 @@ from electramed_jax.finetune.analysis.score_sums import ScoreSums
 from electramed_jax.finetune.training import workdir
 
 RESAMPLES = 10_000
-_CHUNK = 250  # resamples whose weights are in memory at once
+_CHUNK = 250  # resamples with weights in memory at once
 _PLACE = ("line", "id", "document", "text", "words", "gold")  # what must be equal for examples to be the same
 
 
@@ -108,7 +108,7 @@ def compare_scores(
     """Compares the mean scores over the seeds of two systems on the same examples.
 
     Args:
-      first, second: one entry per seed, as many in both.
+      first, second: one entry per seed, the same number in both.
       resamples: of the bootstrap and of the randomization.
       seed: of the resamples.
     """

@@ -1,4 +1,4 @@
-"""Vectors of the parts of a text around the placeholders of a relation, for the head to read beside [CLS]."""
+"""Vectors of the parts of a text around the placeholders of a relation, for the head to read in addition to [CLS]."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def part_masks(ids_BT: jax.Array, structure: PackedSegments, head: Head) -> list
 
 
 def pool(h_BTD: jax.Array, ids_BT: jax.Array, structure: PackedSegments, head: Head) -> jax.Array:
-    """Returns [B, T, n D]: the vector of each token beside the means over the parts of its example.
+    """Returns [B, T, n D]: the vector of each token, followed by the means over the parts of its example.
 
     The mean over an empty part is 0. The result is read at [CLS].
     """

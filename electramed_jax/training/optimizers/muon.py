@@ -4,7 +4,7 @@ Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural netw
 sqrt(max(rows, columns)), gives it the root mean square of Adam's updates, so that both can share a learning rate (Liu
 et al. 2025, "Muon is scalable for LLM training", section 2.2).
 
-Axes of stacked matrices: S matrices, I inputs, O outputs; R rows and C columns, of which there are at least as many.
+Axes of stacked matrices: S matrices, I inputs, O outputs; R rows and C columns, R at most C.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def export(
       The paths written, with the step or the seed, and the commits of an upload.
 
     Raises:
-      UserError: the workdir or an option is wrong; the message names the change that is needed.
+      UserError: the workdir or an option is wrong; the message names the change.
     """
     request = _Request(
         workdir, output, step, seed, onnx, name, license, base_model, data_license, results, watts, push, private

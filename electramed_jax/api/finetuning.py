@@ -44,7 +44,7 @@ def finetune(
       The content of results.json, and whether SIGTERM stopped the run.
 
     Raises:
-      UserError: a setting, the corpus, the encoder or the workdir is wrong; the message names the change that is needed.
+      UserError: a setting, the corpus, the encoder or the workdir is wrong; the message names the change.
     """
     with signals.block_sigterm():  # until the run has its own handler
         given = {name: value for name, value in (("init", init), ("task.data", data)) if value} | dict(settings or {})

@@ -46,7 +46,7 @@ def pretrain(
       Steps, last validation metrics, alerts, verdict, and whether SIGTERM stopped the run.
 
     Raises:
-      UserError: a setting, the data or the workdir is wrong; the message names the change that is needed.
+      UserError: a setting, the data or the workdir is wrong; the message names the change.
     """
     clock = clock or RunClock()
     with signals.block_sigterm():  # until the loop has its own handler

@@ -29,8 +29,9 @@ FETCH_THREADS = 8
 class CompilationCache:
     """The compiled programs of a workdir. Those of a remote one are used through a local folder.
 
-    jax can use a remote folder itself, but sends a request for each of the hundreds of programs of a run, small ones too. Here
-    all programs are fetched at the start, and new ones are uploaded by a thread. An error of storage is a warning.
+    jax can use a remote folder itself, but sends a request for each of the hundreds of programs of a run, small ones
+    too. Here all programs are fetched at the start, and new ones are uploaded by a thread. An error of storage is a
+    warning.
     """
 
     def __init__(self, remote: str | None, local: str):

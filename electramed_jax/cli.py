@@ -320,7 +320,7 @@ def _overview() -> str:
             "",
             "electramed help <command> lists the options of a command, and its settings.",
             "",
-            "exit codes: 0 done; 2 the last line says what to change; 3 finished, but some inputs were unusable;",
+            "exit codes: 0 done; 2 the last line names the change; 3 finished, but some inputs were unusable;",
             "42 preempted and saved, or another process of the run was lost; 130 interrupted.",
             "After 42 and 130 run the same command again.",
         ]

@@ -14,7 +14,7 @@ HELP = """Lists the corpora that have a recipe, describes one, or prepares one f
     --workdir=runs/ncbi
 
 `prepare` finds the original files below --source, checks their numbers against the expected ones, and writes
-train, dev and test files. Download the files yourself: some owners ask for a registration, all have a licence.
+train, dev and test files. Download the files yourself: some owners require a registration, all have a licence.
 --config.task.corpus sets kind, files and settings of the recipe; settings on the command line come after them."""
 LIST, SHOW, PREPARE = ACTIONS = ("list", "show", "prepare")
 

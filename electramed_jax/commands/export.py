@@ -85,5 +85,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     is_main = distributed.is_main()
     if is_main and "discriminator" in exported:
-        next_step.say_after_export(exported["discriminator"])
+        next_step.print_after_export(exported["discriminator"])
     return exported | {"is_worker": not is_main}

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = finetuning.read_config(args.settings)
         outcome = finetuning.finetune(config, workdir=args.workdir, takeover=args.takeover)
     if distributed.is_main() and not outcome.preempted:
-        next_step.say_after_finetuning(args.workdir, workdir.read_model_spec(args.workdir).head.kind)
+        next_step.print_after_finetuning(args.workdir, workdir.read_model_spec(args.workdir).head.kind)
     return {
         "workdir": args.workdir,
         "exit_code": EXIT_PREEMPTED if outcome.preempted else EXIT_DONE,

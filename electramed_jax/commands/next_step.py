@@ -10,7 +10,7 @@ from electramed_jax.common import console
 _INPUTS = {"token": '--text "..."', "sequence": "--input FILE.tsv", "span": "--input QUESTIONS.json"}  # by kind of head
 
 
-def say_after_pretraining(workdir: str, *, finished: bool) -> None:
+def print_after_pretraining(workdir: str, *, finished: bool) -> None:
     """Prints how to see the run, and how to export it or to continue."""
     console.say(f"see the curves: {report_command(workdir)}")
     if finished:
@@ -20,7 +20,7 @@ def say_after_pretraining(workdir: str, *, finished: bool) -> None:
         console.say("next: the same command, without --stop_after, continues the run")
 
 
-def say_after_export(folder: str) -> None:
+def print_after_export(folder: str) -> None:
     """Prints how to fine-tune an exported discriminator."""
     console.say(
         f"next: electramed finetune --config=finetune_ner --config.init={folder} --config.task.data=CORPUS "
@@ -28,7 +28,7 @@ def say_after_export(folder: str) -> None:
     )
 
 
-def say_after_finetuning(workdir: str, kind: str) -> None:
+def print_after_finetuning(workdir: str, kind: str) -> None:
     """Prints how to use a fine-tuned model; `kind` is that of its head."""
     console.say(f"see the scores: {report_command(workdir)}")
     console.say(f"next: electramed predict --model={workdir} {_INPUTS[kind]}")

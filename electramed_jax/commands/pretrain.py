@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             config, workdir=args.workdir, stop_after=args.stop_after, takeover=args.takeover, clock=clock
         )
     if distributed.is_main() and not outcome.preempted:
-        next_step.say_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
+        next_step.print_after_pretraining(args.workdir, finished=outcome.step == config.total_steps)
     return {
         "workdir": args.workdir,
         "step": outcome.step,

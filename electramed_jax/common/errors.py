@@ -8,7 +8,7 @@ EXIT_UNUSABLE_INPUTS = 3  # finished, but some inputs were unusable; they were n
 EXIT_PREEMPTED = 42  # preempted and saved, or another process was lost; start the same command again
 EXIT_INTERRUPTED = 130  # Ctrl-C
 MAX_MESSAGE = 1000  # characters of a message
-_END_KEPT = 300  # characters of the end, which says what to do next
+_END_KEPT = 300  # characters of the end, which is what to do next
 
 
 class UserError(ValueError):

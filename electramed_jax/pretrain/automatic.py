@@ -248,7 +248,7 @@ def fit_remat(
 
 
 def _advice(config: Config, memory_bytes: int, measure: Callable[[Config], MeasuredStep]) -> str:
-    """Returns what to change: the first half, quarter, ... of the batch that the compiler says fits."""
+    """Returns the advice: the first half, quarter, ... of the batch that fits by the compiler's analysis."""
     parts = 1
     while config.batch_size % (2 * parts) == 0:
         parts *= 2

@@ -21,7 +21,7 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.finetune.predict_files import PredictionStats
 from electramed_jax.serve import page, schemas
 from electramed_jax.serve.access import HEALTH, Access
-from electramed_jax.serve.limits import BodyLimit, BusyError, Limits, Turns
+from electramed_jax.serve.limits import BodyLimit, BusyError, Limits, RequestQueue
 from electramed_jax.serve.services import FileService, Service
 
 HEADERS = {
@@ -64,16 +64,16 @@ def create_app(service: Service, limits: Limits, token: str | None = None) -> AS
         docs_url=None,  # FastAPI's pages load scripts from the network
         redoc_url=None,
     )
-    turns = Turns(limits.max_pending)
-    _add_page(app, service, limits, turns)
-    _add_json(app, service, limits, turns)
+    queue = RequestQueue(limits.max_pending)
+    _add_page(app, service, limits, queue)
+    _add_json(app, service, limits, queue)
     if isinstance(service, FileService):
-        _add_files(app, service, turns)
+        _add_files(app, service, queue)
     _add_error_handlers(app)
     return Access(BodyLimit(app, limits), token, HEADERS)
 
 
-def _add_page(app: FastAPI, service: Service, limits: Limits, turns: Turns) -> None:
+def _add_page(app: FastAPI, service: Service, limits: Limits, queue: RequestQueue) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show() -> HTMLResponse:
         return HTMLResponse(page.render(service, {}, max_text=limits.max_text))
@@ -90,7 +90,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, turns: Turns) -> N
         try:
             given = _to_input(service, values, sent.get("mask", ""))
             _check_length([given], limits)
-            (result,) = await turns.run(lambda: service.predict([given]))
+            (result,) = await queue.run(lambda: service.predict([given]))
         except BusyError:
             return HTMLResponse(page.render(service, values, error=BUSY, max_text=limits.max_text), 503)
         except UserError as error:
@@ -117,13 +117,13 @@ def _check_length(inputs: Sequence[BaseModel], limits: Limits) -> None:
         raise TooLongError(f"{length:,} characters; a request may have {limits.max_text:,}; send parts, or a file")
 
 
-def _add_json(app: FastAPI, service: Service, limits: Limits, turns: Turns) -> None:
+def _add_json(app: FastAPI, service: Service, limits: Limits, queue: RequestQueue) -> None:
     request_type = schemas.Request[service.input_type]  # type: ignore[name-defined]
     response_type = schemas.Response[service.result_type]  # type: ignore[name-defined]
 
     async def predict(body: Any) -> Any:
         _check_length(body.inputs, limits)
-        results = await turns.run(lambda: service.predict(body.inputs))
+        results = await queue.run(lambda: service.predict(body.inputs))
         return response_type(model=service.name, results=results)
 
     predict.__annotations__ = {"body": request_type, "return": response_type}
@@ -151,7 +151,7 @@ def _add_json(app: FastAPI, service: Service, limits: Limits, turns: Turns) -> N
         return {"status": "ok"}
 
 
-def _add_files(app: FastAPI, service: FileService, turns: Turns) -> None:
+def _add_files(app: FastAPI, service: FileService, queue: RequestQueue) -> None:
     @app.post(
         "/api/files",
         response_class=FileResponse,
@@ -176,9 +176,9 @@ def _add_files(app: FastAPI, service: FileService, turns: Turns) -> None:
                         copy.write(block)
                 return next(pieces, False) is None
 
-            more = await turns.run(save_and_start)
-            while more:  # other requests get their turn between the pieces
-                more = await turns.run(lambda: next(pieces, False) is None, is_continued=True)
+            more = await queue.run(save_and_start)
+            while more:  # other requests run between the pieces
+                more = await queue.run(lambda: next(pieces, False) is None, is_continued=True)
         except BaseException:
             folder.cleanup()
             raise

@@ -1,4 +1,4 @@
-"""Limits of a server: bytes of a request, and predictions that wait for their turn."""
+"""Limits of a server: bytes of a request, and predictions that wait in a queue."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BusyError(Exception):
     """Too many predictions wait."""
 
 
-class Turns:
+class RequestQueue:
     """Runs one function at a time in a thread, in the order of arrival: the model is on one device."""
 
     def __init__(self, max_pending: int):

@@ -35,7 +35,7 @@ class NonFiniteError(UserError):
 
 
 class StepMetrics:
-    """Collects the metric sums of dispatched steps and turns an interval of them into metrics.
+    """Collects the metric sums of dispatched steps and converts an interval of them to metrics.
 
     An interval may begin in one process and end in the next: a checkpoint holds the sums of the steps that are not
     logged yet, so that the logged metrics do not depend on interruptions.

@@ -75,11 +75,11 @@ class Storage:
             collection.clear()
 
     def fail(self, name: str, *kinds: str) -> None:
-        """Makes the next requests whose name contains `name` fail, one for each kind."""
+        """Makes the next requests with `name` in their name fail, one for each kind."""
         self.failures += [(name, kind) for kind in kinds]
 
     def downloads(self, name: str = "") -> list[Request]:
-        """Returns the answered requests for the content of objects whose name contains `name`."""
+        """Returns the answered requests for the content of objects with `name` in their name."""
         return [r for r in self.requests if r.method == "GET" and r.range and name in r.name and r.status < 400]
 
     def next_failure(self, name: str) -> str | None:

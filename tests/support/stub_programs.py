@@ -1,6 +1,6 @@
 """Stubs of the programs that launchers call: each records its arguments and then runs a given Python body.
 
-`Programs(folder)` is a folder for PATH. `programs.add("kubectl", body)` adds a program whose body is Python; the body
+`Programs(folder)` is a folder for PATH. `programs.add("kubectl", body)` adds a program with a body in Python; the body
 reads its arguments from `words`, and a test reads them from `programs.calls("kubectl")`.
 """
 
@@ -34,7 +34,7 @@ class Programs:
         self._log.touch()
 
     def add(self, name: str, body: str = "") -> None:
-        """Adds or replaces a program whose body is Python."""
+        """Adds or replaces a program with a body in Python."""
         program = self.folder / name
         program.write_text(PROGRAM.format(python=sys.executable, name=name, log=str(self._log), body=body))
         program.chmod(0o755)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -62,8 +63,8 @@ class BeamRunner:
             raise UserError(f"runner={self.runner!r}: Beam has no such runner; use one of {known}")
         if self.runner == DASK:
             try:
+                importlib.import_module("distributed")  # first: without it Beam's module fails in another way
                 import apache_beam.runners.dask.dask_runner
-                import distributed  # noqa: F401
             except ImportError as error:
                 raise UserError("--runner=DaskRunner needs Dask; install electramed_jax[dask]") from error
         self._check_options()

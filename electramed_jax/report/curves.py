@@ -50,6 +50,7 @@ def scripts() -> tuple[str, str]:
     return get_plotlyjs().replace("\r\n", "\n"), own
 
 
+@functools.cache
 def script_policy() -> str:
     """Returns the directive of the Content-Security-Policy that allows the scripts, by their hash."""
     digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts())

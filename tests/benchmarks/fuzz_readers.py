@@ -250,7 +250,7 @@ def report_of(workdir: pathlib.Path) -> Any:
     runs = report_run.read_runs([str(workdir)])
     sections = [page.overview_section(runs), page.alerts_section(runs), page.speed_section(runs, [])]
     sections += [page.data_section(runs, ""), page.compile_section(runs), page.settings_section(runs)]
-    return page.render_page(runs, sections)
+    return page.render_page([run.name for run in runs], sections, {})
 
 
 def history_of(workdir: pathlib.Path) -> Any:
@@ -396,7 +396,7 @@ def describe_results(folder: pathlib.Path) -> Any:
     run = read["runs"][0]
     results.card_data(read, run), results.dev_curve(read, run), results.to_markdown(read)
     card_scores.scores_table([read]), card_scores.hub_metadata("m", [read])
-    return page.downstream_section({"run": read})
+    return page.downstream_section({"run": read}) + page.finetuning_section({"run": read}, [])
 
 
 def read_scores(folder: pathlib.Path) -> Any:

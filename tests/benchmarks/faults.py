@@ -94,6 +94,9 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
     print(f"\n{count} kills\n{'kill':<6}{'moment':<40}{'newest whole':<14}{'resumed from':<14}checkpoint")
     rows, before = [], 0
     for number in range(1, count + 1):
+        if before > STEPS - 2 * SAVE_EVERY:  # too few steps are left for another moment
+            finish_killed_run(workdir, dataset, undisturbed)
+            workdir, before = root / f"killed, from kill {number}", 0
         with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
             kill = kill_during_save if number % 4 == 0 else kill_at_random
             moment = kill(process, workdir, draw, time.time())
@@ -104,6 +107,10 @@ def kills(root: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) 
         same = verdict(same_state(workdir, undisturbed, before)) if before else "-"
         rows.append(f"{number:<6}{moment:<40}{before:<14}{resumed_from:<14}{same}")
         print(rows[-1], flush=True)
+    finish_killed_run(workdir, dataset, undisturbed)
+
+
+def finish_killed_run(workdir: pathlib.Path, dataset: pathlib.Path, undisturbed: pathlib.Path) -> None:
     with pod.start_processes(1, 8, *pretrain(dataset, workdir)) as [process]:
         assert process.wait(600) == 0, process.stderr
     same = same_state(workdir, undisturbed, STEPS) and entries(workdir) == entries(undisturbed)

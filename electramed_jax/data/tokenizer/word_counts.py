@@ -98,7 +98,7 @@ def count_documents(
       workers: processes (default: one per core).
     """
     parts = len(corpus_dir.read_documents_info(documents_dir)["inputs"])
-    with ProcessPool(workers) as pool:
+    with ProcessPool(1 if parts == 1 else workers) as pool:  # starting processes takes longer than adding up one part
         tasks = [
             (corpus_dir.part_path(documents_dir, "train", number), _prefix(folder, number), lower_case, keep_accents)
             for number in range(parts)

@@ -519,6 +519,8 @@ def main() -> None:
     names = parser.parse_args().tables or list(TABLES)
     if unknown := set(names) - set(TABLES):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; wanted some of {', '.join(TABLES)}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; the runs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         dataset, undisturbed = quick_run.pack(root), root / "undisturbed"

@@ -2,7 +2,7 @@
 
     electramed speedrun --track=gpu --corpus "corpus/*.jsonl.gz" --eval=eval --workdir=runs/record
 
-Rules, records and ideas: configs/speedrun/README.md.
+Rules, records and ideas: configs/speedrun/README.md. The number of steps has not been timed on such a machine yet.
 """
 
 from electramed_jax.config import preset

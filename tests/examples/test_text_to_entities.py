@@ -17,7 +17,7 @@ EXAMPLE = pathlib.Path(electramed_jax.__file__).parent / "examples" / "text_to_e
 
 @pytest.mark.slow
 def test_the_example_finds_entities_of_both_types(tmp_path, monkeypatch, capsys):
-    """As in a notebook: all cells in one process, in an empty folder."""
+    """Runs all cells in one process in an empty folder, as a notebook would."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jax, "jit", quick.jit)
     values = runpy.run_path(str(EXAMPLE))

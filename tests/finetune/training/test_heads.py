@@ -73,7 +73,7 @@ ROW = np.array([[2, 9, 10, DRUG, 11, GENE, 12, 3, 2, DRUG, 13, 3, 2, 14, 15, 3, 
     ],
 )
 def test_a_pooling_reads_the_parts_around_the_placeholders_of_its_own_example(name, parts):
-    """Of three examples in a row: with two placeholders, with one, without any."""
+    """Compares three examples in a row: with two placeholders, with one, without any."""
     head = Head(SEQUENCE, ("a", "b"), pooling=name, markers=(DRUG, GENE))
     structure = masking.packed_segments(jnp.array(ROW), SPECIAL)
     hidden = np.random.default_rng(0).normal(size=(1, 17, 3)).astype(np.float32)

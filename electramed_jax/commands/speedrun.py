@@ -11,7 +11,10 @@ import pathlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from electramed_jax.config.pretrain import Config
 
 HELP = """Pre-trains on a fixed corpus in a fixed time, exports, fine-tunes on each task, and records the scores.
 
@@ -114,13 +117,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
-def _pack(corpus: Sequence[str], track: Track, out: pathlib.Path) -> None:
-    """Prepares, learns the vocabulary and packs, unless an earlier start has."""
-    from electramed_jax.commands.command_runner import run_command
+def _read_recipe(track: Track) -> Config:
     from electramed_jax.config import pretrain as config_lib
     from electramed_jax.config import recipes
 
-    settings = config_lib.from_dict(recipes.read_settings(recipes.find_recipe(track.recipe).path))
+    return config_lib.from_dict(recipes.read_settings(recipes.find_recipe(track.recipe).path))
+
+
+def _pack(corpus: Sequence[str], track: Track, out: pathlib.Path) -> None:
+    """Prepares, learns the vocabulary and packs, unless an earlier start has."""
+    from electramed_jax.commands.command_runner import run_command
+
+    settings = _read_recipe(track)
     if not (out / "documents" / "documents.json").exists():
         run_command(["prepare", "--input", *corpus, "--output", f"{out}/documents", "--test", "0.0"])
     if not (out / "vocab.txt").exists():
@@ -136,14 +144,12 @@ def _pack(corpus: Sequence[str], track: Track, out: pathlib.Path) -> None:
 def _pretrain(args: argparse.Namespace, track: Track, out: pathlib.Path) -> float:
     """Pre-trains or resumes, and exports; returns the seconds of all starts, with those of compilation and saves."""
     from electramed_jax.commands.command_runner import run_command
-    from electramed_jax.config import pretrain as config_lib
-    from electramed_jax.config import recipes
 
     clock = out / "pretrain_seconds.json"
     earlier = json.loads(clock.read_text(encoding="utf-8"))["seconds"] if clock.exists() else 0.0
     command = ["pretrain", f"--config={track.recipe}", f"--config.data.directory={out}/packed", f"--workdir={out}/run"]
     if args.proxy:
-        settings = config_lib.from_dict(recipes.read_settings(recipes.find_recipe(track.recipe).path))
+        settings = _read_recipe(track)
         steps = round(PROXY_SHARE * settings.total_steps)
         command += [f"--config.total_steps={steps}", f"--config.eval_every={max(1, steps // 4)}"]
         command += [f"--config.optimizer.warmup_steps={round(PROXY_SHARE * settings.optimizer.warmup_steps)}"]

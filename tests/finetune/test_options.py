@@ -14,14 +14,12 @@ import quick
 from invented_corpus import DRUGS, tiny_init_encoder, write_conll
 
 from electramed_jax import cli
-from electramed_jax.commands import predict as predict_command
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.tree_rules import named_leaves
 from electramed_jax.config import finetune as config_lib
 from electramed_jax.config.finetune import FinetuneConfig, FinetuneOptimizerConfig, NerConfig, TaskConfig, TextConfig
 from electramed_jax.config.pretrain import MeshConfig
-from electramed_jax.finetune import load_model, make_task, run
-from electramed_jax.finetune.predictor import Predictor
+from electramed_jax.finetune import load_model, make_task, predictor, run
 from electramed_jax.finetune.task.task import IGNORE
 from electramed_jax.finetune.training import batches
 from electramed_jax.finetune.training.step import TrainSpec, train_step
@@ -148,7 +146,7 @@ def test_a_model_predicts_with_the_decoder_that_it_was_scored_with(corpus, tmp_p
     assert trained.spec.head.crf == (decoder == "crf") == bool(trained.postprocess.transitions)
     assert cli.main(["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--quiet"]) == 0
     for folder in ("run", "hf"):
-        predicted = Predictor(predict_command.load_model(str(tmp_path / folder), None), 8).entities(texts)
+        predicted = predictor.Predictor(predictor.load_model(str(tmp_path / folder), None), 8).entities(texts)
         for record, text, entities in zip(records, texts, predicted, strict=True):
             words = [len(text[: entity.start].split()) for entity in entities]
             assert [(start, kind) for start, _, kind in record["predicted"]] == [
@@ -169,7 +167,7 @@ def test_relations_are_learned_with_a_pooling_and_class_weights(relations, tmp_p
     head = load_model.load_finetuned(str(tmp_path / "run")).spec.head
     counts = results["data"]["labels"]["train"]
     assert head.class_weights == pytest.approx([(48 / (3 * counts[label])) ** 0.5 for label in head.labels])
-    model = predict_command.load_model(str(tmp_path / "run"), None)
+    model = predictor.load_model(str(tmp_path / "run"), None)
     assert set(head.markers) == {model.tokenizer.tokens.index(name) for name in ("@DRUG$", "@GENE$")}
     records = [json.loads(line) for line in (tmp_path / "run/seed-0/records-test.jsonl").read_text().splitlines()]
     (tmp_path / "in.tsv").write_text("\n".join(["sentence", *(record["text"] for record in records)]) + "\n")

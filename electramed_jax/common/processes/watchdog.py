@@ -124,7 +124,8 @@ class Watchdog:
         self._beat_seconds = max(BEAT_SECONDS, BEAT_SECONDS * count / PROCESSES_AT_ONCE)
         self._host = socket.gethostname()
         self._main: tuple[str, int, float] = (OTHER, 0, now())
-        self._step_seconds: deque[float] = deque(maxlen=TIMED_STEPS)
+        self._step_seconds: deque[float] = deque(maxlen=TIMED_STEPS)  # without the first step
+        self._is_compiled = False  # whether the first step, which includes compilation, is over
         self._hang_seconds: float | None = None  # None: no limit; 0: automatic
         self._grace_seconds = 0.0
         self._sigterm_time: float | None = None
@@ -162,6 +163,7 @@ class Watchdog:
         self._hang_seconds, self._grace_seconds = hang_seconds, grace_seconds
         self._sigterm_time = None
         self._step_seconds.clear()
+        self._is_compiled = False
         if self._client is None:
             self.start()
         try:
@@ -183,7 +185,9 @@ class Watchdog:
         finally:
             now = self._now()
             if kind == STEP:
-                self._step_seconds.append(now - began)
+                if self._is_compiled:
+                    self._step_seconds.append(now - began)
+                self._is_compiled = True
             self._main = (OTHER, step, now)
 
     def note_sigterm(self) -> None:
@@ -334,7 +338,7 @@ class Watchdog:
 
     def _own_waiting(self) -> Waiting:
         kind, step, since = self._main
-        return Waiting(kind, step, self._now() - since, kind == STEP and not self._step_seconds)
+        return Waiting(kind, step, self._now() - since, kind == STEP and not self._is_compiled)
 
     def _find_end(self) -> str:
         for number, beat in self._beats.items():

@@ -51,7 +51,8 @@ EXTRAS = {
     "serve": SERVE,
     "torch": ["torch>=2.6"],
     "onnx": ["torch>=2.6", "transformers>=4.57", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
-    "docs": [PDOC],
+    # of the documentation site: .docs/build
+    "docs": [PDOC, "sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12", "sphinx-copybutton>=0.5"],
     "tf": ["tensorflow-cpu>=2.20,<3", "importlib_resources"],
     "test": [
         "pytest>=8",

@@ -18,6 +18,7 @@ DOCUMENTS = [
     "README.md",
     ".github/CONTRIBUTING.md",
     "electramed_jax/CHANGELOG.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / ".docs").glob("*.md")),
     *sorted(str(p.relative_to(ROOT)) for f in FOLDERS for p in (ROOT / f).rglob("README.md")),
 ]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")

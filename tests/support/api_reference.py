@@ -1,10 +1,11 @@
-"""Builds the API reference from the docstrings, one page per module. Needs pip install 'electramed_jax[docs]'.
+"""Builds the reference of the code from the docstrings, one page per module; `.docs/build` makes it a part of the site.
 
-python tests/support/api_reference.py api        # then open api/index.html
+python tests/support/api_reference.py code        # then open code/index.html; needs pip install 'electramed_jax[docs]'
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
 import sys
@@ -14,16 +15,34 @@ PACKAGE = "electramed_jax"
 
 
 def build(output: pathlib.Path, *modules: str) -> None:
-    """Writes the pages of `modules` (default: the package without examples, which run on import). A warning of pdoc is an error."""
+    """Writes the pages of `modules` (default: every module). A warning of pdoc is an error."""
     os.environ["PDOC_ALLOW_EXEC"] = "1"  # imported packages run programs to detect the platform
     import pdoc
     from pdoc import render
 
-    render.configure(docformat="google")
+    render.configure(docformat="google", show_source=False)
     _fix_named_tuple_annotations()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module="pdoc")
-        pdoc.pdoc(*(modules or [PACKAGE, f"!{PACKAGE}.examples"]), output_directory=output)
+        pdoc.pdoc(*(modules or list_modules()), output_directory=output)
+
+
+def list_modules() -> list[str]:
+    """Returns the arguments of pdoc for all modules, also for those that `__all__` of their package omits.
+
+    The examples and `__main__` are left out, because they run on import.
+    """
+    from pdoc import extract
+
+    specs = [PACKAGE, f"!{PACKAGE}.examples"]
+    found = set(extract.walk_specs(specs))
+    folder = pathlib.Path(importlib.import_module(PACKAGE).__path__[0])
+    for path in sorted(folder.rglob("*.py")):  # a package before its modules
+        name = ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+        if name not in found and not name.startswith(f"{PACKAGE}.examples") and path.stem != "__main__":
+            specs.append(name)
+            found.update(extract.walk_specs([name]))
+    return specs
 
 
 def _fix_named_tuple_annotations() -> None:

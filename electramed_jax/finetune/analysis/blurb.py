@@ -33,7 +33,7 @@ TASKS: dict[str, dict[str, str]] = {
 }
 RECIPES, OTHER_RECIPE = {"ner": "finetune_ner"}, "finetune_relations"  # by kind of the corpus
 # Columns of the table, those with most scores.
-MODELS = ("BERT-base uncased", "SciBERT uncased", "BioBERT v1.1", "PubMedBERT", "BioLinkBERT-base")
+MODELS = ("BERT-base uncased", "SciBERT uncased", "BioBERT v1.1", "PubMedBERT", "BioLinkBERT-base", "BioLinkBERT-large")
 VARIANT = "BLURB's files"
 
 
@@ -169,9 +169,10 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     if missing:
         lines += [f"Missing: {', '.join(missing)}. There is no BLURB score without them.", ""]
     lines += [
-        "Published scores have the same measure and are of BLURB's own files (Gu et al. 2021, arXiv 2007.15779; README "
-        "of LinkBERT). The files here are made from those of the corpora's authors: splits and sentences can differ, "
-        "see `electramed corpora show NAME`. A score of other files compares with a published one only roughly.",
+        "Published scores have the same measure and are of BLURB's own files (Gu et al. 2021, arXiv 2007.15779, table "
+        "6; Yasunaga et al. 2022, arXiv 2203.15827, table 7). The files here are made from those of the corpora's "
+        "authors: splits and sentences can differ, see `electramed corpora show NAME`. A score of other files compares "
+        "with a published one only roughly.",
         "",
     ]
     return "\n".join(lines)

@@ -11,9 +11,10 @@ from electramed_jax.finetune.corpora.registry import CORPORA
 from electramed_jax.finetune.corpora.spec import published_scores
 from electramed_jax.finetune.corpora.spec.published_scores import PUBLISHED
 
-# The macro average over BLURB's six kinds of tasks that table 6 of Gu et al. prints.
+# The macro average over BLURB's six kinds of tasks that table 6 of Gu et al. and table 7 of Yasunaga et al. print.
 BLURB_AVERAGES = {"BERT-base uncased": 76.11, "RoBERTa-base": 76.46, "BioBERT v1.1": 80.34, "SciBERT uncased": 78.86,
-                  "SciBERT cased": 78.14, "ClinicalBERT": 77.29, "BlueBERT": 76.27, "PubMedBERT": 81.16}  # fmt: skip
+                  "SciBERT cased": 78.14, "ClinicalBERT": 77.29, "BlueBERT": 76.27, "PubMedBERT": 81.16,
+                  "BioLinkBERT-base": 83.39, "BioLinkBERT-large": 84.30}  # fmt: skip
 TASKS = (
     ("bc5-chemical", "bc5-disease", "ncbi-disease", "bc2gm", "jnlpba-merged"),
     ("ebm-pico",),

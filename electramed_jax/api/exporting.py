@@ -10,7 +10,7 @@ from typing import Any
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.folder_owner import own_folder
-from electramed_jax.common.processes.main_console import log_main
+from electramed_jax.common.processes.main_console import log_main, warn_main
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import CLS
 from electramed_jax.config.pretrain import MeshConfig
@@ -112,11 +112,6 @@ def _export_finetuned(request: _Request) -> dict[str, Any]:
     trained = load_model.load_finetuned(request.workdir, request.seed)
     spec = trained.spec
     result = {"workdir": request.workdir, "seed": trained.seed, "output": request.output}
-    if spec.head.pooling != CLS:
-        raise UserError(
-            f"{request.workdir}: trained with config.text.pooling={spec.head.pooling}, a head that transformers does "
-            "not have; predict with the workdir, or train with config.text.pooling=cls"
-        )
     if not distributed.is_main():
         return result
     data, recipe, scores = results.card_data(trained.results, trained.scores)
@@ -138,8 +133,16 @@ def _export_finetuned(request: _Request) -> dict[str, Any]:
         card_data=card.CardData(
             name, data, recipe, scores, license=request.license, sections=sections, metadata=metadata
         ),
+        pooling=spec.head.pooling,
+        markers=spec.head.markers,
     )
     log_main(f"wrote {request.output} (seed {trained.seed})")
+    if spec.head.pooling != CLS:
+        warn_main(
+            f"warning: transformers has no head that reads config.text.pooling={spec.head.pooling} and refuses this "
+            "folder; open it with electramed predict, serve or Predictor, or use its model.onnx (--onnx); for "
+            "transformers train with config.text.pooling=cls"
+        )
     if request.onnx:
         difference = onnx_export.export_onnx(request.output)
         log_main(f"wrote {onnx_export.ONNX_FILE}; its logits differ from those of torch by up to {difference:.1g}")

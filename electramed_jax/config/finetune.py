@@ -21,6 +21,7 @@ EXACT, GOOGLE = LAYER_DECAY_RULES = ("exact", "google")
 PUNCTUATION, FILE = SEGMENTATIONS = ("punctuation", "file")
 ARGMAX, VITERBI, CRF = DECODERS = ("argmax", "viterbi", "crf")
 CLS, MENTIONS, PIECES = POOLINGS = ("cls", "mentions", "pieces")
+POOLED_VECTORS = {CLS: 1, MENTIONS: 3, PIECES: 4}  # vectors of an example that the head reads, [CLS] included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +228,13 @@ class FinetuneConfig:
         0, "seed of the head, the order of the examples and dropout; of the encoder too if init=scratch", NON_NEGATIVE
     )
     seeds: int = setting(1, "number of runs; run k has seed + k", POSITIVE, "runs")
+    parallel_seeds: int = setting(
+        1,
+        "runs at the same time, in one process: each on its part of the devices, or all on a single device, whose "
+        "memory must have room for all",
+        POSITIVE,
+        "runs",
+    )
     batch_size: int = setting(32, "examples per step, over all devices", POSITIVE, "examples")
     gradient_accumulation_steps: int = setting(
         1, "micro-batches that a batch is computed in, to save memory", POSITIVE, "micro-batches"
@@ -263,7 +271,8 @@ class FinetuneConfig:
 
 # Settings and groups that may change when a run is resumed: they affect how it runs, and how many seeds it has.
 RUNTIME_SETTINGS = (
-    "seeds", "mesh", "log_every", "preemption_grace_seconds", "remat", "task.strict_labels", "trackers",
+    "seeds", "parallel_seeds", "mesh", "log_every", "preemption_grace_seconds", "remat", "task.strict_labels",
+    "trackers",
 )  # fmt: skip
 
 
@@ -297,6 +306,11 @@ def check(config: FinetuneConfig) -> None:
     if config.qa.pretrain_stage.train and config.task.kind != "qa":
         raise UserError(f"config.qa.pretrain_stage.train is for config.task.kind=qa; got {config.task.kind}")
     _check_options(config)
+    if config.parallel_seeds > 1 and config.trackers:
+        raise UserError(
+            f"config.parallel_seeds={config.parallel_seeds}: config.trackers={config.trackers} tracks one run at a "
+            "time; use parallel_seeds=1, or no trackers"
+        )
     if config.init != SCRATCH and (config.init_size_from or config.vocab):
         raise UserError(
             "config.init_size_from and config.vocab are only for config.init=scratch; got "

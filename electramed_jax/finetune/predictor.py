@@ -87,7 +87,7 @@ def load_model(folder: str, seed: int | None) -> LoadedModel:
     if seed is not None:
         raise UserError(f"--seed does not apply to {folder}, which contains one model; omit it")
     exported = finetuned.load_finetuned(folder)
-    head = Head(exported.kind, exported.labels, exported.loss)
+    head = Head(exported.kind, exported.labels, exported.loss, exported.pooling, exported.markers)
     postprocess = postprocess_config.from_json(exported.postprocess, head, exported.model.max_positions, folder)
     return LoadedModel(folder, exported.model, head, exported.tokenizer, exported.params, postprocess)
 

@@ -11,6 +11,7 @@ import numpy as np
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files, json_values
 from electramed_jax.common.tree_rules import named_leaves
+from electramed_jax.config.finetune import CLS, POOLED_VECTORS
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
 from electramed_jax.data.tokenizer.vocab import VOCAB_FILE
@@ -25,10 +26,20 @@ PROBLEM_TYPES = {
     "sigmoid": "multi_label_classification",
     "squared": "regression",
 }
-POSTPROCESS_KEY = "electramed"  # key of config.json
+POSTPROCESS_KEY, POOLING_KEY = "electramed", "electramed_pooling"  # keys of config.json
 _ADVICE = "export the model again, or copy the whole folder again"
 # Architecture in config.json -> kind of the head.
 HEAD_KINDS = {config_json.CLASSES[kind]: kind for kind in (TOKEN, SEQUENCE, SPAN)}
+
+
+class Pooling(TypedDict):
+    """The vectors that a "sequence" head reads in addition to [CLS], which transformers' head does not.
+
+    kind: value of config.text.pooling; markers: the placeholders that it looks for.
+    """
+
+    kind: str
+    markers: list[str]
 
 
 class FinetunedConfig(TypedDict, total=False):
@@ -38,6 +49,7 @@ class FinetunedConfig(TypedDict, total=False):
     problem_type: str | None
     id2label: dict[str, Any] | None
     electramed: Any  # POSTPROCESS_KEY
+    electramed_pooling: Pooling | None  # POOLING_KEY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +62,8 @@ class FinetunedModel:
       tokenizer: with the vocabulary of the folder.
       kind: of the head: "token", "sequence" or "span".
       labels, loss, postprocess: as in `export_finetuned`; postprocess is {} if another program wrote the folder.
+      pooling: value of config.text.pooling.
+      markers: token ids of the placeholders that `pooling` looks for.
     """
 
     params: dict[str, Any]
@@ -59,6 +73,8 @@ class FinetunedModel:
     labels: tuple[str, ...]
     loss: str
     postprocess: Any
+    pooling: str = CLS
+    markers: tuple[int, ...] = ()
 
 
 def load_finetuned(folder: str) -> FinetunedModel:
@@ -82,7 +98,12 @@ def load_finetuned(folder: str) -> FinetunedModel:
             f"{', '.join(HEAD_KINDS)}"
         )
     kind = kinds[0]
-    network = model_dir.read_finetuned(folder, kind)
+    pooled: Pooling = values.get("electramed_pooling") or {"kind": CLS, "markers": []}
+    if pooled["kind"] not in POOLED_VECTORS:
+        raise UserError(
+            f"{path}: {POOLING_KEY} with kind={pooled['kind']!r}; wanted one of {', '.join(POOLED_VECTORS)}; {_ADVICE}"
+        )
+    network = model_dir.read_finetuned(folder, kind, POOLED_VECTORS[pooled["kind"]])
     sizes = network.sizes
     labels = _labels(values, kind, sizes.num_labels, path)
     problem = values.get("problem_type") or PROBLEM_TYPES["squared" if len(labels) == 1 else "softmax"]
@@ -99,9 +120,18 @@ def load_finetuned(folder: str) -> FinetunedModel:
     tokenizer = Tokenizer.from_tokens(
         network.vocabulary, network.lower_case is not False, never_split, keep_accents=network.keep_accents
     )
-    loss = losses[problem] if kind == SEQUENCE else "softmax"
+    if unknown := set(pooled["markers"]) - set(tokenizer.tokens):
+        raise UserError(f"{path}: {POOLING_KEY} looks for {min(unknown)}, which {VOCAB_FILE} does not have; {_ADVICE}")
     return FinetunedModel(
-        tying.unflatten(leaves), model, tokenizer, kind, labels, loss, values.get(POSTPROCESS_KEY, {})
+        params=tying.unflatten(leaves),
+        model=model,
+        tokenizer=tokenizer,
+        kind=kind,
+        labels=labels,
+        loss=losses[problem] if kind == SEQUENCE else "softmax",
+        postprocess=values.get(POSTPROCESS_KEY, {}),
+        pooling=pooled["kind"],
+        markers=tuple(map(tokenizer.tokens.index, pooled["markers"])),
     )
 
 
@@ -117,7 +147,9 @@ def _labels(values: FinetunedConfig, kind: str, count: int, path: str) -> tuple[
     return tuple(str(named[str(number)]) for number in range(count))
 
 
-def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_labels: int) -> dict[str, np.ndarray]:
+def to_state_dict(
+    params: Mapping[str, Any], model: ModelConfig, kind: str, num_labels: int, pooling: str = CLS
+) -> dict[str, np.ndarray]:
     """Returns the tensors of a fine-tuned model by Hugging Face's name, without the transition scores of a CRF.
 
     Args:
@@ -125,10 +157,12 @@ def to_state_dict(params: Mapping[str, Any], model: ModelConfig, kind: str, num_
       model: sizes of the encoder.
       kind: of the head: "token", "sequence" or "span".
       num_labels: logits of the head.
+      pooling: value of config.text.pooling. transformers has no such head unless it is "cls": the dense layer then
+        reads more vectors.
     """
     named = {name: leaf for name, leaf in named_leaves(params).items() if not name.startswith("head/crf/")}
     leaves = {name.removeprefix("encoder/"): leaf for name, leaf in named.items()}
-    return mapping.to_hf_tensors(leaves, _sizes(model, kind, num_labels), kind)
+    return mapping.to_hf_tensors(leaves, _sizes(model, kind, num_labels, pooling), kind)
 
 
 def export_finetuned(
@@ -142,10 +176,13 @@ def export_finetuned(
     loss: str,
     postprocess: Mapping[str, Any],
     card_data: card.CardData,
+    pooling: str = CLS,
+    markers: Sequence[int] = (),
 ) -> None:
     """Writes ElectraForTokenClassification, ...SequenceClassification or ...QuestionAnswering with its tokenizer.
 
-    An earlier export in the folder is replaced; see `write_folders`.
+    An earlier export in the folder is replaced; see `write_folders`. With a pooling other than "cls", transformers
+    refuses the folder, because the size of the classifier differs; `load_finetuned` and `onnx_export` read it.
 
     Args:
       folder: local or remote; created if missing.
@@ -155,14 +192,17 @@ def export_finetuned(
       loss: "softmax", "sigmoid" or "squared".
       postprocess: settings that turn logits into predictions, for `load_finetuned`; transformers ignores them.
       card_data: content of the model card.
+      pooling, markers: as in `FinetunedModel`.
 
     Raises:
       UserError: the vocabulary and the word table differ in size.
     """
     convert.check_vocabulary_size(tokenizer.tokens, model)
-    tensors = to_state_dict(params, model, kind, len(labels))
-    config = config_json.to_config_json(_sizes(model, kind, len(labels)), kind, model, tokenizer.special.pad)
+    tensors = to_state_dict(params, model, kind, len(labels), pooling)
+    config = config_json.to_config_json(_sizes(model, kind, len(labels), pooling), kind, model, tokenizer.special.pad)
     config |= {POSTPROCESS_KEY: dict(postprocess)}
+    if pooling != CLS:
+        config |= {POOLING_KEY: {"kind": pooling, "markers": [tokenizer.tokens[marker] for marker in markers]}}
     if kind != SPAN:
         config |= {
             "id2label": {str(number): label for number, label in enumerate(labels)},
@@ -172,5 +212,6 @@ def export_finetuned(
     write_folders({folder: FolderContent(tensors, config, tokenizer, card.render_card(kind, card_data))})
 
 
-def _sizes(model: ModelConfig, kind: str, num_labels: int) -> Sizes:
-    return dataclasses.replace(Sizes.from_model_config(model, kind), num_labels=num_labels)
+def _sizes(model: ModelConfig, kind: str, num_labels: int, pooling: str) -> Sizes:
+    vectors = POOLED_VECTORS[pooling]
+    return dataclasses.replace(Sizes.from_model_config(model, kind), num_labels=num_labels, num_vectors=vectors)

@@ -1,6 +1,7 @@
 """Writes model.onnx next to an exported fine-tuned model, and checks it with onnxruntime.
 
-The graph is that of transformers' torch model, so that it is the exported weights that are checked, too.
+The graph is that of transformers' torch model, so that it is the exported weights that are checked, too. A pooling that
+transformers does not have is added to it, see `_torch_model`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
+from electramed_jax.config.finetune import CLS, MENTIONS, POOLED_VECTORS
 from electramed_jax.hf import finetuned
 from electramed_jax.hf.format import config_json
 from electramed_jax.hf.format.mapping import SPAN
@@ -41,13 +43,13 @@ def export_onnx(folder: str) -> float:
         import onnxruntime  # type: ignore[import-untyped]
         import onnxscript  # noqa: F401
         import torch
-        import transformers
+        import transformers  # noqa: F401
     except ImportError as error:
         raise UserError(f"--onnx: {error.name} is not installed; pip install 'electramed_jax[onnx]'") from error
     if not os.path.isdir(folder):
         raise UserError(f"--onnx: {folder} is remote; export to a local folder and copy it")
     exported = finetuned.load_finetuned(folder)
-    network = getattr(transformers, config_json.CLASSES[exported.kind]).from_pretrained(folder).eval()
+    network = _torch_model(folder, exported).eval()
     outputs = ["start_logits", "end_logits"] if exported.kind == SPAN else ["logits"]
     path = files.join(folder, ONNX_FILE)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=exported.model.max_positions)}
@@ -79,6 +81,52 @@ def export_onnx(folder: str) -> float:
             "use other versions of torch and onnxruntime"
         )
     return largest
+
+
+def _torch_model(folder: str, exported: finetuned.FinetunedModel) -> Any:
+    """Returns the torch model of a folder: that of transformers, with a wider head if the folder has a pooling."""
+    import torch
+    import transformers
+
+    architecture = getattr(transformers, config_json.CLASSES[exported.kind])
+    if exported.pooling == CLS:
+        return architecture.from_pretrained(folder)
+    network = architecture(transformers.AutoConfig.from_pretrained(folder))
+    width = exported.model.hidden_size
+    network.classifier.dense = torch.nn.Linear(width * POOLED_VECTORS[exported.pooling], width)
+    tensors = finetuned.to_state_dict(
+        exported.params, exported.model, exported.kind, len(exported.labels), exported.pooling
+    )
+    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
+    markers = torch.tensor(exported.markers)
+
+    class Pooled(torch.nn.Module):
+        """The encoder, the means over the parts of each text, and the head; `finetune.training.pooling` in torch."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.electra, self.classifier = network.electra, network.classifier
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> dict[str, Any]:
+            hidden = self.electra(input_ids, attention_mask, token_type_ids)[0]
+            is_token = attention_mask.bool()
+            is_marker = (input_ids[..., None] == markers).any(-1) & is_token
+            count = is_marker.long().cumsum(1)
+            total = is_marker.long().sum(1, keepdim=True)
+            if exported.pooling == MENTIONS:
+                parts = [is_marker & (count == 1), is_marker & (count == total)]
+            else:
+                place = is_token.long().cumsum(1)
+                is_word = is_token & ~is_marker & (place > 1) & (place < is_token.long().sum(1, keepdim=True))
+                before, after = count == 0, (count > 0) & (count == total)
+                parts = [is_word & before, is_word & ~before & ~after, is_word & after]
+            vectors = [hidden[:, 0]]
+            for part in parts:
+                weights = part.to(hidden.dtype)
+                vectors.append((weights[..., None] * hidden).sum(1) / weights.sum(1, keepdim=True).clamp(min=1.0))
+            return {"logits": self.classifier(torch.cat(vectors, -1)[:, None])}
+
+    return Pooled()
 
 
 def _inputs(batch: int, length: int, vocab_size: int) -> dict[str, Any]:

@@ -4,19 +4,24 @@
 
 Both train the encoder of `pretrain_tiny.py` from scratch for an epoch on the same sentences (words split at white space,
 batches of 32, AdamW, dropout 0.1), score dev and test, and then find entities in the same texts, in windows of 128 word
-pieces that overlap by half. The peer pads each batch to its longest sentence and sorts texts by length. Each round runs
-ours and theirs, in a process of its own; the table has the median over the rounds of
+pieces that overlap by half. The peer uses SDPA, pads each batch to its longest sentence and sorts texts by length. Each
+round runs ours and theirs, in a process of its own; the table has the median over the rounds of
 
-    epoch     wall time of the process, start-up and compilation included
+    epoch     the process, start-up and compilation included
     steps     training steps alone, without the first five
-    predict   wall time of the process
+    predict   the process
+
+in seconds of the wall, and of the processor for whole processes. On a machine that others use, the latter with --cores=1
+compares best: threads that wait for each other count as busy in torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +39,8 @@ def main() -> None:
     parser.add_argument("--vocab", required=True)
     parser.add_argument("--texts", required=True, help='JSON lines with "text"')
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=0, help="cores that every process may use; 0: all")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of both")
     parser.add_argument("--peer", choices=("train", "predict"), help="run theirs in this process")
     parser.add_argument("--folder", help="of the peer's model")
     args = parser.parse_args()
@@ -41,15 +48,21 @@ def main() -> None:
         result = peer_train(args) if args.peer == "train" else peer_predict(args)
         print(json.dumps(result))
         return
+    if args.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
+        os.environ["OMP_NUM_THREADS"] = str(args.cores)
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds):
             for name, seconds in one_round(args, pathlib.Path(folder) / str(number)).items():
                 times.setdefault(name, []).append(seconds)
                 print(f"round {number}: {name} {seconds:.2f} s", flush=True)
-    for what in ("epoch", "steps", "predict"):
+    for what in ("epoch", "epoch, processor", "steps", "predict", "predict, processor"):
+        pairs = zip(times[f"theirs {what}"], times[f"ours {what}"], strict=True)
+        ratios = sorted(theirs / ours for theirs, ours in pairs)
         ours, theirs = (statistics.median(times[f"{side} {what}"]) for side in ("ours", "theirs"))
-        print(f"{what:<8} ours {ours:7.2f} s  theirs {theirs:7.2f} s  ratio {theirs / ours:.2f}")
+        spread = f"[{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        print(f"{what:<18} ours {ours:7.2f} s  theirs {theirs:7.2f} s  ratio {statistics.median(ratios):.2f} {spread}")
 
 
 def one_round(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, float]:
@@ -59,8 +72,15 @@ def one_round(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, float
     settings += ["ner.words=file", "log_every=5", f"task.max_seq_length={LENGTH}", f"batch_size={BATCH}"]
     recipe = f"--config={ROOT}/configs/finetune_ner.py"
     workdir = f"--workdir={folder}/ours"
+    settings += [f"compute_dtype={args.dtype}"]
     flags = [f"--config.{setting}" for setting in settings]
-    times = {"ours epoch": timed([*own, "finetune", recipe, workdir, *flags, "--quiet"])[0]}
+    times: dict[str, float] = {}
+
+    def measure(what: str, command: list[str]) -> dict[str, Any]:
+        times[what], times[f"{what}, processor"], result = timed(command)
+        return result
+
+    measure("ours epoch", [*own, "finetune", recipe, workdir, *flags, "--quiet"])
     entries = [json.loads(line) for line in (folder / "ours/seed-0/metrics.jsonl").read_text().splitlines()]
     entries = [entry for entry in entries if entry["split"] == "train" and "step_seconds" in entry]
     steps = [entry for entry in entries if entry["step"] > WARM_UP]
@@ -69,20 +89,23 @@ def one_round(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, float
         for before, entry in zip([{"step": WARM_UP}, *steps], steps, strict=False)
     )
     peer = [sys.executable, __file__, f"--corpus={args.corpus}", f"--vocab={args.vocab}", f"--texts={args.texts}"]
-    peer += [f"--folder={folder}/theirs"]
-    times["theirs epoch"], result = timed([*peer, "--peer=train"])
-    times["theirs steps"] = result["steps"]
+    peer += [f"--folder={folder}/theirs", f"--dtype={args.dtype}"]
+    times["theirs steps"] = measure("theirs epoch", [*peer, "--peer=train"])["steps"]
     output = [f"--output={folder}/ours.jsonl", f"--input={args.texts}", "--quiet"]
-    times["ours predict"] = timed([*own, "predict", f"--model={folder}/ours", *output])[0]
-    times["theirs predict"] = timed([*peer, "--peer=predict"])[0]
+    measure("ours predict", [*own, "predict", f"--model={folder}/ours", *output])
+    measure("theirs predict", [*peer, "--peer=predict"])
     return times
 
 
-def timed(command: list[str]) -> tuple[float, dict[str, Any]]:
-    """Returns the wall time of a process, and the JSON that it prints."""
-    start = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return time.perf_counter() - start, json.loads(done.stdout or "{}")
+def timed(command: list[str]) -> tuple[float, float, dict[str, Any]]:
+    """Returns the wall time of a process, its processor time, and the JSON that it prints."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, busy, json.loads(done.stdout or "{}")
 
 
 def read_conll(path: pathlib.Path) -> list[tuple[list[str], list[str]]]:
@@ -107,7 +130,7 @@ def peer_train(args: argparse.Namespace) -> dict[str, float]:
         vocab_size=len(tokenizer), embedding_size=128, hidden_size=128, num_hidden_layers=4, num_attention_heads=2,
         intermediate_size=512, num_labels=len(labels),
     )  # fmt: skip
-    network = transformers.ElectraForTokenClassification(config)
+    network = transformers.ElectraForTokenClassification._from_config(config, attn_implementation="sdpa")
     encoded = {}
     for split, sentences in corpus.items():
         rows = tokenizer(
@@ -128,7 +151,9 @@ def peer_train(args: argparse.Namespace) -> dict[str, float]:
     for step, batch in enumerate(loader):
         if step == WARM_UP:
             start = time.perf_counter()
-        network(**batch).loss.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):
+            loss = network(**batch).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         adamw.step()
         adamw.zero_grad()
@@ -137,7 +162,7 @@ def peer_train(args: argparse.Namespace) -> dict[str, float]:
     for split in ("dev", "test"):
         gold, found = [], []
         for batch in torch.utils.data.DataLoader(encoded[split], BATCH, collate_fn=collate):
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):
                 best = network(**batch).logits.argmax(-1)
             for tags, row in zip(batch["labels"].tolist(), best.tolist(), strict=True):
                 gold.append([labels[tag] for tag in tags if tag != -100])

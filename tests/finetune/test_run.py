@@ -28,6 +28,7 @@ from electramed_jax.config.pretrain import MeshConfig
 from electramed_jax.finetune import load_model, make_task, run
 from electramed_jax.finetune.training import batches, loop
 from electramed_jax.model import flops
+from electramed_jax.training import sharding
 
 pytestmark = pytest.mark.slow
 
@@ -275,3 +276,43 @@ def test_flops_utilization_is_logged_if_the_peak_of_the_device_is_known(whole, c
     for entry in timed:
         peak = 1e12 * jax.device_count()
         assert entry["model_flops_utilization"] == pytest.approx(step_flops / entry["step_seconds"] / peak)
+
+
+def test_seeds_at_the_same_time_equal_seeds_one_after_another(whole, corpus, tmp_path):
+    """Eight devices are divided among two seeds, so that sums are rounded otherwise."""
+    config = config_of(corpus, parallel_seeds=2)
+    assert [mesh.devices.size for mesh in run.make_meshes(config)] == [4, 4]
+    assert not finetune(config, tmp_path / "run").preempted
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["seeds"] == [0, 1]
+    for seed in (0, 1):
+        ours, theirs = (read_metrics(folder / f"seed-{seed}") for folder in (tmp_path / "run", whole))
+        losses = [[entry["loss"] for entry in log if entry["split"] == "train"] for log in (ours, theirs)]
+        np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_seeds_on_one_device_are_bit_equal_also_when_both_are_interrupted(corpus, tmp_path, monkeypatch):
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    monkeypatch.setattr(run, "make_meshes", lambda config: [mesh] * config.parallel_seeds)
+    finetune(config_of(corpus), tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "collate", preempt(31))
+        assert finetune(config_of(corpus, parallel_seeds=2), tmp_path / "two").preempted
+    assert not (tmp_path / "two/results.json").exists(), "both seeds were interrupted"
+    assert not finetune(config_of(corpus, parallel_seeds=2), tmp_path / "two").preempted
+    for seed in (0, 1):
+        assert_same_seed(tmp_path / "two", tmp_path / "one", seed)
+
+
+def test_a_seed_that_fails_stops_the_others_after_a_save(corpus, tmp_path, monkeypatch):
+    run_seed = loop.run_seed
+
+    def fail_seed_1(runner, encoder, folder, seed, stop):
+        if seed == 1:
+            raise UserError("seed 1 fails")
+        return run_seed(runner, encoder, folder, seed, stop)
+
+    monkeypatch.setattr(loop, "run_seed", fail_seed_1)
+    with pytest.raises(UserError, match="seed 1 fails"):
+        finetune(config_of(corpus, parallel_seeds=2, epochs=300.0), tmp_path / "run")
+    assert list((tmp_path / "run/seed-0/checkpoints").iterdir()) and not (tmp_path / "run/seed-0/scores.json").exists()

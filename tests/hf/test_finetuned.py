@@ -36,6 +36,10 @@ HEADS = {
     "number": (Head(SEQUENCE, ("score",), SQUARED), "AutoModelForSequenceClassification"),
     "span": (Head(SPAN, ("start", "end")), "AutoModelForQuestionAnswering"),
 }
+POOLED = {  # heads that transformers does not have
+    pooling: Head(SEQUENCE, ("a", "b", "c"), SOFTMAX, pooling, (VOCABULARY.index("@DRUG$"),))
+    for pooling in ("mentions", "pieces")
+}
 PROBLEMS = {"class": "single_label_classification", "labels": "multi_label_classification", "number": "regression"}
 
 
@@ -43,7 +47,7 @@ class Exported:
     """A model with random parameters, its exported folder and our logits."""
 
     def __init__(self, name: str, folder: str, keep_accents: bool = False):
-        self.head, self.auto = HEADS[name]
+        self.head, self.auto = (POOLED[name], "") if name in POOLED else HEADS[name]
         self.folder = folder
         self.config = tiny_init_encoder(VOCABULARY, dropout=0.0, max_positions=24).model
         self.tokenizer = Tokenizer.from_tokens(VOCABULARY, True, ("@DRUG$",), keep_accents=keep_accents)
@@ -63,6 +67,8 @@ class Exported:
             loss=head.loss,
             postprocess={},
             card_data=CARD_DATA,
+            pooling=head.pooling,
+            markers=head.markers,
         )
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
@@ -174,18 +180,51 @@ def test_the_encoder_of_each_model_and_of_a_bare_encoder_can_be_loaded(exported,
 
 
 @pytest.mark.slow
-def test_onnxruntime_computes_our_logits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["token", "class", "span", *POOLED])
+def test_onnxruntime_computes_our_logits(name, tmp_path):
+    """Compares a batch of texts with two placeholders, one and none, padded to the longest."""
     onnxruntime = pytest.importorskip("onnxruntime", reason=WANTED)
     pytest.importorskip("onnxscript", reason=WANTED)
-    exported = Exported("class", str(tmp_path / "model"))
+    exported = Exported(name, str(tmp_path / "model"))
     assert onnx_export.export_onnx(exported.folder) < 1e-5
     session = onnxruntime.InferenceSession(f"{exported.folder}/model.onnx", providers=["CPUExecutionProvider"])
-    ids = np.array([encoded(exported.tokenizer, "the dose of @DRUG$ in patients", "of the")], np.int64)
+    pairs = [("the dose of @DRUG$ in patients with @DRUG$ of", "of the"), ("of @DRUG$", "in the dose"), ("the", "of")]
+    rows = [encoded(exported.tokenizer, *pair) for pair in pairs]
+    ids = np.full((len(rows), max(map(len, rows))), exported.tokenizer.special.pad, np.int64)
+    for row, own in enumerate(rows):
+        ids[row, : len(own)] = own
+    mask = (ids != exported.tokenizer.special.pad).astype(np.int64)
     kinds = (np.cumsum(ids == exported.tokenizer.special.sep, axis=1) - (ids == exported.tokenizer.special.sep)) > 0
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": kinds.astype(np.int64)}
-    (logits,) = session.run(["logits"], inputs)
-    np.testing.assert_allclose(logits[0], exported.logits(ids)[0, 0], atol=1e-4)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds.astype(np.int64) * mask}
+    found = session.run(None, inputs)
+    for row, own in enumerate(rows):
+        ours = exported.logits(np.array([own]))[0]
+        theirs = np.stack(found, axis=-1) if exported.head.kind == SPAN else found[0]
+        if exported.head.kind == SEQUENCE:
+            np.testing.assert_allclose(theirs[row], ours[0], atol=TOLERANCE)
+        else:
+            np.testing.assert_allclose(theirs[row, : len(own)], ours, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_graph_that_differs_from_torch_is_not_kept(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript", reason=WANTED)
+    exported = Exported("class", str(tmp_path / "model"))
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match="its logits differ from those of torch by up to"):
         onnx_export.export_onnx(exported.folder)
-    assert not (tmp_path / "model/model.onnx").exists(), "a graph that differs is not kept"
+    assert not (tmp_path / "model/model.onnx").exists()
+
+
+@pytest.mark.parametrize("pooling", POOLED)
+def test_a_folder_with_a_pooling_is_read_here_and_refused_by_transformers(pooling, tmp_path):
+    exported = Exported(pooling, str(tmp_path / "model"))
+    loaded = finetuned.load_finetuned(exported.folder)
+    assert (loaded.pooling, loaded.markers) == (pooling, exported.head.markers)
+    np.testing.assert_array_equal(loaded.params["head"]["dense"]["kernel"], exported.params["head"]["dense"]["kernel"])
+    with pytest.raises(RuntimeError, match="mismatch"):
+        transformers.AutoModelForSequenceClassification.from_pretrained(exported.folder)
+    config = tmp_path / "model/config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("@DRUG$", "@OTHER$"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"electramed_pooling looks for @OTHER\$, which vocab.txt does not have"):
+        finetuned.load_finetuned(exported.folder)

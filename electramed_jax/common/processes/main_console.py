@@ -22,14 +22,17 @@ def warn_main(line: str) -> None:
 
 
 def training_display(
-    title: str, start: int, total: int, shown: Sequence[str]
+    title: str, start: int, total: int, shown: Sequence[str], *, live: bool = True
 ) -> contextlib.AbstractContextManager[progress_panel.TrainingDisplay]:
-    """Returns `progress_panel.training_display` in the main process, and a display without output in the others."""
-    return (
-        progress_panel.training_display(title, start, total, shown)
-        if distributed.is_main()
-        else contextlib.nullcontext(_SilentDisplay())
-    )
+    """Returns `progress_panel.training_display` in the main process, and a display without output in the others.
+
+    `live` False: lines instead of a panel, because a terminal has room for one.
+    """
+    if not distributed.is_main():
+        return contextlib.nullcontext(_SilentDisplay())
+    if not live:
+        return contextlib.nullcontext(progress_panel.TrainingDisplay())
+    return progress_panel.training_display(title, start, total, shown)
 
 
 class _SilentDisplay(progress_panel.TrainingDisplay):

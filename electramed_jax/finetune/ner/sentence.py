@@ -35,7 +35,7 @@ class Sentence:
     def from_spans(cls, text: str, spans: Sequence[Span], line: int) -> Sentence:
         """Returns a text with entities by character, tagged in IOB2. Of overlapping entities the longest is tagged."""
         offsets = np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
-        by_length = sorted(spans, key=lambda span: (span.start - span.stop, span))
+        by_length = sorted(spans, key=_longest_first)
         word_tags = word_lib.spans_to_tags(by_length, offsets)
         words = tuple(text[start:stop] for start, stop in offsets.tolist())
         return cls(words, tuple(word_tags), line, Standoff(text, offsets, tuple(sorted(spans))))
@@ -68,9 +68,26 @@ class Sentence:
         """Number of entities that no tags can give: they overlap a longer one, or begin or end inside a word."""
         return len(set(self.spans) - set(word_lib.tags_to_spans(self.tags, self.offsets)))
 
+    @property
+    def num_overlapping(self) -> int:
+        """Number of entities that no tags can give because they share characters with a longer one, nested or not."""
+        lost = set(self.spans) - set(word_lib.tags_to_spans(self.tags, self.offsets))
+        return sum(
+            any(
+                other.start < span.stop and span.start < other.stop and _longest_first(other) < _longest_first(span)
+                for other in self.spans
+            )
+            for span in lost
+        )
+
     def line_of(self, word: int) -> int:
         """Returns the line of a word in the file; of a text with entities by character its first line."""
         return self.line if self.standoff else self.line + word
+
+
+def _longest_first(span: Span) -> tuple[int, Span]:
+    """Returns a key that sorts entities in the order in which they get tags."""
+    return span.start - span.stop, span
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -201,7 +201,10 @@ class NerTask:
             num_split = sizes["split_entity_words"]
             split_words = f"; {num_split:,} words of entities have punctuation inside" if num_split else ""
             if num_untaggable := sizes["untaggable_entities"]:
-                split_words += f"; {num_untaggable:,} entities overlap a longer one, or begin or end inside a word"
+                num_overlapping = sizes["overlapping_entities"]
+                split_words += f"; {num_untaggable:,} entities that tags cannot give count as missed: "
+                split_words += f"{num_overlapping:,} nested in a longer one or overlapping it, "
+                split_words += f"{num_untaggable - num_overlapping:,} with an end inside a word"
             lines.append(
                 f"{split}: {source}: {sizes['sentences']:,} sentences, {sizes['entities']:,} entities"
                 f"{scheme}{broken}{long}{split_words}"
@@ -232,6 +235,7 @@ class NerTask:
             "words": sum(len(sentence.words) for sentence in sentences),
             "entities": sum(len(sentence.spans) for sentence in sentences),
             "untaggable_entities": sum(sentence.num_untaggable for sentence in sentences),
+            "overlapping_entities": sum(sentence.num_overlapping for sentence in sentences),
             "split_entity_words": sum(map(_count_split, sentences, self._text_words[split])),
             "examples": len(self._examples[split]),
         }

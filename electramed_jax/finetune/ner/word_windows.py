@@ -17,6 +17,8 @@ from electramed_jax.finetune.ner import tags
 from electramed_jax.finetune.task import viterbi
 from electramed_jax.finetune.task.task import Outputs
 
+OVERLAP = 2  # adjacent windows share one OVERLAP-th of a window
+
 
 class Window(NamedTuple):
     """A window reads words begin .. stop-1 and predicts words first .. last-1 of them."""
@@ -46,7 +48,7 @@ def cut_windows(lengths: Sequence[int], room: int) -> list[Window]:
         if stop == words:
             break
         begin += 1
-        while begin < stop and sums[stop] - sums[begin] > room // 2:
+        while begin < stop and sums[stop] - sums[begin] > room // OVERLAP:
             begin += 1
         begins.append(begin)
     borders = [0]

@@ -12,6 +12,7 @@ trained on the words of the file was not trained on the "-" and the "2" of "IL-2
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,8 +35,8 @@ class TextWords(NamedTuple):
 
     Attributes:
       pieces: word pieces of each word, at least one.
-      offsets: int64[words, 2], first character and the one after the last. Characters that the tokenizer drops are in
-        no word.
+      offsets: int64[words, 2], first character and the one after the last. Combining marks belong to the character
+        before them. Other characters that the tokenizer drops between words are in none.
     """
 
     pieces: list[list[int]]
@@ -45,10 +46,11 @@ class TextWords(NamedTuple):
 def split_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[TextWords]:
     """Returns the words of each text."""
     is_continued = [token.startswith("##") for token in tokenizer.tokens]
-    return [_join_pieces(ids, offsets, is_continued) for ids, offsets in tokenizer.encode_with_offsets(texts)]
+    encoded = zip(texts, tokenizer.encode_with_offsets(texts), strict=True)
+    return [_join_pieces(text, ids, offsets, is_continued) for text, (ids, offsets) in encoded]
 
 
-def _join_pieces(ids: np.ndarray, offsets: np.ndarray, is_continued: Sequence[bool]) -> TextWords:
+def _join_pieces(text: str, ids: np.ndarray, offsets: np.ndarray, is_continued: Sequence[bool]) -> TextWords:
     words: list[list[int]] = []
     word_offsets: list[list[int]] = []
     for piece, (start, stop) in zip(ids.tolist(), offsets.tolist(), strict=True):
@@ -58,6 +60,10 @@ def _join_pieces(ids: np.ndarray, offsets: np.ndarray, is_continued: Sequence[bo
         else:
             words.append([piece])
             word_offsets.append([start, stop])
+    if not text.isascii():  # the normalizer drops the accent of "e\u0301", and the offset of the piece ends before it
+        for place in word_offsets:
+            while place[1] < len(text) and unicodedata.category(text[place[1]]) in ("Mn", "Me"):
+                place[1] += 1
     return TextWords(words, np.array(word_offsets, np.int64).reshape(-1, 2))
 
 

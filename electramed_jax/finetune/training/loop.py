@@ -114,7 +114,8 @@ def make_seed_runner(config: FinetuneConfig, task: Task, spec: TrainSpec, mesh: 
     needed = np.concatenate(
         [batches.needed_rows(examples, runner.sampler(seed), spec.total_steps, task.max_length) for seed in seeds]
     )
-    sizes = batches.choose_sizes(needed, mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps)
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] * config.gradient_accumulation_steps
+    sizes = batches.choose_sizes(needed, parts, mesh.devices.flat[0].platform)
     ordered = np.array(sizes[::-1])
     return dataclasses.replace(runner, sizes=sizes, mean_rows=float(ordered[np.searchsorted(ordered, needed)].mean()))
 
@@ -152,7 +153,11 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
                 folder, resumed_step=first_step, trackers=runner.config.trackers, settings=settings
             ) as writer,
             training_display(
-                f"finetune, seed {seed}", first_step, runner.spec.total_steps, _displayed_metrics(runner.task.primary)
+                f"finetune, seed {seed}",
+                first_step,
+                runner.spec.total_steps,
+                _displayed_metrics(runner.task.primary),
+                live=runner.config.parallel_seeds == 1,
             ) as display,
         ):
             run = _SeedRun(runner, seed, state, counters, checkpoints, best_checkpoints, writer, display, record, stop)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from electramed_jax.config.finetune import CLS
+from electramed_jax.config.finetune import CLS, POOLED_VECTORS
 from electramed_jax.config.pretrain import ModelConfig
 from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import pooling
@@ -45,7 +45,7 @@ class TaskHead(nnx.Module):
         self.kind, self.dropout_rate = head.kind, config.dropout
         if head.kind == SEQUENCE:
             initializer = truncated_normal(config.kernel_stddev)
-            width = D * pooling.num_vectors(head.pooling)
+            width = D * POOLED_VECTORS[head.pooling]
             self.dense = Dense("btd,de->bte", (width, D), (D,), rngs=rngs, dtype=dtype, initializer=initializer)
         # Glorot uniform, as in google-research/electra: Hugging Face's normal(0.02) is too narrow for small encoders.
         self.logit = Dense(

@@ -5,14 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from electramed_jax.config.finetune import CLS, MENTIONS
+from electramed_jax.config.finetune import MENTIONS
 from electramed_jax.finetune.task.task import Head
 from electramed_jax.model.masking import PackedSegments
-
-
-def num_vectors(pooling: str) -> int:
-    """Returns the number of vectors of an example that the head reads, [CLS] included."""
-    return {CLS: 1, MENTIONS: 3}.get(pooling, 4)
 
 
 def part_masks(ids_BT: jax.Array, structure: PackedSegments, head: Head) -> list[jax.Array]:

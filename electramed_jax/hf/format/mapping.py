@@ -7,7 +7,7 @@ name: `{L}` becomes the number of the layer, `{Q}` query, key or value.
     V  vocabulary (padded in ours)  D  encoder width     N  attention heads  L  layers
     P  positions                    O  D as output       H  size of a head   Q  query, key, value
     S  token types                  F  feed-forward      E  embedding size   1  one
-                                                         K  labels
+                    I  input of a head              K  labels
 
 Names of tensors: transformers 4.46 and 5.23, models/electra/modeling_electra.py. Classes: ElectraForPreTraining
 (our discriminator), ElectraForMaskedLM (our generator), ElectraForTokenClassification ("token"),
@@ -70,6 +70,7 @@ LAYER_RULES = (
     TensorRule("layers/feed_forward/norm/scale", "L D", _LAYER + "output.LayerNorm.weight", "D"),
     TensorRule("layers/feed_forward/norm/bias", "L D", _LAYER + "output.LayerNorm.bias", "D"),
 )
+SEQUENCE_DENSE = "classifier.dense.weight"
 HEAD_RULES = {
     DISCRIMINATOR: (
         TensorRule("head/dense/kernel", "D O", "discriminator_predictions.dense.weight", "O D"),
@@ -91,7 +92,7 @@ HEAD_RULES = {
         TensorRule("head/logit/bias", "K", "classifier.bias", "K"),
     ),
     SEQUENCE: (
-        TensorRule("head/dense/kernel", "D O", "classifier.dense.weight", "O D"),
+        TensorRule("head/dense/kernel", "I O", SEQUENCE_DENSE, "O I"),
         TensorRule("head/dense/bias", "O", "classifier.dense.bias", "O"),
         TensorRule("head/logit/kernel", "D K", "classifier.out_proj.weight", "K D"),
         TensorRule("head/logit/bias", "K", "classifier.out_proj.bias", "K"),
@@ -122,6 +123,7 @@ class Sizes:
     num_heads: int
     intermediate_size: int
     num_labels: int = 1  # logits of a fine-tuned head
+    num_vectors: int = 1  # vectors of an example that a "sequence" head reads: 1 in transformers, [CLS]
 
     @classmethod
     def from_model_config(cls, model: ModelConfig, network: str) -> Sizes:
@@ -137,7 +139,7 @@ class Sizes:
     def to_model_config(self) -> ModelConfig:
         """Returns a pair with a discriminator of these sizes and the default generator."""
         sizes = dataclasses.asdict(self)
-        del sizes["num_labels"]
+        del sizes["num_labels"], sizes["num_vectors"]
         return ModelConfig(**sizes)
 
     def axis_lengths(self, *, padded: bool) -> dict[str, int]:
@@ -149,6 +151,7 @@ class Sizes:
             "E": self.embedding_size,
             "D": self.hidden_size,
             "O": self.hidden_size,
+            "I": self.num_vectors * self.hidden_size,
             "N": self.num_heads,
             "H": self.hidden_size // self.num_heads,
             "F": self.intermediate_size,

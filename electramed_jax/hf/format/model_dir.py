@@ -132,15 +132,21 @@ def read_encoder(folder: str) -> Network:
     return _check_network(folder, mapping.ENCODER, sizes, own)
 
 
-def read_finetuned(folder: str, kind: str) -> Network:
-    """Reads a fine-tuned model; `kind` is a key of `mapping.HEAD_RULES`."""
+def read_finetuned(folder: str, kind: str, num_vectors: int = 1) -> Network:
+    """Reads a fine-tuned model.
+
+    Args:
+      kind: a key of `mapping.HEAD_RULES`.
+      num_vectors: vectors of an example that the head reads, see `mapping.Sizes`.
+    """
     sizes, tensors = _read_sizes(folder), weights.read_tensors(folder)
     last = mapping.HEAD_RULES[kind][-1].theirs
     if last not in tensors:
         raise UserError(
             f"{folder}: no tensor {last}, which the architecture in {CONFIG} has; copy the whole folder again"
         )
-    return _check_network(folder, kind, dataclasses.replace(sizes, num_labels=len(tensors[last])), tensors)
+    sizes = dataclasses.replace(sizes, num_labels=len(tensors[last]), num_vectors=num_vectors)
+    return _check_network(folder, kind, sizes, tensors)
 
 
 def read_never_split(folder: str) -> tuple[str, ...]:

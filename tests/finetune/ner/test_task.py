@@ -245,3 +245,23 @@ def test_the_score_by_word_equals_scikit_learns(tmp_path):
     gold, predicted = zip(*((kind[2:] for kind in line.split("\t")[1:]) for line in lines if line), strict=True)
     wanted = metrics.f1_score(gold, predicted, labels=["Disease", "Drug"], average="macro")
     assert task.score("dev", outputs)["word_macro_f1"] == pytest.approx(100 * wanted)
+
+
+def test_nested_and_overlapping_annotation_is_counted_and_reported(tmp_path):
+    """Compares one nested entity, one that overlaps, and one that ends inside a word."""
+    text = "renal cell carcinoma of atenolol dose in patients"
+    spans = [(0, 20), (6, 20), (24, 37), (33, 48)]
+    lines = [f"1|t|{text}", "1|a|", *(f"1\t{a}\t{b}\t{text[a:b]}\tDisease\tD1" for a, b in spans)]
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    task = ner.NerTask(
+        {split: str(tmp_path / f"{split}.txt") for split in ("train", "dev")},
+        Tokenizer.from_tokens(TOKENS, True),
+        max_length=128,
+    )
+    sizes = task.data_summary()["sizes"]["train"]
+    assert (sizes["entities"], sizes["overlapping_entities"]) == (4, 2)
+    assert (
+        "3 entities that tags cannot give count as missed: 2 nested in a longer one or overlapping it, 1 with an end "
+        "inside a word" in task.summary_lines()[0]
+    )

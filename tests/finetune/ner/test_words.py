@@ -25,6 +25,24 @@ def test_each_punctuation_mark_is_a_word_whatever_the_spaces():
     assert split(" \u200b\n") == []
 
 
+@pytest.mark.parametrize("keep_accents", [False, True])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a do\u0301se\u0301 of", ["a", "do\u0301se\u0301", "of"]),
+        ("dose\u0301\u0327, of", ["dose\u0301\u0327", ",", "of"]),
+        ("dose\tof\r\npatients\u00a0in", ["dose", "of", "patients", "in"]),
+        ("a \U0001f469\u200d\U0001f52c dose\ufe0f", ["a", "\U0001f469\u200d\U0001f52c", "dose\ufe0f"]),
+        ("\ufeffdose\u2028of", ["dose", "of"]),
+    ],
+)
+def test_words_are_whole_characters_of_the_raw_text(text, wanted, keep_accents):
+    """A combining mark belongs to the character before it, although the normalizer drops it."""
+    tokenizer = Tokenizer.from_tokens(TOKENS, True, keep_accents=keep_accents)
+    (text_words,) = words.split_texts([text], tokenizer)
+    assert [text[start:stop] for start, stop in text_words.offsets.tolist()] == wanted
+
+
 def test_word_pieces_of_a_word_stay_together():
     (text_words,) = words.split_texts(["atenolol-il2"], TOKENIZER)
     assert [[TOKENIZER.tokens[piece] for piece in pieces] for pieces in text_words.pieces] == [

@@ -76,10 +76,12 @@ def test_the_fullest_batch_of_a_run_fits_the_rows():
 
 def test_a_batch_has_the_smallest_size_that_it_fits_in_if_this_saves_enough():
     few, many = np.array([8] * 30 + [11]), np.array([8] * 900 + [9] * 450 + [7] * 300 + [11])
-    assert batches.choose_sizes(few, 1) == (11,), "30 steps are not worth another compilation"
-    assert batches.choose_sizes(many, 1) == (11, 8) == batches.choose_sizes(many[::-1], 1)
-    assert batches.choose_sizes(np.tile(many, 20), 1) == (11, 9, 8, 7)
-    assert batches.choose_sizes(many, 4) == (12, 8), "rows are divided into four parts"
+    assert batches.choose_sizes(few, 1, "gpu") == (11,), "30 steps are not worth another compilation"
+    assert batches.choose_sizes(many, 1, "gpu") == (11, 8) == batches.choose_sizes(many[::-1], 1, "gpu")
+    assert batches.choose_sizes(np.tile(many, 20), 1, "gpu") == (11, 9, 8, 7)
+    assert batches.choose_sizes(many, 4, "gpu") == (12, 8), "rows are divided into four parts"
+    assert batches.choose_sizes(np.tile(few, 3), 1, "gpu") == (11,)
+    assert batches.choose_sizes(np.tile(few, 3), 1, "cpu") == (11, 8), "a CPU compiles in the time of few steps"
     held = examples(HEADS["tags"])
     assert len(batches.collate(held, range(9), HEADS["tags"], (9, 7, 5), 24, SPECIAL.pad).input_ids) == 5
 

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,9 @@ from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, po
 
 BEST_FOLDER = "best"
 MAX_TO_KEEP = 2  # the checkpoint before the newest is the fallback if the newest cannot be read
+# Of seeds that are trained at the same time one uses orbax at a time: it numbers its operations for the whole process, and
+# two saves at once wait for each other until they time out (0.12).
+ORBAX_LOCK = threading.RLock()
 NON_FINITE_ADVICE = "lower config.optimizer.learning_rate, then start with a new --workdir"
 
 Stop = Callable[[], bool]  # returns True to save a checkpoint and end
@@ -141,7 +145,9 @@ def run_seed(runner: SeedRunner, encoder: InitEncoder, run_folder: str, seed: in
     best_folder = files.join(folder, BEST_FOLDER)
     abstract_params = functools.partial(_abstract_params, runner.spec)
     with CheckpointManager(folder, runner.spec.abstract_state, max_to_keep=MAX_TO_KEEP) as checkpoints:
-        state, counters = checkpoints.restore(runner.mesh) or (_init_state(runner, encoder, seed), {})
+        with ORBAX_LOCK:
+            restored = checkpoints.restore(runner.mesh)
+        state, counters = restored or (_init_state(runner, encoder, seed), {})
         if first_step := counters.get("step", 0):
             log_main(f"seed {seed}: resuming from step {first_step:,}")
         _remove_later_checkpoints(best_folder, first_step)
@@ -283,7 +289,8 @@ class _SeedRun:
             warn_main(f"warning: seed {self.seed}, epoch {epoch:.2f}: {warning}")
         if is_best:
             self.best_outputs = outputs
-            self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, wait=True)
+            with ORBAX_LOCK:
+                self.best_checkpoints.save(step, _without_optimizer(self.state), {"step": step}, wait=True)
         return True
 
     def best(self) -> dict[str, float]:
@@ -291,11 +298,12 @@ class _SeedRun:
         return max(self.history, key=lambda scores: scores[self.runner.task.primary])
 
     def save(self, step: int, *, last: bool) -> None:
-        """Starts an asynchronous checkpoint of `step`; waits for it if it is the last of this process."""
+        """Starts an asynchronous checkpoint of `step`; waits for it if it is the last, or if other seeds save too."""
         counters = self.metrics.state_dict() | {"history": self.history}
         self.writer.flush()
-        with self.display.stage("saving"), self.timer.paused():
-            self.checkpoints.save(step, self.state, counters, wait=last)
+        wait = last or self.runner.config.parallel_seeds > 1
+        with self.display.stage("saving"), self.timer.paused(), ORBAX_LOCK:
+            self.checkpoints.save(step, self.state, counters, wait=wait)
 
     def final_scores(self, best_folder: str) -> tuple[dict[str, Any], dict[str, str]] | None:
         """Scores dev and test with the best parameters.
@@ -305,7 +313,8 @@ class _SeedRun:
           returned True.
         """
         task, best = self.runner.task, self.best()
-        params = load_best_params(self.runner.spec, best_folder, self.runner.mesh, int(best["step"]))
+        with ORBAX_LOCK:
+            params = load_best_params(self.runner.spec, best_folder, self.runner.mesh, int(best["step"]))
         scores: dict[str, Any] = {
             "seed": self.seed,
             "best_step": int(best["step"]),

@@ -46,8 +46,8 @@ from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, po
 
 BEST_FOLDER = "best"
 MAX_TO_KEEP = 2  # the checkpoint before the newest is the fallback if the newest cannot be read
-# Of seeds that are trained at the same time one uses orbax at a time: it numbers its operations for the whole process, and
-# two saves at once wait for each other until they time out (0.12).
+# Of seeds that are trained at the same time one uses orbax at a time: it numbers its operations for the whole process,
+# and two saves at once wait for each other until they time out (0.12).
 ORBAX_LOCK = threading.RLock()
 NON_FINITE_ADVICE = "lower config.optimizer.learning_rate, then start with a new --workdir"
 

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import signal
 import sys
+import threading
 import types
 
 import hub_server
@@ -305,14 +306,21 @@ def test_seeds_on_one_device_are_bit_equal_also_when_both_are_interrupted(corpus
 
 
 def test_a_seed_that_fails_stops_the_others_after_a_save(corpus, tmp_path, monkeypatch):
-    run_seed = loop.run_seed
+    run_seed, collate, calls, trains = loop.run_seed, batches.collate, iter(range(1, 10**6)), threading.Event()
 
     def fail_seed_1(runner, encoder, folder, seed, stop):
         if seed == 1:
+            assert trains.wait(600), "seed 0 trains"
             raise UserError("seed 1 fails")
         return run_seed(runner, encoder, folder, seed, stop)
 
+    def collate_and_note(*args: object) -> batches.Batch:
+        if next(calls) == 5:
+            trains.set()
+        return collate(*args)
+
     monkeypatch.setattr(loop, "run_seed", fail_seed_1)
+    monkeypatch.setattr(batches, "collate", collate_and_note)
     with pytest.raises(UserError, match="seed 1 fails"):
         finetune(config_of(corpus, parallel_seeds=2, epochs=300.0), tmp_path / "run")
     assert list((tmp_path / "run/seed-0/checkpoints").iterdir()) and not (tmp_path / "run/seed-0/scores.json").exists()

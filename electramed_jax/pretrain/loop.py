@@ -55,6 +55,7 @@ from electramed_jax.pretrain.workdir import init_workdir, write_workdir_files
 from electramed_jax.training import fingerprint, sharding
 from electramed_jax.training.checkpoint import CheckpointManager, RunCounters
 from electramed_jax.training.compilation_cache import use_compilation_cache
+from electramed_jax.training.memory import memory_metrics
 from electramed_jax.training.starts import RunRecord, read_starts, split_wall_time
 from electramed_jax.training.state import Params, TrainState, replace_params
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
@@ -237,7 +238,7 @@ class _Trainer:
                     on_first_step()
                 self.display.set_step(step)
                 if step == 1 or self.is_due(step, config.log_every):
-                    self._record(step, "train", self.metrics.flush())
+                    self._record(step, "train", self.metrics.flush() | memory_metrics())
                 if step == last_step or self.is_due(step, config.save_every) or self._is_retry_due(step):
                     self._save(step, wait=step == last_step)
                 elif config.check_every and self.is_due(step, config.check_every):

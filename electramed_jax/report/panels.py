@@ -29,6 +29,7 @@ class Panel:
       guide: returns the reference line of a run, or None.
       y_includes: values that the y axis includes.
       full_range: show the first steps as well, which may have extreme values, and the restarts.
+      unit: logged value of one unit of the figure, such as 2**30 for a metric in bytes that is shown in GiB.
     """
 
     metric: str
@@ -36,6 +37,7 @@ class Panel:
     guide: Callable[[Run], Guide | None] = lambda run: None
     y_includes: tuple[float, ...] = ()
     full_range: bool = False
+    unit: float = 1.0
 
 
 def _constant(label: str, value_of: Callable[[Run], float | None]) -> Callable[[Run], Guide | None]:
@@ -100,10 +102,14 @@ LEARNING = (
         y_includes=(0.9, 1.0),
     ),
 )
+GIB = 2**30
 SPEED = (
     Panel("step_seconds", "Seconds per step", y_includes=(0.0,), full_range=True),
     Panel("tokens_per_second", "Non-pad tokens per second", y_includes=(0.0,), full_range=True),
     Panel("model_flops_utilization", "Model FLOPs utilization", y_includes=(0.0,), full_range=True),
+    Panel("device_memory_bytes", "Device memory in use (GiB)", y_includes=(0.0,), full_range=True, unit=GIB),
+    Panel("device_memory_peak_bytes", "Device memory, largest (GiB)", y_includes=(0.0,), full_range=True, unit=GIB),
+    Panel("host_memory_bytes", "Host memory of the process (GiB)", y_includes=(0.0,), full_range=True, unit=GIB),
 )
 
 

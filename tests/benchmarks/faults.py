@@ -53,7 +53,7 @@ from electramed_jax.training import sharding
 
 STEPS, SAVE_EVERY = 480, 40
 SETTINGS = dict(total_steps=STEPS, save_every=SAVE_EVERY, log_every=8, eval_every=80, max_to_keep=1000)
-TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
+TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "host_memory_bytes"}
 
 
 def pretrain(dataset: pathlib.Path, workdir: pathlib.Path, **changed: object) -> list[str]:

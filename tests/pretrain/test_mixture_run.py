@@ -24,7 +24,7 @@ from electramed_jax.training import sharding
 
 pytestmark = pytest.mark.slow
 
-TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds"}
+TIMINGS = {"step_seconds", "tokens_per_second", "eta_seconds", "host_memory_bytes"}
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,9 @@ PREDICT = {
 }
 
 # Values that differ between two runs of the same code.
-TIMES = ("step_seconds", "tokens_per_second", "eta_seconds", "train_seconds", "model_flops_utilization")
+TIMES = (
+    "step_seconds", "tokens_per_second", "eta_seconds", "train_seconds", "model_flops_utilization", "host_memory_bytes",
+)  # fmt: skip
 # Scores that the old commit did not compute.
 NEW_SCORES = ("text_precision", "text_recall", "text_f1", "word_macro_f1")
 # Files of an export: README.md contains the version of the package and the time that the steps took, and the PNG files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,10 @@ from electramed_jax.training import sharding
 
 PRETRAINED_OPTIONS = ("step", "data_license", "results")
 FINETUNED_OPTIONS = ("seed", "onnx")
+_NUMBERS = {
+    "watts": "the power of one device in watts",
+    "carbon_intensity": "grams of CO2 equivalents per kWh of the electricity",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +47,9 @@ class _Request:
     base_model: str | None
     data_license: Sequence[str] | None
     results: Sequence[str] | None
-    watts: float | None
+    power: card_sections.PowerFacts
     push: str | None
+    tag: str | None
     private: bool
 
 
@@ -60,7 +66,9 @@ def export(
     data_license: Sequence[str] | None = None,
     results: Sequence[str] | None = None,
     watts: float | None = None,
+    carbon_intensity: float | None = None,
     push: str | None = None,
+    tag: str | None = None,
     private: bool = False,
     takeover: bool = False,
 ) -> dict[str, Any]:
@@ -81,7 +89,10 @@ def export(
       data_license: "PATTERN=LICENCE" of the source files with matching names, for the card.
       results: workdirs of models fine-tuned from this one, for the scores on the card.
       watts: power of a device, for the energy on the card; None: by device kind.
+      carbon_intensity: grams of CO2 equivalents per kWh of the electricity, for the emissions on the card; None: it
+        states none.
       push: "USER/NAME" on the Hugging Face Hub to upload to.
+      tag: name of the uploaded revision on the Hub, such as "v1.0".
       private: create new repositories on the Hub as private.
       takeover: take the folder over from a process on another host that has ended.
 
@@ -91,18 +102,21 @@ def export(
     Raises:
       UserError: the workdir or an option is wrong; the message names the change.
     """
+    for option, value in (("watts", watts), ("carbon_intensity", carbon_intensity)):
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{option}={value:g}: wanted {_NUMBERS[option]}, above 0")
+    power = card_sections.PowerFacts(watts, carbon_intensity)
     request = _Request(
-        workdir, output, step, seed, onnx, name, license, base_model, data_license, results, watts, push, private
+        workdir, output, step, seed, onnx, name, license, base_model, data_license, results, power, push, tag, private
     )
     finetuned = finetune_workdir.is_finetuned(workdir)
     for option in PRETRAINED_OPTIONS if finetuned else FINETUNED_OPTIONS:
         if getattr(request, option) is not None:
             kind = "fine-tuned" if finetuned else "pre-trained"
             raise UserError(f"--{option} does not apply to {workdir}, which contains a {kind} model; omit it")
-    if watts is not None and watts <= 0:
-        raise UserError(f"--watts={watts:g}: wanted the power of one device in watts, above 0")
-    if private and not push:
-        raise UserError("--private has no effect without --push=USER/NAME; add it or omit --private")
+    for option in ("private", "tag"):
+        if getattr(request, option) and not push:
+            raise UserError(f"--{option} has no effect without --push=USER/NAME; add it or omit --{option}")
     with distributed.distributed_context(), own_folder(output, takeover=takeover):
         return _export_finetuned(request) if finetuned else _export_pretrained(request)
 
@@ -116,9 +130,14 @@ def _export_finetuned(request: _Request) -> dict[str, Any]:
         return result
     data, recipe, scores = results.card_data(trained.results, trained.scores)
     name = _name(request)
-    metadata = _base_model(request) | card_scores.hub_metadata(name, [trained.results], trained.seed)
+    hours = stages.device_hours(request.workdir)
+    metadata = {
+        **_base_model(request),
+        **card_scores.hub_metadata(name, [trained.results], trained.seed),
+        **card_sections.emissions_metadata(hours, request.power, "fine-tuning"),
+    }
     sections = [(f"Learning curve of seed {trained.seed}", results.dev_curve(trained.results, trained.scores))]
-    if hardware := card_sections.render_hardware(stages.device_hours(request.workdir), request.watts):
+    if hardware := card_sections.render_hardware(hours, request.power):
         scope = f"Fine-tuning alone, all {len(trained.results['seeds'])} seeds."
         sections.append(("Hardware and energy", f"{scope}\n\n{hardware}"))
     finetuned.export_finetuned(
@@ -214,13 +233,18 @@ def _card_data(
         license=request.license,
     )
     sections = card_sections.run_sections(
-        run_history, manifest, step, licences=licenses, watts=request.watts, pictures=pictures
+        run_history, manifest, step, licences=licenses, power=request.power, pictures=pictures
     )
     scores = card_scores.scores_table(finetuned_results)
     return dataclasses.replace(
         facts,
         sections=[*sections, ("Fine-tuned", scores)] if scores else sections,
-        metadata={**facts.metadata, **_base_model(request), **card_scores.hub_metadata(name, finetuned_results)},
+        metadata={
+            **facts.metadata,
+            **_base_model(request),
+            **card_scores.hub_metadata(name, finetuned_results),
+            **card_sections.emissions_metadata(run_history.device_hours(step), request.power, "pre-training"),
+        },
     )
 
 
@@ -253,7 +277,7 @@ def _pictures(workdir: str, step: int) -> dict[str, bytes]:
 def _push(request: _Request, repositories: Mapping[str, str], message: str) -> dict[str, Any]:
     if not repositories:
         return {}
-    pushed = push_to_hub.push_folders(repositories, private=request.private, message=message)
+    pushed = push_to_hub.push_folders(repositories, private=request.private, message=message, tag=request.tag)
     for commit in pushed.values():
-        log_main(f"pushed: {commit}")
+        log_main(f"pushed: {commit}" + (f", tagged {request.tag}" if request.tag else ""))
     return {"pushed": pushed}

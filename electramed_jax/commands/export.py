@@ -56,7 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watts", type=float, help="watts of a device, for the energy on the card (default: by device kind)"
     )
+    parser.add_argument(
+        "--carbon_intensity",
+        type=float,
+        metavar="GRAMS",
+        help="grams of CO2 equivalents per kWh of electricity, for the emissions on the card (default: none stated)",
+    )
     parser.add_argument("--push", metavar="USER/NAME", help="also upload to the Hugging Face Hub (default: no)")
+    parser.add_argument("--tag", help="with --push: tag of the uploaded revision, such as v1.0 (default: none)")
     parser.add_argument(
         "--private", action="store_true", help="with --push: create new repositories as private (default: public)"
     )
@@ -79,7 +86,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         data_license=args.data_license,
         results=args.results,
         watts=args.watts,
+        carbon_intensity=args.carbon_intensity,
         push=args.push,
+        tag=args.tag,
         private=args.private,
         takeover=args.takeover,
     )

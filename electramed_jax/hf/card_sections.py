@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from electramed_jax.common import markdown, step_timer
 from electramed_jax.common.errors import UserError
@@ -31,10 +33,19 @@ UNSTATED = "not stated"
 WATTS = {
     "TPU v3": 110,
     "TPU v4": 170,
+    "NVIDIA A100-PCIE-40GB": 250,
+    "NVIDIA A100 80GB PCIe": 300,
     "NVIDIA A100-SXM4-40GB": 400,
     "NVIDIA A100-SXM4-80GB": 400,
+    "NVIDIA H100 PCIe": 350,
     "NVIDIA H100 80GB HBM3": 700,
     "NVIDIA H200": 700,
+    "NVIDIA L4": 72,
+    "NVIDIA RTX A6000": 300,
+    "NVIDIA GeForce RTX 3090": 350,
+    "NVIDIA GeForce RTX 4090": 450,
+    "Tesla P100-PCIE-16GB": 250,
+    "Tesla V100-PCIE-16GB": 250,
     "Tesla V100-SXM2-16GB": 300,
     "Tesla V100-SXM2-32GB": 300,
     "Tesla T4": 70,
@@ -47,13 +58,33 @@ KNOWN_LICENCES = {
 Section = tuple[str, str]  # title, Markdown
 
 
+@dataclasses.dataclass(frozen=True)
+class PowerFacts:
+    """Facts about power that the user states.
+
+    Attributes:
+      watts: of one device; None: from `WATTS`.
+      carbon_intensity: of the electricity, in grams of CO2 equivalents per kWh; None: not known.
+    """
+
+    watts: float | None = None
+    carbon_intensity: float | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the power of a device is from."""
+        return (
+            "of the manufacturer's data sheet or published measurements" if self.watts is None else "stated by the user"
+        )
+
+
 def run_sections(
     past: History,
     manifest: Manifest,
     step: int,
     *,
     licences: Mapping[str, str],
-    watts: float | None,
+    power: PowerFacts,
     pictures: Sequence[str] = (),
 ) -> list[Section]:
     """Returns the sections for a checkpoint; sections without data are left out.
@@ -63,12 +94,12 @@ def run_sections(
       manifest: of the packed dataset.
       step: of the checkpoint; later entries of the history are ignored.
       licences: {pattern of a source file's name: licence}, {"own*": "CC BY 4.0"}; overrides `KNOWN_LICENCES`.
-      watts: power of one device; None: from `WATTS`.
+      power: for the energy.
       pictures: image files of the learning curve, next to the card.
     """
     sections = [
         ("Sources and licences", render_sources(manifest, licences)),
-        ("Hardware and energy", render_hardware(past.device_hours(step), watts)),
+        ("Hardware and energy", render_hardware(past.device_hours(step), power)),
         ("Learning curve", render_curve(past, step, pictures)),
     ]
     return [(title, text) for title, text in sections if text]
@@ -112,25 +143,65 @@ def _licence(stated: str, of_name: str, of_dataset: str) -> str:
     return stated or of_dataset or UNSTATED
 
 
-def render_hardware(hours: DeviceHours, watts: float | None) -> str:
-    """Returns the table of device hours and the estimated energy."""
+def estimate_energy(hours: DeviceHours, watts: float | None) -> float | None:
+    """Returns the kWh of the devices; None if nothing is recorded, or the power of a device is not known."""
+    each = {kind: WATTS.get(kind) if watts is None else watts for kind, _ in hours}
+    if not hours or None in each.values():
+        return None
+    return sum(used * (each[kind] or 0) / 1000 for (kind, _), used in hours.items())
+
+
+def emissions_metadata(hours: DeviceHours, power: PowerFacts, training_type: str) -> dict[str, Any]:
+    """Returns "co2_eq_emissions" for the front matter, in grams; {} without a carbon intensity.
+
+    Args:
+      training_type: "pre-training" or "fine-tuning", as the Hub names them.
+
+    Raises:
+      UserError: a carbon intensity is given, but the energy is not known.
+    """
+    if power.carbon_intensity is None:
+        return {}
+    energy = estimate_energy(hours, power.watts)
+    if energy is None:
+        kinds = ", ".join(dict.fromkeys(kind for kind, _ in hours))
+        lacking = (
+            f"the power of {kinds} is not known; add --watts=W" if hours else "no device hours are recorded; omit it"
+        )
+        raise UserError(f"--carbon_intensity={power.carbon_intensity:g}: {lacking}")
+    grams = energy * power.carbon_intensity
+    return {
+        "co2_eq_emissions": {
+            "emissions": float(f"{grams:.3g}"),
+            "source": f"device hours × power of a device, {power.source}, × {power.carbon_intensity:g} g/kWh",
+            "training_type": training_type,
+            "hardware_used": ", ".join(f"{count:,} × {kind}" for kind, count in hours),
+        }
+    }
+
+
+def render_hardware(hours: DeviceHours, power: PowerFacts) -> str:
+    """Returns the table of device hours, the estimated energy, and its emissions if the carbon intensity is known."""
     if not hours:
         return ""
-    rows, energy, unknown = [], 0.0, False
-    for (kind, count), used in hours.items():
-        each = watts if watts is not None else WATTS.get(kind)
-        unknown |= each is None
-        energy += used * (each or 0) / 1000
-        rows.append([f"{count:,} × {kind}", step_timer.format_duration(used * 3600 / count), _few_digits(used)])
+    rows = [
+        [f"{count:,} × {kind}", step_timer.format_duration(used * 3600 / count), _few_digits(used)]
+        for (kind, count), used in hours.items()
+    ]
     text = markdown.table(["devices", "time on steps", "device hours"], rows)
     text += "\n\nThe time does not include compilation, evaluation, checkpoints, and steps repeated after a restart."
-    if unknown:
+    energy = estimate_energy(hours, power.watts)
+    if energy is None:
         return f"{text} The energy is not estimated, because the power of these devices is not known."
-    source = "stated by the user" if watts is not None else "of the manufacturer's data sheet or published measurements"
-    return (
-        f"{text} Estimated energy: {_few_digits(energy)} kWh: device hours times the power of a device, {source}. "
-        "Hosts, cooling and idle time are not included."
-    )
+    text += f" Estimated energy: {_few_digits(energy)} kWh: device hours times the power of a device, {power.source}."
+    if power.carbon_intensity is not None:
+        grams = energy * power.carbon_intensity
+        text += f" Estimated emissions: {_mass(grams)} of CO2 equivalents, at {power.carbon_intensity:g} g/kWh."
+    return f"{text} Hosts, cooling and idle time are not included."
+
+
+def _mass(grams: float) -> str:
+    return f"{_few_digits(grams / 1000)} kg" if grams >= 1000 else f"{_few_digits(grams)} g"
 
 
 def _few_digits(value: float) -> str:

@@ -28,8 +28,8 @@ def name_repositories(repository: str, networks: Mapping[str, str]) -> dict[str,
     return {f"{repository}-{network}".removesuffix("-"): folder for network, folder in networks.items()}
 
 
-def push_folders(folders: Mapping[str, str], *, private: bool, message: str) -> dict[str, str]:
-    """Uploads each folder into its repository in one commit. Missing repositories are created.
+def push_folders(folders: Mapping[str, str], *, private: bool, message: str, tag: str | None = None) -> dict[str, str]:
+    """Uploads each folder into its repository in one commit, and tags it. Missing repositories are created.
 
     huggingface_hub takes the token of `hf auth login` or of the variable HF_TOKEN; it is not read or shown here.
 
@@ -37,12 +37,13 @@ def push_folders(folders: Mapping[str, str], *, private: bool, message: str) -> 
       folders: local folder by repository.
       private: create missing repositories as private ones.
       message: of the commits.
+      tag: of the commits, new in each repository; None: they get none.
 
     Returns:
       URL of the commit by repository.
 
     Raises:
-      UserError: a folder is remote, or the Hub rejects the request or cannot be reached.
+      UserError: a folder is remote, the tag exists, or the Hub rejects the request or cannot be reached.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -58,9 +59,15 @@ def push_folders(folders: Mapping[str, str], *, private: bool, message: str) -> 
     for repository, path in paths.items():
         try:
             api.create_repo(repository, private=private, exist_ok=True)
+            if tag is not None and tag in (one.name for one in api.list_repo_refs(repository).tags):
+                raise UserError(f"{repository}: has a revision with the tag {tag!r} already; choose another --tag")
             commit = api.upload_folder(
                 repo_id=repository, folder_path=path, commit_message=message, ignore_patterns=[LOCK_FILE]
             )
+            if tag is not None:
+                api.create_tag(repository, tag=tag, revision=commit.oid)
+        except UserError:
+            raise
         except HFValidationError as error:
             raise UserError(
                 f"{repository}: not a valid repository name ({error}); choose another one with --push"

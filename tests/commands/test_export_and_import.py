@@ -240,11 +240,13 @@ def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, ca
     saved_run.save(packed, tmp_path / "run", "mlm", "all")
     export = ["export", f"--workdir={tmp_path}/run", f"--output={tmp_path}/hf", "--data_license=*=CC0", "--json"]
     with hub_server.running(monkeypatch) as hub:
-        assert cli.main([*export, "--push=me/small"]) == 0
+        assert cli.main([*export, "--push=me/small", "--private", "--tag=v1.0"]) == 0
     captured = capsys.readouterr()
     assert list(json.loads(captured.out)["pushed"]) == ["me/small-generator"]
     written = {f"me/small-generator/{path.name}": path.read_bytes() for path in (tmp_path / "hf/generator").iterdir()}
     assert hub.files == written and b"| CC0 | 1 |" in hub.files["me/small-generator/README.md"]
+    assert hub.private == {"me/small-generator": True} and list(hub.tags) == ["me/small-generator@v1.0"]
+    assert str(tmp_path) not in hub.files["me/small-generator/README.md"].decode(), "a card has no local path"
     assert hub.files["me/small-generator/generator_loss.png"].startswith(b"\x89PNG")
     assert hub_server.TOKEN not in captured.out + captured.err
 
@@ -255,7 +257,9 @@ def test_export_pushes_the_files_that_it_wrote(packed, tmp_path, monkeypatch, ca
         ("--push=small", "wanted USER/NAME"),
         ("--data_license=CC0", "wanted PATTERN=LICENCE"),
         ("--watts=-1", "above 0"),
+        ("--carbon_intensity=0", "wanted grams of CO2 equivalents per kWh"),
         ("--private", "no effect without --push"),
+        ("--tag=v1.0", "no effect without --push"),
         ("--seed=1", "contains a pre-trained model"),
         ("--results=nowhere", "not a workdir of electramed finetune"),
     ],

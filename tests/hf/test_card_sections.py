@@ -13,10 +13,12 @@ from electramed_jax.config.pretrain import Config, DataConfig, ModelConfig
 from electramed_jax.config.special_tokens import SpecialIds
 from electramed_jax.data.dataset.manifest import Manifest
 from electramed_jax.hf import card, card_sections
+from electramed_jax.hf.card_sections import PowerFacts
 from electramed_jax.pretrain.history import History
 
 (NLM,) = card_sections.KNOWN_LICENCES.values()
 CONFIG = Config(model=ModelConfig(vocab_size=90), data=DataConfig(max_seq_length=32), batch_size=8)
+UNKNOWN = PowerFacts()
 START = {"device_kind": "TPU v4", "processes": 1}
 PAST = History(
     CONFIG, invented_metrics.entries(), [START | {"step": 0, "devices": 4}, START | {"step": 2000, "devices": 8}]
@@ -48,19 +50,44 @@ def test_documents_are_counted_by_licence_including_unknown_ones():
 
 
 def test_hardware_has_device_hours_up_to_the_checkpoint_and_the_assumptions_of_the_energy():
-    text = card_sections.render_hardware(PAST.device_hours(3000), None)
+    text = card_sections.render_hardware(PAST.device_hours(3000), UNKNOWN)
     hours = 1999 * 0.5 * 4 / 3600 + 1000 * 0.5 * 8 / 3600
     assert "| 4 × TPU v4 | 16 min 40 s | 1.1 |" in text and "| 8 × TPU v4 | 8 min 20 s | 1.1 |" in text
     assert f"Estimated energy: {hours * 170 / 1000:.2g} kWh" in text and "cooling" in text
-    assert "8 × TPU v4" not in card_sections.render_hardware(PAST.device_hours(1000), None)
-    assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.render_hardware(PAST.device_hours(3000), 50.0)
+    assert "8 × TPU v4" not in card_sections.render_hardware(PAST.device_hours(1000), UNKNOWN)
+    assert f"{hours * 50 / 1000:.2g} kWh" in card_sections.render_hardware(PAST.device_hours(3000), PowerFacts(50.0))
 
 
 def test_no_energy_is_estimated_for_a_device_of_unknown_power():
     starts = [start | {"device_kind": "TPU v9"} for start in PAST.starts]
-    text = card_sections.render_hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), None)
+    text = card_sections.render_hardware(dataclasses.replace(PAST, starts=starts).device_hours(3000), UNKNOWN)
     assert "kWh" not in text and "not estimated" in text
-    assert card_sections.render_hardware({}, None) == ""
+    assert card_sections.render_hardware({}, UNKNOWN) == ""
+
+
+def test_emissions_are_energy_times_carbon_intensity_and_the_hub_reads_them(tmp_path):
+    hours, power = PAST.device_hours(3000), PowerFacts(watts=1000.0, carbon_intensity=400.0)
+    metadata = card_sections.emissions_metadata(hours, power, "pre-training")
+    grams = (1999 * 0.5 * 4 + 1000 * 0.5 * 8) / 3600 * 400
+    assert f"Estimated emissions: {grams:.1f} g of CO2 equivalents, at 400 g/kWh" in card_sections.render_hardware(
+        hours, power
+    )
+    facts = card.CardData("small", {}, {}, {}, metadata=metadata)
+    (tmp_path / "README.md").write_text(card.render_card("discriminator", facts))
+    found = huggingface_hub.ModelCard.load(tmp_path / "README.md").data.co2_eq_emissions
+    assert found["emissions"] == pytest.approx(grams, rel=2e-3)
+    assert (found["training_type"], found["hardware_used"]) == ("pre-training", "4 × TPU v4, 8 × TPU v4")
+    assert "stated by the user" in found["source"] and "400 g/kWh" in found["source"]
+
+
+def test_no_emissions_are_stated_without_a_carbon_intensity_or_a_known_power():
+    hours = PAST.device_hours(3000)
+    assert card_sections.emissions_metadata(hours, PowerFacts(watts=1000.0), "pre-training") == {}
+    assert "CO2" not in card_sections.render_hardware(hours, PowerFacts(watts=1000.0))
+    with pytest.raises(UserError, match="the power of TPU v9 is not known; add --watts=W"):
+        card_sections.emissions_metadata({("TPU v9", 4): 3.0}, PowerFacts(carbon_intensity=400.0), "pre-training")
+    with pytest.raises(UserError, match="no device hours are recorded"):
+        card_sections.emissions_metadata({}, PowerFacts(carbon_intensity=400.0), "pre-training")
 
 
 def test_the_curve_is_the_validations_up_to_the_checkpoint():
@@ -83,7 +110,7 @@ def test_licences_are_read_from_the_command_line():
 
 @pytest.mark.parametrize("network", list(card.PURPOSES))
 def test_the_parser_of_the_hub_reads_the_card_of_every_kind_of_model(network, tmp_path):
-    sections = card_sections.run_sections(PAST, MANIFEST, 3000, licences={}, watts=None, pictures=["loss.png"])
+    sections = card_sections.run_sections(PAST, MANIFEST, 3000, licences={}, power=UNKNOWN, pictures=["loss.png"])
     card_data = card.CardData("electramed: small", {}, {}, {}, license="apache-2.0", sections=sections)
     (tmp_path / "README.md").write_text(card.render_card(network, card_data))
     read = huggingface_hub.ModelCard.load(tmp_path / "README.md")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import hub_server
 import pytest
 from hub_server import TOKEN
@@ -34,6 +36,19 @@ def test_a_folder_is_uploaded_completely_to_a_repository_named_after_its_network
     assert hub.private == {"me/electramed-discriminator": True}
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in "".join(capsys.readouterr())
+
+
+def test_the_uploaded_commit_is_tagged_and_a_tag_that_exists_is_refused_before_the_upload(hub, folder):
+    wanted = {"me/electramed": folder}
+    commit = push_to_hub.push_folders(wanted, private=False, message="Step 3", tag="v1.0")["me/electramed"]
+    assert hub.tags == {"me/electramed@v1.0": commit.rpartition("/")[2]}
+    uploaded = dict(hub.files)
+    pathlib.Path(folder, "config.json").write_text("changed")
+    with pytest.raises(UserError, match="the tag 'v1.0' already; choose another --tag"):
+        push_to_hub.push_folders(wanted, private=False, message="Step 4", tag="v1.0")
+    assert hub.files == uploaded
+    push_to_hub.push_folders({**wanted, "me/other": folder}, private=False, message="Step 4", tag="v1.1")
+    assert set(hub.tags) == {"me/electramed@v1.0", "me/electramed@v1.1", "me/other@v1.1"}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import hashlib
 import http.server
 import json
 import re
@@ -28,6 +29,7 @@ class Hub:
       tokens: Authorization headers of all requests.
       refusal_status: HTTP status of the response to every request; 0: requests are served.
       cards: Markdown with front matter of validation requests.
+      tags: the commit of each tag, by "USER/NAME@TAG".
     """
 
     address: str = ""
@@ -36,6 +38,7 @@ class Hub:
     tokens: set[str] = dataclasses.field(default_factory=set)
     refusal_status: int = 0
     cards: list[str] = dataclasses.field(default_factory=list)
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -74,7 +77,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.hub.tokens.add(self.headers.get("Authorization", ""))
         if self.hub.refusal_status:
             return self._respond({"error": "no"}, self.hub.refusal_status)
+        if match := re.fullmatch(r"/api/models/(.+)/refs(\?.*)?", self.path):
+            return self._respond({"branches": [], "converts": [], "tags": self._tags_of(match[1])})
         return self._respond({"id": self.path, "siblings": []})
+
+    def _tags_of(self, repository: str) -> list[dict[str, str]]:
+        named = ((name.partition("@"), commit) for name, commit in self.hub.tags.items())
+        return [
+            {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit}
+            for (owner, _, tag), commit in named
+            if owner == repository
+        ]
 
     def do_POST(self) -> None:
         body = self._body()
@@ -96,6 +109,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._respond({"transfer": "basic", "objects": objects})
         if match := re.fullmatch(r"/api/models/(.+)/commit/main", self.path):
             return self._commit(match[1], body)
+        if match := re.fullmatch(r"/api/models/(.+)/tag/([0-9a-f]{40})", self.path):
+            self.hub.tags[f"{match[1]}@{json.loads(body)['tag']}"] = match[2]
+            return self._respond({})
         return self._respond({"error": self.path}, 404)
 
     def _create_repository(self, wanted: dict) -> None:
@@ -118,7 +134,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.hub.files[f"{repository}/{value['path']}"] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 self.hub.files[f"{repository}/{value['path']}"] = self.uploads[value["oid"]]
-        oid = "0" * 40
+        oid = hashlib.sha1(body).hexdigest()
         self._respond({"commitUrl": f"{self.hub.address}/{repository}/commit/{oid}", "commitOid": oid})
 
 

@@ -149,7 +149,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["electramed_jax", "electramed_jax.*"]),
-    package_data={"electramed_jax": ["py.typed", "report/curves.js"]},
+    package_data={"electramed_jax": ["py.typed", "report/*.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     cmdclass={"build_py": BuildWithRecipes},

@@ -19,12 +19,14 @@
   }
 
   function choices() {
-    if (!form) return { x: "step", label: "step", smooth: 0, shown: () => true };
+    if (!form) return { x: "step", label: "step", smooth: 0, shown: () => true, ends: [null, null] };
     const off = new Set([...form.querySelectorAll("[name=run]:not(:checked)")].map((box) => Number(box.value)));
     const axis = form.elements.x;
+    const end = (name) => form.elements[name].value === "" ? null : Number(form.elements[name].value);
     return {
       x: axis.value, label: axis.options[axis.selectedIndex].text, logx: form.elements.logx.checked,
       logy: form.elements.logy.checked, smooth: Number(form.elements.smooth.value), shown: (run) => !off.has(run),
+      ends: [end("low"), end("high")],
     };
   }
 
@@ -78,6 +80,29 @@
     return [low === 0 && figure.include.includes(0) ? 0 : low - margin, high + margin];
   }
 
+  // An end that is not given, or not above 0 on a logarithmic axis, is chosen by plotly.js.
+  function xRange(chosen) {
+    const ends = chosen.ends.map((end) => end === null ? null : chosen.logx ? Math.log10(end) : end);
+    return ends.map((end) => Number.isFinite(end) ? end : null);
+  }
+
+  // Lines at restarts; restarts of several runs at the same place share a label.
+  function restarts(figure, chosen) {
+    const labelled = new Set();
+    return (figure.restarts || []).filter((one) => chosen.shown(one.run)).map((one) => {
+      const x = one.x[chosen.x][0], isNew = !labelled.has(x + one.label);
+      labelled.add(x + one.label);
+      return {
+        type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper",
+        line: { color: colour("run" + (one.run % 6)), width: 1, dash: "dot" },
+        label: {
+          text: isNew ? one.label : "", textangle: -90, textposition: "end", xanchor: "right",
+          font: { size: 10, color: colour("muted") },
+        },
+      };
+    });
+  }
+
   function layout(figure, chosen) {
     const axis = { gridcolor: colour("grid"), zerolinecolor: colour("grid"), linecolor: colour("grid") };
     const y = range(figure, chosen);
@@ -88,21 +113,15 @@
       xaxis: {
         ...axis, title: { text: figure.xlabel || chosen.label },
         type: figure.bars ? "category" : chosen.logx ? "log" : "linear",
+        ...(figure.bars ? {} : { range: xRange(chosen) }),
       },
       yaxis: {
         ...axis, exponentformat: "e", type: chosen.logy && !figure.bars ? "log" : "linear", ...(y ? { range: y } : {}),
         ...(figure.full ? { rangemode: "tozero" } : {}),
       },
       legend: { orientation: "h", y: 1.18, font: { size: 10 } }, barmode: "group",
-      uirevision: [chosen.x, chosen.logx, chosen.logy].join(),
-      shapes: (figure.restarts || []).filter((one) => chosen.shown(one.run)).map((one) => ({
-        type: "line", x0: one.x[chosen.x][0], x1: one.x[chosen.x][0], y0: 0, y1: 1, yref: "paper",
-        line: { color: colour("run" + (one.run % 6)), width: 1, dash: "dot" },
-        label: {
-          text: one.label, textangle: -90, textposition: "end", xanchor: "right",
-          font: { size: 9, color: colour("muted") },
-        },
-      })),
+      uirevision: [chosen.x, chosen.logx, chosen.logy, chosen.ends].join(),
+      shapes: restarts(figure, chosen),
     };
   }
 
@@ -111,18 +130,26 @@
     if (form) form.querySelector("output").textContent = chosen.smooth.toFixed(2);
     for (const place of document.querySelectorAll("[data-figure]")) {
       const figure = figures[place.dataset.figure];
-      const svg = {
-        name: "svg", title: "Download as SVG", icon: Plotly.Icons.disk,
-        click: (plot) => Plotly.downloadImage(plot, { format: "svg", filename: place.dataset.figure }),
-      };
       Plotly.react(place, traces(figure, chosen), layout(figure, chosen), {
-        responsive: true, displaylogo: false, modeBarButtonsToAdd: [svg],
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-        toImageButtonOptions: { format: "png", scale: 3, filename: place.dataset.figure },
+        responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d"],
       });
     }
   }
 
+  // A picture for a paper: light colours and a white background, also where the page is dark.
+  function save(button) {
+    const place = button.closest("figure").querySelector("[data-figure]"), key = place.dataset.figure;
+    const chosen = choices(), figure = figures[key], root = document.documentElement;
+    root.dataset.paper = "";
+    const picture = {
+      data: traces(figure, chosen),
+      layout: { ...layout(figure, chosen), width: 640, height: 400, paper_bgcolor: "#fff", plot_bgcolor: "#fff" },
+    };
+    delete root.dataset.paper;
+    Plotly.downloadImage(picture, { format: button.dataset.save, filename: key, width: 640, height: 400, scale: 3 });
+  }
+
+  for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button));
   if (form) {
     form.addEventListener("input", draw);
     form.addEventListener("submit", (event) => event.preventDefault());

@@ -1,7 +1,8 @@
 """Curves of a report that one explores: values under the pointer, zoom, axes, smoothing, runs on and off.
 
 The values of all curves are JSON in the page. `curves.js` passes them to plotly.js with the choices of the controls.
-Both scripts are in the page, which loads nothing; its Content-Security-Policy allows these two, by their hash.
+The scripts are in the page, which loads nothing; its Content-Security-Policy allows these alone, by their hash. A page
+without figures has no script.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ AXES = {
     "hours": "hours of training steps",
     "flops": "floating-point operations of the model",
 }
+OWN_SCRIPTS = ("curves.js", "errors.js")
 _DIGITS = 6  # significant ones of a value in the page
 
 
 @functools.cache
-def scripts() -> tuple[str, str]:
-    """Returns plotly.js and the script of the page.
+def _scripts() -> tuple[str, ...]:
+    """Returns plotly.js and the scripts of the page.
 
     Raises:
       UserError: plotly is not installed.
@@ -46,25 +48,27 @@ def scripts() -> tuple[str, str]:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise UserError("a report needs plotly; pip install 'electramed_jax[report]'") from error
-    own = importlib.resources.files("electramed_jax.report").joinpath("curves.js").read_text(encoding="utf-8")
-    return get_plotlyjs().replace("\r\n", "\n"), own
+    folder = importlib.resources.files("electramed_jax.report")
+    return (get_plotlyjs().replace("\r\n", "\n"), *(folder.joinpath(name).read_text("utf-8") for name in OWN_SCRIPTS))
 
 
 @functools.cache
-def script_policy() -> str:
-    """Returns the directive of the Content-Security-Policy that allows the scripts, by their hash."""
-    digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts())
-    return "script-src " + " ".join(f"'sha256-{digest}'" for digest in digests)
+def _script_digests() -> tuple[str, ...]:
+    return tuple(base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in _scripts())
+
+
+def script_policy(figures: Mapping[str, Any]) -> str:
+    """Returns the directive of the Content-Security-Policy that allows the scripts by hash; "" without figures."""
+    return "script-src " + " ".join(f"'sha256-{digest}'" for digest in _script_digests()) if figures else ""
 
 
 def script_elements(figures: Mapping[str, Any]) -> Markup:
-    """Returns the values of the figures as JSON, and both scripts: the end of the page."""
+    """Returns the end of the page: the values of the figures as JSON, and the scripts; "" without figures."""
+    if not figures:
+        return Markup("")
     values = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    plotly, own = scripts()
-    return Markup(
-        f'<script type="application/json" id="curve-values">{values}</script>'
-        f"<script>{plotly}</script><script>{own}</script>"
-    )
+    scripts = "".join(f"<script>{one}</script>" for one in _scripts())
+    return Markup(f'<script type="application/json" id="curve-values">{values}</script>{scripts}')
 
 
 def controls(runs: Sequence[Run]) -> Markup:
@@ -81,8 +85,10 @@ def controls(runs: Sequence[Run]) -> Markup:
         for number, name in enumerate(names)
     )
     return Markup(
-        '<form class="card key" id="curve-controls" aria-label="Settings of all curves">'
+        '<form class="card key controls" id="curve-controls" aria-label="Settings of all curves">'
         f'<label>x axis <select name="x">{axes}</select></label>'
+        '<label>from <input type="number" name="low" step="any"></label>'
+        '<label>to <input type="number" name="high" step="any"></label>'
         '<label><input type="checkbox" name="logx"> logarithmic x</label>'
         '<label><input type="checkbox" name="logy"> logarithmic y</label>'
         '<label>smoothing of training <input type="range" name="smooth" min="0" max="0.98" step="0.02" value="0">'
@@ -90,12 +96,35 @@ def controls(runs: Sequence[Run]) -> Markup:
     )
 
 
-def figure_element(key: str, title: str) -> Markup:
-    """Returns the place of a figure, which the script fills."""
-    return Markup(
-        f'<figure class="card curve"><figcaption>{text(title)}</figcaption>'
-        f'<div class="plot" data-figure="{text(key)}" role="group" aria-label="{text(title)}"></div></figure>'
+def figure_element(key: str, title: str, values: Mapping[str, Any]) -> Markup:
+    """Returns the place of a figure, which the script fills, with buttons to save it and its values as a sentence."""
+    buttons = "".join(
+        f'<button type="button" data-save="{kind.lower()}" aria-label="Save {text(title)} as {kind}">{kind}</button>'
+        for kind in ("PNG", "SVG")
     )
+    return Markup(
+        f'<figure class="card curve"><figcaption>{text(title)}<span class="save">{buttons}</span></figcaption>'
+        f'<div class="plot" data-figure="{text(key)}" role="group" aria-label="{text(title)}"></div>'
+        f'<p class="spoken">{text(describe(values))}</p></figure>'
+    )
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Returns the first and the last value of each curve, or the values of the bars, for a screen reader."""
+    if "bars" in values:
+        each = (
+            f"{bar['name']}: "
+            + ", ".join(f"{label} {y:.3g}" for label, y in zip(values["labels"], bar["y"], strict=True))
+            for bar in values["bars"]
+        )
+    else:
+        each = (
+            f"{curve['name']}: {curve['y'][0]:.4g} at step {curve['x']['step'][0]:,.0f}, "
+            f"{curve['y'][-1]:.4g} at step {curve['x']['step'][-1]:,.0f}"
+            for curve in values["curves"]
+            if curve["kind"] != "guide" and curve["y"]
+        )
+    return "; ".join(each) + "."
 
 
 def panel_values(panel: Panel, runs: Sequence[Run]) -> dict[str, Any]:
@@ -104,7 +133,7 @@ def panel_values(panel: Panel, runs: Sequence[Run]) -> dict[str, Any]:
     for number, run in enumerate(runs):
         for split in ("train", "validation"):
             points = [
-                (entry["step"], entry[panel.metric])
+                (entry["step"], entry[panel.metric] / panel.unit)
                 for entry in run.history.split(split)
                 if panel.metric in entry and abs(entry[panel.metric]) < MAX_DRAWN
             ]

@@ -14,6 +14,7 @@ from electramed_jax.common.page.markup import Markup
 from electramed_jax.common.page.markup import definitions as _list
 from electramed_jax.common.page.markup import table as _table
 from electramed_jax.common.page.markup import text as _text
+from electramed_jax.common.run_clock import STEP
 from electramed_jax.config.pretrain import to_dict
 from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
@@ -29,12 +30,13 @@ GIB = 2**30
 def render_page(names: Sequence[str], sections: Iterable[str], figures: Mapping[str, Any]) -> str:
     """Returns the complete page about the runs with these names; `figures` are the values of its figures by key."""
     title = ", ".join(names)
+    policy = "; ".join(filter(None, (POLICY, curves.script_policy(figures))))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}; {curves.script_policy()}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             f"<title>{_text(title)} · training report</title><style>{style.CSS}</style></head><body><main>",
             f"<h1>{_text(title)}</h1>",
             f'<p class="note">Training report of electramed_jax {__version__}, {now}.</p>',
@@ -91,7 +93,7 @@ def learning_note(runs: Sequence[Run]) -> str:
 
 
 def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
-    """Returns the figures of the speed, and a table of starts and restarts."""
+    """Returns the figures of speed and memory, and tables of wall time, starts and restarts."""
     cards = "".join(figures)
     rows = [
         [run_label(run, number, runs), f"{start['step']:,}", start["time"].replace("T", " ")[:16], _devices(start)]
@@ -100,8 +102,11 @@ def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
     ]
     table = _table(["run", "from step", "time (UTC)", "devices"], rows, numbers=(1,))
     card = f'<div class="card wide scroll" tabindex="0"><h3>Starts</h3>{table}</div>' if rows else ""
-    note = "Curves: without compilation, evaluation and saving. Dotted line: the run was resumed."
-    return section("Speed", cards + _wall_time_card(runs) + card, note, grid=True)
+    note = (
+        "Speed: without compilation, evaluation and saving. Memory: of the main process and of its fullest device. "
+        "Dotted line: the run was resumed."
+    )
+    return section("Speed and memory", cards + _wall_time_card(runs) + card, note, grid=True)
 
 
 def _wall_time_card(runs: Sequence[Run]) -> str:
@@ -116,7 +121,11 @@ def _wall_time_card(runs: Sequence[Run]) -> str:
         if seconds:
             rows.append([run_label(run, number, runs), "wall time", step_timer.format_duration(wall), "100.0%"])
     table = _table(["run", "part", "time", "share"], rows, numbers=(2, 3))
-    return f'<div class="card wide scroll" tabindex="0"><h3>Wall time</h3>{table}</div>' if rows else ""
+    return (
+        f'<div class="card wide scroll" tabindex="0"><h3>Wall time by part (goodput: step)</h3>{table}</div>'
+        if rows
+        else ""
+    )
 
 
 def data_section(runs: Sequence[Run], figure: str) -> str:
@@ -248,9 +257,9 @@ def _score(value: Mapping[str, float] | None, seeds: int) -> str:
     return f"{value['mean']:.2f}" + (f" ± {value['standard_deviation']:.2f}" if seeds > 1 else "")
 
 
-def missing_card(title: Markup, reason: str) -> str:
+def missing_card(title: str, reason: str) -> str:
     """Returns a card for content that could not be shown."""
-    return f'<div class="card"><h3>{title}</h3><p class="note">{_text(reason)}</p></div>'
+    return f'<div class="card"><h3>{_text(title)}</h3><p class="note">{_text(reason)}</p></div>'
 
 
 def _run_card(run: Run, number: int, shape: str) -> str:
@@ -265,6 +274,8 @@ def _run_card(run: Run, number: int, shape: str) -> str:
         rows["devices"] = ", ".join(f"{count} × {kind}" for kind, count in hours)
         used = sum(hours.values())
         rows["device hours"] = f"{used:,.0f}" if used >= 100 else f"{used:.2g}"
+    if (seconds := history.wall_time()) and (wall := sum(seconds.values())):
+        rows["goodput"] = f"{seconds[STEP] / wall:.1%} of the wall time in steps"
     for name, label, pattern in (
         ("loss", "loss", "{:.3f}"),
         ("generator_loss", "generator loss", "{:.3f}"),

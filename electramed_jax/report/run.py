@@ -104,11 +104,15 @@ def is_finetuned(workdir: str) -> bool:
     return files.exists(files.join(workdir, RESULTS_FILE))
 
 
-def read_scores(workdirs: list[str]) -> dict[str, dict[str, Any]]:
-    """Returns the contents of results.json of fine-tuning workdirs, by the name of the workdir."""
+def name_workdirs(workdirs: list[str]) -> dict[str, str]:
+    """Returns the workdirs by name: the last part of the path; more parts if two have the same."""
     workdirs = [workdir.rstrip("/") for workdir in workdirs]
-    named = zip(_names(workdirs), workdirs, strict=True) if workdirs else ()
-    return {name: result_files.read_results(files.join(workdir, RESULTS_FILE)) for name, workdir in named}
+    return dict(zip(_names(workdirs), workdirs, strict=True)) if workdirs else {}
+
+
+def read_scores(workdir: str) -> dict[str, Any]:
+    """Returns the content of results.json of a fine-tuning workdir."""
+    return result_files.read_results(files.join(workdir, RESULTS_FILE))
 
 
 def _read_compiled(path: str) -> CompileResult | None:

@@ -10,9 +10,12 @@ from electramed_jax.common.errors import UserError
 from electramed_jax.common.storage import files
 from electramed_jax.report import curves, examples, examples_html, finetuning, page, panels
 from electramed_jax.report import run as run_lib
+from electramed_jax.report.predictions.cards import prediction_cards
 from electramed_jax.report.run import Run
 
 PAGE = "report.html"
+PREDICTIONS_NOTE = """Of the seed with the best dev score, on dev: errors on test would tune a model to it. Cells of a
+matrix are numbers of examples."""
 
 
 def write_report(workdirs: list[str], output: str, *, rows: int, data: str | None = None) -> dict[str, Any]:
@@ -30,13 +33,19 @@ def write_report(workdirs: list[str], output: str, *, rows: int, data: str | Non
     Raises:
       UserError: a folder is not a training workdir, or plotly is not installed.
     """
-    scores = run_lib.read_scores([workdir for workdir in workdirs if run_lib.is_finetuned(workdir)])
+    named = run_lib.name_workdirs([workdir for workdir in workdirs if run_lib.is_finetuned(workdir)])
+    scores = {name: run_lib.read_scores(workdir) for name, workdir in named.items()}
     workdirs = [workdir for workdir in workdirs if not run_lib.is_finetuned(workdir)]
     runs = run_lib.read_runs(workdirs) if workdirs else []
     dev_curves = finetuning.dev_curves(scores)
     figures = _pretraining_figures(runs) | dev_curves
-    shown = {key: curves.figure_element(key, title) for key, (title, _) in figures.items()}
-    finetuned = [page.downstream_section(scores), page.finetuning_section(scores, [shown[key] for key in dev_curves])]
+    shown = {key: curves.figure_element(key, title, values) for key, (title, values) in figures.items()}
+    predictions = [card for name, workdir in named.items() for card in _prediction_cards(name, workdir, scores[name])]
+    finetuned = [
+        page.downstream_section(scores),
+        page.finetuning_section(scores, [shown[key] for key in dev_curves]),
+        page.section("Predictions", "".join(predictions), PREDICTIONS_NOTE, grid=True) if predictions else "",
+    ]
     sections = _pretraining_sections(runs, shown, finetuned, rows, data) if runs else finetuned
     path = files.join(output, PAGE)
     names = [run.name for run in runs] or list(scores)
@@ -77,6 +86,14 @@ def _pretraining_sections(
         page.compile_section(runs),
         page.settings_section(runs),
     ]
+
+
+def _prediction_cards(name: str, workdir: str, results: Mapping[str, Any]) -> Sequence[str]:
+    try:
+        return prediction_cards(name, workdir, results)
+    except UserError as error:
+        warn(f"warning: the report has no predictions of {workdir}: {error}")
+        return [page.missing_card(name, str(error))]
 
 
 def _document_lengths(runs: Sequence[Run]) -> dict[str, Any]:

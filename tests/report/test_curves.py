@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 
+import invented_finetuned
 import invented_history
 import invented_metrics
 import numpy as np
@@ -40,7 +41,8 @@ def write_run(folder: pathlib.Path, **changed: float) -> str:
 def report(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("runs")
     runs = [write_run(root / "first <b>"), write_run(root / "second", generator_accuracy=0.2)]
-    assert cli.main(["report", *runs, f"--output={root}", "--rows=0"]) == 0
+    finetuned = invented_finetuned.write(root / "ncbi")
+    assert cli.main(["report", *runs, finetuned, f"--output={root}", "--rows=0"]) == 0
     return (root / "report.html").as_uri()
 
 
@@ -118,11 +120,47 @@ def test_the_value_under_the_pointer_is_shown_and_restarts_are_marked(tab):
     )
 
 
-def test_a_figure_is_saved_as_svg_and_png(tab):
-    for title, start in (("Download as SVG", b"<svg"), ("Download plot as a PNG", b"\x89PNG")):
+def test_a_range_of_the_x_axis_is_typed_and_applies_to_all_figures(tab):
+    tab.fill("input[name=low]", "500")
+    tab.fill("input[name=high]", "1500")
+    for figure in ("loss", "step_seconds"):
+        assert tab.evaluate(f"{PLOT.format(figure)}.layout.xaxis.range") == [500, 1500]
+    tab.fill("input[name=low]", "")
+    assert tab.evaluate(f"{PLOT.format('loss')}.layout.xaxis.range[1]") == 1500
+
+
+def test_a_figure_is_saved_as_svg_and_png_by_keyboard_in_light_colours(tab):
+    saved = {}
+    for kind in ("SVG", "PNG"):
+        tab.get_by_role("button", name=f"Save Generator loss (nats per masked token) as {kind}").focus()
         with tab.expect_download() as download:
-            tab.locator(f"[data-figure=generator_loss] [data-title^='{title}']").dispatch_event("click")
-        assert pathlib.Path(download.value.path()).read_bytes().startswith(start)
+            tab.keyboard.press("Enter")
+        saved[kind] = pathlib.Path(download.value.path()).read_bytes()
+    assert saved["PNG"].startswith(b"\x89PNG") and saved["SVG"].startswith(b"<svg")
+    assert b"rgb(36, 99, 201)" in saved["SVG"], "the colour of the first run on a light page"
+    dark = tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    colour = "getComputedStyle(document.documentElement).getPropertyValue('--run0')"
+    assert tab.evaluate(colour) == ("#6ea8ff" if dark else "#2463c9"), "the page keeps its own"
+
+
+def test_errors_are_found_by_words_and_by_kind(tab):
+    def shown() -> list[str]:
+        return [item.split("\n")[0] for item in tab.locator(".errors li:visible").all_inner_texts()]
+
+    assert shown() == ["line 14: wrong border, wrong type, missed, spurious", "line 27: missed"]
+    tab.get_by_label("find").focus()
+    tab.keyboard.type("chronic ATEN")
+    assert len(shown()) == 1 and tab.locator("[data-errors] output").inner_text() == "1 shown"
+    tab.fill("[type=search]", "")
+    tab.locator("[data-errors] select").select_option(label="missed (2)")
+    assert len(shown()) == 2
+    tab.locator("[data-errors] select").select_option(label="wrong type (1)")
+    assert shown() == ["line 14: wrong border, wrong type, missed, spurious"]
+
+
+def test_a_screen_reader_reads_first_and_last_value_of_each_curve(tab):
+    spoken = tab.locator("[data-figure=loss] + .spoken").text_content()
+    assert "second: train: 45 at step 1, 20.01 at step 3,000" in spoken
 
 
 def test_it_looks_right_and_axe_finds_no_serious_violation(tab):

@@ -83,9 +83,9 @@ def written(workdir, other, tmp_path_factory) -> pathlib.Path:
 
 
 def read_page(folder: pathlib.Path) -> str:
-    """Returns the page of a folder without its scripts: the values of the curves, plotly.js and curves.js."""
+    """Returns the page of a folder without its scripts: the values of the curves, plotly.js, curves.js, errors.js."""
     parts = re.split(r"<script.*?</script>", (folder / "report.html").read_text(), flags=re.DOTALL)
-    assert len(parts) == 4
+    assert len(parts) == 5
     return "".join(parts)
 
 
@@ -114,7 +114,7 @@ def test_the_policy_allows_the_scripts_of_the_page_by_their_hash_and_no_other(wr
     scripts = [element for element in document.iter("script") if "type" not in element.attrib]
     digests = [base64.b64encode(hashlib.sha256(one.text.encode()).digest()).decode() for one in scripts]
     assert policy.partition("script-src ")[2] == " ".join(f"'sha256-{digest}'" for digest in digests)
-    assert len(digests) == 2 and "default-src 'none'" in policy
+    assert len(digests) == 3 and "default-src 'none'" in policy
 
 
 def test_both_runs_are_shown_and_their_names_are_escaped(page):
@@ -240,7 +240,7 @@ def test_the_error_without_plotly_or_matplotlib_names_the_extra_to_install(workd
         pictures.learning_curves(str(workdir), 3000)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(UserError, match=r"pip install 'electramed_jax\[report\]'"):
-        curves.scripts.__wrapped__()
+        curves._scripts.__wrapped__()
 
 
 def test_two_workdirs_of_one_name_are_distinguished_by_their_folders(workdir, tmp_path):

@@ -1,6 +1,6 @@
 """A headless browser for pages: tabs that fail at errors and requests to other hosts, and a check of how a page looks.
 
-Needs `apt install chromium`. Screenshots are written to $ELECTRAMED_SCREENSHOTS, if it is set.
+Needs `apt install chromium`. Screenshots are written to $ELECTRAMED_ARTIFACTS, or to .ci/artifacts of the repository.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+ARTIFACTS = pathlib.Path(os.environ.get("ELECTRAMED_ARTIFACTS", REPOSITORY / ".ci" / "artifacts"))
 SIZES = [(1280, "light"), (400, "dark")]
 LOCAL = ("http://127.0.0.1", "file:", "data:", "blob:")
 
@@ -47,13 +49,11 @@ def open_tab(browser: Any, width: int, scheme: str) -> Iterator[Any]:
 
 
 def check_looks(tab: Any, name: str) -> None:
-    """Asserts that nothing overflows the window and that axe-core finds no serious violation."""
+    """Asserts that nothing overflows the window and that axe-core finds no serious violation. Takes a screenshot."""
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     found = tab.evaluate("axe.run().then(result => result.violations)")
     serious = [one for one in found if one["impact"] in ("serious", "critical")]
     assert serious == [], [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in serious]
-    if folder := os.environ.get("ELECTRAMED_SCREENSHOTS"):
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        width = tab.viewport_size["width"]
-        tab.screenshot(path=pathlib.Path(folder) / f"{name}-{width}.png", full_page=True)
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=ARTIFACTS / f"{name}-{tab.viewport_size['width']}.png", full_page=True)

@@ -28,7 +28,8 @@ def entries(**changed: float) -> list[dict]:
             auc = {"discriminator_auc": 0.7 + step / 1e5}
             result.append({"step": step, "split": "validation"} | metrics | auc | changed)
         speed = {} if step == 1 else {"step_seconds": 0.5, "tokens_per_second": 4000.0, "eta_seconds": 60.0}
-        rates = {"gradient_norm": 1.5, "learning_rate": 1e-4}
+        rates = {"gradient_norm": 1.5, "learning_rate": 1e-4, "host_memory_bytes": 3 * 2**30}
+        rates |= {"device_memory_bytes": 2**30, "device_memory_peak_bytes": 2**31}
         result.append({"step": step, "split": "train"} | metrics | rates | speed | changed)
     return result
 

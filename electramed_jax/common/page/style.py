@@ -39,7 +39,7 @@ def _variables(index: int) -> str:
 
 CSS = (
     f":root{{color-scheme:light dark;{_variables(0)}}}"
-    f"@media (prefers-color-scheme:dark){{:root{{{_variables(1)}}}}}"
+    f"@media (prefers-color-scheme:dark){{:root:not([data-paper]){{{_variables(1)}}}}}"
     """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
@@ -62,11 +62,17 @@ dt{color:var(--muted)}dd{margin:0;text-align:right}
 .wide dl{grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:14px}
 .wide dl>div{display:block}.wide dt{font-size:13px}.wide dd{text-align:left;font-size:17px;font-weight:600}
 figure{margin:0}
-.curve figcaption{color:var(--ink);font-weight:600;margin:0 0 4px}
-#curve-controls{margin:14px 0;align-items:center}
-#curve-controls label{display:inline-flex;align-items:center;gap:6px;color:var(--ink)}
-#curve-controls select{font:inherit;color:inherit;background:var(--page);border:1px solid var(--muted);
- border-radius:4px}
+.curve figcaption{color:var(--ink);font-weight:600;margin:0 0 4px;display:flex;justify-content:space-between;gap:8px}
+.save{white-space:nowrap}
+.save button{font:11px system-ui,sans-serif;color:var(--muted);background:none;border:1px solid var(--grid);
+ border-radius:4px;padding:2px 6px;margin-left:4px;cursor:pointer}
+.spoken{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);margin:0}
+#curve-controls{margin:14px 0}
+.controls{align-items:center}
+.controls label{display:inline-flex;align-items:center;gap:6px;color:var(--ink)}
+.controls [type=number]{width:6.5em}
+.controls select,.controls [type=search],.controls [type=number]{font:inherit;color:inherit;background:var(--page);
+ border:1px solid var(--muted);border-radius:4px;max-width:100%}
 .scroll{overflow-x:auto}
 section>.card+.card{margin-top:14px}
 table{border-collapse:collapse;width:100%;font-size:14px}
@@ -83,6 +89,14 @@ tr:last-child>td{border-bottom:0}
 .t{border-radius:3px;padding:1px 0}
 .swap{border-radius:4px;padding:1px 4px;border:1.5px solid;font-weight:600;white-space:nowrap}
 .swap s{font-weight:400;margin-right:5px;text-decoration-thickness:1px}
+.swap small{margin-left:5px;font-weight:400}
+.errors{margin:0;padding:0;list-style:none;max-height:70vh;overflow-y:auto}
+.errors li{padding:8px 0;border-top:1px solid var(--grid);line-height:2}
+.errors li[hidden]{display:none}
+.errors .note{margin:0;line-height:1.5}
+.errors .swap{white-space:normal;-webkit-box-decoration-break:clone;box-decoration-break:clone}
+.matrix caption{text-align:left;font-weight:600;padding-bottom:6px}
+.matrix td,.matrix th{padding:5px 8px}
 .end{color:var(--muted);font-size:12px}
 .found{border-color:var(--good)}.missed{border-color:var(--bad);border-style:dashed}
 .false{border-color:var(--warn);border-style:dotted}.kept{border:1px solid var(--muted);font-weight:400}

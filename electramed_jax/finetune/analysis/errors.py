@@ -12,6 +12,8 @@ MISSED, SPURIOUS, WRONG_TYPE, WRONG_BORDER = ENTITY_ERRORS = ("missed", "spuriou
 _QUESTION_SCORES = ("exact_match", "strict_accuracy", "f1")  # the first that a question has
 _SHOWN = 300  # characters of a text
 
+Entity = tuple[int, int, str]  # words start .. stop-1, type
+
 
 def to_markdown(kind: str, records: Sequence[Record], title: str, limit: int) -> str:
     """Returns the counts of the errors and at most `limit` examples of each kind of error.
@@ -57,24 +59,36 @@ def list_errors(kind: str, records: Iterable[Record]) -> Iterable[tuple[str, str
 
 
 def _entity_errors(record: Record) -> Iterable[tuple[str, str]]:
-    """Yields (kind, text) for each entity that is gold or predicted but not both.
+    """Yields (kind, text) for each error of `pair_entities`."""
+    for gold, predicted in pair_entities(record):
+        if gold and predicted:
+            got = f"got {predicted[2]} {' '.join(record['words'][predicted[0] : predicted[1]])!r}"
+            yield WRONG_TYPE if predicted[:2] == gold[:2] else WRONG_BORDER, f"{_in_context(record, gold)}; {got}"
+        elif gold:
+            yield MISSED, _in_context(record, gold)
+        elif predicted:
+            yield SPURIOUS, _in_context(record, predicted)
 
-    Two entities that share a word are one error: of the type, or of a border.
+
+def pair_entities(record: Record) -> Iterable[tuple[Entity | None, Entity | None]]:
+    """Yields (gold, predicted) for each entity that is gold or predicted but not both.
+
+    Two entities that share a word are one error: of the type, or of a border. One side of the others is None.
     """
-    gold, predicted = ([tuple(entity) for entity in record[side]] for side in ("gold", "predicted"))
+    gold, predicted = ([_entity(one) for one in record[side]] for side in ("gold", "predicted"))
     spurious = [entity for entity in predicted if entity not in gold]
     for entity in (entity for entity in gold if entity not in predicted):
-        start, stop, kind = entity
-        partner = next((one for one in spurious if one[0] < stop and start < one[1]), None)
-        if partner is None:
-            yield MISSED, _in_context(record, entity)
-            continue
-        spurious.remove(partner)
-        same_words = partner[:2] == entity[:2]
-        got = f"got {partner[2]} {' '.join(record['words'][partner[0] : partner[1]])!r}"
-        yield WRONG_TYPE if same_words else WRONG_BORDER, f"{_in_context(record, (start, stop, kind))}; {got}"
+        partner = next((one for one in spurious if one[0] < entity[1] and entity[0] < one[1]), None)
+        if partner is not None:
+            spurious.remove(partner)
+        yield entity, partner
     for entity in spurious:
-        yield SPURIOUS, _in_context(record, entity)
+        yield None, entity
+
+
+def _entity(value: Sequence[Any]) -> Entity:
+    start, stop, kind = value
+    return start, stop, kind
 
 
 def _in_context(record: Record, entity: Sequence[Any]) -> str:

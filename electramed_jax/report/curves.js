@@ -104,10 +104,11 @@
   }
 
   function layout(figure, chosen) {
+    const named = traces(figure, chosen).some((one) => one.showlegend !== false);
     const axis = { gridcolor: colour("grid"), zerolinecolor: colour("grid"), linecolor: colour("grid") };
     const y = range(figure, chosen);
     return {
-      margin: { l: 52, r: 12, t: 8, b: 42 }, height: 250, paper_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 52, r: 12, t: named ? 40 : 8, b: 42 }, height: 250, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 11, color: colour("muted") },
       hovermode: "x unified", hoverlabel: { bgcolor: colour("card"), font: { color: colour("ink") } },
       xaxis: {
@@ -119,7 +120,7 @@
         ...axis, exponentformat: "e", type: chosen.logy && !figure.bars ? "log" : "linear", ...(y ? { range: y } : {}),
         ...(figure.full ? { rangemode: "tozero" } : {}),
       },
-      legend: { orientation: "h", y: 1.18, font: { size: 10 } }, barmode: "group",
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 10 } }, barmode: "group",
       uirevision: [chosen.x, chosen.logx, chosen.logy, chosen.ends].join(),
       shapes: restarts(figure, chosen),
     };

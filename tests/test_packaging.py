@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 import tarfile
 import zipfile
 
@@ -68,32 +67,29 @@ def test_the_metadata_has_licence_version_and_the_supported_pythons(built):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_finds_its_recipes_from_an_empty_folder(built, tmp_path):
-    installed, empty = tmp_path / "installed", tmp_path / "empty"
-    distributions.install(built[1], installed)
+def test_quickstart_of_an_installed_wheel_runs_from_an_empty_folder_with_the_core_dependencies_alone(built, tmp_path):
+    empty = tmp_path / "empty"
     empty.mkdir()
+    site_packages = distributions.install(built[1], tmp_path / "venv")
 
-    def electramed(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "electramed_jax.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(installed), "XLA_FLAGS": quick.FLAGS}
-        return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+    def electramed(*arguments: str) -> dict:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment["XLA_FLAGS"] = quick.FLAGS
+        program = str(tmp_path / "venv" / "bin" / "electramed")
+        done = subprocess.run([program, *arguments, "--json"], cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]) | {"messages": done.stderr}
 
-    listed = json.loads(electramed("recipes", "--json").stdout)
+    listed = electramed("recipes")
     assert [f"{recipe['name']}.py" for recipe in listed["recipes"]] == [name for name in RECIPES if name != "README.md"]
-    assert listed["folder"] == str(installed / "electramed_jax" / "recipes")
-    assert listed["launchers"] == str(installed / "electramed_jax" / "launch")
-    (empty / "a.jsonl").write_text(
-        "\n".join(f'{{"text": "A kinase binds receptor {n} of the cell."}}' for n in range(40))
-    )
-    prepare = ["prepare", "--input", "a.jsonl", "--output", "documents"]
-    assert electramed(*prepare, "--workers=1", "--validation=0.2").returncode == 0
-    assert electramed("vocab", "--documents", "documents", "--output", "vocab.txt", "--size=200").returncode == 0
-    pack = ["pack", "--documents", "documents", "--vocab", "vocab.txt", "--output", "packed", "--workers=1"]
-    assert electramed(*pack, "--max_seq_length=32").returncode == 0
-    sizes = ["--config.batch_size=2", "--config.model.num_layers=1", "--config.model.generator_num_layers=1"]
-    run = ["pretrain", "--config=pretrain_tiny", "--config.data.directory=packed", "--workdir=run", "--stop_after=1"]
-    done = electramed(*run, *sizes)
-    assert done.returncode == 0 and "saved step 1 in run" in done.stderr, done.stderr
+    assert listed["folder"] == str(site_packages / "electramed_jax" / "recipes")
+    assert listed["launchers"] == str(site_packages / "electramed_jax" / "launch")
+    made = electramed("quickstart", "--articles=300", "--steps=8")
+    assert made["page"] == "quickstart/replaced_words.html" and made["swapped_words"] > 0
+    assert (empty / made["page"]).read_text().startswith("<!doctype html>")
+    assert (empty / "quickstart" / "models" / "discriminator" / "model.safetensors").is_file()
+    assert "pip install 'electramed_jax[report]' && electramed report quickstart/run" in made["messages"]
+    assert [path.name for path in empty.iterdir()] == ["quickstart"]
 
 
 def test_the_tests_run_with_pinned_versions_of_every_dependency():

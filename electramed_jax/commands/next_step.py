@@ -36,5 +36,5 @@ def print_after_finetuning(workdir: str, kind: str) -> None:
 
 def report_command(workdir: str) -> str:
     """Returns the command of the report, with the extra that it needs if that is not installed."""
-    missing = importlib.util.find_spec("matplotlib") is None
+    missing = importlib.util.find_spec("plotly") is None
     return ("pip install 'electramed_jax[report]' && " if missing else "") + f"electramed report {workdir}"

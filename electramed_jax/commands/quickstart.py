@@ -15,7 +15,7 @@ from electramed_jax.commands.command_runner import run_command
 from electramed_jax.common.console import say
 
 HELP = """Runs the whole pipeline on generated PubMed articles, from XML to Hugging Face folders, and prints each
-command. At the end the trained discriminator marks replaced words. A few minutes on two CPU cores, no network.
+command. At the end the trained discriminator marks replaced words. About a minute on two CPU cores, no network.
 
   electramed quickstart
   electramed quickstart --output=/tmp/first --steps=2000"""
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", default="quickstart", metavar="DIR", help="folder of all files (default: quickstart)"
     )
-    parser.add_argument("--articles", type=int, default=6000, metavar="N", help="articles to generate (default 6000)")
-    parser.add_argument("--steps", type=int, default=1200, metavar="N", help="training steps (default 1200)")
+    parser.add_argument("--articles", type=int, default=5000, metavar="N", help="articles to generate (default 5000)")
+    parser.add_argument("--steps", type=int, default=700, metavar="N", help="training steps (default 700)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     began, out = time.monotonic(), pathlib.Path(args.output)
     say(f"Writing {args.articles:,} generated PubMed articles to {out / 'xml'}")
     pubmed_xml.write_pubmed_xml(str(out / "xml"), articles=args.articles)
-    with_report = importlib.util.find_spec("matplotlib") is not None
+    with_report = importlib.util.find_spec("plotly") is not None
     for command in commands(out, args.steps, with_report=with_report):
         run_command(command)
     metrics = _show_replaced_words(out)
@@ -82,8 +82,8 @@ def commands(out: pathlib.Path, steps: int, *, with_report: bool) -> list[list[s
         ["pretrain", "--config=pretrain_tiny", f"--config.data.directory={out}/packed",
          f"--config.total_steps={steps}", f"--config.optimizer.warmup_steps={max(1, steps // 10)}",
          "--config.batch_size=16", "--config.model.num_layers=2", "--config.model.generator_num_layers=2",
-         f"--config.log_every={max(1, steps // 12)}",
-         f"--config.eval_every={max(1, steps // 3)}", f"--workdir={out}/run"],
+         f"--config.log_every={max(1, steps // 20)}",
+         f"--config.eval_every={max(1, steps // 4)}", f"--workdir={out}/run"],
         ["export", f"--workdir={out}/run", f"--output={out}/models", "--name=electramed-quickstart"],
         *([["report", f"{out}/run", "--rows=0"]] if with_report else []),
     ]  # fmt: skip

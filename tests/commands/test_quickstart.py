@@ -70,7 +70,7 @@ def test_it_ends_with_a_page_a_report_and_commands_that_parse(quickstart_run):
         cli.parse(words[1], words[2:])
 
 
-def test_without_matplotlib_it_writes_no_report_and_names_what_to_install():
+def test_without_plotly_it_writes_no_report_and_names_what_to_install():
     out = pathlib.Path("q")
     assert [words[0] for words in quickstart.commands(out, 8, with_report=False)][-1] == "export"
     assert "pip install 'electramed_jax[report]' && electramed report q/run" in quickstart._next_lines(out, False)[-1]

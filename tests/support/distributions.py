@@ -1,4 +1,4 @@
-"""Builds the sdist and the wheel of the repository, and installs the wheel into a folder of its own."""
+"""Builds the sdist and the wheel of the repository, and installs the wheel into an environment of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -33,10 +34,29 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     return sdist, _call_backend("build_wheel", unpacked, folder)
 
 
-def install(wheel: pathlib.Path, folder: pathlib.Path) -> None:
-    """Installs a wheel into a folder, without its dependencies: those of the running environment are used."""
-    arguments = ["--no-deps", "--no-compile", "--no-index", "--disable-pip-version-check", f"--target={folder}"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments, str(wheel)], check=True)
+# Packages of extras. sitecustomize hides them, so that the environment is that of an install without extras.
+EXTRAS = ("apache_beam", "datasets", "fastapi", "matplotlib", "onnx", "plotly", "tensorflow", "torch", "transformers")
+HIDE_EXTRAS = f"""\
+import sys
+import sysconfig
+sys.modules.update(dict.fromkeys({EXTRAS}))
+"""
+
+
+def install(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Creates a virtual environment with a wheel. Its dependencies are those of the running environment.
+
+    Returns:
+      the site-packages of the environment.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site_packages,) = (folder / "lib").glob("python*/site-packages")
+    arguments = ["--no-deps", "--no-compile", "--no-index", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", f"--python={folder}", "install", "--quiet", *arguments, str(wheel)]
+    subprocess.run(pip, check=True)
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    (site_packages / "sitecustomize.py").write_text(HIDE_EXTRAS)
+    return site_packages
 
 
 def _call_backend(hook: str, source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:

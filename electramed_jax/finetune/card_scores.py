@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def scores_table(results: Sequence[Mapping[str, Any]]) -> str:
     limits = [
         f"- {one['task']}, {_variant(one, _split(one))}: {markdown.escape(warning)}"
         for one in results
-        for warning in one.get("warnings", ())  # version 0.1 has none
+        for warning in listed_warnings(one)
     ]
     listed = "\n".join(["\n\nWhat limits these scores:\n", *limits]) if limits else ""
     return f"{markdown.table(head, rows)}\n\n{NOTE}{listed}"
@@ -79,6 +80,19 @@ def hub_metadata(name: str, results: Sequence[Mapping[str, Any]], seed: int | No
             }
         )
     return {"model-index": [{"name": name, "results": entries}]} if entries else {}
+
+
+def listed_warnings(one: Mapping[str, Any]) -> list[str]:
+    """Returns what limits the scores, with the names of the files alone: a card has no local path."""
+    paths = [file.get("path", "") for file in one["data"]["files"].values()]
+    return [names_alone(warning, paths) for warning in one.get("warnings", ())]  # version 0.1 has none
+
+
+def names_alone(sentence: str, paths: Sequence[str]) -> str:
+    """Returns the sentence with the last part of each path in place of the path."""
+    for path in sorted(filter(None, paths), key=len, reverse=True):
+        sentence = sentence.replace(path, posixpath.basename(path.rstrip("/")))
+    return sentence
 
 
 def _split(one: Mapping[str, Any]) -> str:

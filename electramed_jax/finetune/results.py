@@ -12,7 +12,7 @@ from electramed_jax.common import config_io, markdown
 from electramed_jax.common.markdown import table
 from electramed_jax.common.storage import files
 from electramed_jax.config.finetune import FinetuneConfig
-from electramed_jax.finetune import published
+from electramed_jax.finetune import card_scores, published
 from electramed_jax.finetune.task import metrics
 from electramed_jax.finetune.task.init_encoder import InitEncoder
 from electramed_jax.finetune.task.task import DEV, TEST, Task
@@ -169,14 +169,14 @@ def card_data(results: Results, run: Mapping[str, Any]) -> tuple[dict[str, Any],
     data = {"task": results["task"], "variant": results["variant"]}
     for split, sizes in results["data"]["sizes"].items():
         data[split] = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-    if results.get("warnings"):
-        data["limits of the scores"] = "; ".join(results["warnings"])
+    if warnings := card_scores.listed_warnings(results):
+        data["limits of the scores"] = "; ".join(warnings)
     for split, file in results["data"]["files"].items():
         data[f"SHA-256 of {split}"] = file["sha256"]
     config = config_io.from_saved(FinetuneConfig, results["config"], "results.json: config")
     recipe = {
         "code": results["code"],
-        "encoder": _without_folders(results["encoder"]),
+        "encoder": card_scores.names_alone(_without_folders(results["encoder"]), [config.qa.pretrain_stage.train]),
         "seed": run["seed"],
         "epochs": f"{run['best_epoch']:.2f}, the best on dev of {config.epochs:g}",
         "batch": f"{config.batch_size} examples",

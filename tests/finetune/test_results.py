@@ -9,7 +9,7 @@ import pytest
 from invented_corpus import tiny_init_encoder
 
 from electramed_jax.config.finetune import FinetuneConfig, TaskConfig
-from electramed_jax.finetune import make_task, results
+from electramed_jax.finetune import card_scores, make_task, results
 from electramed_jax.finetune.task.task import DEV, TEST
 
 
@@ -53,8 +53,20 @@ def test_a_card_has_no_local_path_and_no_score_twice(gathered):
     """merged_f1 is the F1 without the types of entities: for readers of results.json."""
     run = gathered["runs"][0]
     changed = run | {"dev": run["dev"] | {"merged_f1": 1.0, "text_f1": 2.0}}
-    _, recipe, scores = results.card_data(gathered | {"encoder": "/home/me/runs/small, step 3 of 4"}, changed)
-    assert recipe["encoder"] == "small, step 3 of 4"
+    config = gathered["config"] | {
+        "qa": gathered["config"]["qa"] | {"pretrain_stage": {"train": "/home/me/squad.json"}}
+    }
+    files = {split: {"path": f"/home/me/{split}.tsv", "sha256": "0" * 64} for split in ("dev", "test")}
+    changed_results = {
+        "encoder": "/home/me/runs/small, step 3 of 4, then /home/me/squad.json for 2.00 epochs",
+        "warnings": ["dev and test are the same file (/home/me/dev.tsv, /home/me/test.tsv): a/b"],
+        "data": gathered["data"] | {"files": files},
+        "config": config,
+    }
+    data, recipe, scores = results.card_data(gathered | changed_results, changed)
+    assert recipe["encoder"] == "small, step 3 of 4, then squad.json for 2.00 epochs"
+    assert data["limits of the scores"] == "dev and test are the same file (dev.tsv, test.tsv): a/b"
+    assert "/home" not in card_scores.scores_table([gathered | changed_results])
     assert scores["dev text_f1"] == 2.0 and not [name for name in scores if "merged" in name]
 
 

@@ -65,8 +65,8 @@ def render(pairs: Counts, title: str) -> Markup:
     head = "".join(f'<th scope="col" class="n">{text(column)}</th>' for column in columns)
     body = "".join(_row(row, columns, pairs) for row in rows)
     return Markup(
-        f'<div class="card two scroll" tabindex="0" role="region" aria-label="{text(title)}"><table class="matrix">'
-        f"<caption>{text(title)}</caption>"
+        f'<div class="card two scroll" tabindex="0" role="region" aria-label="{text(title)}">'
+        f'<table class="matrix"><caption>{text(title)}</caption>'
         f'<thead><tr><th scope="col">gold&nbsp;↓ predicted&nbsp;→</th>{head}<th scope="col" class="n">all</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -67,7 +67,8 @@ def render(pairs: Counts, title: str) -> Markup:
     return Markup(
         f'<div class="card two scroll" tabindex="0" role="region" aria-label="{text(title)}">'
         f'<table class="matrix"><caption>{text(title)}</caption>'
-        f'<thead><tr><th scope="col">gold&nbsp;↓ predicted&nbsp;→</th>{head}<th scope="col" class="n">all</th></tr></thead>'
+        f'<thead><tr><th scope="col">gold&nbsp;↓ predicted&nbsp;→</th>{head}<th scope="col" class="n">all</th></tr>'
+        "</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -34,13 +34,8 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     return sdist, _call_backend("build_wheel", unpacked, folder)
 
 
-# Packages of extras. sitecustomize hides them, so that the environment is that of an install without extras.
+# Packages of extras. They are left out, so that the environment is that of an install without extras.
 EXTRAS = ("apache_beam", "datasets", "fastapi", "matplotlib", "onnx", "plotly", "tensorflow", "torch", "transformers")
-HIDE_EXTRAS = f"""\
-import sys
-import sysconfig
-sys.modules.update(dict.fromkeys({EXTRAS}))
-"""
 
 
 def install(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
@@ -54,8 +49,10 @@ def install(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     arguments = ["--no-deps", "--no-compile", "--no-index", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", f"--python={folder}", "install", "--quiet", *arguments, str(wheel)]
     subprocess.run(pip, check=True)
-    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    (site_packages / "sitecustomize.py").write_text(HIDE_EXTRAS)
+    for path in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
+        left_out = path.suffix == ".pth" or "electramed_jax" in path.name or path.name.split("-")[0] in EXTRAS
+        if not left_out and not (site_packages / path.name).exists():
+            (site_packages / path.name).symlink_to(path)
     return site_packages
 
 

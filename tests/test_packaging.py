@@ -76,7 +76,9 @@ def test_quickstart_of_an_installed_wheel_runs_from_an_empty_folder_with_the_cor
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment["XLA_FLAGS"] = quick.FLAGS
         program = str(tmp_path / "venv" / "bin" / "electramed")
-        done = subprocess.run([program, *arguments, "--json"], cwd=empty, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [program, *arguments, "--json"], cwd=empty, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1]) | {"messages": done.stderr}
 

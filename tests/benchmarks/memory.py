@@ -21,6 +21,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -183,6 +184,8 @@ def measure(folder: pathlib.Path, documents: int, workers: int) -> float:
         )
         if name == "vocab":
             seconds = found["processor"]
+    for path in (str(inputs), out, vocab, packed):
+        shutil.rmtree(path)
     return seconds
 
 

@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from lxml import etree
+
 from electramed_jax.data.readers.document import (
     BOTH,
     OTHER_ABSTRACT_SOURCE,
@@ -37,12 +39,19 @@ from electramed_jax.data.readers.pubmed import notices, pubmed_text
 
 _ENGLISH, _UNDETERMINED = "eng", "und"
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
-_ARTICLE_YEAR_PATHS = (
-    "Journal/JournalIssue/PubDate/Year",
-    "Journal/JournalIssue/PubDate/MedlineDate",
-    "ArticleDate/Year",
+# Compiled XPath is five times as fast as findtext.
+_ARTICLE_YEAR_PATHS = tuple(
+    etree.XPath(f"string({path})")
+    for path in (
+        "Journal/JournalIssue/PubDate/Year",
+        "Journal/JournalIssue/PubDate/MedlineDate",
+        "ArticleDate/Year",
+    )
 )
-_BOOK_YEAR_PATHS = ("ContributionDate/Year", "Book/PubDate/Year", "Book/PubDate/MedlineDate")
+_BOOK_YEAR_PATHS = tuple(
+    etree.XPath(f"string({path})")
+    for path in ("ContributionDate/Year", "Book/PubDate/Year", "Book/PubDate/MedlineDate")
+)
 _NOT_LABELS = {"UNLABELLED", "UNLABELED", "UNASSIGNED"}
 _NOT_TITLES = {"not available", "no title available", "in process citation"}
 _AUTHOR_TRANSLATION = re.compile(r"\s*\(author's transl\)", re.IGNORECASE)
@@ -61,20 +70,21 @@ def parse_record(record: Any, errors: ReadErrors, options: ReadOptions) -> Itera
 
     A record without a document of its own is counted in `errors` as `no_text` or `title_alone`.
     """
-    citation = record if record.tag == "MedlineCitation" else record.find("MedlineCitation")
+    citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
     year_paths = _ARTICLE_YEAR_PATHS
     if citation is not None:
-        article = citation.find("Article")
+        article = _child(citation, "Article")
     else:
-        citation = article = record.find("BookDocument")
+        citation = article = _child(record, "BookDocument")
         year_paths = _BOOK_YEAR_PATHS
     if article is None:
         errors.count_dropped("no_text")
         return
     title, translated = _title(article)
-    sections = _sections(article.find("Abstract"), options.section_labels)
-    languages = [language.lower() for e in article.iterfind("Language") if (language := pubmed_text.element_text(e))]
-    pmid_element = citation.find("PMID")
+    sections = _sections(_child(article, "Abstract"), options.section_labels)
+    elements = article.iterchildren("Language")
+    languages = [language.lower() for element in elements if (language := pubmed_text.element_text(element))]
+    pmid_element = _child(citation, "PMID")
     pmid = parse_positive_int(pubmed_text.element_text(pmid_element))
     document = Document(
         id=f"PMID{pmid}",
@@ -85,7 +95,7 @@ def parse_record(record: Any, errors: ReadErrors, options: ReadOptions) -> Itera
         source=PUBMED_SOURCE,
         language=text_language(languages, bool(sections) or translated),
         version=(pmid_element is not None and parse_positive_int(pmid_element.get("Version"))) or 1,
-        revised=_parse_date(citation.find("DateRevised")),
+        revised=_parse_date(_child(citation, "DateRevised")),
     )
     if options.full_text != BOTH:
         pmcid, doi = _identifiers(record)
@@ -98,6 +108,11 @@ def parse_record(record: Any, errors: ReadErrors, options: ReadOptions) -> Itera
         errors.count_dropped("title_alone" if title else "no_text")
     if options.other_abstracts:
         yield from _other_abstracts(document, citation, article, languages, options)
+
+
+def _child(element: Any, name: str) -> Any | None:
+    """Returns the first child with this name; four times as fast as `find`."""
+    return next(element.iterchildren(name), None)
 
 
 def _other_abstracts(
@@ -139,7 +154,7 @@ def _identifiers(record: Any) -> tuple[str, str]:
 
 
 def _title(article: Any) -> tuple[str, bool]:
-    title, translated = clean_title(pubmed_text.element_text(article.find("ArticleTitle")))
+    title, translated = clean_title(pubmed_text.element_text(_child(article, "ArticleTitle")))
     for path in ("VernacularTitle", "Book/BookTitle"):
         title = title or pubmed_text.element_text(article.find(path))
     return title, translated
@@ -193,7 +208,7 @@ def _sections(abstract: Any | None, labels: bool) -> _Sections:
     if abstract is None:
         return ()
     sections: list[tuple[str | None, str]] = []
-    elements = abstract.findall("AbstractText")
+    elements = list(abstract.iterchildren("AbstractText"))
     for element in elements:
         text = pubmed_text.strip_truncation_mark(pubmed_text.element_text(element))
         if element is elements[-1]:
@@ -208,9 +223,9 @@ def _label(element: Any) -> str | None:
     return label if label and label.upper() not in _NOT_LABELS else None
 
 
-def _year(article: Any, paths: tuple[str, ...]) -> int | None:
+def _year(article: Any, paths: tuple[etree.XPath, ...]) -> int | None:
     for path in paths:
-        if match := _YEAR.search(article.findtext(path) or ""):
+        if match := _YEAR.search(path(article)):
             return int(match[0])
     return None
 
@@ -219,7 +234,8 @@ def _parse_date(date: Any | None) -> int | None:
     """Returns a date as the number YYYYMMDD, or None if a part is missing or invalid."""
     if date is None:
         return None
-    year, month, day = (parse_positive_int(date.findtext(part)) for part in ("Year", "Month", "Day"))
+    parts = {part.tag: part.text for part in date}
+    year, month, day = (parse_positive_int(parts.get(name)) for name in ("Year", "Month", "Day"))
     if not (year and month and day and year < 10_000 and month <= 12 and day <= 31):
         return None
     return year * 10_000 + month * 100 + day

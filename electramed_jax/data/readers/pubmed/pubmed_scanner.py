@@ -115,6 +115,11 @@ def split_records(
         errors.report_damaged("truncated_xml", scanner.line, "file ends before its records do")
 
 
+def has_opaque(data: bytes, start: int, end: int) -> bool:
+    """Returns whether there may be a comment or CDATA between two positions."""
+    return data.find(b"!", start, end) >= 0 and data.find(b"<!", start, end) >= 0  # the first is 80 times as fast
+
+
 @functools.cache
 def _tag_patterns(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Returns the patterns of the start tag and of the end tag of a record."""
@@ -158,7 +163,7 @@ class _Scanner:
         None: the tag is not in memory yet, or there is a comment, CDATA or the start of another record before it.
         """
         end = self.data.find(b"</" + name + b">", self.position)
-        if end < 0 or self.data.find(b"<!", self.position, end) >= 0:
+        if end < 0 or has_opaque(self.data, self.position, end):
             return None
         start, match = _tag_patterns(name)
         return None if start.search(self.data, self.position + 1, end) else match.match(self.data, end)

@@ -1,6 +1,7 @@
 """PubMed XML reader: a PubmedArticleSet of any DTD year, or the older MedlineCitationSet.
 
 `pubmed_scanner` splits the file into records, which are parsed one by one; `pubmed_record` converts them to documents.
+Elements that no document uses, such as authors and references, are cut out before; damage inside them costs nothing.
 No DTD is read, and the parser accepts no entities other than the five of XML.
 
 Reasons:
@@ -21,15 +22,17 @@ A prefix of names that is not declared in the record changes nothing in the text
 from __future__ import annotations
 
 import contextlib
+import functools
 import html.entities
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lxml import etree
 
 from electramed_jax.data.readers import byte_stream
 from electramed_jax.data.readers.document import (
+    BOTH,
     REPAIRED_PREFIX,
     Document,
     ReadErrors,
@@ -49,6 +52,12 @@ _FORBIDDEN_CHARACTER = re.compile(
 _PREFIX = re.compile(rb"</?([A-Za-z_][\w.-]*):|\s([A-Za-z_][\w.-]*):[\w.-]+\s*=")
 _DECLARED_PREFIX = re.compile(rb"\sxmlns:([A-Za-z_][\w.-]*)\s*=")
 _ROOT_START = re.compile(rb"<[\w.-]+")
+# Elements that no document uses, two thirds of PubMed's bytes: the start of the start tag of each, and its end tag.
+_UNUSED = tuple(
+    (b"<" + name, b"</" + name + b">")
+    for name in (b"ReferenceList", b"MeshHeadingList", b"CommentsCorrectionsList", b"ChemicalList", b"AuthorList")
+)
+_PUBMED_DATA = (b"<PubmedData", b"</PubmedData>")
 
 
 def read(errors: ReadErrors, options: ReadOptions, deletions: list[int]) -> Iterator[Document]:
@@ -64,7 +73,9 @@ def parse(
     chunks: Iterator[bytes], errors: ReadErrors, options: ReadOptions, deletions: list[int]
 ) -> Iterator[Document]:
     """Yields the documents of a file given as chunks of bytes; see `read`."""
-    for record in parse_records(chunks, errors):
+    # The identifiers of an article are in PubmedData; they are read only to find its full text.
+    unused = _UNUSED if options.full_text != BOTH else (_PUBMED_DATA, *_UNUSED)
+    for record in parse_records(chunks, errors, shorten=functools.partial(_remove_unused, unused=unused)):
         if "}" in record.tag:
             remove_namespaces(record)
         if record.tag in ("DeleteCitation", "DeleteDocument"):
@@ -120,6 +131,19 @@ def parse_records(
                 errors.report_damaged(REPAIRED_PREFIX + name, line, detail)
         errors.used_bytes += len(data)
         yield record
+
+
+def _remove_unused(data: bytes, unused: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Returns a record without the elements `unused`: start of the start tag and end tag of each."""
+    if pubmed_scanner.has_opaque(data, 0, len(data)):
+        return data  # a comment or CDATA may contain tags
+    for start_tag, end_tag in unused:
+        end = data.rfind(end_tag)
+        start = data.rfind(start_tag, 0, end) if end >= 0 else -1
+        # Not if there is another one, perhaps without its end tag.
+        if start >= 0 and data[start + len(start_tag)] in b" >" and data.find(start_tag, 0, start) < 0:
+            data = data[:start] + data[end + len(end_tag) :]
+    return data
 
 
 def _repair(data: bytes, errors: ReadErrors) -> tuple[bytes, dict[str, str]]:

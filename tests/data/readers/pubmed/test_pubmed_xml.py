@@ -50,6 +50,23 @@ def test_a_file_may_contain_a_single_article_or_several_sets(tmp_path):
     assert drops == {}
 
 
+AUTHORS = "<AuthorList><Author><LastName>{}</LastName></Author></AuthorList>"
+
+
+def test_damage_in_elements_that_are_not_used_costs_no_record(tmp_path):
+    bad = article(pmid=99_000_002).replace("</Article>", AUTHORS.format("A & B") + "</Article>")
+    found, drops = read(tmp_path, HEAD + article() + bad + TAIL, strict=True)
+    assert [document.pmid for document in found] == [99_000_001, 99_000_002] and drops == {}
+    assert found[1].sections == found[0].sections
+
+
+def test_tags_inside_cdata_are_text(tmp_path):
+    text = "The tags <AuthorList> and </AuthorList> enclose a list."
+    xml = HEAD + article(abstract=f"<AbstractText><![CDATA[{text}]]></AbstractText>") + TAIL
+    (document,), drops = read(tmp_path, xml, strict=True)
+    assert document.sections == ((None, text),) and drops == {}
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -85,6 +85,15 @@ def read_lines(errors: ReadErrors) -> Iterator[tuple[int, str, str]]:
     number, size = 1, 0
     pieces: list[bytes] = []  # of the line that the last chunk did not end
     for chunk in read_chunks(errors):
+        end = chunk.rfind(b"\n")
+        if end >= 0 and size + end <= errors.max_line_bytes:  # no line is too long
+            block = b"".join((*pieces, chunk[:end]))
+            for line in _decode_lines(block, errors):
+                yield number, *line
+                number += 1
+            last = chunk[end + 1 :]
+            pieces, size = [last], len(last)
+            continue
         first, *others = chunk.split(b"\n")
         size += len(first)
         if size <= errors.max_line_bytes:
@@ -94,17 +103,30 @@ def read_lines(errors: ReadErrors) -> Iterator[tuple[int, str, str]]:
         if not others:
             continue
         *whole, last = others
-        for line, bytes_of_line in ((b"".join(pieces), size), *((line, len(line)) for line in whole)):
+        for data, bytes_of_line in ((b"".join(pieces), size), *((line, len(line)) for line in whole)):
             if bytes_of_line > errors.max_line_bytes:
                 _report_long_line(errors, number)
             else:
-                yield number, *decode(line, errors)
+                yield number, *decode(data, errors)
             number += 1
         pieces, size = [last], len(last)
     if size > errors.max_line_bytes:
         _report_long_line(errors, number)
     elif size and not errors.truncated:
         yield number, *decode(b"".join(pieces), errors)
+
+
+def _decode_lines(block: bytes, errors: ReadErrors) -> Iterator[tuple[str, str]]:
+    """Yields (text, repair) of each line; see `decode`. Lines in UTF-8 are decoded at once."""
+    try:
+        text = block.decode("utf-8")
+    except UnicodeDecodeError:
+        for line in block.split(b"\n"):
+            yield decode(line, errors)
+        return
+    errors.has_utf8 = errors.has_utf8 or not text.isascii()
+    for line in text.split("\n"):
+        yield line, ""
 
 
 def decode(data: bytes, errors: ReadErrors) -> tuple[str, str]:

@@ -43,9 +43,9 @@ def _documents(value: Any, errors: ReadErrors, options: ReadOptions) -> Iterator
         errors.count_dropped("no_text")
 
 
-def _infons(value: dict[str, Any]) -> dict[str, str]:
+def _infons(value: dict[str, Any]) -> dict[str, Any]:
     infons = value.get("infons")
-    return {key: json_values.to_text(each) for key, each in infons.items()} if isinstance(infons, dict) else {}
+    return infons if isinstance(infons, dict) else {}
 
 
 def _text(passage: dict[str, Any]) -> str:

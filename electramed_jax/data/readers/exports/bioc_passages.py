@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from electramed_jax.data.readers.document import (
     ABSTRACT,
@@ -22,10 +23,11 @@ from electramed_jax.data.readers.document import (
     text_id,
 )
 from electramed_jax.data.readers.notation import article_ids
+from electramed_jax.data.readers.record_fields import field_text
 
 SOURCE = "bioc"
 
-Passage = tuple[Mapping[str, str], str]  # infons, text
+Passage = tuple[Mapping[str, Any], str]  # infons, text
 
 _TITLES = {"title", "front"}
 _HEADINGS = re.compile(r"(?:abstract_)?title(?:_\d+)?|title_caption")
@@ -37,16 +39,17 @@ _ARTICLE_INFONS = {"article-id_pmid", "article-id_pmc", "article-id_doi", "year"
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 
 
-def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage], options: ReadOptions) -> Document:
+def to_document(name: str, infons: Mapping[str, Any], passages: Iterable[Passage], options: ReadOptions) -> Document:
     """Returns the document of a BioC document with the id `name`; its title and sections may be empty."""
     title, heading = "", None
     abstract: list[tuple[str | None, str]] = []
     body: list[tuple[str | None, str]] = []
-    known = dict(infons)
+    known = {key: field_text(infons[key]) for key in _ARTICLE_INFONS & infons.keys()}
     for passage_infons, text in passages:
         for key in _ARTICLE_INFONS & passage_infons.keys():
-            known.setdefault(key, passage_infons[key])
-        is_title, role = _role(passage_infons.get("type", ""), passage_infons.get("section_type", ""))
+            known.setdefault(key, field_text(passage_infons[key]))
+        kind, section = passage_infons.get("type", ""), passage_infons.get("section_type", "")
+        is_title, role = _role(kind if isinstance(kind, str) else "", section if isinstance(section, str) else "")
         text = " ".join(text.split())
         if not text or role == _OMITTED:
             continue
@@ -60,8 +63,8 @@ def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage
         else:
             label, heading = heading, None
             (abstract if role == _ABSTRACT else body).append((label if options.section_labels else None, text))
-    pmid = parse_positive_int(known.get("article-id_pmid", "").strip())
-    pmcid = article_ids.normalize_pmcid(known.get("article-id_pmc", ""))
+    pmid = parse_positive_int(known.get("article-id_pmid", ""))
+    pmcid = article_ids.normalize_pmcid(known["article-id_pmc"]) if "article-id_pmc" in known else ""
     if not (pmid or pmcid):
         if name.upper().startswith("PMC"):
             pmcid = article_ids.normalize_pmcid(name)
@@ -78,7 +81,7 @@ def to_document(name: str, infons: Mapping[str, str], passages: Iterable[Passage
         source=SOURCE,
         pmcid=pmcid,
         doi=article_ids.normalize_doi(known.get("article-id_doi", "")),
-        license=article_ids.license_name(licence) or " ".join(licence.split())[:80],
+        license=(article_ids.license_name(licence) or " ".join(licence.split())[:80]) if licence else "",
         kind=FULL_TEXT if (abstract and body) or (pmcid and body) else ABSTRACT,
         abstract_sections=len(abstract) if body else 0,
     )

@@ -29,20 +29,29 @@ def read(errors: ReadErrors, options: ReadOptions, *_: object) -> Iterator[Docum
     for record in pubmed_xml.parse_records(byte_stream.read_chunks(errors), errors, _RECORDS):
         if "}" in record.tag:
             pubmed_xml.remove_namespaces(record)
-        name = " ".join((record.findtext("id") or "").split())
-        passages = [(_infons(passage), _text(passage)) for passage in record.iterfind("passage")]
-        document = bioc_passages.to_document(name, _infons(record), passages, options)
+        name, infons, passages = "", dict[str, str](), []
+        for child in record:
+            if child.tag == "passage":
+                passages.append(_passage(child))
+            elif child.tag == "infon":
+                infons[child.get("key") or ""] = child.text or ""
+            elif child.tag == "id" and not name:
+                name = " ".join((child.text or "").split())
+        document = bioc_passages.to_document(name, infons, passages, options)
         if document.title or document.sections:
             yield document
         else:
             errors.count_dropped("no_text")
 
 
-def _infons(element: Any) -> dict[str, str]:
-    return {infon.get("key") or "": infon.text or "" for infon in element.iterfind("infon")}
-
-
-def _text(passage: Any) -> str:
-    if text := passage.findtext("text"):
-        return text
-    return " ".join(text for sentence in passage.iterfind("sentence") if (text := sentence.findtext("text")))
+def _passage(element: Any) -> bioc_passages.Passage:
+    infons: dict[str, str] = {}
+    text, sentences = "", []
+    for child in element:
+        if child.tag == "infon":
+            infons[child.get("key") or ""] = child.text or ""
+        elif child.tag == "text":
+            text = text or child.text or ""
+        elif child.tag == "sentence" and (sentence := child.findtext("text")):
+            sentences.append(sentence)
+    return infons, text or " ".join(sentences)

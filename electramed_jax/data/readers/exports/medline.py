@@ -25,6 +25,7 @@ from electramed_jax.data.readers.notation import article_ids
 from electramed_jax.data.readers.pubmed import pubmed_record
 
 _TAG = re.compile(r"([A-Z][A-Z0-9]{1,3}) {0,2}- ?")
+_USED = frozenset({"PMID", "TI", "TT", "BTI", "AB", "LA", "DP", "LR", "AID", "LID", "PMC"})
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 _DAY = re.compile(r"(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
@@ -35,7 +36,7 @@ def read(errors: ReadErrors, options: ReadOptions, *_: object) -> Iterator[Docum
     Raises:
       UserError: damage, if `errors` is strict.
     """
-    for fields, line in tagged_lines.read_records(errors, _TAG, ("PMID",)):
+    for fields, line in tagged_lines.read_records(errors, _TAG, _USED, ("PMID",)):
         document = _document(fields)
         if document is None:
             errors.report_damaged("bad_record", line, "record without a PMID")

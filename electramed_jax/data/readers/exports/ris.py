@@ -31,13 +31,16 @@ _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 _PUBMED_LINK = re.compile(r"(?:ncbi\.nlm\.nih\.gov/pubmed|pubmed\.ncbi\.nlm\.nih\.gov)/(\d{1,9})\b")
 _PMC_LINK = re.compile(r"\bPMC\d{1,9}\b")
 _LINKS = ("UR", "L1", "L2", "LK")
+_USED = frozenset(
+    {"TY", "TI", "T1", "AB", "N2", "PY", "Y1", "DA", "LA", "DO", "M3", "AN", "DB", "DP", "C2", "ER", *_LINKS}
+)
 _LANGUAGE_NAMES = {"english": "eng", "french": "fre", "german": "ger", "spanish": "spa", "chinese": "chi"}
 
 
 def read(errors: ReadErrors, options: ReadOptions, *_args: object) -> Iterator[Document]:
     """Yields the documents of the file `errors.path`."""
     source = os.path.basename(errors.path)
-    for fields, _ in tagged_lines.read_records(errors, _TAG, ("TY",), last="ER"):
+    for fields, _ in tagged_lines.read_records(errors, _TAG, _USED, ("TY",), last="ER"):
         document = _document(fields, source)
         if document.sections or (document.title and options.titles_alone):
             yield document

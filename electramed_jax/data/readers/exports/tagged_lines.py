@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from electramed_jax.data.readers import byte_stream
 from electramed_jax.data.readers.document import ReadErrors
@@ -12,7 +12,7 @@ Fields = dict[str, list[str]]  # tag -> its values in order
 
 
 def read_records(
-    errors: ReadErrors, tag: re.Pattern[str], first: tuple[str, ...], last: str = ""
+    errors: ReadErrors, tag: re.Pattern[str], used: Set[str], first: tuple[str, ...], last: str = ""
 ) -> Iterator[tuple[Fields, int]]:
     """Yields (fields, number of the first line) of each record.
 
@@ -21,6 +21,7 @@ def read_records(
     Args:
       errors: damage is counted here, also the bytes that were replaced.
       tag: matches the start of a line with a tag; group 1 is the tag, the value follows the match.
+      used: tags of the fields that are returned; `first` among them.
       first: tags that begin a record; a record also ends at a blank line before another one.
       last: tag that ends a record, if there is one.
     """
@@ -28,15 +29,20 @@ def read_records(
     values: list[str] = []
     start, repair = 0, ""
     for number, line, replaced in byte_stream.read_lines(errors):
-        match = tag.match(line)
-        if match and match[1] in first and (match[1] in fields or not fields or match[1] == first[0]):
-            if fields:
-                yield _finish(fields, errors, start, repair), start
-            fields, start, repair = {}, number, ""
-        if match and start:
-            values = fields.setdefault(match[1], [])
-            values.append(line[match.end() :])
-            if match[1] == last:
+        if match := tag.match(line):
+            name = match[1]
+            if name in first and (name in fields or not fields or name == first[0]):
+                if fields:
+                    yield _finish(fields, errors, start, repair), start
+                fields, start, repair = {}, number, ""
+            if not start:
+                continue
+            if name in used:
+                values = fields.setdefault(name, [])
+                values.append(line[match.end() :])
+            else:
+                values = []
+            if name == last:
                 yield _finish(fields, errors, start, repair), start
                 fields, start = {}, 0
         elif start and values and line.strip():

@@ -108,6 +108,8 @@ class _Buffer:
 
     def peek(self) -> str:
         """Returns the next character that is neither white space nor a comma, without taking it; "" at the end."""
+        if self._position < len(self._text) and self._text[self._position] in "{[]}":
+            return self._text[self._position]
         while True:
             match = _SPACE.match(self._text, self._position)
             self._position = match.end() if match else self._position

@@ -110,9 +110,11 @@ def read_lines(errors: ReadErrors) -> Iterator[tuple[int, str, str]]:
                 yield number, *decode(data, errors)
             number += 1
         pieces, size = [last], len(last)
+    if errors.truncated:
+        return  # the damage before the end of this line is counted
     if size > errors.max_line_bytes:
         _report_long_line(errors, number)
-    elif size and not errors.truncated:
+    elif size:
         yield number, *decode(b"".join(pieces), errors)
 
 
@@ -121,8 +123,8 @@ def _decode_lines(block: bytes, errors: ReadErrors) -> Iterator[tuple[str, str]]
     try:
         text = block.decode("utf-8")
     except UnicodeDecodeError:
-        for line in block.split(b"\n"):
-            yield decode(line, errors)
+        for data in block.split(b"\n"):
+            yield decode(data, errors)
         return
     errors.has_utf8 = errors.has_utf8 or not text.isascii()
     for line in text.split("\n"):

@@ -1,4 +1,4 @@
-"""Every input format in Beam pipelines on a Dask cluster of four processes, one of which is killed: the same bytes."""
+"""Beam pipelines on a Dask cluster of four processes: the same bytes as elsewhere, also if a process is killed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from invented_formats import SEEDS
 from electramed_jax import cli
 from electramed_jax.data.corpus.build import prepare
 from electramed_jax.data.corpus.filtering import FilterConfig
+from electramed_jax.data.packing.build import pack
 from electramed_jax.data.parallel.beam_runner import BeamRunner
 from electramed_jax.data.synthetic import pubmed_xml
+from electramed_jax.data.tokenizer.train_vocab import train_vocab
 
 
 def files_of(folder: pathlib.Path) -> dict[str, bytes]:
@@ -58,7 +60,7 @@ class KillOneWorker(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_documents_of_every_format_have_the_same_bytes_although_a_process_is_killed(tmp_path):
+def test_documents_of_every_format_and_rows_have_the_same_bytes_although_a_process_is_killed(tmp_path):
     distributed = pytest.importorskip("distributed")
     for name, data in SEEDS.items():
         (tmp_path / f"in-{name}{'.md' * (name == 'markdown')}").write_bytes(data)
@@ -73,8 +75,20 @@ def test_documents_of_every_format_have_the_same_bytes_although_a_process_is_kil
         options = (f"--dask_client_address={cluster.scheduler_address}", "--dask_npartitions=8")
         with KillOneWorker(cluster, tmp_path / "dask") as killer:
             assert prepare(inputs, str(tmp_path / "dask"), config, beam=BeamRunner("DaskRunner", options)) == info
-    assert killer.tasks > 0
-    assert files_of(tmp_path / "dask") == files_of(tmp_path / "direct")
+        assert killer.tasks > 0
+        assert files_of(tmp_path / "dask") == files_of(tmp_path / "direct")
+        train_vocab(str(tmp_path / "direct"), str(tmp_path / "vocab.txt"), size=500, workers=1)
+        rows = {
+            name: pack(
+                str(tmp_path / "direct"), str(tmp_path / "vocab.txt"), str(tmp_path / name), row_length=64, **how
+            )
+            for name, how in {
+                "rows": {"workers": 1},
+                "rows on Dask": {"beam": BeamRunner("DaskRunner", options)},
+            }.items()
+        }
+    assert rows["rows on Dask"] == rows["rows"]
+    assert files_of(tmp_path / "rows on Dask") == files_of(tmp_path / "rows")
 
 
 def test_without_dask_the_error_names_the_extra_to_install(tmp_path, capsys, monkeypatch):

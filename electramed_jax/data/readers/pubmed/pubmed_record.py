@@ -225,7 +225,7 @@ def _label(element: Any) -> str | None:
 
 def _year(article: Any, paths: tuple[etree.XPath, ...]) -> int | None:
     for path in paths:
-        if match := _YEAR.search(path(article)):
+        if match := _YEAR.search(str(path(article))):
             return int(match[0])
     return None
 

@@ -284,6 +284,13 @@ class Config:
         NON_NEGATIVE,
         "seconds",
     )
+    max_stalled_starts: int = setting(
+        10,
+        "starts in succession that were killed or hung before they saved, after which the run refuses to start, so that "
+        "launchers do not restart it for ever; 0: no limit",
+        NON_NEGATIVE,
+        "starts",
+    )
     trackers: str = setting(
         "", "trackers in addition to TensorBoard: wandb or PACKAGE.MODULE:FUNCTION, several separated by commas"
     )

@@ -73,7 +73,9 @@ def run_finetuning(
     finished: dict[int, dict[str, Any]] = {}
     run_results: results.Results = {}
     started, preempted = time.monotonic(), False
-    with Preemption(config.preemption_grace_seconds).listen() as preemption:
+    grace_seconds = config.preemption_grace_seconds
+    watched = distributed.get_watchdog().limits(0.0, grace_seconds)
+    with watched, Preemption(grace_seconds).listen() as preemption:
         runner_of = {mesh: loop.make_seed_runner(config, task, train_spec, mesh) for mesh in dict.fromkeys(meshes)}
         runners = [runner_of[mesh] for mesh in meshes]
         log_main(_first_line(config, task, encoder, runners, total_steps))

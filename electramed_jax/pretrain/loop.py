@@ -56,6 +56,7 @@ from electramed_jax.training import fingerprint, sharding
 from electramed_jax.training.checkpoint import CheckpointManager, RunCounters
 from electramed_jax.training.compilation_cache import use_compilation_cache
 from electramed_jax.training.memory import memory_metrics
+from electramed_jax.training.stalled_starts import limit_stalled_starts
 from electramed_jax.training.starts import RunRecord, read_starts, split_wall_time
 from electramed_jax.training.state import Params, TrainState, replace_params
 from electramed_jax.training.step_metrics import NonFiniteError, StepMetrics, pop_pending_sums
@@ -269,7 +270,8 @@ class _Trainer:
         if not self.is_due(step, self.config.eval_every):
             return
         self.metrics.check_finite()
-        with self.timer.paused(), self.display.stage("validating"), self.clock.during(EVALUATION):
+        watched = distributed.get_watchdog().waiting("evaluation", step)
+        with self.timer.paused(), self.display.stage("validating"), self.clock.during(EVALUATION), watched:
             metrics = self.validation.run(self.state.params)
         if metrics is not None:
             self._record(step, "validation", metrics)
@@ -296,7 +298,7 @@ class _Trainer:
 
     def _check_replicas(self, step: int) -> None:
         """Raises a UserError if the devices do not hold the same parameters; every save checks them, too."""
-        with self.timer.paused(), self.clock.during(SAVE):
+        with self.timer.paused(), self.clock.during(SAVE), distributed.get_watchdog().waiting("save", step):
             mesh = self.validation.mesh
             fingerprint.check_replicas(fingerprint.state_checksum(self.state, mesh), step)
 
@@ -305,7 +307,8 @@ class _Trainer:
         with self.clock.during(SAVE):
             self.guard.check()
         counters = self.metrics.state_dict()
-        with self.display.stage("saving"), self.timer.paused(), self.clock.during(SAVE):
+        watched = distributed.get_watchdog().waiting("save", step)
+        with self.display.stage("saving"), self.timer.paused(), self.clock.during(SAVE), watched:
             self.writer.flush()
             self.checkpoints.save(step, self.state, counters, wait=wait)
             self.record.record_seconds(step)
@@ -325,7 +328,12 @@ class _Validation:
         batches = ordered_batches(
             self._dataset, "validation", config.batch_size, self._sharding, config.eval_batches, cache=self._cache
         )
-        return evaluate.evaluate(params, batches, self._eval_step, config, stop=self._preemption.reached)
+
+        def stop() -> bool:
+            distributed.get_watchdog().note_progress()
+            return self._preemption.reached()
+
+        return evaluate.evaluate(params, batches, self._eval_step, config, stop=stop)
 
 
 @contextlib.contextmanager
@@ -347,6 +355,7 @@ def _open_trainer(
             restored = checkpoints.restore(mesh)
         state, timer, pending_sums = _start_state(config, mesh, restored, init_params)
         with (
+            limit_stalled_starts(workdir, timer.step, config.max_stalled_starts),
             _run_record(config, dataset, workdir, timer.step, earlier, clock) as record,
             _metrics_writer(config, workdir, timer.step) as writer,
             training_display("pretrain", timer.step, config.total_steps, SHOWN) as display,

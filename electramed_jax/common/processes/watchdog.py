@@ -5,7 +5,7 @@ key-value store of jax's coordination service, and reads the beats of the others
 
   * a process without a beat for PEER_SECONDS is lost; if the store itself does not answer, process 0 is lost;
   * a process that fails writes its reason into its last beat;
-  * a beat holds what the main thread waits for. Process 0 compares its duration with the limit, names the process that
+  * a beat holds what the main thread waits for: a batch, a step, a save, an evaluation. Process 0 compares its duration with the limit, names the process that
     the others wait for, and all processes end with its line.
 
 jax ends a process with a C++ stack trace when the connection to process 0 breaks. It offers a callback instead, but
@@ -41,15 +41,16 @@ END_GRACE_SECONDS = (
 TICK_SECONDS = 0.25
 
 MIN_HANG_SECONDS, HANG_STEPS = 300.0, 20.0  # the automatic limit: HANG_STEPS median steps, at least these seconds
-FIRST_STEP_SECONDS = 3600.0  # smallest limit of a first step, which includes compilation
+FIRST_STEP_SECONDS = 3600.0  # smallest limit of a first step, which includes compilation, of evaluation and of a save
 TIMED_STEPS = 101  # newest steps that the median is taken of
 
 BEATS = "electramed/beats/"
 PREEMPTION_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # the key that jax's preemption service writes after a SIGTERM
 
 # What the main thread does, in the order of a step: the others wait for the process with the least progress.
-BATCH, STEP, OTHER = "batch", "step", "other"
-ORDER = (BATCH, STEP, OTHER)
+BATCH, STEP, OTHER, SAVE, EVALUATION = "batch", "step", "other", "save", "evaluation"
+ORDER = (BATCH, STEP, OTHER, SAVE, EVALUATION)
+LONG_WAITS = (SAVE, EVALUATION)  # their duration does not depend on that of a step; FIRST_STEP_SECONDS limits them
 
 RESTART = "complete checkpoints are safe; start all processes again"
 
@@ -58,7 +59,7 @@ class Waiting(NamedTuple):
     """The wait of the main thread of a process.
 
     Attributes:
-      kind: BATCH, STEP or OTHER; only the first two have a limit.
+      kind: BATCH, STEP, OTHER, SAVE or EVALUATION; OTHER has no limit.
       step: number of the step.
       seconds: for how long.
       is_first: whether the step is the process's first, which includes compilation.
@@ -154,7 +155,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def limits(self, hang_seconds: float, grace_seconds: float) -> Iterator[None]:
-        """Limits the time of a batch and of a step from here on; for a process alone, during the block.
+        """Limits the time of a batch, a step, a save and an evaluation from here on; for a process alone, during the block.
 
         Args:
           hang_seconds: the limit; 0: HANG_STEPS median steps, and at least MIN_HANG_SECONDS.
@@ -176,7 +177,12 @@ class Watchdog:
 
     @contextlib.contextmanager
     def waiting(self, kind: str, step: int | None = None) -> Iterator[None]:
-        """Notes that the main thread waits for the loader (BATCH) or the devices (STEP); None: in the last step."""
+        """Notes what the main thread waits for: the loader (BATCH), the devices (STEP), a SAVE or an EVALUATION.
+
+        Args:
+          kind: what it waits for.
+          step: number of the step; None: the last one.
+        """
         step = self._main[1] if step is None else step
         began = self._now()
         self._main = (kind, step, began)
@@ -189,6 +195,11 @@ class Watchdog:
                     self._step_seconds.append(now - began)
                 self._is_compiled = True
             self._main = (OTHER, step, now)
+
+    def note_progress(self) -> None:
+        """Restarts the time of the current wait: an evaluation has finished another batch."""
+        kind, step, _ = self._main
+        self._main = (kind, step, self._now())
 
     def note_sigterm(self) -> None:
         """Notes that this process received SIGTERM; jax's preemption service notes it for several processes."""
@@ -314,22 +325,24 @@ class Watchdog:
         limit = self._hang_seconds or max(MIN_HANG_SECONDS, HANG_STEPS * self._median_step())
         reason = "config.hang_seconds" if self._hang_seconds else f"the larger of {MIN_HANG_SECONDS:g} s and "
         reason += "" if self._hang_seconds else f"{HANG_STEPS:g} median steps; config.hang_seconds changes it"
-        line = f"took longer than {limit:.0f} s ({reason})"
+        too_long = f"took longer than {limit:.0f} s ({reason})"
         since_sigterm = None if self._sigterm_time is None else self._now() - self._sigterm_time
         if since_sigterm is not None and since_sigterm > self._grace_seconds:
             limit = max(self._grace_seconds, 3 * self._median_step())
-            line = f"did not end within {limit:g} s after SIGTERM"
+            too_long = f"did not end within {limit:g} s after SIGTERM"
         slow = [one for one in everyone.values() if one.kind != OTHER and one.seconds > _limit_of(one, limit)]
         if not slow:
             return ""
         one = max(slow, key=lambda waiting: waiting.seconds)
-        return f"{one.kind} {one.step:,} {line}: {self._waited_for(everyone)}"
+        if _limit_of(one, limit) > limit:
+            too_long = f"took longer than {FIRST_STEP_SECONDS:.0f} s"
+        return f"{one.kind} {one.step:,} {too_long}: {self._waited_for(everyone)}"
 
     def _waited_for(self, everyone: dict[int, Waiting]) -> str:
         progress = {number: (one.step, ORDER.index(one.kind)) for number, one in everyone.items()}
         least = min(progress.values())
         behind = [number for number, value in progress.items() if value == least]
-        if len(behind) == self._count > 1 and least[1] == ORDER.index(STEP):
+        if len(behind) == self._count > 1 and ORDER[least[1]] in (STEP, *LONG_WAITS):
             return "all processes wait for it; a device or the network between them hangs"
         return " and ".join(f"{self.name(number)} {_describe(everyone[number])}" for number in behind)
 
@@ -404,13 +417,15 @@ def _describe(waiting: Waiting) -> str:
     doing = {
         BATCH: "has waited for its batch of step {step:,} for {seconds:.0f} s",
         STEP: "has waited for its devices in step {step:,} for {seconds:.0f} s",
+        SAVE: "has waited for the save of step {step:,} for {seconds:.0f} s",
+        EVALUATION: "has waited for its devices in the evaluation of step {step:,} for {seconds:.0f} s",
         OTHER: "has done something else for {seconds:.0f} s since step {step:,}",
     }
     return doing[waiting.kind].format(step=waiting.step, seconds=waiting.seconds)
 
 
 def _limit_of(waiting: Waiting, limit: float) -> float:
-    return max(limit, FIRST_STEP_SECONDS) if waiting.is_first else limit
+    return max(limit, FIRST_STEP_SECONDS) if waiting.is_first or waiting.kind in LONG_WAITS else limit
 
 
 _HANDLER_TYPE = ctypes.CFUNCTYPE(None)

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 
 from electramed_jax.common.processes import distributed
 from electramed_jax.common.processes.main_console import log_main, training_display, warn_main
+from electramed_jax.common.processes.watchdog import Watchdog
 from electramed_jax.common.progress_panel import TrainingDisplay
 from electramed_jax.common.step_timer import StepTimer, format_duration
 from electramed_jax.common.storage import files
@@ -92,18 +93,30 @@ class SeedRunner:
         left_alone = {TRAIN} if self.config.score_test else {TRAIN, TEST}
         return [split for split in self.task.splits if split not in left_alone]
 
+    @property
+    def watchdog(self) -> Watchdog:
+        """That of the process; one without an effect if seeds train in parallel, because it watches one thread."""
+        return distributed.get_watchdog() if self.config.parallel_seeds == 1 else Watchdog()
+
     def predict(self, params: Params, split: str, stop: Stop = lambda: False) -> Outputs | None:
         """Returns the logits of every example of a split, in order; None if `stop` returned True."""
-        return predict_logits(
-            self.predict_step,
-            params,
-            self.task.examples(split),
-            self.spec,
-            self.mesh,
-            rows=self.sizes[0],
-            row_length=self.task.max_length,
-            stop=stop,
-        )
+        watchdog = self.watchdog
+
+        def stop_or_note_progress() -> bool:
+            watchdog.note_progress()
+            return stop()
+
+        with watchdog.waiting("evaluation"):
+            return predict_logits(
+                self.predict_step,
+                params,
+                self.task.examples(split),
+                self.spec,
+                self.mesh,
+                rows=self.sizes[0],
+                row_length=self.task.max_length,
+                stop=stop_or_note_progress,
+            )
 
 
 def total_steps(config: FinetuneConfig, examples: int) -> int:
@@ -241,8 +254,10 @@ class _SeedRun:
             step = self.timer.step + 1
             rows = sampler.rows(step - 1).tolist()
             batch = batches.collate(examples, rows, spec.head, self.runner.sizes, task.max_length, spec.special.pad)
-            self.state, sums = self.runner.train_step(self.state, batches.to_devices(batch, batch_sharding), root_key)
-            self.metrics.add(step, sums)
+            with self.runner.watchdog.waiting("step", step):
+                device_batch = batches.to_devices(batch, batch_sharding)
+                self.state, sums = self.runner.train_step(self.state, device_batch, root_key)
+                self.metrics.add(step, sums)
             self.record.record_step(step)
             self.display.set_step(step)
             if step % config.log_every == 0 or step == total_steps:
@@ -302,7 +317,8 @@ class _SeedRun:
         counters = self.metrics.state_dict() | {"history": self.history}
         self.writer.flush()
         wait = last or self.runner.config.parallel_seeds > 1
-        with self.display.stage("saving"), self.timer.paused(), ORBAX_LOCK:
+        watched = self.runner.watchdog.waiting("save", step)
+        with self.display.stage("saving"), self.timer.paused(), watched, ORBAX_LOCK:
             self.checkpoints.save(step, self.state, counters, wait=wait)
 
     def final_scores(self, best_folder: str) -> tuple[dict[str, Any], dict[str, str]] | None:

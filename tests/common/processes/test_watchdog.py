@@ -11,7 +11,7 @@ import pod
 import pytest
 
 from electramed_jax.common.errors import EXIT_PREEMPTED
-from electramed_jax.common.processes.watchdog import BATCH, OTHER, STEP, Watchdog
+from electramed_jax.common.processes.watchdog import BATCH, EVALUATION, OTHER, SAVE, STEP, Watchdog
 
 HUNG_LOADER = pathlib.Path(pod.__file__).with_name("hung_loader.py")
 HOST = socket.gethostname()
@@ -139,6 +139,24 @@ def test_a_first_step_may_compile_for_an_hour(clock):
         assert not alone.judge()
         clock.seconds += 2
         assert alone.judge()
+
+
+@pytest.mark.parametrize(
+    ("kind", "doing"), [(SAVE, "for the save of step 7"), (EVALUATION, "for its devices")]
+)
+def test_a_save_or_a_batch_of_an_evaluation_may_take_an_hour(pair, clock, kind, doing):
+    with pair[0].waiting(EVALUATION, 7):
+        with pair[1].waiting(kind, 7):
+            for _ in range(3):  # batches of an evaluation
+                clock.seconds += 3500
+                pair[0].note_progress()
+                pair[1].note_progress()
+                assert exchange(pair) == ["", ""]
+            clock.seconds += 3601
+            line = exchange(pair)[0]
+    assert line.startswith((f"{kind} 7 took longer than 3600 s: ", "evaluation 7 took longer than 3600 s: "))
+    who = f"process 1 ({HOST}) has waited {doing} for 3601 s" if kind == SAVE else "all processes wait for it"
+    assert who in line
 
 
 def test_all_processes_end_with_the_line_of_one(pair, clock):

@@ -158,13 +158,13 @@ class _Blocks:
         lane = jax.lax.broadcasted_iota(jnp.int32, x_TL.shape, 1)
         return jnp.where((lane >= head * self.H) & (lane < (head + 1) * self.H), x_TL, 0)
 
-    def select_head(self, x_LT: jax.Array, head: int) -> jax.Array:
-        """Returns the lanes of one head."""
-        return x_LT[head * self.H : (head + 1) * self.H]
+    def select_head(self, x_TL: jax.Array, head: int) -> jax.Array:
+        """Returns the lanes of one head. The matrix unit streams them when they are the rows of a product."""
+        return x_TL[:, head * self.H : (head + 1) * self.H]
 
-    def scores(self, k_SL: jax.Array, q_TL: jax.Array, same_ST: jax.Array) -> jax.Array:
+    def scores(self, qkv: Any, row: int, head: int, same_ST: jax.Array) -> jax.Array:
         """Returns masked scores, scaled for a softmax to base 2."""
-        scores_ST = _product(k_SL, q_TL, 1, 1) * (self.H**-0.5 * LOG2E)
+        scores_ST = _product(qkv[1, row], self.zero_other_heads(qkv[0, row], head), 1, 1) * (self.H**-0.5 * LOG2E)
         return jnp.where(same_ST, scores_ST, MASK_VALUE)
 
     def keep_mask(self, seeds: Any, row: int, head: int) -> jax.Array:
@@ -172,9 +172,10 @@ class _Blocks:
         global_row = pl.program_id(0) * self.rows + row
         global_head = pl.program_id(1) * self.heads + head
         index = global_row * (self.groups * self.heads) + global_head
-        square = (self.T, self.T)
-        key, query = (jax.lax.broadcasted_iota(jnp.int32, square, axis) for axis in (0, 1))
-        return dropout_bits.keep_mask(query * self.T + key, seeds[0, index], seeds[1, index], self.rate)
+        # Integer sums have no order: query and seed are added up for a row of lanes instead of a square.
+        key = jax.lax.broadcasted_iota(jnp.int32, (self.T, self.T), 0)
+        query = jax.lax.broadcasted_iota(jnp.int32, (1, self.T), 1)
+        return dropout_bits.keep_mask(key, query * self.T + seeds[0, index], seeds[1, index], self.rate)
 
 
 def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
@@ -197,17 +198,20 @@ def _call_forward(
 
 
 def _forward_body(blocks: _Blocks, seeds: Any, down: Any, across: Any, qkv: Any, y: Any, lse: Any) -> None:
+    squares = list(blocks.squares(down, across))
+    next_scores_ST = blocks.scores(qkv, *squares[0])
     parts_HT: list[jax.Array] = []
-    for row, head, same_ST in blocks.squares(down, across):
-        q_TL, k_SL, v_SL = (qkv[i, row] for i in range(3))
-        scores_ST = blocks.scores(k_SL, blocks.zero_other_heads(q_TL, head), same_ST)
+    for number, (row, head, _) in enumerate(squares):
+        scores_ST = next_scores_ST
+        if number + 1 < len(squares):  # libtpu overlaps the product with the softmax only in this order
+            next_scores_ST = blocks.scores(qkv, *squares[number + 1])
         max_1T = jnp.max(scores_ST, axis=0, keepdims=True)
         weights_ST = jnp.exp2(scores_ST - max_1T)
         total_1T = jnp.sum(weights_ST, axis=0, keepdims=True)
         if blocks.rate:
             weights_ST = jnp.where(blocks.keep_mask(seeds, row, head), weights_ST, 0.0)
-        y_LT = _product(v_SL, weights_ST.astype(blocks.dtype), 0, 0)
-        parts_HT.append(blocks.select_head(y_LT, head) / (total_1T * (1.0 - blocks.rate)))
+        y_HT = _product(blocks.select_head(qkv[2, row], head), weights_ST.astype(blocks.dtype), 0, 0)
+        parts_HT.append(y_HT / (total_1T * (1.0 - blocks.rate)))
         lse[row, 0, pl.ds(head, 1)] = max_1T + jnp.log2(total_1T)
         if head == blocks.heads - 1:
             y[row] = jnp.concatenate(parts_HT, axis=0).T.astype(blocks.dtype)
@@ -241,32 +245,31 @@ def _backward_body(
 ) -> None:
     survival = 1.0 - blocks.rate
     scale = blocks.H**-0.5 / survival
-    parts_HT: list[jax.Array] = []
-    dk_SL: Any = 0.0
-    dv_SL: Any = 0.0
+    gradients_HT: tuple[list[jax.Array], ...] = ([], [], [])  # of queries, keys and values: one item for each head
     sums[...] = jnp.zeros(sums.shape, jnp.float32)
     for row, head, same_ST in blocks.squares(down, across):
         if head == 0:
             product_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
-        q_TL, k_SL, v_SL = (qkv[i, row] for i in range(3))
-        q_TL, dy_TL = blocks.zero_other_heads(q_TL, head), blocks.zero_other_heads(dy[row], head)
-        probabilities_ST = jnp.exp2(blocks.scores(k_SL, q_TL, same_ST) - lse[row, 0, pl.ds(head, 1)])
+        scores_ST = blocks.scores(qkv, row, head, same_ST)
+        dkept_ST = _product(qkv[2, row], blocks.zero_other_heads(dy[row], head), 1, 1)
+        probabilities_ST = jnp.exp2(scores_ST - lse[row, 0, pl.ds(head, 1)])
+        kept_ST = probabilities_ST
         # Dropout divides kept probabilities and their gradients by `survival`. Here the much smaller gradients of
         # queries, keys and values are divided instead, which are linear in both.
-        kept_ST, dkept_ST = probabilities_ST, _product(v_SL, dy_TL, 1, 1)
         if blocks.rate:
             keep_ST = blocks.keep_mask(seeds, row, head)
             kept_ST = jnp.where(keep_ST, kept_ST, 0.0)
             dkept_ST = jnp.where(keep_ST, dkept_ST, 0.0)
         # Softmax: the gradient of a score is p·(dp - Σ p·dp), and the sum equals y·dy.
-        sum_1T = jnp.sum(blocks.select_head(product_LT, head), axis=0, keepdims=True) * survival
+        sum_1T = jnp.sum(product_LT[head * blocks.H : (head + 1) * blocks.H], axis=0, keepdims=True) * survival
         dscores_ST = (probabilities_ST * (dkept_ST - sum_1T)).astype(blocks.dtype)
-        dv_SL += _product(kept_ST.astype(blocks.dtype), dy_TL, 1, 0)
-        dk_SL += _product(dscores_ST, q_TL, 1, 0)
-        parts_HT.append(blocks.select_head(_product(k_SL, dscores_ST, 0, 0), head))
+        q_TH, k_SH, dy_TH = (blocks.select_head(x, head) for x in (qkv[0, row], qkv[1, row], dy[row]))
+        gradients_HT[2].append(_product(dy_TH, kept_ST.astype(blocks.dtype), 0, 1))
+        gradients_HT[0].append(_product(k_SH, dscores_ST, 0, 0))
+        gradients_HT[1].append(_product(q_TH, dscores_ST, 0, 1))
         if head == blocks.heads - 1:
-            dq_TL = jnp.concatenate(parts_HT, axis=0).T
-            for i, gradient_TL in enumerate((dq_TL * scale, dk_SL * scale, dv_SL * (1.0 / survival))):
+            for i, factor in enumerate((scale, scale, 1.0 / survival)):
+                gradient_TL = jnp.concatenate(gradients_HT[i], axis=0).T * factor
                 dqkv[i, row] = gradient_TL.astype(blocks.dtype)
                 sums[i, 0] += jnp.sum(gradient_TL, axis=0, keepdims=True)
-            parts_HT, dk_SL, dv_SL = [], 0.0, 0.0
+            gradients_HT = ([], [], [])

@@ -11,6 +11,7 @@ libtpu compiles these kernels for v4, v5e, v5p, v6e and tpu7x; they have not run
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -144,12 +145,25 @@ class _Blocks:
 
     # The methods below are called inside the kernels.
 
-    def squares(self, down: Any, across: Any) -> Iterator[tuple[int, int, jax.Array]]:
-        """Yields (row, head, same-document mask bool[S, T]) of each square of the block."""
+    def squares(self, qkv: Any, down: Any, across: Any) -> Iterator[tuple[int, int, jax.Array]]:
+        """Yields (row, head, scores float32[S, T]) of each square of the block.
+
+        The products of some later squares are written before a square is used: libtpu runs them beside its softmax only
+        in this order.
+        """
+        ahead: collections.deque[tuple[int, int, jax.Array]] = collections.deque()
         for row in range(self.rows):
-            same = jnp.tile(down[row], (1, self.T // LANES)) == across[row]
+            same_ST = jnp.tile(down[row], (1, self.T // LANES)) == across[row]
             for head in range(self.heads):
-                yield row, head, same
+                ahead.append((row, head, self.scores(qkv[0, row], qkv[1, row], head, same_ST)))
+                if len(ahead) > MAX_ROW_LENGTH // self.T:
+                    yield ahead.popleft()
+        yield from ahead
+
+    def scores(self, q_TL: jax.Array, k_SL: jax.Array, head: int, same_ST: jax.Array) -> jax.Array:
+        """Returns masked scores, scaled for a softmax to base 2."""
+        scores_ST = _product(k_SL, self.zero_other_heads(q_TL, head), 1, 1) * (self.H**-0.5 * LOG2E)
+        return jnp.where(same_ST, scores_ST, MASK_VALUE)
 
     def zero_other_heads(self, x_TL: jax.Array, head: int) -> jax.Array:
         """Returns x with the lanes of other heads set to zero. The matrix unit adds the zeros at no cost."""
@@ -161,11 +175,6 @@ class _Blocks:
     def select_head(self, x_TL: jax.Array, head: int) -> jax.Array:
         """Returns the lanes of one head. The matrix unit streams them when they are the rows of a product."""
         return x_TL[:, head * self.H : (head + 1) * self.H]
-
-    def scores(self, qkv: Any, row: int, head: int, same_ST: jax.Array) -> jax.Array:
-        """Returns masked scores, scaled for a softmax to base 2."""
-        scores_ST = _product(qkv[1, row], self.zero_other_heads(qkv[0, row], head), 1, 1) * (self.H**-0.5 * LOG2E)
-        return jnp.where(same_ST, scores_ST, MASK_VALUE)
 
     def keep_mask(self, seeds: Any, row: int, head: int) -> jax.Array:
         """Returns the dropout mask of a square, bool[S, T]; True is kept."""
@@ -198,13 +207,8 @@ def _call_forward(
 
 
 def _forward_body(blocks: _Blocks, seeds: Any, down: Any, across: Any, qkv: Any, y: Any, lse: Any) -> None:
-    squares = list(blocks.squares(down, across))
-    next_scores_ST = blocks.scores(qkv, *squares[0])
     parts_HT: list[jax.Array] = []
-    for number, (row, head, _) in enumerate(squares):
-        scores_ST = next_scores_ST
-        if number + 1 < len(squares):  # libtpu overlaps the product with the softmax only in this order
-            next_scores_ST = blocks.scores(qkv, *squares[number + 1])
+    for row, head, scores_ST in blocks.squares(qkv, down, across):
         max_1T = jnp.max(scores_ST, axis=0, keepdims=True)
         weights_ST = jnp.exp2(scores_ST - max_1T)
         total_1T = jnp.sum(weights_ST, axis=0, keepdims=True)
@@ -247,10 +251,9 @@ def _backward_body(
     scale = blocks.H**-0.5 / survival
     gradients_HT: tuple[list[jax.Array], ...] = ([], [], [])  # of queries, keys and values: one item for each head
     sums[...] = jnp.zeros(sums.shape, jnp.float32)
-    for row, head, same_ST in blocks.squares(down, across):
+    for row, head, scores_ST in blocks.squares(qkv, down, across):
         if head == 0:
             product_LT = (y[row].astype(jnp.float32) * dy[row].astype(jnp.float32)).T
-        scores_ST = blocks.scores(qkv, row, head, same_ST)
         dkept_ST = _product(qkv[2, row], blocks.zero_other_heads(dy[row], head), 1, 1)
         probabilities_ST = jnp.exp2(scores_ST - lse[row, 0, pl.ds(head, 1)])
         kept_ST = probabilities_ST

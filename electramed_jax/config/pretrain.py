@@ -286,8 +286,8 @@ class Config:
     )
     max_stalled_starts: int = setting(
         10,
-        "starts in succession that were killed or hung before they saved, after which the run refuses to start, so that "
-        "launchers do not restart it for ever; 0: no limit",
+        "starts in succession that were killed or hung before they saved, after which the run refuses to start: "
+        "launchers would restart it for ever; 0: no limit",
         NON_NEGATIVE,
         "starts",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,20 +11,22 @@ from electramed_jax.common.errors import PeerLostError, UserError
 from electramed_jax.training.stalled_starts import STALLED_STARTS_FILE, limit_stalled_starts
 
 
-class Killed(PeerLostError):
+class KilledError(PeerLostError):
     """Ends the block without the removal of the count, like a kill."""
 
 
 def die(workdir, step: int, limit: int = 3) -> None:
     """Starts and loses another process."""
-    with pytest.raises(Killed), limit_stalled_starts(str(workdir), step, limit):
-        raise Killed("process 1 ended")
+    with pytest.raises(KilledError), limit_stalled_starts(str(workdir), step, limit):
+        raise KilledError("process 1 ended")
 
 
 def test_starts_that_died_before_a_save_are_limited_and_the_error_says_how_to_go_on(tmp_path):
     for _ in range(3):
         die(tmp_path, 40)
-    with pytest.raises(UserError, match=r"the last 3 starts all began at step 40 .*max_stalled_starts.*delete ") as error:
+    with pytest.raises(
+        UserError, match=r"the last 3 starts all began at step 40 .*max_stalled_starts.*delete "
+    ) as error:
         die(tmp_path, 40)
     assert not isinstance(error.value, PeerLostError), "launchers would restart it"
     (tmp_path / STALLED_STARTS_FILE).unlink()
@@ -40,11 +43,11 @@ def test_a_save_between_two_starts_begins_a_new_count(tmp_path):
 def test_a_start_that_ends_by_itself_is_not_counted(tmp_path, error):
     for _ in range(5):
         die(tmp_path, 40, limit=0)
-    with pytest.raises(type(error)) if error else pytest.MonkeyPatch.context():
-        with limit_stalled_starts(str(tmp_path), 40, 6):
-            assert json.loads((tmp_path / STALLED_STARTS_FILE).read_text())["starts"] == 6
-            if error:
-                raise error
+    outcome = pytest.raises(type(error)) if error else contextlib.nullcontext()
+    with outcome, limit_stalled_starts(str(tmp_path), 40, 6):
+        assert json.loads((tmp_path / STALLED_STARTS_FILE).read_text())["starts"] == 6
+        if error:
+            raise error
     assert not list(tmp_path.iterdir())
 
 

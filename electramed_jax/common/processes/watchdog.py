@@ -5,8 +5,8 @@ key-value store of jax's coordination service, and reads the beats of the others
 
   * a process without a beat for PEER_SECONDS is lost; if the store itself does not answer, process 0 is lost;
   * a process that fails writes its reason into its last beat;
-  * a beat holds what the main thread waits for: a batch, a step, a save, an evaluation. Process 0 compares its duration with the limit, names the process that
-    the others wait for, and all processes end with its line.
+  * a beat holds what the main thread waits for: a batch, a step, a save, an evaluation. Process 0 compares its duration
+    with the limit, names the process that the others wait for, and all processes end with its line.
 
 jax ends a process with a C++ stack trace when the connection to process 0 breaks. It offers a callback instead, but
 cannot convert the callback's argument (jaxlib 0.10 to 0.12: std::bad_cast, which no code catches). The handler of
@@ -155,7 +155,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def limits(self, hang_seconds: float, grace_seconds: float) -> Iterator[None]:
-        """Limits the time of a batch, a step, a save and an evaluation from here on; for a process alone, during the block.
+        """Limits the time of each wait (see `waiting`) from here on; for a process alone, during the block.
 
         Args:
           hang_seconds: the limit; 0: HANG_STEPS median steps, and at least MIN_HANG_SECONDS.

@@ -141,19 +141,16 @@ def test_a_first_step_may_compile_for_an_hour(clock):
         assert alone.judge()
 
 
-@pytest.mark.parametrize(
-    ("kind", "doing"), [(SAVE, "for the save of step 7"), (EVALUATION, "for its devices")]
-)
+@pytest.mark.parametrize(("kind", "doing"), [(SAVE, "for the save of step 7"), (EVALUATION, "for its devices")])
 def test_a_save_or_a_batch_of_an_evaluation_may_take_an_hour(pair, clock, kind, doing):
-    with pair[0].waiting(EVALUATION, 7):
-        with pair[1].waiting(kind, 7):
-            for _ in range(3):  # batches of an evaluation
-                clock.seconds += 3500
-                pair[0].note_progress()
-                pair[1].note_progress()
-                assert exchange(pair) == ["", ""]
-            clock.seconds += 3601
-            line = exchange(pair)[0]
+    with pair[0].waiting(EVALUATION, 7), pair[1].waiting(kind, 7):
+        for _ in range(3):  # batches of an evaluation
+            clock.seconds += 3500
+            pair[0].note_progress()
+            pair[1].note_progress()
+            assert exchange(pair) == ["", ""]
+        clock.seconds += 3601
+        line = exchange(pair)[0]
     assert line.startswith((f"{kind} 7 took longer than 3600 s: ", "evaluation 7 took longer than 3600 s: "))
     who = f"process 1 ({HOST}) has waited {doing} for 3601 s" if kind == SAVE else "all processes wait for it"
     assert who in line

@@ -148,7 +148,7 @@ def read_starts(workdir: str) -> list[dict[str, Any]]:
     for entry in _read_entries(workdir):
         if _is_start(entry):
             starts.append(dict(entry))
-        elif isinstance(entry, dict) and {"end", "seconds"} & entry.keys() and type(entry.get("step")) is int:
+        elif isinstance(entry, dict) and {"end", "seconds"} & entry.keys() and _is_count(entry.get("step")):
             if starts and "end" in entry:
                 starts[-1] |= {"end": str(entry["end"]), "last_step": entry["step"]}
             if starts and (seconds := _read_seconds(entry)):
@@ -284,7 +284,7 @@ def _read_entries(workdir: str) -> list[Any]:
 def _read_seconds(entry: Mapping[str, Any]) -> Seconds:
     """Returns the split of a line; empty if it has none, or a damaged one."""
     seconds = entry.get("seconds")
-    if not isinstance(seconds, dict) or not all(type(value) in (int, float) for value in seconds.values()):
+    if not isinstance(seconds, dict) or not all(type(value) is float or _is_count(value) for value in seconds.values()):
         return {}
     return {str(name): float(value) for name, value in seconds.items()}
 
@@ -292,13 +292,18 @@ def _read_seconds(entry: Mapping[str, Any]) -> Seconds:
 def _is_start(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
-        and all(type(entry.get(name)) is int for name in ("step", "devices"))
+        and all(_is_count(entry.get(name)) for name in ("step", "devices"))
         and isinstance(entry.get("device_kind"), str)
         and isinstance(entry.get("time"), str)
         and isinstance(entry.get("settings") or {}, dict)
         and isinstance(entry.get("changed") or {}, dict)
         and all(isinstance(pair, list) and len(pair) == 2 for pair in (entry.get("changed") or {}).values())
     )
+
+
+def _is_count(value: Any) -> bool:
+    """Returns whether a JSON value is a whole number that a float holds exactly."""
+    return type(value) is int and 0 <= value < 2**53
 
 
 def _derive_settings(starts: Sequence[Start]) -> list[dict[str, Any] | None]:

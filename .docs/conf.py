@@ -27,7 +27,7 @@ include_patterns = [
     "**/README.md",
     "**/CHANGELOG.md",
 ]
-exclude_patterns = ["docs/contents.md", "docs/conf.py", "docs/images"]
+exclude_patterns = ["docs/contents.md", "docs/conf.py", "docs/screenshots.py", "docs/images"]
 
 html_theme = "furo"
 html_title = "electramed_jax"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import pathlib
 import re
 import shlex
 
 import pytest
+import yaml
 
+import electramed_jax
 from electramed_jax import cli
 from electramed_jax.config import finetune as finetuning
 from electramed_jax.config import pretrain as pretraining
+from electramed_jax.data.synthetic import pubmed_xml
+from electramed_jax.hf import card
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("electramed_jax", "configs", "launch", "tests")
@@ -60,7 +66,57 @@ def test_every_path_in_a_document_exists(document):
     assert not missing
 
 
-def test_the_recipes_contain_every_main_command():
+def test_the_tutorials_contain_every_main_command():
     """Guards `commands`: without matches the tests above would pass on nothing."""
-    names = [words[0] for words in commands("configs/README.md")]
-    assert {"prepare", "vocab", "pack", "pretrain", "report", "export", "finetune", "import"} <= set(names)
+    names = {
+        words[0] for path in sorted((ROOT / ".docs").glob("tutorial_*.md")) for words in commands(f".docs/{path.name}")
+    }
+    assert {
+        "download", "prepare", "vocab", "pack", "pretrain", "report", "evaluate", "export", "import", "compile",
+        "corpora", "finetune", "sweep", "compare", "errors", "predict", "serve",
+    } <= names  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_commands_for_text_of_the_tutorial_run_as_they_are_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pubmed_xml.write_pubmed_xml("mine", articles=300)
+    run = []
+    for words in commands(".docs/tutorial_own_field.md"):
+        needs_a_download = any("models/general" in word or word.endswith("-extended.txt") for word in words)
+        if words[0] in ("prepare", "inspect", "vocab", "pack") and not needs_a_download:
+            assert cli.main(words) == 0, words
+            run.append(words[0])
+    assert run == ["prepare", "prepare", "inspect", "vocab", "pack"]
+    assert (tmp_path / "packed-small" / "manifest.json").exists()
+
+
+@functools.cache
+def messages() -> list[str]:
+    """Returns the strings in the code; a value in an f-string is NUL."""
+    found = []
+    for path in (ROOT / "electramed_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+QUOTED = re.findall(r"^###.*?`(.+?)`", (ROOT / ".docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_a_message_in_the_troubleshooting_is_one_that_the_program_prints(quoted):
+    parts = [part.strip() for part in quoted.split("...") if part.strip()]
+    assert parts
+    assert any(all(part in message for part in parts) for message in messages())
+
+
+def test_the_papers_are_cited_as_on_model_cards_and_the_software_in_its_version():
+    assert card.CITATION in (ROOT / "README.md").read_text()
+    citation = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text())
+    assert citation["version"] == electramed_jax.__version__
+    assert [one["title"] for one in citation["references"]] == re.findall(r" title *= {(.+)}", card.CITATION)

@@ -32,7 +32,7 @@ print({split: counts["documents"] for split, counts in documents["splits"].items
 # ## 2. Vocabulary and packed rows of 64 tokens
 
 # %%
-vocab = electramed_jax.train_vocab(str(folder / "documents"), str(folder / "vocab.txt"), size=1000)
+vocab = electramed_jax.train_vocab(str(folder / "documents"), str(folder / "vocab.txt"), size=1000, workers=1)
 electramed_jax.pack(vocab_path=vocab["vocab"], documents_dir=str(folder / "documents"),
                     output_dir=str(folder / "packed"), row_length=64, workers=1)  # fmt: skip
 dataset = electramed_jax.load_dataset(str(folder / "packed"))

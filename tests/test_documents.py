@@ -16,6 +16,7 @@ from electramed_jax import cli
 from electramed_jax.config import finetune as finetuning
 from electramed_jax.config import pretrain as pretraining
 from electramed_jax.data.synthetic import pubmed_xml
+from electramed_jax.finetune.ner import corpus_files
 from electramed_jax.hf import card
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -89,6 +90,25 @@ def test_the_commands_for_text_of_the_tutorial_run_as_they_are_printed(tmp_path,
             run.append(words[0])
     assert run == ["prepare", "prepare", "inspect", "vocab", "pack"]
     assert (tmp_path / "packed-small" / "manifest.json").exists()
+
+
+def test_the_annotations_in_the_tutorial_are_read_as_it_describes(tmp_path):
+    text = (ROOT / ".docs" / "tutorial_own_annotation.md").read_text()
+    conll, brat = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "train.txt").write_text(conll)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "1.ann").write_text(brat)
+    (tmp_path / "train" / "1.txt").write_text("Nivolumab was given for renal cell carcinoma.\n")
+    (words,) = corpus_files.read_sentences(str(tmp_path / "train.txt"))
+    (characters,) = corpus_files.read_sentences(str(tmp_path / "train"))
+    assert words.words == tuple("Nivolumab was given for renal cell carcinoma .".split())
+    assert [words.tags[0], *words.tags[4:7]] == ["B-Drug", "B-Disease", "I-Disease", "I-Disease"]
+    assert characters.standoff is not None
+    standoff = characters.standoff
+    assert [(span.type, standoff.text[span.start : span.stop]) for span in standoff.spans] == [
+        ("Drug", "Nivolumab"),
+        ("Disease", "renal cell carcinoma"),
+    ]
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from electramed_jax.data.readers.exports.tagged_lines import Fields
 from electramed_jax.data.readers.notation import article_ids
 from electramed_jax.data.readers.pubmed import pubmed_record
 
-_TAG = re.compile(r"\ufeff?([A-Z][A-Z0-9])  -(?: |$)")
+_TAG = re.compile(r"\ufeff?([A-Z][A-Z0-9])(?:  -(?: |\s*$)|(?<=ER) *-\s*$)")  # \s: a carriage return
 _YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 _PUBMED_LINK = re.compile(r"(?:ncbi\.nlm\.nih\.gov/pubmed|pubmed\.ncbi\.nlm\.nih\.gov)/(\d{1,9})\b")
 _PMC_LINK = re.compile(r"\bPMC\d{1,9}\b")

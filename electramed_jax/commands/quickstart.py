@@ -15,7 +15,7 @@ from electramed_jax.commands.command_runner import run_command
 from electramed_jax.common.console import say
 
 HELP = """Runs the whole pipeline on generated PubMed articles, from XML to Hugging Face folders, and prints each
-command. At the end the trained discriminator marks replaced words. About a minute on two CPU cores, no network.
+command. At the end the trained discriminator marks replaced words. One to two minutes on two CPU cores, no network.
 
   electramed quickstart
   electramed quickstart --output=/tmp/first --steps=2000"""

@@ -72,8 +72,8 @@ class FsdpCollectives:
             dtype = self._compute_dtype if rule.gather_dtype == "compute" else jnp.dtype(jnp.float32)
             axis = spec.index("fsdp") if "fsdp" in spec else None
             if rule.stacked and axis is not None:
-                return jnp.stack([_all_gather(layer, axis - 1, dtype) for layer in unstack(shard, len(shard))])
-            return _all_gather(shard, axis, dtype)
+                return jnp.stack([_all_gather(layer, axis - 1, dtype, dtype) for layer in unstack(shard, len(shard))])
+            return _all_gather(shard, axis, dtype, jnp.dtype(jnp.float32) if rule.is_looked_up else dtype)
 
         return tree_rules.map_named(gather, params, self.param_specs)
 
@@ -156,14 +156,21 @@ def _fsdp_spec(name: str, shape: tuple[int, ...], mesh: jax.sharding.AbstractMes
     return jax.P(*[axis if axis == "fsdp" and mesh.shape[axis] > 1 else None for axis in spec])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _all_gather(shard: jax.Array, axis: int | None, dtype: jnp.dtype) -> jax.Array:
-    return shard if axis is None else jax.lax.all_gather(shard.astype(dtype), "fsdp", axis=axis, tiled=True)
-
-
-def _all_gather_backward(axis: int | None, dtype: jnp.dtype, _: None, g: jax.Array) -> tuple[jax.Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _all_gather(shard: jax.Array, axis: int | None, dtype: jnp.dtype, result_dtype: jnp.dtype) -> jax.Array:
+    """Returns the full parameter in `result_dtype`; `dtype` is that of the bytes that devices exchange."""
     if axis is None:
-        return (_psum(g.astype(dtype), batch_axes.BATCH_AXES).astype(jnp.float32),)
+        return shard
+    return jax.lax.all_gather(shard.astype(dtype), "fsdp", axis=axis, tiled=True).astype(result_dtype)
+
+
+def _all_gather_backward(
+    axis: int | None, dtype: jnp.dtype, result_dtype: jnp.dtype, _: None, g: jax.Array
+) -> tuple[jax.Array]:
+    del result_dtype  # that of g
+    g = g.astype(dtype)
+    if axis is None:
+        return (_psum(g, batch_axes.BATCH_AXES).astype(jnp.float32),)
     scattered = jnp.moveaxis(_reduce_scatter(jnp.moveaxis(g, axis, 0)), 0, axis)
     return (_psum(scattered, ("data",)).astype(jnp.float32),)
 
@@ -185,4 +192,4 @@ def _psum(x: Any, axes: tuple[str, ...]) -> Any:
     return jax.lax.psum(x, axes) if axes else x
 
 
-_all_gather.defvjp(lambda shard, axis, dtype: (_all_gather(shard, axis, dtype), None), _all_gather_backward)
+_all_gather.defvjp(lambda *arguments: (_all_gather(*arguments), None), _all_gather_backward)

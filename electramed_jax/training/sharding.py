@@ -40,18 +40,23 @@ class ParamRule(NamedTuple):
     axes: tuple[str | None, ...]  # logical axis of each dimension; "width" is split over fsdp and gathered
     gather_dtype: Literal["compute", "float32"] = "float32"  # of the all-gather and of the gradient's reduction
     stacked: bool = False  # dimension 0 is the layer: each layer is gathered by itself
+    is_looked_up: bool = False  # float32 after the gather: a row's gradient is a sum over tokens, added up in float32
 
 
 def _per_layer(*axes: str | None, gather_dtype: Literal["compute", "float32"] = "float32") -> ParamRule:
     return ParamRule((None, *axes), gather_dtype, stacked=True)
 
 
-# Kernels that the model multiplies in its compute_dtype are gathered in it, all other parameters in float32.
+# Kernels that the model multiplies in its compute_dtype are gathered in it, and so are word tables: activations are
+# rounded to it after the look-up anyway, and a table is two fifths of the bytes of base. All others are float32.
 # A rule matches the end of a leaf's name, so that it covers the optimizer's moments of the parameter, too.
 PARAM_RULES = tree_rules.RuleTable(
     "sharding",
     (
-        (r"(?:embeddings|embedding_delta)/word", ParamRule(("vocabulary", "width"))),
+        (
+            r"(?:embeddings|embedding_delta)/word",
+            ParamRule(("vocabulary", "width"), gather_dtype="compute", is_looked_up=True),
+        ),
         (r"(?:embeddings|embedding_delta)/(?:position|token_type)", ParamRule((None, "width"))),
         (r"project/kernel", ParamRule((None, "width"), gather_dtype="compute")),
         (r"layers/attention/qkv/kernel", _per_layer("width", None, "heads", None, gather_dtype="compute")),

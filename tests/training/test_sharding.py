@@ -64,14 +64,15 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("tying", "kind"), VARIANTS)
-def test_kernels_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, kind):
-    """The discriminator's logit is multiplied in float32, and embeddings are looked up in float32."""
+def test_kernels_and_word_tables_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, kind):
+    """The discriminator's logit is multiplied in float32. A word's gradient is added up over tokens in float32."""
     config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
     for name in tree_rules.named_leaves(abstract(config).params):
         rule = sharding.PARAM_RULES(name)
-        in_compute_dtype = name.endswith("/kernel") and not name.endswith("head/logit/kernel")
+        in_compute_dtype = name.endswith(("/kernel", "/word")) and not name.endswith("head/logit/kernel")
         assert rule.gather_dtype == ("compute" if in_compute_dtype else "float32"), name
         assert rule.stacked == ("/layers/" in name), name
+        assert rule.is_looked_up == name.endswith("/word"), name
 
 
 def test_an_unmatched_leaf_is_named_in_the_error():

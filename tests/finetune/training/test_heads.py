@@ -78,7 +78,7 @@ def test_a_pooling_reads_the_parts_around_the_placeholders_of_its_own_example(na
     structure = masking.packed_segments(jnp.array(ROW), SPECIAL)
     hidden = np.random.default_rng(0).normal(size=(1, 17, 3)).astype(np.float32)
     pooled = np.asarray(pooling.pool(jnp.array(hidden), jnp.array(ROW), structure, head))
-    assert pooled.shape[-1] == 3 * pooling.num_vectors(name)
+    assert pooled.shape[-1] == 3 * (1 + len(parts[0])), "the token itself and each part"
     for start, of_example in zip((0, 8, 12), parts, strict=True):
         means = [hidden[0, tokens].mean(axis=0) if tokens else np.zeros(3) for tokens in of_example]
         np.testing.assert_allclose(pooled[0, start], np.concatenate([hidden[0, start], *means]), atol=1e-6)

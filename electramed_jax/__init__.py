@@ -1,6 +1,6 @@
 """ELECTRAMed in JAX: pre-trains and fine-tunes biomedical ELECTRA models on PubMed text.
 
-The Python interface, whose names are stable:
+The Python interface; its names are stable:
 
     prepare, train_vocab, pack     text to packed rows
     pretrain, finetune, export     the commands of these names; each returns its result

@@ -27,10 +27,6 @@ from electramed_jax.training import sharding
 
 PRETRAINED_OPTIONS = ("step", "data_license", "results")
 FINETUNED_OPTIONS = ("seed", "onnx")
-_NUMBERS = {
-    "watts": "the power of one device in watts",
-    "carbon_intensity": "grams of CO2 equivalents per kWh of the electricity",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +98,12 @@ def export(
     Raises:
       UserError: the workdir or an option is wrong; the message names the change.
     """
-    for option, value in (("watts", watts), ("carbon_intensity", carbon_intensity)):
+    for option, value, wanted in (
+        ("watts", watts, "the power of one device in watts"),
+        ("carbon_intensity", carbon_intensity, "grams of CO2 equivalents per kWh of the electricity"),
+    ):
         if value is not None and not 0 < value < math.inf:
-            raise UserError(f"--{option}={value:g}: wanted {_NUMBERS[option]}, above 0")
+            raise UserError(f"--{option}={value:g}: wanted {wanted}, above 0")
     power = card_sections.PowerFacts(watts, carbon_intensity)
     request = _Request(
         workdir, output, step, seed, onnx, name, license, base_model, data_license, results, power, push, tag, private

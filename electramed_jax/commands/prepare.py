@@ -138,10 +138,10 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from electramed_jax.common.processes import memory
     from electramed_jax.common.storage.folder_lock import lock_folder
     from electramed_jax.data.corpus.build import prepare
     from electramed_jax.data.corpus.filtering import FilterConfig
-    from electramed_jax.data.parallel import process_pool
     from electramed_jax.data.readers import formats
     from electramed_jax.data.readers.document import ReadOptions
 
@@ -202,7 +202,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **summary,
         "formats": dict(formats_read),
         "unusable": unusable,
-        "peak_process_bytes": process_pool.peak_bytes(),
+        "peak_process_bytes": memory.peak_bytes(),
         "exit_code": EXIT_UNUSABLE_INPUTS if unusable and not args.allow_unusable else EXIT_DONE,
     }
 

@@ -230,8 +230,8 @@ class FinetuneConfig:
     seeds: int = setting(1, "number of runs; run k has seed + k", POSITIVE, "runs")
     parallel_seeds: int = setting(
         1,
-        "runs at the same time, in one process: each on its part of the devices, or all on a single device, whose "
-        "memory must have room for all",
+        "runs at the same time, in one process: each on its part of the devices, or all on a single device with "
+        "memory for all",
         POSITIVE,
         "runs",
     )

@@ -2,7 +2,7 @@
 
 The values of all curves are JSON in the page. `curves.js` passes them to plotly.js with the choices of the controls.
 The scripts are in the page, which loads nothing; its Content-Security-Policy allows these alone, by their hash. A page
-without figures has no script.
+without curves has no script.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def _script_digests() -> tuple[str, ...]:
 
 
 def script_policy(figures: Mapping[str, Any]) -> str:
-    """Returns the directive of the Content-Security-Policy that allows the scripts by hash; "" without figures."""
+    """Returns the directive of the Content-Security-Policy that allows the scripts by hash; "" without curves."""
     return "script-src " + " ".join(f"'sha256-{digest}'" for digest in _script_digests()) if figures else ""
 
 
 def script_elements(figures: Mapping[str, Any]) -> Markup:
-    """Returns the end of the page: the values of the figures as JSON, and the scripts; "" without figures."""
+    """Returns the end of the page: the values of the curves as JSON, and the scripts; "" without curves."""
     if not figures:
         return Markup("")
     values = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

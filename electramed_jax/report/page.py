@@ -20,11 +20,11 @@ from electramed_jax.pretrain.history import changed_during_run
 from electramed_jax.pretrain.verdict import HEALTHY, TOO_SHORT
 from electramed_jax.pretrain.workdir import changed_settings
 from electramed_jax.report import curves, finetuning, reference_curves
+from electramed_jax.report.panels import GIB
 from electramed_jax.report.run import Run
 
 # plotly.js sets styles, and makes pictures of a figure to download.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:"
-GIB = 2**30
 
 
 def render_page(names: Sequence[str], sections: Iterable[str], figures: Mapping[str, Any]) -> str:
@@ -93,7 +93,7 @@ def learning_note(runs: Sequence[Run]) -> str:
 
 
 def speed_section(runs: Sequence[Run], figures: Iterable[str]) -> str:
-    """Returns the figures of speed and memory, and tables of wall time, starts and restarts."""
+    """Returns the curves of speed and memory, and tables of wall time, starts and restarts."""
     cards = "".join(figures)
     rows = [
         [run_label(run, number, runs), f"{start['step']:,}", start["time"].replace("T", " ")[:16], _devices(start)]

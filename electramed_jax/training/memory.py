@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
-
 import jax
 
-_PROC_STATM = "/proc/self/statm"  # Linux: total and resident pages of this process
+from electramed_jax.common.processes.memory import resident_bytes
 
 
 def memory_metrics() -> dict[str, float]:
@@ -19,18 +15,9 @@ def memory_metrics() -> dict[str, float]:
       device_memory_bytes, device_memory_peak_bytes: in use now, and the largest so far. Only of backends that report
         them, which the CPU's does not.
     """
-    metrics = {"host_memory_bytes": float(_resident_bytes())}
+    metrics = {"host_memory_bytes": float(resident_bytes())}
     stats = [found for device in jax.local_devices() if (found := device.memory_stats())]
     for metric, name in (("device_memory_bytes", "bytes_in_use"), ("device_memory_peak_bytes", "peak_bytes_in_use")):
         if values := [found[name] for found in stats if name in found]:
             metrics[metric] = float(max(values))
     return metrics
-
-
-def _resident_bytes() -> int:
-    try:
-        with open(_PROC_STATM, encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return largest if sys.platform == "darwin" else largest * 1024

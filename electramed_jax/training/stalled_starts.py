@@ -18,7 +18,9 @@ STALLED_STARTS_FILE = "stalled_starts.json"
 
 @contextlib.contextmanager
 def limit_stalled_starts(workdir: str, step: int, limit: int) -> Iterator[None]:
-    """Counts this start until it ends by itself: a finished run, a preemption or an error removes the count.
+    """Counts this start until it ends by itself: a finished run, a preemption or the user's error removes the count.
+
+    Other errors keep it: a collective raises one of jax's own types if another process was lost.
 
     A start from another step than the one before counts as the first. A collective: all processes enter the block.
 
@@ -42,10 +44,9 @@ def limit_stalled_starts(workdir: str, step: int, limit: int) -> Iterator[None]:
         files.write_json(path, {"step": step, "starts": count + 1})
     try:
         yield
-    except PeerLostError:
-        raise
-    except BaseException:
-        _remove(path)
+    except (UserError, KeyboardInterrupt) as error:
+        if not isinstance(error, PeerLostError):
+            _remove(path)
         raise
     _remove(path)
 
@@ -55,7 +56,7 @@ def _read_count(path: str, step: int) -> int:
     with contextlib.suppress(UserError, OSError):
         record = files.read_json(path)
         if isinstance(record, dict) and record.get("step") == step and type(count := record.get("starts")) is int:
-            return max(0, count)
+            return count if 0 <= count < 2**31 else 0
     return 0
 
 

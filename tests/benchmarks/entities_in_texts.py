@@ -1,4 +1,4 @@
-"""Checks `predict` on real texts: offsets of entities, and recall beside the borders of windows.
+"""Checks `predict` on real texts: offsets of entities, and recall at the borders of windows.
 
     python tests/benchmarks/entities_in_texts.py --model=runs/ncbi --texts=abstracts.jsonl --test=NCBI-disease/test.txt
 
@@ -8,7 +8,7 @@ of them an entity's characters must be those of the raw text, begin and end at a
 and the entities of a variant must be those of the text, but for the emoji, which the model reads.
 
 Borders: sentences of the test file are joined to passages of `--sentences` sentences, longer than a window. Recall of the
-entities whose nearest border between two windows is within `NEAR` words, beside that of all others; for windows that share
+entities with a border between two windows within `NEAR` words, next to that of all others; for windows that share
 a part of their words, and for windows end to end.
 """
 

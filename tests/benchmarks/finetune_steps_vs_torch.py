@@ -1,4 +1,4 @@
-"""Times training steps and predictions beside transformers on torch, in one process and in turns.
+"""Times training steps and predictions of ours and of transformers on torch, alternating in one process.
 
     python tests/benchmarks/finetune_steps_vs_torch.py --corpus=NCBI-disease --vocab=vocab.txt --texts=abstracts.jsonl
 
@@ -7,7 +7,7 @@ entities in the same texts in windows of 128 word pieces that overlap by half. C
 to the updated weights, and from the text to the tags. The peer uses SDPA, float32, pads each batch to its longest sentence
 and sorts the windows by length. Compilation and start-up are not counted; `finetune_vs_torch.py` times whole processes.
 
-Times are those of the processor, on one core, in blocks of ours and theirs in turns, so that other programs of the machine
+Times are those of the processor, on one core, in alternating blocks of ours and theirs, so that other programs of the machine
 disturb both little and alike. The table has medians of the ratios of neighbouring blocks, with their extremes.
 """
 
@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import finetune_vs_torch
 import jax
 import numpy as np
 
@@ -159,7 +160,6 @@ def their_steps(task: Any, sampler: EpochSampler, folder: str) -> Any:
 
 
 def their_predictions(backend: Any, texts: list[str], network: Any) -> Callable[[], int]:
-    import torch
     import transformers
 
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -168,21 +168,7 @@ def their_predictions(backend: Any, texts: list[str], network: Any) -> Callable[
 
     def run() -> int:
         network.eval()
-        rows = tokenizer(
-            texts, truncation=True, max_length=LENGTH, stride=(LENGTH - 2) // 2, return_overflowing_tokens=True,
-            return_offsets_mapping=True, return_token_type_ids=False,
-        )  # fmt: skip
-        order = sorted(range(len(rows["input_ids"])), key=lambda row: len(rows["input_ids"][row]))
-        found: dict[int, set[tuple[int, int]]] = {}
-        for begin in range(0, len(order), BATCH):
-            chosen = order[begin : begin + BATCH]
-            batch = tokenizer.pad({"input_ids": [rows["input_ids"][row] for row in chosen]}, return_tensors="pt")
-            with torch.inference_mode():
-                best = network(**batch).logits.argmax(-1).tolist()
-            for row, tags in zip(chosen, best, strict=True):
-                spans = [tuple(span) for span, tag in zip(rows["offset_mapping"][row], tags, strict=False) if tag]
-                found.setdefault(rows["overflow_to_sample_mapping"][row], set()).update(spans)
-        return len(order)
+        return finetune_vs_torch.predict_windows(network, tokenizer, texts)[1]
 
     return run
 

@@ -1,4 +1,4 @@
-"""Times a short fine-tuning run and `predict` beside plain loops of transformers on torch, interleaved.
+"""Times a short fine-tuning run and `predict` next to plain loops of transformers on torch, interleaved.
 
     python tests/benchmarks/finetune_vs_torch.py --corpus=NCBI-disease --vocab=vocab.txt --texts=abstracts.jsonl --rounds=3
 
@@ -175,15 +175,24 @@ def peer_train(args: argparse.Namespace) -> dict[str, float]:
 
 def peer_predict(args: argparse.Namespace) -> dict[str, int]:
     """Writes the entities of each text, from windows that overlap by half."""
-    import torch
     import transformers
 
     tokenizer = transformers.BertTokenizerFast.from_pretrained(args.folder)
     network = transformers.ElectraForTokenClassification.from_pretrained(args.folder).eval()
     texts = [json.loads(line)["text"] for line in pathlib.Path(args.texts).read_text(encoding="utf-8").splitlines()]
+    found, windows = predict_windows(network, tokenizer, texts)
+    lines = [json.dumps({"id": number, "entities": sorted(spans)}) for number, spans in sorted(found.items())]
+    pathlib.Path(args.folder, "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"windows": windows}
+
+
+def predict_windows(network: Any, tokenizer: Any, texts: list[str]) -> tuple[dict[int, set[tuple[int, int]]], int]:
+    """Returns the spans of the tokens with a tag by text, from windows that overlap by half, and how many there are."""
+    import torch
+
     rows = tokenizer(
         texts, truncation=True, max_length=LENGTH, stride=LENGTH // 2, return_overflowing_tokens=True,
-        return_offsets_mapping=True,
+        return_offsets_mapping=True, return_token_type_ids=False,
     )  # fmt: skip
     order = sorted(range(len(rows["input_ids"])), key=lambda row: len(rows["input_ids"][row]))
     found: dict[int, set[tuple[int, int]]] = {}
@@ -195,9 +204,7 @@ def peer_predict(args: argparse.Namespace) -> dict[str, int]:
         for row, tags in zip(chosen, best, strict=True):
             spans = [tuple(span) for span, tag in zip(rows["offset_mapping"][row], tags, strict=False) if tag]
             found.setdefault(rows["overflow_to_sample_mapping"][row], set()).update(spans)
-    lines = [json.dumps({"id": number, "entities": sorted(spans)}) for number, spans in sorted(found.items())]
-    pathlib.Path(args.folder, "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {"windows": len(order)}
+    return found, len(order)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,10 @@ from electramed_jax.common.errors import PeerLostError, UserError
 from electramed_jax.training.stalled_starts import STALLED_STARTS_FILE, limit_stalled_starts
 
 
-class KilledError(PeerLostError):
-    """Ends the block without the removal of the count, like a kill."""
-
-
 def die(workdir, step: int, limit: int = 3) -> None:
-    """Starts and loses another process."""
-    with pytest.raises(KilledError), limit_stalled_starts(str(workdir), step, limit):
-        raise KilledError("process 1 ended")
+    """Starts and loses another process: the collective that waits for it fails."""
+    with pytest.raises(RuntimeError, match="connection closed"), limit_stalled_starts(str(workdir), step, limit):
+        raise RuntimeError("UNKNOWN: Gloo all-reduce failed: connection closed by peer")
 
 
 def test_starts_that_died_before_a_save_are_limited_and_the_error_says_how_to_go_on(tmp_path):
@@ -31,6 +27,12 @@ def test_starts_that_died_before_a_save_are_limited_and_the_error_says_how_to_go
     assert not isinstance(error.value, PeerLostError), "launchers would restart it"
     (tmp_path / STALLED_STARTS_FILE).unlink()
     die(tmp_path, 40)
+
+
+def test_a_lost_process_that_has_a_name_counts_too(tmp_path):
+    with pytest.raises(PeerLostError), limit_stalled_starts(str(tmp_path), 40, 3):
+        raise PeerLostError("process 1 ended")
+    assert json.loads((tmp_path / STALLED_STARTS_FILE).read_text())["starts"] == 1
 
 
 def test_a_save_between_two_starts_begins_a_new_count(tmp_path):
@@ -51,7 +53,10 @@ def test_a_start_that_ends_by_itself_is_not_counted(tmp_path, error):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"step": 40}', '{"step": 40, "starts": "9"}', "{" * 5000])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"step": 40}', '{"step": 40, "starts": 1' + "0" * 400 + "}", '{"step": 40, "starts": "9"}', "{" * 5000],
+)
 def test_a_damaged_count_blocks_nothing(tmp_path, content):
     (tmp_path / STALLED_STARTS_FILE).write_text(content)
     with limit_stalled_starts(str(tmp_path), 40, 1):

@@ -29,6 +29,7 @@ import numpy as np
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes.memory import peak_bytes
 from electramed_jax.common.storage import files
 from electramed_jax.data.corpus import (
     build_near_duplicates,
@@ -45,7 +46,7 @@ from electramed_jax.data.corpus.inputs import Source
 from electramed_jax.data.corpus.stages import DroppedRows
 from electramed_jax.data.parallel import build_dir, shuffle_files
 from electramed_jax.data.parallel.beam_runner import BeamRunner
-from electramed_jax.data.parallel.process_pool import ProcessPool, peak_bytes
+from electramed_jax.data.parallel.process_pool import ProcessPool
 
 DOCUMENTS_PER_GROUP = 500_000  # 30 MB of keys, and a few times that while they are sorted
 

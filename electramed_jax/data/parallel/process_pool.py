@@ -8,9 +8,7 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
-import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -29,15 +27,6 @@ def run_tasks(
     """Yields `function(*task)` for each task in a pool of its own (see `ProcessPool.run`)."""
     with ProcessPool(workers) as pool:
         yield from pool.run(function, tasks, description)
-
-
-def peak_bytes() -> int:
-    """Returns the highest peak memory of this process and of its child processes that have ended, in bytes.
-
-    A child's peak includes its memory before it began to work, so it is at least that of its parent at that time.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 class ProcessPool:

@@ -23,7 +23,7 @@ MIN_USED_FRACTION = 0.01  # of the bytes of a file; with less, the file is unusa
 
 
 _ESCAPES = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
 
 
@@ -224,7 +224,7 @@ def replace_lone_surrogates(json_text: str) -> str:
     """
     if "\\ud" not in json_text and "\\uD" not in json_text:
         return json_text
-    return _ESCAPES.sub(lambda escape: "\\ufffd" if escape["lone"] else escape[0], json_text)
+    return _ESCAPES.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], json_text)
 
 
 def text_id(text: str) -> str:

@@ -61,8 +61,8 @@ def find_columns(path: str, rows: Sequence[Sequence[str]], chosen: Columns, labe
         what = "the text" if not text else "the texts" if len(texts) > 2 else "the label"
         shown = "; ".join(f"{name}: {cells[name][0][:30]!r}" for name in numbers)
         raise UserError(
-            f"{path}, line 1: no header, and {what} cannot be told from the columns ({shown}); add a header with the "
-            "names sentence and label, or choose columns by number: --config.text.text_column=2 "
+            f"{path}, line 1: no header, and {what} cannot be derived from the columns ({shown}); add a header with "
+            "the names sentence and label, or choose columns by number: --config.text.text_column=2 "
             "--config.text.label_column=3"
         )
     if labelled and _looks_like_header(cells[text], cells[label]):

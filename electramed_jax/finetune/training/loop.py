@@ -93,7 +93,7 @@ class SeedRunner:
         left_alone = {TRAIN} if self.config.score_test else {TRAIN, TEST}
         return [split for split in self.task.splits if split not in left_alone]
 
-    @property
+    @functools.cached_property
     def watchdog(self) -> Watchdog:
         """That of the process; one without an effect if seeds train in parallel, because it watches one thread."""
         return distributed.get_watchdog() if self.config.parallel_seeds == 1 else Watchdog()

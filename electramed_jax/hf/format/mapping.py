@@ -70,7 +70,6 @@ LAYER_RULES = (
     TensorRule("layers/feed_forward/norm/scale", "L D", _LAYER + "output.LayerNorm.weight", "D"),
     TensorRule("layers/feed_forward/norm/bias", "L D", _LAYER + "output.LayerNorm.bias", "D"),
 )
-SEQUENCE_DENSE = "classifier.dense.weight"
 HEAD_RULES = {
     DISCRIMINATOR: (
         TensorRule("head/dense/kernel", "D O", "discriminator_predictions.dense.weight", "O D"),
@@ -92,7 +91,7 @@ HEAD_RULES = {
         TensorRule("head/logit/bias", "K", "classifier.bias", "K"),
     ),
     SEQUENCE: (
-        TensorRule("head/dense/kernel", "I O", SEQUENCE_DENSE, "O I"),
+        TensorRule("head/dense/kernel", "I O", "classifier.dense.weight", "O I"),
         TensorRule("head/dense/bias", "O", "classifier.dense.bias", "O"),
         TensorRule("head/logit/kernel", "D K", "classifier.out_proj.weight", "K D"),
         TensorRule("head/logit/bias", "K", "classifier.out_proj.bias", "K"),

@@ -10,6 +10,7 @@ import pytest
 
 from electramed_jax.common import console
 from electramed_jax.common.errors import UserError
+from electramed_jax.common.processes import memory
 from electramed_jax.data.parallel import process_pool
 
 
@@ -66,9 +67,9 @@ def test_progress_also_counts_the_items_inside_the_tasks(capsys):
 @pytest.mark.slow
 def test_the_peak_of_memory_is_that_of_the_largest_process():
     with process_pool.ProcessPool(2) as shared:
-        before = process_pool.peak_bytes()
+        before = memory.peak_bytes()
         list(shared.run(eval, [(f"len(b'x' * {before + 50_000_000})",), ("1",)], "filling"))
-    assert process_pool.peak_bytes() >= before + 50_000_000
+    assert memory.peak_bytes() >= before + 50_000_000
 
 
 PARENT = """

@@ -106,9 +106,9 @@ def test_columns_without_a_header_can_be_chosen_by_number(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a b c\td e f\tg h i\tx\nj k l\tm n o\tp q r\tx\n", "the texts cannot be told from the columns"),
-        ("a b c\td e f\nj k l\tm n o\n", "the label cannot be told from the columns"),
-        ("a\tx\nb\ty\n", "the text cannot be told"),
+        ("a b c\td e f\tg h i\tx\nj k l\tm n o\tp q r\tx\n", "the texts cannot be derived from the columns"),
+        ("a b c\td e f\nj k l\tm n o\n", "the label cannot be derived from the columns"),
+        ("a\tx\nb\ty\n", "the text cannot be derived"),
         ("satz\tart\na b c d e f g\tx\nh i j k l m n\tx\n", "satz, art looks like a header without a known name"),
     ],
 )

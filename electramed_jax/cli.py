@@ -42,6 +42,7 @@ COMMANDS = {
     "compare": "two fine-tuning runs -> difference of their scores, interval and p-value",
     "errors": "fine-tuned model -> its errors, by kind",
     "predict": "fine-tuned model + texts, PubMed XML or questions -> entities, labels or answers",
+    "score": "Electric model + texts -> their pseudo-log-likelihoods",
     "serve": "fine-tuned or pre-trained model -> a local page and JSON interface to try it",
     "inspect": "show the contents of a folder or file that these commands read or write",
     "completion": "print the script with which bash, zsh or fish complete commands, options and settings",

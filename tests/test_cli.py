@@ -133,7 +133,7 @@ def test_settings_with_blanks_reach_the_config():
         ("electramed pretrain --config=pretrain_s", {"pretrain_small "}),
         ("electramed finetune --config.task.ki", {"--config.task.kind "}),
         ("electramed compile --config.optimizer.l", {"--config.optimizer.learning_rate "}),
-        ("electramed pretrain --config.objective.kind ", {"electra", "uniform", "mlm"}),
+        ("electramed pretrain --config.objective.kind ", {"electra", "uniform", "mlm", "electric"}),
     ],
 )
 def test_bash_completes_commands_options_recipes_and_settings(line, found, tmp_path):

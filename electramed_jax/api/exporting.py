@@ -192,6 +192,7 @@ def _export_pretrained(request: _Request) -> dict[str, Any]:
         read_vocab(request.workdir, config),
         lower_case=manifest.lower_case,
         keep_accents=manifest.keep_accents,
+        is_electric=config.objective.kind == mapping.ELECTRIC,
         card_data=facts,
         pictures=pictures,
     )

@@ -8,8 +8,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from electramed_jax.commands.output_text import open_output
 
 if TYPE_CHECKING:
     from electramed_jax.finetune.predictor import LoadedModel
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.format == BRAT:
             _write_folder(args.output, predict_files.predict_brat(predictor, paths, stats, **options))
         else:
-            write = stack.enter_context(_open_output(args.output))
+            write = stack.enter_context(open_output(args.output))
             if args.output is None and sys.stdout.isatty():  # a progress bar would be drawn between the predictions
                 stack.enter_context(console.at_level(console.QUIET))
             for piece in predict_files.predict_files(predictor, paths, args.format, stats, **options):
@@ -180,28 +182,3 @@ def _write_folder(folder: str, contents: Iterable[tuple[str, str]]) -> None:
         for name, content in contents:
             files.write_text(os.path.join(partial, name), content)
         os.rename(partial, folder)
-
-
-@contextlib.contextmanager
-def _open_output(path: str | None) -> Iterator[Callable[[str], Any]]:
-    """Yields a function that writes text to standard output (`path` None) or, atomically, to a file.
-
-    A terminal gets escapes in place of the control characters of the texts.
-    """
-    from electramed_jax.common import console
-    from electramed_jax.common.errors import UserError
-    from electramed_jax.common.storage import files
-
-    if path is None:
-        try:
-            is_terminal = sys.stdout.isatty()
-            yield lambda piece: sys.stdout.write(console.printable(piece) if is_terminal else piece)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes standard output at exit
-            raise UserError(
-                "standard output was closed by its reader; add --output=FILE to keep the predictions"
-            ) from error
-        return
-    with files.atomic_write(path) as file:
-        yield lambda piece: file.write(piece.encode("utf-8"))

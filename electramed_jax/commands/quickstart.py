@@ -104,7 +104,7 @@ def _show_replaced_words(out: pathlib.Path) -> dict[str, Any]:
       the number of articles and of replaced words found.
     """
     from electramed_jax.data.corpus import corpus_dir
-    from electramed_jax.hf import detect
+    from electramed_jax.hf.pretrained import detect
 
     swaps = swap_words(list(corpus_dir.Texts(str(out / "documents"), "test")))
     folder = str(out / "models" / "discriminator")

@@ -88,8 +88,9 @@ def load(folder: str, seed: int | None) -> Any:
     from electramed_jax.common.storage import files
     from electramed_jax.finetune.predictor import load_model
     from electramed_jax.finetune.training import workdir
-    from electramed_jax.hf import detect, finetuned
+    from electramed_jax.hf import finetuned
     from electramed_jax.hf.format import model_dir
+    from electramed_jax.hf.pretrained.pair import load_pair
     from electramed_jax.pretrain.workdir import DATASET_FILE
 
     is_pretrained = files.exists(files.join(folder, DATASET_FILE))
@@ -101,4 +102,4 @@ def load(folder: str, seed: int | None) -> Any:
         return load_model(folder, seed)
     if seed is not None:
         raise UserError(f"--seed does not apply to {folder}, a pre-trained model; omit it")
-    return detect.load_pair(folder)
+    return load_pair(folder)

@@ -23,8 +23,8 @@ HELP = """Pre-trains on a fixed corpus in a fixed time, exports, fine-tunes on e
 
 --eval is a folder with the corpora BC5CDR, NCBI-disease and JNLPBA, ChemProt and DDI-2013, each with train, dev and
 test files. Settings after --config. are an idea to try. With --proxy the run has a tenth of the steps and is judged by
-its validation losses alone, so that no test set is read. A stopped command resumes if you run it again. The rules and
-the records are in configs/speedrun/README.md."""
+its validation losses and, with --eval, by the F1 of one seed on dev: no test set is read. A stopped command resumes if
+you run it again. The rules and the records are in configs/speedrun/README.md."""
 TAKES_CONFIG = "pretrain"
 
 MAIN, REPORTED = "mean", "reported"  # whether a task counts in the mean
@@ -85,11 +85,13 @@ EVALUATIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", choices=sorted(TRACKS), default="cpu", help="the budget (default: cpu)")
     parser.add_argument("--corpus", required=True, nargs="+", metavar="FILES", help="text, in any format of prepare")
-    parser.add_argument("--eval", metavar="DIR", help="folder of the corpora for evaluation; not needed for --proxy")
+    parser.add_argument("--eval", metavar="DIR", help="folder of the corpora for evaluation; optional for --proxy")
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="folder of all files; an existing run is resumed"
     )
-    parser.add_argument("--proxy", action="store_true", help="a tenth of the steps, judged by the validation losses")
+    parser.add_argument(
+        "--proxy", action="store_true", help="a tenth of the steps, judged by validation losses and dev sets"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -97,17 +99,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from electramed_jax.common.errors import UserError
 
     track, out = TRACKS[args.track], pathlib.Path(args.workdir)
-    if not args.proxy:
-        if not args.eval:
+    evaluations = {name: one for name, one in EVALUATIONS.items() if one.role == MAIN or not args.proxy}
+    if not args.eval:
+        if not args.proxy:
             raise UserError("--eval=DIR is missing: the folder of the corpora for evaluation; or add --proxy")
-        missing = [one.folder for one in EVALUATIONS.values() if not (pathlib.Path(args.eval) / one.folder).is_dir()]
-        if missing:
-            raise UserError(f"{args.eval}: no folder {', '.join(missing)}; wanted one for each corpus")
+        evaluations = {}
+    missing = [one.folder for one in evaluations.values() if not (pathlib.Path(args.eval) / one.folder).is_dir()]
+    if missing:
+        raise UserError(f"{args.eval}: no folder {', '.join(missing)}; wanted one for each corpus")
     out.mkdir(parents=True, exist_ok=True)
     _pack(args.corpus, track, out)
     seconds = _pretrain(args, track, out)
-    scores = {} if args.proxy else _evaluate(args.eval, out)
-    record = make_record(args.track, out, seconds, args.settings, scores)
+    scores = {name: _evaluate(one, args.eval, out, on_dev=args.proxy) for name, one in evaluations.items()}
+    record = make_record(args.track, out, seconds, args.settings, scores, split="dev" if args.proxy else "test")
     (out / TABLE_FILE).write_text(to_markdown(record), encoding="utf-8")
     with open(out / RECORD_FILE, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
@@ -164,31 +168,38 @@ def _pretrain(args: argparse.Namespace, track: Track, out: pathlib.Path) -> floa
     return seconds
 
 
-def _evaluate(folder: str, out: pathlib.Path) -> dict[str, Any]:
-    """Fine-tunes on every corpus; returns {corpus: scores of results.json}."""
-    from electramed_jax.commands.command_runner import run_command
+def _evaluate(one: Evaluation, folder: str, out: pathlib.Path, *, on_dev: bool) -> dict[str, Any]:
+    """Fine-tunes on a corpus; returns the content of results.json.
 
-    scores = {}
-    for name, one in EVALUATIONS.items():
-        workdir = out / "finetuned" / name
-        values = SHARED_SETTINGS | dict(one.settings)
-        settings = [f"--config.{setting}={value}" for setting, value in values.items()]
-        run_command(
-            ["finetune", f"--config={one.recipe}", f"--config.init={out}/models/discriminator", f"--workdir={workdir}",
-             f"--config.task.data={pathlib.Path(folder) / one.folder}", *settings]
-        )  # fmt: skip
-        scores[name] = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
-    return scores
+    Args:
+      folder: parent of the corpora.
+      on_dev: one seed, without the test set.
+    """
+    from electramed_jax.commands.command_runner import run_command
+    from electramed_jax.finetune.ner.corpus_files import ENDINGS
+    from electramed_jax.finetune.task.split_files import find_split_files
+
+    data, workdir = str(pathlib.Path(folder) / one.folder), out / "finetuned" / one.folder
+    values = SHARED_SETTINGS | dict(one.settings) | {"task.data": data}
+    if on_dev:
+        files = find_split_files(data, {}, ENDINGS)
+        values |= {"task.data": "", "task.train": files["train"], "task.dev": files["dev"], "seeds": 1}
+    run_command(
+        ["finetune", f"--config={one.recipe}", f"--config.init={out}/models/discriminator", f"--workdir={workdir}",
+         *(f"--config.{setting}={value}" for setting, value in values.items())]
+    )  # fmt: skip
+    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))
 
 
 def make_record(
-    track: str, out: pathlib.Path, seconds: float, settings: Sequence[str], results: Mapping[str, Any]
+    track: str, out: pathlib.Path, seconds: float, settings: Sequence[str], results: Mapping[str, Any], *, split: str
 ) -> dict[str, Any]:
     """Returns the record of a run: its track, time, machine, code, model and scores.
 
     Args:
       settings: the settings of the idea, as typed.
-      results: contents of results.json by corpus; {} for a proxy.
+      results: contents of results.json by corpus.
+      split: "test", or "dev" for a proxy.
     """
     from electramed_jax import __version__
     from electramed_jax.pretrain.history import read_history
@@ -198,7 +209,7 @@ def make_record(
     validation = past.split("validation")[-1]
     names = ("loss", "generator_loss", "discriminator_auc")
     scores = {
-        name: one["scores"]["test"][one["primary"]] | {"role": EVALUATIONS[name].role} for name, one in results.items()
+        name: one["scores"][split][one["primary"]] | {"role": EVALUATIONS[name].role} for name, one in results.items()
     }
     main = [one["mean"] for one in scores.values() if one["role"] == MAIN]
     weights = (out / "models" / "discriminator" / "model.safetensors").read_bytes()
@@ -209,6 +220,7 @@ def make_record(
         "tokens": past.tokens(),
         "minutes": seconds / 60,
         "validation": {name: validation[name] for name in names if name in validation},
+        "split": split,
         "mean": statistics.fmean(main) if main else None,
         "scores": scores,
         "machine": f"{past.starts[-1]['devices']} x {past.starts[-1]['device_kind']}, {os.cpu_count()} CPU cores",
@@ -222,11 +234,14 @@ def to_markdown(record: Mapping[str, Any]) -> str:
     """Returns the table of a record."""
     rows = [(f"validation {name}", f"{value:.3f}") for name, value in record["validation"].items()]
     rows += [
-        (name if one["role"] == MAIN else f"{name} (reported)", f"{one['mean']:.2f} ± {one['standard_deviation']:.2f}")
+        (
+            f"{name} {record['split']}" + (" (reported)" if one["role"] == REPORTED else ""),
+            f"{one['mean']:.2f} ± {one['standard_deviation']:.2f}",
+        )
         for name, one in record["scores"].items()
     ]
     if record["mean"] is not None:
-        rows.append(("mean F1", f"**{record['mean']:.2f}**"))
+        rows.append((f"mean F1 on {record['split']}", f"**{record['mean']:.2f}**"))
     rows += [
         ("steps", f"{record['steps']:,}"),
         ("tokens", f"{record['tokens'] / 1e6:.1f} M"),

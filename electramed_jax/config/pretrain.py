@@ -150,8 +150,9 @@ class ObjectiveConfig:
 
     kind: str = setting(
         "electra",
-        "electra: replacements sampled by the generator; uniform: sampled uniformly; mlm: masked language model only",
-        one_of("electra", "uniform", "mlm"),
+        "electra: replacements sampled by the generator; uniform: sampled uniformly; mlm: masked language model only; "
+        "electric: energies by noise-contrastive estimation, with a generator of two towers",
+        one_of("electra", "uniform", "mlm", "electric"),
     )
     mask_probability: float = setting(
         0.15,
@@ -167,6 +168,18 @@ class ObjectiveConfig:
     discriminator_weight: float = setting(50.0, "weight of the discriminator's loss", NON_NEGATIVE)
     temperature: float = setting(1.0, "softmax temperature of the sampled replacements", POSITIVE)
     disallow_correct: bool = setting(False, "never sample the original token")
+    # Meng et al. 2021 (COCO-LM), section 3.1, without its copy mechanism and at the masked positions only.
+    corrective_weight: float = setting(
+        0.0,
+        "weight of a second loss of the discriminator, which predicts the original tokens of the masked positions from "
+        "the corrupted text; 0: none",
+        NON_NEGATIVE,
+    )
+
+    @property
+    def has_corrective_head(self) -> bool:
+        """Whether the discriminator also predicts original tokens."""
+        return self.corrective_weight > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,6 +383,26 @@ def check(config: Config) -> None:
     if config.objective.kind == "mlm" and model.tying != "all":
         raise UserError(
             f"config.objective.kind=mlm trains one encoder; got config.model.tying={model.tying}; set it to all"
+        )
+    if config.objective.kind in ("mlm", "electric") and config.objective.has_corrective_head:
+        raise UserError(
+            f"config.objective.kind={config.objective.kind} has no corrective loss; got "
+            f"config.objective.corrective_weight={config.objective.corrective_weight:g}; set it to 0"
+        )
+    if config.objective.kind == "electric":
+        _check_electric(config)
+
+
+def _check_electric(config: Config) -> None:
+    if config.model.tying == "all":
+        raise UserError(
+            "config.objective.kind=electric has a generator of two towers, whose encoders the discriminator cannot "
+            "share; got config.model.tying=all; set it to embeddings"
+        )
+    if config.objective.temperature != 1 or config.objective.disallow_correct:
+        raise UserError(
+            "config.objective.kind=electric needs samples of the distribution that its generator states; set "
+            "config.objective.temperature=1 and config.objective.disallow_correct=False"
         )
 
 

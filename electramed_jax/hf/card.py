@@ -12,7 +12,7 @@ from electramed_jax.common import markdown
 from electramed_jax.config.pretrain import HF_FOLDER, Config, EncoderConfig
 from electramed_jax.data.dataset.dataset import parse_folders
 from electramed_jax.data.dataset.manifest import Manifest
-from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, SEQUENCE, SPAN, TOKEN
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, ELECTRIC, GENERATOR, SEQUENCE, SPAN, TOKEN
 from electramed_jax.pretrain.history import describe_by_phase, join_phases
 from electramed_jax.training.starts import Phase
 
@@ -24,6 +24,10 @@ replaced it. This is the network to fine-tune for named entities, relations and 
     GENERATOR: """\
 An ELECTRA generator for biomedical text: a masked language model. During pre-training it samples the
 replacements that the discriminator learns to detect. It fills masks; use the discriminator for fine-tuning.""",
+    ELECTRIC: """\
+An Electric model for biomedical text: a discriminator trained by noise-contrastive estimation, so that it gives each
+token an energy. exp(-energy) is, up to a constant, the probability of the token given all others. It scores texts, and
+is fine-tuned like an ELECTRA discriminator.""",
     TOKEN: """\
 An ELECTRA discriminator fine-tuned for named entities. It predicts the IOB2 tag of each word at
 its first piece.""",
@@ -39,6 +43,15 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForPreTraining.from_pretrained(folder)
 inputs = tokenizer("Aspirin inhibits cyclooxygenase.", return_tensors="pt")
 replaced = model(**inputs).logits > 0  # one prediction per token""",
+    ELECTRIC: """\
+from transformers import AutoModelForPreTraining, AutoTokenizer
+
+folder = "discriminator"  # the folder with these files
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForPreTraining.from_pretrained(folder)
+inputs = tokenizer("Aspirin inhibits cyclooxygenase.", return_tensors="pt")
+energies = model(**inputs).logits[0, 1:-1]  # one per token, without [CLS] and [SEP]
+score = -energies.sum()  # pseudo-log-likelihood of the text, up to a constant per token""",
     GENERATOR: """\
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -78,6 +91,10 @@ NOTES = {
     DISCRIMINATOR: """\
 `AutoModel` and the fine-tuning classes report the keys `discriminator_predictions.*` as unexpected. This is
 expected: they do not use the pre-training head.""",
+    ELECTRIC: """\
+Compare scores of texts with the same number of tokens, such as the hypotheses of a recognizer. Method: Clark et al.,
+[Pre-Training Transformers as Energy-Based Cloze Models](https://www.aclweb.org/anthology/2020.emnlp-main.20.pdf),
+2020. The generator, a cloze model of two towers, has no class in transformers and is not exported.""",
     GENERATOR: "The output matrix is tied to the word embeddings and is not stored separately.",
     TOKEN: "Separate words and punctuation by spaces, as in the training corpus; results are best then.",
     SEQUENCE: "Texts longer than the longest training example were truncated during training.",
@@ -104,7 +121,12 @@ WIDGETS = {
     SEQUENCE: [{"text": "Aspirin inhibits cyclooxygenase."}],
     SPAN: [{"text": "What does aspirin inhibit?", "context": "Aspirin inhibits cyclooxygenase."}],
 }
-FURTHER_TAGS = {TOKEN: ("named-entity-recognition",), DISCRIMINATOR: ("pre-training",), GENERATOR: ("pre-training",)}
+FURTHER_TAGS = {
+    TOKEN: ("named-entity-recognition",),
+    DISCRIMINATOR: ("pre-training",),
+    GENERATOR: ("pre-training",),
+    ELECTRIC: ("pre-training", "electric"),
+}
 _RESEARCH = """\
 For research on biomedical text. The training data contains no text of other fields or languages, and nothing that was
 published later.
@@ -112,6 +134,7 @@ published later.
 _MEASURE = "Evaluate it on held-out text of your own before you rely on it."
 INTENDED_USE = {
     DISCRIMINATOR: f"{_RESEARCH}It does not generate text: fine-tune it on labelled data. {_MEASURE}",
+    ELECTRIC: f"{_RESEARCH}It scores texts and does not generate them. {_MEASURE}",
     GENERATOR: f"{_RESEARCH}It fills masks, one token at a time, and is not trained to generate text.",
     TOKEN: f"{_RESEARCH}It finds entities of the types of its labels, as defined by the training corpus. {_MEASURE}",
     SEQUENCE: f"{_RESEARCH}It predicts only the labels of its training corpus. {_MEASURE}",
@@ -235,6 +258,8 @@ def describe_recipe(config: Config, code: str) -> dict[str, Any]:
         "masked": f"{objective.mask_probability:.0%} of the tokens",
         "discriminator": _describe_sizes(model.discriminator, model.embedding_size),
     }
+    if objective.has_corrective_head:
+        recipe["also predicts original tokens"] = f"loss weight {objective.corrective_weight:g}"
     if objective.kind != "uniform":
         recipe["generator"] = _describe_sizes(model.generator, model.generator_embedding_size)
         recipe["shared by both"] = model.tying

@@ -14,7 +14,7 @@ from electramed_jax.data.tokenizer import tokenizer as tokenize
 from electramed_jax.hf import card
 from electramed_jax.hf.format import config_json, mapping, model_dir
 from electramed_jax.hf.format import tying as tying_lib
-from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS, Sizes
+from electramed_jax.hf.format.mapping import DISCRIMINATOR, ELECTRIC, GENERATOR, NETWORKS, Sizes
 from electramed_jax.hf.write_folders import FolderContent, write_folders
 
 
@@ -69,8 +69,12 @@ class ImportedModel:
 
 
 def trained_networks(config: Config) -> tuple[str, ...]:
-    """Returns the networks that a run trains: no generator if objective.kind=uniform, no discriminator if mlm."""
-    return {"uniform": (DISCRIMINATOR,), "mlm": (GENERATOR,)}.get(config.objective.kind, NETWORKS)
+    """Returns the networks of a run that Hugging Face has a class for.
+
+    Without generator: objective.kind=uniform, and electric, whose generator has two towers. Without discriminator: mlm.
+    """
+    only = {"uniform": (DISCRIMINATOR,), "electric": (DISCRIMINATOR,), "mlm": (GENERATOR,)}
+    return only.get(config.objective.kind, NETWORKS)
 
 
 def to_state_dict(params: Mapping[str, Any], model: ModelConfig, network: str) -> dict[str, np.ndarray]:
@@ -113,6 +117,7 @@ def export_networks(
     *,
     lower_case: bool,
     keep_accents: bool = False,
+    is_electric: bool = False,
     card_data: card.CardData,
     pictures: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -127,6 +132,7 @@ def export_networks(
       model: sizes of the pair.
       vocabulary: tokens by id.
       lower_case, keep_accents: normalization of the text that the model was trained on, as in `Tokenizer`.
+      is_electric: the discriminator's logits are energies (objective.kind=electric): card and config.json say so.
       card_data: content of the model card.
       pictures: PNG files of the card by name.
 
@@ -140,9 +146,10 @@ def export_networks(
         sizes = Sizes.from_model_config(model, network)
         contents[folder] = FolderContent(
             to_state_dict(params, model, network),
-            config_json.to_config_json(sizes, network, model, tokenizer.special.pad),
+            config_json.to_config_json(sizes, network, model, tokenizer.special.pad)
+            | ({config_json.OBJECTIVE: ELECTRIC} if is_electric else {}),
             tokenizer,
-            card.render_card(network, card_data),
+            card.render_card(ELECTRIC if is_electric else network, card_data),
             pictures or {},
         )
     write_folders(contents)

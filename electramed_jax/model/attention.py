@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,17 @@ from electramed_jax.model.ops import cpu_matmul
 from electramed_jax.model.ops.numerics import MASK_VALUE
 from electramed_jax.model.ops.remat import save_for_backward
 
+# Tokens of its document that a token attends to: all, itself and those before, or itself and those after.
+Direction = Literal["both", "left_to_right", "right_to_left"]
+
 
 class SelfAttention(nnx.Module):
     """Multi-head attention, output projection, dropout, residual and (post-) layer norm."""
 
-    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, direction: Direction = "both", rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
-        self.num_heads, self.head_size, self.use_kernel = N, H, config.uses_kernel("attention")
+        self.num_heads, self.head_size, self.direction = N, H, direction
+        self.use_kernel = config.uses_kernel("attention") and direction == "both"
         self.use_norm_kernel = config.uses_kernel("residual_norm")
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
         dense = functools.partial(
@@ -56,7 +61,16 @@ class SelfAttention(nnx.Module):
         qkv_3BTF = save_for_backward(self.qkv(x_BTD))
         q_BTNH, k_BTNH, v_BTNH = qkv_3BTF.reshape(*qkv_3BTF.shape[:3], self.num_heads, self.head_size)
         rate = self.attention_dropout_rate
-        y_BTNH = attend(q_BTNH, k_BTNH, v_BTNH, segments_BT, self.qkv.dtype, dropout_rate=rate, seeds_2BN=seeds_2BN)
+        y_BTNH = attend(
+            q_BTNH,
+            k_BTNH,
+            v_BTNH,
+            segments_BT,
+            self.qkv.dtype,
+            dropout_rate=rate,
+            seeds_2BN=seeds_2BN,
+            direction=self.direction,
+        )
         return save_for_backward(y_BTNH.reshape(qkv_3BTF.shape[1:]))
 
     def _with_kernel(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds_2BN: jax.Array | None) -> jax.Array:
@@ -78,8 +92,9 @@ def attend(
     *,
     dropout_rate: float = 0.0,
     seeds_2BN: jax.Array | None = None,
+    direction: Direction = "both",
 ) -> jax.Array:
-    """Returns softmax attention between tokens of the same segment, [B, T, N, H].
+    """Returns softmax attention between tokens of the same segment, in one direction or both, [B, T, N, H].
 
     Matrix products run in `dtype`, scores and softmax in float32. Padding is segment 0 and attends to padding, so no
     row of the softmax is empty.
@@ -91,6 +106,10 @@ def attend(
         scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
     scores_BNTS *= q_BTNH.shape[-1] ** -0.5
     same_B1TS = (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
+    if direction != "both":
+        query_T1, key_1T = jnp.arange(segments_BT.shape[1])[:, None], jnp.arange(segments_BT.shape[1])[None]
+        visible_TS = key_1T <= query_T1 if direction == "left_to_right" else key_1T >= query_T1
+        same_B1TS &= visible_TS[None, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, MASK_VALUE), axis=-1)
     probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, seeds_2BN)
     if on_cpu:

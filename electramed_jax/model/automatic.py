@@ -119,6 +119,10 @@ def choose(config: Config, devices: Devices) -> Choice:
     return choice
 
 
+# Encoders of Electric's generator. They attend in one direction, for which attention has no kernel.
+TOWERS = ("left-to-right tower", "right-to-left tower")
+
+
 def _choose_compute_dtype(_config: Config, devices: Devices) -> tuple[str, str]:
     if not devices.has_bfloat16:
         return "float32", f"{devices.kind} has no bfloat16 instructions"
@@ -137,7 +141,10 @@ def _choose_kernels(config: Config, devices: Devices) -> tuple[str, str]:
         return "none", f"the kernels were neither run on {devices.kind} nor compiled for it"
     names, plain = [], []
     for name in KERNELS:
-        supported = {label: _supports(name, sizes, config, devices) for label, sizes in _encoders(config).items()}
+        supported = {
+            label: not (name == "attention" and label in TOWERS) and _supports(name, sizes, config, devices)
+            for label, sizes in _encoders(config).items()
+        }
         if None in supported.values():  # XLA's own fusion is as fast there
             continue
         if any(supported.values()):
@@ -152,7 +159,9 @@ def _choose_kernels(config: Config, devices: Devices) -> tuple[str, str]:
 
 def _encoders(config: Config) -> dict[str, EncoderConfig]:
     encoders = {"discriminator": config.model.discriminator}
-    if config.objective.kind != "uniform" and config.model.tying != "all":
+    if config.objective.kind == "electric":
+        encoders |= dict.fromkeys(TOWERS, config.model.generator)
+    elif config.objective.kind != "uniform" and config.model.tying != "all":
         encoders["generator"] = config.model.generator
     return encoders
 

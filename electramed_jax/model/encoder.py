@@ -1,19 +1,32 @@
-"""A stack of post-layer-norm transformer blocks, scanned or unrolled."""
+"""Embeddings, and an encoder over them: a stack of post-layer-norm transformer blocks, scanned or unrolled."""
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from electramed_jax.config.pretrain import EncoderConfig, ModelConfig
-from electramed_jax.model.attention import SelfAttention
+from electramed_jax.model import masking
+from electramed_jax.model.attention import Direction, SelfAttention
 from electramed_jax.model.kernels import gelu
-from electramed_jax.model.layers import Dense, LayerNorm, add_and_norm, biased_gelu, truncated_normal, unstack
-from electramed_jax.model.ops import dropout_bits
+from electramed_jax.model.layers import (
+    TABLE_STDDEV,
+    Dense,
+    LayerNorm,
+    add_and_norm,
+    biased_gelu,
+    dropout,
+    glorot_uniform,
+    layer_norm,
+    split_key,
+    truncated_normal,
+    unstack,
+)
+from electramed_jax.model.ops import cpu_matmul, dropout_bits
 from electramed_jax.model.ops.remat import REMAT_POLICIES, save_for_backward
 
 
@@ -69,8 +82,8 @@ def dropout_seeds_for_block(key: jax.Array, batch_size: int, num_heads: int) -> 
 class Block(nnx.Module):
     """Transformer block: attention, then feed-forward."""
 
-    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.attention = SelfAttention(sizes, config, rngs=rngs)
+    def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, direction: Direction, rngs: nnx.Rngs):
+        self.attention = SelfAttention(sizes, config, direction=direction, rngs=rngs)
         self.feed_forward = FeedForward(sizes, config, rngs=rngs)
 
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array, seeds: DropoutSeeds) -> jax.Array:
@@ -79,13 +92,13 @@ class Block(nnx.Module):
         return self.feed_forward(x_BTD, seeds.feed_forward_2B)
 
 
-def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
+def stack_blocks(sizes: EncoderConfig, config: ModelConfig, *, direction: Direction = "both", rngs: nnx.Rngs) -> Block:
     """Returns one `Block` with parameters that have a leading axis of `num_layers`."""
 
     @nnx.split_rngs(splits=sizes.num_layers)
     @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})
     def make(rngs: nnx.Rngs) -> Block:
-        return Block(sizes, config, rngs=rngs)
+        return Block(sizes, config, direction=direction, rngs=rngs)
 
     return make(rngs)
 
@@ -131,3 +144,73 @@ def _unstack_blocks(blocks: Block, num_layers: int) -> list[Block]:
     leaves, tree = jax.tree.flatten(stacked)
     layers = zip(*(unstack(leaf, num_layers) for leaf in leaves), strict=True)
     return [nnx.merge(graph, jax.tree.unflatten(tree, layer)) for layer in layers]
+
+
+class Embeddings(nnx.Module):
+    """Word, position and token-type tables and their layer norm. `embed` looks them up."""
+
+    def __init__(self, config: ModelConfig, size: int, *, rngs: nnx.Rngs):
+        def table(rows: int) -> nnx.Param:
+            return nnx.Param(truncated_normal(TABLE_STDDEV)(rngs.params(), (rows, size), jnp.float32))
+
+        self.word = table(config.padded_vocab_size)
+        self.position = table(config.max_positions)
+        self.token_type = table(2)
+        self.norm = LayerNorm(size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the parameters as nested dicts of arrays."""
+        return nnx.to_pure_dict(nnx.state(self, nnx.Param))
+
+
+@jax.named_scope("embedding")
+def embed(tables: dict, ids_BT: jax.Array, structure: masking.PackedSegments) -> jax.Array:
+    """Returns the layer-normed sum of word, position and token-type embeddings, float32[B, T, E]."""
+    # A select, not a look-up: the gradient of a look-up would scatter all tokens into two rows.
+    first_E, second_E = tables["token_type"]
+    types_BTE = jnp.where(structure.token_types_BT[..., None] == 0, first_E[None, None], second_E[None, None])
+    x_BTE = tables["word"][ids_BT] + tables["position"][structure.positions_BT] + types_BTE
+    return layer_norm(x_BTE, tables["norm"]["scale"], tables["norm"]["bias"])
+
+
+class Encoder(nnx.Module):
+    """Encoder over embeddings: a projection if the widths differ, and a stack of blocks."""
+
+    def __init__(
+        self,
+        sizes: EncoderConfig,
+        config: ModelConfig,
+        embedding_size: int,
+        *,
+        direction: Direction = "both",
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.num_layers = config, sizes.num_layers
+        if embedding_size != sizes.hidden_size:
+            self.project = Dense(
+                "bte,ed->btd",
+                (embedding_size, sizes.hidden_size),
+                (sizes.hidden_size,),
+                rngs=rngs,
+                dtype=jnp.dtype(config.compute_dtype),
+                initializer=glorot_uniform,
+            )
+        self.layers = stack_blocks(sizes, config, direction=direction, rngs=rngs)
+
+    def encode(self, x_BTE: jax.Array, segments_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Returns hidden states [B, T, D] in the dtype of activations. Without a key nothing is dropped."""
+        embedding_key, blocks_key = split_key(key, 2)
+        seeds_2B = dropout_bits.dropout_seeds(embedding_key, x_BTE.shape[:1])
+        dtype = cpu_matmul.activation_dtype(jnp.dtype(self.config.compute_dtype))
+        x = dropout(x_BTE, self.config.dropout, seeds_2B).astype(dtype)
+        if hasattr(self, "project"):
+            x = self.project(x)
+        return run_blocks(
+            self.layers,
+            x,
+            segments_BT,
+            num_layers=self.num_layers,
+            remat=self.config.remat,
+            scan=self.config.scan_layers is True,
+            key=blocks_key,
+        )

@@ -19,6 +19,11 @@ def encoder_forward_flops(sizes: EncoderConfig, tokens: int, embedding_size: int
     return sizes.num_layers * block + project
 
 
+def token_head_forward_flops(hidden_size: int, embedding_size: int, vocab_size: int, positions: int) -> int:
+    """Returns the operations of a head that predicts the tokens of one row at `positions` positions."""
+    return 2 * positions * (hidden_size * embedding_size + embedding_size * vocab_size)
+
+
 def train_step_flops(config: Config) -> int:
     """Returns the operations of one training step of `batch_size` rows. The config must be resolved."""
     model, T, M = config.model, config.data.max_seq_length, config.max_predictions
@@ -26,9 +31,14 @@ def train_step_flops(config: Config) -> int:
     if config.objective.kind != "mlm":
         D = model.hidden_size
         row += encoder_forward_flops(model.discriminator, T, model.embedding_size) + 2 * T * (D * D + D)
+        if config.objective.has_corrective_head:
+            row += token_head_forward_flops(D, model.embedding_size, model.vocab_size, M)
     if config.objective.kind != "uniform":
         E, Dg = model.generator_embedding_size, model.generator.hidden_size
-        row += encoder_forward_flops(model.generator, T, E) + 2 * M * (Dg * E + E * model.vocab_size)
+        towers = 2 if config.objective.kind == "electric" else 1
+        predicted = T + M if config.objective.kind == "electric" else M
+        row += towers * encoder_forward_flops(model.generator, T, E)
+        row += token_head_forward_flops(towers * Dg, E, model.vocab_size, predicted)
     return 3 * config.batch_size * row
 
 

@@ -1,4 +1,4 @@
-"""The ELECTRA loss, as sums and counts, and the metrics computed from them.
+"""The losses of ELECTRA and Electric, as sums and counts, and the metrics computed from them.
 
 A step returns sums and counts over its batch; means are taken only for logging. The losses are normalized by *global*
 counts, over all devices (google-research/electra: per core).
@@ -16,6 +16,7 @@ import numpy as np
 from electramed_jax.config.pretrain import ObjectiveConfig
 from electramed_jax.model import masking
 from electramed_jax.model.electra import Electra
+from electramed_jax.model.heads import negative_log_likelihood, target_logits
 
 AUC_BINS = 2048  # histogram bins of the discriminator's logit over [-AUC_RANGE, AUC_RANGE]; each is 1/64 wide
 AUC_RANGE = 16.0
@@ -61,7 +62,8 @@ def electra_loss(
       with_auc: also return histograms of the discriminator's logits.
 
     Returns:
-      loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm").
+      loss: generator_weight · mean MLM loss + discriminator_weight · mean RTD loss (the latter not for kind "mlm")
+        + corrective_weight · mean loss of the corrective head.
       sums: input of `electra_metrics`.
     """
     denominators = loss_denominators(masked, structure) if denominators is None else denominators
@@ -78,10 +80,109 @@ def electra_loss(
     if config.kind != "mlm":
         corrupted_BT = masking.scatter_tokens(ids_BT, masked.positions_BM, sampled_BM)
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled original
-        discriminator_logits_BT = model.discriminator_logits(corrupted_BT, structure, discriminator_key)
-        sums |= discriminator_sums(discriminator_logits_BT, replaced_BT, in_use_BT, with_auc=with_auc)
+        h_BTD = model.discriminator_hidden(corrupted_BT, structure, discriminator_key)
+        sums |= discriminator_sums(model.replaced_logits(h_BTD), replaced_BT, in_use_BT, with_auc=with_auc)
         loss += config.discriminator_weight * sums["discriminator_nll_sum"] / denominators.tokens
+        if config.has_corrective_head:
+            sums |= corrective_sums(model.corrective_logits(h_BTD, masked.positions_BM), masked)
+            loss += config.corrective_weight * sums["corrective_nll_sum"] / denominators.masked
     return loss, jax.lax.stop_gradient(sums)
+
+
+def electric_loss(
+    model: Electra,
+    ids_BT: jax.Array,
+    masked: masking.MaskedTokens,
+    structure: masking.PackedSegments,
+    config: ObjectiveConfig,
+    *,
+    candidates_BT: jax.Array,
+    sample: Callable[[jax.Array], jax.Array],
+    denominators: LossDenominators | None = None,
+    generator_key: jax.Array | None = None,
+    discriminator_key: jax.Array | None = None,
+    with_auc: bool = False,
+) -> tuple[jax.Array, Sums]:
+    """Returns the training loss of Electric and the sums that its metrics are computed from.
+
+    The generator states the distribution q of every token given all others. The discriminator gives each token an
+    energy, and is trained by noise-contrastive estimation to tell tokens of the text from samples of q: exp(-energy)
+    becomes the probability of the token given the others. Source: Clark et al. 2020, "Pre-Training Transformers as
+    Energy-Based Cloze Models", section 2.2 and algorithm 1. Differences from google-research/electra: special tokens,
+    which are never noise, do not count, and the ratio of noise to data is that of the row.
+
+    Args:
+      candidates_BT: bool[B, T], the tokens that may become noise: all but special tokens.
+      others: as in `electra_loss`; the denominators are both the candidates of the batch.
+
+    Returns:
+      loss: generator_weight · mean cloze loss + discriminator_weight · mean contrastive loss, over candidates.
+      sums: input of `electra_metrics`; "replaced" means noise, also where the sample equals the original token.
+    """
+    denominators = electric_denominators(candidates_BT) if denominators is None else denominators
+    h_BTD = model.generator_hidden(ids_BT, structure, generator_key)
+    logits_BMV = jax.lax.stop_gradient(model.token_logits(h_BTD, masked.positions_BM))
+    sampled_BM = sample(logits_BMV)
+    nll_BT, correct_BT = model.token_nll(h_BTD, ids_BT)
+    noise = electric_noise(ids_BT, masked, candidates_BT, sampled_BM, logits_BMV, jax.lax.stop_gradient(nll_BT))
+    energy_BT = model.discriminator_logits(noise.ids_BT, structure, discriminator_key)
+    in_use_BT = structure.segments_BT > 0
+    sums = {
+        "generator_nll_sum": jnp.sum(jnp.where(candidates_BT, nll_BT, 0.0)),
+        "generator_correct_sum": jnp.sum(candidates_BT & correct_BT, dtype=jnp.float32),
+        "sampled_correct_sum": jnp.sum(masked.weights_BM * (sampled_BM == masked.targets_BM)),
+        "noise_count": jnp.sum(masked.weights_BM),
+        "candidate_count": jnp.sum(candidates_BT, dtype=jnp.float32),
+        "token_count": jnp.sum(in_use_BT, dtype=jnp.float32),
+        "slot_count": ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32),
+    }
+    sums |= discriminator_sums(energy_BT + noise.log_odds_BT, noise.is_noise_BT, candidates_BT, with_auc=with_auc)
+    loss = config.generator_weight * sums["generator_nll_sum"] / denominators.masked
+    loss += config.discriminator_weight * sums["discriminator_nll_sum"] / denominators.tokens
+    return loss, jax.lax.stop_gradient(sums)
+
+
+def electric_denominators(candidates_BT: jax.Array) -> LossDenominators:
+    """Returns the denominators of `electric_loss`: both losses are means over the tokens that may become noise."""
+    count = jnp.maximum(jnp.sum(candidates_BT, dtype=jnp.float32), 1.0)
+    return LossDenominators(count, count)
+
+
+class NoisedTokens(NamedTuple):
+    """Rows in which some tokens are samples of q."""
+
+    ids_BT: jax.Array  # int32
+    is_noise_BT: jax.Array  # bool
+    log_odds_BT: jax.Array  # float32: the logit that a token with energy 0 is noise
+
+
+def electric_noise(
+    ids_BT: jax.Array,
+    masked: masking.MaskedTokens,
+    candidates_BT: jax.Array,
+    sampled_BM: jax.Array,
+    logits_BMV: jax.Array,
+    nll_BT: jax.Array,
+) -> NoisedTokens:
+    """Puts the sampled tokens into the rows.
+
+    A token of a row with k noise tokens among n candidates is noise with probability
+    k q / (k q + (n - k) exp(-energy)), so the logit is energy + log q + log(k / (n - k)).
+
+    Args:
+      logits_BMV: of q at the masked positions.
+      nll_BT: -log q of the original tokens.
+    """
+    corrupted_BT = masking.scatter_tokens(ids_BT, masked.positions_BM, sampled_BM)
+    noise_BT = masking.scatter_tokens(jnp.zeros_like(ids_BT), masked.positions_BM, jnp.ones_like(sampled_BM)) > 0
+    rows_B1 = jnp.arange(len(ids_BT))[:, None]
+    sampled_nll_BM = negative_log_likelihood(logits_BMV, sampled_BM)
+    nll_BT = nll_BT.at[rows_B1, masked.positions_BM].set(sampled_nll_BM, mode="drop")
+    noise_B1 = jnp.sum(noise_BT, axis=1, keepdims=True, dtype=jnp.float32)
+    data_B1 = jnp.sum(candidates_BT, axis=1, keepdims=True, dtype=jnp.float32) - noise_B1
+    # At least 1: a row of padding has neither, and a row of one word has no data.
+    log_ratio_B1 = jnp.log(jnp.maximum(noise_B1, 1.0) / jnp.maximum(data_B1, 1.0))
+    return NoisedTokens(corrupted_BT, noise_BT, log_ratio_B1 - nll_BT)
 
 
 @jax.named_scope("generator_loss")
@@ -90,7 +191,7 @@ def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking
     nll_BM = negative_log_likelihood(logits_BMV, masked.targets_BM)
     weights_BM = masked.weights_BM
     # Equals an argmax over V, except for ties, and reuses the maximum that the normalizer needs.
-    correct_BM = _target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
+    correct_BM = target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
     return {
         "generator_nll_sum": jnp.sum(weights_BM * nll_BM),
         "generator_correct_sum": jnp.sum(weights_BM * correct_BM),
@@ -99,30 +200,14 @@ def generator_sums(logits_BMV: jax.Array, sampled_BM: jax.Array, masked: masking
     }
 
 
-@jax.custom_vjp
-def negative_log_likelihood(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
-    """Returns -log softmax(logits) of the targets, float32[B, M]. The gradient takes one pass over the logits."""
-    return _nll_forward(logits_BMV, targets_BM)[0]
-
-
-def _nll_forward(logits_BMV: jax.Array, targets_BM: jax.Array) -> tuple[jax.Array, tuple]:
-    log_normalizer_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
-    nll_BM = log_normalizer_BM - _target_logits(logits_BMV, targets_BM)
-    return nll_BM, (logits_BMV, targets_BM, log_normalizer_BM)
-
-
-def _nll_backward(residuals: tuple, d_BM: jax.Array) -> tuple[jax.Array, None]:
-    logits_BMV, targets_BM, log_normalizer_BM = residuals
-    probabilities_BMV = jnp.exp(logits_BMV - log_normalizer_BM[..., None])
-    target_BMV = targets_BM[..., None] == jnp.arange(logits_BMV.shape[-1])[None, None]
-    return (probabilities_BMV - target_BMV) * d_BM[..., None], None
-
-
-negative_log_likelihood.defvjp(_nll_forward, _nll_backward)
-
-
-def _target_logits(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1)[..., 0]
+@jax.named_scope("corrective_loss")
+def corrective_sums(logits_BMV: jax.Array, masked: masking.MaskedTokens) -> Sums:
+    """Returns sums of the corrective head over the masked positions: negative log likelihood, correct predictions."""
+    correct_BM = target_logits(logits_BMV, masked.targets_BM) >= jnp.max(logits_BMV, axis=-1)
+    return {
+        "corrective_nll_sum": jnp.sum(masked.weights_BM * negative_log_likelihood(logits_BMV, masked.targets_BM)),
+        "corrective_correct_sum": jnp.sum(masked.weights_BM * correct_BM),
+    }
 
 
 def discriminator_sums(
@@ -167,22 +252,31 @@ def electra_metrics(sums: Mapping[str, Any], config: ObjectiveConfig) -> dict[st
     def ratio(numerator: str, denominator: str) -> float:
         return float(s[numerator] / s[denominator]) if s[denominator] > 0 else 0.0
 
+    is_electric = config.kind == "electric"
+    predicted = "candidate_count" if is_electric else "masked_count"
+    classified = "candidate_count" if is_electric else "token_count"
     metrics = {
-        "generator_loss": ratio("generator_nll_sum", "masked_count"),
-        "generator_accuracy": ratio("generator_correct_sum", "masked_count"),
-        "sampled_accuracy": ratio("sampled_correct_sum", "masked_count"),
+        "generator_loss": ratio("generator_nll_sum", predicted),
+        "generator_accuracy": ratio("generator_correct_sum", predicted),
+        "sampled_accuracy": ratio("sampled_correct_sum", "noise_count" if is_electric else "masked_count"),
         "fill_fraction": ratio("token_count", "slot_count"),
     }
     loss = config.generator_weight * metrics["generator_loss"]
     if "discriminator_nll_sum" in s:
         metrics |= {
-            "discriminator_loss": ratio("discriminator_nll_sum", "token_count"),
-            "discriminator_accuracy": ratio("discriminator_correct_sum", "token_count"),
+            "discriminator_loss": ratio("discriminator_nll_sum", classified),
+            "discriminator_accuracy": ratio("discriminator_correct_sum", classified),
             "discriminator_precision": ratio("found_replaced_sum", "said_replaced_sum"),
             "discriminator_recall": ratio("found_replaced_sum", "replaced_sum"),
-            "replaced_fraction": ratio("replaced_sum", "token_count"),
+            "replaced_fraction": ratio("replaced_sum", classified),
         }
         loss += config.discriminator_weight * metrics["discriminator_loss"]
+    if "corrective_nll_sum" in s:
+        metrics |= {
+            "corrective_loss": ratio("corrective_nll_sum", "masked_count"),
+            "corrective_accuracy": ratio("corrective_correct_sum", "masked_count"),
+        }
+        loss += config.corrective_weight * metrics["corrective_loss"]
     if "replaced_histogram" in s:
         metrics["discriminator_auc"] = roc_auc(s["replaced_histogram"], s["original_histogram"])
     return {"loss": loss} | metrics

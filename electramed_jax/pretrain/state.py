@@ -19,7 +19,7 @@ from electramed_jax.training.state import Params, TrainState, abstract_train_sta
 def _build(config: Config) -> Electra:
     key = jax.random.key(config.seed)
     model = plain_model(config.model)  # the parameters do not depend on the automatic settings
-    return Electra(model, with_generator=config.objective.kind != "uniform", rngs=nnx.Rngs(params=key))
+    return Electra(model, config.objective, rngs=nnx.Rngs(params=key))
 
 
 @functools.lru_cache(maxsize=8)

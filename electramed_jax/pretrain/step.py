@@ -100,7 +100,11 @@ def loss_fn(
             forbidden_BM=batch.masked.targets_BM if objective.disallow_correct else None,
         )
 
-    return losses.electra_loss(
+    compute = losses.electra_loss
+    if objective.kind == "electric":
+        candidates_BT = masking.maskable(batch.ids_BT, config.data.special)
+        compute = functools.partial(losses.electric_loss, candidates_BT=candidates_BT)
+    return compute(
         model,
         batch.ids_BT,
         batch.masked,
@@ -150,8 +154,7 @@ def compute_gradients(
       The sums over all devices, the loss among them, and the shards of the gradients, reduced over all devices.
     """
     masked_batch = sample_masks(batch["input_ids"], config, "train", step)
-    segments = masking.packed_segments(masked_batch.ids_BT, config.data.special)
-    denominators = collectives.psum(losses.loss_denominators(masked_batch.masked, segments))
+    denominators = collectives.psum(_denominators(config, masked_batch))
     full_params, reduce_gradients = jax.vjp(collectives.all_gather_params, params)
 
     def evaluate(rows: MaskedBatch, dropout_key: jax.Array) -> tuple[losses.Sums, Params]:
@@ -169,6 +172,12 @@ def compute_gradients(
         sums, gradients = accumulate_gradients(evaluate, masked_batch, dropout_key, config.gradient_accumulation_steps)
         gradients = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, full_params)
     return collectives.psum(sums), *reduce_gradients(gradients)
+
+
+def _denominators(config: Config, batch: MaskedBatch) -> losses.LossDenominators:
+    if config.objective.kind == "electric":
+        return losses.electric_denominators(masking.maskable(batch.ids_BT, config.data.special))
+    return losses.loss_denominators(batch.masked, masking.packed_segments(batch.ids_BT, config.data.special))
 
 
 def eval_step(config: Config) -> Callable[[Params, Batch, jax.Array], losses.Sums]:

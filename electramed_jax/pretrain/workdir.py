@@ -177,11 +177,10 @@ def check_same_model(workdir: str, earlier: Config, current: Config) -> None:
     Raises:
       UserError: names the settings that differ.
     """
-    different = [
-        line
-        for line in changed_settings(earlier, current)
-        if line.startswith(FIXED_SETTINGS) and not line.startswith(RUNTIME_SETTINGS)
-    ]
+    changed = changed_settings(earlier, current)
+    different = [line for line in changed if line.startswith(FIXED_SETTINGS) and not line.startswith(RUNTIME_SETTINGS)]
+    if earlier.objective.has_corrective_head != current.objective.has_corrective_head:
+        different += [line for line in changed if line.startswith("objective.corrective_weight")]
     if different:
         raise UserError(
             f"{workdir} holds another model ({'; '.join(different)}); use a new --workdir, or the settings that the "

@@ -12,7 +12,7 @@ import numpy as np
 
 from electramed_jax.config.pretrain import Config, MeshConfig
 from electramed_jax.data.dataset.loader import ordered_batches
-from electramed_jax.model import masking
+from electramed_jax.model import losses, masking
 from electramed_jax.pretrain import loop, step
 from electramed_jax.pretrain import workdir as workdirs
 from electramed_jax.pretrain.checkpoint import load_pretrained_state
@@ -84,7 +84,12 @@ def _forward(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dic
     model = merge_params(config, params)
     batch = step.sample_masks(ids_BT, config, "validation", jnp.int32(0))
     segments = masking.packed_segments(ids_BT, config.data.special)
-    logits_BMV = model.generator_logits(batch.masked, segments, None)
+    is_electric = config.objective.kind == "electric"
+    if is_electric:
+        h_BTD = model.generator_hidden(ids_BT, segments)  # a token's state does not depend on the token
+        logits_BMV = model.token_logits(h_BTD, batch.masked.positions_BM)
+    else:
+        logits_BMV = model.generator_logits(batch.masked, segments, None)
     sampled_BM = masking.sample_tokens(
         batch.uniform_BM,
         logits_BMV,
@@ -102,7 +107,13 @@ def _forward(config: Config, params: state_lib.Params, ids_BT: jax.Array) -> dic
         "probabilities": probabilities_BMK,
     }
     if config.objective.kind != "mlm":
-        outputs["replaced_probabilities"] = jax.nn.sigmoid(model.discriminator_logits(corrupted_BT, segments, None))
+        logits_BT = model.discriminator_logits(corrupted_BT, segments, None)
+        if is_electric:
+            candidates_BT = masking.maskable(ids_BT, config.data.special)
+            nll_BT = model.token_nll(h_BTD, ids_BT)[0]
+            noise = losses.electric_noise(ids_BT, batch.masked, candidates_BT, sampled_BM, logits_BMV, nll_BT)
+            logits_BT += noise.log_odds_BT
+        outputs["replaced_probabilities"] = jax.nn.sigmoid(logits_BT)
     return outputs
 
 

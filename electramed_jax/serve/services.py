@@ -23,8 +23,9 @@ from electramed_jax.finetune.predict_files import PredictionStats
 from electramed_jax.finetune.predictor import LoadedModel, Predictor
 from electramed_jax.finetune.qa.squad import Question
 from electramed_jax.finetune.text_classification.tables import Columns, Record
-from electramed_jax.hf import detect
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN, TOKEN
+from electramed_jax.hf.pretrained import detect
+from electramed_jax.hf.pretrained.pair import PretrainedPair
 from electramed_jax.serve import schemas, words_view
 
 BATCH_ROWS = 8  # most rows of a step; one text usually needs one
@@ -211,7 +212,7 @@ class WordService:
     formats: Sequence[str] = ()
     fields = (Field("text", "Text", 8, "Aspirin reduces the risk of [MASK] in these patients."),)
 
-    def __init__(self, pair: detect.PretrainedPair, name: str):
+    def __init__(self, pair: PretrainedPair, name: str):
         self.name = name
         self.networks = pair.networks
         self._predictor = detect.PairPredictor(pair)
@@ -233,10 +234,10 @@ class WordService:
         return words_view.words(given.text, result.words, self.networks)
 
 
-def make_service(model: LoadedModel | detect.PretrainedPair, folder: str) -> Service:
+def make_service(model: LoadedModel | PretrainedPair, folder: str) -> Service:
     """Returns the service of a model; its name is that of the folder."""
     name = os.path.basename(os.path.normpath(files.local_path(folder) or folder))
-    if isinstance(model, detect.PretrainedPair):
+    if isinstance(model, PretrainedPair):
         return WordService(model, name)
     kinds: dict[str, Callable[[LoadedModel, str], Service]] = {
         TOKEN: EntityService,

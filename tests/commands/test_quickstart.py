@@ -15,7 +15,7 @@ from run_command import run_command
 from electramed_jax import cli
 from electramed_jax.commands import quickstart
 from electramed_jax.data.corpus import corpus_dir
-from electramed_jax.hf import detect
+from electramed_jax.hf.pretrained import detect
 
 pytestmark = pytest.mark.slow  # each test needs a trained run
 

@@ -62,7 +62,24 @@ def test_a_run_ends_with_a_record_and_a_second_start_trains_nothing_again(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_proxy_reads_no_evaluation(corpus, one_evaluation, tmp_path):
+def test_a_proxy_is_scored_on_dev_and_reads_no_test_set(corpus, one_evaluation, tmp_path):
+    without_test = tmp_path / "eval" / "NCBI-disease"
+    without_test.mkdir(parents=True)
+    for split, name in (("train", "train"), ("dev", "devel")):
+        (without_test / f"{name}.tsv").write_text((corpus / "eval" / "NCBI-disease" / f"{split}.txt").read_text())
+    (without_test / "test.tsv").write_text("unreadable")
+    command = [f"--corpus={corpus}/text.jsonl", f"--eval={tmp_path}/eval", f"--workdir={tmp_path}/run", *TINY]
+    assert cli.main(["speedrun", "--proxy", *command]) == 0
+    record = json.loads((tmp_path / "run" / "speedrun.json").read_text())
+    results = json.loads((tmp_path / "run" / "finetuned" / "NCBI-disease" / "results.json").read_text())
+    assert record["split"] == "dev" and record["mean"] == results["scores"]["dev"]["f1"]["mean"]
+    assert "test" not in results["scores"]
+    assert "| NCBI-disease dev |" in (tmp_path / "run" / "speedrun.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_proxy_without_eval_has_validation_losses_alone(corpus, one_evaluation, tmp_path):
     command = ["speedrun", "--proxy", f"--corpus={corpus}/text.jsonl", f"--workdir={tmp_path}", *TINY]
     assert cli.main(command) == 0
     record = json.loads((tmp_path / "speedrun.json").read_text())

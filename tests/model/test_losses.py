@@ -275,6 +275,42 @@ def test_the_mlm_objective_has_no_discriminator():
     assert not any(name.startswith("discriminator") for name in metrics)
 
 
+def test_the_corrective_loss_is_the_cross_entropy_of_the_original_tokens_at_masked_positions():
+    """The oracle is torch's cross-entropy of the discriminator's hidden states through the head and the word table."""
+    torch = pytest.importorskip("torch")
+    objective = ObjectiveConfig(corrective_weight=3.0)
+    config = small.config(LENGTH, objective=objective)
+    params, masked = small.noisy_params(config), _masked(IDS)
+    sampled_BM = jnp.asarray(_other_words(masked))
+    structure = masking.packed_segments(jnp.asarray(IDS), small.SPECIAL)
+
+    @quick.jit
+    def run(params):
+        model = merge_params(config, params)
+        loss, sums = losses.electra_loss(
+            model, jnp.asarray(IDS), masked, structure, objective, sample=lambda _: sampled_BM
+        )
+        corrupted_BT = masking.scatter_tokens(jnp.asarray(IDS), masked.positions_BM, sampled_BM)
+        return loss, sums, model.discriminator_hidden(corrupted_BT, structure)
+
+    loss, sums, h_BTD = jax.device_get(run(params))
+    head = jax.tree.map(torch.tensor, params["discriminator"]["corrective_head"])
+    word_VE = torch.tensor(params["embeddings"]["word"])[: config.model.vocab_size]
+    x = torch.tensor(h_BTD) @ head["dense"]["kernel"] + head["dense"]["bias"]
+    x = torch.nn.functional.gelu(x)
+    x = torch.nn.functional.layer_norm(x, x.shape[-1:], head["norm"]["scale"], head["norm"]["bias"], eps=1e-12)
+    logits_BTV = x @ word_VE.T + head["output_bias"][: config.model.vocab_size]
+    used_BM = np.asarray(masked.weights_BM) > 0
+    rows, positions = np.nonzero(used_BM)[0], np.asarray(masked.positions_BM)[used_BM]
+    targets = torch.tensor(np.asarray(masked.targets_BM)[used_BM], dtype=torch.long)
+    expected = torch.nn.functional.cross_entropy(logits_BTV[rows, positions], targets)
+
+    metrics = losses.electra_metrics(sums, objective)
+    assert metrics["corrective_loss"] == pytest.approx(float(expected), rel=1e-4)
+    others = metrics["generator_loss"] + 50 * metrics["discriminator_loss"]
+    assert metrics["loss"] == pytest.approx(others + 3 * metrics["corrective_loss"]) == loss
+
+
 def test_a_uniform_generator_has_no_correct_predictions():
     """All its logits are equal, so no token is its best."""
     config = small.config(objective=ObjectiveConfig(kind="uniform"))

@@ -293,6 +293,7 @@ def test_parameters_that_are_not_finite_are_not_saved(pretrain, half_done, capsy
         (dict(model__hidden_size=32), "model.hidden_size: 16 -> 32"),
         (dict(model__tying="gradient_disentangled"), "model.tying: 'embeddings' -> 'gradient_disentangled'"),
         (dict(objective__kind="uniform"), "objective.kind: 'electra' -> 'uniform'"),
+        (dict(objective__corrective_weight=0.5), "objective.corrective_weight: 0.0 -> 0.5"),
     ],
 )
 def test_a_workdir_of_another_model_is_rejected(pretrain, half_done, capsys, changed, named):

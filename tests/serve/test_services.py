@@ -25,8 +25,8 @@ from electramed_jax.config.pretrain import Config, DataConfig
 from electramed_jax.data.synthetic import pubmed_xml
 from electramed_jax.data.tokenizer import vocab
 from electramed_jax.data.tokenizer.tokenizer import Tokenizer
-from electramed_jax.hf.detect import PretrainedPair
 from electramed_jax.hf.format.mapping import NETWORKS
+from electramed_jax.hf.pretrained.pair import PretrainedPair
 from electramed_jax.pretrain.state import init_params
 from electramed_jax.serve.services import make_service
 

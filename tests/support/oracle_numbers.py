@@ -200,9 +200,12 @@ class Recorder:
         self.recorded["generator_logits"] = self.model.generator_logits(masked, structure, key)
         return self.recorded["generator_logits"]
 
-    def discriminator_logits(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: Any) -> jax.Array:
+    def discriminator_hidden(self, ids_BT: jax.Array, structure: masking.PackedSegments, key: Any) -> jax.Array:
         self.recorded |= {"corrupted": ids_BT, "structure": structure}
-        self.recorded["discriminator_logits"] = self.model.discriminator_logits(ids_BT, structure, key)
+        return self.model.discriminator_hidden(ids_BT, structure, key)
+
+    def replaced_logits(self, h_BTD: jax.Array) -> jax.Array:
+        self.recorded["discriminator_logits"] = self.model.replaced_logits(h_BTD)
         return self.recorded["discriminator_logits"]
 
 

@@ -22,9 +22,10 @@ from electramed_jax.pretrain.step import jit_train_step
 from electramed_jax.training import sharding, state
 
 VARIANTS = [
-    *[(tying, "electra") for tying in ("embeddings", "none", "all", "gradient_disentangled")],
-    ("embeddings", "uniform"),
-    ("all", "mlm"),
+    *[(tying, ObjectiveConfig()) for tying in ("embeddings", "none", "all", "gradient_disentangled")],
+    ("embeddings", ObjectiveConfig(kind="uniform")),
+    ("all", ObjectiveConfig(kind="mlm")),
+    ("embeddings", ObjectiveConfig(corrective_weight=1.0)),
 ]
 MESHES = {
     "one device": MeshConfig(1, 1, 1),
@@ -48,10 +49,10 @@ def abstract(config) -> state.TrainState:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tying", "kind"), VARIANTS)
-def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
+@pytest.mark.parametrize(("tying", "objective"), VARIANTS)
+def test_every_parameter_and_moment_has_exactly_one_rule(tying, objective):
     """The table raises for a leaf with no rule or two."""
-    config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
+    config = small.config(objective=objective, tying=tying)
     placed = sharding.tree_shardings(abstract(config), mesh_of("2x2x2"))
     specs = {name: leaf.spec for name, leaf in tree_rules.named_leaves(placed).items()}
     parameters = tree_rules.named_leaves(placed.params)
@@ -63,10 +64,10 @@ def test_every_parameter_and_moment_has_exactly_one_rule(tying, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tying", "kind"), VARIANTS)
-def test_kernels_and_word_tables_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, kind):
+@pytest.mark.parametrize(("tying", "objective"), VARIANTS)
+def test_kernels_and_word_tables_are_gathered_in_the_compute_dtype_and_layers_one_by_one(tying, objective):
     """The discriminator's logit is multiplied in float32. A word's gradient is added up over tokens in float32."""
-    config = small.config(objective=ObjectiveConfig(kind=kind), tying=tying)
+    config = small.config(objective=objective, tying=tying)
     for name in tree_rules.named_leaves(abstract(config).params):
         rule = sharding.PARAM_RULES(name)
         in_compute_dtype = name.endswith(("/kernel", "/word")) and not name.endswith("head/logit/kernel")

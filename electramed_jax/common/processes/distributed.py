@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from electramed_jax.common.console import say, warn
 from electramed_jax.common.errors import EXIT_INTERRUPTED, PeerLostError, UserError, first_line
 from electramed_jax.common.processes import signals
+from electramed_jax.common.processes.memory import keep_freed_memory
 from electramed_jax.common.processes.watchdog import RESTART, Watchdog, set_terminate_handler
 from electramed_jax.common.storage import files
 
@@ -52,6 +53,7 @@ def distributed_context() -> Iterator[None]:
       PeerLostError: a collective failed because another process ended or its machine died.
       UserError: the other processes cannot be found; or a UserError of the block, prefixed with the process number.
     """
+    keep_freed_memory()  # every training run passes here, before jax starts its threads
     initialize()
     count = jax.process_count() if jax.distributed.is_initialized() else 1
     if count == 1:

@@ -23,7 +23,7 @@ from electramed_jax.finetune.task.task import Head
 from electramed_jax.finetune.training import pooling
 from electramed_jax.hf.format.mapping import SEQUENCE, SPAN
 from electramed_jax.model import masking
-from electramed_jax.model.electra import Embeddings, Encoder, embed
+from electramed_jax.model.encoder import Embeddings, Encoder, embed
 from electramed_jax.model.layers import Dense, dropout, gelu, glorot_uniform, split_key, truncated_normal
 from electramed_jax.model.ops import dropout_bits
 from electramed_jax.training import state as state_lib

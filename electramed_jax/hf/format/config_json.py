@@ -36,6 +36,7 @@ FIXED_VALUES = {
     "type_vocab_size": TOKEN_TYPES,
     "tie_word_embeddings": True,
 }
+OBJECTIVE = "pretraining_objective"  # our key of config.json: "electric" if the logits are energies
 MAX_SIZE = 1 << 24  # of a size in config.json
 ABSOLUTE = "absolute"  # position_embedding_type, a key of transformers 4; our encoder has no other type
 

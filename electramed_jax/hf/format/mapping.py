@@ -30,6 +30,7 @@ from electramed_jax.config.pretrain import ModelConfig, pad_vocab_size
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 NETWORKS = (DISCRIMINATOR, GENERATOR)
+ELECTRIC = "electric"  # a discriminator whose logits are energies
 ENCODER, TOKEN, SEQUENCE, SPAN = "encoder", "token", "sequence", "span"
 TOKEN_TYPES = 2
 MAX_NAMES_SHOWN = 6  # leaves or tensors in one error message

@@ -96,6 +96,12 @@ def find_networks(folder: str) -> list[tuple[str, str | None]]:
     return below
 
 
+def is_electric(folder: str) -> bool:
+    """Returns whether config.json says that the logits of a discriminator are energies."""
+    values = files.read_json(files.join(folder, CONFIG))
+    return isinstance(values, dict) and values.get(config_json.OBJECTIVE) == mapping.ELECTRIC
+
+
 def read_network(folder: str, wanted: str | None, *, allow_headless: bool = False) -> Network:
     """Reads the folder of a pre-trained network.
 

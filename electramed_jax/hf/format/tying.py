@@ -25,6 +25,8 @@ from electramed_jax.hf.format.mapping import DISCRIMINATOR, GENERATOR, NETWORKS
 
 EMBEDDINGS = "embeddings/"
 DELTA = "discriminator/embedding_delta/"
+# Of the discriminator: the delta is added to the tables, and Hugging Face's model has no head that predicts tokens.
+NOT_EXPORTED = ("embedding_delta/", "corrective_head/")
 Leaves = dict[str, np.ndarray]
 
 
@@ -37,7 +39,7 @@ def split_networks(params: Mapping[str, Any], tying: str) -> dict[str, Leaves]:
     shared = {name: leaf for name, leaf in leaves.items() if name.startswith(EMBEDDINGS)}
     own = {network: _below(leaves, f"{network}/") for network in NETWORKS}
     delta = _below(leaves, DELTA)
-    discriminator = {n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith("embedding_delta/")}
+    discriminator = {n: leaf for n, leaf in own[DISCRIMINATOR].items() if not n.startswith(NOT_EXPORTED)}
     generator = own[GENERATOR]
     if tying == "all":
         generator = {n: leaf for n, leaf in discriminator.items() if not n.startswith("head/")} | generator

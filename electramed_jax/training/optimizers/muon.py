@@ -28,7 +28,10 @@ MATRIX_AXES = tree_rules.RuleTable(
         (r"layers/attention/qkv/kernel", ((1,), (3, 4))),  # [L, D, 3, N, H]: query, key and value of each layer
         (r"layers/attention/out/kernel", ((1, 2), (3,))),  # [L, N, H, D]
         (r"layers/feed_forward/(?:up|down)/kernel", ((1,), (2,))),  # [L, D, F] and [L, F, D]
-        (r"(?:project|head/\w+)/kernel|word|position|token_type|scale|bias|output_bias|transitions", None),
+        (
+            r"(?:project|(?:corrective_)?head/\w+)/kernel|word|position|token_type|scale|bias|output_bias|transitions",
+            None,
+        ),
     ),
 )
 ITERATIONS = 5

@@ -27,7 +27,7 @@ STACKED_AXES = tree_rules.RuleTable(
     (
         (r"layers/attention/qkv/kernel", (0, 2)),  # [L, D, 3, N, H]: query, key and value of each layer
         (r"layers/(?:attention/out|feed_forward/up|feed_forward/down)/kernel", (0,)),
-        (r"(?:project|head/\w+)/kernel|word|position|token_type", ()),
+        (r"(?:project|(?:corrective_)?head/\w+)/kernel|word|position|token_type", ()),
     ),
 )
 

@@ -38,6 +38,15 @@ def test_gradient_disentangled_embeddings_are_merged_for_the_discriminator_alone
     np.testing.assert_array_equal(split[GENERATOR]["embeddings/word"], shared["word"])
 
 
+def test_a_corrective_head_is_not_exported(make_pair):
+    """Hugging Face's ElectraForPreTraining has no place for it."""
+    pair = make_pair()
+    head = {"corrective_head": pair.params["generator"]["head"]}
+    params = pair.params | {"discriminator": pair.params["discriminator"] | head}
+    exported = networks.split_networks(params, "embeddings")[DISCRIMINATOR]
+    assert exported.keys() == networks.split_networks(pair.params, "embeddings")[DISCRIMINATOR].keys()
+
+
 def test_with_everything_tied_the_generator_has_the_encoder_of_the_discriminator(make_pair):
     split = networks.split_networks(make_pair(tying="all").params, "all")
     name = "layers/feed_forward/up/kernel"

@@ -7,8 +7,10 @@ import pytest
 import saved_run
 
 from electramed_jax import cli
-from electramed_jax.hf import convert, detect
+from electramed_jax.hf import convert
 from electramed_jax.hf.format.mapping import NETWORKS
+from electramed_jax.hf.pretrained import detect
+from electramed_jax.hf.pretrained.pair import load_pair
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,7 @@ def folders(tmp_path_factory, make_pair):
 
 @pytest.fixture(scope="module")
 def predictors(folders):
-    return {name: detect.PairPredictor(detect.load_pair(path)) for name, path in folders.items()}
+    return {name: detect.PairPredictor(load_pair(path)) for name, path in folders.items()}
 
 
 def pieces(predictor, text: str) -> list[int]:
@@ -95,7 +97,7 @@ def test_a_workdir_gives_the_predictions_of_its_export(tmp_path):
     saved_run.save(saved_run.pack(tmp_path), tmp_path / "run")
     assert cli.main(["export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'hf'}"]) == 0
     found = [
-        detect.PairPredictor(detect.load_pair(str(tmp_path / name))).words(["aspirin binds fever"], [[(8, 13)]])[0]
+        detect.PairPredictor(load_pair(str(tmp_path / name))).words(["aspirin binds fever"], [[(8, 13)]])[0]
         for name in ("run", "hf")
     ]
     assert [word.proposals for word in found[0]] == [word.proposals for word in found[1]]

@@ -1,0 +1,1 @@
+"""Application of pre-trained networks to text: replaced words, proposals for masked words, scores of texts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from typing import Any
@@ -22,6 +23,7 @@ and test.
 A damaged record is skipped and counted. An input of which nothing, or less than 1 %, can be used is named with the
 reason, and the exit code is then 3 instead of 0."""
 
+_ENDS_EARLY = re.compile("truncated_|damaged_(?!member)").match  # reasons after which the rest of a file is not read
 _NAMED_INPUTS = 20  # the terminal shows as many of the unusable inputs, and of those of which nothing was kept
 
 
@@ -208,13 +210,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _name_lost_inputs(info: dict[str, Any], folder: str) -> dict[str, str]:
-    """Prints a line for each input of which nothing was kept; returns {file: reason} of the unusable ones."""
+    """Prints a line for each input that was lost, as a whole or from some place on.
+
+    Returns:
+      {file: reason} of the unusable ones.
+    """
     dropped = [row for row in info["inputs"] if not row["kept"] and "unusable" not in row and row["dropped"]]
     for row in dropped[:_NAMED_INPUTS]:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in row["dropped"].items())
         console.say(f"{row['file']}: nothing kept ({reasons})")
     if len(dropped) > _NAMED_INPUTS:
         console.say(f"nothing kept of {len(dropped) - _NAMED_INPUTS:,} more files; see {folder}/documents.json")
+    ends_early = [row for row in info["inputs"] if row["kept"] and any(map(_ENDS_EARLY, row["dropped"]))]
+    for row in ends_early[:_NAMED_INPUTS]:
+        reasons = ", ".join(reason for reason in row["dropped"] if _ENDS_EARLY(reason))
+        console.warn(f"{row['file']}: incomplete ({reasons}); the text before the damage is kept, what follows is lost")
+    if len(ends_early) > _NAMED_INPUTS:
+        console.warn(f"{len(ends_early) - _NAMED_INPUTS:,} more files are incomplete; see {folder}/documents.json")
     unusable = {row["file"]: row["unusable"] for row in info["inputs"] if "unusable" in row}
     for file, reason in list(unusable.items())[:_NAMED_INPUTS]:
         console.warn(f"{file}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 from run_command import run_command, run_pipeline
@@ -63,6 +64,25 @@ def test_unusable_inputs_are_named_with_their_reason_and_the_exit_code_is_3(tmp_
     assert cli.main([*command, "--allow_unusable"]) == 0
     info = json.loads((tmp_path / "out" / "documents.json").read_text())
     assert [row["file"] for row in info["inputs"] if "unusable" in row] == ["empty.txt", "page.xml.gz", "short.txt"]
+
+
+def test_a_file_that_ends_early_is_named_and_what_comes_before_is_kept(tmp_path, capsys):
+    def records(name: str) -> str:
+        return json.dumps([{"text": f"{name} {number} {LONG}."} for number in range(300)])
+
+    compressed = gzip.compress(records("compressed").encode())
+    (tmp_path / "cut.json").write_text(records("cut")[:10_000])
+    (tmp_path / "key.json").write_text(records("key").rpartition("text")[0])
+    (tmp_path / "cut.json.gz").write_bytes(compressed[: len(compressed) // 2])
+    (tmp_path / "whole.json").write_text(records("whole"))
+    command = ["prepare", "--input", f"{tmp_path}/*.*", "--output", f"{tmp_path}/out", "--workers=1", "--quiet"]
+    assert cli.main(command) == 0
+    lost = "the text before the damage is kept, what follows is lost"
+    assert capsys.readouterr().err.splitlines() == [
+        f"cut.json: incomplete (truncated_json); {lost}",
+        f"cut.json.gz: incomplete (truncated_gzip); {lost}",
+        f"key.json: incomplete (truncated_json); {lost}",
+    ]
 
 
 def test_without_any_document_the_line_names_the_first_unusable_file(tmp_path, capsys):

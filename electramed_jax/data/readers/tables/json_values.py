@@ -128,6 +128,8 @@ class _Buffer:
         self.peek()
         while not (match := _KEY.match(self._text, self._position)):
             if not self._read_more():
+                if ":" not in self._text[self._position :]:
+                    raise _DamagedJsonError("truncated_json", "file ends inside an object")
                 raise _DamagedJsonError("bad_json", "not valid JSON (a key of an object was expected)")
         self._position = match.end()
         return match[1]
@@ -140,9 +142,13 @@ class _Buffer:
                 value, end = self._json.raw_decode(self._text, self._position)
             except RecursionError as error:
                 raise _DamagedJsonError("bad_json", "JSON is nested too deeply") from error
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 if self._read_more():
                     continue
+                if error.pos >= len(self._text.rstrip()) or error.msg.startswith("Unterminated string"):
+                    raise _DamagedJsonError("truncated_json", "file ends inside a value") from error
+                raise _DamagedJsonError("bad_json", f"not valid JSON ({error})") from error
+            except ValueError as error:  # a number of too many digits
                 raise _DamagedJsonError("bad_json", f"not valid JSON ({error})") from error
             if end == len(self._text) and not isinstance(value, dict | list) and self._read_more():
                 continue  # a number may continue in the next chunk

@@ -101,4 +101,4 @@ def test_a_cut_collection_gives_the_documents_before_the_cut(tmp_path):
     text = json.dumps(collection(*[ARTICLE | {"id": str(number)} for number in range(9)]))
     (tmp_path / "a.json").write_text(text[: len(text) // 2])
     found, drops = read_file(tmp_path / "a.json")
-    assert len(found) == 4 and drops == {"bad_json": 1}
+    assert len(found) == 4 and drops == {"truncated_json": 1}

@@ -10,7 +10,7 @@ Compiled ahead of time for a vocabulary of 31,090 with the default settings (row
 per device, step time as estimated by the compiler of libtpu 0.0.42.1), each by
 `electramed compile --config=pretrain_base --topology=...`; a device is a chip, on tpu7x one of its two cores:
 
-    v5e:4x4                      256 rows  16 per device   3.1 of 15.75 GiB    53 ms
+    v5e:4x4                      256 rows  16 per device   3.1 of 15.75 GiB    52 ms
     v5e:8x8                      256 rows   4 per device   1.2 of 15.75 GiB    19 ms
     v5e:16x16 --batch=16       4,096 rows  16 per device   3.1 of 15.75 GiB    54 ms
     v5p:2x2x4                    256 rows  16 per device   3.8 of 95.74 GiB    27 ms, partly calculated
@@ -24,7 +24,7 @@ tests/benchmarks/README.md has more slices; tests/benchmarks/topologies.py compi
 from electramed_jax.config import preset
 
 MACHINE = "v5e:4x4"  # of the estimate above
-STEP_SECONDS = 0.053
+STEP_SECONDS = 0.052
 
 
 def get_config():

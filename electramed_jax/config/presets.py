@@ -35,7 +35,9 @@ def encoder_sizes(hidden_size: int, num_layers: int, generator_fraction: float) 
 
 
 # A run with a preset chooses these settings from its devices: model/automatic.py.
-AUTOMATIC: dict[str, Any] = dict(compute_dtype=AUTO, remat=AUTO, scan_layers=AUTO, kernels=AUTO)
+AUTOMATIC: dict[str, Any] = dict(
+    compute_dtype=AUTO, remat=AUTO, scan_layers=AUTO, kernels=AUTO, attention_dropout_hash=AUTO
+)
 AUTOMATIC_MESH = MeshConfig(fsdp=AUTO)
 
 PRESETS = {

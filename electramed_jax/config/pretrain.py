@@ -82,6 +82,12 @@ class ModelConfig:
     dropout: float = setting(0.1, "dropout rate of embeddings and sub-layer outputs", FRACTION)
     # google-research/electra modeling.py:47
     attention_dropout: float = setting(0.1, "dropout rate of attention probabilities", FRACTION)
+    attention_dropout_hash: str = setting(
+        "single",
+        "random bits for dropout of attention probabilities; single: a hash for each; paired: one for two, which is "
+        "faster on TPUs and drops others; auto: paired on TPUs",
+        one_of(AUTO, "single", "paired"),
+    )
     # 0.02 is ELECTRA's for every size. It is too small for narrow models, where 1/sqrt(width) is larger: at width 128,
     # 0.08 lets the discriminator leave its plateau several times sooner.
     kernel_stddev: float = setting(0.02, "standard deviation, before truncation, of initial dense kernels", POSITIVE)

@@ -27,6 +27,7 @@ class SelfAttention(nnx.Module):
     def __init__(self, sizes: EncoderConfig, config: ModelConfig, *, direction: Direction = "both", rngs: nnx.Rngs):
         D, N, H = sizes.hidden_size, sizes.num_heads, sizes.head_size
         self.num_heads, self.head_size, self.direction = N, H, direction
+        self.paired_dropout = config.attention_dropout_hash == "paired"
         self.use_kernel = config.uses_kernel("attention") and direction == "both"
         self.use_norm_kernel = config.uses_kernel("residual_norm")
         self.dropout_rate, self.attention_dropout_rate = config.dropout, config.attention_dropout
@@ -49,7 +50,8 @@ class SelfAttention(nnx.Module):
         output_seeds_2B: jax.Array | None,
     ) -> jax.Array:
         """Returns the layer's output [B, T, D]. Without seeds nothing is dropped."""
-        if self.use_kernel and attention.supports(segments_BT.shape[1], self.num_heads, self.head_size):
+        shape = (segments_BT.shape[1], self.num_heads, self.head_size)
+        if self.use_kernel and attention.supports(*shape, paired_dropout=self.paired_dropout):
             y_BTF = self._with_kernel(x_BTD, segments_BT, probability_seeds_2BN)
         else:
             y_BTF = self._with_einsum(x_BTD, segments_BT, probability_seeds_2BN)
@@ -69,6 +71,7 @@ class SelfAttention(nnx.Module):
             self.qkv.dtype,
             dropout_rate=rate,
             seeds_2BN=seeds_2BN,
+            paired_dropout=self.paired_dropout,
             direction=self.direction,
         )
         return save_for_backward(y_BTNH.reshape(qkv_3BTF.shape[1:]))
@@ -79,7 +82,7 @@ class SelfAttention(nnx.Module):
             rate, seeds_2BN = 0.0, jnp.zeros((2, len(x_BTD), self.num_heads), jnp.int32)
         dtype, bias_3F = self.qkv.dtype, self.qkv.bias[...].reshape(3, -1)
         kernel_D3F = self.qkv.kernel[...].astype(dtype).reshape(self.qkv.einsum_shape)
-        spec = AttentionSpec(self.head_size, rate)
+        spec = AttentionSpec(self.head_size, rate, self.paired_dropout)
         return attention.attend(x_BTD.astype(dtype), kernel_D3F, bias_3F, segments_BT, seeds_2BN, spec)
 
 
@@ -92,6 +95,7 @@ def attend(
     *,
     dropout_rate: float = 0.0,
     seeds_2BN: jax.Array | None = None,
+    paired_dropout: bool = False,
     direction: Direction = "both",
 ) -> jax.Array:
     """Returns softmax attention between tokens of the same segment, in one direction or both, [B, T, N, H].
@@ -111,7 +115,9 @@ def attend(
         visible_TS = key_1T <= query_T1 if direction == "left_to_right" else key_1T >= query_T1
         same_B1TS &= visible_TS[None, None]
     probabilities_BNTS = jax.nn.softmax(jnp.where(same_B1TS, scores_BNTS, MASK_VALUE), axis=-1)
-    probabilities_BNTS = dropout(probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, seeds_2BN)
+    probabilities_BNTS = dropout(
+        probabilities_BNTS.astype(v_BTNH.dtype), dropout_rate, seeds_2BN, paired=paired_dropout
+    )
     if on_cpu:
         y_BNHT = cpu_matmul.matmul(v_BTNH.transpose(0, 2, 3, 1), probabilities_BNTS, True)
         return y_BNHT.transpose(0, 3, 1, 2).astype(v_BTNH.dtype)

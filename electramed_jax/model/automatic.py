@@ -18,7 +18,9 @@ from electramed_jax.model.kernels import attention, gelu, residual_norm
 from electramed_jax.model.kernels.platform import has_triton
 
 # The values that every device supports; settings that stay "auto" outside of pre-training take them.
-PLAIN_MODEL: dict[str, Any] = dict(compute_dtype="float32", remat="none", scan_layers=True, kernels="none")
+PLAIN_MODEL: dict[str, Any] = dict(
+    compute_dtype="float32", remat="none", scan_layers=True, kernels="none", attention_dropout_hash="single"
+)
 
 REMAT_FORMS = ("none", "dots", "full")  # by decreasing memory and increasing time
 
@@ -173,6 +175,8 @@ def _supports(kernel: str, sizes: EncoderConfig, config: Config, devices: Device
     )
     if module is None:
         return None
+    if kernel == "attention" and devices.platform == "gpu" and config.model.attention_dropout_hash == "paired":
+        return False  # a run that began on TPUs
     row_length, shards = config.data.max_seq_length, config.mesh.tensor
     if kernel == "residual_norm":
         return module.supports(row_length, sizes.hidden_size)
@@ -249,8 +253,17 @@ def _gib(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:.1f}"
 
 
+def _choose_dropout_hash(_config: Config, devices: Devices) -> tuple[str, str]:
+    if devices.platform == "tpu":
+        return "paired", "half the operations for dropout of attention probabilities"
+    return "single", f"there is no faster form on {devices.kind}"
+
+
+# Chosen once for a run, on whatever devices it resumes: another value changes the numbers.
+NUMERIC_SETTINGS = ("model.compute_dtype", "model.attention_dropout_hash")
 RULES = {
     "model.compute_dtype": _choose_compute_dtype,
+    "model.attention_dropout_hash": _choose_dropout_hash,
     "mesh.fsdp": _choose_fsdp,
     "model.kernels": _choose_kernels,
     "model.scan_layers": _choose_scan_layers,

@@ -133,8 +133,12 @@ def _cases(
         return
     rate = model.attention_dropout if name == "attention" else model.dropout
     for one in sorted({0.0, rate}):
-        if name == "attention" and (interpret or attention_kernel.supports(T, heads, sizes.head_size)):
-            yield one, _attention_case(normal, B, T, sizes.hidden_size, heads, sizes.head_size, one, interpret)
+        paired = model.attention_dropout_hash == "paired"
+        if name == "attention" and (
+            interpret or attention_kernel.supports(T, heads, sizes.head_size, paired_dropout=paired)
+        ):
+            spec = AttentionSpec(sizes.head_size, one, paired, interpret)
+            yield one, _attention_case(normal, B, T, sizes.hidden_size, heads, spec)
         if name == "residual_norm" and (interpret or norm_kernel.supports(T, sizes.hidden_size)):
             yield one, _norm_case(normal, B, T, sizes.hidden_size, one, interpret)
 
@@ -158,13 +162,11 @@ def _gelu(interpret: str | None) -> Form:
     return lambda x, bias: module.biased_gelu(x, bias, True)
 
 
-def _attention_case(
-    normal: _Normal, B: int, T: int, D: int, N: int, H: int, rate: float, interpret: str | None
-) -> _Case:
+def _attention_case(normal: _Normal, B: int, T: int, D: int, N: int, spec: AttentionSpec) -> _Case:
     segments_BT = jnp.broadcast_to(1 + jnp.arange(T, dtype=jnp.int32)[None] // DOCUMENT_TOKENS, (B, T))
     seeds_2BN = dropout_bits.dropout_seeds(jax.random.key(1), (B, N))
     assert seeds_2BN is not None, "there is a key"
-    spec = AttentionSpec(H, rate, interpret)
+    H = spec.head_size
 
     def kernel(x: jax.Array, weights: jax.Array, bias: jax.Array) -> jax.Array:
         return attention_kernel.attend(x, weights, bias, segments_BT, seeds_2BN, spec)
@@ -172,7 +174,16 @@ def _attention_case(
     def plain(x: jax.Array, weights: jax.Array, bias: jax.Array) -> jax.Array:
         qkv = jnp.einsum("btd,dcf->cbtf", x, weights) + bias[:, None, None, :]
         q, k, v = qkv.reshape(3, B, T, N, H)
-        y = attention.attend(q, k, v, segments_BT, x.dtype, dropout_rate=rate, seeds_2BN=seeds_2BN)
+        y = attention.attend(
+            q,
+            k,
+            v,
+            segments_BT,
+            x.dtype,
+            dropout_rate=spec.dropout_rate,
+            seeds_2BN=seeds_2BN,
+            paired_dropout=spec.paired_dropout,
+        )
         return y.reshape(B, T, N * H)
 
     weights = 2 * D**-0.5 * normal(D, 3, N * H)

@@ -206,16 +206,18 @@ def _einsum_f32(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
 einsum_f32.defvjp(lambda equation, x, y, dtype: (einsum_f32(equation, x, y, dtype), (x, y)), _einsum_f32_backward)
 
 
-def dropout(x: jax.Array, rate: float, seeds: jax.Array | None) -> jax.Array:
+def dropout(x: jax.Array, rate: float, seeds: jax.Array | None, *, paired: bool = False) -> jax.Array:
     """Zeroes a fraction `rate` of x and scales up the rest. Returns x itself without seeds (evaluation) or rate.
 
     Args:
       seeds: `dropout_seeds` for the leading axes of x, at least the batch's.
+      paired: draw with `paired_dropout_mask`, which takes half the operations.
     """
     if seeds is None or rate == 0.0:
         return x
     with jax.named_scope("dropout_bits"):
-        keep = dropout_bits.dropout_mask(seeds, x.shape, rate)
+        draw = dropout_bits.paired_dropout_mask if paired else dropout_bits.dropout_mask
+        keep = draw(seeds, x.shape, rate)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0.0).astype(x.dtype)
 
 

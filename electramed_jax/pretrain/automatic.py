@@ -2,7 +2,7 @@
 
 model/automatic.py has the rules. config.json of the workdir holds the chosen values and automatic.json the reasons. A
 resumed run keeps the values, even if a later version has other rules; on other devices it chooses again, except
-`model.compute_dtype`, which changes the numbers.
+settings that change the numbers.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def choose_for_workdir(config: Config, devices: Devices, workdir: str) -> Choice
         if get_setting(config, name) != AUTO:
             continue
         value = get_setting(earlier, name)
-        if name == "model.compute_dtype" or (same_devices and _covers(earlier, devices)):
+        if name in automatic.NUMERIC_SETTINGS or (same_devices and _covers(earlier, devices)):
             choice = choice.replace(name, value, KEPT)
     again = automatic.choose(choice.config, devices)
     return Choice(again.config, choice.reasons | again.reasons)

@@ -34,7 +34,7 @@ SPLIT_NAMES = {"train": "training", "validation": "validation"}
 # Settings of `model` that do not change the meaning of its parameters: exceptions from FIXED_SETTINGS.
 RUNTIME_SETTINGS = (
     "model.remat", "model.scan_layers", "model.kernels", "model.compute_dtype", "model.dropout",
-    "model.attention_dropout",
+    "model.attention_dropout", "model.attention_dropout_hash",
 )  # fmt: skip
 
 

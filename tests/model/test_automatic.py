@@ -72,6 +72,19 @@ def test_dtype_kernels_and_scan_follow_from_the_kind_of_device(name, devices, ex
     assert chosen(resolved(name), devices)[:3] == expected
 
 
+@pytest.mark.parametrize(
+    ("devices", "expected"), [(V5E, "paired"), (V2, "paired"), (H200, "single"), (PLAIN_CPU, "single")], ids=str
+)
+def test_tpus_draw_two_attention_dropouts_from_a_hash(devices, expected):
+    assert automatic.choose(resolved("base"), devices).config.model.attention_dropout_hash == expected
+
+
+def test_a_run_that_began_on_tpus_continues_on_a_gpu_without_the_kernel_of_attention():
+    config = resolved("base")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, attention_dropout_hash="paired"))
+    assert "attention" not in automatic.choose(config, H200).config.model.kernels.split(",")
+
+
 FSDP_OF_TPUS = {1: 1, 4: 4, 16: 16, 64: 8, 256: 16}  # by devices of a slice
 
 

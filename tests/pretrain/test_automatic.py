@@ -25,7 +25,9 @@ SIXTEEN_CHIPS = Devices("tpu", "TPU v5 lite", 16, int(15.75 * GIB))
 
 
 def automatic_config(**settings: object) -> Config:
-    config = small.config(16, compute_dtype=AUTO, remat=AUTO, scan_layers=AUTO, kernels=AUTO)
+    config = small.config(
+        16, compute_dtype=AUTO, remat=AUTO, scan_layers=AUTO, kernels=AUTO, attention_dropout_hash=AUTO
+    )
     return dataclasses.replace(config, mesh=MeshConfig(fsdp=AUTO), batch_size=64, **settings)
 
 
@@ -71,11 +73,11 @@ def test_a_resumed_run_keeps_its_settings_if_the_rules_change(tmp_path, monkeypa
     assert set(second.reasons.values()) == {automatic.KEPT}
 
 
-def test_a_run_that_resumes_on_other_devices_chooses_again_but_keeps_the_dtype(tmp_path):
+def test_a_run_that_resumes_on_other_devices_chooses_again_but_keeps_dtype_and_dropout(tmp_path):
     start(tmp_path, automatic_config(), SIXTEEN_CHIPS)
     choice = start(tmp_path, automatic_config(), Devices("cpu", "cpu", 8, 16 * GIB, has_bfloat16=False))
     assert (choice.config.model.compute_dtype, choice.config.model.scan_layers) == ("bfloat16", True)
-    assert choice.config.mesh.fsdp == 1
+    assert choice.config.mesh.fsdp == 1 and choice.config.model.attention_dropout_hash == "paired"
 
 
 def test_a_workdir_of_an_earlier_version_keeps_its_settings(tmp_path):
@@ -91,6 +93,7 @@ def test_a_workdir_of_an_earlier_version_keeps_its_settings(tmp_path):
         True,
         "float32",
     )
+    assert model.attention_dropout_hash == "single"
 
 
 def test_the_record_has_devices_values_and_reasons(tmp_path):

@@ -27,9 +27,11 @@ def load_kernels(platform_name: str) -> types.ModuleType | None:
     return None
 
 
-def supports(row_length: int, num_heads: int, head_size: int) -> bool:
-    """Returns whether the current platform has a kernel for these sizes."""
+def supports(row_length: int, num_heads: int, head_size: int, *, paired_dropout: bool = False) -> bool:
+    """Returns whether the current platform has a kernel for these sizes, and for this form of dropout."""
     module, shards = load_kernels(platform.current_platform()), platform.tensor_shards()
+    if paired_dropout and platform.current_platform() != "tpu":
+        return False
     return (
         module is not None and num_heads % shards == 0 and module.supports(row_length, num_heads // shards, head_size)
     )

@@ -10,4 +10,5 @@ class AttentionSpec(NamedTuple):
 
     head_size: int
     dropout_rate: float = 0.0  # of the attention probabilities
+    paired_dropout: bool = False  # one hash decides two probabilities: `dropout_bits.paired_dropout_mask`; TPUs only
     interpret: str | None = None  # "tpu" or "gpu": runs that kernel in Pallas' interpret mode, on any machine; slow

@@ -94,6 +94,7 @@ class _Blocks:
     def __init__(self, qkv: jax.Array, spec: AttentionSpec):
         _, self.B, self.T, self.F = qkv.shape
         self.H, self.rate, self.dtype = spec.head_size, spec.dropout_rate, qkv.dtype
+        self.paired_dropout = spec.paired_dropout
         self.interpret = spec.interpret is not None
         self.width = min(LANES, self.F)
         self.heads = self.width // self.H  # of a group
@@ -182,9 +183,13 @@ class _Blocks:
         global_head = pl.program_id(1) * self.heads + head
         index = global_row * (self.groups * self.heads) + global_head
         # Integer sums have no order: query and seed are added up for a row of lanes instead of a square.
-        key = jax.lax.broadcasted_iota(jnp.int32, (self.T, self.T), 0)
+        keys = self.T // 2 if self.paired_dropout else self.T
+        key = jax.lax.broadcasted_iota(jnp.int32, (keys, self.T), 0)
         query = jax.lax.broadcasted_iota(jnp.int32, (1, self.T), 1)
-        return dropout_bits.keep_mask(key, query * self.T + seeds[0, index], seeds[1, index], self.rate)
+        counted = (key, query * self.T + seeds[0, index], seeds[1, index], self.rate)
+        if self.paired_dropout:
+            return jnp.concatenate(dropout_bits.paired_keep_masks(*counted), axis=0)
+        return dropout_bits.keep_mask(*counted)
 
 
 def _product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:

@@ -48,16 +48,46 @@ def keep_mask(counter: jax.Array, first: jax.Array, second: jax.Array, rate: flo
     return hash_bits(counter, first, second) >= jnp.int32(round(rate * 2**32) - 2**31)
 
 
+def paired_keep_masks(
+    counter: jax.Array, first: jax.Array, second: jax.Array, rate: float
+) -> tuple[jax.Array, jax.Array]:
+    """Returns two arrays of booleans from one hash, each True with a probability of 1 - rate.
+
+    The first is decided by the lower 16 bits, so its probability is that to 2^-16.
+    """
+    bits = hash_bits(counter, first, second)
+    limit = jnp.int32(round(rate * 2**32) - 2**31)
+    return jax.lax.shift_left(bits, 16) >= limit, bits >= limit
+
+
+def paired_dropout_mask(seeds: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+    """Returns `dropout_mask` of half the hashes: element i of the last axis shares one with element i + half.
+
+    The counter of a pair is the index that its first element has in `dropout_mask`.
+    """
+    half = -(-shape[-1] // 2)
+    lead, counter = seeds.ndim - 1, _count_elements(seeds, shape)[..., :half]
+    first, second = seeds.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
+    masks = paired_keep_masks(counter, first, second, rate)
+    return jnp.concatenate(masks, axis=-1)[..., : shape[-1]]
+
+
 def dropout_mask(seeds: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     """Returns bool[shape], True (keep) with a probability of 1 - rate.
 
     The leading axes of `shape` are those of the seeds; the elements of the other axes are counted.
     """
+    lead, counter = seeds.ndim - 1, _count_elements(seeds, shape)
+    first, second = seeds.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
+    return keep_mask(counter, first, second, rate)
+
+
+def _count_elements(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns the index of each element among those that share its seeds, int32[shape]."""
     lead = seeds.ndim - 1
     assert math.prod(shape[lead:]) < 2**31, f"{shape[lead:]} has 2^31 elements or more: its index does not fit 32 bits"
     counter, stride = jnp.zeros(shape, jnp.int32), 1
     for axis in reversed(range(lead, len(shape))):
         counter += jax.lax.broadcasted_iota(jnp.int32, shape, axis) * stride
         stride *= shape[axis]
-    first, second = seeds.reshape(2, *shape[:lead], *[1] * (len(shape) - lead))
-    return keep_mask(counter, first, second, rate)
+    return counter

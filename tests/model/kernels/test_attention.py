@@ -51,21 +51,22 @@ def seeds_of(key: jax.Array, case: types.SimpleNamespace) -> jax.Array:
     return dropout_bits.dropout_seeds(key, (len(case.segments), case.heads[0]))
 
 
-def plain(case: types.SimpleNamespace, rate: float, key: jax.Array):
+def plain(case: types.SimpleNamespace, rate: float, key: jax.Array, *, paired: bool = False):
     def run(x, kernel, bias):
         qkv = jnp.einsum("btd,dcf->cbtf", x, kernel) + bias[:, None, None, :]
         q, k, v = qkv.reshape(*qkv.shape[:3], *case.heads)
-        y = attention.attend(q, k, v, case.segments, q.dtype, dropout_rate=rate, seeds_2BN=seeds_of(key, case))
+        dropout = dict(dropout_rate=rate, seeds_2BN=seeds_of(key, case), paired_dropout=paired)
+        y = attention.attend(q, k, v, case.segments, q.dtype, **dropout)
         return y.reshape(x.shape)
 
     return result_and_gradients(run, case)
 
 
-def kernel(case: types.SimpleNamespace, rate: float, key: jax.Array, platform: str):
+def kernel(case: types.SimpleNamespace, rate: float, key: jax.Array, platform: str, *, paired: bool = False):
     seeds = seeds_of(key, case)
 
     def run(x, kernel, bias):
-        spec = AttentionSpec(case.heads[1], rate, interpret=platform)
+        spec = AttentionSpec(case.heads[1], rate, paired, interpret=platform)
         return attention_kernel.attend(x, kernel, bias, jnp.asarray(case.segments), seeds, spec)
 
     return result_and_gradients(run, case)
@@ -90,6 +91,13 @@ def assert_near(ours: list[np.ndarray], expected: list[np.ndarray]) -> None:
 def test_the_kernel_equals_plain_attention_in_result_and_gradients(sizes, rate, platform):
     case, key = inputs(*SIZES[sizes]), jax.random.key(3)
     assert_near(kernel(case, rate, key, platform), plain(case, rate, key))
+
+
+def test_with_one_hash_for_two_the_tpu_kernel_drops_what_plain_attention_drops():
+    case, key = inputs(2, 256, 2, 64), jax.random.key(3)
+    expected = plain(case, 0.3, key, paired=True)
+    assert_near(kernel(case, 0.3, key, "tpu", paired=True), expected)
+    assert not np.allclose(plain(case, 0.3, key)[0], expected[0]), "other probabilities than with a hash for each"
 
 
 @for_each_platform

@@ -40,6 +40,29 @@ def test_elements_are_uncorrelated(shift):
     assert abs(correlation) * np.sqrt(COUNT) < 4.5
 
 
+@functools.cache
+def normalized_paired_mask() -> np.ndarray:
+    draw = quick.jit(dropout_bits.paired_dropout_mask, static_argnums=(1, 2))
+    mask = draw(dropout_bits.dropout_seeds(jax.random.key(0), SHAPE[:1]), SHAPE, RATE)
+    return (np.asarray(mask, np.float64) - (1 - RATE)) / DEVIATION
+
+
+def test_elements_that_share_a_hash_are_as_independent_as_all_others():
+    mask, half = normalized_paired_mask(), SHAPE[-1] // 2
+    assert abs((mask[..., :half] * mask[..., half:]).mean()) * np.sqrt(COUNT / 2) < 4.5
+    for part in (mask[..., :half], mask[..., half:], mask):
+        assert abs(part.mean()) * np.sqrt(part.size) < 4.5
+    for shift in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, half)):
+        assert abs((mask * np.roll(mask, shift, axis=(0, 1, 2))).mean()) * np.sqrt(COUNT) < 4.5
+
+
+@pytest.mark.parametrize("length", [5, 6])
+def test_an_odd_number_of_elements_is_paired_too(length):
+    seeds = dropout_bits.dropout_seeds(jax.random.key(0), (2, 3))
+    whole = dropout_bits.paired_dropout_mask(seeds, (2, 3, 4, length), 0.5)
+    assert whole.shape == (2, 3, 4, length) and 0.3 < whole.mean() < 0.7
+
+
 def test_masks_of_different_keys_are_uncorrelated():
     assert abs((normalized_mask(0) * normalized_mask(1)).mean()) * np.sqrt(COUNT) < 4.5
 

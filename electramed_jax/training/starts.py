@@ -136,6 +136,9 @@ class RunRecord:
                 files.append_line(self._path, json.dumps(line))
 
 
+_FROM_LATER_LINES = ("end", "last_step", "splits")  # fields of a start that `read_starts` adds
+
+
 def read_starts(workdir: str) -> list[dict[str, Any]]:
     """Returns the starts of a run in order, from starts.json and history.jsonl; see `RunRecord` for the fields.
 
@@ -147,7 +150,7 @@ def read_starts(workdir: str) -> list[dict[str, Any]]:
     damaged = 0
     for entry in _read_entries(workdir):
         if _is_start(entry):
-            starts.append(dict(entry))
+            starts.append({name: value for name, value in entry.items() if name not in _FROM_LATER_LINES})
         elif isinstance(entry, dict) and {"end", "seconds"} & entry.keys() and _is_count(entry.get("step")):
             if starts and "end" in entry:
                 starts[-1] |= {"end": str(entry["end"]), "last_step": entry["step"]}
@@ -296,7 +299,7 @@ def _is_start(entry: Any) -> bool:
         and isinstance(entry.get("device_kind"), str)
         and isinstance(entry.get("time"), str)
         and isinstance(entry.get("settings") or {}, dict)
-        and isinstance(entry.get("changed") or {}, dict)
+        and all(isinstance(entry.get(name) or {}, dict) for name in ("dataset", "changed"))
         and all(isinstance(pair, list) and len(pair) == 2 for pair in (entry.get("changed") or {}).values())
     )
 

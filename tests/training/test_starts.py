@@ -90,6 +90,7 @@ def test_the_file_is_only_appended_to_and_bad_lines_are_skipped_with_one_warning
     path = tmp_path / "history.jsonl"
     bad = ["[1, 2]", '{"a": 1}', "[" * 100_000, '{"step": "x"}', "\udcff", '{"step": 7, "devices": 1', "NaN"]
     bad += [json.dumps(start(10**400)), json.dumps(start(1) | {"devices": 10**400}), json.dumps(start(-1))]
+    bad.append(json.dumps(start(1) | {"dataset": 0.5}))
     path.write_bytes("\n".join([json.dumps(start(0, settings=A)), *bad]).encode(errors="surrogateescape"))
     before = path.read_bytes()
     with RunRecord(str(tmp_path), 5, B) as record:
@@ -98,6 +99,14 @@ def test_the_file_is_only_appended_to_and_bad_lines_are_skipped_with_one_warning
     assert [line["step"] for line in read_starts(str(tmp_path))] == [0, 5]
     (warning,) = capsys.readouterr().err.splitlines()
     assert f"{len(bad)} lines cannot be read and are skipped" in warning
+
+
+def test_fields_that_later_lines_add_are_not_read_from_the_line_of_a_start(tmp_path):
+    forged = {"end": 1, "last_step": "x", "splits": 5, "began": 1.0}
+    (tmp_path / "history.jsonl").write_text(json.dumps(start(0) | forged) + "\n")
+    starts = read_starts(str(tmp_path))
+    assert starts == [start(0) | {"began": 1.0}]
+    assert sum(starts_lib.split_wall_time(starts).values()) == 0
 
 
 def test_starts_of_an_earlier_version_come_first(tmp_path):

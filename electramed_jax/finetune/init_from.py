@@ -48,6 +48,7 @@ def load_init_encoder(config: FinetuneConfig) -> InitEncoder:
         vocab_size=len(encoder.tokens),
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
+        attention_dropout_hash="single",  # a run is the same on every device
         compute_dtype=config.compute_dtype,
         remat=config.remat,
     )

@@ -321,7 +321,7 @@ def run_label(run: Run, number: int, runs: Sequence[Run]) -> Markup:
 
 
 def _devices(start: Mapping[str, Any]) -> str:
-    processes = f", {start['processes']} processes" if start["processes"] > 1 else ""
+    processes = f", {start['processes']} processes" if start.get("processes", 1) > 1 else ""
     return f"{start['devices']} × {start['device_kind']}{processes}"
 
 

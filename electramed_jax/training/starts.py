@@ -296,6 +296,7 @@ def _is_start(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and all(_is_count(entry.get(name)) for name in ("step", "devices"))
+        and _is_count(entry.get("processes", 1))
         and isinstance(entry.get("device_kind"), str)
         and isinstance(entry.get("time"), str)
         and isinstance(entry.get("settings") or {}, dict)

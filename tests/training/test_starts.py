@@ -90,7 +90,7 @@ def test_the_file_is_only_appended_to_and_bad_lines_are_skipped_with_one_warning
     path = tmp_path / "history.jsonl"
     bad = ["[1, 2]", '{"a": 1}', "[" * 100_000, '{"step": "x"}', "\udcff", '{"step": 7, "devices": 1', "NaN"]
     bad += [json.dumps(start(10**400)), json.dumps(start(1) | {"devices": 10**400}), json.dumps(start(-1))]
-    bad.append(json.dumps(start(1) | {"dataset": 0.5}))
+    bad += [json.dumps(start(1) | damage) for damage in ({"dataset": 0.5}, {"processes": "two"})]
     path.write_bytes("\n".join([json.dumps(start(0, settings=A)), *bad]).encode(errors="surrogateescape"))
     before = path.read_bytes()
     with RunRecord(str(tmp_path), 5, B) as record:

@@ -342,7 +342,7 @@ def test_names_settings_and_scores_are_only_text_on_the_page(workdir, tmp_path):
     dataset["dropped"] = {HOSTILE: 7}
     dataset["splits"][HOSTILE] = dataset["splits"]["validation"]
     (folder / "dataset.json").write_text(json.dumps(dataset))
-    starts = [{"step": 0, "time": HOSTILE, "devices": 1, "device_kind": HOSTILE, "processes": 1}]
+    starts = [{"step": 0, "time": HOSTILE, "devices": 1, "device_kind": HOSTILE}]
     (folder / "starts.json").write_text(json.dumps(starts))
     assert cli.main(["report", str(folder), str(second), f"--output={tmp_path}/out", "--rows=0"]) == 0
     tree = html.fromstring(read_page(tmp_path / "out"))

@@ -230,13 +230,18 @@ def make_record(
     }
 
 
+def _format_score(score: Mapping[str, Any], split: str) -> str:
+    """Returns the mean of the seeds and their standard deviation; a proxy, scored on dev, has one seed."""
+    return f"{score['mean']:.2f}" + (f" ± {score['standard_deviation']:.2f}" if split == "test" else "")
+
+
 def to_markdown(record: Mapping[str, Any]) -> str:
     """Returns the table of a record."""
     rows = [(f"validation {name}", f"{value:.3f}") for name, value in record["validation"].items()]
     rows += [
         (
             f"{name} {record['split']}" + (" (reported)" if one["role"] == REPORTED else ""),
-            f"{one['mean']:.2f} ± {one['standard_deviation']:.2f}",
+            _format_score(one, record["split"]),
         )
         for name, one in record["scores"].items()
     ]

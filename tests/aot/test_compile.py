@@ -113,7 +113,7 @@ def test_without_further_settings_the_fast_form_is_compiled(compiler):
     chosen = {name: one["value"] for name, one in result["automatic_settings"].items()}
     assert chosen == {
         "mesh.fsdp": 4, "model.compute_dtype": "bfloat16", "model.kernels": "attention,residual_norm",
-        "model.remat": "none", "model.scan_layers": False,
+        "model.remat": "none", "model.scan_layers": False, "model.attention_dropout_hash": "paired",
     }  # fmt: skip
     assert result["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
     assert "automatic setting model.remat=none: the fastest form that fits" in done.stderr

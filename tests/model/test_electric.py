@@ -199,7 +199,7 @@ def test_the_energy_has_no_gradient_into_the_generator():
 
 
 def test_the_parameters_of_both_towers_are_initialized_separately():
-    generator = init_params(CONFIG)["generator"]
+    generator = quick.jit(lambda: init_params(CONFIG))()["generator"]
     left, right = (
         generator[tower]["layers"]["feed_forward"]["up"]["kernel"] for tower in ("left_to_right", "right_to_left")
     )

@@ -31,6 +31,7 @@ SETTINGS = {
     "model.generator_intermediate_size": 32,
     "model.dropout": 0.1,
     "model.attention_dropout": 0.1,
+    "model.attention_dropout_hash": "single",
     "model.compute_dtype": "float32",
     "model.kernels": "none",
     "model.remat": "none",

@@ -26,9 +26,7 @@ def open_output(path: str | None) -> Iterator[Callable[[str], Any]]:
             sys.stdout.flush()
         except BrokenPipeError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes standard output at exit
-            raise UserError(
-                "standard output was closed by its reader; add --output=FILE to keep the predictions"
-            ) from error
+            raise UserError("standard output was closed by its reader; add --output=FILE to keep it") from error
         return
     with files.atomic_write(path) as file:
         yield lambda piece: file.write(piece.encode("utf-8"))

@@ -73,20 +73,31 @@ def electra_loss(
     if config.kind == "uniform":
         sums["generator_correct_sum"] = jnp.float32(0)  # it has no best token
     loss = config.generator_weight * sums["generator_nll_sum"] / denominators.masked
-    in_use_BT = structure.segments_BT > 0
-    sums["token_count"] = jnp.sum(in_use_BT, dtype=jnp.float32)
-    # All-padding rows fill up the last batch of an evaluation; they are not rows of the dataset.
-    sums["slot_count"] = ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32)
+    sums |= _row_sums(ids_BT, structure)
     if config.kind != "mlm":
         corrupted_BT = masking.scatter_tokens(ids_BT, masked.positions_BM, sampled_BM)
         replaced_BT = corrupted_BT != ids_BT  # a sample equal to the original is labelled original
         h_BTD = model.discriminator_hidden(corrupted_BT, structure, discriminator_key)
-        sums |= discriminator_sums(model.replaced_logits(h_BTD), replaced_BT, in_use_BT, with_auc=with_auc)
+        sums |= discriminator_sums(
+            model.replaced_logits(h_BTD), replaced_BT, structure.segments_BT > 0, with_auc=with_auc
+        )
         loss += config.discriminator_weight * sums["discriminator_nll_sum"] / denominators.tokens
         if config.has_corrective_head:
             sums |= corrective_sums(model.corrective_logits(h_BTD, masked.positions_BM), masked)
             loss += config.corrective_weight * sums["corrective_nll_sum"] / denominators.masked
     return loss, jax.lax.stop_gradient(sums)
+
+
+def _row_sums(ids_BT: jax.Array, structure: masking.PackedSegments) -> Sums:
+    """Returns the number of tokens except padding, and of the slots of the rows that have any.
+
+    All-padding rows fill up the last batch of an evaluation; they are not rows of the dataset.
+    """
+    in_use_BT = structure.segments_BT > 0
+    return {
+        "token_count": jnp.sum(in_use_BT, dtype=jnp.float32),
+        "slot_count": ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32),
+    }
 
 
 def electric_loss(
@@ -126,15 +137,12 @@ def electric_loss(
     nll_BT, correct_BT = model.token_nll(h_BTD, ids_BT)
     noise = electric_noise(ids_BT, masked, candidates_BT, sampled_BM, logits_BMV, jax.lax.stop_gradient(nll_BT))
     energy_BT = model.discriminator_logits(noise.ids_BT, structure, discriminator_key)
-    in_use_BT = structure.segments_BT > 0
-    sums = {
+    sums = _row_sums(ids_BT, structure) | {
         "generator_nll_sum": jnp.sum(jnp.where(candidates_BT, nll_BT, 0.0)),
         "generator_correct_sum": jnp.sum(candidates_BT & correct_BT, dtype=jnp.float32),
         "sampled_correct_sum": jnp.sum(masked.weights_BM * (sampled_BM == masked.targets_BM)),
         "noise_count": jnp.sum(masked.weights_BM),
         "candidate_count": jnp.sum(candidates_BT, dtype=jnp.float32),
-        "token_count": jnp.sum(in_use_BT, dtype=jnp.float32),
-        "slot_count": ids_BT.shape[1] * jnp.sum(jnp.any(in_use_BT, axis=1), dtype=jnp.float32),
     }
     sums |= discriminator_sums(energy_BT + noise.log_odds_BT, noise.is_noise_BT, candidates_BT, with_auc=with_auc)
     loss = config.generator_weight * sums["generator_nll_sum"] / denominators.masked

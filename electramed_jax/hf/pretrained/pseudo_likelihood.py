@@ -95,6 +95,4 @@ def _sum_negative_energies(config: Config, params: Params, ids_BT: jax.Array) ->
     """Returns the sum of -energy over the tokens of each row except special tokens, float32[B]."""
     model = state.merge_params(config, params)
     energy_BT = model.discriminator_logits(ids_BT, masking.packed_segments(ids_BT, config.data.special))
-    special = config.data.special
-    counted_BT = (ids_BT != special.cls) & (ids_BT != special.sep) & (ids_BT != special.pad)
-    return -jnp.sum(jnp.where(counted_BT, energy_BT, 0.0), axis=1)
+    return -jnp.sum(jnp.where(masking.maskable(ids_BT, config.data.special), energy_BT, 0.0), axis=1)

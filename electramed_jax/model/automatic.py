@@ -22,6 +22,9 @@ PLAIN_MODEL: dict[str, Any] = dict(
     compute_dtype="float32", remat="none", scan_layers=True, kernels="none", attention_dropout_hash="single"
 )
 
+# Encoders of Electric's generator. They attend in one direction, for which attention has no kernel.
+TOWERS = ("left-to-right tower", "right-to-left tower")
+
 REMAT_FORMS = ("none", "dots", "full")  # by decreasing memory and increasing time
 
 # Device kinds on which the kernels were run, or for which libtpu compiled them; no others take them.
@@ -121,16 +124,18 @@ def choose(config: Config, devices: Devices) -> Choice:
     return choice
 
 
-# Encoders of Electric's generator. They attend in one direction, for which attention has no kernel.
-TOWERS = ("left-to-right tower", "right-to-left tower")
-
-
 def _choose_compute_dtype(_config: Config, devices: Devices) -> tuple[str, str]:
     if not devices.has_bfloat16:
         return "float32", f"{devices.kind} has no bfloat16 instructions"
     if devices.platform == "cpu" and devices.count > 1:
         return "float32", "bfloat16 is faster in a program for one CPU device, not for several"
     return "bfloat16", f"{devices.kind} has bfloat16 instructions; parameters and losses stay float32"
+
+
+def _choose_dropout_hash(_config: Config, devices: Devices) -> tuple[str, str]:
+    if devices.platform == "tpu":
+        return "paired", "half the operations for dropout of attention probabilities"
+    return "single", f"there is no faster form on {devices.kind}"
 
 
 def _choose_kernels(config: Config, devices: Devices) -> tuple[str, str]:
@@ -175,15 +180,16 @@ def _supports(kernel: str, sizes: EncoderConfig, config: Config, devices: Device
     )
     if module is None:
         return None
-    if kernel == "attention" and devices.platform == "gpu" and config.model.attention_dropout_hash == "paired":
-        return False  # a run that began on TPUs
     row_length, shards = config.data.max_seq_length, config.mesh.tensor
     if kernel == "residual_norm":
         return module.supports(row_length, sizes.hidden_size)
     if kernel == "gelu":
         width, dtype = sizes.intermediate_size, jnp.dtype(config.model.compute_dtype)
         return width % shards == 0 and module.supports(row_length, width // shards, dtype)
-    return sizes.num_heads % shards == 0 and module.supports(row_length, sizes.num_heads // shards, sizes.head_size)
+    if sizes.num_heads % shards:
+        return False
+    paired = config.model.attention_dropout_hash == "paired"  # on a GPU: a run that began on TPUs
+    return module.supports(row_length, sizes.num_heads // shards, sizes.head_size, paired_dropout=paired)
 
 
 def _choose_scan_layers(_config: Config, devices: Devices) -> tuple[bool, str]:
@@ -251,12 +257,6 @@ def least_bytes(config: Config, devices: Devices, remat: str) -> int:
 
 def _gib(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:.1f}"
-
-
-def _choose_dropout_hash(_config: Config, devices: Devices) -> tuple[str, str]:
-    if devices.platform == "tpu":
-        return "paired", "half the operations for dropout of attention probabilities"
-    return "single", f"there is no faster form on {devices.kind}"
 
 
 # Chosen once for a run, on whatever devices it resumes: another value changes the numbers.

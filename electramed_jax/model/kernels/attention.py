@@ -30,11 +30,9 @@ def load_kernels(platform_name: str) -> types.ModuleType | None:
 def supports(row_length: int, num_heads: int, head_size: int, *, paired_dropout: bool = False) -> bool:
     """Returns whether the current platform has a kernel for these sizes, and for this form of dropout."""
     module, shards = load_kernels(platform.current_platform()), platform.tensor_shards()
-    if paired_dropout and platform.current_platform() != "tpu":
+    if module is None or num_heads % shards:
         return False
-    return (
-        module is not None and num_heads % shards == 0 and module.supports(row_length, num_heads // shards, head_size)
-    )
+    return module.supports(row_length, num_heads // shards, head_size, paired_dropout=paired_dropout)
 
 
 def attend(

@@ -33,9 +33,9 @@ HEAD_SIZES = (16, 32, 64, 128)
 LOG2E = math.log2(math.e)
 
 
-def supports(row_length: int, _num_heads: int, head_size: int) -> bool:
-    """Returns whether the kernels support these sizes of one device's shard."""
-    return row_length % BLOCK == 0 and head_size in HEAD_SIZES
+def supports(row_length: int, _num_heads: int, head_size: int, *, paired_dropout: bool = False) -> bool:
+    """Returns whether the kernels support these sizes of one device's shard, and this form of dropout."""
+    return row_length % BLOCK == 0 and head_size in HEAD_SIZES and not paired_dropout
 
 
 def attend(

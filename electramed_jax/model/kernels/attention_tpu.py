@@ -32,7 +32,13 @@ MAX_ROW_LENGTH = 512  # tokens; the code for a square is unrolled and grows with
 LOG2E = math.log2(math.e)
 
 
-def supports(row_length: int, num_heads: int, head_size: int) -> bool:
+def supports(
+    row_length: int,
+    num_heads: int,
+    head_size: int,
+    *,
+    paired_dropout: bool = False,  # noqa: ARG001 - both forms of dropout are supported
+) -> bool:
     """Returns whether the kernels support these sizes of one device's shard."""
     width = num_heads * head_size
     in_groups = width % LANES == 0 and LANES % head_size == 0
